@@ -1,0 +1,1 @@
+"""GoT as a library: chains, scenes, annotation, models, training, evaluation. Imports no orchestrator."""

@@ -1,0 +1,284 @@
+"""Writes the embedded corpus: plain image files, a table of edit pairs, and (elsewhere) the renderer's truth.
+
+The raw folder holds images only, as a user's own folder would; the truth is kept outside it, keyed by the
+SHA-256 of each file's bytes, and is read by accuracy checks, never by annotation.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from PIL import Image
+from scipy.optimize import linear_sum_assignment
+
+from got_core.scenes.edits import KINDS
+from got_core.scenes.prompts import TASKS
+from got_core.scenes.reader import NotASceneError, read_scene
+from got_core.scenes.render import render
+from got_core.scenes.sample import sample_edit, sample_scene
+from got_core.scenes.world import Scene, World
+
+WRITER_VERSION = 1
+"""Raise it when the same configuration gives other files."""
+
+TRUTH: dict[str, pl.DataType] = {
+    "image_id": pl.String(),
+    "path": pl.String(),
+    "kind": pl.String(),
+    "style": pl.String(),
+    "background": pl.String(),
+    "size": pl.Int32(),
+    "objects": pl.List(
+        pl.Struct(
+            {
+                "shape": pl.String(),
+                "color": pl.String(),
+                "x1": pl.Int32(),
+                "y1": pl.Int32(),
+                "x2": pl.Int32(),
+                "y2": pl.Int32(),
+            }
+        )
+    ),
+}
+"""Truth table: SHA-256 of the file, path below its folder, image | edit_source | edit_target, task or edit
+kind, background tone, side in pixels, objects with pixel boxes (exclusive)."""
+
+Progress = Callable[[int, int], None]
+"""Called with files done and files in all."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorpusConfig:
+    """How much of the world is written."""
+
+    images: int = 4000
+    """Pictures in the raw folder, spread evenly over the six prompt styles."""
+    edits: int = 1500
+    """Edit pairs, spread evenly over the five kinds."""
+    seed: int = 1
+    """Picture k depends on the world, the seed and k alone."""
+    jpeg_share: float = 0.3
+    """Share of the raw pictures written as JPEG (quality 90 to 95, 4:4:4); the rest and all edits are PNG."""
+    folder_size: int = 1000
+    """Pictures in one subfolder."""
+
+    def __post_init__(self) -> None:
+        if min(self.images, self.edits) < 0 or not 0 <= self.jpeg_share <= 1 or self.folder_size < 1:
+            raise ValueError(f"images and edits are >= 0, jpeg_share in [0, 1], folder_size >= 1: got {self}")
+
+
+def corpus_digest(world: World, config: CorpusConfig) -> str:
+    """12 hex digits that name the corpus a world and configuration give."""
+    text = json.dumps([WRITER_VERSION, asdict(world), asdict(config)], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def write_corpus(
+    world: World,
+    config: CorpusConfig,
+    raw_dir: Path,
+    edits_dir: Path,
+    truth_path: Path,
+    progress: Progress | None = None,
+) -> dict[str, int]:
+    """Render what is missing and return {"images", "edits", "written"}; a finished corpus costs no rendering.
+
+    Files whose bytes are right are left untouched, files of an earlier corpus named by the old truth are
+    removed if nobody changed them, others are not touched. The truth is written last. Raises ValueError if
+    the truth would lie in the raw folder.
+    """
+    raw_dir, edits_dir, truth_path = Path(raw_dir), Path(edits_dir), Path(truth_path)
+    if truth_path.resolve().is_relative_to(raw_dir.resolve()):
+        raise ValueError(
+            f"the truth {truth_path} lies inside the raw folder {raw_dir}: choose a place outside it"
+        )
+    digest, counts = corpus_digest(world, config), {"images": config.images, "edits": config.edits}
+    folders = {"image": raw_dir, "edit_source": edits_dir, "edit_target": edits_dir}
+    if _is_finished(truth_path, digest, folders, edits_dir):
+        return counts | {"written": 0}
+    rows: list[dict[str, Any]] = []
+    written, total = 0, config.images + 2 * config.edits
+    for row, data in _files(world, config):
+        written += _write(folders[row["kind"]] / row["path"], data)
+        rows.append(row)
+        if progress and (len(rows) % 100 == 0 or len(rows) == total):
+            progress(len(rows), total)
+    written += _write(edits_dir / "pairs.csv", _pair_table(world, config))
+    _remove_earlier(truth_path, folders, {(row["kind"], row["path"]) for row in rows})
+    frame = pl.DataFrame(rows, schema=TRUTH)
+    buffer = io.BytesIO()
+    frame.write_parquet(buffer, compression="zstd", metadata={"corpus": digest})
+    _write(truth_path, buffer.getvalue())
+    return counts | {"written": written}
+
+
+def _files(world: World, config: CorpusConfig) -> Iterator[tuple[dict[str, Any], bytes]]:
+    for index in range(config.images):
+        yield _image_file(world, config, index)
+    for index in range(config.edits):
+        source, target, kind, _ = _edit(world, config, index)
+        for scene, role in ((source, "source"), (target, "target")):
+            data = _encode(render(scene), None)
+            yield _truth_row(scene, data, f"{index:05d}-{role}.png", f"edit_{role}", kind), data
+
+
+def _image_file(world: World, config: CorpusConfig, index: int) -> tuple[dict[str, Any], bytes]:
+    rng = np.random.default_rng([config.seed, 0, index])
+    style = _evenly(TASKS, config.seed, index)
+    scene = sample_scene(world, rng, style)
+    quality = int(rng.integers(90, 96)) if rng.random() < config.jpeg_share else None
+    data = _encode(render(scene), quality)
+    suffix = "png" if quality is None else "jpg"
+    path = f"set-{index // config.folder_size:02d}/{index:06d}.{suffix}"
+    return _truth_row(scene, data, path, "image", style), data
+
+
+def _edit(world: World, config: CorpusConfig, index: int) -> tuple[Scene, Scene, str, str]:
+    kind = _evenly(KINDS, config.seed, index)
+    source, target, _, text = sample_edit(world, np.random.default_rng([config.seed, 1, index]), kind)
+    return source, target, kind, text
+
+
+def _evenly(names: tuple[str, ...], seed: int, index: int) -> str:
+    """Each name once in every block, in an order of the block's own."""
+    block, place = divmod(index, len(names))
+    return names[int(np.random.default_rng([seed, 2, block]).permutation(len(names))[place])]
+
+
+def _truth_row(scene: Scene, data: bytes, path: str, kind: str, style: str) -> dict[str, Any]:
+    return {
+        "image_id": hashlib.sha256(data).hexdigest(),
+        "path": path,
+        "kind": kind,
+        "style": style,
+        "background": scene.background.tone,
+        "size": scene.size,
+        "objects": [
+            {"shape": o.shape, "color": o.color, "x1": o.x1, "y1": o.y1, "x2": o.x2, "y2": o.y2}
+            for o in scene.objects
+        ],
+    }
+
+
+def _pair_table(world: World, config: CorpusConfig) -> bytes:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["source", "target", "instruction"])
+    for index in range(config.edits):
+        writer.writerow(
+            [f"{index:05d}-source.png", f"{index:05d}-target.png", _edit(world, config, index)[3]]
+        )
+    return text.getvalue().encode()
+
+
+def _encode(image: Image.Image, quality: int | None) -> bytes:
+    buffer = io.BytesIO()
+    if quality is None:
+        image.save(buffer, "PNG")
+    else:
+        image.save(buffer, "JPEG", quality=quality, subsampling=0)
+    return buffer.getvalue()
+
+
+def _write(path: Path, data: bytes) -> bool:
+    """Write by temporary name and move; False if the file already holds these bytes (its time then stays)."""
+    if path.is_file() and path.stat().st_size == len(data) and path.read_bytes() == data:
+        return False
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # the same name every time, so that a run that was killed leaves nothing behind after the next one
+    part = path.with_name(f".{path.name}.part")
+    part.write_bytes(data)
+    part.replace(path)
+    return True
+
+
+def _is_finished(truth_path: Path, digest: str, folders: dict[str, Path], edits_dir: Path) -> bool:
+    if not truth_path.is_file() or pl.read_parquet_metadata(truth_path).get("corpus") != digest:
+        return False
+    named = pl.read_parquet(truth_path, columns=["kind", "path"]).iter_rows()
+    return (edits_dir / "pairs.csv").is_file() and all(
+        (folders[kind] / path).is_file() for kind, path in named
+    )
+
+
+def _remove_earlier(truth_path: Path, folders: dict[str, Path], current: set[tuple[str, str]]) -> None:
+    if not truth_path.is_file():
+        return
+    earlier = pl.read_parquet(truth_path, columns=["kind", "path", "image_id"])
+    for kind, path, image_id in earlier.iter_rows():
+        file = folders[kind] / path
+        if (kind, path) in current or not file.is_file():
+            continue
+        if hashlib.sha256(file.read_bytes()).hexdigest() == image_id:
+            file.unlink()
+
+
+# ---------------------------------------------------------------- accuracy of a reader
+
+
+def reader_accuracy(truth: pl.DataFrame, images: Iterable[tuple[str, Image.Image]]) -> dict[str, float]:
+    """How well `read_scene` reads pictures whose truth is known.
+
+    `truth` has TRUTH's columns; `images` gives (image_id, picture) and may hold ids that the truth does not
+    know, which are skipped. Found objects are matched to true ones by best total IoU. Returns shares of all
+    true objects whose `shape` / `color` was read right (a missed object counts as wrong), `count` = share
+    of objects in pictures whose number of objects was read right, `box_iou` = mean IoU over true objects (0
+    for a missed one), and the numbers `objects`, `images`, `refused` (pictures read as no scene). Raises
+    ValueError if no picture is known.
+    """
+    known = {row["image_id"]: row["objects"] for row in truth.iter_rows(named=True)}
+    sums = dict.fromkeys(("shape", "color", "count", "box_iou", "objects", "images", "refused"), 0.0)
+    for image_id, image in images:
+        if image_id in known:
+            for name, value in _accuracy_of(known[image_id], image).items():
+                sums[name] += value
+    if not sums["objects"]:
+        raise ValueError(
+            "none of the pictures is in the truth table: do raw folder and truth belong together?"
+        )
+    shares = ("shape", "color", "count", "box_iou")
+    return {name: value / sums["objects"] if name in shares else value for name, value in sums.items()}
+
+
+def _accuracy_of(objects: list[dict[str, Any]], image: Image.Image) -> dict[str, float]:
+    refused = 0
+    try:
+        found = read_scene(image)
+    except NotASceneError:
+        found, refused = [], 1
+    overlap = np.array([[_iou(_box(o), f.box) for f in found] for o in objects]).reshape(
+        len(objects), len(found)
+    )
+    pairs = [
+        (objects[i], found[j], overlap[i, j]) for i, j in zip(*linear_sum_assignment(-overlap), strict=True)
+    ]
+    return {
+        "shape": sum(1.0 for o, f, iou in pairs if o["shape"] == f.shape and iou > 0),
+        "color": sum(1.0 for o, f, iou in pairs if o["color"] == f.color and iou > 0),
+        "count": len(objects) * (len(found) == len(objects)),
+        "box_iou": float(sum(iou for _, _, iou in pairs)),
+        "objects": len(objects),
+        "images": 1,
+        "refused": refused,
+    }
+
+
+def _box(item: dict[str, Any]) -> tuple[int, int, int, int]:
+    return (item["x1"], item["y1"], item["x2"], item["y2"])
+
+
+def _iou(a: tuple[int, ...], b: tuple[int, ...]) -> float:
+    across = min(a[2], b[2]) - max(a[0], b[0])
+    down = min(a[3], b[3]) - max(a[1], b[1])
+    shared = max(across, 0) * max(down, 0)
+    return shared / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - shared)

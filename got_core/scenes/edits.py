@@ -1,0 +1,232 @@
+"""Edit operations on scenes: applying them, wording them, and reading an instruction back.
+
+The place of a new or moved object is drawn in sample.py; here it is only searched for (nearest free place)
+when an operation comes without one, as it does from a parsed instruction.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+
+from got_core.scenes.prompts import article
+from got_core.scenes.world import (
+    PLACES,
+    PLURALS,
+    RELATIONS,
+    RGB,
+    PixelBox,
+    Scene,
+    SceneObject,
+    place_of,
+    relations,
+)
+
+KINDS: tuple[str, ...] = ("add", "remove", "recolour", "replace", "move")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EditOp:
+    """One edit. `color` and `shape` name the object acted on; for add, the new object."""
+
+    kind: str
+    """add, remove, recolour, replace, move."""
+    color: str
+    shape: str
+    new_color: str | None = None
+    """Colour after recolour or replace."""
+    new_shape: str | None = None
+    """Shape after replace."""
+    place: str | None = None
+    """One of PLACES, for add and move."""
+    anchor: tuple[str, str, str] | None = None
+    """Relation, colour, shape of the object that add or move refers to."""
+    box: PixelBox | None = None
+    """Where add or move puts the object; None = the nearest free place that fits the words."""
+    rgb: tuple[int, int, int] | None = None
+    """Exact fill of the new colour; None = the name's value."""
+
+    @property
+    def intent(self) -> EditOp:
+        """The operation as far as its instruction tells it: no box, no exact fill."""
+        return replace(self, box=None, rgb=None)
+
+    @property
+    def phrase(self) -> str:
+        """The object acted on, e.g. `red circle`."""
+        return f"{self.color} {self.shape}"
+
+
+# ---------------------------------------------------------------- applying
+
+
+def apply(scene: Scene, op: EditOp) -> Scene:
+    """The scene after the edit. Raises ValueError if the object is not there, or there is no room for it."""
+    if op.kind == "add":
+        new = _placed(scene, op, op.color, op.shape, _usual_side(scene))
+        return replace(scene, objects=(*scene.objects, new))
+    index = find(scene, op.color, op.shape)
+    old = scene.objects[index]
+    rest = replace(scene, objects=scene.objects[:index] + scene.objects[index + 1 :])
+    if op.kind == "remove":
+        return rest
+    if op.kind == "move":
+        moved = _placed(rest, op, op.color, op.shape, old.x2 - old.x1, old.rgb)
+    else:
+        color = op.new_color or old.color
+        same = old.rgb if color == old.color else RGB[color]
+        moved = replace(old, color=color, shape=op.new_shape or old.shape, rgb=op.rgb or same)
+    return replace(scene, objects=(*scene.objects[:index], moved, *scene.objects[index + 1 :]))
+
+
+def find(scene: Scene, color: str, shape: str) -> int:
+    """Index of the one object of that colour and shape. Raises ValueError if there is not exactly one."""
+    hits = [k for k, item in enumerate(scene.objects) if (item.color, item.shape) == (color, shape)]
+    if len(hits) != 1:
+        shown = ", ".join(f"{item.color} {item.shape}" for item in scene.objects) or "nothing"
+        raise ValueError(f"{len(hits)} objects are a {color} {shape}: the scene shows {shown}")
+    return hits[0]
+
+
+def _placed(
+    scene: Scene, op: EditOp, color: str, shape: str, side: int, rgb: tuple[int, int, int] | None = None
+) -> SceneObject:
+    box = op.box or _free_box(scene, op, side)
+    return SceneObject(shape, color, *box, rgb=op.rgb or rgb or RGB[color])
+
+
+def _usual_side(scene: Scene) -> int:
+    sides = [item.x2 - item.x1 for item in scene.objects] or [scene.size * 5 // 16]
+    return round(sum(sides) / len(sides))
+
+
+def _free_box(scene: Scene, op: EditOp, side: int, margin: int = 3, gap: int = 2) -> PixelBox:
+    """The free box of that side that fits the words and is nearest to where they point."""
+    goal = _goal(scene, op)
+    starts = range(margin, scene.size - margin - side + 1)
+    boxes = [(x, y, x + side, y + side) for x in starts for y in starts]
+    fitting = [box for box in boxes if fits_words(box, op, scene) and not collides(box, scene.objects, gap)]
+    if not fitting:
+        raise ValueError(f"no free place of {side} px for: {instruction(op)}")
+    return min(fitting, key=lambda b: (b[0] + side / 2 - goal[0]) ** 2 + (b[1] + side / 2 - goal[1]) ** 2)
+
+
+def _goal(scene: Scene, op: EditOp) -> tuple[float, float]:
+    if op.anchor:
+        box = scene.objects[find(scene, op.anchor[1], op.anchor[2])].box
+        return ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2)
+    k = PLACES.index(op.place or "center")
+    return (scene.size * (2 * (k % 3) + 1) / 6, scene.size * (2 * (k // 3) + 1) / 6)
+
+
+def fits_words(box: PixelBox, op: EditOp, scene: Scene) -> bool:
+    """True if a box is where the operation's words say; a relation must be the only one that holds."""
+    if op.anchor:
+        relation, color, shape = op.anchor
+        return relations(box, scene.objects[find(scene, color, shape)].box) == (relation,)
+    return op.place is None or place_of(box, scene.size) == op.place
+
+
+def collides(box: PixelBox, objects: tuple[SceneObject, ...], gap: int) -> bool:
+    """True if the box comes nearer than `gap` pixels to another object's box."""
+    return any(
+        box[0] < o.x2 + gap and o.x1 < box[2] + gap and box[1] < o.y2 + gap and o.y1 < box[3] + gap
+        for o in objects
+    )
+
+
+# ---------------------------------------------------------------- wording
+
+
+def instruction(op: EditOp) -> str:
+    """The standard wording, the one that the corpus' pair table holds."""
+    return wordings(op)[0]
+
+
+def wordings(op: EditOp) -> tuple[str, ...]:
+    """Several wordings of one edit, the standard one first; `parse_instruction` reads every one of them."""
+    thing = op.phrase
+    if op.kind == "add":
+        new, where = article(thing), _where(op)
+        return (f"add {new} {where}", f"put {new} {where}", f"draw {new} {where}")
+    if op.kind == "remove":
+        return (f"remove the {thing}", f"delete the {thing}", f"take the {thing} away")
+    if op.kind == "recolour":
+        color = op.new_color
+        return (f"change the {thing} to {color}", f"make the {thing} {color}", f"turn the {thing} {color}")
+    if op.kind == "replace":
+        new = article(f"{op.new_color} {op.new_shape}")
+        return (
+            f"replace the {thing} with {new}",
+            f"turn the {thing} into {new}",
+            f"swap the {thing} for {new}",
+        )
+    if op.kind == "move":
+        where = _where(op).replace("at the", "to the").replace("in the", "to the")
+        return (f"move the {thing} {where}", f"shift the {thing} {where}", f"bring the {thing} {where}")
+    raise ValueError(f"unknown edit {op.kind!r}: choose from {', '.join(KINDS)}")
+
+
+def _where(op: EditOp) -> str:
+    if op.anchor:
+        relation, color, shape = op.anchor
+        return f"{'to the ' if relation.endswith(' of') else ''}{relation} the {color} {shape}"
+    return f"in the {op.place}" if op.place == "center" else f"at the {op.place}"
+
+
+# ---------------------------------------------------------------- reading
+
+_COLOR = f"({'|'.join(RGB)})"
+_THING = rf"{_COLOR} ({'|'.join(PLURALS)})"
+_NEW = rf"an? {_THING}"
+_WHERE = (
+    rf"(?:(?:to the )?({'|'.join(RELATIONS)}) the {_THING}"
+    rf"|(?:at|in|to) the ({'|'.join(sorted(PLACES, key=len, reverse=True))}))"
+)
+_PATTERNS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
+    (kind, re.compile(pattern))
+    for kind, pattern in (
+        ("add", rf"(?:add|put|draw) {_NEW} {_WHERE}"),
+        ("remove", rf"(?:remove|delete|erase) the {_THING}"),
+        ("remove", rf"take (?:away )?the {_THING}(?: away)?"),
+        ("replace", rf"(?:replace|swap|exchange) the {_THING} (?:with|for|by) {_NEW}"),
+        ("replace", rf"(?:turn|change) the {_THING} (?:into|to) {_NEW}"),
+        ("recolour", rf"(?:change|turn|make|paint|recolou?r) the {_THING} (?:to |into )?{_COLOR}"),
+        ("move", rf"(?:move|shift|bring) the {_THING} {_WHERE}"),
+    )
+)
+
+
+def parse_instruction(text: str) -> EditOp:
+    """The edit that an instruction asks for, without box and exact fill.
+
+    Raises ValueError, with the wordings that are understood, for anything else.
+    """
+    plain = " ".join(text.strip().rstrip(".").lower().split())
+    for kind, pattern in _PATTERNS:
+        if match := pattern.fullmatch(plain):
+            return _from_groups(kind, match.groups())
+    raise ValueError(
+        f"not a scene edit: {text!r}. Understood are 'add a red circle at the top left', "
+        "'add a red circle to the left of the blue square', 'remove the red circle', "
+        "'change the red circle to blue', 'replace the red circle with a blue square', "
+        f"'move the red circle to the top right'; shapes {', '.join(PLURALS)}; "
+        f"colours {', '.join(RGB)}"
+    )
+
+
+def _from_groups(kind: str, groups: tuple[str | None, ...]) -> EditOp:
+    color, shape, *rest = groups
+    assert color and shape
+    op = EditOp(kind=kind, color=color, shape=shape)
+    if kind == "recolour":
+        return replace(op, new_color=rest[0])
+    if kind == "replace":
+        return replace(op, new_color=rest[0], new_shape=rest[1])
+    if kind in ("add", "move"):
+        relation, anchor_color, anchor_shape, place = rest
+        anchor = (
+            (relation, anchor_color, anchor_shape) if relation and anchor_color and anchor_shape else None
+        )
+        return replace(op, place=place, anchor=anchor)
+    return op

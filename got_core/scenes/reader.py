@@ -1,0 +1,451 @@
+"""Reads a scene back from its pixels: shapes, colours, boxes, masks, background tone.
+
+It sees pixels only, never the renderer's truth. Steps: fit the background as a plane in colour, take what
+differs from it, split touching objects of unlike colours, then fit every shape's outline to each piece. A
+picture that this does not explain is refused with NotASceneError; captions and prompts are written
+elsewhere.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import product
+
+import numpy as np
+from PIL import Image
+from scipy import ndimage
+
+from got_core.scenes.world import PLURALS, RGB, TONES, PixelBox, coverage
+
+Picture = Image.Image | np.ndarray
+
+
+class NotASceneError(ValueError):
+    """The picture is not a scene of plain shapes on a plain background."""
+
+
+@dataclass(frozen=True, eq=False)
+class FoundObject:
+    """One object read from pixels."""
+
+    shape: str
+    color: str
+    box: PixelBox
+    """x1, y1, x2, y2 in pixels of the picture given, exclusive."""
+    score: float
+    """0..1: how well outline and colour fit the names; near 1 for a clean object."""
+    mask: np.ndarray
+    """bool (height, width) of the picture."""
+    rgb: tuple[int, int, int]
+    """Median fill."""
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """A whole scene read from pixels."""
+
+    objects: tuple[FoundObject, ...]
+    """Ordered by the box's left edge, then its top edge."""
+    background: str
+    """white, grey or black."""
+    residual: float
+    """Mean absolute difference, in levels, between the picture and what was read, fine noise averaged out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReaderConfig:
+    """Limits of what counts as a scene."""
+
+    shapes: tuple[str, ...] = tuple(PLURALS)
+    """Shapes to tell apart."""
+    colors: tuple[str, ...] = tuple(RGB)
+    """Colours to tell apart."""
+    work_side: int = 128
+    """Larger pictures are reduced to this side before reading."""
+    contrast: float = 16.0
+    """CIELAB distance from the background at which a pixel belongs to an object."""
+    min_area: int = 24
+    """Pixels (at 64 x 64) below which a spot is noise."""
+    split_spread: float = 22.0
+    """CIELAB spread inside one piece above which it is split by colour."""
+    max_border_outliers: float = 0.35
+    """Refuse if more of the border than this is off the fitted background."""
+    max_background_chroma: float = 22.0
+    """Refuse if the background is a colour rather than a grey."""
+    max_residual: float = 2.8
+    """Refuse if the reading leaves more than this mean difference in levels."""
+    max_color_distance: float = 28.0
+    """Refuse if a piece's CIELAB distance from every colour name's value is larger."""
+    max_objects: int = 12
+    """Refuse if there are more pieces."""
+    min_fit: float = 0.8
+    """Refuse if a piece overlaps its best outline less than this."""
+
+
+DEFAULT = ReaderConfig()
+
+
+def read_scene(image: Picture, *, strict: bool = True, config: ReaderConfig = DEFAULT) -> list[FoundObject]:
+    """The objects of a picture, left to right. See `read` for arguments and errors."""
+    return list(read(image, strict=strict, config=config).objects)
+
+
+def read(image: Picture, *, strict: bool = True, config: ReaderConfig = DEFAULT) -> Reading:
+    """Objects and background of a picture: PIL image of any mode, or uint8 (H, W, 3).
+
+    With `strict` raises NotASceneError, naming the reason, for what is no scene; a blank plain picture is a
+    scene without objects. Without `strict` (a detector's use, on drawn pictures) what fits badly is kept
+    with a low score, and a picture without a plain background reads as no objects.
+    """
+    pixels, scale = _pixels(image, config)
+    try:
+        reading, shortfall = _read_pixels(pixels, config)
+    except NotASceneError:
+        if strict:
+            raise
+        return Reading((), "grey", 255.0)
+    if strict and shortfall:
+        raise NotASceneError(shortfall)
+    return reading if scale is None else _rescaled(reading, scale)
+
+
+def _pixels(image: Picture, config: ReaderConfig) -> tuple[np.ndarray, tuple[int, int] | None]:
+    """Float RGB (H, W, 3) at most work_side wide, and the original (width, height) if it was reduced."""
+    if isinstance(image, np.ndarray):
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+            raise ValueError(f"need a uint8 array (H, W, 3), got {image.dtype} {image.shape}")
+        image = Image.fromarray(image)
+    image = image if image.mode == "RGB" else image.convert("RGB")
+    if min(image.size) < 16:
+        raise NotASceneError(f"{image.width}x{image.height} px is too small to read")
+    if max(image.size) <= config.work_side:
+        return np.asarray(image, dtype=np.float32), None
+    factor = config.work_side / max(image.size)
+    small = image.resize(
+        (max(16, round(image.width * factor)), max(16, round(image.height * factor))), Image.Resampling.BOX
+    )
+    return np.asarray(small, dtype=np.float32), image.size
+
+
+def _read_pixels(pixels: np.ndarray, config: ReaderConfig) -> tuple[Reading, str | None]:
+    background = _fit_background(pixels, config)
+    pieces = _pieces(pixels, background, _foreground(pixels, background, config), config)
+    canvas = background.copy()
+    found, fits = [], [1.0]
+    for piece in pieces:
+        item, alpha, fit = _identify(pixels, background, piece, pieces, config)
+        canvas += alpha[..., None] * (np.asarray(item.rgb, dtype=np.float32) - canvas)
+        found.append(item)
+        fits.append(fit)
+    # smoothed: noise of the grain that scenes have averages out, structure that was not read stays
+    residual = float(np.abs(ndimage.gaussian_filter(pixels - canvas, (1.5, 1.5, 0))).mean())
+    found.sort(key=lambda item: (item.box[0], item.box[1]))
+    reading = Reading(tuple(found), _tone(background), residual)
+    return reading, _shortfall(reading, min(fits), config)
+
+
+def _foreground(pixels: np.ndarray, background: np.ndarray, config: ReaderConfig) -> np.ndarray:
+    """What differs from the background, without the halo that blur lays around objects of strong contrast."""
+    step = np.linalg.norm(pixels - background, axis=2)
+    contrast = np.linalg.norm(lab(pixels) - lab(background), axis=2)
+    return (contrast > config.contrast) & (step > 0.3 * ndimage.maximum_filter(step, 5))
+
+
+def _shortfall(reading: Reading, worst_fit: float, config: ReaderConfig) -> str | None:
+    """Why the reading does not explain the picture, or None."""
+    if worst_fit < config.min_fit:
+        return f"not a scene: a region fits none of the shapes (overlap {worst_fit:.2f})"
+    for item in reading.objects:
+        distance = float(np.linalg.norm(lab(np.asarray(item.rgb)) - _PALETTE[item.color]))
+        if distance > config.max_color_distance:
+            return f"not a scene: the colour {item.rgb} is none of the named ones (nearest {item.color})"
+    if reading.residual > config.max_residual:
+        return f"not a scene: plain shapes leave {reading.residual:.1f} levels of the picture unexplained"
+    return None
+
+
+# ---------------------------------------------------------------- colour
+
+
+def lab(rgb: np.ndarray) -> np.ndarray:
+    """CIELAB (D65) of sRGB levels 0..255, last axis 3."""
+    linear = _LINEAR[np.clip(np.rint(rgb), 0, 255).astype(np.uint8)]
+    f = np.cbrt(np.maximum(linear @ _TO_XYZ, 1e-6))
+    x, y, z = f[..., 0], f[..., 1], f[..., 2]
+    return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=-1)
+
+
+_LEVELS = np.arange(256, dtype=np.float32) / 255
+_LINEAR = np.where(_LEVELS <= 0.04045, _LEVELS / 12.92, ((_LEVELS + 0.055) / 1.055) ** 2.4).astype(np.float32)
+_TO_XYZ = np.array(
+    [[0.4124, 0.2126, 0.0193], [0.3576, 0.7152, 0.1192], [0.1805, 0.0722, 0.9505]], dtype=np.float32
+) / np.array([0.9505, 1.0, 1.089], dtype=np.float32)
+_PALETTE = {name: lab(np.asarray(value, dtype=np.float32)) for name, value in RGB.items()}
+
+
+def _nearest_color(value: np.ndarray, config: ReaderConfig) -> tuple[str, float]:
+    """Colour name of a Lab value, and 0..1: 1 near the name's own value, 0 half way to the next name."""
+    distance = sorted((float(np.linalg.norm(value - _PALETTE[name])), name) for name in config.colors)
+    if len(distance) == 1:
+        return distance[0][1], 1.0
+    near, far = distance[0][0], distance[1][0]
+    return distance[0][1], float(np.clip(2 * (1 - 2 * near / (near + far)), 0, 1))
+
+
+def _tone(background: np.ndarray) -> str:
+    level = float(background.mean())
+    return min(TONES, key=lambda name: abs(TONES[name] - level))
+
+
+# ---------------------------------------------------------------- background
+
+
+def _fit_background(pixels: np.ndarray, config: ReaderConfig) -> np.ndarray:
+    """A plane in every channel through the border, robust to objects that touch it; float (H, W, 3)."""
+    height, width = pixels.shape[:2]
+    yy, xx = np.mgrid[-0.5 : 0.5 : height * 1j, -0.5 : 0.5 : width * 1j]
+    design = np.stack([np.ones_like(xx), xx, yy], axis=-1).astype(np.float32)
+    ring = np.ones((height, width), dtype=bool)
+    ring[2:-2, 2:-2] = False
+    points, values = design[ring], pixels[ring]
+    keep = np.abs(values - np.median(values, axis=0)).max(axis=1) < 40
+    if keep.mean() < 0.5:
+        raise NotASceneError("not a scene: the border is no plain background")
+    for _ in range(3):
+        plane = np.linalg.lstsq(points[keep], values[keep], rcond=None)[0]
+        off = np.abs(values - points @ plane).mean(axis=1)
+        keep = off < max(12.0, 3 * float(np.median(off)))
+    outliers = float((off > 24).mean())
+    if outliers > config.max_border_outliers or float(np.median(off)) > 14:
+        raise NotASceneError(f"not a scene: {outliers:.0%} of the border is off a plain background")
+    background = design @ plane
+    chroma = float(np.linalg.norm(lab(background.mean(axis=(0, 1)))[1:]))
+    if chroma > config.max_background_chroma:
+        raise NotASceneError(f"not a scene: the background is coloured (chroma {chroma:.0f})")
+    return background
+
+
+# ---------------------------------------------------------------- pieces
+
+
+def _pieces(
+    pixels: np.ndarray, background: np.ndarray, foreground: np.ndarray, config: ReaderConfig
+) -> list[np.ndarray]:
+    """Bool masks (H, W), one an object."""
+    least = config.min_area * max(1.0, foreground.size / 64**2)
+    parts: list[np.ndarray] = []
+    for region in _components(foreground, least, config):
+        for part in _split_by_color(pixels, region, least, config):
+            parts += _split_by_dip(pixels, background, part, least)
+    if len(parts) > config.max_objects:
+        raise NotASceneError(f"not a scene: {len(parts)} separate regions of colour")
+    return parts
+
+
+def _components(foreground: np.ndarray, least: float, config: ReaderConfig) -> list[np.ndarray]:
+    labels, count = ndimage.label(foreground)
+    areas = np.bincount(labels.ravel(), minlength=count + 1)
+    wanted = [k for k in range(1, count + 1) if areas[k] >= least]
+    if len(wanted) > config.max_objects:
+        raise NotASceneError(f"not a scene: {len(wanted)} separate regions")
+    return [labels == k for k in wanted]
+
+
+def _split_by_color(
+    pixels: np.ndarray, piece: np.ndarray, least: float, config: ReaderConfig
+) -> list[np.ndarray]:
+    """The piece, or its parts of unlike colours where two objects touch."""
+    core = _core(piece)
+    values = lab(pixels[core])
+    spread = np.linalg.norm(values - np.median(values, axis=0), axis=1)
+    if np.mean(spread > config.split_spread) < 0.08:
+        return [piece]
+    palette = np.stack([_PALETTE[name] for name in config.colors])
+    nearest = np.full(piece.shape, -1)
+    nearest[core] = np.linalg.norm(values[:, None] - palette, axis=2).argmin(axis=1)
+    seeds, number = np.zeros(piece.shape, dtype=int), 0
+    for color in np.unique(nearest[core]):
+        labels, count = ndimage.label(nearest == color)
+        for k in range(1, count + 1):
+            part = labels == k
+            # a rim of mixed colours is thin: it does not survive an erosion
+            if part.sum() >= least / 2 and ndimage.binary_erosion(part).sum() >= 4:
+                number += 1
+                seeds[part] = number
+    return _grown(piece, seeds, number)
+
+
+def _split_by_dip(
+    pixels: np.ndarray, background: np.ndarray, piece: np.ndarray, least: float
+) -> list[np.ndarray]:
+    """The piece, or its parts where blur has filled less than half of the gap between two objects."""
+    fill = np.median(pixels[_core(piece)], axis=0)
+    labels, count = ndimage.label(_coverage_of(pixels, background, fill, piece) > 0.5)
+    seeds, number = np.zeros(piece.shape, dtype=int), 0
+    for k in range(1, count + 1):
+        part = labels == k
+        if part.sum() >= least:
+            number += 1
+            seeds[part] = number
+    return _grown(piece, seeds, number)
+
+
+def _grown(piece: np.ndarray, seeds: np.ndarray, number: int) -> list[np.ndarray]:
+    """The piece cut into the pixels nearest to each seed 1..number."""
+    if number < 2:
+        return [piece]
+    rows, columns = ndimage.distance_transform_edt(seeds == 0, return_distances=False, return_indices=True)
+    owner = seeds[rows, columns]
+    return [piece & (owner == k) for k in range(1, number + 1)]
+
+
+_BLOCK = np.ones((3, 3), dtype=bool)
+
+
+def _core(piece: np.ndarray) -> np.ndarray:
+    """The piece without its mixed edge pixels, or the piece if nothing else is left."""
+    inner = ndimage.binary_erosion(piece, _BLOCK)
+    return inner if inner.sum() >= 6 else piece
+
+
+# ---------------------------------------------------------------- what a piece is
+
+
+def _identify(
+    pixels: np.ndarray,
+    background: np.ndarray,
+    piece: np.ndarray,
+    pieces: list[np.ndarray],
+    config: ReaderConfig,
+) -> tuple[FoundObject, np.ndarray, float]:
+    """The object, its coverage (H, W) and the overlap 0..1 with its outline."""
+    core = _core(piece)
+    fill = np.median(pixels[core], axis=0)
+    reach = ndimage.binary_dilation(piece, iterations=2)
+    for other in pieces:
+        if other is not piece:
+            reach &= ~other
+    alpha = _coverage_of(pixels, background, fill, reach)
+    shape, box, fit = _fit_outline(alpha, config)
+    color, certainty = _nearest_color(lab(fill), config)
+    # .95: what a small object keeps after blur and noise
+    score = float(np.clip((fit - 0.6) / 0.35, 0, 1) * np.sqrt(certainty))
+    rgb = tuple(round(float(v)) for v in fill)
+    return FoundObject(shape, color, box, score, alpha > 0.5, rgb), alpha, fit  # type: ignore[arg-type]
+
+
+def _coverage_of(
+    pixels: np.ndarray, background: np.ndarray, fill: np.ndarray, reach: np.ndarray
+) -> np.ndarray:
+    """How far every pixel is on the way from background to fill, 0..1."""
+    toward = fill - background
+    share = ((pixels - background) * toward).sum(axis=2) / np.maximum((toward**2).sum(axis=2), 1.0)
+    return np.where(reach, np.clip(share, 0, 1), 0).astype(np.float32)
+
+
+def _fit_outline(alpha: np.ndarray, config: ReaderConfig) -> tuple[str, PixelBox, float]:
+    """Best shape, its box, and the overlap 0..1 of what is seen and the outline."""
+    field = np.pad(alpha, _PAD)
+    blur, best = 0.0, _best_fit(field, 0.0, config)
+    if best[0] > _BLURRED_FROM:
+        best, blur = min((best, blur), (_best_fit(field, _BLUR, config), _BLUR))
+    _, box, shape = best
+    # pixels that the outline's edge crosses are undecided: noise would toss them about
+    outline, seen = _drawn(alpha.shape, shape, box, blur), alpha > 0.5
+    inside, outside = outline > 0.7, outline < 0.2
+    fit = (inside & seen).sum() / max((inside | (outside & seen)).sum(), 1)
+    return shape, box, float(fit)
+
+
+_PAD = 3
+"""Pixels around an outline that its blurred form may reach."""
+_BLUR = 0.9
+"""Standard deviation in pixels of the blurred form."""
+_BLURRED_FROM = 0.16
+"""Misfit of the sharp outline from which the blurred forms are tried too."""
+
+
+def _best_fit(field: np.ndarray, blur: float, config: ReaderConfig) -> tuple[float, PixelBox, str]:
+    """Least misfit, box and shape, over all shapes and two first guesses of the box."""
+    starts = {_extent(field > 0.5), _extent(field > 0.2)} - {None}
+    first = {
+        (shape, start): _misfit(field, shape, start, blur)
+        for shape in config.shapes
+        for start in starts
+        if start
+    }
+    least = min(first.values())
+    fits = [
+        (*_climb(field, shape, start, misfit, blur), shape)
+        for (shape, start), misfit in first.items()
+        if misfit < 2 * least + 0.15
+    ]
+    return min(fits)
+
+
+def _extent(mask: np.ndarray) -> PixelBox | None:
+    """Box of a mask of the padded field, in pixels of the picture."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(rows):
+        return None
+    x1, y1 = int(columns[0]) - _PAD, int(rows[0]) - _PAD
+    return (x1, y1, max(int(columns[-1]) + 1 - _PAD, x1 + 3), max(int(rows[-1]) + 1 - _PAD, y1 + 3))
+
+
+def _climb(
+    field: np.ndarray, shape: str, box: PixelBox, misfit: float, blur: float
+) -> tuple[float, PixelBox]:
+    """Move the box's sides pixel by pixel while the outline fits better: blur wears thin tips away."""
+    for _ in range(5):
+        best, place = misfit, box
+        for side, step in product(range(4), (-1, 1)):
+            sides = list(box)
+            sides[side] += step
+            trial = (sides[0], sides[1], sides[2], sides[3])
+            value = _misfit(field, shape, trial, blur)
+            if value < best - 1e-4:
+                best, place = value, trial
+        if place == box:
+            break
+        misfit, box = best, place
+    return misfit, box
+
+
+def _misfit(field: np.ndarray, shape: str, box: PixelBox, blur: float) -> float:
+    """Sum of |coverage - outline| over the outline's own area; infinite for an impossible box."""
+    x1, y1, x2, y2 = box
+    height, width = field.shape[0] - 2 * _PAD, field.shape[1] - 2 * _PAD
+    if x1 < 0 or y1 < 0 or x2 > width or y2 > height or x2 - x1 < 3 or y2 - y1 < 3:
+        return float("inf")
+    drawn, area = _outline(shape, x2 - x1, y2 - y1, blur)
+    inside = field[y1 : y2 + 2 * _PAD, x1 : x2 + 2 * _PAD]
+    wrong = float(np.abs(inside - drawn).sum()) + float(field.sum()) - float(inside.sum())
+    return wrong / area
+
+
+@lru_cache(maxsize=8192)
+def _outline(shape: str, width: int, height: int, blur: float) -> tuple[np.ndarray, float]:
+    """Coverage with _PAD free pixels around it, blurred, and its area."""
+    drawn = np.pad(coverage(shape, width, height), _PAD)
+    return (ndimage.gaussian_filter(drawn, blur) if blur else drawn), float(drawn.sum())
+
+
+def _drawn(size: tuple[int, ...], shape: str, box: PixelBox, blur: float) -> np.ndarray:
+    x1, y1, x2, y2 = box
+    canvas = np.zeros((size[0] + 2 * _PAD, size[1] + 2 * _PAD), dtype=np.float32)
+    canvas[y1 : y2 + 2 * _PAD, x1 : x2 + 2 * _PAD] = _outline(shape, x2 - x1, y2 - y1, blur)[0]
+    return canvas[_PAD:-_PAD, _PAD:-_PAD]
+
+
+def _rescaled(reading: Reading, size: tuple[int, int]) -> Reading:
+    """The reading in pixels of the original picture of (width, height)."""
+    objects = []
+    for item in reading.objects:
+        mask = np.asarray(Image.fromarray(item.mask).resize(size, Image.Resampling.NEAREST))
+        fx, fy = size[0] / item.mask.shape[1], size[1] / item.mask.shape[0]
+        x1, y1, x2, y2 = item.box
+        objects.append(
+            replace(item, box=(round(x1 * fx), round(y1 * fy), round(x2 * fx), round(y2 * fy)), mask=mask)
+        )
+    return replace(reading, objects=tuple(objects))

@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import csv
+import hashlib
+import shutil
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import polars as pl
+import pytest
+from PIL import Image
+
+from got_core.scenes.corpus import CorpusConfig, corpus_digest, reader_accuracy, write_corpus
+from got_core.scenes.edits import KINDS, parse_instruction
+from got_core.scenes.prompts import TASKS
+from got_core.scenes.world import FULL, NARROW
+
+CONFIG = CorpusConfig(images=60, edits=20, seed=4, folder_size=25)
+
+
+def _write(home: Path, config: CorpusConfig = CONFIG) -> dict[str, int]:
+    return write_corpus(NARROW, config, home / "raw", home / "edits", home / "truth" / "scenes.parquet")
+
+
+def _files(home: Path) -> dict[str, tuple[bytes, int]]:
+    names = sorted(path for path in home.rglob("*") if path.is_file())
+    return {str(p.relative_to(home)): (p.read_bytes(), p.stat().st_mtime_ns) for p in names}
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("corpus")
+    assert _write(folder) == {"images": 60, "edits": 20, "written": 60 + 40 + 1}
+    return folder
+
+
+def test_the_raw_folder_holds_images_only_and_names_tell_nothing(home: Path) -> None:
+    files = [path for path in (home / "raw").rglob("*") if path.is_file()]
+    assert len(files) == 60 and len({path.parent for path in files}) == 3
+    formats = Counter(path.suffix for path in files)
+    assert set(formats) == {".png", ".jpg"} and 6 <= formats[".jpg"] <= 32
+    told = (*NARROW.shapes, *NARROW.colors, *TASKS)
+    assert not any(word in str(path.relative_to(home)) for path in files for word in told)
+    for path in files:
+        with Image.open(path) as image:
+            assert image.size == (64, 64) and image.format == {".png": "PNG", ".jpg": "JPEG"}[path.suffix]
+
+
+def test_truth_is_keyed_by_the_bytes_and_tasks_have_a_fair_share(home: Path) -> None:
+    truth = pl.read_parquet(home / "truth" / "scenes.parquet")
+    folders = {"image": home / "raw", "edit_source": home / "edits", "edit_target": home / "edits"}
+    for row in truth.iter_rows(named=True):
+        data = (folders[row["kind"]] / row["path"]).read_bytes()
+        assert hashlib.sha256(data).hexdigest() == row["image_id"]
+    images = truth.filter(pl.col("kind") == "image")
+    assert Counter(images["style"]) == dict.fromkeys(TASKS, 10)
+    assert Counter(truth.filter(pl.col("kind") == "edit_source")["style"]) == dict.fromkeys(KINDS, 4)
+
+
+def test_the_truth_agrees_with_the_pictures(home: Path) -> None:
+    truth = pl.read_parquet(home / "truth" / "scenes.parquet")
+    paths = [path for folder in ("raw", "edits") for path in (home / folder).rglob("*.[jp][pn]g")]
+    images = ((hashlib.sha256(p.read_bytes()).hexdigest(), Image.open(p)) for p in paths)
+    figures = reader_accuracy(truth, images)
+    assert figures["images"] == 100
+    assert min(figures[name] for name in ("shape", "color", "count")) >= 0.99
+
+
+def test_pair_table(home: Path) -> None:
+    with (home / "edits" / "pairs.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 20 and set(rows[0]) == {"source", "target", "instruction"}
+    for row in rows:
+        assert (home / "edits" / row["source"]).is_file() and (home / "edits" / row["target"]).is_file()
+    assert {parse_instruction(row["instruction"]).kind for row in rows} == set(KINDS)
+
+
+def test_a_finished_corpus_is_left_alone_and_the_same_seed_gives_the_same_bytes(
+    home: Path, tmp_path: Path
+) -> None:
+    before = _files(home)
+    assert _write(home)["written"] == 0
+    assert _files(home) == before
+    _write(tmp_path)
+    assert {k: v[0] for k, v in _files(tmp_path).items()} == {k: v[0] for k, v in before.items()}
+
+
+def test_only_what_is_missing_is_written_again(home: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(home, copy)
+    before = _files(copy)
+    lost = sorted((copy / "raw").rglob("*.png"))[0]
+    lost.unlink()
+    assert _write(copy)["written"] == 1
+    after = _files(copy)
+    assert {k: v[0] for k, v in after.items()} == {k: v[0] for k, v in before.items()}
+    kept = {
+        k: v for k, v in after.items() if k.startswith(("raw", "edits")) and k != str(lost.relative_to(copy))
+    }
+    assert kept == {k: before[k] for k in kept}
+
+
+def test_another_corpus_replaces_the_earlier_one_and_spares_foreign_files(home: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(home, copy)
+    (copy / "raw" / "mine.png").write_bytes(b"a file of the user's")
+    _write(copy, replace(CONFIG, images=30, seed=5))
+    names = {str(path.relative_to(copy / "raw")) for path in (copy / "raw").rglob("*") if path.is_file()}
+    truth = pl.read_parquet(copy / "truth" / "scenes.parquet").filter(pl.col("kind") == "image")
+    assert names == {*truth["path"], "mine.png"} and truth.height == 30
+
+
+def test_progress_reaches_the_total(tmp_path: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    write_corpus(
+        NARROW,
+        CorpusConfig(images=7, edits=2),
+        tmp_path / "raw",
+        tmp_path / "edits",
+        tmp_path / "truth.parquet",
+        lambda done, total: seen.append((done, total)),
+    )
+    assert seen[-1] == (11, 11)
+
+
+def test_digest_depends_on_world_and_configuration() -> None:
+    digests = {
+        corpus_digest(NARROW, CONFIG),
+        corpus_digest(FULL, CONFIG),
+        corpus_digest(NARROW, CorpusConfig()),
+    }
+    assert len(digests) == 3 and all(len(digest) == 12 for digest in digests)
+
+
+def test_bad_places_and_settings_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="inside the raw folder"):
+        write_corpus(NARROW, CONFIG, tmp_path, tmp_path / "edits", tmp_path / "truth.parquet")
+    with pytest.raises(ValueError, match="jpeg_share"):
+        CorpusConfig(jpeg_share=1.5)
