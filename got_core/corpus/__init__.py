@@ -1,0 +1,1 @@
+"""Raw images and edit pairs in: shard lists, decoding limits, identity, duplicates, quarantine."""

@@ -1,0 +1,247 @@
+"""One file's bytes to one RGB picture, or one reason why not.
+
+Belongs here: recognising formats, limits, truncation, colour modes and rotation. Does not belong here: where
+bytes come from (``got_core.corpus.ingest``) and what becomes of a refused file.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import warnings
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from got_core.corpus.config import IngestConfig
+
+REASONS: dict[str, str] = {
+    "empty_file": "zero bytes long",
+    "zero_filled": "only NUL bytes, as a disk recovery or an interrupted download leaves",
+    "not_an_image": "the first bytes belong to no image format",
+    "lfs_pointer": "a Git LFS pointer instead of the picture",
+    "unsupported_format": "an image format that the recipe does not read",
+    "truncated": "the end of the file is missing",
+    "corrupt": "recognised, but it does not decode",
+    "decompression_bomb": "more pixels (or compressed metadata) than the limit",
+    "too_large": "more bytes than the limit",
+    "too_small": "shorter side below the limit",
+    "extreme_aspect": "longer over shorter side above the limit",
+    "permission_denied": "the file may not be read",
+    "vanished": "listed, but no longer there",
+    "changed": "another size or time than when listed; the new version is listed in a later shard",
+    "broken_link": "a symbolic link to nothing, or in a circle",
+    "outside_root": "leads out of the raw folder",
+    "not_a_file": "a folder, pipe, socket or device",
+    "linked_folder": "a folder behind a symbolic link, which is not followed",
+    "unreadable_folder": "a folder that may not be listed",
+    "bad_name": "a file name that is not UTF-8",
+    "unreadable": "the operating system or the object store reports another error",
+    # Only of edit pairs:
+    "incomplete_row": "the pair table leaves out a path or the instruction",
+    "identical_images": "source and target have the same bytes, so nothing was edited",
+    "unlike_aspect": "source and target have unlike proportions",
+}
+"""Every reason for which ingestion quarantines a row, with its meaning."""
+
+_MAGIC: tuple[tuple[bytes, str], ...] = (
+    (b"\xff\xd8\xff", "JPEG"),
+    (b"\x89PNG\r\n\x1a\n", "PNG"),
+    (b"GIF87a", "GIF"),
+    (b"GIF89a", "GIF"),
+    (b"BM", "BMP"),
+    (b"II*\0", "TIFF"),
+    (b"MM\0*", "TIFF"),
+    (b"8BPS", "PSD"),
+    (b"\0\0\1\0", "ICO"),
+    (b"\0\0\0\x0cjP  ", "JPEG2000"),
+    (b"\xff\x0a", "JPEGXL"),
+    (b"\0\0\0\x0cJXL ", "JPEGXL"),
+    (b"%!PS", "EPS"),
+    (b"<svg", "SVG"),
+)
+_ISO_BRANDS = {
+    b"heic": "HEIC",
+    b"heix": "HEIC",
+    b"mif1": "HEIC",
+    b"msf1": "HEIC",
+    b"avif": "AVIF",
+    b"avis": "AVIF",
+}
+_OTHER_FILES: tuple[tuple[bytes, str], ...] = (
+    (b"<!doctype html", "an HTML page"),
+    (b"<html", "an HTML page"),
+    (b"%pdf", "a PDF document"),
+    (b"pk\3\4", "a ZIP archive"),
+    (b"\x1f\x8b", "a gzip archive"),
+    (b"{", "JSON or other text"),
+    (b"<", "XML or other markup"),
+)
+_LFS = b"version https://git-lfs.github.com/spec"
+_EXIF_ORIENTATION = 0x0112
+
+
+class ImageError(ValueError):
+    """A file that is not taken. ``reason`` is a key of :data:`REASONS`, ``detail`` says what and how much."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+    def __reduce__(self) -> tuple:
+        return type(self), (self.reason, self.detail)
+
+
+def sniff_format(data: bytes) -> str | None:
+    """The image format by its first bytes ("JPEG", "PNG", "WEBP", "HEIC" ...); None if it is none known."""
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "WEBP"
+    if data[4:8] == b"ftyp":
+        return _ISO_BRANDS.get(data[8:12])
+    if data[:5] == b"<?xml" and b"<svg" in data[:2048]:
+        return "SVG"
+    return next((name for magic, name in _MAGIC if data.startswith(magic)), None)
+
+
+def decode_image(data: bytes, config: IngestConfig) -> Image.Image:
+    """Decode one file's bytes to an RGB picture, 8 bits a channel.
+
+    EXIF rotation is applied; alpha is laid over white; palette, grey, 16-bit and CMYK are converted; of an
+    animation the first frame is taken. Size limits are judged from the header, before decompression.
+
+    Raises:
+        ImageError: with one of :data:`REASONS`; no other exception, whatever the bytes.
+    """
+    kind = check_bytes(data, config)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's own bomb warning: the limit below is ours
+            picture = Image.open(io.BytesIO(data), formats=[kind])
+            _check_size(picture.size, config)
+            picture.load()
+            if is_truncated(data, kind):
+                raise ImageError("truncated", f"{kind} of {len(data)} bytes has no end marker")
+            return _to_rgb(_upright(picture))
+    except ImageError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise ImageError("decompression_bomb", str(error)) from error
+    except Exception as error:  # a decoder may raise anything on hostile bytes
+        raise _decoder_error(error, data, kind) from error
+
+
+def check_bytes(data: bytes, config: IngestConfig) -> str:
+    """The format of the bytes; ImageError if they are refused before any decoding."""
+    if not data:
+        raise ImageError("empty_file", "0 bytes")
+    if len(data) > config.max_bytes:
+        raise ImageError("too_large", f"more than {config.max_bytes} bytes")
+    kind = sniff_format(data)
+    if kind is None:
+        raise _not_an_image(data)
+    if kind not in config.formats:
+        raise ImageError("unsupported_format", f"{kind}; convert it to one of {', '.join(config.formats)}")
+    return kind
+
+
+def _not_an_image(data: bytes) -> ImageError:
+    if not data.strip(b"\0"):
+        return ImageError("zero_filled", f"all {len(data)} bytes are NUL; fetch the file again")
+    if data.startswith(_LFS):
+        return ImageError("lfs_pointer", "run 'git lfs pull' where the folder comes from")
+    start = data[:64].lstrip().lower()
+    other = next((name for magic, name in _OTHER_FILES if start.startswith(magic)), None)
+    return ImageError("not_an_image", other or f"starts with {data[:8]!r}")
+
+
+def _check_size(size: tuple[int, int], config: IngestConfig) -> None:
+    width, height = size
+    short, long = min(size), max(size)
+    if width * height > config.max_pixels:
+        raise ImageError("decompression_bomb", f"{width}x{height} is more than {config.max_pixels} pixels")
+    if short < config.min_side:
+        raise ImageError("too_small", f"{width}x{height}, shorter side below {config.min_side}")
+    if long > config.max_aspect * short:
+        raise ImageError("extreme_aspect", f"{width}x{height} is longer than {config.max_aspect:g}:1")
+
+
+def _decoder_error(error: Exception, data: bytes, kind: str) -> ImageError:
+    text = " ".join(f"{type(error).__name__} {error}".split())[:200]
+    if isinstance(error, MemoryError) or "Decompressed data too large" in text:
+        return ImageError("decompression_bomb", text)
+    if is_truncated(data, kind):
+        return ImageError("truncated", f"{kind} ends after {len(data)} bytes")
+    return ImageError("corrupt", f"{kind}: {text}")
+
+
+# Truncation, read from the container and not from a decoder's message. Some decoders fill up with grey
+# instead of failing, so this is asked after a successful decode too.
+
+
+def is_truncated(data: bytes, kind: str) -> bool:
+    """Whether the container of a JPEG, PNG or WebP ends before it should; False for other formats."""
+    check = {"JPEG": _jpeg_ends_early, "PNG": _png_ends_early, "WEBP": _webp_ends_early}.get(kind)
+    return check(data) if check else False
+
+
+def _jpeg_ends_early(data: bytes) -> bool:
+    scan = _jpeg_scan(data)
+    return scan is None or data.find(b"\xff\xd9", scan) < 0
+
+
+def _jpeg_scan(data: bytes) -> int | None:
+    """Offset of the first scan, past metadata (thumbnails have end markers of their own); None: cut."""
+    offset = 2
+    while offset + 4 <= len(data):
+        if data[offset] != 0xFF:
+            return offset  # damaged, not cut: let the decoder say so
+        marker, length = data[offset + 1], int.from_bytes(data[offset + 2 : offset + 4], "big")
+        if marker == 0xDA:
+            return offset
+        offset += 1 if marker == 0xFF else 2 + length
+    return None
+
+
+def _png_ends_early(data: bytes) -> bool:
+    offset = 8
+    while offset + 8 <= len(data):
+        length, kind = struct.unpack(">I4s", data[offset : offset + 8])
+        offset += 12 + length
+        if kind == b"IEND":
+            return False
+    return True
+
+
+def _webp_ends_early(data: bytes) -> bool:
+    return len(data) < 12 or len(data) < 8 + int.from_bytes(data[4:8], "little")
+
+
+# Colour and rotation
+
+
+def _upright(picture: Image.Image) -> Image.Image:
+    try:
+        rotated = picture.getexif().get(_EXIF_ORIENTATION, 1) != 1
+        return ImageOps.exif_transpose(picture) if rotated else picture
+    except Exception:  # broken metadata of a good picture: show it as it is stored
+        return picture
+
+
+def _to_rgb(picture: Image.Image) -> Image.Image:
+    if picture.mode == "RGB" and "transparency" not in picture.info:
+        return picture.copy() if picture.readonly else picture
+    if picture.mode.startswith("I") or picture.mode == "F":
+        return _eight_bits(picture).convert("RGB")
+    if picture.has_transparency_data:
+        rgba = picture.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+    return picture.convert("RGB")
+
+
+def _eight_bits(picture: Image.Image) -> Image.Image:
+    """16-bit grey (in 16- or 32-bit storage) by its high byte; values that fit in 8 bits stay."""
+    values = np.nan_to_num(np.asarray(picture).astype(np.float64))
+    if picture.mode.startswith("I;16") or values.max(initial=0) > 255:
+        values = values / 257
+    return Image.fromarray(np.clip(np.rint(values), 0, 255).astype(np.uint8))

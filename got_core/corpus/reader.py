@@ -1,0 +1,145 @@
+"""Reading files below one root, and nothing outside it.
+
+Belongs here: listing and opening by relative path, on a local folder or an fsspec URL, with a reason for each
+file that cannot be read. Does not belong here: what the bytes mean (``decode``), tables of them (``ingest``).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from datetime import UTC, datetime, timedelta
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+import fsspec
+from PIL import Image
+
+from got_core.corpus.config import IngestConfig
+from got_core.corpus.decode import ImageError, decode_image
+from got_core.storage import local_path
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Stamp(NamedTuple):
+    """Size in bytes and time of last change (microseconds, UTC): together with the path, a file's version."""
+
+    bytes: int
+    modified: datetime
+
+
+class ImageReader:
+    """Opens pictures by path relative to a root folder or URL.
+
+    Cheap to build and picklable. Symbolic links are followed only where they stay below the root.
+
+    Args:
+        root_url: a folder (relative or absolute), ``file://`` or any fsspec URL.
+        config: decoding limits; the defaults if None.
+        fs_options: passed to the fsspec file system of a remote root.
+    """
+
+    def __init__(
+        self,
+        root_url: str | os.PathLike[str],
+        config: IngestConfig | None = None,
+        fs_options: dict | None = None,
+    ) -> None:
+        self.config = config or IngestConfig()
+        root = local_path(root_url)
+        self.local_root = Path(os.path.realpath(root)) if root else None
+        self.root_url = str(self.local_root or os.fspath(root_url).rstrip("/"))
+        self._fs: Any = None
+        self._prefix = self.root_url
+        if self.local_root is None:
+            self._fs, prefix = fsspec.core.url_to_fs(self.root_url, **(fs_options or {}))
+            self._prefix = prefix.rstrip("/")
+
+    def open(self, path: str) -> Image.Image:
+        """The picture as RGB (see :func:`decode_image`). Raises ImageError, its detail naming the path."""
+        try:
+            return decode_image(self.read_bytes(path), self.config)
+        except ImageError as error:
+            raise ImageError(error.reason, f"{path}: {error.detail}") from error
+
+    __call__ = open
+
+    def read_bytes(self, path: str, expected: Stamp | None = None) -> bytes:
+        """The file's bytes; never more than ``config.max_bytes``.
+
+        Raises ImageError: outside_root, vanished, changed (another stamp than ``expected``), too_large,
+        permission_denied, broken_link, not_a_file or unreadable.
+        """
+        try:
+            return self._read_local(path, expected) if self.local_root else self._read_remote(path, expected)
+        except OSError as error:
+            raise self._os_error(error, path) from error
+
+    def _read_local(self, path: str, expected: Stamp | None) -> bytes:
+        full = self._inside(path)
+        status = os.stat(full)
+        if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
+            raise ImageError(
+                "not_a_file", "a folder" if stat.S_ISDIR(status.st_mode) else "a pipe, socket or device"
+            )
+        self._check_stamp(local_stamp(status), expected)
+        with open(full, "rb") as file:
+            return file.read(self.config.max_bytes + 1)
+
+    def _read_remote(self, path: str, expected: Stamp | None) -> bytes:
+        info = self._fs.info(self._inside(path))
+        if info["type"] != "file":
+            raise ImageError("not_a_file", "a folder")
+        self._check_stamp(remote_stamp(info), expected)
+        return self._fs.cat_file(info["name"])
+
+    def _check_stamp(self, found: Stamp, expected: Stamp | None) -> None:
+        if expected and found != expected:
+            raise ImageError(
+                "changed", f"listed with {expected.bytes} bytes of {expected.modified:%Y-%m-%d %H:%M:%S}"
+            )
+        if found.bytes > self.config.max_bytes:
+            raise ImageError("too_large", f"{found.bytes} bytes, limit {self.config.max_bytes}")
+
+    def _inside(self, path: str) -> str:
+        pure = PurePosixPath(path)
+        if not pure.parts or pure.is_absolute() or ".." in pure.parts or "\0" in path:
+            raise ImageError("outside_root", "not a plain path below the root")
+        full = f"{self._prefix}/{path}"
+        if self.local_root is None:
+            return full
+        real = os.path.realpath(full)
+        if os.path.commonpath([real, self.local_root]) != str(self.local_root):
+            raise ImageError("outside_root", "a symbolic link leads out of the root")
+        return full
+
+    def _os_error(self, error: OSError, path: str) -> ImageError:
+        if isinstance(error, PermissionError):
+            return ImageError("permission_denied", "the file may not be read by this user")
+        full = f"{self._prefix}/{path}"
+        linked = self.local_root is not None and os.path.islink(full)
+        if linked and (isinstance(error, FileNotFoundError) or error.errno == errno.ELOOP):
+            return ImageError("broken_link", f"a symbolic link to {os.readlink(full)!r}")
+        if isinstance(error, (FileNotFoundError, NotADirectoryError)):
+            return ImageError("vanished", "the file is no longer there")
+        if isinstance(error, IsADirectoryError):
+            return ImageError("not_a_file", "a folder")
+        return ImageError("unreadable", f"{type(error).__name__} {error.strerror or error}")
+
+
+def local_stamp(status: os.stat_result) -> Stamp:
+    """The stamp of a local file."""
+    return Stamp(status.st_size, EPOCH + timedelta(microseconds=status.st_mtime_ns // 1000))
+
+
+def remote_stamp(info: dict) -> Stamp:
+    """The stamp of an fsspec file; the epoch where the file system keeps no times."""
+    found = next(
+        (info[key] for key in ("LastModified", "last_modified", "mtime", "created") if info.get(key)), EPOCH
+    )
+    moment = found if isinstance(found, datetime) else datetime.fromtimestamp(float(found), UTC)
+    return Stamp(
+        int(info.get("size") or 0), moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    )

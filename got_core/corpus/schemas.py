@@ -1,0 +1,86 @@
+"""Columns of the ingestion tables: type and one line each. Belongs here: names, types and their check."""
+
+from __future__ import annotations
+
+import polars as pl
+
+Columns = dict[str, tuple[pl.DataType, str]]
+
+TIME = pl.Datetime("us", "UTC")
+
+IMAGE_LIST: Columns = {
+    "path": (pl.String(), "path of the file, relative to the raw folder"),
+    "bytes": (pl.Int64(), "size when listed"),
+    "modified": (TIME, "time of last change when listed"),
+    "problem": (pl.String(), "what made it impossible to list as a file (reason: detail); null = fine"),
+}
+
+EDIT_LIST: Columns = {
+    "source": (pl.String(), "source image, relative to the pair table's folder"),
+    "target": (pl.String(), "target image, relative to the pair table's folder"),
+    "instruction": (pl.String(), "what changes from source to target"),
+    "licence": (pl.String(), "licence of the pair; null = not stated"),
+    "source_name": (pl.String(), "where the pair comes from; null = not stated"),
+    "row": (pl.Int64(), "first row of the pair table with this content (1 = first below the header)"),
+    "rows": (pl.Int32(), "how many rows of the pair table had this content"),
+}
+
+RAW_IMAGES: Columns = {
+    "image_id": (pl.String(), "SHA-256 of the file's bytes; null if they could not be read"),
+    "path": (pl.String(), "relative posix path of the first file with these bytes"),
+    "paths": (pl.List(pl.String()), "all files with these bytes (exact duplicates are folded into one row)"),
+    "format": (pl.String(), "JPEG, PNG, WEBP ... from the first bytes; null if unknown"),
+    "width": (pl.Int32(), "pixels, after EXIF rotation"),
+    "height": (pl.Int32(), "pixels, after EXIF rotation"),
+    "bytes": (pl.Int64(), "size of the file"),
+    "phash": (pl.String(), "64-bit perceptual hash (DCT of the luminance), 16 hex digits"),
+    "near_duplicate_of": (
+        pl.String(),
+        "image_id of the shard's picture that this one nearly repeats; null = none",
+    ),
+    "source": (pl.String(), "where the image comes from"),
+    "licence": (pl.String(), "licence of the image; null = not stated"),
+    "error": (pl.String(), "why it is quarantined (reason: detail); null = fine"),
+    "reason": (pl.String(), "the short reason alone; null = fine"),
+}
+
+EDIT_PAIRS: Columns = {
+    "pair_id": (
+        pl.String(),
+        "SHA-256 of source_id|target_id|instruction (of the paths where an image is unreadable)",
+    ),
+    "source_id": (pl.String(), "SHA-256 of the source's bytes; null if they could not be read"),
+    "target_id": (pl.String(), "SHA-256 of the target's bytes; null if they could not be read"),
+    "source_path": (pl.String(), "source image, relative to the pair table's folder"),
+    "target_path": (pl.String(), "target image, relative to the pair table's folder"),
+    "instruction": (pl.String(), "what changes from source to target"),
+    "width": (pl.Int32(), "pixels of the source, after EXIF rotation"),
+    "height": (pl.Int32(), "pixels of the source, after EXIF rotation"),
+    "source": (pl.String(), "where the pair comes from"),
+    "licence": (pl.String(), "licence of the pair; null = not stated"),
+    "rows": (pl.Int32(), "rows of the pair table folded into this one"),
+    "error": (pl.String(), "why it is quarantined (reason: detail); null = fine"),
+    "reason": (pl.String(), "the short reason alone; null = fine"),
+}
+
+
+def polars_schema(columns: Columns) -> dict[str, pl.DataType]:
+    """Column names and types, in order."""
+    return {name: dtype for name, (dtype, _) in columns.items()}
+
+
+def frame_of(rows: list[dict], columns: Columns) -> pl.DataFrame:
+    """A frame of exactly these columns; keys that a row leaves out are null."""
+    return pl.DataFrame(rows, schema=polars_schema(columns), orient="row")
+
+
+def check_schema(frame: pl.DataFrame, columns: Columns, name: str) -> pl.DataFrame:
+    """The frame itself if its columns and types are as declared; else a ValueError naming the difference."""
+    expected, found = polars_schema(columns), dict(frame.schema)
+    if found != expected:
+        wrong = {key: (expected.get(key), found.get(key)) for key in expected.keys() | found.keys()}
+        unlike = {key: pair for key, pair in sorted(wrong.items()) if pair[0] != pair[1]}
+        raise ValueError(
+            f"table {name} does not have its declared columns (expected, found): {unlike or 'order'}"
+        )
+    return frame

@@ -1,0 +1,368 @@
+"""Where tables, documents and model folders are kept: one fsspec URL and nothing else.
+
+Belongs here: reading and writing named things under that URL so that nothing half-written is ever seen, and
+the content hash that tells whether a table has changed. Does not belong here: what the tables mean, where the
+URL comes from (``got_core.settings``) and reading raw images (``got_core.corpus``).
+"""
+
+from __future__ import annotations
+
+import builtins
+import hashlib
+import io
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
+
+import fsspec
+import numpy as np
+import polars as pl
+from fsspec.implementations.local import LocalFileSystem
+
+TABLE_SUFFIX = ".parquet"
+LISTING_SUFFIX = ".files.json"
+_TEMPORARY_SUFFIX = ".partial"
+
+
+def local_path(url: str | os.PathLike[str]) -> Path | None:
+    """The absolute local path of a plain path or ``file://`` URL; None for every other kind of URL."""
+    text = os.fspath(url)
+    if "://" in text and not text.startswith("file://"):
+        return None
+    return Path(os.path.abspath(os.path.expanduser(text.removeprefix("file://"))))
+
+
+class Storage:
+    """Named tables, JSON documents, byte strings and folders under one fsspec URL.
+
+    Names are relative posix paths (``captions/images-00000``); a table's name leaves out ``.parquet``. A
+    write on a local file system goes to a temporary name in the same folder and is renamed last; on an object
+    store a single put is atomic already. So a reader sees the old thing, the new thing or nothing.
+
+    Args:
+        url: ``file:///data/got``, ``s3://bucket/prefix``, ``memory://name`` or a plain path.
+        cache_dir: where :meth:`download` keeps copies of remote folders (default ``~/.cache/got``).
+        **fs_options: passed to the fsspec file system (for example ``endpoint_url`` for S3).
+
+    Raises:
+        ValueError: no file system is installed for the URL's protocol.
+    """
+
+    def __init__(self, url: str, *, cache_dir: Path | None = None, **fs_options: Any) -> None:
+        local = local_path(url)
+        self.url = f"file://{local}" if local else url.rstrip("/")
+        self.fs_options = fs_options
+        self._cache_dir = cache_dir
+        try:
+            self._fs, root = fsspec.core.url_to_fs(self.url, **fs_options)
+        except (ImportError, ValueError) as error:
+            raise ValueError(
+                f"storage URL {url!r} cannot be opened: {error}; use file:// or s3://"
+            ) from error
+        self._root = root.rstrip("/")
+        self._is_local = isinstance(self._fs, LocalFileSystem)
+
+    def __repr__(self) -> str:
+        return f"Storage({self.url!r})"
+
+    # Names
+
+    def _path(self, name: str) -> str:
+        parts = PurePosixPath(name).parts
+        if not parts or name.startswith("/") or ".." in parts or "\\" in name or "\0" in name:
+            raise ValueError(
+                f"storage name {name!r} is not a plain relative path such as 'captions/images-00000'"
+            )
+        return f"{self._root}/{'/'.join(parts)}"
+
+    def _name(self, path: str) -> str:
+        return self._fs._strip_protocol(path)[len(self._root) :].lstrip("/")
+
+    def url_of(self, name: str) -> str:
+        """The full URL of a name, for links and metadata; it need not exist."""
+        return self._fs.unstrip_protocol(self._path(name))
+
+    def exists(self, name: str) -> bool:
+        """Whether a file or folder of that name, or a table of that name, is there."""
+        self._fs.invalidate_cache()
+        path = self._path(name)
+        return bool(self._fs.exists(path) or self._fs.exists(path + TABLE_SUFFIX))
+
+    def list(self, prefix: str = "") -> builtins.list[str]:
+        """Names of files, sorted, with their suffixes (``captions/images-00000.parquet``).
+
+        ``prefix`` is a folder (everything below it, ``""`` for all) or the beginning of the names of files
+        that lie directly in one folder (``shards/images-``). Unfinished writes are never listed.
+        """
+        self._fs.invalidate_cache()
+        folder = self._path(prefix) if prefix.strip("/") else self._root
+        if not self._fs.isdir(folder) and prefix and not prefix.endswith("/"):
+            names = self._find(folder.rpartition("/")[0])
+            return [name for name in names if name.startswith(prefix) and "/" not in name[len(prefix) :]]
+        return self._find(folder)
+
+    def _find(self, folder: str) -> builtins.list[str]:
+        names = (self._name(path) for path in self._fs.find(folder))
+        return sorted(name for name in names if not _is_temporary(name))
+
+    # Bytes and JSON
+
+    def read_bytes(self, name: str) -> bytes:
+        """Raises FileNotFoundError, naming the URL, if it is not there."""
+        try:
+            return self._fs.cat_file(self._path(name))
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"{self.url_of(name)} does not exist") from error
+
+    def write_bytes(self, name: str, data: bytes) -> None:
+        """Write or replace a file."""
+        self._write(self._path(name), lambda file: file.write(data), exclusive=False)
+
+    def read_json(self, name: str) -> Any:
+        """Raises FileNotFoundError if it is not there, ValueError if it is not JSON; both name the URL."""
+        try:
+            return json.loads(self.read_bytes(name))
+        except ValueError as error:
+            raise ValueError(
+                f"{self.url_of(name)} is not valid JSON: {error}; delete it to have it remade"
+            ) from error
+
+    def write_json(self, name: str, obj: Any) -> None:
+        """Write or replace a JSON document (sorted keys, so that equal objects give equal bytes)."""
+        self.write_bytes(name, json.dumps(obj, indent=1, sort_keys=True, ensure_ascii=False).encode() + b"\n")
+
+    # Tables
+
+    def read_table(self, name: str) -> pl.DataFrame:
+        """Raises FileNotFoundError if there is no such table, ValueError if it is not readable parquet."""
+        source = self._table_source(name)
+        try:
+            return pl.read_parquet(source)
+        except pl.exceptions.ComputeError as error:
+            url = self.url_of(name + TABLE_SUFFIX)
+            raise ValueError(
+                f"{url} is not a readable parquet file: {error}; delete it to have it remade"
+            ) from error
+
+    def scan_table(self, name: str) -> pl.LazyFrame:
+        """A lazy frame over a table. Locally only the columns and rows asked for are read."""
+        return pl.scan_parquet(self._table_source(name))
+
+    def _table_source(self, name: str) -> str | io.BytesIO:
+        if not self._is_local:
+            return io.BytesIO(self.read_bytes(name + TABLE_SUFFIX))
+        path = self._path(name) + TABLE_SUFFIX
+        if not os.path.isfile(path):
+            raise FileNotFoundError(f"{self.url_of(name + TABLE_SUFFIX)} does not exist")
+        return path
+
+    def write_table(self, name: str, frame: pl.DataFrame, *, exclusive: bool = False) -> None:
+        """Write or replace a table as zstd parquet.
+
+        With ``exclusive`` an existing table is left as it is and FileExistsError is raised, even if another
+        process creates it at the same moment.
+        """
+        path = self._path(name) + TABLE_SUFFIX
+        self._write(path, lambda file: frame.write_parquet(file, compression="zstd"), exclusive=exclusive)
+
+    def delete(self, name: str) -> None:
+        """Delete a file, folder or table of that name; nothing happens if there is none."""
+        self._fs.invalidate_cache()
+        path = self._path(name)
+        doomed = (path, path + LISTING_SUFFIX) if self._fs.exists(path) else (path + TABLE_SUFFIX,)
+        for candidate in doomed:
+            if self._fs.exists(candidate):
+                self._fs.rm(candidate, recursive=True)
+
+    # Folders
+
+    def upload(self, local_dir: Path, name: str) -> None:
+        """Copy a local folder to ``name``, replacing what was there: no file of an older copy survives.
+
+        On an object store a listing beside the folder is written last; :meth:`download` refuses a folder
+        whose upload did not finish. Raises NotADirectoryError if ``local_dir`` is no folder.
+        """
+        local_dir = Path(local_dir)
+        if not local_dir.is_dir():
+            raise NotADirectoryError(f"{local_dir} is not a folder, so it cannot be uploaded as {name!r}")
+        if self._is_local:
+            _replace_folder(local_dir, Path(self._path(name)))
+        else:
+            self._put_folder(local_dir, name)
+
+    def _put_folder(self, local_dir: Path, name: str) -> None:
+        self.write_json(name + LISTING_SUFFIX, {"complete": False, "files": {}})
+        sources = {path.relative_to(local_dir).as_posix(): path for path in _files_below(local_dir)}
+        for relative, source in sources.items():
+            self._fs.put_file(str(source), self._path(f"{name}/{relative}"))
+        for stale in set(self.list(f"{name}/")) - {f"{name}/{relative}" for relative in sources}:
+            self._fs.rm_file(self._path(stale))
+        hashes = {relative: _file_sha256(source) for relative, source in sorted(sources.items())}
+        self.write_json(name + LISTING_SUFFIX, {"complete": True, "files": hashes})
+
+    def download(self, name: str) -> Path:
+        """A local folder with the files of ``name``: the folder itself for ``file://``, else a cached copy.
+
+        Treat it as read-only. Raises FileNotFoundError if there is no such folder or its upload did not end.
+        """
+        if self._is_local:
+            folder = Path(self._path(name))
+            if not folder.is_dir():
+                raise FileNotFoundError(f"{self.url_of(name)} is not a folder")
+            return folder
+        files = self._remote_listing(name)
+        key = hashlib.sha256(json.dumps([self.url_of(name), files], sort_keys=True).encode()).hexdigest()
+        folder = self._cache_root() / key[:32] / PurePosixPath(name).name
+        if not folder.is_dir():
+            self._get_folder(name, [*files], folder)
+        return folder
+
+    def _remote_listing(self, name: str) -> dict[str, str]:
+        names = self.list(f"{name}/")
+        if not names:
+            raise FileNotFoundError(f"{self.url_of(name)} is not a folder, or is empty")
+        if not self._fs.exists(self._path(name + LISTING_SUFFIX)):  # put there by other means than upload()
+            return {entry[len(name) + 1 :]: str(self._fs.ukey(self._path(entry))) for entry in names}
+        listing = self.read_json(name + LISTING_SUFFIX)
+        if not listing["complete"]:
+            raise FileNotFoundError(
+                f"the upload of {self.url_of(name)} did not finish; run the step that made it again"
+            )
+        return listing["files"]
+
+    def _get_folder(self, name: str, relatives: builtins.list[str], folder: Path) -> None:
+        partial = _temporary_beside(folder)
+        for relative in relatives:
+            target = partial / relative
+            target.parent.mkdir(parents=True, exist_ok=True)
+            self._fs.get_file(self._path(f"{name}/{relative}"), str(target))
+        try:
+            partial.rename(folder)
+        except OSError:  # another process fetched the same folder first
+            shutil.rmtree(partial)
+
+    def _cache_root(self) -> Path:
+        default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "got"
+        return self._cache_dir or default
+
+    # Writing
+
+    def _write(self, path: str, fill: Callable[[IO[bytes]], object], *, exclusive: bool) -> None:
+        if self._is_local:
+            _write_local(Path(path), fill, exclusive=exclusive)
+            return
+        buffer = io.BytesIO()
+        fill(buffer)
+        self._fs.pipe_file(path, buffer.getvalue(), mode="create" if exclusive else "overwrite")
+
+
+def _is_temporary(name: str) -> bool:
+    # A folder being uploaded is temporary as a whole, so every part of the name counts.
+    return any(part.startswith(".") and part.endswith(_TEMPORARY_SUFFIX) for part in name.split("/"))
+
+
+def _temporary_beside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}{_TEMPORARY_SUFFIX}")
+
+
+def _write_local(path: Path, fill: Callable[[IO[bytes]], object], *, exclusive: bool) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = _temporary_beside(path)
+    try:
+        with open(partial, "wb") as file:
+            fill(file)
+            file.flush()
+            os.fsync(file.fileno())
+        if exclusive:
+            os.link(partial, path)  # unlike rename, this fails where the name is taken
+        else:
+            os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _replace_folder(source: Path, target: Path) -> None:
+    if source.resolve() == target.resolve():
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial, old = _temporary_beside(target), _temporary_beside(target)
+    try:
+        shutil.copytree(source, partial)
+        if target.exists():
+            target.rename(old)
+        partial.rename(target)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    return (path for path in sorted(folder.rglob("*")) if path.is_file())
+
+
+def _file_sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def content_hash(frame: pl.DataFrame) -> str:
+    """SHA-256 (64 hex digits) over a frame's schema and values.
+
+    Equal for equal frames whatever their chunking, parquet encoding or compression; different if a column's
+    name, type or place, a value, a null or the order of rows differs.
+
+    Raises:
+        TypeError: a column holds Python objects, which have no canonical bytes.
+    """
+    digest = hashlib.sha256(f"{frame.height}\0".encode())
+    for series in frame.get_columns():
+        digest.update(json.dumps([series.name, str(series.dtype)]).encode())
+        _hash_series(digest, series)
+    return digest.hexdigest()
+
+
+def _hash_series(digest: Any, series: pl.Series) -> None:
+    """Length and null positions, then the values that are not null in an encoding fixed by the type."""
+    digest.update(f"[{len(series)}]".encode())
+    digest.update(np.packbits(series.is_null().to_numpy()).tobytes())
+    values, dtype = series.drop_nulls(), series.dtype
+    if isinstance(dtype, pl.Struct):
+        for field in values.struct.unnest().get_columns() if dtype.fields else []:
+            _hash_series(digest, field)
+    elif dtype in (pl.List, pl.Array):
+        _hash_lists(digest, values.arr.to_list() if dtype == pl.Array else values)
+    elif dtype in (pl.String, pl.Binary, pl.Categorical, pl.Enum, pl.Decimal):
+        _hash_bytes(digest, values)
+    elif dtype == pl.Object:
+        raise TypeError(
+            f"column {series.name!r} holds Python objects and cannot be hashed; give it a polars type"
+        )
+    elif dtype != pl.Null:
+        _hash_numbers(digest, values)
+
+
+def _hash_lists(digest: Any, lists: pl.Series) -> None:
+    lengths = lists.list.len()
+    digest.update(lengths.cast(pl.UInt64).to_numpy().tobytes())
+    # Polars versions differ in whether an empty list explodes into a null or into nothing.
+    _hash_series(digest, lists.filter(lengths > 0).explode())
+
+
+def _hash_bytes(digest: Any, values: pl.Series) -> None:
+    binary = values if values.dtype == pl.Binary else values.cast(pl.String).cast(pl.Binary)
+    digest.update(binary.bin.size().cast(pl.UInt64).to_numpy().tobytes())
+    digest.update(b"".join(binary.to_list()))
+
+
+def _hash_numbers(digest: Any, values: pl.Series) -> None:
+    physical = values.to_physical()
+    if physical.dtype.is_float():
+        physical = physical.fill_nan(float("nan"))  # one bit pattern for every NaN
+    if physical.dtype == pl.Boolean:
+        physical = physical.cast(pl.UInt8)
+    array = np.ascontiguousarray(physical.to_numpy())
+    digest.update(array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes())

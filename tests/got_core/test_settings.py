@@ -1,0 +1,100 @@
+"""Settings: defaults, the environment, and what follows from giving own images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from got_core.settings import Settings
+from got_core.storage import Storage
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_defaults_lie_below_home(tmp_path: Path) -> None:
+    settings = Settings()
+    assert settings.home == tmp_path / "var"
+    assert settings.raw_url == f"{tmp_path}/var/raw/images"
+    assert settings.edits_url == f"{tmp_path}/var/raw/edits/pairs.csv"
+    assert settings.truth_url == f"{tmp_path}/var/truth/scenes.parquet"
+    assert settings.storage_url == f"file://{tmp_path}/var/storage"
+    assert settings.tracking_uri == f"sqlite:///{tmp_path}/var/mlflow/mlflow.db"
+    assert (settings.own_images, settings.annotator_name, settings.recipe) == (False, "scenes", "embedded")
+
+
+@pytest.mark.parametrize("home", ["elsewhere", "./elsewhere/", "{tmp}/elsewhere"])
+def test_home_may_be_relative_or_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: str) -> None:
+    monkeypatch.setenv("GOT_HOME", home.format(tmp=tmp_path))
+    settings = Settings()
+    monkeypatch.chdir("/")
+    assert settings.home == tmp_path / "elsewhere"
+    Storage(settings.storage_url).write_bytes("a", b"1")
+    assert (tmp_path / "elsewhere" / "storage" / "a").exists()
+
+
+def test_own_images_bring_no_truth_no_pairs_and_no_annotator(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GOT_RAW", "photos")
+    settings = Settings()
+    assert settings.own_images
+    assert settings.raw_url == f"{tmp_path}/photos"
+    assert (settings.edits_url, settings.truth_url, settings.annotator_name) == (None, None, None)
+    monkeypatch.setenv("GOT_EDITS", "pairs.csv")
+    monkeypatch.setenv("GOT_ANNOTATOR", "scenes")
+    assert Settings().edits_url == f"{tmp_path}/pairs.csv"
+    assert Settings().annotator_name == "scenes"
+
+
+def test_empty_variables_count_as_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GOT_RAW", "")
+    monkeypatch.setenv("GOT_ANNOTATOR", "")
+    assert not Settings().own_images
+
+
+def test_an_s3_endpoint_goes_to_s3_urls_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GOT_STORAGE", "s3://bucket/got/")
+    monkeypatch.setenv("GOT_S3_ENDPOINT", "http://minio:9000")
+    settings = Settings()
+    assert settings.storage_url == "s3://bucket/got"
+    assert settings.storage_options == {"endpoint_url": "http://minio:9000"}
+    assert settings.fs_options(settings.raw_url) == {}
+
+
+def test_ray_address_has_two_names_and_ours_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "ray://one")
+    assert Settings().ray_address == "ray://one"
+    monkeypatch.setenv("GOT_RAY_ADDRESS", "ray://two")
+    assert Settings().ray_address == "ray://two"
+
+
+def test_dotenv_is_read_and_the_environment_goes_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".env").write_text("GOT_RECIPE=paper\nGOT_HOME=fromfile\nSOMETHING_ELSE=1\n")
+    monkeypatch.setenv("GOT_HOME", "fromenv")
+    assert (Settings().recipe, Settings().home) == ("paper", tmp_path / "fromenv")
+
+
+def test_a_wrong_value_names_the_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GOT_ANNOTATOR", "oracle")
+    with pytest.raises(ValidationError, match="annotator"):
+        Settings()
+
+
+def test_home_inside_the_raw_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GOT_RAW", ".")
+    with pytest.raises(ValidationError, match=r"GOT_HOME .*/var\) lies inside GOT_RAW"):
+        Settings()
+    monkeypatch.setenv("GOT_HOME", str(tmp_path.parent / "home"))
+    assert Settings().own_images
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        Settings().recipe = "other"  # type: ignore[misc]
