@@ -1,0 +1,79 @@
+"""The interface that both annotation pipelines ask.
+
+Belongs here: the questions, and the one error of those who cannot answer. Not here: who answers them
+(`scene_annotator`) or the tables that the answers go to (`t2i`, `edit`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from PIL import Image
+
+from got_core.chain.boxes import Box
+
+
+class AnnotationError(ValueError):
+    """A row that cannot be annotated: `reason` is a short slug, `detail` a sentence for people."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+        self.reason = reason
+        self.detail = detail
+
+    def __reduce__(self) -> tuple[type[AnnotationError], tuple[str, str]]:
+        return type(self), (self.reason, self.detail)
+
+
+class Annotator(Protocol):
+    """Answers for one image or one text at a time; images are RGB. Each method may raise AnnotationError."""
+
+    @property
+    def revision(self) -> str:
+        """Names everything that the answers depend on: model, prompts, version. Part of every chain id."""
+        ...
+
+    def concise_prompt(self, image: Image.Image) -> str:
+        """A short prompt for the image: what the trained model will be given."""
+        ...
+
+    def detailed_caption(self, image: Image.Image, prompt: str) -> str:
+        """One paragraph on the image; a prompt that does not fit the image is ignored."""
+        ...
+
+    def extract_entities(self, caption: str) -> list[str]:
+        """Groundable object names of a caption, in order, in its exact wording; repeated ones repeat."""
+        ...
+
+    def ground(self, image: Image.Image, phrase: str, occurrence: int = 0) -> Box | None:
+        """Box of the phrase's object, the `occurrence`-th one (from 0) of that name; None: not found."""
+        ...
+
+    def parse_edit(self, instruction: str) -> tuple[str, list[str]]:
+        """Task type of an edit instruction and the entities it is about (old one first, new one last)."""
+        ...
+
+    def describe(self, image: Image.Image, mention: str) -> str:
+        """The image in at most two sentences that mention the object ("" where none has to be)."""
+        ...
+
+    def describe_crop(self, image: Image.Image, box: Box) -> str:
+        """What the box shows, in one sentence or phrase."""
+        ...
+
+    def rewrite(self, instruction: str) -> list[str]:
+        """Three free wordings of an instruction, the first one concise."""
+        ...
+
+    def edit_chain(
+        self,
+        instruction: str,
+        source_text: str,
+        target_text: str,
+        boxes: Sequence[Box],
+        object: str,
+        task: str,
+    ) -> str:
+        """The numbered edit chain in data form."""
+        ...

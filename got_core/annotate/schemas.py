@@ -1,0 +1,81 @@
+"""Columns of the annotation tables: type and one line each."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from got_core.corpus.schemas import Columns
+
+_FATE: Columns = {
+    "error": (pl.String(), "why the row is quarantined at this step (reason: detail); null = fine"),
+    "reason": (pl.String(), "the short reason alone; null = fine"),
+}
+
+_CORNERS = {"x1": pl.Int32(), "y1": pl.Int32(), "x2": pl.Int32(), "y2": pl.Int32()}
+
+GROUNDED = pl.Struct({"phrase": pl.String(), "occurrence": pl.Int32(), **_CORNERS})
+EDIT_GROUNDED = pl.Struct({"image": pl.String(), "phrase": pl.String(), "occurrence": pl.Int32(), **_CORNERS})
+
+CAPTIONS: Columns = {
+    "image_id": (pl.String(), "SHA-256 of the image's bytes"),
+    "prompt": (pl.String(), "concise prompt: what the model will be given"),
+    "caption": (pl.String(), "detailed caption: what the chain is made from"),
+    "annotator": (pl.String(), "revision of the annotator"),
+    **_FATE,
+}
+
+ENTITIES: Columns = {
+    "image_id": (pl.String(), "SHA-256 of the image's bytes"),
+    "entities": (pl.List(pl.String()), "groundable object names, in the caption's order and wording"),
+    **_FATE,
+}
+
+BOXES: Columns = {
+    "image_id": (pl.String(), "SHA-256 of the image's bytes"),
+    "boxes": (
+        pl.List(GROUNDED),
+        "one an entity: name, which one of that name, box in 0..999 (null = not found)",
+    ),
+    **_FATE,
+}
+
+T2I_CHAINS: Columns = {
+    "chain_id": (pl.String(), "hash of image, annotator revision and prompt"),
+    "image_id": (pl.String(), "SHA-256 of the image's bytes"),
+    "prompt": (pl.String(), "concise prompt"),
+    "caption": (pl.String(), "detailed caption that the chain was made from"),
+    "phrases": (pl.List(pl.String()), "names that have a box, in order"),
+    "chain": (pl.String(), "reasoning chain in data form"),
+    "boxes": (pl.Int32(), "number of boxes in the chain"),
+    **_FATE,
+}
+
+EDIT_DESCRIPTIONS: Columns = {
+    "pair_id": (pl.String(), "id of the edit pair"),
+    "task": (pl.String(), "kind of edit: add, remove, recolour, replace, move, ..."),
+    "entities": (pl.List(pl.String()), "what is edited; old one first, new one last"),
+    "source_text": (pl.String(), "description of the source image"),
+    "target_text": (pl.String(), "description of the target image"),
+    "instructions": (pl.List(pl.String()), "the instruction as given, then its other wordings"),
+    **_FATE,
+}
+
+EDIT_BOXES: Columns = {
+    "pair_id": (pl.String(), "id of the edit pair"),
+    "boxes": (
+        pl.List(EDIT_GROUNDED),
+        "area of the edit: image (source or target), name, which one, box in 0..999",
+    ),
+    "object_text": (pl.String(), "what the first box shows"),
+    **_FATE,
+}
+
+EDIT_CHAINS: Columns = {
+    "chain_id": (pl.String(), "hash of pair, annotator revision and instruction"),
+    "pair_id": (pl.String(), "id of the edit pair"),
+    "instruction": (pl.String(), "the instruction as given"),
+    "instructions": (pl.List(pl.String()), "the instruction as given, then its other wordings"),
+    "chain": (pl.String(), "edit chain in data form, a numbered list"),
+    "boxes": (pl.Int32(), "number of boxes in the chain"),
+    **_FATE,
+}
