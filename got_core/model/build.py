@@ -1,0 +1,130 @@
+"""Builds the networks of a GoT model from its configuration, with fresh weights.
+
+The classes are those of the paper size; only the numbers differ.
+"""
+
+from __future__ import annotations
+
+import diffusers
+from diffusers import SchedulerMixin, UNet2DConditionModel
+from transformers import (
+    PreTrainedTokenizerBase,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+)
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+
+from got_core.model.autoencoder import PatchAutoencoder
+from got_core.model.config import LanguageModelConfig, ModelConfig, SchedulerConfig
+from got_core.model.guidance import GuidanceProjector
+from got_core.model.sequence import SequenceBuilder
+from got_core.model.tokens import END_OF_TEXT, IMAGE_PAD
+
+
+def build_language_model(
+    config: LanguageModelConfig, tokenizer: PreTrainedTokenizerBase
+) -> Qwen2_5_VLForConditionalGeneration:
+    """A Qwen2.5-VL model at the configured size for this tokenizer."""
+
+    def ids(token: str) -> int:
+        return int(tokenizer.convert_tokens_to_ids(token))
+
+    qwen = Qwen2_5_VLConfig(
+        text_config={
+            "vocab_size": len(tokenizer),
+            "hidden_size": config.hidden_size,
+            "intermediate_size": config.intermediate_size,
+            "num_hidden_layers": config.layers,
+            "num_attention_heads": config.heads,
+            "num_key_value_heads": config.key_value_heads,
+            "max_position_embeddings": config.max_positions,
+            "rope_parameters": {
+                "rope_type": "default",
+                "rope_theta": 10_000.0,
+                "mrope_section": list(config.mrope_section),
+            },
+            "bos_token_id": ids(END_OF_TEXT),
+            "eos_token_id": ids(END_OF_TEXT),
+            "pad_token_id": ids(END_OF_TEXT),
+        },
+        vision_config={
+            "depth": config.vision_layers,
+            "hidden_size": config.vision_hidden_size,
+            "intermediate_size": config.vision_intermediate_size,
+            "num_heads": config.vision_heads,
+            "patch_size": config.patch_size,
+            "spatial_merge_size": config.merge_size,
+            "window_size": config.image_size,
+            "out_hidden_size": config.hidden_size,
+            "fullatt_block_indexes": list(range(config.vision_layers)),
+        },
+        image_token_id=ids(IMAGE_PAD),
+        video_token_id=ids("<|video_pad|>"),
+        vision_start_token_id=ids("<|vision_start|>"),
+        vision_end_token_id=ids("<|vision_end|>"),
+    )
+    return Qwen2_5_VLForConditionalGeneration(qwen)
+
+
+def build_image_processor(config: LanguageModelConfig) -> Qwen2VLImageProcessorPil:
+    """The image processor of the vision tower (PIL backend, no torchvision)."""
+    return Qwen2VLImageProcessorPil(
+        patch_size=config.patch_size,
+        merge_size=config.merge_size,
+        size={"shortest_edge": config.image_size**2, "longest_edge": config.image_size**2},
+    )
+
+
+def build_autoencoder(config: ModelConfig) -> PatchAutoencoder:
+    """The patch autoencoder, not yet fitted."""
+    part = config.autoencoder
+    return PatchAutoencoder(part.patch_size, part.latent_channels, part.refiner_channels)
+
+
+def build_unet(config: ModelConfig) -> UNet2DConditionModel:
+    """A text-to-image U-Net on C latent channels, SDXL's kind of conditioning; not yet widened to 3C."""
+    part = config.unet
+    levels = len(part.block_out_channels)
+    return UNet2DConditionModel(
+        sample_size=config.resolution // config.autoencoder.patch_size,
+        in_channels=config.autoencoder.latent_channels,
+        out_channels=config.autoencoder.latent_channels,
+        down_block_types=("CrossAttnDownBlock2D",) * levels,
+        up_block_types=("CrossAttnUpBlock2D",) * levels,
+        block_out_channels=part.block_out_channels,
+        layers_per_block=part.layers_per_block,
+        cross_attention_dim=part.cross_attention_dim,
+        attention_head_dim=part.attention_heads,
+        norm_num_groups=16,
+        use_linear_projection=True,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=part.time_id_dim,
+        projection_class_embeddings_input_dim=part.pooled_dim + 6 * part.time_id_dim,
+    )
+
+
+def build_projector(config: ModelConfig) -> GuidanceProjector:
+    """The two linear maps between the language model and the U-Net."""
+    return GuidanceProjector(
+        config.language_model.hidden_size, config.unet.cross_attention_dim, config.unet.pooled_dim
+    )
+
+
+def build_scheduler(config: SchedulerConfig) -> SchedulerMixin:
+    """Any scheduler of diffusers, by its class name.
+
+    Raises ValueError where diffusers has no such scheduler.
+    """
+    cls = getattr(diffusers, config.name, None)
+    if not (isinstance(cls, type) and issubclass(cls, SchedulerMixin)):
+        raise ValueError(
+            f"{config.name!r} is not a scheduler of diffusers; name a class such as DDPMScheduler"
+        )
+    return cls(**config.options)
+
+
+def build_sequences(
+    config: ModelConfig, tokenizer: PreTrainedTokenizerBase, image_processor: Qwen2VLImageProcessorPil
+) -> SequenceBuilder:
+    """The sequence builder of a model."""
+    return SequenceBuilder(tokenizer, image_processor, config.image_tokens, config.language_model.image_size)

@@ -1,0 +1,116 @@
+"""Sizes and numerical choices of a GoT model, as plain data.
+
+Nothing here imports torch, so recipes can be read by a code server without loading it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, kw_only=True)
+class LanguageModelConfig:
+    """Sizes of the multimodal language model, a ``Qwen2_5_VLForConditionalGeneration``."""
+
+    hidden_size: int = 192
+    """Width of the language model; also the width of the guidance it hands to the U-Net."""
+    layers: int = 4
+    heads: int = 6
+    """Attention heads. Width divided by heads should be at least 32, the smallest head that vLLM serves."""
+    key_value_heads: int = 6
+    intermediate_size: int = 512
+    mrope_section: tuple[int, int, int] = (4, 6, 6)
+    """Rotary channels for time, height and width; the sum is half of a head."""
+    max_positions: int = 1024
+    vision_hidden_size: int = 128
+    vision_layers: int = 3
+    vision_heads: int = 4
+    vision_intermediate_size: int = 256
+    patch_size: int = 8
+    merge_size: int = 2
+    """Patches that become one visual token, per axis."""
+    image_size: int = 64
+    """Side in pixels to which the source image of an edit is stretched (448 in the paper)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoencoderConfig:
+    """Sizes of the patch autoencoder that stands behind ``AutoencoderKL``'s interface."""
+
+    patch_size: int = 8
+    """Pixels a latent cell covers, per axis."""
+    latent_channels: int = 48
+    refiner_channels: int = 48
+    """Width of the residual decoder; 0 leaves the linear decoder alone."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class UNetConfig:
+    """Sizes of the ``UNet2DConditionModel``; latent channels come from the autoencoder."""
+
+    block_out_channels: tuple[int, ...] = (96, 192)
+    layers_per_block: int = 1
+    attention_heads: int = 6
+    """Heads a block (diffusers calls this argument ``attention_head_dim``)."""
+    cross_attention_dim: int = 192
+    pooled_dim: int = 64
+    """Width of the pooled text embedding (1280 in SDXL)."""
+    time_id_dim: int = 16
+    """Sinusoidal channels for each of the six size and crop numbers (256 in SDXL)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SchedulerConfig:
+    """Which diffusers scheduler the pipeline carries and what the U-Net is trained to predict."""
+
+    name: str = "FlowMatchEulerDiscreteScheduler"
+    options: dict[str, float | int | str | bool] = field(default_factory=lambda: {"shift": 1.0})
+    prediction: str = "flow"
+    """``flow`` (velocity: noise minus data) or ``epsilon`` (the paper's, with SDXL's DDPM scheduler)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GuidanceScales:
+    """The three scales of the guidance formula (paper section 4.3)."""
+
+    text: float
+    spatial: float
+    reference: float
+
+    def as_tuple(self) -> tuple[float, float, float]:
+        """Text, spatial, reference."""
+        return (self.text, self.spatial, self.reference)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """A whole GoT model."""
+
+    resolution: int = 64
+    """Side in pixels of the pictures it draws."""
+    image_tokens: int = 8
+    """Learned tokens whose hidden states guide the U-Net (64 in the paper)."""
+    language_model: LanguageModelConfig = LanguageModelConfig()
+    autoencoder: AutoencoderConfig = AutoencoderConfig()
+    unet: UNetConfig = UNetConfig()
+    scheduler: SchedulerConfig = SchedulerConfig()
+    generate_scales: GuidanceScales = GuidanceScales(text=1.5, spatial=1.5, reference=1.0)
+    """Scales for text to image."""
+    edit_scales: GuidanceScales = GuidanceScales(text=1.5, spatial=1.5, reference=1.0)
+    inference_steps: int = 20
+    max_new_tokens: int = 160
+    """Longest chain, in tokens."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    """Weights and noise of the joint loss."""
+
+    text_weight: float = 1.0
+    diffusion_weight: float = 1.0
+    drop: float = 0.05
+    """Share of samples for each of the three partly conditioned branches; the rest sees all conditions."""
+    noise_offset: float = 0.0
+    """Strength of the per-channel constant added to the noise (0.1 in the paper)."""
+    prediction: str = "flow"
+    """As in the model's scheduler: ``flow`` or ``epsilon``."""

@@ -1,0 +1,152 @@
+"""The joint model of training: language model, projector, U-Net and autoencoder behind one forward pass.
+
+Loss (paper section 4.4): token cross-entropy plus diffusion mean squared error, end to end; the diffusion
+gradient reaches the language model through Gt.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import Qwen2_5_VLForConditionalGeneration
+
+from got_core.model.autoencoder import PatchAutoencoder
+from got_core.model.config import LossConfig
+from got_core.model.guidance import GuidanceProjector, time_ids
+from got_core.model.sequence import IGNORED
+
+
+def base_language_model(model: nn.Module) -> Qwen2_5_VLForConditionalGeneration:
+    """The Qwen2.5-VL model itself, where a PEFT wrapper may stand around it."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def language_states(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+    """Hidden states after the last layer and its norm (B, L, hidden) for a collated batch."""
+    keys = ("input_ids", "attention_mask", "pixel_values", "image_grid_thw", "mm_token_type_ids")
+    inputs = {key: batch[key] for key in keys if key in batch}
+    return base_language_model(model).model(**inputs, use_cache=False).last_hidden_state
+
+
+def text_loss(model: nn.Module, hidden: Tensor, labels: Tensor) -> Tensor:
+    """Mean cross-entropy over the labelled positions; logits are computed for those alone."""
+    targets = labels[:, 1:]
+    chosen = targets != IGNORED
+    logits = base_language_model(model).lm_head(hidden[:, :-1][chosen])
+    return F.cross_entropy(logits.float(), targets[chosen])
+
+
+def drop_conditions(
+    context: Tensor,
+    spatial: Tensor,
+    reference: Tensor,
+    null: Tensor,
+    share: float,
+    generator: torch.Generator,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Give ``share`` of the samples each of (Gt, 0, Gr), (0, 0, Gr), (0, 0, 0) (specification, section 4)."""
+    draw = torch.rand(len(context), generator=generator).to(context.device)
+    no_spatial, no_text, nothing = draw < 3 * share, draw < 2 * share, draw < share
+    context = torch.where(no_text[:, None, None], null.to(context.dtype), context)
+    spatial = torch.where(no_spatial[:, None, None, None], torch.zeros_like(spatial), spatial)
+    reference = torch.where(nothing[:, None, None, None], torch.zeros_like(reference), reference)
+    return context, spatial, reference
+
+
+@dataclass(frozen=True)
+class Noised:
+    """A noisy latent, the timestep it belongs to (0 to 1000) and what the U-Net should answer."""
+
+    latents: Tensor
+    timesteps: Tensor
+    target: Tensor
+
+
+def add_noise(
+    clean: Tensor, config: LossConfig, generator: torch.Generator, ddpm: DDPMScheduler | None = None
+) -> Noised:
+    """Noise scaled latents (B, C, h, w) at random times.
+
+    ``flow``: logit-normal times, straight path, target noise minus data. ``epsilon``: uniform DDPM steps.
+    """
+    noise = torch.randn(clean.shape, generator=generator)
+    if config.noise_offset:
+        noise = noise + config.noise_offset * torch.randn(*clean.shape[:2], 1, 1, generator=generator)
+    noise = noise.to(clean)
+    if config.prediction == "flow":
+        sigma = torch.sigmoid(torch.randn(len(clean), generator=generator)).to(clean)
+        mix = sigma[:, None, None, None]
+        return Noised((1 - mix) * clean + mix * noise, sigma * 1000.0, noise - clean)
+    assert ddpm is not None
+    steps = torch.randint(0, ddpm.config.num_train_timesteps, (len(clean),), generator=generator)
+    steps = steps.to(clean.device)
+    return Noised(ddpm.add_noise(clean, noise, steps), steps, noise)
+
+
+class GoTModel(nn.Module):
+    """All trained parts of GoT. ``forward`` gives the joint loss of one batch."""
+
+    def __init__(
+        self,
+        mllm: nn.Module,
+        projector: GuidanceProjector,
+        unet: UNet2DConditionModel,
+        vae: PatchAutoencoder | AutoencoderKL,
+        loss: LossConfig,
+        ddpm: DDPMScheduler | None = None,
+    ) -> None:
+        super().__init__()
+        self.mllm = mllm
+        self.projector = projector
+        self.unet = unet
+        self.vae = vae.requires_grad_(False)
+        self.loss = loss
+        self.ddpm = ddpm
+
+    def forward(
+        self, batch: dict[str, Tensor], image_span: slice, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """Joint loss of a batch.
+
+        ``batch`` holds the language model's inputs and labels, and the latents ``clean`` (unscaled),
+        ``spatial`` and ``reference``, each (B, C, h, w). Returns scalars ``loss``, ``text``, ``diffusion``.
+        """
+        hidden = language_states(self.mllm, batch)
+        text = text_loss(self.mllm, hidden, batch["labels"])
+        diffusion = self.diffusion_loss(hidden[:, image_span], batch, generator)
+        loss = self.loss.text_weight * text + self.loss.diffusion_weight * diffusion
+        return {"loss": loss, "text": text.detach(), "diffusion": diffusion.detach()}
+
+    def diffusion_loss(
+        self, guidance: Tensor, batch: dict[str, Tensor], generator: torch.Generator
+    ) -> Tensor:
+        """Mean squared error of the U-Net's prediction, given Gt (B, T, hidden)."""
+        context, pooled = self.projector(guidance)
+        null = self.projector.null_context(len(context), context.shape[1])
+        context, spatial, reference = drop_conditions(
+            context, batch["spatial"], batch["reference"], null, self.loss.drop, generator
+        )
+        noised = add_noise(batch["clean"] * self.vae.config.scaling_factor, self.loss, generator, self.ddpm)
+        height, width = (side * latent_stride(self.vae) for side in noised.latents.shape[-2:])
+        prediction = self.unet(
+            torch.cat([noised.latents, reference, spatial], dim=1),
+            noised.timesteps,
+            encoder_hidden_states=context,
+            added_cond_kwargs={
+                "text_embeds": pooled,
+                "time_ids": time_ids(len(context), height, width, context.device),
+            },
+        ).sample
+        return F.mse_loss(prediction.float(), noised.target.float())
+
+
+def latent_stride(vae: PatchAutoencoder | AutoencoderKL) -> int:
+    """Pixels that a latent cell covers, per axis."""
+    if "patch_size" in vae.config:
+        return int(vae.config["patch_size"])
+    return int(math.pow(2, len(vae.config["block_out_channels"]) - 1))

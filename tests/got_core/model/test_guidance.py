@@ -1,0 +1,125 @@
+"""The guidance formula, its shortcuts, and the conditions that the U-Net reads."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from got_core.chain.grammar import parse
+from got_core.chain.layout import canvases
+from got_core.model.build import build_autoencoder, build_unet
+from got_core.model.config import GuidanceScales
+from got_core.model.guidance import (
+    black_latents,
+    branches,
+    combine,
+    encode,
+    spatial_latents,
+    to_tensor,
+    widen_input,
+)
+from tests.got_core.tiny_pipeline import TINY, tiny_pipeline
+
+CHAINS = [
+    "a cat (100,100),(400,400) and a dog (500,500),(900,900)",
+    "nothing to place",
+    "a cup (0,0),(999,999)",
+]
+
+
+def four_branch_sum(
+    outputs: dict[tuple[bool, bool, bool], torch.Tensor], scales: GuidanceScales
+) -> torch.Tensor:
+    """The formula as the paper writes it."""
+    nothing, reference = outputs[False, False, False], outputs[False, False, True]
+    text, everything = outputs[True, False, True], outputs[True, True, True]
+    return (
+        nothing
+        + scales.text * (text - reference)
+        + scales.spatial * (everything - text)
+        + scales.reference * (reference - nothing)
+    )
+
+
+@pytest.mark.parametrize(
+    ("scales", "passes"),
+    [
+        ((7.5, 4.0, 1.0), 3),
+        ((4.0, 3.0, 1.5), 4),
+        ((1.0, 1.0, 1.0), 1),
+        ((3.0, 3.0, 1.0), 2),
+        ((1.0, 4.0, 1.0), 2),
+    ],
+)
+def test_left_out_branches_do_not_change_the_sum(scales: tuple[float, float, float], passes: int) -> None:
+    given = GuidanceScales(text=scales[0], spatial=scales[1], reference=scales[2])
+    used = branches(given)
+    generator = torch.Generator().manual_seed(0)
+    outputs = {
+        key: torch.randn(2, 4, 8, 8, generator=generator)
+        for key in [(False, False, False), (False, False, True), (True, False, True), (True, True, True)]
+    }
+    total = combine([outputs[b.text, b.spatial, b.reference] for b in used], used)
+    assert len(used) == passes
+    torch.testing.assert_close(total, four_branch_sum(outputs, given), atol=1e-5, rtol=0)
+
+
+def test_a_whole_step_with_branches_left_out_equals_four_unet_passes() -> None:
+    pipeline = tiny_pipeline()
+    chains = [parse(text) for text in CHAINS]
+    conditions = pipeline.encode_conditions(chains, ["a", "b", "c"], None, 64, 64)
+    latents = torch.randn(
+        3, TINY.autoencoder.latent_channels, 8, 8, generator=torch.Generator().manual_seed(1)
+    )
+    given = GuidanceScales(text=7.5, spatial=4.0, reference=1.0)
+    t = torch.tensor(500.0)
+    with torch.no_grad():
+        short = pipeline.predict(latents, t, conditions, branches(given), (64, 64))
+        single = {
+            (b.text, b.spatial, b.reference): pipeline.predict(latents, t, conditions, [b], (64, 64))
+            / b.weight
+            for b in branches(GuidanceScales(text=4.0, spatial=3.0, reference=1.5))
+        }
+    torch.testing.assert_close(short, four_branch_sum(single, given), atol=1e-4, rtol=1e-4)
+
+
+def test_spatial_guidance_is_the_mean_over_one_latent_a_box() -> None:
+    torch.manual_seed(0)
+    vae = build_autoencoder(TINY)
+    chains = [parse(text) for text in CHAINS]
+    together = spatial_latents(vae, chains, 64, 64)
+    for chain, found in zip(chains, together, strict=True):
+        alone = [encode(vae, to_tensor(canvas[None]))[0] for canvas in canvases(chain, 64, 64)]
+        torch.testing.assert_close(found, torch.stack(alone).mean(dim=0))
+    torch.testing.assert_close(together[1:2], black_latents(vae, 1, 64, 64))
+
+
+def test_widened_input_computes_the_same_until_new_channels_learn() -> None:
+    torch.manual_seed(0)
+    unet = build_unet(TINY).eval()
+    channels = TINY.autoencoder.latent_channels
+    latents, extra = torch.randn(2, channels, 8, 8), torch.randn(2, 2 * channels, 8, 8)
+    arguments = {
+        "timestep": torch.tensor([10.0, 900.0]),
+        "encoder_hidden_states": torch.randn(2, 4, TINY.unet.cross_attention_dim),
+        "added_cond_kwargs": {
+            "text_embeds": torch.randn(2, TINY.unet.pooled_dim),
+            "time_ids": torch.ones(2, 6),
+        },
+    }
+    with torch.no_grad():
+        before = unet(latents, **arguments).sample
+        bias = unet.conv_in.bias.clone()
+        widen_input(unet)
+        after = unet(torch.cat([latents, extra], dim=1), **arguments).sample
+    assert unet.config.in_channels == 3 * channels
+    torch.testing.assert_close(before, after)
+    torch.testing.assert_close(unet.conv_in.bias, bias)
+
+
+def test_pictures_become_tensors_between_minus_one_and_one() -> None:
+    pixels = np.array([[[[0, 127, 255]]]], dtype=np.uint8)
+    found = to_tensor(pixels)
+    assert found.shape == (1, 3, 1, 1)
+    assert found.flatten().tolist() == pytest.approx([-1.0, -0.00392, 1.0], abs=1e-4)
