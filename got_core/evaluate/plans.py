@@ -1,0 +1,74 @@
+"""Judging a plan before anything is drawn, and a picture against its plan.
+
+Belongs here: what a chain's boxes promise, as detections, and how well found objects keep to it. Not here:
+GenEval's rules (the same ones judge plans and pictures), or repairing a plan.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+from got_core.chain.grammar import Chain
+from got_core.evaluate.geneval import COLORS, XYXY, Detection
+
+_WORDS = re.compile(r"[a-z]+")
+
+
+def plan_detections(
+    chain: Chain, classes: Sequence[str], width: float, height: float, colors: Sequence[str] = COLORS
+) -> list[Detection]:
+    """The objects that a chain plans, with score 1; boxes in pixels of a `width` x `height` picture.
+
+    Class and colour come from the phrase before the box: its last class name (plurals count) and the last
+    colour name before that. A box without an area, or whose phrase names no class, plans nothing and is left
+    out.
+    """
+    planned = []
+    for placed in chain.boxes:
+        box = placed.box.to_pixels(width, height)
+        cls, color = read_phrase(placed.phrase, classes, colors)
+        if cls is not None and box[2] > box[0] and box[3] > box[1]:
+            planned.append(Detection(cls, 1.0, box, color))
+    return planned
+
+
+def read_phrase(
+    phrase: str, classes: Sequence[str], colors: Sequence[str] = COLORS
+) -> tuple[str | None, str | None]:
+    """(class, colour) that a noun phrase names; None for what it does not name."""
+    words = _WORDS.findall(phrase.lower())
+    singular = {form: cls for cls in classes for form in (cls, f"{cls}s", f"{cls}es")}
+    places = [k for k, word in enumerate(words) if word in singular]
+    if not places:
+        return None, None
+    before = [word for word in words[: places[-1]] if word in colors]
+    return singular[words[places[-1]]], before[-1] if before else None
+
+
+def iou(a: XYXY, b: XYXY) -> float:
+    """Intersection over union of two boxes with continuous coordinates."""
+    across = max(min(a[2], b[2]) - max(a[0], b[0]), 0.0)
+    down = max(min(a[3], b[3]) - max(a[1], b[1]), 0.0)
+    union = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - across * down
+    return across * down / union if union > 0 else 0.0
+
+
+def plan_followed(planned: Sequence[Detection], found: Sequence[Detection]) -> float | None:
+    """Mean IoU of planned boxes with the found ones of the same class and colour, best one-to-one match.
+
+    A planned object that was not found counts 0, a planned object without a colour matches any. None without
+    a plan.
+    """
+    if not planned:
+        return None
+    overlap = np.zeros((len(planned), max(len(found), 1)))
+    for row, plan in enumerate(planned):
+        for column, seen in enumerate(found):
+            if plan.cls == seen.cls and plan.color in (None, seen.color):
+                overlap[row, column] = iou(plan.box, seen.box)
+    rows, columns = linear_sum_assignment(-overlap)
+    return float(overlap[rows, columns].sum() / len(planned))

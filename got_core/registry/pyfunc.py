@@ -1,0 +1,128 @@
+"""The model that consumers load: `mlflow.pyfunc.load_model("models:/got@champion").predict(frame)`.
+
+MLflow copies this file into every registry entry and runs it when the entry is loaded (models from code), so
+nothing is unpickled. It needs neither Dagster nor Ray. Belongs here: frames in, frames out. Not here:
+drawing.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping
+from typing import Any
+
+import mlflow
+import pandas as pd
+from PIL import Image
+
+BATCH = 16
+"""Rows drawn in one call."""
+
+SETTINGS = ("num_inference_steps", "text_scale", "spatial_scale", "reference_scale")
+"""What `params` may set; the model's own default otherwise."""
+
+
+class GoTModel(mlflow.pyfunc.PythonModel):
+    """A GoT pipeline behind MLflow's `predict`."""
+
+    def load_context(self, context: Any) -> None:
+        """Load the pipeline from the entry's `pipeline` folder (safetensors), onto a GPU if there is one."""
+        import torch
+
+        from got_core.model.pipeline import GoTPipeline
+
+        pipeline = GoTPipeline.from_pretrained(context.artifacts["pipeline"])
+        pipeline.set_progress_bar_config(disable=True)
+        self.pipeline = pipeline.to("cuda" if torch.cuda.is_available() else "cpu")
+
+    def predict(
+        self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
+    ) -> pd.DataFrame:
+        """Draw one picture a row.
+
+        `model_input`: DataFrame with `prompt`, and optionally `seed` (int, default 0), `chain` (a plan to
+        draw from instead of the model's own) and `image` (base64 PNG or JPEG: an edit's source). `params`:
+        SETTINGS. Returns a DataFrame with `image` (base64 PNG) and `chain` (the plan, data form), same index.
+        Raises ValueError naming the row for input that cannot be used.
+        """
+        frame = _checked(model_input)
+        settings = {k: v for k, v in (params or {}).items() if k in SETTINGS and not _missing(v)}
+        drawn: dict[Any, dict[str, str]] = {}
+        is_edit = ~frame["image"].map(_missing).astype(bool)
+        for rows in (frame[~is_edit], frame[is_edit]):
+            for start in range(0, len(rows), BATCH):
+                part = rows.iloc[start : start + BATCH]
+                drawn.update(zip(part["row"], self._draw(part, settings), strict=True))
+        ordered = [drawn[row] for row in frame["row"]]
+        return pd.DataFrame(ordered, columns=["image", "chain"], index=model_input.index)
+
+    def _draw(self, rows: pd.DataFrame, settings: Mapping[str, Any]) -> list[dict[str, str]]:
+        import torch
+
+        prompts = list(rows["prompt"])
+        sources = [
+            _picture(row.image, row.row) for row in rows.itertuples() if not _missing(row.image)
+        ] or None
+        chains = self._chains(rows, prompts, sources)
+        generators = [torch.Generator("cpu").manual_seed(int(seed)) for seed in rows["seed"]]
+        images = self.pipeline.draw(chains, prompts, sources, generator=generators, **settings)
+        return [
+            {"image": _base64_png(image), "chain": chain.to_data()}
+            for image, chain in zip(images, chains, strict=True)
+        ]
+
+    def _chains(self, rows: pd.DataFrame, prompts: list[str], sources: list[Image.Image] | None) -> list[Any]:
+        """Given chains parsed, the others planned by the model in one call."""
+        given = [None if _missing(row.chain) else _parsed(row.chain, row.row) for row in rows.itertuples()]
+        open_rows = [k for k, chain in enumerate(given) if chain is None]
+        if open_rows:
+            pictures = [sources[k] for k in open_rows] if sources else None
+            planned = self.pipeline.plan([prompts[k] for k in open_rows], pictures)
+            for k, chain in zip(open_rows, planned, strict=True):
+                given[k] = chain
+        return given
+
+
+def _checked(model_input: Any) -> pd.DataFrame:
+    """Input with all four columns and a `row` number, every prompt a text."""
+    if not isinstance(model_input, pd.DataFrame) or "prompt" not in model_input.columns:
+        raise ValueError(
+            "predict needs a DataFrame with a column `prompt` (and optionally seed, chain, image)"
+        )
+    frame = model_input.reset_index(drop=True).reindex(columns=["prompt", "seed", "chain", "image"])
+    frame["row"] = range(len(frame))
+    for row, prompt in enumerate(frame["prompt"]):
+        if not isinstance(prompt, str) or not prompt.strip():
+            raise ValueError(f"row {row}: `prompt` must be a text that is not empty, got {prompt!r}")
+    frame["seed"] = [0 if _missing(seed) else int(seed) for seed in frame["seed"]]
+    return frame
+
+
+def _missing(value: Any) -> bool:
+    return value is None or value == "" or (isinstance(value, float) and value != value) or value is pd.NA
+
+
+def _parsed(text: str, row: int) -> Any:
+    from got_core.chain.grammar import ChainError, parse
+
+    try:
+        return parse(text)
+    except ChainError as error:
+        raise ValueError(f"row {row}: `chain` cannot be read: {error}") from error
+
+
+def _picture(text: str, row: int) -> Image.Image:
+    try:
+        return Image.open(io.BytesIO(base64.b64decode(text, validate=True))).convert("RGB")
+    except (OSError, ValueError) as error:
+        raise ValueError(f"row {row}: `image` must be a base64 PNG or JPEG: {error}") from error
+
+
+def _base64_png(image: Image.Image) -> str:
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG")
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+mlflow.models.set_model(GoTModel())

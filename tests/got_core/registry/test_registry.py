@@ -1,0 +1,240 @@
+"""Registering, promoting and loading with a real MLflow (SQLite) and a pipeline of the real classes."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from got_core.evaluate.geneval import TASKS
+from got_core.registry import log
+from got_core.registry.log import RegistrationError, check_folder, find_version, register
+from got_core.registry.promote import promote
+from got_core.registry.tracking import connect, ensure_experiment, fluent
+from tests.got_core.tiny_pipeline import tiny_pipeline
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::UserWarning:mlflow.*"),
+    pytest.mark.filterwarnings("ignore::UserWarning:pydantic.*"),
+]
+
+
+def scores(mean: float, digest: str = "p1") -> dict:
+    task = {"mean": mean, "low": mean - 0.05, "high": mean + 0.05, "n": 100, "prompts": 4}
+    return {
+        "protocol": "geneval/scenes",
+        "protocol_digest": digest,
+        "protocol_record": {"name": "geneval/scenes"},
+        "complete": True,
+        "overall": mean,
+        "low": mean - 0.03,
+        "high": mean + 0.03,
+        "tasks": dict.fromkeys(TASKS, task),
+    }
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("model") / "finetuned"
+    tiny_pipeline().save_pretrained(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def uri(tmp_path_factory) -> str:
+    return f"sqlite:///{tmp_path_factory.mktemp('registry')}/mlflow/mlflow.db"
+
+
+@pytest.fixture(scope="module")
+def first(folder: Path, uri: str) -> str:
+    tags = {"weights_hash": "w1", "git_commit": "c1", "dagster_run_id": "r1", "nothing": None}
+    return register(folder, tracking_uri=uri, scores=scores(0.5), tags=tags, metrics={"loss": 0.25})
+
+
+def entry_files(uri: str, version: str) -> list[str]:
+    with fluent(uri):
+        entry = Path(mlflow.artifacts.download_artifacts(f"models:/got/{version}"))
+    return [path.relative_to(entry).as_posix() for path in entry.rglob("*") if path.is_file()]
+
+
+def test_entry_holds_text_and_safetensors_only(first: str, uri: str) -> None:
+    files = entry_files(uri, first)
+    assert sum(name.endswith(".safetensors") for name in files) == 4
+    known = {".safetensors", ".json", ".jinja", ".py", ".yaml", ".txt", ""}
+    assert {Path(name).suffix for name in files} <= known
+    # Without a suffix MLflow writes two text files of its own.
+    assert {n for n in files if not Path(n).suffix} <= {"MLmodel", "registered_model_meta"}
+
+
+def test_entry_says_what_it_is(first: str, uri: str) -> None:
+    client = connect(uri)
+    version = client.get_model_version_by_alias("got", "challenger")
+    assert str(version.version) == first
+    tags = version.tags
+    assert (tags["weights_hash"], tags["git_commit"], tags["dagster_run_id"]) == ("w1", "c1", "r1")
+    assert "nothing" not in tags
+    assert json.loads(tags["scores"])["overall"] == 0.5
+    run = client.get_run(version.run_id)
+    assert run.data.metrics["loss"] == 0.25
+    assert run.data.metrics["geneval/scenes/overall"] == 0.5
+    assert "protocol_record" in json.loads(
+        Path(client.download_artifacts(run.info.run_id, "scores.json")).read_text()
+    )
+    with fluent(uri):
+        entry = mlflow.models.Model.load(f"models:/got/{first}")
+    assert entry.signature is not None
+    assert entry.signature.inputs.input_names() == ["prompt", "seed", "chain", "image"]
+    assert entry.saved_input_example_info is not None
+
+
+def test_requirements_are_pinned_and_need_neither_dagster_nor_ray() -> None:
+    names = [line.split("==")[0] for line in log.requirements()]
+    assert all("==" in line and "+" not in line for line in log.requirements())
+    assert {"torch", "diffusers", "transformers", "mlflow"} <= set(names)
+    assert not {"dagster", "ray"} & set(names)
+
+
+def test_a_retry_finds_its_version_and_uploads_nothing(first: str, uri: str, folder: Path) -> None:
+    before = connect(uri).search_logged_models([ensure_experiment(uri, log.EXPERIMENT)])
+    again = register(folder, tracking_uri=uri, scores=scores(0.6, "p9"), tags={"weights_hash": "w1"})
+    assert again == first
+    assert len(connect(uri).search_logged_models([ensure_experiment(uri, log.EXPERIMENT)])) == len(before)
+    assert json.loads(connect(uri).get_model_version("got", first).tags["scores"])["protocol_digest"] == "p9"
+    register(folder, tracking_uri=uri, scores=scores(0.5), tags={"weights_hash": "w1"})
+
+
+def test_a_crash_before_the_version_leaves_none_and_the_retry_starts_clean(
+    folder: Path, tmp_path: Path, monkeypatch
+) -> None:
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    tags = {"weights_hash": "w"}
+    with monkeypatch.context() as patch:
+        patch.setattr(log, "_check_upload", lambda *_: (_ for _ in ()).throw(OSError("power cut")))
+        with pytest.raises(OSError, match="power cut"):
+            register(folder, tracking_uri=uri, tags=tags)
+    assert find_version(connect(uri), "got", "w") is None
+    version = register(folder, tracking_uri=uri, tags=tags)
+    uploads = list((tmp_path / "artifacts" / log.EXPERIMENT / "models").iterdir())
+    assert (version, len(uploads)) == ("1", 2), "each attempt has a folder of its own"
+
+
+def test_mlflow_settings_of_the_process_are_left_alone(uri: str) -> None:
+    before = (mlflow.is_tracking_uri_set(), dict(os.environ), list(sys.path))
+    with fluent(uri):
+        assert mlflow.get_tracking_uri() == uri == mlflow.get_registry_uri()
+        sys.path.insert(0, "/nowhere")
+    assert (mlflow.is_tracking_uri_set(), dict(os.environ), list(sys.path)) == before
+
+
+def test_champion_moves_only_for_the_better(first: str, uri: str, folder: Path) -> None:
+    assert promote(tracking_uri=uri).champion == first
+    again = promote(tracking_uri=uri)
+    assert (again.promoted, again.champion) == (False, first)
+    verdicts = []
+    for weights, mean, digest in (("w2", 0.4, "p1"), ("w3", 0.7, "other"), ("w4", 0.7, "p1")):
+        # Other weights, same bytes: only the identity matters here.
+        register(folder, tracking_uri=uri, scores=scores(mean, digest), tags={"weights_hash": weights})
+        decision = promote(tracking_uri=uri)
+        verdicts.append((decision.promoted, decision.champion))
+        assert decision.champion == str(connect(uri).get_model_version_by_alias("got", "champion").version)
+    assert verdicts == [(False, first), (False, first), (True, find_version(connect(uri), "got", "w4"))]
+    assert "| position | 0.500 | 0.700 | +0.200 | better |" in decision.markdown()
+
+
+def test_without_a_score_there_is_no_promotion(folder: Path, tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    with pytest.raises(ValueError, match="no @challenger"):
+        promote(tracking_uri=uri)
+    register(folder, tracking_uri=uri, tags={"weights_hash": "w"})
+    decision = promote(tracking_uri=uri)
+    assert not decision.promoted
+    assert "no complete benchmark score" in decision.reason
+
+
+@pytest.mark.parametrize("name", ["unet/diffusion_pytorch_model.bin", "optimizer.pt", "x.pkl"])
+def test_pickles_are_refused(name: str, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "unet").mkdir()
+    (tmp_path / "model_index.json").write_text("{}")
+    (tmp_path / name).write_bytes(b"")
+    with pytest.raises(RegistrationError, match=name):
+        check_folder(tmp_path)
+    check_folder(folder)
+
+
+def test_bad_input_is_named(folder: Path, uri: str, tmp_path: Path) -> None:
+    with pytest.raises(RegistrationError, match=r"no model_index\.json"):
+        register(tmp_path, tracking_uri=uri, tags={"weights_hash": "w"})
+    with pytest.raises(RegistrationError, match="weights_hash"):
+        register(folder, tracking_uri=uri, tags={})
+
+
+FRESH = """
+    import json, sys
+
+    class Blocker:
+        def find_spec(self, name, path=None, target=None):
+            if name.split(".")[0] in ("dagster", "ray", "got_assets"):
+                raise ImportError(name + " is not installed for consumers")
+
+    sys.meta_path.insert(0, Blocker())
+    import mlflow
+    import pandas as pd
+
+    mlflow.set_tracking_uri(sys.argv[1])
+    model = mlflow.pyfunc.load_model("models:/got@champion")
+    chain = "a red circle (100,100),(400,400) on a grey background"
+    rows = [{"prompt": "a photo of a red circle", "seed": 3, "chain": None}] * 2
+    rows += [{"prompt": "a photo of a red circle", "seed": 3, "chain": chain}]
+    answer = model.predict(pd.DataFrame(rows), params={"num_inference_steps": 1})
+    import got_core
+    print(json.dumps({"rows": answer.to_dict("records"), "code": got_core.__file__}))
+"""
+
+
+def test_champion_draws_in_a_fresh_process_without_dagster_ray_or_this_repository(
+    first: str, uri: str, tmp_path: Path
+) -> None:
+    if promote(tracking_uri=uri).champion is None:
+        pytest.fail("no champion")
+    environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "MLFLOW_TRACKING_URI")}
+    command = [sys.executable, "-c", textwrap.dedent(FRESH), uri]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-3000:]
+    answer = json.loads(done.stdout.strip().splitlines()[-1])
+    assert "/artifacts/" in answer["code"], "the code that went with the entry is the code that runs"
+    pictures = [Image.open(io.BytesIO(base64.b64decode(row["image"]))) for row in answer["rows"]]
+    assert [p.size for p in pictures] == [(64, 64)] * 3
+    first_two = [np.asarray(p) for p in pictures[:2]]
+    assert (first_two[0] == first_two[1]).all(), "same prompt, same seed, same picture"
+    assert answer["rows"][2]["chain"] == "a red circle (100,100),(400,400) on a grey background"
+
+
+def test_predict_edits_and_names_bad_rows(first: str, uri: str) -> None:
+    with fluent(uri):
+        model = mlflow.pyfunc.load_model(f"models:/got/{first}")
+    buffer = io.BytesIO()
+    Image.new("RGB", (64, 64), "gray").save(buffer, "PNG")
+    source = base64.b64encode(buffer.getvalue()).decode()
+    rows = [{"prompt": "a photo of a star"}, {"prompt": "remove the red circle", "image": source}]
+    answer = model.predict(pd.DataFrame(rows, index=[7, 9]))
+    assert list(answer.index) == [7, 9]
+    assert answer["image"][7] != answer["image"][9]
+    for bad, says in (
+        ({"prompt": " "}, "row 1: `prompt`"),
+        ({"prompt": "x", "chain": "a (1,2) b"}, "row 1: `chain`"),
+        ({"prompt": "x", "image": "????"}, "row 1: `image`"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            model.predict(pd.DataFrame([{"prompt": "a photo of a star"}, bad]))
