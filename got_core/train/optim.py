@@ -1,0 +1,78 @@
+"""What all training loops share: attention kernels, learning-rate schedule, parameter groups, averages."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import torch
+from diffusers import UNet2DConditionModel
+from diffusers.models.attention_processor import AttnProcessor
+from torch import Tensor
+from transformers import PreTrainedModel
+
+
+def plain_attention(*models: PreTrainedModel | UNet2DConditionModel) -> None:
+    """Train without fused attention: on CPUs the backward pass of its bf16 kernels is very slow."""
+    for model in models:
+        if isinstance(model, UNet2DConditionModel):
+            model.set_attn_processor(AttnProcessor())
+        else:
+            model.set_attn_implementation("eager")
+
+
+def fused_attention(*models: PreTrainedModel | UNet2DConditionModel) -> None:
+    """Back to the kernels that a freshly loaded model uses."""
+    for model in models:
+        if isinstance(model, UNet2DConditionModel):
+            model.set_default_attn_processor()
+        else:
+            model.set_attn_implementation("sdpa")
+
+
+def cosine_share(step: int, steps: int, warmup: int, final: float) -> float:
+    """Share of the peak rate at a step: linear warm-up from 0, then cosine decay to ``final``."""
+    if step < warmup:
+        return (step + 1) / warmup
+    progress = (step - warmup) / max(1, steps - warmup)
+    return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+
+
+def decayed_groups(parameters: Iterable[Tensor], rate: float, weight_decay: float) -> list[dict[str, object]]:
+    """Two optimizer groups: matrices with weight decay, vectors (norms, biases) without."""
+    trained = [p for p in parameters if p.requires_grad]
+    return [
+        {"params": [p for p in trained if p.ndim > 1], "lr": rate, "weight_decay": weight_decay},
+        {"params": [p for p in trained if p.ndim <= 1], "lr": rate, "weight_decay": 0.0},
+    ]
+
+
+def set_rates(optimizer: torch.optim.Optimizer, peaks: list[float], share: float) -> None:
+    """Set every group's rate to its peak times the schedule's share."""
+    for group, peak in zip(optimizer.param_groups, peaks, strict=True):
+        group["lr"] = peak * share
+
+
+class MovingAverage:
+    """Exponential moving average of parameters, with the usual warm-up of the decay for early steps."""
+
+    def __init__(self, parameters: Iterable[Tensor], decay: float) -> None:
+        self.decay = decay
+        self.steps = 0
+        self.sources = [p for p in parameters if p.requires_grad]
+        self.values = [p.detach().clone() for p in self.sources]
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Move every average towards its parameter."""
+        self.steps += 1
+        decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
+        torch._foreach_lerp_(self.values, self.sources, 1 - decay)
+
+    @torch.no_grad()
+    def swap(self) -> None:
+        """Exchange averages and parameters; calling it twice restores both."""
+        for value, source in zip(self.values, self.sources, strict=True):
+            kept = source.detach().clone()
+            source.copy_(value)
+            value.copy_(kept)

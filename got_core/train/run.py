@@ -1,0 +1,55 @@
+"""What a training run needs to know, and what it leaves behind: the model reference.
+
+Only plain data, so that both travel to Ray workers and through asset storage.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from got_core.recipes import Recipe
+from got_core.storage import Storage
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingRun:
+    """Inputs of a training asset: data, recipe and where things are."""
+
+    storage_url: str
+    raw_url: str
+    edits_url: str | None
+    manifest: pl.DataFrame
+    manifest_hash: str
+    recipe: Recipe
+    tracking_uri: str
+    storage_options: dict[str, Any] = field(default_factory=dict)
+    ray_address: str | None = None
+    """Address of a Ray cluster; None starts Ray on this machine and stops it afterwards."""
+    tags: dict[str, str] = field(default_factory=dict)
+    """Tags of the MLflow run, such as the Dagster run id."""
+    progress: Callable[[str], None] | None = None
+
+    def storage(self) -> Storage:
+        """The storage that models and pictures are written to."""
+        return Storage(self.storage_url, **self.storage_options)
+
+    def say(self, line: str) -> None:
+        """Tell the user how far the work is."""
+        if self.progress is not None:
+            self.progress(line)
+
+
+def weights_hash(folder: Path) -> str:
+    """SHA-256 over names and contents of all safetensors files below a folder, in order of their names."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*.safetensors")):
+        digest.update(path.relative_to(folder).as_posix().encode())
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()

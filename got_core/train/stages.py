@@ -1,0 +1,275 @@
+"""The training assets: foundation models, pretraining, finetuning.
+
+Each takes a ``TrainingRun`` and returns a model reference: where the folder is, its hash, what it was made
+from, and how it went. A stage that has already been trained from the same inputs is found, not repeated.
+"""
+
+from __future__ import annotations
+
+import io
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import ray.train
+import torch
+from diffusers import UNet2DConditionModel
+from PIL import Image
+from transformers import PreTrainedTokenizerFast, Qwen2_5_VLForConditionalGeneration
+
+from got_core.evaluate.plots import GridItem, picture_grid
+from got_core.model.autoencoder import PatchAutoencoder
+from got_core.model.build import (
+    build_autoencoder,
+    build_image_processor,
+    build_language_model,
+    build_projector,
+    build_scheduler,
+    build_sequences,
+    build_unet,
+)
+from got_core.model.config import ModelConfig
+from got_core.model.guidance import widen_input
+from got_core.model.pipeline import GoTPipeline
+from got_core.recipes import digest
+from got_core.registry.tracking import ensure_experiment
+from got_core.train import cluster
+from got_core.train.config import StageConfig
+from got_core.train.data import TrainingData, step_generator
+from got_core.train.foundation import fit_autoencoder, fit_tokenizer, train_language_model, train_unet
+from got_core.train.joint import JointTrainer
+from got_core.train.run import TrainingRun, weights_hash
+from got_core.train.tracking import EXPERIMENT, Tracker
+
+Reference = dict[str, Any]
+
+
+def training_data(run: TrainingRun) -> TrainingData:
+    """The samples of the run's manifest."""
+    return TrainingData(
+        run.manifest, run.raw_url, run.edits_url, run.recipe.ingest, run.recipe.model.resolution
+    )
+
+
+# -- foundation ---------------------------------------------------------------------------------------
+
+
+def train_foundation(run: TrainingRun) -> Reference:
+    """Train language model and drawing parts side by side on Ray. Returns the reference of their folder."""
+    recipe = run.recipe
+    key = digest([recipe.model, recipe.foundation, run.manifest_hash])
+    name = f"models/foundation/{key}"
+    started = time.monotonic()
+    ensure_experiment(run.tracking_uri, EXPERIMENT)
+    parts = cluster.run_apart(
+        run,
+        {
+            "language": partial(_language_part, name=f"{name}/language"),
+            "drawing": partial(_drawing_part, name=f"{name}/drawing"),
+        },
+    )
+    metrics = parts["language"] | parts["drawing"]
+    return _reference(run, name, "foundation", key, recipe.foundation.unet_steps, started, metrics)
+
+
+def _language_part(run: TrainingRun, name: str) -> dict[str, float]:
+    """Tokenizer and language model. Skipped where the folder is already there."""
+    storage, config = run.storage(), run.recipe.foundation
+    if storage.exists(f"{name}/metrics.json"):
+        return storage.read_json(f"{name}/metrics.json")
+    data, model_config = training_data(run), run.recipe.model
+    tokenizer = fit_tokenizer(data, model_config.image_tokens)
+    image_processor = build_image_processor(model_config.language_model)
+    torch.manual_seed(config.seed)
+    model = build_language_model(model_config.language_model, tokenizer)
+    with Tracker.start(run, "foundation: language model") as tracker:
+        metrics = train_language_model(
+            model, build_sequences(model_config, tokenizer, image_processor), data, config, tracker.log
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        model.save_pretrained(f"{folder}/mllm")
+        tokenizer.save_pretrained(f"{folder}/tokenizer")
+        image_processor.save_pretrained(f"{folder}/image_processor")
+        storage.upload(Path(folder), name)
+    storage.write_json(f"{name}/metrics.json", metrics)
+    return metrics
+
+
+def _drawing_part(run: TrainingRun, name: str) -> dict[str, float]:
+    """Autoencoder and U-Net. Skipped where the folder is already there."""
+    storage, config = run.storage(), run.recipe.foundation
+    if storage.exists(f"{name}/metrics.json"):
+        return storage.read_json(f"{name}/metrics.json")
+    data, model_config = training_data(run), run.recipe.model
+    torch.manual_seed(config.seed)
+    vae, unet = build_autoencoder(model_config), build_unet(model_config)
+    tokenizer = fit_tokenizer(data, model_config.image_tokens)
+    with Tracker.start(run, "foundation: drawing") as tracker:
+        metrics = fit_autoencoder(vae, data, config, tracker.log)
+        metrics |= train_unet(unet, vae, tokenizer, data, model_config, config, tracker.log)
+    with tempfile.TemporaryDirectory() as folder:
+        vae.save_pretrained(f"{folder}/vae")
+        unet.save_pretrained(f"{folder}/unet")
+        storage.upload(Path(folder), name)
+    storage.write_json(f"{name}/metrics.json", metrics)
+    return metrics
+
+
+def assemble_pipeline(folder: Path, config: ModelConfig, seed: int) -> GoTPipeline:
+    """A GoT pipeline from foundation models: fresh projector, U-Net widened to 3C channels."""
+    torch.manual_seed(seed)
+    unet = UNet2DConditionModel.from_pretrained(folder / "drawing" / "unet")
+    widen_input(unet)
+    language = folder / "language"
+    return GoTPipeline(
+        mllm=Qwen2_5_VLForConditionalGeneration.from_pretrained(
+            language / "mllm", attn_implementation="eager"
+        ),
+        tokenizer=PreTrainedTokenizerFast.from_pretrained(language / "tokenizer"),
+        image_processor=build_image_processor(config.language_model),
+        projector=build_projector(config),
+        unet=unet,
+        vae=PatchAutoencoder.from_pretrained(folder / "drawing" / "vae"),
+        scheduler=build_scheduler(config.scheduler),
+        resolution=config.resolution,
+        image_tokens=config.image_tokens,
+        source_size=config.language_model.image_size,
+        inference_steps=config.inference_steps,
+        max_new_tokens=config.max_new_tokens,
+        generate_scales=config.generate_scales.as_tuple(),
+        edit_scales=config.edit_scales.as_tuple(),
+    )
+
+
+# -- joint stages -------------------------------------------------------------------------------------
+
+
+def pretrain(run: TrainingRun, foundation: Reference) -> Reference:
+    """GoT pretraining from foundation models."""
+    return _joint_stage(run, "pretrain", run.recipe.pretrain, foundation)
+
+
+def finetune(run: TrainingRun, pretrained: Reference) -> Reference:
+    """GoT finetuning from the pretrained model."""
+    return _joint_stage(run, "finetune", run.recipe.finetune, pretrained)
+
+
+def _joint_stage(run: TrainingRun, stage: str, config: StageConfig, start: Reference) -> Reference:
+    key = digest([run.recipe.model, config, run.manifest_hash, start["weights_hash"]])
+    name = f"models/{stage}/{key}"
+    started = time.monotonic()
+    arguments = {"stage": stage, "name": name, "start": start["folder"], "start_stage": start["stage"]}
+    cluster.fit(run, f"{stage}-{key}", config, _joint_worker, arguments)
+    metrics = run.storage().read_json(f"{name}/metrics.json")
+    reference = _reference(run, f"{name}/pipeline", stage, key, config.steps, started, metrics["last"])
+    return reference | {
+        "mlflow_run_id": metrics["mlflow_run_id"],
+        "samples": f"{name}/samples.png",
+        "plot": f"{name}/losses.png",
+    }
+
+
+def _joint_worker(arguments: dict[str, Any]) -> None:
+    """One Ray Train worker of a joint stage."""
+    torch.set_num_threads(1)
+    run, config, name = arguments["run"], arguments["config"], arguments["name"]
+    context = ray.train.get_context()
+    rank, ranks = context.get_world_rank(), context.get_world_size()
+    folder = run.storage().download(arguments["start"])
+    pipeline = _starting_pipeline(folder, arguments["start_stage"], run.recipe.model, config.seed)
+    trainer = JointTrainer(pipeline, training_data(run), config, rank, ranks)
+    with cluster.last_checkpoint() as checkpoint:
+        if checkpoint is not None:
+            trainer.load(checkpoint)
+    with Tracker.start(run, arguments["stage"], resume_key=name, active=rank == 0) as tracker:
+        _train_with_checkpoints(trainer, config, tracker, run, name)
+        if rank == 0:
+            _leave_model(trainer, run, name, tracker)
+    # The other ranks wait here until the model is saved.
+    cluster.report({"step": trainer.step}, None, rank)
+
+
+def _starting_pipeline(folder: Path, stage: str, config: ModelConfig, seed: int) -> GoTPipeline:
+    if stage == "foundation":
+        pipeline = assemble_pipeline(folder, config, seed)
+    else:
+        pipeline = GoTPipeline.from_pretrained(folder)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def _train_with_checkpoints(
+    trainer: JointTrainer, config: StageConfig, tracker: Tracker, run: TrainingRun, name: str
+) -> None:
+    def on_step(step: int, losses: dict[str, float]) -> None:
+        tracker.log_step(step, config.steps, losses)
+
+    while trainer.step < config.steps:
+        until = min(config.steps, (trainer.step // config.checkpoint_every + 1) * config.checkpoint_every)
+        trainer.run(until, on_step)
+        if trainer.rank == 0 and _is_sample_step(trainer.step, config):
+            tracker.log_image(f"samples/{trainer.step:06d}.png", _samples(trainer))
+        cluster.report({"step": trainer.step}, trainer.save, trainer.rank)
+
+
+def _is_sample_step(step: int, config: StageConfig) -> bool:
+    """Samples are drawn at the first checkpoint at or after each multiple of ``sample_every``."""
+    if not config.sample_every or step >= config.steps:
+        return False
+    return step % config.sample_every < config.checkpoint_every and step >= config.sample_every
+
+
+def _samples(trainer: JointTrainer, count: int = 12) -> Image.Image:
+    """A grid of text-to-image samples for fixed prompts of the manifest, planned boxes drawn on."""
+    data = trainer.batches.data
+    rng = step_generator(trainer.config.seed, 9)
+    prompts = [sample.prompts[0] for sample in data.draw(rng, "t2i", min(count, len(data)))]
+    with trainer.averaged() as pipeline:
+        output = pipeline(prompts, generator=torch.Generator().manual_seed(trainer.config.seed))
+    items = []
+    for prompt, image, chain in zip(prompts, output.images, output.chains, strict=True):
+        boxes = tuple((placed.box.to_pixels(1, 1), placed.color) for placed in chain.boxes)
+        items.append(GridItem(image, prompt, boxes))
+    return picture_grid(items)
+
+
+def _leave_model(trainer: JointTrainer, run: TrainingRun, name: str, tracker: Tracker) -> None:
+    """Write samples, loss plot, the pipeline folder and, last, the metrics that mark it as complete."""
+    storage = run.storage()
+    samples = _samples(trainer)
+    storage.write_bytes(f"{name}/samples.png", _png(samples))
+    tracker.log_image("samples/final.png", samples)
+    storage.write_bytes(f"{name}/losses.png", tracker.plot())
+    with tempfile.TemporaryDirectory() as folder:
+        trainer.finish().save_pretrained(folder, safe_serialization=True)
+        storage.upload(Path(folder), f"{name}/pipeline")
+    storage.write_json(f"{name}/metrics.json", {"last": tracker.last(), "mlflow_run_id": tracker.run_id})
+
+
+def _png(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def _reference(
+    run: TrainingRun,
+    name: str,
+    stage: str,
+    key: str,
+    steps: int,
+    started: float,
+    metrics: dict[str, float],
+) -> Reference:
+    return {
+        "stage": stage,
+        "folder": name,
+        "weights_hash": weights_hash(run.storage().download(name)),
+        "config_digest": key,
+        "manifest_hash": run.manifest_hash,
+        "steps": steps,
+        "seconds": round(time.monotonic() - started, 1),
+        "metrics": {key: float(value) for key, value in metrics.items()},
+    }
