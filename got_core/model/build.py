@@ -35,6 +35,7 @@ def build_language_model(
             "hidden_size": config.hidden_size,
             "intermediate_size": config.intermediate_size,
             "num_hidden_layers": config.layers,
+            "initializer_range": config.initializer_range,
             "num_attention_heads": config.heads,
             "num_key_value_heads": config.key_value_heads,
             "max_position_embeddings": config.max_positions,
@@ -49,6 +50,7 @@ def build_language_model(
         },
         vision_config={
             "depth": config.vision_layers,
+            "initializer_range": config.initializer_range,
             "hidden_size": config.vision_hidden_size,
             "intermediate_size": config.vision_intermediate_size,
             "num_heads": config.vision_heads,
@@ -58,6 +60,7 @@ def build_language_model(
             "out_hidden_size": config.hidden_size,
             "fullatt_block_indexes": list(range(config.vision_layers)),
         },
+        initializer_range=config.initializer_range,
         image_token_id=ids(IMAGE_PAD),
         video_token_id=ids("<|video_pad|>"),
         vision_start_token_id=ids("<|vision_start|>"),

@@ -15,16 +15,16 @@ class FoundationConfig:
     """
 
     batch_size: int = 16
-    vision_steps: int = 300
+    vision_steps: int = 200
     """Steps of the vision tower alone; an auxiliary head names and places what each patch shows."""
-    language_steps: int = 1200
+    language_steps: int = 900
     unet_steps: int = 1100
     refiner_steps: int = 250
     """Steps of the autoencoder's residual decoder, after the closed-form projection."""
     projection_images: int = 1000
     """Images from which the projection is computed."""
-    edit_share: float = 0.3
-    describe_share: float = 0.2
+    edit_share: float = 0.25
+    describe_share: float = 0.1
     """Share of language batches that list what a picture shows, with boxes."""
     language_rate: float = 2e-3
     vision_rate: float = 1e-3

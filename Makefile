@@ -1,0 +1,55 @@
+# Everything a person does often. `make run` and `make test` set up what they need, in any order.
+#
+#   make run     the whole graph on the embedded default (settings: GOT_*, see README.md)
+#   make test    the tests
+#   make ui      Dagster and MLflow in the browser
+#   make check   lint, format, types
+#   make bench   benchmarks of speed
+#   make clean   removes what runs and tests left behind (keeps .venv)
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+export OMP_NUM_THREADS ?= 1
+export DAGSTER_DISABLE_TELEMETRY := 1
+export RAY_USAGE_STATS_ENABLED := 0
+
+.DEFAULT_GOAL := help
+.PHONY: help run test ui check format bench clean
+
+help:
+	@sed -n 's/^#   make/make/p' $(MAKEFILE_LIST)
+
+# Installed again only when pyproject.toml changed.
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v < (3, 13) else "Python 3.11 or 3.12 is needed, $(PYTHON) is %d.%d: set PYTHON=" % v)'
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "installing into .venv (about 3 GB, a few minutes the first time) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[pipeline,dev]'
+	@touch $(STAMP)
+
+run: $(STAMP)
+	@$(BIN)/python -m got_assets.run
+
+test: $(STAMP)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
+
+ui: $(STAMP)
+	@$(BIN)/python -m got_assets.ui
+
+check: $(STAMP)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+format: $(STAMP)
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench: $(STAMP)
+	@$(BIN)/python -m bench.run
+
+clean:
+	rm -rf var build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	find got_core got_assets tests bench -name __pycache__ -type d -prune -exec rm -rf {} +

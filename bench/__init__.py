@@ -1,0 +1,1 @@
+"""Benchmarks of speed and memory, against the plainest code that does the same."""

@@ -1,0 +1,1 @@
+"""Asset definitions by group; each group has only the modules it needs."""

@@ -1,0 +1,1 @@
+"""Graph group `annotate`: captions, boxes and chains."""

@@ -1,0 +1,1 @@
+"""Graph group `curate`: selections and the training manifest."""

@@ -1,0 +1,1 @@
+"""Graph group `evaluate`: benchmarks and their report."""

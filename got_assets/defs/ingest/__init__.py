@@ -1,0 +1,1 @@
+"""Graph group `ingest`: raw files in."""

@@ -1,0 +1,97 @@
+"""Raw files become tables: one row a distinct file, quarantined rows with their reason. Nothing is decoded
+twice later on for identity; nothing but paths, ids and sizes leaves this group."""
+
+# No postponed annotations here: Dagster looks at the annotation objects themselves.
+
+import time
+
+import dagster as dg
+import polars as pl
+
+from got_assets.defs.ingest.partitions import EDIT_SHARDS, IMAGE_SHARDS
+from got_assets.project import PROJECT, Project, code_version
+from got_assets.reporting import column_schema, grid, reason_counts, spread, table_result
+from got_core.corpus import schemas
+
+
+@dg.asset(
+    partitions_def=IMAGE_SHARDS,
+    group_name="ingest",
+    kinds={"polars", "file"},
+    owners=["team:data"],
+    code_version=code_version(1, PROJECT.recipe.ingest),
+    metadata=column_schema(schemas.RAW_IMAGES),
+)
+def raw_images(
+    context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]
+) -> dg.MaterializeResult[pl.DataFrame]:
+    """The images of one shard of the raw folder (or bucket prefix), one row for each distinct file.
+
+    An image is named by the SHA-256 of its bytes. Exact duplicates fold into one row that lists all paths,
+    near duplicates (perceptual hash) are marked, and whatever cannot be read is quarantined: the row
+    stays, with its reason.
+    """
+    from got_core.corpus.ingest import ingest_images
+    from got_core.corpus.shards import read_shard
+
+    started = time.monotonic()
+    shard, url = context.partition_key, project.settings.raw_url
+    options = project.settings.fs_options(url)
+    frame = ingest_images(project.storage, url, shard, project.recipe.ingest, fs_options=options)
+    return table_result(
+        frame,
+        rows_in=read_shard(project.storage, shard).height,
+        started=started,
+        near_duplicates=frame["near_duplicate_of"].count(),
+        bytes=int(frame["bytes"].sum() or 0),
+        reasons=reason_counts(frame),
+        pictures=_raw_grid(project, frame),
+    )
+
+
+def _raw_grid(project: Project, frame: pl.DataFrame) -> dg.MarkdownMetadataValue:
+    from got_core.evaluate.plots import GridItem
+
+    reader, shown = project.reader(), spread(frame)
+    return grid([GridItem(reader.open(row["path"]), row["path"]) for row in shown.iter_rows(named=True)])
+
+
+@dg.asset(
+    partitions_def=EDIT_SHARDS,
+    group_name="ingest",
+    kinds={"polars", "file"},
+    owners=["team:data"],
+    code_version=code_version(1, PROJECT.recipe.ingest),
+    metadata=column_schema(schemas.EDIT_PAIRS),
+)
+def edit_pairs(
+    context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]
+) -> dg.MaterializeResult[pl.DataFrame]:
+    """The edit pairs of one shard of the pair table: a source image, a target image and an instruction.
+
+    Both images pass the same limits as `raw_images`; a pair with a bad image is quarantined as a whole.
+    """
+    from got_core.corpus.ingest import ingest_edit_pairs
+    from got_core.corpus.shards import read_shard
+
+    started = time.monotonic()
+    shard, url = context.partition_key, project.edits_url
+    options = project.settings.fs_options(url)
+    frame = ingest_edit_pairs(project.storage, url, shard, project.recipe.ingest, fs_options=options)
+    return table_result(
+        frame,
+        rows_in=int(read_shard(project.storage, shard)["rows"].sum()),
+        started=started,
+        reasons=reason_counts(frame),
+        pictures=_pair_grid(project, frame),
+    )
+
+
+def _pair_grid(project: Project, frame: pl.DataFrame) -> dg.MarkdownMetadataValue:
+    from got_core.evaluate.plots import GridItem
+
+    reader, items = project.edit_reader(), []
+    for row in spread(frame, 8).iter_rows(named=True):
+        items.append(GridItem(reader.open(row["source_path"]), row["instruction"]))
+        items.append(GridItem(reader.open(row["target_path"]), "", note="target"))
+    return grid(items)

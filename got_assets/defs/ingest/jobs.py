@@ -1,0 +1,29 @@
+"""Jobs that bring one shard from raw files to a selection; where nothing can annotate, to ingestion only."""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from got_assets.project import PROJECT
+
+_CAN_ANNOTATE = PROJECT.settings.annotator_name is not None
+
+IMAGE_STEPS = (
+    "raw_images",
+    *(("captions", "entities", "boxes", "t2i_chains", "t2i_selection") if _CAN_ANNOTATE else ()),
+)
+EDIT_STEPS = (
+    "edit_pairs",
+    *(("edit_descriptions", "edit_boxes", "edit_chains", "edit_selection") if _CAN_ANNOTATE else ()),
+)
+
+prepare_images = dg.define_asset_job(
+    name="prepare_images",
+    selection=dg.AssetSelection.assets(*IMAGE_STEPS),
+    description="One shard of images, from raw files to the selection of chains.",
+)
+prepare_edits = dg.define_asset_job(
+    name="prepare_edits",
+    selection=dg.AssetSelection.assets(*EDIT_STEPS),
+    description="One shard of edit pairs, from the pair table to the selection of chains.",
+)

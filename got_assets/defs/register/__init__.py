@@ -1,0 +1,1 @@
+"""Graph group `register`: model registry and promotion."""

@@ -1,0 +1,1 @@
+"""Graph group `train`: foundation, pretraining, finetuning."""

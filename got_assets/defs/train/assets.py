@@ -1,0 +1,125 @@
+"""Training: small foundation models, GoT pretraining, finetuning. Not partitioned: all read the manifest.
+
+What comes out is a reference to a folder in storage (weights as safetensors), never weights themselves. The
+stages run on Ray and resume where they were interrupted.
+"""
+
+# No postponed annotations here: Dagster looks at the annotation objects themselves.
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+import polars as pl
+
+from got_assets.project import PROJECT, Project, code_version, git_commit
+from got_assets.reporting import Metadata, document_result, say, stored_image
+from got_core.storage import content_hash
+
+if TYPE_CHECKING:
+    from got_core.train.run import TrainingRun
+
+_RECIPE = PROJECT.recipe
+Reference = dict[str, Any]
+
+
+@dg.asset(
+    group_name="train",
+    kinds={"pytorch", "huggingface"},
+    owners=["team:model"],
+    code_version=code_version(1, _RECIPE.model, _RECIPE.foundation),
+)
+def foundation_models(
+    context: dg.AssetExecutionContext, project: dg.ResourceParam[Project], training_manifest: pl.DataFrame
+) -> dg.MaterializeResult[Reference]:
+    """What GoT training starts from: a language model that writes chains and sees, an autoencoder, a U-Net.
+
+    The small recipes train them from scratch on the manifest's samples, each part by itself.
+    """
+    from got_core.train.stages import train_foundation
+
+    started = time.monotonic()
+    return _model_result(project, train_foundation(_run(context, project, training_manifest)), started)
+
+
+@dg.asset(
+    group_name="train",
+    kinds={"pytorch", "ray"},
+    owners=["team:model"],
+    code_version=code_version(1, _RECIPE.model, _RECIPE.pretrain),
+)
+def pretrained_model(
+    context: dg.AssetExecutionContext,
+    project: dg.ResourceParam[Project],
+    training_manifest: pl.DataFrame,
+    foundation_models: Reference,
+) -> dg.MaterializeResult[Reference]:
+    """GoT pretraining: language model and U-Net learn together, the picture's loss flows back into the
+    chain's hidden states."""
+    from got_core.train.stages import pretrain
+
+    started = time.monotonic()
+    reference = pretrain(_run(context, project, training_manifest), foundation_models)
+    return _model_result(project, reference, started)
+
+
+@dg.asset(
+    group_name="train",
+    kinds={"pytorch", "ray"},
+    owners=["team:model"],
+    code_version=code_version(1, _RECIPE.model, _RECIPE.finetune),
+)
+def finetuned_model(
+    context: dg.AssetExecutionContext,
+    project: dg.ResourceParam[Project],
+    training_manifest: pl.DataFrame,
+    pretrained_model: Reference,
+) -> dg.MaterializeResult[Reference]:
+    """GoT finetuning: the candidate model, saved as a diffusers pipeline that
+    `GoTPipeline.from_pretrained` loads."""
+    from got_core.train.stages import finetune
+
+    started = time.monotonic()
+    reference = finetune(_run(context, project, training_manifest), pretrained_model)
+    return _model_result(project, reference, started)
+
+
+def _run(context: dg.AssetExecutionContext, project: Project, manifest: pl.DataFrame) -> "TrainingRun":
+    from got_core.train.run import TrainingRun
+
+    settings = project.settings
+    return TrainingRun(
+        storage_url=settings.storage_url,
+        storage_options=settings.storage_options,
+        raw_url=settings.raw_url,
+        edits_url=settings.edits_url,
+        manifest=manifest,
+        manifest_hash=content_hash(manifest),
+        recipe=project.recipe,
+        tracking_uri=settings.tracking_uri,
+        ray_address=settings.ray_address,
+        tags={"dagster_run_id": context.run_id, "git_commit": git_commit()},
+        progress=say,
+    )
+
+
+def _model_result(project: Project, reference: Reference, started: float) -> dg.MaterializeResult[Reference]:
+    names = ("stage", "steps", "mlflow_run_id", "manifest_hash", "config_digest")
+    shown = {name: reference[name] for name in names if name in reference}
+    figures: Metadata = {
+        name: value for name, value in reference.get("metrics", {}).items() if isinstance(value, int | float)
+    }
+    pictures = {
+        name: stored_image(project.storage, reference[name])
+        for name in ("samples", "plot")
+        if reference.get(name)
+    }
+    return document_result(
+        reference,
+        version=reference["weights_hash"],
+        started=started,
+        folder=dg.MetadataValue.url(project.storage.url_of(reference["folder"])),
+        **shown,
+        **figures,
+        **pictures,
+    )

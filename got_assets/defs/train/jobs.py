@@ -1,0 +1,22 @@
+"""The manual job that makes a new model out of whatever shards are accepted by now."""
+
+from __future__ import annotations
+
+import dagster as dg
+
+RETRAIN_ASSETS = (
+    "training_manifest",
+    "foundation_models",
+    "pretrained_model",
+    "finetuned_model",
+    "geneval",
+    "benchmark_report",
+    "registered_model",
+    "promoted_model",
+)
+
+retrain = dg.define_asset_job(
+    name="retrain",
+    selection=dg.AssetSelection.assets(*RETRAIN_ASSETS),
+    description="From the manifest of accepted shards to a scored, registered and perhaps promoted model.",
+)

@@ -1,0 +1,102 @@
+"""What every asset needs to know: where things are, which recipe runs, and the storage.
+
+Belongs here: reading settings and recipe once, when definitions load, and making code versions from them.
+Does not belong here: anything that computes. Importing this loads no model library.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from got_core.recipes import Recipe, digest, get_recipe
+from got_core.settings import Settings
+from got_core.storage import Storage
+
+if TYPE_CHECKING:
+    from got_core.annotate.annotator import Annotator
+    from got_core.corpus.ingest import ImageReader
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Project:
+    """Settings, recipe and storage of this process; the resource `project` of every asset."""
+
+    settings: Settings
+    recipe: Recipe
+    storage: Storage
+
+    def reader(self) -> ImageReader:
+        """Opens raw images by their path below the raw folder."""
+        from got_core.corpus.ingest import ImageReader
+
+        url = self.settings.raw_url
+        return ImageReader(url, self.recipe.ingest, self.settings.fs_options(url))
+
+    def edit_reader(self) -> ImageReader:
+        """Opens source and target images by their path beside the pair table.
+
+        Raises ValueError if there is no pair table.
+        """
+        from got_core.corpus.ingest import ImageReader, edits_root
+
+        url = edits_root(self.edits_url)
+        return ImageReader(url, self.recipe.ingest, self.settings.fs_options(url))
+
+    @property
+    def edits_url(self) -> str:
+        """The pair table. Raises ValueError if none is configured."""
+        if self.settings.edits_url is None:
+            raise ValueError("there is no table of edit pairs: set GOT_EDITS to a CSV or parquet file")
+        return self.settings.edits_url
+
+    def annotator(self) -> Annotator:
+        """The configured annotator. Raises ValueError if none can read these images."""
+        from got_core.annotate.scene_annotator import make_annotator
+
+        name = self.settings.annotator_name
+        if name is None:
+            url = self.settings.raw_url
+            raise ValueError(f"no annotator that can read the images of {url} is configured: set GOT_ANNOTATOR")
+        return make_annotator(name)
+
+
+def load_project() -> Project:
+    """Read settings and recipe. Own images get a home of their own unless GOT_HOME names one.
+
+    A home holds the shards and the history of one raw folder; mixing two would train on both.
+    """
+    settings = Settings()
+    if settings.own_images and "home" not in settings.model_fields_set:
+        name = "own-" + hashlib.sha256(settings.raw_url.encode()).hexdigest()[:8]
+        settings = Settings(home=settings.home / name)
+    recipe = get_recipe(settings.recipe)
+    return Project(settings, recipe, Storage(settings.storage_url, **settings.storage_options))
+
+
+def code_version(number: int, *parts: Any) -> str:
+    """Version of an asset's code: a number raised by hand, and a digest of each recipe part that it uses.
+
+    A changed recipe thereby makes exactly those assets stale that depend on the changed part.
+    """
+    return "-".join([str(number), *(part if isinstance(part, str) else digest(part) for part in parts)])
+
+
+def git_commit() -> str:
+    """The commit of the working copy, with `-dirty` if it has changes; `unknown` outside one."""
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(ROOT), "describe", "--always", "--abbrev=40", "--dirty", "--match", "-"],
+            capture_output=True, text=True, timeout=20, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return done.stdout.strip() or "unknown"
+
+
+PROJECT = load_project()

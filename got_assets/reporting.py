@@ -1,0 +1,121 @@
+"""What a materialization shows: counts, reasons, column descriptions, pictures.
+
+Belongs here: metadata in the form that Dagster's pages show. Does not belong here: computing any table.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import dagster as dg
+import polars as pl
+
+from got_core.storage import Storage, content_hash
+
+Metadata = dict[str, Any]
+THUMBNAILS = 16
+
+
+def column_schema(columns: Mapping[str, tuple[pl.DataType, str]]) -> Metadata:
+    """Static metadata: names, types and descriptions of a table's columns."""
+    described = [
+        dg.TableColumn(name, str(dtype), description=text) for name, (dtype, text) in columns.items()
+    ]
+    return {"dagster/column_schema": dg.TableSchema(columns=described)}
+
+
+def table_result(
+    frame: pl.DataFrame,
+    *,
+    rows_in: int,
+    started: float,
+    rejected: pl.Expr | None = None,
+    tags: Mapping[str, str] | None = None,
+    **extra: Any,
+) -> dg.MaterializeResult[pl.DataFrame]:
+    """A table with its content hash as data version, and the fate of every input row as numbers.
+
+    `started` is a `time.monotonic()`; `rejected` says which rows are quarantined (default: `error` is not
+    null). Rows that are neither out nor rejected were folded into another row.
+    """
+    bad = frame.filter(pl.col("error").is_not_null() if rejected is None else rejected)
+    counts: Metadata = {
+        "rows_in": rows_in,
+        "rows_out": frame.height - bad.height,
+        "rows_rejected": bad.height,
+        "rows_folded": rows_in - frame.height,
+        "seconds": round(time.monotonic() - started, 3),
+        "dagster/row_count": frame.height,
+    }
+    return dg.MaterializeResult(
+        value=frame, data_version=dg.DataVersion(content_hash(frame)), metadata={**counts, **extra}, tags=tags
+    )
+
+
+def document_result(
+    document: dict[str, Any], *, version: str, started: float, **extra: Any
+) -> dg.MaterializeResult[dict[str, Any]]:
+    """A JSON document with `version` (a content or weights hash) as data version."""
+    seconds = round(time.monotonic() - started, 3)
+    return dg.MaterializeResult(
+        value=document, data_version=dg.DataVersion(version), metadata={"seconds": seconds, **extra}
+    )
+
+
+def reason_counts(frame: pl.DataFrame, column: str = "reason") -> dg.MarkdownMetadataValue:
+    """A small table: reason, rows, most frequent first."""
+    counts = frame.drop_nulls(column).group_by(column).len().sort("len", column, descending=[True, False])
+    return markdown_table(["reason", "rows"], counts.iter_rows())
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> dg.MarkdownMetadataValue:
+    """Rows of plain values as a markdown table; `none` if there are no rows."""
+    lines = ["| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |" for row in rows]
+    if not lines:
+        return dg.MetadataValue.md("none")
+    return dg.MetadataValue.md(
+        "\n".join(["| " + " | ".join(header) + " |", "|" + "---|" * len(header), *lines])
+    )
+
+
+def spread(frame: pl.DataFrame, count: int = THUMBNAILS) -> pl.DataFrame:
+    """`count` good rows, evenly spread over the table, so that a grid shows more than the first folder."""
+    good = frame.filter(pl.col("error").is_null()) if "error" in frame.columns else frame
+    return good.gather_every(max(1, good.height // count)).head(count) if good.height else good
+
+
+def grid(items: Sequence[Any], *, columns: int = 8, side: int = 96) -> dg.MarkdownMetadataValue:
+    """Pictures (`GridItem`s) as one small markdown image; `no pictures` for an empty list."""
+    from got_core.evaluate.plots import image_markdown, picture_grid
+
+    if not items:
+        return dg.MetadataValue.md("no pictures")
+    return dg.MetadataValue.md(
+        image_markdown(picture_grid(items, columns=columns, side=side), alt="pictures")
+    )
+
+
+def stored_image(storage: Storage, name: str) -> dg.MarkdownMetadataValue:
+    """A picture from storage as a small markdown image."""
+    import io
+
+    from PIL import Image
+
+    from got_core.evaluate.plots import image_markdown
+
+    return dg.MetadataValue.md(image_markdown(Image.open(io.BytesIO(storage.read_bytes(name)))))
+
+
+def document_hash(document: Mapping[str, Any]) -> str:
+    """SHA-256 over a document's canonical JSON."""
+    text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def say(line: str) -> None:
+    """A progress line: on the terminal in `make run`, in the run's stdout log in the web page."""
+    print(f"  {line}", flush=True)

@@ -1,0 +1,259 @@
+"""`make run`: brings the whole graph up to date, asset by asset, and makes nothing twice.
+
+Belongs here: the order of work on one machine and what is said on the terminal. Does not belong here: what is
+stale (`staleness`) or how anything is made (the assets). With the daemon running, sensors, schedule and
+jobs do the same work without this module.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import dagster as dg
+
+from got_assets.definitions import defs
+from got_assets.defs.ingest.jobs import EDIT_STEPS, IMAGE_STEPS
+from got_assets.defs.ingest.partitions import EDIT_SHARDS, IMAGE_SHARDS
+from got_assets.defs.train.jobs import RETRAIN_ASSETS
+from got_assets.home import prepare_dagster_home
+from got_assets.project import PROJECT, Project
+from got_assets.reporting import say
+from got_assets.staleness import Staleness, next_batch
+from got_assets.summary import stage_rows, text_table
+
+QUIET_LIBRARIES = {
+    "TRANSFORMERS_VERBOSITY": "error",
+    "DIFFUSERS_VERBOSITY": "error",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "TQDM_DISABLE": "1",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "RAY_COLOR_PREFIX": "0",
+}
+"""Environment of this process and of Ray's, unless set otherwise: progress is what this module says."""
+
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+BLOCKED_BY_CHECK = "DagsterAssetCheckFailedError"
+
+
+@dataclass
+class Outcome:
+    """What happened to the assets of one partition (or to the unpartitioned ones)."""
+
+    made: list[str] = field(default_factory=list)
+    blocked: dict[str, str] = field(default_factory=dict)
+    """Asset that could not be made, and the parent whose check failed."""
+
+    error: str = ""
+
+
+@dataclass
+class Runner:
+    """Materializes what is out of date, in this process."""
+
+    project: Project
+    instance: dg.DagsterInstance
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._graph = defs.resolve_asset_graph()
+        self._job = defs.resolve_implicit_global_asset_job_def()
+
+    def bring_up_to_date(self, assets: Sequence[str], partition: str | None = None) -> Outcome:
+        """Make what is needed among `assets` (in topological order), looking again after each run.
+
+        A failed blocking check or an error stops this partition only.
+        """
+        outcome = self.outcomes[partition or "models"] = Outcome()
+        for _ in range(2 * len(assets)):
+            states = Staleness(self.instance, self._graph, self.project.storage).states(assets, partition)
+            outcome.blocked = {state.key: state.blocked for state in states if state.blocked}
+            batch = next_batch(self._graph, states)
+            if not batch:
+                return outcome
+            # Models take minutes each: with a run for each, an error loses nothing made before.
+            batch = batch if partition else batch[:1]
+            outcome.error = self._materialize(batch, partition, {s.key: s.why for s in states})
+            if outcome.error:
+                return outcome
+            outcome.made += batch
+        outcome.error = f"{', '.join(batch)} is still out of date after being made; look at it in `make ui`"
+        return outcome
+
+    def _materialize(self, batch: list[str], partition: str | None, why: dict[str, str]) -> str:
+        """One run; returns the error, "" if there was none but perhaps a failed check."""
+        say(f"{partition + ': ' if partition else ''}{_spelled(batch, why)}")
+        result = self._job.execute_in_process(
+            asset_selection=[dg.AssetKey(name) for name in batch],
+            partition_key=partition,
+            instance=self.instance,
+            raise_on_error=False,
+            run_config=QUIET,
+        )
+        failures = [event.step_failure_data.error for event in result.all_events if event.is_step_failure]
+        real = [error for error in failures if error and error.cls_name != BLOCKED_BY_CHECK]
+        if real:
+            cause = real[0].cause or real[0]
+            sys.stderr.write(cause.to_string() + "\n")
+            return f"{cause.cls_name}: {_first_line(cause.message)}"
+        return "" if result.success or failures else "the run ended without a result; look at it in `make ui`"
+
+
+def _spelled(batch: list[str], why: dict[str, str]) -> str:
+    reasons = dict.fromkeys(why[name] for name in batch)
+    return f"{', '.join(batch)} ({'; '.join(reasons)})"
+
+
+def _first_line(message: str) -> str:
+    lines = message.strip().splitlines()
+    return lines[0].split(": ", 1)[-1] if lines else ""
+
+
+def render_corpus(project: Project) -> None:
+    """Write the scenes corpus as plain files, unless it is there."""
+    from got_core.scenes.corpus import write_corpus
+
+    settings, recipe = project.settings, project.recipe
+    assert settings.edits_url and settings.truth_url
+    counts = write_corpus(
+        recipe.world,
+        recipe.corpus,
+        Path(settings.raw_url),
+        Path(settings.edits_url).parent,
+        Path(settings.truth_url),
+        progress=lambda done, total: (
+            say(f"{done} of {total} pictures") if done % 1000 == 0 or done == total else None
+        ),
+    )
+    say(f"{counts['images']} images and {counts['edits']} edit pairs, {counts['written']} files written")
+
+
+def assign_shards(project: Project, instance: dg.DagsterInstance) -> tuple[list[str], list[str]]:
+    """List raw files and pairs into shards, each a partition. Returns all names of both kinds."""
+    from got_core.corpus.shards import assign_edit_shards, assign_image_shards
+
+    settings, config = project.settings, project.recipe.ingest
+    options = settings.fs_options(settings.raw_url)
+    images = assign_image_shards(project.storage, settings.raw_url, config, options)
+    edits: list[str] = []
+    if settings.edits_url:
+        options = settings.fs_options(settings.edits_url)
+        edits = assign_edit_shards(project.storage, settings.edits_url, config, options)
+    for partitions, names in ((IMAGE_SHARDS, images), (EDIT_SHARDS, edits)):
+        known = set(instance.get_dynamic_partitions(str(partitions.name)))
+        new = [name for name in names if name not in known]
+        if new:
+            instance.add_dynamic_partitions(str(partitions.name), new)
+    return images, edits
+
+
+def run(project: Project, instance: dg.DagsterInstance) -> int:
+    """The whole graph. Returns 0, or 1 if something failed (a quarantined shard is no failure)."""
+    started = time.monotonic()
+    settings = project.settings
+    if not settings.own_images:
+        heading("Raw images (rendered scenes)")
+        render_corpus(project)
+    images, edits = assign_shards(project, instance)
+    runner = Runner(project, instance)
+    heading(f"Data: {len(images)} image shards, {len(edits)} edit shards")
+    for shards, steps in ((images, IMAGE_STEPS), (edits, EDIT_STEPS)):
+        for shard in shards:
+            runner.bring_up_to_date(steps, shard)
+    if settings.annotator_name is not None:
+        heading("Models")
+        runner.bring_up_to_date(RETRAIN_ASSETS)
+    heading("What came out")
+    report(project, instance, runner, {*images, *edits})
+    made = sum(len(outcome.made) for outcome in runner.outcomes.values())
+    say(
+        f"{made} tables, models and reports made, the rest was up to date; {time.monotonic() - started:.0f} s"
+    )
+    return 1 if any(outcome.error for outcome in runner.outcomes.values()) else 0
+
+
+def report(project: Project, instance: dg.DagsterInstance, runner: Runner, partitions: set[str]) -> None:
+    """The table of stages, what was blocked or failed, the scores, and where to look next."""
+    rows = stage_rows(instance, [*IMAGE_STEPS, *EDIT_STEPS, *RETRAIN_ASSETS], partitions)
+    cells = [(row.stage, row.rows_in, row.rows_out, row.rejected, f"{row.seconds:.1f}") for row in rows]
+    print(text_table(["stage", "rows in", "rows out", "rejected", "seconds"], cells), "\n", flush=True)
+    for name, outcome in runner.outcomes.items():
+        for parent in dict.fromkeys(outcome.blocked.values()):
+            say(f"{name} stops here: {parent} fails its check (see `make ui`); everything else went on")
+        if outcome.error:
+            say(f"{name} FAILED: {outcome.error}")
+    if project.settings.annotator_name is None:
+        print(missing_annotator(project), flush=True)
+    print_scores(project)
+    where_next(project)
+
+
+def missing_annotator(project: Project) -> str:
+    """What own images need before anything beyond ingestion can run."""
+    return (
+        f"\nIngestion of {project.settings.raw_url} is done.\n"
+        "The rest needs an annotator that can read such pictures; none is configured: set GOT_ANNOTATOR.\n"
+        "The scene reader (GOT_ANNOTATOR=scenes) reads rendered scenes only:\n"
+        "it refuses photographs, it does not guess.\n"
+    )
+
+
+def print_scores(project: Project) -> None:
+    """The benchmark scores of the current model, if there is one."""
+    if project.settings.annotator_name is None or not project.storage.exists("geneval.json"):
+        return
+    scores = project.storage.read_json("geneval.json")["scores"]
+    rows = [
+        (task, f"{one['mean']:.3f}", f"{one['low']:.3f} to {one['high']:.3f}", one["n"])
+        for task, one in scores["tasks"].items()
+    ]
+    rows.append(
+        (
+            "overall",
+            f"{scores['overall']:.3f}",
+            f"{scores['low']:.3f} to {scores['high']:.3f}",
+            scores["found"],
+        )
+    )
+    print(text_table([scores["protocol"], "score", "95 % interval", "pictures"], rows), "\n", flush=True)
+
+
+def where_next(project: Project) -> None:
+    """Places to look at, those that exist."""
+    storage = project.storage
+    if storage.exists("benchmark_report.html"):
+        say(f"report    {storage.url_of('benchmark_report.html')}")
+    if storage.exists("promoted_model.json"):
+        decision = storage.read_json("promoted_model.json")
+        say(f"registry  models:/got@champion is version {decision['champion']} ({decision['reason']})")
+    say(f"storage   {project.settings.storage_url}")
+    say("make ui   the graph, every table's numbers and pictures, and the losses in MLflow")
+
+
+def heading(text: str) -> None:
+    """A line that begins a part of the output."""
+    print(f"\n{text}", flush=True)
+
+
+def main() -> int:
+    """Entry of `python -m got_assets.run`."""
+    for name, value in QUIET_LIBRARIES.items():
+        os.environ.setdefault(name, value)
+    prepare_dagster_home(PROJECT)
+    try:
+        with dg.DagsterInstance.get() as instance:
+            return run(PROJECT, instance)
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error:
+        sys.stderr.write(f"\n{error}\n")
+        return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("\ninterrupted; run it again to go on from here\n")
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,182 @@
+"""What has to be made again: Dagster's own staleness (code versions, data versions) plus lost values.
+
+Belongs here: asking, for an asset or one of its partitions, whether it is up to date, blocked or to be made,
+and which steps of a list can go into one run. Does not belong here: running anything.
+
+The resolver is private to Dagster (1.13.27); this module is its only use.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import dagster as dg
+from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGraph
+from dagster._core.definitions.data_version import (
+    DATA_VERSION_TAG,
+    CachingStaleStatusResolver,
+    StaleStatus,
+)
+from dagster._core.events import DagsterEventType
+from dagster._core.loader import LoadingContext
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
+
+from got_assets.io import value_exists
+from got_core.storage import Storage
+
+INPUTS_TAG = "got/inputs"
+"""Tag on a materialization that read all partitions of its inputs: digest of their data versions."""
+
+
+class _Loading(LoadingContext):
+    """The resolver's cache of records, for one question round."""
+
+    def __init__(self, instance: dg.DagsterInstance) -> None:
+        self._instance, self._loaders = instance, {}  # type: ignore[var-annotated]
+
+    @property
+    def instance(self) -> dg.DagsterInstance:
+        return self._instance
+
+    @property
+    def loaders(self) -> dict:
+        return self._loaders
+
+
+@dataclass(frozen=True)
+class State:
+    """Whether an asset (partition) needs to be made, and why; `blocked` names the parent that stops it."""
+
+    key: str
+    needed: bool
+    why: str = ""
+    blocked: str | None = None
+
+
+class Staleness:
+    """Answers for one moment; make a new one after anything was materialized."""
+
+    def __init__(self, instance: dg.DagsterInstance, graph: BaseAssetGraph, storage: Storage) -> None:
+        self._instance, self._graph, self._storage = instance, graph, storage
+        self._resolver = CachingStaleStatusResolver(instance, graph, _Loading(instance))
+
+    def need(self, asset: str, partition: str | None = None) -> str:
+        """Why the asset must be made: `missing`, `value lost` or Dagster's cause; "" if it need not."""
+        key = dg.AssetKey(asset)
+        status = self._resolver.get_status(key, partition)
+        if status == StaleStatus.MISSING:
+            return "missing"
+        if not value_exists(self._storage, asset, partition):
+            return "value lost"
+        if status == StaleStatus.STALE:
+            causes = self._resolver.get_stale_causes(key, partition)
+            return "; ".join(dict.fromkeys(_cause(cause) for cause in causes))
+        return self._need_by_inputs(key)
+
+    def _need_by_inputs(self, key: dg.AssetKey) -> str:
+        """Dagster leaves dependencies on a hundred or more partitions out; the recorded digest does not."""
+        node = self._graph.get(key)
+        parents = [self._graph.get(parent) for parent in node.parent_keys]
+        inputs = {p.key.to_user_string(): p.partitions_def for p in parents if p.partitions_def}
+        if node.is_partitioned or not inputs:
+            return ""
+        event = self._instance.get_latest_materialization_event(key)
+        materialization = event.asset_materialization if event else None
+        made_from = (materialization.tags or {}).get(INPUTS_TAG) if materialization else None
+        if made_from is None or made_from == inputs_digest(self._instance, inputs):
+            return ""
+        return "has a new dependency data version"
+
+    def failed_checks(self, asset: str, partition: str | None = None) -> list[str]:
+        """Blocking checks that failed on the asset's latest materialization."""
+        keys = [
+            key
+            for key in self._graph.get_check_keys_for_assets({dg.AssetKey(asset)})
+            if self._graph.get(key).blocking
+        ]
+        found = self._instance.event_log_storage.get_asset_check_partition_info(
+            keys, partition_keys=[partition] if partition else None
+        )
+        bad = AssetCheckExecutionRecordStatus.FAILED
+        return [
+            info.check_key.name
+            for info in found
+            if info.partition_key == partition and info.is_current and info.latest_execution_status == bad
+        ]
+
+    def states(self, assets: Sequence[str], partition: str | None = None) -> list[State]:
+        """The state of each asset of a topologically ordered list, for one partition or unpartitioned ones.
+
+        An asset is blocked if a parent of the same partition fails a blocking check and is not itself to be
+        made again, or is blocked, or is missing and not in the list.
+        """
+        states: dict[str, State] = {}
+        for asset in assets:
+            why = self.need(asset, partition)
+            blocked = next(
+                filter(None, (self._stops(p, partition, states) for p in self._parents(asset))), None
+            )
+            states[asset] = State(asset, bool(why), why, blocked)
+        return list(states.values())
+
+    def _parents(self, asset: str) -> list[str]:
+        """Parents of the same partition; the partitioned parents of an unpartitioned asset stop nothing."""
+        node = self._graph.get(dg.AssetKey(asset))
+        parents = (self._graph.get(key) for key in sorted(node.parent_keys))
+        return [p.key.to_user_string() for p in parents if node.is_partitioned or not p.is_partitioned]
+
+    def _stops(self, parent: str, partition: str | None, states: dict[str, State]) -> str | None:
+        state = states.get(parent)
+        if state and state.blocked:
+            return state.blocked
+        if state and state.needed:
+            return None
+        if self.failed_checks(parent, partition):
+            return parent
+        return parent if not state and self.need(parent, partition) == "missing" else None
+
+
+def next_batch(graph: BaseAssetGraph, states: Iterable[State]) -> list[str]:
+    """Which needed assets can be made in one run, in order, without making any of them twice.
+
+    An asset that is up to date now may turn stale when an asset above it gives another value. What lies below
+    such an asset waits for the next round; all others go together.
+    """
+    batch: list[str] = []
+    unsure: set[str] = set()
+    for state in states:
+        parents = {key.to_user_string() for key in graph.get(dg.AssetKey(state.key)).parent_keys}
+        if state.blocked or parents & unsure or (not state.needed and parents & set(batch)):
+            unsure.add(state.key)
+        elif state.needed:
+            batch.append(state.key)
+    return batch
+
+
+def inputs_digest(instance: dg.DagsterInstance, inputs: Mapping[str, dg.PartitionsDefinition]) -> str:
+    """Digest (16 hex) of the data versions of all existing partitions of the named partitioned assets."""
+    lines = []
+    for asset, partitions in sorted(inputs.items()):
+        names = set(partitions.get_partition_keys(dynamic_partitions_store=instance))
+        tags = instance.event_log_storage.get_latest_tags_by_partition(
+            dg.AssetKey(asset), DagsterEventType.ASSET_MATERIALIZATION, [DATA_VERSION_TAG]
+        )
+        versions = {name: found.get(DATA_VERSION_TAG, "") for name, found in tags.items() if name in names}
+        lines += [f"{asset}/{name}={version}" for name, version in sorted(versions.items())]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+def inputs_tag(instance: dg.DagsterInstance, inputs: Mapping[str, dg.PartitionsDefinition]) -> dict[str, str]:
+    """The tag that an asset which reads all partitions of `inputs` puts on its materialization.
+
+    Take it before reading: what changes meanwhile then counts as new.
+    """
+    return {INPUTS_TAG: inputs_digest(instance, inputs)}
+
+
+def _cause(cause: object) -> str:
+    dependency = getattr(cause, "dependency", None)
+    reason = getattr(cause, "reason", "")
+    return f"{reason}: {dependency.asset_key.to_user_string()}" if dependency else reason
