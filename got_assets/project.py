@@ -62,8 +62,15 @@ class Project:
         name = self.settings.annotator_name
         if name is None:
             url = self.settings.raw_url
-            raise ValueError(f"no annotator that can read the images of {url} is configured: set GOT_ANNOTATOR")
+            raise ValueError(
+                f"no annotator that can read the images of {url} is configured: set GOT_ANNOTATOR"
+            )
         return make_annotator(name)
+
+    @property
+    def annotator_revision(self) -> str:
+        """What makes annotations differ besides the images: the annotator's own revision, or `none`."""
+        return self.annotator().revision if self.settings.annotator_name else "none"
 
 
 def load_project() -> Project:

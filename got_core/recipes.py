@@ -11,7 +11,6 @@ import json
 from dataclasses import asdict, dataclass, is_dataclass
 from typing import Any
 
-from got_core.annotate.config import AnnotateConfig
 from got_core.corpus.config import IngestConfig
 from got_core.curate.config import CurateConfig
 from got_core.evaluate.config import EvaluateConfig
@@ -35,7 +34,6 @@ class Recipe:
     """The world of scenes: corpus and benchmark of the embedded default."""
     corpus: CorpusConfig
     ingest: IngestConfig
-    annotate: AnnotateConfig
     curate: CurateConfig
     model: ModelConfig
     foundation: FoundationConfig
@@ -51,7 +49,6 @@ def embedded() -> Recipe:
         world=NARROW,
         corpus=CorpusConfig(),
         ingest=IngestConfig(image_shard_size=500, edit_shard_size=500),
-        annotate=AnnotateConfig(),
         curate=CurateConfig(),
         model=ModelConfig(),
         foundation=FoundationConfig(),
@@ -68,7 +65,6 @@ def tiny() -> Recipe:
         world=NARROW,
         corpus=CorpusConfig(images=48, edits=16),
         ingest=IngestConfig(image_shard_size=24, edit_shard_size=16),
-        annotate=AnnotateConfig(),
         curate=CurateConfig(),
         model=ModelConfig(
             image_tokens=4,

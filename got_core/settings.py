@@ -83,6 +83,15 @@ class Settings(BaseSettings):
         return f"file://{local}" if local else value.rstrip("/")
 
     @model_validator(mode="after")
+    def _pairs_of_own_images(self) -> Settings:
+        if self.edits and not self.raw:
+            raise ValueError(
+                "GOT_EDITS is set but GOT_RAW is not: without images of your own the graph renders scenes and "
+                "would write its own pair table there; set GOT_RAW too"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _home_outside_raw(self) -> Settings:
         raw = local_path(self.raw) if self.raw else None
         if raw and self.home.is_relative_to(raw):

@@ -19,7 +19,7 @@ class PatchAutoencoder(ModelMixin, AutoencoderMixin, ConfigMixin):
     """Linear encoder, linear decoder and residual refiner over square patches.
 
     Images are (B, 3, H, W) in [-1, 1] with H and W multiples of ``patch_size``; latents are
-    (B, latent_channels, H / patch_size, W / patch_size) with about unit variance over a fitted corpus.
+    (B, latent_channels, H / patch_size, W / patch_size) with about unit mean variance over a fitted corpus.
     """
 
     @register_to_config
@@ -59,11 +59,12 @@ class PatchAutoencoder(ModelMixin, AutoencoderMixin, ConfigMixin):
         return image if self.refiner is None else image + self.refiner(image)
 
     @torch.no_grad()
-    def fit_projection(self, images: Tensor) -> float:
+    def fit_projection(self, images: Tensor, balance: float = 0.5) -> float:
         """Set encoder and decoder to the principal components of the images' patches.
 
-        ``images`` is (B, 3, H, W) in [-1, 1]. Latents are scaled to unit variance over all channels, so
-        leading components keep their larger share. Returns the share of the variance that is kept.
+        ``images`` is (B, 3, H, W) in [-1, 1]. A component's standard deviation s becomes s ** (1 - balance)
+        before all are scaled to unit mean variance: 0 keeps their proportions, in which the brightness of the
+        background drowns shape and colour, 1 makes all alike. Returns the share of the variance that is kept.
         """
         size, channels = self.config.patch_size, self.config.latent_channels
         patches = F.unfold(images, size, stride=size).transpose(1, 2).reshape(-1, 3 * size * size).double()
@@ -73,11 +74,13 @@ class PatchAutoencoder(ModelMixin, AutoencoderMixin, ConfigMixin):
         second_moment = (patches - mean).T @ (patches - mean) / len(patches)
         values, vectors = torch.linalg.eigh(second_moment)
         values, vectors = values.flip(0)[:channels], vectors.flip(1)[:, :channels]
-        scale = values.mean().sqrt()
+        spread = values.clamp(min=1e-12).sqrt()
+        wanted = spread ** (1 - balance)
+        scale = spread / wanted * wanted.pow(2).mean().sqrt()
         weight = vectors.T.reshape(channels, 3, size, size)
-        self.encoder.weight.copy_(weight / scale)
+        self.encoder.weight.copy_(weight / scale[:, None, None, None])
         self.encoder.bias.copy_(-(vectors.T @ mean) / scale)
-        self.decoder.weight.copy_(weight * scale)
+        self.decoder.weight.copy_(weight * scale[:, None, None, None])
         self.decoder.bias.copy_(color)
         return float(values.sum() / second_moment.trace())
 

@@ -42,7 +42,9 @@ class AutoencoderConfig:
 
     patch_size: int = 8
     """Pixels a latent cell covers, per axis."""
-    latent_channels: int = 48
+    latent_channels: int = 32
+    balance: float = 0.5
+    """How far the components' variances are evened out, 0 to 1 (see ``PatchAutoencoder.fit_projection``)."""
     refiner_channels: int = 48
     """Width of the residual decoder; 0 leaves the linear decoder alone."""
 
@@ -68,8 +70,10 @@ class SchedulerConfig:
 
     name: str = "FlowMatchEulerDiscreteScheduler"
     options: dict[str, float | int | str | bool] = field(default_factory=lambda: {"shift": 1.0})
-    prediction: str = "flow"
-    """``flow`` (velocity: noise minus data) or ``epsilon`` (the paper's, with SDXL's DDPM scheduler)."""
+    prediction: str = "sample"
+    """What the U-Net answers. ``epsilon``: the noise (the paper's, with SDXL's DDPM scheduler). ``flow``: noise
+    minus data, on a straight path. ``sample``: the clean latent, on the same path; where a latent cell has many
+    channels for the U-Net's width this learns fastest, for the noise need not pass through the network."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,5 +119,5 @@ class LossConfig:
     """Share of samples for each of the three partly conditioned branches; the rest sees all conditions."""
     noise_offset: float = 0.0
     """Strength of the per-channel constant added to the noise (0.1 in the paper)."""
-    prediction: str = "flow"
-    """As in the model's scheduler: ``flow`` or ``epsilon``."""
+    prediction: str = "sample"
+    """As in the model's scheduler: ``epsilon``, ``flow`` or ``sample``."""

@@ -58,6 +58,10 @@ def drop_conditions(
     return context, spatial, reference
 
 
+SMALLEST_SIGMA = 0.05
+"""Noise level below which the velocity is not divided by it: the quotient would be noise."""
+
+
 @dataclass(frozen=True)
 class Noised:
     """A noisy latent, the timestep it belongs to (0 to 1000) and what the U-Net should answer."""
@@ -65,6 +69,13 @@ class Noised:
     latents: Tensor
     timesteps: Tensor
     target: Tensor
+    weight: Tensor
+    """Weight of each sample's squared error, (B,)."""
+
+    def loss(self, prediction: Tensor) -> Tensor:
+        """Weighted mean squared error of what the U-Net answered."""
+        error = (prediction.float() - self.target.float()).pow(2).mean(dim=(1, 2, 3))
+        return (error * self.weight).mean()
 
 
 def add_noise(
@@ -72,20 +83,25 @@ def add_noise(
 ) -> Noised:
     """Noise scaled latents (B, C, h, w) at random times.
 
-    ``flow``: logit-normal times, straight path, target noise minus data. ``epsilon``: uniform DDPM steps.
+    ``flow``: logit-normal times, straight path, target noise minus data. ``sample``: the same path and loss,
+    but the U-Net answers the clean latent, from which the velocity follows. ``epsilon``: uniform DDPM steps.
     """
     noise = torch.randn(clean.shape, generator=generator)
     if config.noise_offset:
         noise = noise + config.noise_offset * torch.randn(*clean.shape[:2], 1, 1, generator=generator)
     noise = noise.to(clean)
-    if config.prediction == "flow":
+    equal = torch.ones(len(clean), device=clean.device)
+    if config.prediction in ("flow", "sample"):
         sigma = torch.sigmoid(torch.randn(len(clean), generator=generator)).to(clean)
         mix = sigma[:, None, None, None]
-        return Noised((1 - mix) * clean + mix * noise, sigma * 1000.0, noise - clean)
+        noisy = (1 - mix) * clean + mix * noise
+        if config.prediction == "flow":
+            return Noised(noisy, sigma * 1000.0, noise - clean, equal)
+        return Noised(noisy, sigma * 1000.0, clean, sigma.clamp(min=SMALLEST_SIGMA) ** -2)
     assert ddpm is not None
     steps = torch.randint(0, ddpm.config.num_train_timesteps, (len(clean),), generator=generator)
     steps = steps.to(clean.device)
-    return Noised(ddpm.add_noise(clean, noise, steps), steps, noise)
+    return Noised(ddpm.add_noise(clean, noise, steps), steps, noise, equal)
 
 
 class GoTModel(nn.Module):
@@ -142,7 +158,7 @@ class GoTModel(nn.Module):
                 "time_ids": time_ids(len(context), height, width, context.device),
             },
         ).sample
-        return F.mse_loss(prediction.float(), noised.target.float())
+        return noised.loss(prediction)
 
 
 def latent_stride(vae: PatchAutoencoder | AutoencoderKL) -> int:

@@ -24,7 +24,7 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 from got_core.chain.grammar import Chain, parse_tolerant
 from got_core.model.autoencoder import PatchAutoencoder
 from got_core.model.config import GuidanceScales
-from got_core.model.got import language_states, latent_stride
+from got_core.model.got import SMALLEST_SIGMA, language_states, latent_stride
 from got_core.model.guidance import (
     Branch,
     GuidanceProjector,
@@ -83,6 +83,7 @@ class GoTPipeline(DiffusionPipeline):
         source_size: int = 448,
         inference_steps: int = 50,
         max_new_tokens: int = 1024,
+        prediction: str = "epsilon",
         generate_scales: list[float] | None = None,
         edit_scales: list[float] | None = None,
     ) -> None:
@@ -102,6 +103,7 @@ class GoTPipeline(DiffusionPipeline):
             source_size=source_size,
             inference_steps=inference_steps,
             max_new_tokens=max_new_tokens,
+            prediction=prediction,
             generate_scales=list(generate_scales or GENERATE_SCALES),
             edit_scales=list(edit_scales or EDIT_SCALES),
         )
@@ -309,7 +311,7 @@ class GoTPipeline(DiffusionPipeline):
             scaled = latents
             if hasattr(self.scheduler, "scale_model_input"):
                 scaled = self.scheduler.scale_model_input(latents, t)
-            output = self.predict(scaled, t, conditions, used, size)
+            output = self.as_scheduled(self.predict(scaled, t, conditions, used, size), latents, t)
             latents = self.scheduler.step(output, t, latents, return_dict=False)[0]
             if callback is not None:
                 changed = callback(self, index, t, {"latents": latents})
@@ -341,6 +343,17 @@ class GoTPipeline(DiffusionPipeline):
             },
         ).sample
         return combine(output.chunk(count), used)
+
+    def as_scheduled(self, output: Tensor, latents: Tensor, t: Tensor) -> Tensor:
+        """The guided prediction in the form that the scheduler steps with.
+
+        Flow schedulers want the velocity; a U-Net that answers the clean latent leaves it to be computed.
+        Other schedulers know what is predicted (their ``prediction_type``).
+        """
+        if self.config.prediction != "sample" or "prediction_type" in self.scheduler.config:
+            return output
+        sigma = (t / self.scheduler.config.num_train_timesteps).clamp(min=SMALLEST_SIGMA)
+        return (latents - output) / sigma
 
     def decode(self, latents: Tensor, output_type: str) -> list[Image.Image] | np.ndarray | Tensor:
         """Latents (B, C, h, w) to pictures."""

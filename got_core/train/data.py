@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -55,14 +56,16 @@ class TrainingData:
         edits_url: str | None,
         ingest: IngestConfig,
         resolution: int,
+        raw_options: dict[str, Any] | None = None,
+        edits_options: dict[str, Any] | None = None,
     ) -> None:
         if manifest.is_empty():
             raise ValueError("the training manifest is empty; check the selections of its shards")
         self.rows = manifest.to_dicts()
         self.resolution = resolution
-        self._readers = {"t2i": ImageReader(raw_url, ingest)}
+        self._readers = {"t2i": ImageReader(raw_url, ingest, raw_options)}
         if edits_url is not None:
-            self._readers["edit"] = ImageReader(edits_root(edits_url), ingest)
+            self._readers["edit"] = ImageReader(edits_root(edits_url), ingest, edits_options)
         kinds = np.array([row["kind"] for row in self.rows])
         self.of_kind = {kind: np.flatnonzero(kinds == kind) for kind in KINDS}
         self._cache: dict[int, TrainingSample] = {}

@@ -67,14 +67,14 @@ class _Loop:
 
 
 def fit_autoencoder(
-    vae: PatchAutoencoder, data: TrainingData, config: FoundationConfig, log: Log
+    vae: PatchAutoencoder, data: TrainingData, balance: float, config: FoundationConfig, log: Log
 ) -> dict[str, float]:
     """Fit the projection on random pictures, then the refiner. Returns kept variance and PSNR in dB."""
     rng = step_generator(config.seed, 1)
     count = min(config.projection_images, len(data))
     chosen = rng.choice(len(data), size=count, replace=False)
     pixels = np.stack([data[int(index)].target for index in chosen])
-    kept = vae.fit_projection(to_tensor(pixels))
+    kept = vae.fit_projection(to_tensor(pixels), balance)
     if vae.refiner is not None:
         _fit_refiner(vae, pixels, config, log)
     return {"kept_variance": kept, "psnr": psnr(vae, pixels[:200])}
@@ -304,4 +304,4 @@ def _unet_loss(
         encoder_hidden_states=context * kept[:, None, None],
         added_cond_kwargs={"text_embeds": pooled, "time_ids": time_ids(len(ids), resolution, resolution)},
     ).sample
-    return F.mse_loss(prediction.float(), noised.target)
+    return noised.loss(prediction)

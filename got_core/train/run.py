@@ -29,6 +29,10 @@ class TrainingRun:
     recipe: Recipe
     tracking_uri: str
     storage_options: dict[str, Any] = field(default_factory=dict)
+    raw_options: dict[str, Any] = field(default_factory=dict)
+    """File system options of the raw images, such as an S3 endpoint."""
+    edits_options: dict[str, Any] = field(default_factory=dict)
+    """File system options of the edit pairs' images."""
     ray_address: str | None = None
     """Address of a Ray cluster; None starts Ray on this machine and stops it afterwards."""
     tags: dict[str, str] = field(default_factory=dict)

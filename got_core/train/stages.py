@@ -49,7 +49,13 @@ Reference = dict[str, Any]
 def training_data(run: TrainingRun) -> TrainingData:
     """The samples of the run's manifest."""
     return TrainingData(
-        run.manifest, run.raw_url, run.edits_url, run.recipe.ingest, run.recipe.model.resolution
+        run.manifest,
+        run.raw_url,
+        run.edits_url,
+        run.recipe.ingest,
+        run.recipe.model.resolution,
+        run.raw_options,
+        run.edits_options,
     )
 
 
@@ -107,7 +113,7 @@ def _drawing_part(run: TrainingRun, name: str) -> dict[str, float]:
     vae, unet = build_autoencoder(model_config), build_unet(model_config)
     tokenizer = fit_tokenizer(data, model_config.image_tokens)
     with Tracker.start(run, "foundation: drawing") as tracker:
-        metrics = fit_autoencoder(vae, data, config, tracker.log)
+        metrics = fit_autoencoder(vae, data, model_config.autoencoder.balance, config, tracker.log)
         metrics |= train_unet(unet, vae, tokenizer, data, model_config, config, tracker.log)
     with tempfile.TemporaryDirectory() as folder:
         vae.save_pretrained(f"{folder}/vae")
@@ -138,8 +144,9 @@ def assemble_pipeline(folder: Path, config: ModelConfig, seed: int) -> GoTPipeli
         source_size=config.language_model.image_size,
         inference_steps=config.inference_steps,
         max_new_tokens=config.max_new_tokens,
-        generate_scales=config.generate_scales.as_tuple(),
-        edit_scales=config.edit_scales.as_tuple(),
+        prediction=config.scheduler.prediction,
+        generate_scales=list(config.generate_scales.as_tuple()),
+        edit_scales=list(config.edit_scales.as_tuple()),
     )
 
 

@@ -51,6 +51,12 @@ def test_own_images_bring_no_truth_no_pairs_and_no_annotator(
     assert Settings().annotator_name == "scenes"
 
 
+def test_a_pair_table_without_images_of_ones_own_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GOT_EDITS", "pairs.csv")
+    with pytest.raises(ValueError, match="GOT_RAW"):
+        Settings()
+
+
 def test_empty_variables_count_as_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GOT_RAW", "")
     monkeypatch.setenv("GOT_ANNOTATOR", "")

@@ -18,7 +18,7 @@ from got_assets.project import PROJECT, Project, code_version
 from got_assets.reporting import column_schema, grid, reason_counts, spread, table_result
 from got_core.annotate import schemas
 
-_VERSION = (PROJECT.recipe.annotate, PROJECT.settings.annotator_name or "none")
+_VERSION = (PROJECT.annotator_revision,)
 
 
 def _good(frame: pl.DataFrame) -> int:

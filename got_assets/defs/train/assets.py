@@ -91,6 +91,8 @@ def _run(context: dg.AssetExecutionContext, project: Project, manifest: pl.DataF
     return TrainingRun(
         storage_url=settings.storage_url,
         storage_options=settings.storage_options,
+        raw_options=settings.fs_options(settings.raw_url),
+        edits_options=settings.fs_options(settings.edits_url) if settings.edits_url else {},
         raw_url=settings.raw_url,
         edits_url=settings.edits_url,
         manifest=manifest,

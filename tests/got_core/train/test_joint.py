@@ -107,9 +107,20 @@ def test_dropped_conditions_have_the_published_shares() -> None:
 
 def test_flow_noise_is_a_straight_path() -> None:
     clean = torch.randn(4, 3, 2, 2, generator=torch.Generator().manual_seed(1))
-    noised = add_noise(clean, LossConfig(), torch.Generator().manual_seed(2))
+    noised = add_noise(clean, LossConfig(prediction="flow"), torch.Generator().manual_seed(2))
     share = (noised.timesteps / 1000)[:, None, None, None]
     torch.testing.assert_close(noised.latents - share * noised.target, clean)
+
+
+def test_predicting_the_sample_has_the_loss_of_the_velocity_it_implies() -> None:
+    clean = torch.randn(4, 3, 2, 2, generator=torch.Generator().manual_seed(1))
+    flow = add_noise(clean, LossConfig(prediction="flow"), torch.Generator().manual_seed(2))
+    sample = add_noise(clean, LossConfig(prediction="sample"), torch.Generator().manual_seed(2))
+    guess = torch.zeros_like(clean)
+    sigma = (sample.timesteps / 1000)[:, None, None, None]
+    assert sigma.min() > 0.05
+    torch.testing.assert_close(flow.latents, sample.latents)
+    torch.testing.assert_close(sample.loss(guess), flow.loss((sample.latents - guess) / sigma))
 
 
 def test_the_rate_warms_up_and_decays_to_its_floor() -> None:
