@@ -86,8 +86,8 @@ class Settings(BaseSettings):
     def _pairs_of_own_images(self) -> Settings:
         if self.edits and not self.raw:
             raise ValueError(
-                "GOT_EDITS is set but GOT_RAW is not: without images of your own the graph renders scenes and "
-                "would write its own pair table there; set GOT_RAW too"
+                "GOT_EDITS is set but GOT_RAW is not: without images of your own the graph renders scenes "
+                "and would write its own pair table there; set GOT_RAW too"
             )
         return self
 

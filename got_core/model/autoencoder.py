@@ -52,7 +52,7 @@ class PatchAutoencoder(ModelMixin, AutoencoderMixin, ConfigMixin):
 
     def forward(self, sample: Tensor) -> Tensor:
         """Encode and decode."""
-        return self.decode(self.encode(sample).latent_dist.mode()).sample
+        return self._decode(self.encoder(sample))
 
     def _decode(self, z: Tensor) -> Tensor:
         image = self.decoder(z)

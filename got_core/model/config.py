@@ -71,9 +71,9 @@ class SchedulerConfig:
     name: str = "FlowMatchEulerDiscreteScheduler"
     options: dict[str, float | int | str | bool] = field(default_factory=lambda: {"shift": 1.0})
     prediction: str = "sample"
-    """What the U-Net answers. ``epsilon``: the noise (the paper's, with SDXL's DDPM scheduler). ``flow``: noise
-    minus data, on a straight path. ``sample``: the clean latent, on the same path; where a latent cell has many
-    channels for the U-Net's width this learns fastest, for the noise need not pass through the network."""
+    """What the U-Net answers. ``epsilon``: the noise (the paper's, with SDXL's DDPM scheduler). ``flow``:
+    noise minus data, on a straight path. ``sample``: the clean latent, on the same path; where a latent cell
+    has many channels for the U-Net's width this learns fastest, for the noise need not pass through it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,5 +119,11 @@ class LossConfig:
     """Share of samples for each of the three partly conditioned branches; the rest sees all conditions."""
     noise_offset: float = 0.0
     """Strength of the per-channel constant added to the noise (0.1 in the paper)."""
+    noise_draws: int = 1
+    """Noise levels at which the U-Net sees each sample of a batch. More than one spends a larger share of a
+    step on the U-Net, where the language model has less to learn."""
     prediction: str = "sample"
     """As in the model's scheduler: ``epsilon``, ``flow`` or ``sample``."""
+    smallest_weighted_sigma: float = 0.3
+    """Of ``sample``: errors count as errors of the velocity, 1 / sigma squared, with sigma no smaller than
+    this; else the last, hardly visible traces of noise would take most of the gradient."""

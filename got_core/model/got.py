@@ -97,7 +97,7 @@ def add_noise(
         noisy = (1 - mix) * clean + mix * noise
         if config.prediction == "flow":
             return Noised(noisy, sigma * 1000.0, noise - clean, equal)
-        return Noised(noisy, sigma * 1000.0, clean, sigma.clamp(min=SMALLEST_SIGMA) ** -2)
+        return Noised(noisy, sigma * 1000.0, clean, sigma.clamp(min=config.smallest_weighted_sigma) ** -2)
     assert ddpm is not None
     steps = torch.randint(0, ddpm.config.num_train_timesteps, (len(clean),), generator=generator)
     steps = steps.to(clean.device)
@@ -143,11 +143,15 @@ class GoTModel(nn.Module):
     ) -> Tensor:
         """Mean squared error of the U-Net's prediction, given Gt (B, T, hidden)."""
         context, pooled = self.projector(guidance)
+        context, pooled, clean, spatial, reference = (
+            part.repeat(self.loss.noise_draws, *[1] * (part.ndim - 1))
+            for part in (context, pooled, batch["clean"], batch["spatial"], batch["reference"])
+        )
         null = self.projector.null_context(len(context), context.shape[1])
         context, spatial, reference = drop_conditions(
-            context, batch["spatial"], batch["reference"], null, self.loss.drop, generator
+            context, spatial, reference, null, self.loss.drop, generator
         )
-        noised = add_noise(batch["clean"] * self.vae.config.scaling_factor, self.loss, generator, self.ddpm)
+        noised = add_noise(clean * self.vae.config.scaling_factor, self.loss, generator, self.ddpm)
         height, width = (side * latent_stride(self.vae) for side in noised.latents.shape[-2:])
         prediction = self.unet(
             torch.cat([noised.latents, reference, spatial], dim=1),

@@ -89,7 +89,7 @@ def _fit_refiner(vae: PatchAutoencoder, pixels: np.ndarray, config: FoundationCo
         # A little noise on the latents: the decoder later reads latents that a U-Net drew, not exact ones.
         latents = encode(vae, images)
         latents = latents + 0.05 * torch.from_numpy(rng.standard_normal(latents.shape)).float()
-        loss = F.mse_loss(vae.decode(latents).sample, images)
+        loss = F.mse_loss(vae.decode(latents, return_dict=False)[0], images)
         loop.step(step, loss)
         if step % 50 == 0:
             log("autoencoder", step, {"loss": loss.item()})
