@@ -26,7 +26,7 @@ $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v < (3, 13) else "Python 3.11 or 3.12 is needed, $(PYTHON) is %d.%d: set PYTHON=" % v)'
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo "installing into .venv (about 3 GB, a few minutes the first time) ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[pipeline,dev]'
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -e '.[pipeline,dev]'
 	@touch $(STAMP)
 
 run: $(STAMP)

@@ -38,6 +38,8 @@ QUIET_LIBRARIES = {
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 BLOCKED_BY_CHECK = "DagsterAssetCheckFailedError"
+INTERRUPTED = ("KeyboardInterrupt", "SystemExit", "DagsterExecutionInterruptedError")
+"""What Ctrl-C becomes inside a step; Ray Train turns it into SystemExit."""
 
 
 @dataclass
@@ -77,15 +79,17 @@ class Runner:
                 return outcome
             # Models take minutes each: with a run for each, an error loses nothing made before.
             batch = batch if partition else batch[:1]
-            outcome.error = self._materialize(batch, partition, {s.key: s.why for s in states})
+            made, outcome.error = self._materialize(batch, partition, {s.key: s.why for s in states})
+            outcome.made += made
             if outcome.error:
                 return outcome
-            outcome.made += batch
         outcome.error = f"{', '.join(batch)} is still out of date after being made; look at it in `make ui`"
         return outcome
 
-    def _materialize(self, batch: list[str], partition: str | None, why: dict[str, str]) -> str:
-        """One run; returns the error, "" if there was none but perhaps a failed check."""
+    def _materialize(
+        self, batch: list[str], partition: str | None, why: dict[str, str]
+    ) -> tuple[list[str], str]:
+        """One run; returns what was made, and the error ("" if there was none but perhaps a failed check)."""
         say(f"{partition + ': ' if partition else ''}{_spelled(batch, why)}")
         result = self._job.execute_in_process(
             asset_selection=[dg.AssetKey(name) for name in batch],
@@ -94,13 +98,17 @@ class Runner:
             raise_on_error=False,
             run_config=QUIET,
         )
+        found = {event.asset_key for event in result.get_asset_materialization_events()}
+        made = [name for name in batch if dg.AssetKey(name) in found]
         failures = [event.step_failure_data.error for event in result.all_events if event.is_step_failure]
         real = [error for error in failures if error and error.cls_name != BLOCKED_BY_CHECK]
         if real:
             cause = real[0].cause or real[0]
+            if cause.cls_name in INTERRUPTED:
+                raise KeyboardInterrupt
             sys.stderr.write(cause.to_string() + "\n")
-            return f"{cause.cls_name}: {_first_line(cause.message)}"
-        return "" if result.success or failures else "the run ended without a result; look at it in `make ui`"
+            return made, f"{cause.cls_name}: {_first_line(cause.message)}"
+        return made, "" if result.success or failures else "the run ended without a result; see `make ui`"
 
 
 def _spelled(batch: list[str], why: dict[str, str]) -> str:
@@ -250,7 +258,7 @@ def main() -> int:
     except (FileNotFoundError, NotADirectoryError, ValueError) as error:
         sys.stderr.write(f"\n{error}\n")
         return 1
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, dg.DagsterExecutionInterruptedError):
         sys.stderr.write("\ninterrupted; run it again to go on from here\n")
         return 130
 

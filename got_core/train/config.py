@@ -18,12 +18,12 @@ class FoundationConfig:
     vision_steps: int = 200
     """Steps of the vision tower alone; an auxiliary head names and places what each patch shows."""
     language_steps: int = 900
-    unet_steps: int = 1100
+    unet_steps: int = 1000
     refiner_steps: int = 250
     """Steps of the autoencoder's residual decoder, after the closed-form projection."""
     projection_images: int = 1000
     """Images from which the projection is computed."""
-    edit_share: float = 0.25
+    edit_share: float = 0.2
     describe_share: float = 0.1
     """Share of language batches that list what a picture shows, with boxes."""
     language_rate: float = 2e-3
@@ -41,7 +41,7 @@ class StageConfig:
     steps: int
     workers: int = 2
     """Data-parallel Ray Train workers."""
-    batch_size: int = 16
+    batch_size: int = 8
     """Samples a worker and forward pass."""
     accumulation: int = 1
     """Forward passes an optimizer step; batch_size x workers x accumulation is the global batch."""
@@ -58,13 +58,13 @@ class StageConfig:
     lora_rank: int = 32
     lora_alpha: int = 32
     lora_dropout: float = 0.05
-    edit_share: float = 0.25
+    edit_share: float = 0.15
     """Share of batches that are edits; the rest is text to image."""
     loss: LossConfig = field(default_factory=LossConfig)
     ema_decay: float = 0.998
     """0 switches the moving average of the weights off."""
     bf16: bool = True
-    checkpoint_every: int = 200
-    sample_every: int = 400
+    checkpoint_every: int = 300
+    sample_every: int = 600
     """Steps between grids of sample pictures; 0 draws one at the end only."""
     seed: int = 0

@@ -34,6 +34,7 @@ def geneval(
     weights = finetuned_model["weights_hash"]
     prefix = f"geneval/{weights[:12]}"
     pipeline = GoTPipeline.from_pretrained(project.storage.download(finetuned_model["folder"]))
+    pipeline.set_progress_bar_config(disable=True)
     recipe = project.recipe
     result = run_geneval_scenes(
         pipeline,

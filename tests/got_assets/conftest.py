@@ -1,0 +1,97 @@
+"""A graph of the test's own: its settings, a fresh import of the definitions, an ephemeral instance."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from got_core.storage import Storage
+
+
+@dataclass
+class Graph:
+    """The freshly imported `got_assets.run` and what it works on."""
+
+    run: ModuleType
+    instance: dg.DagsterInstance
+    home: Path
+
+    @property
+    def project(self) -> Any:
+        return self.run.PROJECT
+
+    @property
+    def storage(self) -> Storage:
+        return self.run.PROJECT.storage
+
+    @property
+    def raw(self) -> Path:
+        return Path(self.project.settings.raw_url)
+
+    def render(self) -> None:
+        """Write the rendered corpus as the raw folder."""
+        self.run.render_corpus(self.project)
+
+    def make_data(self) -> dict[str, list[str]]:
+        """Bring every shard up to date; what was made, by shard."""
+        runner = self.run.Runner(self.project, self.instance)
+        images, edits = self.run.assign_shards(self.project, self.instance)
+        for shards, steps in ((images, self.run.IMAGE_STEPS), (edits, self.run.EDIT_STEPS)):
+            for shard in shards:
+                runner.bring_up_to_date(steps, shard)
+        self.outcomes = runner.outcomes
+        return {shard: outcome.made for shard, outcome in runner.outcomes.items()}
+
+    def make(self, *assets: str, partition: str | None = None) -> list[str]:
+        """Bring some assets up to date; what was made."""
+        runner = self.run.Runner(self.project, self.instance)
+        outcome = runner.bring_up_to_date(assets, partition)
+        self.outcomes = runner.outcomes
+        assert not outcome.error, outcome.error
+        return outcome.made
+
+    def metadata(self, asset: str, partition: str | None = None) -> dict[str, Any]:
+        """Metadata of the latest materialization, as plain values."""
+        chosen = dg.AssetRecordsFilter(
+            asset_key=dg.AssetKey(asset), asset_partitions=[partition] if partition else None
+        )
+        record = self.instance.fetch_materializations(chosen, limit=1).records[0]
+        assert record.asset_materialization
+        return {name: value.value for name, value in record.asset_materialization.metadata.items()}
+
+
+def forget_got_assets() -> None:
+    """Settings are read when definitions load, so each test loads them anew."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == "got_assets"]:
+        del sys.modules[name]
+
+
+@pytest.fixture
+def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Graph]]:
+    """Import the definitions under given settings (home and the tiny recipe unless they say otherwise)."""
+    instance = dg.DagsterInstance.ephemeral()
+
+    def load_graph(**settings: str) -> Graph:
+        for name, value in {"home": str(tmp_path / "home"), "recipe": "tiny", **settings}.items():
+            monkeypatch.setenv(f"GOT_{name.upper()}", value)
+        forget_got_assets()
+        import got_assets.run as run
+
+        return Graph(run, instance, tmp_path / "home")
+
+    yield load_graph
+    forget_got_assets()
+    instance.dispose()
+
+
+@pytest.fixture
+def graph(load: Callable[..., Graph]) -> Graph:
+    """The graph on the tiny recipe, nothing rendered yet."""
+    return load()

@@ -1,0 +1,139 @@
+"""What Dagster loads: no model library, and exactly the graph of the snapshot."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import yaml
+
+from .conftest import Graph
+
+ROOT = Path(__file__).resolve().parents[2]
+SNAPSHOT = Path(__file__).with_name("snapshot.json")
+HEAVY = ("torch", "ray", "transformers", "diffusers", "vllm", "mlflow", "matplotlib")
+
+
+def test_loading_definitions_imports_no_model_library(tmp_path: Path) -> None:
+    code = f"""
+import sys, got_assets.definitions
+print([name for name in {HEAVY!r} if name in sys.modules])
+assert len(got_assets.definitions.defs.resolve_asset_graph().get_all_asset_keys()) > 10
+"""
+    environment = {**os.environ, "GOT_HOME": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "[]"
+    assert not any(tmp_path.iterdir()), "loading definitions must leave nothing behind"
+
+
+def describe(defs: dg.Definitions) -> dict[str, Any]:
+    """Assets with group, inputs, partitions and checks; jobs; schedules; sensors."""
+    repository = defs.get_repository_def()
+    graph = repository.asset_graph
+    assets = {}
+    for key in sorted(graph.get_all_asset_keys()):
+        node = graph.get(key)
+        partitions = node.partitions_def
+        assets[key.to_user_string()] = {
+            "group": node.group_name,
+            "inputs": sorted(parent.to_user_string() for parent in node.parent_keys),
+            "partitions": partitions.name if isinstance(partitions, dg.DynamicPartitionsDefinition) else None,
+            "checks": {
+                check.name: "blocking" if graph.get(check).blocking else "warns"
+                for check in sorted(node.check_keys)
+            },
+        }
+    jobs = {
+        job.name: sorted(key.to_user_string() for key in job.asset_layer.executable_asset_keys)
+        for job in repository.get_all_jobs()
+        if not job.name.startswith("__")
+    }
+    return {
+        "assets": assets,
+        "jobs": jobs,
+        "schedules": {
+            one.name: {"job": one.job_name, "cron": one.cron_schedule, "zone": one.execution_timezone}
+            for one in repository.schedule_defs
+        },
+        "sensors": {
+            one.name: {"type": one.sensor_type.value, "status": one.default_status.value}
+            for one in repository.sensor_defs
+        },
+    }
+
+
+def test_snapshot(graph: Graph) -> None:
+    """A changed graph has to be looked at. To accept it, run this test with UPDATE_SNAPSHOT=1."""
+    found = describe(graph.run.defs)
+    if os.environ.get("UPDATE_SNAPSHOT"):
+        SNAPSHOT.write_text(json.dumps(found, indent=1) + "\n")
+    assert found == json.loads(SNAPSHOT.read_text())
+
+
+def test_every_asset_explains_itself(graph: Graph) -> None:
+    nodes = graph.run.defs.resolve_asset_graph().asset_nodes
+    for node in nodes:
+        name = node.key.to_user_string()
+        assert len(node.description or "") > 40, f"{name} has no description that explains it"
+        assert node.owners and node.kinds and node.code_version, f"{name} lacks an owner, a kind or a version"
+        assert node.group_name in {"ingest", "annotate", "curate", "train", "evaluate", "register"}
+
+
+def test_tables_describe_their_columns(graph: Graph) -> None:
+    tables = graph.run.IMAGE_STEPS + graph.run.EDIT_STEPS + ("training_manifest",)
+    for node in graph.run.defs.resolve_asset_graph().asset_nodes:
+        if node.key.to_user_string() in tables:
+            schema = node.metadata["dagster/column_schema"]
+            assert schema.columns and all(column.description for column in schema.columns)
+
+
+def test_workspace_and_dg_name_the_same_location(graph: Graph) -> None:
+    (module,) = yaml.safe_load((ROOT / "workspace.yaml").read_text())["load_from"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["dg"]["project"]
+    assert module["python_module"]["module_name"] == f"{project['root_module']}.definitions"
+    assert module["python_module"]["location_name"] == project["code_location_name"]
+    dg.Definitions.validate_loadable(graph.run.defs)
+
+
+def test_a_recipe_section_is_part_of_the_versions_that_use_it(load) -> None:
+    def versions(recipe: str) -> dict[str, str | None]:
+        nodes = load(recipe=recipe).run.defs.resolve_asset_graph().asset_nodes
+        return {node.key.to_user_string(): node.code_version for node in nodes}
+
+    tiny, embedded = versions("tiny"), versions("embedded")
+    changed = {name for name in tiny if tiny[name] != embedded[name]}
+    assert {"raw_images", "pretrained_model", "finetuned_model", "geneval"} <= changed
+    assert not {"captions", "t2i_selection", "benchmark_report", "promoted_model"} & changed
+
+
+def test_an_unknown_recipe_is_one_clear_error(tmp_path: Path) -> None:
+    environment = {**os.environ, "GOT_HOME": str(tmp_path), "GOT_RECIPE": "huge"}
+    done = subprocess.run(
+        [sys.executable, "-c", "import got_assets.definitions"],
+        cwd=ROOT, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert done.stderr.strip().splitlines()[-1] == (
+        "ValueError: unknown recipe 'huge'; set GOT_RECIPE to one of: embedded, tiny"
+    )
+
+
+def test_own_images_get_a_home_of_their_own(tmp_path: Path, monkeypatch, load) -> None:
+    with_home = load(raw=str(tmp_path / "a")).project.settings.home
+    assert with_home == tmp_path / "home"
+    monkeypatch.delenv("GOT_HOME")
+    from got_assets.project import load_project
+
+    first = load_project().settings.home
+    monkeypatch.setenv("GOT_RAW", str(tmp_path / "b"))
+    second = load_project().settings.home
+    assert first.parent == second.parent and first != second and first.name.startswith("own-")

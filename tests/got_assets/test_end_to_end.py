@@ -1,0 +1,135 @@
+"""`make run` at the recipe `tiny`: from raw files to a registered model that another process draws with.
+
+Real Dagster, Ray and MLflow, on seconds of training; the model has learned nothing and need not.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+CONSUMER = """
+import base64, io, sys
+import mlflow, pandas, PIL.Image
+mlflow.set_tracking_uri(sys.argv[1])
+model = mlflow.pyfunc.load_model("models:/got@champion")
+out = model.predict(pandas.DataFrame({"prompt": ["a photo of a red circle"], "seed": [3]}))
+image = PIL.Image.open(io.BytesIO(base64.b64decode(out["image"][0])))
+assert image.size == (64, 64), image.size
+assert isinstance(out["chain"][0], str)
+print("loaded", [name for name in ("dagster", "ray") if name in sys.modules])
+"""
+
+
+def make_run(home: Path) -> str:
+    """`python -m got_assets.run` in a process of its own; what it said."""
+    environment = {**os.environ, "GOT_HOME": str(home), "GOT_RECIPE": "tiny", "OMP_NUM_THREADS": "1"}
+    environment.pop("DAGSTER_HOME", None)
+    done = subprocess.run(
+        [sys.executable, "-m", "got_assets.run"],
+        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=900, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def walked(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """Home of a finished run, and what the run said."""
+    patch = pytest.MonkeyPatch()
+    for name in [name for name in os.environ if name.startswith("GOT_") or name == "RAY_ADDRESS"]:
+        patch.delenv(name)
+    home = tmp_path_factory.mktemp("walk")
+    said = make_run(home)
+    patch.undo()
+    return home, said
+
+
+@pytest.mark.slow
+def test_the_table_accounts_for_every_row(walked: tuple[Path, str]) -> None:
+    rows = {}
+    for line in walked[1].splitlines():
+        found = re.fullmatch(r"(\w+) +(\d+) +(\d+) +(\d+) +[\d.]+", line.strip())
+        if found:
+            rows[found[1]] = tuple(int(number) for number in found.groups()[1:])
+    assert rows["raw_images"] == (48, 48, 0)
+    assert rows["edit_pairs"] == (16, 16, 0)
+    assert all(into == out + rejected for into, out, rejected in rows.values())
+    assert rows["training_manifest"][0] == rows["t2i_selection"][1] + rows["edit_selection"][1]
+    assert re.search(r"overall +\d\.\d{3} +\d\.\d{3} to \d\.\d{3} +12", walked[1])
+
+
+@pytest.mark.slow
+def test_a_second_run_makes_nothing(walked: tuple[Path, str]) -> None:
+    assert "\n  0 tables, models and reports made" in make_run(walked[0])
+
+
+@pytest.mark.slow
+def test_what_is_left_in_storage(walked: tuple[Path, str]) -> None:
+    from got_core.storage import Storage
+
+    storage = Storage(f"file://{walked[0] / 'storage'}")
+    model = storage.read_json("finetuned_model.json")
+    manifest = storage.read_table("training_manifest")
+    from got_core.storage import content_hash
+
+    assert model["manifest_hash"] == content_hash(manifest)
+    assert storage.read_json("geneval.json")["weights_hash"] == model["weights_hash"]
+    weights = [name for name in storage.list(f"{model['folder']}/") if name.endswith((".bin", ".pt", ".pkl"))]
+    assert not weights
+    page = storage.read_bytes("benchmark_report.html").decode()
+    assert model["weights_hash"] in page and "geneval/scenes" in page
+    assert storage.read_json("promoted_model.json")["champion"] == "1"
+
+
+@pytest.mark.slow
+def test_lineage_is_on_the_registered_version(walked: tuple[Path, str]) -> None:
+    from got_core.registry.tracking import connect
+    from got_core.storage import Storage
+
+    model = Storage(f"file://{walked[0] / 'storage'}").read_json("finetuned_model.json")
+    client = connect(f"sqlite:///{walked[0] / 'mlflow' / 'mlflow.db'}")
+    version = client.get_model_version_by_alias("got", "challenger")
+    for name in ("weights_hash", "manifest_hash"):
+        assert version.tags[name] == model[name]
+    with dg.DagsterInstance.from_config(str(walked[0] / "dagster")) as instance:
+        run = instance.get_run_by_id(version.tags["dagster_run_id"])
+        assert run is not None and run.asset_selection == {dg.AssetKey("registered_model")}
+    assert version.tags["git_commit"]
+
+
+@pytest.mark.slow
+def test_a_fresh_process_draws_without_dagster_or_ray(walked: tuple[Path, str], tmp_path: Path) -> None:
+    uri = f"sqlite:///{walked[0] / 'mlflow' / 'mlflow.db'}"
+    done = subprocess.run(
+        [sys.executable, "-c", CONSUMER, uri],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.strip().splitlines()[-1] == "loaded []"
+
+
+@pytest.mark.slow
+def test_the_schedule_skips_what_is_up_to_date(walked: tuple[Path, str], load) -> None:
+    graph = load(home=str(walked[0]))
+    schedule = graph.run.defs.resolve_schedule_def("retrain_weekly")
+    with (
+        dg.DagsterInstance.from_config(str(walked[0] / "dagster")) as instance,
+        dg.build_schedule_context(
+            instance,
+            repository_def=graph.run.defs.get_repository_def(),
+            resources={"project": graph.project},
+        ) as context,
+    ):
+        found = schedule(context)
+    assert isinstance(found, dg.SkipReason), found
+    assert found.skip_message == "nothing changed since the last model"

@@ -1,0 +1,96 @@
+"""Where values are kept, and which of them can be made in one run."""
+
+from __future__ import annotations
+
+import dagster as dg
+import polars as pl
+import pytest
+
+from got_core.storage import Storage
+
+from .conftest import Graph
+
+
+def test_tables_and_documents_round_trip(storage: Storage) -> None:
+    from got_assets.io import StorageIOManager, read_value, value_name
+
+    manager = StorageIOManager(storage)
+    frame = pl.DataFrame({"k": ["a", None], "n": [[1], []]})
+    manager.handle_output(dg.build_output_context(asset_key="t", partition_key="s-1"), frame)
+    manager.handle_output(dg.build_output_context(asset_key="d"), {"x": [1, 2]})
+    assert storage.list() == ["d.json", "t/s-1.parquet"]
+    assert storage.read_table(value_name("t", "s-1")).equals(frame)
+    assert read_value(storage, "d") == {"x": [1, 2]}
+
+
+def test_images_and_weights_do_not_travel(storage: Storage) -> None:
+    from got_assets.io import StorageIOManager
+
+    with pytest.raises(TypeError, match=r"^a: only tables and dicts .* not bytes"):
+        StorageIOManager(storage).handle_output(dg.build_output_context(asset_key="a"), b"pixels")
+    assert storage.list() == []
+
+
+def test_shard_tables_hold_what_is_stored(storage: Storage) -> None:
+    from got_assets.io import ShardTables
+
+    storage.write_table("t/s-0", pl.DataFrame({"k": [0]}))
+    storage.write_table("t/s-2", pl.DataFrame({"k": [2]}))
+    tables = ShardTables(storage, "t", ["s-0", "s-1", "s-2"])
+    assert {name: table["k"][0] for name, table in tables.items()} == {"s-0": 0, "s-2": 2}
+    with pytest.raises(KeyError):
+        tables["s-1"]
+
+
+def test_a_model_whose_folder_is_gone_does_not_exist(storage: Storage) -> None:
+    from got_assets.io import value_exists
+
+    assert not value_exists(storage, "model")
+    storage.write_json("model.json", {"folder": "models/m"})
+    assert not value_exists(storage, "model")
+    storage.write_bytes("models/m/model_index.json", b"{}")
+    assert value_exists(storage, "model")
+
+
+CHAIN = ("raw_images", "captions", "entities", "boxes", "t2i_chains", "t2i_selection")
+
+
+@pytest.mark.parametrize(
+    ("needed", "expected"),
+    [
+        ("", ""),
+        ("raw_images captions entities boxes t2i_chains t2i_selection", "all"),
+        ("captions", "captions"),
+        # Boxes may turn out unchanged, so what lies below them waits.
+        ("entities t2i_chains", "entities"),
+        ("captions boxes", "captions"),
+        ("captions entities t2i_selection", "captions entities"),
+        ("t2i_chains t2i_selection", "t2i_chains t2i_selection"),
+    ],
+)
+def test_one_run_makes_nothing_that_may_have_to_be_made_again(
+    graph: Graph, needed: str, expected: str
+) -> None:
+    from got_assets.staleness import State, next_batch
+
+    states = [State(name, name in needed.split()) for name in CHAIN]
+    batch = next_batch(graph.run.defs.resolve_asset_graph(), states)
+    assert batch == (list(CHAIN) if expected == "all" else expected.split())
+
+
+def test_blocked_assets_are_in_no_run(graph: Graph) -> None:
+    from got_assets.staleness import State, next_batch
+
+    states = [State(CHAIN[0], False), *(State(name, True, blocked="raw_images") for name in CHAIN[1:])]
+    assert next_batch(graph.run.defs.resolve_asset_graph(), states) == []
+
+
+def test_text_table_aligns() -> None:
+    from got_assets.summary import text_table
+
+    assert text_table(["a", "rows"], [("long name", 7), ("x", None)]).splitlines() == [
+        "a          rows",
+        "---------  ----",
+        "long name     7",
+        "x              ",
+    ]
