@@ -41,12 +41,12 @@ class StageConfig:
     steps: int
     workers: int = 2
     """Data-parallel Ray Train workers."""
-    batch_size: int = 8
+    batch_size: int = 16
     """Samples a worker and forward pass."""
     accumulation: int = 1
     """Forward passes an optimizer step; batch_size x workers x accumulation is the global batch."""
-    peak_rate: float = 1e-3
-    language_rate: float | None = None
+    peak_rate: float = 2e-3
+    language_rate: float | None = 1e-3
     """Peak rate of the language model's parts; None means ``peak_rate``."""
     warmup_steps: int = 50
     final_rate: float = 0.1
@@ -64,7 +64,7 @@ class StageConfig:
     ema_decay: float = 0.998
     """0 switches the moving average of the weights off."""
     bf16: bool = True
-    checkpoint_every: int = 300
-    sample_every: int = 600
+    checkpoint_every: int = 200
+    sample_every: int = 400
     """Steps between grids of sample pictures; 0 draws one at the end only."""
     seed: int = 0

@@ -49,7 +49,9 @@ class _Loop:
 
     @classmethod
     def over(cls, parameters: list[Tensor], rate: float, steps: int, decay: float) -> _Loop:
-        optimizer = torch.optim.AdamW(decayed_groups(parameters, rate, 0.01), betas=(0.9, 0.98), eps=1e-6)
+        optimizer = torch.optim.AdamW(
+            decayed_groups(parameters, rate, 0.01), betas=(0.9, 0.98), eps=1e-6, fused=True
+        )
         peaks = [float(group["lr"]) for group in optimizer.param_groups]
         return cls(optimizer, peaks, MovingAverage(parameters, decay), steps)
 

@@ -78,7 +78,7 @@ class JointTrainer:
             rank=rank,
             ranks=ranks,
         )
-        self.optimizer = torch.optim.AdamW(self._groups(), betas=config.betas, eps=config.epsilon)
+        self.optimizer = torch.optim.AdamW(self._groups(), betas=config.betas, eps=config.epsilon, fused=True)
         self.peaks = [float(group["lr"]) for group in self.optimizer.param_groups]
         self.average = MovingAverage(self.trained().values(), config.ema_decay)
         self._parallel: nn.Module = DistributedDataParallel(self.model) if ranks > 1 else self.model
