@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 import sys
+import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 # Read by mlflow when it is imported: no usage reports, no progress bars in the middle of logs.
@@ -23,11 +24,24 @@ _SQLITE = "sqlite:///"
 
 
 def connect(tracking_uri: str) -> MlflowClient:
-    """A client; the folder of an SQLite database is made if it is missing."""
-    folder = _sqlite_folder(tracking_uri)
-    if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
+    """A client; an SQLite database is made, whole or not at all, if it is missing."""
+    path = _sqlite_path(tracking_uri)
+    if path is not None and not path.exists():
+        _create_database(path)
     return MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
+
+
+def _create_database(path: Path) -> None:
+    """MLflow makes its tables one by one; cut off in between, the file could never be used again."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
+    try:
+        MlflowClient(f"{_SQLITE}{partial}").search_experiments(max_results=1)
+        # A link, not a rename: a database that another process has made meanwhile stays.
+        with suppress(FileExistsError):
+            os.link(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def ensure_experiment(tracking_uri: str, name: str) -> str:
@@ -40,8 +54,8 @@ def ensure_experiment(tracking_uri: str, name: str) -> str:
     found = client.get_experiment_by_name(name)
     if found is not None:
         return str(found.experiment_id)
-    folder = _sqlite_folder(tracking_uri)
-    location = (folder / "artifacts" / name).as_uri() if folder is not None else None
+    path = _sqlite_path(tracking_uri)
+    location = (path.parent / "artifacts" / name).as_uri() if path is not None else None
     try:
         return str(client.create_experiment(name, artifact_location=location))
     except MlflowException:
@@ -77,7 +91,7 @@ def fluent(tracking_uri: str) -> Iterator[None]:
         sys.path[:] = path
 
 
-def _sqlite_folder(tracking_uri: str) -> Path | None:
+def _sqlite_path(tracking_uri: str) -> Path | None:
     if not tracking_uri.startswith(_SQLITE):
         return None
-    return Path(tracking_uri[len(_SQLITE) :].split("?")[0]).absolute().parent
+    return Path(tracking_uri[len(_SQLITE) :].split("?")[0]).absolute()

@@ -5,11 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +16,7 @@ import torch
 from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
+from got_core.train.board import told_progress
 from got_core.train.config import StageConfig
 from got_core.train.run import TrainingRun
 
@@ -32,59 +30,18 @@ def ray_session(address: str | None, cpus: int | None = None) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    # Progress comes through a board (see below); the workers' own output stays in Ray's log files.
+    # Progress comes through a board; the workers' own output stays in Ray's log files.
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     if address is None:
         # "local" ignores the address file that an ended cluster may have left behind.
         options |= {"num_cpus": max(cpus or 1, os.cpu_count() or 1), "include_dashboard": False}
+    # The behaviour of later Ray versions, chosen now; without it Ray warns about hidden GPUs.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     ray.init(address=address or "local", **options)
     try:
         yield
     finally:
         ray.shutdown()
-
-
-class Board:
-    """A Ray actor that carries progress lines from workers to the process that waits for them."""
-
-    def __init__(self) -> None:
-        self._lines: list[str] = []
-
-    def put(self, line: str) -> None:
-        """Add a line."""
-        self._lines.append(line)
-
-    def take(self) -> list[str]:
-        """All lines since the last call."""
-        lines, self._lines = self._lines, []
-        return lines
-
-
-@contextmanager
-def told_progress(run: TrainingRun) -> Iterator[TrainingRun]:
-    """The run as workers get it: what they say is passed on to ``run.say`` here, about once a second."""
-    board = ray.remote(num_cpus=0)(Board).remote()
-    finished = threading.Event()
-
-    def pass_on() -> None:
-        while not finished.wait(1.0):
-            for line in ray.get(board.take.remote()):
-                run.say(line)
-
-    thread = threading.Thread(target=pass_on, daemon=True)
-    thread.start()
-    try:
-        yield replace(run, progress=partial(_put, board))
-    finally:
-        finished.set()
-        thread.join()
-        for line in ray.get(board.take.remote()):
-            run.say(line)
-
-
-def _put(board: Any, line: str) -> None:
-    board.put.remote(line)
 
 
 def run_apart(run: TrainingRun, tasks: dict[str, Callable[[TrainingRun], Any]]) -> dict[str, Any]:

@@ -17,13 +17,16 @@ EDIT_STEPS = (
     *(("edit_descriptions", "edit_boxes", "edit_chains", "edit_selection") if _CAN_ANNOTATE else ()),
 )
 
+# In one process: steps of a second each would otherwise spend two seconds on starting.
 prepare_images = dg.define_asset_job(
     name="prepare_images",
     selection=dg.AssetSelection.assets(*IMAGE_STEPS),
+    executor_def=dg.in_process_executor,
     description="One shard of images, from raw files to the selection of chains.",
 )
 prepare_edits = dg.define_asset_job(
     name="prepare_edits",
     selection=dg.AssetSelection.assets(*EDIT_STEPS),
+    executor_def=dg.in_process_executor,
     description="One shard of edit pairs, from the pair table to the selection of chains.",
 )

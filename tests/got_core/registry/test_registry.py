@@ -138,6 +138,23 @@ def test_mlflow_settings_of_the_process_are_left_alone(uri: str) -> None:
     assert (mlflow.is_tracking_uri_set(), dict(os.environ), list(sys.path)) == before
 
 
+def test_an_interrupted_first_use_leaves_no_half_made_database(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri = f"sqlite:///{tmp_path / 'new' / 'mlflow.db'}"
+
+    def cut_off(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(mlflow.MlflowClient, "search_experiments", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            connect(uri)
+    assert not list((tmp_path / "new").iterdir())
+    assert ensure_experiment(uri, "first") == ensure_experiment(uri, "first")
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["mlflow.db"]
+
+
 def test_champion_moves_only_for_the_better(first: str, uri: str, folder: Path) -> None:
     assert promote(tracking_uri=uri).champion == first
     again = promote(tracking_uri=uri)
