@@ -52,7 +52,7 @@ def embedded() -> Recipe:
         curate=CurateConfig(),
         model=ModelConfig(),
         foundation=FoundationConfig(),
-        pretrain=StageConfig(steps=850, final_rate=0.5),
+        pretrain=StageConfig(steps=700, final_rate=0.5),
         finetune=StageConfig(steps=400, peak_rate=1e-3, warmup_steps=20, final_rate=0.02, seed=1),
         evaluate=EvaluateConfig(),
     )
