@@ -8,19 +8,12 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 
 from got_core.chain.grammar import parse
-from got_core.model.build import (
-    build_autoencoder,
-    build_image_processor,
-    build_language_model,
-    build_projector,
-    build_scheduler,
-    build_unet,
-)
-from got_core.model.guidance import widen_input
+from got_core.model.build import fresh_pipeline
 from got_core.model.pipeline import GoTPipeline
 from got_core.model.tokens import train_tokenizer
 from got_core.recipes import embedded
@@ -32,29 +25,8 @@ PLAN_TOKENS, ROUNDS = 48, 5
 
 def build_pipeline() -> GoTPipeline:
     """The embedded recipe's model with fresh weights."""
-    torch.manual_seed(0)
-    config = embedded().model
-    tokenizer = train_tokenizer([*PROMPTS, CHAIN.to_model()], config.image_tokens)
-    unet = build_unet(config)
-    widen_input(unet)
-    pipeline = GoTPipeline(
-        mllm=build_language_model(config.language_model, tokenizer).eval(),
-        tokenizer=tokenizer,
-        image_processor=build_image_processor(config.language_model),
-        projector=build_projector(config),
-        unet=unet,
-        vae=build_autoencoder(config),
-        scheduler=build_scheduler(config.scheduler),
-        resolution=config.resolution,
-        image_tokens=config.image_tokens,
-        source_size=config.language_model.image_size,
-        inference_steps=config.inference_steps,
-        max_new_tokens=PLAN_TOKENS,
-        generate_scales=list(config.generate_scales.as_tuple()),
-        edit_scales=list(config.edit_scales.as_tuple()),
-    )
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline
+    config = replace(embedded().model, max_new_tokens=PLAN_TOKENS)
+    return fresh_pipeline(config, train_tokenizer([*PROMPTS, CHAIN.to_model()], config.image_tokens))
 
 
 def seconds(work: Callable[[], object]) -> float:

@@ -6,6 +6,7 @@ The classes are those of the paper size; only the numbers differ.
 from __future__ import annotations
 
 import diffusers
+import torch
 from diffusers import SchedulerMixin, UNet2DConditionModel
 from transformers import (
     PreTrainedTokenizerBase,
@@ -16,7 +17,8 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 
 from got_core.model.autoencoder import PatchAutoencoder
 from got_core.model.config import LanguageModelConfig, ModelConfig, SchedulerConfig
-from got_core.model.guidance import GuidanceProjector
+from got_core.model.guidance import GuidanceProjector, widen_input
+from got_core.model.pipeline import GoTPipeline
 from got_core.model.sequence import SequenceBuilder
 from got_core.model.tokens import END_OF_TEXT, IMAGE_PAD
 
@@ -124,6 +126,50 @@ def build_scheduler(config: SchedulerConfig) -> SchedulerMixin:
             f"{config.name!r} is not a scheduler of diffusers; name a class such as DDPMScheduler"
         )
     return cls(**config.options)
+
+
+def assemble_pipeline(
+    config: ModelConfig,
+    *,
+    mllm: Qwen2_5_VLForConditionalGeneration,
+    tokenizer: PreTrainedTokenizerBase,
+    unet: UNet2DConditionModel,
+    vae: PatchAutoencoder,
+) -> GoTPipeline:
+    """A pipeline of trained parts with a fresh projector. A U-Net on C channels is widened to 3C."""
+    if unet.config.in_channels == config.autoencoder.latent_channels:
+        widen_input(unet)
+    pipeline = GoTPipeline(
+        mllm=mllm.eval(),
+        tokenizer=tokenizer,
+        image_processor=build_image_processor(config.language_model),
+        projector=build_projector(config),
+        unet=unet,
+        vae=vae,
+        scheduler=build_scheduler(config.scheduler),
+        resolution=config.resolution,
+        image_tokens=config.image_tokens,
+        source_size=config.language_model.image_size,
+        inference_steps=config.inference_steps,
+        max_new_tokens=config.max_new_tokens,
+        prediction=config.scheduler.prediction,
+        generate_scales=list(config.generate_scales.as_tuple()),
+        edit_scales=list(config.edit_scales.as_tuple()),
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def fresh_pipeline(config: ModelConfig, tokenizer: PreTrainedTokenizerBase, seed: int = 0) -> GoTPipeline:
+    """A pipeline of the configured size that has learned nothing."""
+    torch.manual_seed(seed)
+    return assemble_pipeline(
+        config,
+        mllm=build_language_model(config.language_model, tokenizer),
+        tokenizer=tokenizer,
+        unet=build_unet(config),
+        vae=build_autoencoder(config),
+    )
 
 
 def build_sequences(

@@ -22,16 +22,14 @@ from transformers import PreTrainedTokenizerFast, Qwen2_5_VLForConditionalGenera
 from got_core.evaluate.plots import GridItem, picture_grid
 from got_core.model.autoencoder import PatchAutoencoder
 from got_core.model.build import (
+    assemble_pipeline,
     build_autoencoder,
     build_image_processor,
     build_language_model,
-    build_projector,
-    build_scheduler,
     build_sequences,
     build_unet,
 )
 from got_core.model.config import ModelConfig
-from got_core.model.guidance import widen_input
 from got_core.model.pipeline import GoTPipeline
 from got_core.recipes import digest
 from got_core.registry.tracking import ensure_experiment
@@ -123,30 +121,15 @@ def _drawing_part(run: TrainingRun, name: str) -> dict[str, float]:
     return metrics
 
 
-def assemble_pipeline(folder: Path, config: ModelConfig, seed: int) -> GoTPipeline:
-    """A GoT pipeline from foundation models: fresh projector, U-Net widened to 3C channels."""
+def load_foundation(folder: Path, config: ModelConfig, seed: int) -> GoTPipeline:
+    """A GoT pipeline from a folder of foundation models; the projector is fresh."""
     torch.manual_seed(seed)
-    unet = UNet2DConditionModel.from_pretrained(folder / "drawing" / "unet")
-    widen_input(unet)
-    language = folder / "language"
-    return GoTPipeline(
-        mllm=Qwen2_5_VLForConditionalGeneration.from_pretrained(
-            language / "mllm", attn_implementation="eager"
-        ),
-        tokenizer=PreTrainedTokenizerFast.from_pretrained(language / "tokenizer"),
-        image_processor=build_image_processor(config.language_model),
-        projector=build_projector(config),
-        unet=unet,
+    return assemble_pipeline(
+        config,
+        mllm=Qwen2_5_VLForConditionalGeneration.from_pretrained(folder / "language" / "mllm"),
+        tokenizer=PreTrainedTokenizerFast.from_pretrained(folder / "language" / "tokenizer"),
+        unet=UNet2DConditionModel.from_pretrained(folder / "drawing" / "unet"),
         vae=PatchAutoencoder.from_pretrained(folder / "drawing" / "vae"),
-        scheduler=build_scheduler(config.scheduler),
-        resolution=config.resolution,
-        image_tokens=config.image_tokens,
-        source_size=config.language_model.image_size,
-        inference_steps=config.inference_steps,
-        max_new_tokens=config.max_new_tokens,
-        prediction=config.scheduler.prediction,
-        generate_scales=list(config.generate_scales.as_tuple()),
-        edit_scales=list(config.edit_scales.as_tuple()),
     )
 
 
@@ -200,9 +183,8 @@ def _joint_worker(arguments: dict[str, Any]) -> None:
 
 def _starting_pipeline(folder: Path, stage: str, config: ModelConfig, seed: int) -> GoTPipeline:
     if stage == "foundation":
-        pipeline = assemble_pipeline(folder, config, seed)
-    else:
-        pipeline = GoTPipeline.from_pretrained(folder)
+        return load_foundation(folder, config, seed)
+    pipeline = GoTPipeline.from_pretrained(folder)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 

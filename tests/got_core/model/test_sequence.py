@@ -57,5 +57,6 @@ def test_a_source_image_fills_its_place_holders() -> None:
     sample = sequences.drawing(sequences.prompt("make it blue", has_image=True), MODEL_FORM)
     batch = sequences.collate([sample], [Image.new("RGB", (100, 40))])
     assert int(batch["mm_token_type_ids"].sum()) == sequences.visual_tokens
-    assert batch["image_grid_thw"].tolist() == [[1, 8, 8]]
+    side = TINY.language_model.image_size // TINY.language_model.patch_size
+    assert batch["image_grid_thw"].tolist() == [[1, side, side]]
     assert torch.isfinite(batch["pixel_values"]).all()
