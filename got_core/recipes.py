@@ -46,13 +46,14 @@ def embedded() -> Recipe:
     """Small instances of the real classes on rendered scenes: the graph in minutes on two cores."""
     return Recipe(
         name="embedded",
-        world=NARROW,
+        # Plain grey and nothing tiny: what a small model can learn to draw within minutes.
+        world=World(tones=("grey",), min_object=18),
         corpus=CorpusConfig(),
         ingest=IngestConfig(image_shard_size=500, edit_shard_size=500),
         curate=CurateConfig(),
         model=ModelConfig(),
         foundation=FoundationConfig(),
-        pretrain=StageConfig(steps=700, final_rate=0.5),
+        pretrain=StageConfig(steps=750, final_rate=0.5),
         finetune=StageConfig(steps=400, peak_rate=1e-3, warmup_steps=20, final_rate=0.02, seed=1),
         evaluate=EvaluateConfig(),
     )

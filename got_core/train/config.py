@@ -41,7 +41,7 @@ class StageConfig:
     steps: int
     workers: int = 2
     """Data-parallel Ray Train workers."""
-    batch_size: int = 8
+    batch_size: int = 6
     """Samples a worker and forward pass."""
     accumulation: int = 1
     """Forward passes an optimizer step; batch_size x workers x accumulation is the global batch."""
@@ -61,7 +61,7 @@ class StageConfig:
     """0.05 in the paper; on a CPU it costs a fifth of a step."""
     edit_share: float = 0.15
     """Share of batches that are edits; the rest is text to image."""
-    loss: LossConfig = field(default_factory=lambda: LossConfig(noise_draws=2))
+    loss: LossConfig = field(default_factory=lambda: LossConfig(noise_draws=3))
     ema_decay: float = 0.998
     """0 switches the moving average of the weights off."""
     bf16: bool = True
