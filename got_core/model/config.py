@@ -104,7 +104,7 @@ class ModelConfig:
     generate_scales: GuidanceScales = GuidanceScales(text=1.5, spatial=1.5, reference=1.0)
     """Scales for text to image."""
     edit_scales: GuidanceScales = GuidanceScales(text=1.5, spatial=1.5, reference=1.0)
-    inference_steps: int = 20
+    inference_steps: int = 16
     max_new_tokens: int = 160
     """Longest chain, in tokens."""
 

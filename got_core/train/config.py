@@ -46,7 +46,7 @@ class StageConfig:
     accumulation: int = 1
     """Forward passes an optimizer step; batch_size x workers x accumulation is the global batch."""
     peak_rate: float = 2e-3
-    language_rate: float | None = 1e-3
+    language_rate: float | None = 5e-4
     """Peak rate of the language model's parts; None means ``peak_rate``."""
     warmup_steps: int = 50
     final_rate: float = 0.1

@@ -2,6 +2,7 @@
 
 # No postponed annotations here: Dagster looks at the annotation objects themselves.
 
+import os
 import time
 from typing import Any
 
@@ -27,10 +28,14 @@ def geneval(
 
     Pictures that are in storage already are not drawn again, so an interrupted run goes on.
     """
+    import torch
+
     from got_core.evaluate.scenes import run_geneval_scenes
     from got_core.model.pipeline import GoTPipeline
 
     started = time.monotonic()
+    # Nothing else computes meanwhile; the workers of training have one thread each instead.
+    torch.set_num_threads(os.cpu_count() or 1)
     weights = finetuned_model["weights_hash"]
     prefix = f"geneval/{weights[:12]}"
     pipeline = GoTPipeline.from_pretrained(project.storage.download(finetuned_model["folder"]))
