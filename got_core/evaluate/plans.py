@@ -1,7 +1,7 @@
-"""Judging a plan before anything is drawn, and a picture against its plan.
+"""What a plan promises, and how well a picture keeps to it.
 
-Belongs here: what a chain's boxes promise, as detections, and how well found objects keep to it. Not here:
-GenEval's rules (the same ones judge plans and pictures), or repairing a plan.
+Belongs here: reading a chain's boxes as detections, and their overlap with found objects. Not here: GenEval's
+rules (`geneval`; the same ones judge plans and pictures), or a plan's faults and their repair (`planning`).
 """
 
 from __future__ import annotations
@@ -21,18 +21,25 @@ _WORDS = re.compile(r"[a-z]+")
 def plan_detections(
     chain: Chain, classes: Sequence[str], width: float, height: float, colors: Sequence[str] = COLORS
 ) -> list[Detection]:
-    """The objects that a chain plans, with score 1; boxes in pixels of a `width` x `height` picture.
+    """The objects that a chain plans (see `planned_objects`); a box without an area plans nothing."""
+    planned = planned_objects(chain, classes, width, height, colors).values()
+    return [one for one in planned if one.box[2] > one.box[0] and one.box[3] > one.box[1]]
 
-    Class and colour come from the phrase before the box: its last class name (plurals count) and the last
-    colour name before that. A box without an area, or whose phrase names no class, plans nothing and is left
-    out.
+
+def planned_objects(
+    chain: Chain, classes: Sequence[str], width: float, height: float, colors: Sequence[str] = COLORS
+) -> dict[int, Detection]:
+    """Number of the box in the chain, and the object that it plans, with score 1.
+
+    Boxes are in pixels of a `width` x `height` picture. Class and colour come from the phrase before the box:
+    its last class name (plurals count) and the last colour name before that. A box whose phrase names no
+    class is left out.
     """
-    planned = []
-    for placed in chain.boxes:
-        box = placed.box.to_pixels(width, height)
+    planned = {}
+    for index, placed in enumerate(chain.boxes):
         cls, color = read_phrase(placed.phrase, classes, colors)
-        if cls is not None and box[2] > box[0] and box[3] > box[1]:
-            planned.append(Detection(cls, 1.0, box, color))
+        if cls is not None:
+            planned[index] = Detection(cls, 1.0, placed.box.to_pixels(width, height), color)
     return planned
 
 
@@ -57,18 +64,20 @@ def iou(a: XYXY, b: XYXY) -> float:
     return across * down / union if union > 0 else 0.0
 
 
-def plan_followed(planned: Sequence[Detection], found: Sequence[Detection]) -> float | None:
-    """Mean IoU of planned boxes with the found ones of the same class and colour, best one-to-one match.
+def plan_followed(
+    planned: Sequence[Detection], found: Sequence[Detection], *, place_only: bool = False
+) -> float | None:
+    """Mean IoU of planned boxes with found ones, best one-to-one match.
 
-    A planned object that was not found counts 0, a planned object without a colour matches any. None without
-    a plan.
+    Only objects of the same class and colour match (a planned object without a colour matches any), unless
+    `place_only`: then any two do. A planned object that was not found counts 0. None without a plan.
     """
     if not planned:
         return None
     overlap = np.zeros((len(planned), max(len(found), 1)))
     for row, plan in enumerate(planned):
         for column, seen in enumerate(found):
-            if plan.cls == seen.cls and plan.color in (None, seen.color):
+            if place_only or (plan.cls == seen.cls and plan.color in (None, seen.color)):
                 overlap[row, column] = iou(plan.box, seen.box)
     rows, columns = linear_sum_assignment(-overlap)
     return float(overlap[rows, columns].sum() / len(planned))

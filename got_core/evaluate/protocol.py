@@ -11,6 +11,8 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
+from got_core.scenes.world import FULL, NARROW, World
+
 
 class UnlikeProtocolsError(ValueError):
     """Scores of different protocols were about to be compared."""
@@ -42,7 +44,7 @@ class Protocol:
     """How images become a task's score, tasks the overall score, and how the interval is found."""
 
     world: dict[str, Any] = field(default_factory=dict)
-    """The corpus's world (shapes, colours, sizes), for benchmarks on rendered scenes."""
+    """The corpus's world (name, shapes, colours, sizes), for benchmarks on rendered scenes."""
 
     excluded: tuple[str, ...] = ()
     """Samples left out, by id."""
@@ -55,6 +57,12 @@ class Protocol:
     def digest(self) -> str:
         """12 hex digits of SHA-256 over the canonical JSON of all fields."""
         return digest_of(dataclasses.asdict(self))
+
+
+def world_record(world: World) -> dict[str, Any]:
+    """A world with its name: `narrow` or `full` for the two of the library, `own` for another."""
+    names = {NARROW: "narrow", FULL: "full"}
+    return {"name": names.get(world, "own"), **dataclasses.asdict(world)}
 
 
 def digest_of(value: Any) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 from typing import Any
 
@@ -44,51 +45,67 @@ font-variant-numeric: tabular-nums } .bar { background: #e8eef4; width: 12rem; h
 relative } .bar span { background: #3a78b5; height: 100%; position: absolute; left: 0 } .bar i { background:
 #1b2a38; height: 100%; width: 2px; position: absolute } .note { color: #555; max-width: 46rem } .warning {
 color: #a4282a; font-weight: 600 } img { max-width: 100% } pre { background: #f5f5f5; padding: .8rem;
-overflow-x: auto; font-size: .85rem }
+overflow-x: auto; font-size: .85rem } .split { display: flex; width: 24rem; height: 1.1rem } .split span {
+height: 100% } .right { background: #268a4a } .planned { background: #d9822b } .drawn { background: #c4302b }
+.key { display: inline-block; width: .8rem; height: .8rem; margin: 0 .3rem 0 1rem }
 """
+
+_OUTCOMES = (("right", "right"), ("planned", "planned wrong"), ("drawn", "drawn wrong"))
+
+
+@dataclass(frozen=True)
+class Section:
+    """One benchmark of the page."""
+
+    scores: Mapping[str, Any]
+    """As `evaluate`'s runs return them."""
+
+    grid_png: bytes | None = None
+    """Pictures with planned boxes."""
+
+    samples: pl.DataFrame | None = None
+    """The run's rows, of which the failures are listed."""
 
 
 def benchmark_report(
-    scores: Mapping[str, Any] | Sequence[Mapping[str, Any]],
+    sections: Sequence[Section],
     *,
-    grid_png: bytes | None = None,
     lineage: Mapping[str, Any] | None = None,
-    samples: pl.DataFrame | None = None,
     title: str = "Benchmark report",
 ) -> str:
     """A self-contained HTML page.
 
-    `scores`: one score dict, or one for each benchmark, as `evaluate` returns them. `grid_png`: pictures of
-    the first of them; `samples`: its rows, of which the failures are listed. `lineage`: what the model was
-    made from (run, commit, manifest, weights), shown as a table.
+    `lineage`: what the model was made from (run, commit, manifest, weights), shown as a table.
     """
-    sections = [scores] if isinstance(scores, Mapping) else list(scores)
-    body = [f"<h1>{escape(title)}</h1>"]
-    for index, one in enumerate(sections):
-        body.append(_section(one, grid_png if index == 0 else None, samples if index == 0 else None))
-    body.append(_published())
+    body = [f"<h1>{escape(title)}</h1>", *map(_section, sections), _published()]
     if lineage:
         body += ["<h2>Where this model comes from</h2>", _pairs(lineage)]
     head = f"<meta charset='utf-8'><title>{escape(title)}</title><style>{_STYLE}</style>"
     return f"<!doctype html><html lang='en'><head>{head}</head><body>{''.join(body)}</body></html>\n"
 
 
-def _section(scores: Mapping[str, Any], grid_png: bytes | None, samples: pl.DataFrame | None) -> str:
+def _section(section: Section) -> str:
+    scores = section.scores
     parts = [
         f"<h2>{escape(scores['protocol'])}</h2>",
         _headline(scores),
         _task_table(scores),
+        _split_plot(scores),
         _plan_note(scores),
+        _edit_note(scores),
+        _grounding(scores),
+        _seeds(scores),
+        _repair(scores),
     ]
-    if grid_png:
-        data = base64.b64encode(grid_png).decode()
+    if section.grid_png:
+        data = base64.b64encode(section.grid_png).decode()
         parts.append(
             "<p class='note'>The first pictures of each task, not chosen ones. Lines are the boxes that "
             "the model planned; the frame is green where the picture satisfies its prompt.</p>"
             f"<img alt='pictures with planned boxes' src='data:image/png;base64,{data}'>"
         )
-    if samples is not None:
-        parts.append(_failures(samples))
+    if section.samples is not None:
+        parts.append(_failures(section.samples))
     record = json.dumps(scores["protocol_record"], indent=1, sort_keys=True)
     parts.append(f"<details><summary>Protocol {escape(scores['protocol_digest'])}</summary>")
     parts.append(f"<pre>{escape(record)}</pre></details>")
@@ -132,11 +149,38 @@ def _task_row(task: str, score: Mapping[str, Any]) -> str:
 
 
 def _interval(score: Mapping[str, Any]) -> str:
-    """The bootstrap interval; it has no width where all images agree, so the rule of three is added."""
-    text, reach = f"{score['low']:.3f} to {score['high']:.3f}", min(3 / score["n"], 1.0)
+    """The bootstrap interval; it has no width where all images agree, so the rule of three (over prompts) is
+    added."""
+    text, reach = f"{score['low']:.3f} to {score['high']:.3f}", min(3 / score["prompts"], 1.0)
     if score["correct"] == score["n"]:
         return f"{text} (rule of three: above {1 - reach:.3f})"
     return f"{text} (rule of three: below {reach:.3f})" if score["correct"] == 0 else text
+
+
+def _split_plot(scores: Mapping[str, Any]) -> str:
+    """Stacked bars: what became of each task's images. Nothing for scores without plans."""
+    if scores.get("planned_wrong") is None:
+        return ""
+    keys = "".join(f"<span class='key {name}'></span>{label}" for name, label in _OUTCOMES)
+    rows = "".join(
+        f"<tr><td>{escape(task)}</td><td>{_split_bar(score)}</td><td>{_fault_text(score)}</td></tr>"
+        for task, score in scores["tasks"].items()
+    )
+    head = _row(("task", "", "faults of plans"), "th")
+    return f"<table><caption>Where images fail: {keys}</caption>{head}{rows}</table>"
+
+
+def _split_bar(score: Mapping[str, Any]) -> str:
+    counts = (score["correct"], score["planned_wrong"], score["drawn_wrong"])
+    parts = "".join(
+        f"<span class='{name}' style='width:{count / score['n']:.2%}' title='{label}: {count}'></span>"
+        for (name, label), count in zip(_OUTCOMES, counts, strict=True)
+    )
+    return f"<div class='split'>{parts}</div>"
+
+
+def _fault_text(score: Mapping[str, Any]) -> str:
+    return escape(", ".join(f"{kind} {count}" for kind, count in score["plan_faults"].items()))
 
 
 def _plan_note(scores: Mapping[str, Any]) -> str:
@@ -144,12 +188,15 @@ def _plan_note(scores: Mapping[str, Any]) -> str:
     facts = []
     if scores.get("plan_overall") is not None:
         facts.append(
-            f"Plans alone satisfy their prompt in {scores['plan_overall']:.3f} (mean of tasks). Of the wrong "
-            f"images {scores['planned_wrong']} were planned wrong and {scores['drawn_wrong']} drawn wrong "
-            "from a right plan."
+            f"Plans alone satisfy what is asked in {scores['plan_overall']:.3f} (mean of tasks). Of the "
+            f"wrong images {scores['planned_wrong']} were planned wrong and {scores['drawn_wrong']} drawn "
+            "wrong from a right plan."
         )
     if scores.get("plan_iou") is not None:
-        facts.append(f"Mean IoU of drawn objects with their planned boxes: {scores['plan_iou']:.3f}.")
+        facts.append(
+            f"Mean IoU of planned boxes with found ones: {scores['place_iou']:.3f} whatever is found there, "
+            f"{scores['plan_iou']:.3f} counting only objects of the planned class and colour."
+        )
     names = {
         "detector_ceiling": "true pictures",
         "autoencoder_ceiling": "true pictures through the autoencoder",
@@ -157,7 +204,96 @@ def _plan_note(scores: Mapping[str, Any]) -> str:
     ceilings = [f"{label} {scores[key]:.3f}" for key, label in names.items() if scores.get(key) is not None]
     if ceilings:
         facts.append(f"What a perfect painter would score: {', '.join(ceilings)}.")
+    return _note(facts)
+
+
+def _edit_note(scores: Mapping[str, Any]) -> str:
+    """What only edits have."""
+    if scores.get("change_found") is None:
+        return ""
+    facts = [
+        f"The requested change is found in {scores['change_found']:.3f} of the pictures, all other objects "
+        f"keep class, colour and place in {scores['others_kept']:.3f}. Outside old and new boxes the picture "
+        f"changes by {scores['change_outside']:.1f} levels of 255 on average; the limit is "
+        f"{scores['protocol_record']['rules']['max_change']}."
+    ]
+    if scores.get("unchanged") is not None:
+        alone = scores["reconstruction_change"]
+        facts.append(
+            f"The autoencoder alone changes {alone['mean']:.1f} (at most {alone['max']:.1f}); sources that "
+            f"only passed through it count as edited in {scores['unchanged']:.3f}."
+        )
+    return _note(facts)
+
+
+def _note(facts: Sequence[str]) -> str:
     return f"<p class='note'>{' '.join(facts)}</p>" if facts else ""
+
+
+def _grounding(scores: Mapping[str, Any]) -> str:
+    grounding = scores.get("grounding")
+    if not grounding or grounding["mean"] is None:
+        return ""
+    rows = [(kind, f"{one['mean']:.3f}", one["n"]) for kind, one in grounding["kinds"].items()]
+    rows.append(("all", f"{grounding['mean']:.3f}", grounding["n"]))
+    interval = f"95 % interval {grounding['low']:.3f} to {grounding['high']:.3f}"
+    return _table(
+        f"Grounding: IoU of the chain's box with the true one in the source ({interval})",
+        ("edit", "mean IoU", "scenes"),
+        rows,
+    )
+
+
+def _seeds(scores: Mapping[str, Any]) -> str:
+    """Scores by sampling seed, where there are several."""
+    seeds = scores.get("seeds")
+    if not seeds or len(seeds["by_seed"]) < 2:
+        return ""
+    columns = [("overall", seeds), *seeds["tasks"].items()]
+    rows = [
+        (f"seed {number}", f"{one['overall']:.3f}", *(f"{one['tasks'][task]:.3f}" for task in seeds["tasks"]))
+        for number, one in seeds["by_seed"].items()
+    ]
+    rows += [
+        (label, *(f"{value[key]:.3f}" for _, value in columns))
+        for key, label in (("mean", "mean"), ("spread", "standard deviation"))
+    ]
+    return _table("Scores by sampling seed", ("", *(name for name, _ in columns)), rows)
+
+
+def _repair(scores: Mapping[str, Any]) -> str:
+    """The same run with repaired plans beside it."""
+    repaired = scores.get("repaired")
+    if not repaired:
+        return ""
+    pairs = [(task, scores["tasks"][task], one) for task, one in repaired["tasks"].items()]
+    rows = [
+        (
+            task,
+            *(f"{one['mean']:.3f} ({one['low']:.3f} to {one['high']:.3f})" for one in (plain, mended)),
+            *(f"{one['plan_correct']:.3f}" for one in (plain, mended)),
+        )
+        for task, plain, mended in pairs
+    ]
+    both = (scores, repaired)
+    rows.append(
+        (
+            "overall",
+            *(f"{one['overall']:.3f} ({one['low']:.3f} to {one['high']:.3f})" for one in both),
+            *(f"{one['plan_overall']:.3f}" for one in both),
+        )
+    )
+    again = f"{repaired['changed']} of {scores['found']} images drawn again"
+    return _table(
+        f"Plans as written, and repaired by the smallest move ({again})",
+        ("task", "as written", "repaired", "plans right as written", "repaired"),
+        rows,
+    )
+
+
+def _table(caption: str, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    body = "".join(_row(row) for row in rows)
+    return f"<table><caption>{escape(caption)}</caption>{_row(header, 'th')}{body}</table>"
 
 
 def _failures(samples: pl.DataFrame, most: int = 40) -> str:

@@ -1,8 +1,9 @@
 """Benchmark pictures in storage: drawn once, found again after an interruption, never mistaken for others.
 
-Belongs here: which pictures a run needs, drawing the ones that are missing, reading them back. Not here:
-judging. A picture's own PNG carries its prompt, seed, chain and the key of the run that drew it, so one write
-is one finished sample and a picture of another model or protocol under the same name is drawn again.
+Belongs here: which pictures a run needs, planning and drawing the ones that are missing, reading them back.
+Not here: judging. A picture's own PNG carries its prompt, seed, chain and the key of the run that drew it, so
+one write is one finished sample and a picture of another model or protocol under the same name is drawn
+again.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -30,8 +31,40 @@ _TEXT_KEY = "got"
 
 
 @dataclass(frozen=True)
+class Request:
+    """One picture that a run needs."""
+
+    name: str
+    """Where it is kept in storage."""
+
+    prompt: str
+    """Prompt, or instruction if there is a source."""
+
+    seed: int
+    """Of the picture's own generator."""
+
+    source: Image.Image | None = None
+    """The picture to edit."""
+
+    chain: Chain | None = None
+    """The plan to draw from; None: the model writes it."""
+
+    def key(self, sampler: Mapping[str, Any], weights_hash: str | None) -> str:
+        """What was asked, with which seed and sampler, of which weights (12 hex)."""
+        asked: list[Any] = [self.prompt, self.seed, dict(sampler), weights_hash]
+        if self.source is not None:
+            asked.append(hashlib.sha256(self.source.tobytes()).hexdigest())
+        if self.chain is not None:
+            asked.append({"chain": self.chain.to_model()})
+        return digest_of(asked)
+
+
+@dataclass(frozen=True)
 class Drawn:
     """One benchmark picture with the chain that it was drawn from."""
+
+    name: str
+    """Where it is kept in storage."""
 
     image: Image.Image
     chain: Chain
@@ -44,77 +77,108 @@ class Drawn:
         return hashlib.sha256(self.data).hexdigest()
 
 
-def sample_key(row: Mapping[str, Any], sampler: Mapping[str, Any], weights_hash: str | None) -> str:
-    """Identity of a picture: what was asked, with which seed and sampler, of which weights (12 hex)."""
-    return digest_of([row["prompt"], row["seed"], dict(sampler), weights_hash])
-
-
 def sample_name(prefix: str, index: int) -> str:
     """Storage name of picture `index`."""
     return f"{prefix.rstrip('/')}/{index:05d}.png"
 
 
-def read_samples(storage: Storage, prefix: str, keys: Sequence[str]) -> Iterator[tuple[int, Drawn]]:
-    """Stored pictures that belong to this run, as (index, picture); strangers and damaged files are passed
-    over."""
-    there = set(storage.list(f"{prefix.rstrip('/')}/"))
-    for index, key in enumerate(keys):
-        name = sample_name(prefix, index)
-        drawn = _decode(storage.read_bytes(name), key) if name in there else None
-        if drawn is not None:
-            yield index, drawn
+def read_samples(
+    storage: Storage,
+    requests: Mapping[int, Request],
+    *,
+    sampler: Mapping[str, Any],
+    weights_hash: str | None = None,
+) -> dict[int, Drawn]:
+    """Stored pictures that answer these requests, by the requests' numbers; strangers and damaged files are
+    passed over."""
+    folders = {request.name.rpartition("/")[0] for request in requests.values()}
+    there = {name for folder in folders for name in storage.list(f"{folder}/")}
+    found = {}
+    for index, request in requests.items():
+        if request.name in there:
+            drawn = _decode(
+                request.name, storage.read_bytes(request.name), request.key(sampler, weights_hash)
+            )
+            if drawn is not None:
+                found[index] = drawn
+    return found
 
 
 def draw_missing(
     pipeline: GoTPipeline,
-    rows: Sequence[Mapping[str, Any]],
+    requests: Mapping[int, Request],
     storage: Storage,
-    prefix: str,
     *,
     sampler: Mapping[str, Any],
     weights_hash: str | None = None,
     batch_size: int = 50,
     progress: Progress | None = None,
 ) -> int:
-    """Plan and draw every row (`prompt`, `seed`) whose picture is not in storage yet; returns how many were
-    drawn.
+    """Plan and draw every request whose picture is not in storage yet; returns how many were drawn.
 
-    Each picture has a generator of its own, seeded by its row, so neither batch size nor interruption changes
-    it beyond rounding. `sampler`: arguments for the pipeline; `max_new_tokens` goes to planning, the rest to
-    drawing.
+    Each picture has a generator of its own, so neither batch size nor interruption changes it beyond
+    rounding. Planning is greedy, so a prompt that is asked for several times is planned once. `sampler`:
+    arguments for the pipeline; `max_new_tokens` goes to planning, the rest to drawing. Either all requests
+    have a source or none has.
     """
-    keys = [sample_key(row, sampler, weights_hash) for row in rows]
-    done = {index for index, _ in read_samples(storage, prefix, keys)}
-    missing = [index for index in range(len(rows)) if index not in done]
+    done = read_samples(storage, requests, sampler=sampler, weights_hash=weights_hash)
+    missing = [request for index, request in requests.items() if index not in done]
     if progress:
-        progress(len(done), len(rows))
+        progress(len(done), len(requests))
+    planned: dict[tuple[str, bytes], Chain] = {}
     for start in range(0, len(missing), batch_size):
         batch = missing[start : start + batch_size]
-        chains, images = _draw(pipeline, [rows[i] for i in batch], sampler)
-        for index, chain, image in zip(batch, chains, images, strict=True):
-            record = {"key": keys[index], "chain": chain.to_model(), **_asked(rows[index])}
-            storage.write_bytes(sample_name(prefix, index), _encode(image, record))
+        chains = plan_requests(pipeline, batch, sampler, planned)
+        images = _draw(pipeline, batch, chains, sampler)
+        for request, chain, image in zip(batch, chains, images, strict=True):
+            record = {
+                "key": request.key(sampler, weights_hash),
+                "chain": chain.to_model(),
+                "prompt": request.prompt,
+                "seed": request.seed,
+            }
+            storage.write_bytes(request.name, _encode(image, record))
         if progress:
-            progress(len(done) + start + len(batch), len(rows))
+            progress(len(done) + start + len(batch), len(requests))
     return len(missing)
 
 
+def plan_requests(
+    pipeline: GoTPipeline,
+    requests: Sequence[Request],
+    sampler: Mapping[str, Any],
+    planned: dict[tuple[str, bytes], Chain],
+) -> list[Chain]:
+    """The requests' own chains, or those that the model writes; `planned` keeps what it has written."""
+    open_ones = {_question(r): r for r in requests if r.chain is None and _question(r) not in planned}
+    if open_ones:
+        asked = list(open_ones.values())
+        options = {key: value for key, value in sampler.items() if key == "max_new_tokens"}
+        chains = pipeline.plan([r.prompt for r in asked], _sources(asked), **options)
+        planned.update(zip(open_ones, chains, strict=True))
+    return [planned[_question(r)] if r.chain is None else r.chain for r in requests]
+
+
+def _question(request: Request) -> tuple[str, bytes]:
+    return request.prompt, request.source.tobytes() if request.source else b""
+
+
+def _sources(requests: Sequence[Request]) -> list[Image.Image] | None:
+    return [r.source for r in requests if r.source is not None] or None
+
+
 def _draw(
-    pipeline: GoTPipeline, rows: Sequence[Mapping[str, Any]], sampler: Mapping[str, Any]
-) -> tuple[list[Chain], list[Image.Image]]:
+    pipeline: GoTPipeline, requests: Sequence[Request], chains: Sequence[Chain], sampler: Mapping[str, Any]
+) -> list[Image.Image]:
     import torch
 
-    planning = {k: v for k, v in sampler.items() if k == "max_new_tokens"}
-    drawing = {k: v for k, v in sampler.items() if k != "max_new_tokens"}
-    prompts = [row["prompt"] for row in rows]
-    chains = pipeline.plan(prompts, **planning)
-    generators = [torch.Generator("cpu").manual_seed(int(row["seed"])) for row in rows]
-    images = pipeline.draw(chains, prompts, generator=generators, **drawing)
-    return chains, images  # type: ignore[return-value]  # the default output type is PIL
-
-
-def _asked(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {"prompt": row["prompt"], "seed": row["seed"]}
+    return pipeline.draw(  # type: ignore[return-value]  # the default output type is PIL
+        chains,
+        [request.prompt for request in requests],
+        _sources(requests),
+        generator=[torch.Generator("cpu").manual_seed(request.seed) for request in requests],
+        **{key: value for key, value in sampler.items() if key != "max_new_tokens"},
+    )
 
 
 def _encode(image: Image.Image, record: Mapping[str, Any]) -> bytes:
@@ -125,7 +189,7 @@ def _encode(image: Image.Image, record: Mapping[str, Any]) -> bytes:
     return buffer.getvalue()
 
 
-def _decode(data: bytes, key: str) -> Drawn | None:
+def _decode(name: str, data: bytes, key: str) -> Drawn | None:
     """The picture, or None if it is damaged or was drawn for something else."""
     try:
         image = Image.open(io.BytesIO(data))
@@ -133,6 +197,6 @@ def _decode(data: bytes, key: str) -> Drawn | None:
         record = json.loads(image.info.get(_TEXT_KEY, "{}"))
         if record.get("key") != key:
             return None
-        return Drawn(image.convert("RGB"), parse_tolerant(record["chain"])[0], data)
+        return Drawn(name, image.convert("RGB"), parse_tolerant(record["chain"])[0], data)
     except (OSError, SyntaxError, ValueError):
         return None

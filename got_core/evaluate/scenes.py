@@ -1,54 +1,53 @@
 """`geneval/scenes`: GenEval's rules on rendered scenes, from drawing to a complete score.
 
-Belongs here: the scene reader as a detector and its self-test, the protocol, the run. Not here: the rules
-(`geneval`), reading a plan (`plans`), storing pictures (`samples`), or any page about the result (`report`).
-The name differs from `geneval` because detector and corpus do: their scores are never compared.
+Belongs here: prompts and pictures of a run, the protocol, the verdicts, with and without repaired plans. Not
+here: the rules (`geneval`), the detector (`detector`), reading and mending a plan (`plans`, `planning`),
+storing pictures (`samples`), or any page about the result (`report`). The name differs from `geneval`
+because detector and corpus do: their scores are never compared.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
-from PIL import Image
 
 from got_core.evaluate.config import EvaluateConfig
-from got_core.evaluate.geneval import (
-    TASKS,
-    XYXY,
-    Detection,
-    GenEvalRules,
-    ImageVerdict,
-    evaluate_image,
-    score_tasks,
+from got_core.evaluate.detector import (
+    RULES,
+    autoencoder_redraw,
+    check_detector,
+    detect,
+    detector_ceiling,
+    detector_record,
+    refusal,
 )
+from got_core.evaluate.geneval import TASKS, evaluate_image, score_seeds, score_tasks
 from got_core.evaluate.plans import plan_detections, plan_followed
 from got_core.evaluate.plots import GridItem, picture_grid, png_bytes
-from got_core.evaluate.protocol import Protocol, digest_of
-from got_core.evaluate.samples import Drawn, Progress, draw_missing, read_samples, sample_key, sample_name
-from got_core.scenes.prompts import applicable_prompts, benchmark_prompts, parse_prompt
-from got_core.scenes.reader import DEFAULT as READER
-from got_core.scenes.reader import NotASceneError, read_scene
-from got_core.scenes.render import render
-from got_core.scenes.sample import sample_scene
-from got_core.scenes.world import Scene, World
+from got_core.evaluate.protocol import Protocol, digest_of, world_record
+from got_core.evaluate.samples import Drawn, Progress, Request, draw_missing, read_samples, sample_name
+from got_core.planning.check import Requirements, check_plan
+from got_core.planning.repair import repair_plan
+from got_core.scenes.prompts import benchmark_prompts
+from got_core.scenes.world import World
 
 if TYPE_CHECKING:
     from got_core.model.pipeline import GoTPipeline
     from got_core.storage import Storage
 
 NAME = "geneval/scenes"
-VERSION = 1
-"""Raise when prompts, detector or rules change in a way that can change a verdict."""
+VERSION = 2
+"""Raise when prompts or rules change in a way that can change a verdict. 2: a plan must also be valid
+(overlap, size), and intervals are over prompts."""
 
-RULES = GenEvalRules()
-SELF_TEST_BAR = 0.97
-"""Share of known verdicts that the detector must get right before anything is scored with it."""
+REPAIR_SLACK = 1
+"""Pixels by which a repaired plan keeps its distance from every limit."""
 
 SAMPLES: dict[str, pl.DataType] = {
     "sample_id": pl.String(),
@@ -56,6 +55,7 @@ SAMPLES: dict[str, pl.DataType] = {
     "task": pl.String(),
     "prompt": pl.String(),
     "metadata": pl.String(),
+    "sampling_seed": pl.Int64(),
     "seed": pl.Int64(),
     "chain": pl.String(),
     "image": pl.String(),
@@ -63,17 +63,19 @@ SAMPLES: dict[str, pl.DataType] = {
     "correct": pl.Boolean(),
     "reason": pl.String(),
     "plan_correct": pl.Boolean(),
+    "plan_faults": pl.List(pl.String()),
     "plan_reason": pl.String(),
     "failure": pl.String(),
     "plan_iou": pl.Float64(),
+    "place_iou": pl.Float64(),
     "found": pl.String(),
 }
-"""Columns of `GenEvalResult.samples`; `failure` is `planned_wrong`, `drawn_wrong` or null; `image` a storage
-name."""
+"""Columns of `GenEvalResult.samples`. `plan_faults`: kinds of fault of the plan (see `planning.check`);
+`failure`: `planned_wrong`, `drawn_wrong` or null; `plan_iou`: planned with found boxes of the same class and
+colour, `place_iou`: whatever they are; `image`: a storage name."""
 
-
-class DetectorError(RuntimeError):
-    """The detector misjudges pictures whose content is known: scores made with it would mean nothing."""
+IOUS = ("plan_iou", "place_iou", "grounding_iou")
+"""Columns whose means are reported where they exist."""
 
 
 @dataclass(frozen=True)
@@ -84,111 +86,13 @@ class GenEvalResult:
     """One row an image, columns SAMPLES, in the order of the prompt list."""
 
     scores: dict[str, Any]
-    """Plain JSON: overall, tasks, intervals, counts, plan figures, protocol with its digest."""
+    """Plain JSON: overall, tasks, intervals, counts, plan figures, seeds, protocol with its digest; where
+    plans were repaired too, `repaired` is a score dict of its own."""
 
     grid_png: bytes
     """The first pictures of each task with their planned boxes, as PNG."""
 
     protocol: Protocol
-
-
-# ---------------------------------------------------------------- detector
-
-
-def detect(image: Image.Image) -> list[Detection]:
-    """Objects of a picture, from its pixels. What fits badly has a low score; what is no scene has none."""
-    found = read_scene(image, strict=False, config=READER)
-    return [Detection(o.shape, float(o.score), _xyxy(o.box), o.color) for o in found]
-
-
-def _refusal(image: Image.Image) -> str | None:
-    """Why a picture is no scene at all, for the reason column; None if it is one."""
-    try:
-        read_scene(image)
-    except NotASceneError as error:
-        return str(error)
-    return None
-
-
-def _xyxy(box: Sequence[float]) -> XYXY:
-    x1, y1, x2, y2 = (float(v) for v in box)
-    return x1, y1, x2, y2
-
-
-def _true_detections(scene: Scene) -> list[Detection]:
-    return [Detection(o.shape, 1.0, _xyxy(o.box), o.color) for o in scene.objects]
-
-
-def known_scenes(world: World, count: int, seed: int = 0) -> Iterator[tuple[Scene, dict[str, Any]]]:
-    """Scenes with a metadata row of each of the six tasks in turn that is true of them."""
-    rng = np.random.default_rng([seed, 0x5E1F])
-    made = 0
-    for attempt in range(50 * count):
-        if made == count:
-            return
-        task = TASKS[made % len(TASKS)]
-        scene = sample_scene(world, rng, style=task)
-        prompts = [prompt for tag, prompt in applicable_prompts(scene.objects) if tag == task]
-        if prompts:
-            made += 1
-            yield scene, parse_prompt(prompts[attempt % len(prompts)])
-    if made < count:
-        raise DetectorError(f"the world gives no {TASKS[made % len(TASKS)]} scenes to test the detector with")
-
-
-def detector_self_test(
-    world: World,
-    count: int,
-    seed: int = 0,
-    redraw: Callable[[list[Image.Image]], list[Image.Image]] | None = None,
-) -> float:
-    """Share of verdicts that agree with those from the scenes' truth, in [0, 1].
-
-    Each known scene is judged against a prompt that is true of it and against its neighbour's, so a detector
-    that sees nothing and one that sees everything both fail. `redraw` changes the pictures first (an
-    autoencoder, say).
-    """
-    known = list(known_scenes(world, count, seed))
-    pictures = [render(scene) for scene, _ in known]
-    detections = [detect(picture) for picture in (redraw(pictures) if redraw else pictures)]
-    agreed = []
-    for index, (scene, own) in enumerate(known):
-        truth = _true_detections(scene)
-        for metadata in (own, known[index - 1][1]):
-            expected = evaluate_image(truth, metadata, RULES).correct
-            agreed.append(evaluate_image(detections[index], metadata, RULES).correct == expected)
-    return float(np.mean(agreed))
-
-
-def detector_ceiling(
-    world: World,
-    count: int,
-    seed: int = 0,
-    redraw: Callable[[list[Image.Image]], list[Image.Image]] | None = None,
-) -> float:
-    """Score of a perfect painter: share of true scenes, redrawn if asked for, that pass their own prompt."""
-    known = list(known_scenes(world, count, seed))
-    pictures = [render(scene) for scene, _ in known]
-    shown = redraw(pictures) if redraw else pictures
-    judged = [evaluate_image(detect(p), row, RULES) for p, (_, row) in zip(shown, known, strict=True)]
-    return float(np.mean([verdict.correct for verdict in judged]))
-
-
-def autoencoder_redraw(vae: Any) -> Callable[[list[Image.Image]], list[Image.Image]]:
-    """A function that passes pictures through an autoencoder (`AutoencoderKL`'s interface) and back."""
-    import torch
-
-    @torch.no_grad()
-    def redraw(pictures: list[Image.Image]) -> list[Image.Image]:
-        stacked = np.stack([np.asarray(p.convert("RGB"), dtype=np.float32) for p in pictures])
-        parameter = next(vae.parameters())
-        images = torch.from_numpy(stacked / 127.5 - 1).permute(0, 3, 1, 2)
-        latents = vae.encode(images.to(parameter.device, parameter.dtype)).latent_dist.mode()
-        decoded = vae.decode(latents).sample.float().cpu().permute(0, 2, 3, 1).clamp(-1, 1)
-        levels = ((decoded.numpy() + 1) * 127.5).round().astype(np.uint8)
-        return [Image.fromarray(one) for one in levels]
-
-    return redraw
 
 
 # ---------------------------------------------------------------- protocol
@@ -200,28 +104,48 @@ def sampler_arguments(config: EvaluateConfig) -> dict[str, Any]:
     return {name: getattr(config, name) for name in names if getattr(config, name) is not None}
 
 
-def scenes_protocol(world: World, config: EvaluateConfig) -> Protocol:
-    """The protocol of `geneval/scenes` in this world and at this size."""
-    rows = benchmark_prompts(world, config.images_per_task, config.seed)
+def scenes_protocol(world: World, config: EvaluateConfig, repaired: bool = False) -> Protocol:
+    """The protocol of `geneval/scenes` in this world and at this size, with or without repaired plans."""
+    rows = scene_prompts(world, config)
+    repair = {"repair": {"move": "smallest sum of absolute moves", "slack_pixels": REPAIR_SLACK}}
     return Protocol(
         name=NAME,
         version=VERSION,
         rules=dataclasses.asdict(RULES),
-        detector={"name": "got_core.scenes.reader", "strict": False, **dataclasses.asdict(READER)},
+        detector=detector_record(),
         prompts={
             "images_per_task": config.images_per_task,
             "seed": config.seed,
+            "sampling_seeds": list(config.sampling_seeds),
             "held_out": "two_object, position and color_attr ask for combinations the corpus never shows",
             "digest": digest_of(rows),
         },
-        sampler=sampler_arguments(config),
+        sampler=sampler_arguments(config) | (repair if repaired else {}),
         aggregation={
-            "task": "mean over images",
+            "task": "mean over images of all sampling seeds",
             "overall": "plain mean of the six tasks",
-            "interval": f"95 % percentile bootstrap over images within a task, {config.bootstrap} resamples",
+            "interval": "95 % percentile bootstrap over the prompts of a task, each with all its images, "
+            f"{config.bootstrap} resamples",
         },
-        world=dataclasses.asdict(world),
+        world=world_record(world),
     )
+
+
+def scene_prompts(world: World, config: EvaluateConfig) -> list[dict[str, Any]]:
+    """Metadata rows of all pictures, sampling seed after sampling seed, each with the picture's `seed`."""
+    rows = benchmark_prompts(world, config.images_per_task, config.seed)
+    return [
+        row | {"sampling_seed": number, "seed": picture_seed(row["seed"], number)}
+        for number in config.sampling_seeds
+        for row in rows
+    ]
+
+
+def picture_seed(seed: int, sampling_seed: int) -> int:
+    """Seed of a picture's generator; sampling seed 0 leaves the list's own."""
+    if sampling_seed == 0:
+        return seed
+    return int(np.random.SeedSequence([seed, sampling_seed]).generate_state(1)[0])
 
 
 # ---------------------------------------------------------------- run
@@ -239,41 +163,49 @@ def run_geneval_scenes(
 ) -> GenEvalResult:
     """Draw what is missing under `prefix`, judge all of it, and write the result beside the pictures.
 
-    Pictures come from chains that the model wrote itself. Written: `<prefix>/NNNNN.png`, `samples.parquet`,
-    `scores.json`, `protocol.json`, `grid.png`. Give `weights_hash` (or a prefix of its own for each model) so
-    that pictures of other weights are not taken for this model's. Raises DetectorError if the detector fails
-    its self-test, IncompleteRunError if pictures are missing in the end.
+    Pictures come from chains that the model wrote itself; with `config.repair` those whose plan falls short
+    are drawn once more from the repaired plan. Written: `<prefix>/NNNNN.png`, `repaired/NNNNN.png`,
+    `samples.parquet`, `scores.json`, `protocol.json`, `grid.png`. Give `weights_hash` (or a prefix of its own
+    for each model) so that pictures of other weights are not taken for this model's. Raises DetectorError if
+    the detector fails its self-test, IncompleteRunError if pictures are missing in the end.
     """
     check_detector(world, config)
-    rows = benchmark_prompts(world, config.images_per_task, config.seed)
-    draw_missing(
-        pipeline,
-        rows,
-        storage,
-        prefix,
-        sampler=sampler_arguments(config),
-        weights_hash=weights_hash,
-        batch_size=config.batch_size,
-        progress=progress,
-    )
+    rows, sampler = scene_prompts(world, config), sampler_arguments(config)
+    drawing: dict[str, Any] = {"sampler": sampler, "weights_hash": weights_hash}
+    requests = scene_requests(rows, prefix)
+    draw_missing(pipeline, requests, storage, **drawing, batch_size=config.batch_size, progress=progress)
+    if config.repair == "both":
+        repaired = repaired_requests(rows, read_samples(storage, requests, **drawing), world, prefix)
+        draw_missing(pipeline, repaired, storage, **drawing, batch_size=config.batch_size, progress=progress)
+    redraw = autoencoder_redraw(pipeline.vae)
     extra = {
         "detector_ceiling": detector_ceiling(world, config.self_test, config.seed),
-        "autoencoder_ceiling": detector_ceiling(
-            world, config.self_test, config.seed, autoencoder_redraw(pipeline.vae)
-        ),
+        "autoencoder_ceiling": detector_ceiling(world, config.self_test, config.seed, redraw),
     }
     return score_stored(world, config, storage, prefix, weights_hash=weights_hash, extra=extra)
 
 
-def check_detector(world: World, config: EvaluateConfig) -> float:
-    """The self-test's share of right verdicts; raises DetectorError if it is below SELF_TEST_BAR."""
-    share = detector_self_test(world, config.self_test, config.seed)
-    if share < SELF_TEST_BAR:
-        raise DetectorError(
-            f"the scene reader judges only {share:.3f} of {config.self_test} known scenes right (needs "
-            f"{SELF_TEST_BAR}): nothing was scored; look at got_core.scenes.reader"
-        )
-    return share
+def scene_requests(rows: Sequence[Mapping[str, Any]], prefix: str) -> dict[int, Request]:
+    """The pictures of a run, numbered in the order of the rows."""
+    return {
+        index: Request(sample_name(prefix, index), row["prompt"], row["seed"])
+        for index, row in enumerate(rows)
+    }
+
+
+def repaired_requests(
+    rows: Sequence[Mapping[str, Any]], drawn: Mapping[int, Drawn], world: World, prefix: str
+) -> dict[int, Request]:
+    """The pictures that a repaired plan changes: same prompt and noise, another chain."""
+    requests, plans = {}, dict[tuple[str, str], Any]()
+    for index, one in drawn.items():
+        row, question = rows[index], (rows[index]["prompt"], one.chain.to_model())
+        if question not in plans:
+            plans[question] = repair_plan(one.chain, Requirements.in_world(row, world, REPAIR_SLACK))
+        if plans[question] != one.chain:
+            name = sample_name(f"{prefix.rstrip('/')}/repaired", index)
+            requests[index] = Request(name, row["prompt"], row["seed"], chain=plans[question])
+    return requests
 
 
 def score_stored(
@@ -290,12 +222,20 @@ def score_stored(
 
     Raises IncompleteRunError if any is missing, unless `partial`: the scores then say `complete: false`.
     """
+    rows = scene_prompts(world, config)
+    drawing: dict[str, Any] = {"sampler": sampler_arguments(config), "weights_hash": weights_hash}
+    drawn = read_samples(storage, scene_requests(rows, prefix), **drawing)
     protocol = scenes_protocol(world, config)
-    rows = benchmark_prompts(world, config.images_per_task, config.seed)
-    keys = [sample_key(row, sampler_arguments(config), weights_hash) for row in rows]
-    drawn = dict(read_samples(storage, prefix, keys))
-    samples = _judge(rows, drawn, world, prefix, protocol)
+    samples = _judge(rows, drawn, world, protocol)
     scores = _scores(samples, protocol, config, partial) | dict(extra or {})
+    if config.repair == "both":
+        asked = repaired_requests(rows, drawn, world, prefix)
+        again = read_samples(storage, asked, **drawing)
+        kept = {k: one for k, one in drawn.items() if k not in asked}
+        mended = scenes_protocol(world, config, repaired=True)
+        changed = _judge(rows, kept | again, world, mended)
+        scores["repaired"] = _scores(changed, mended, config, partial) | {"changed": len(asked)}
+        storage.write_table(f"{prefix.rstrip('/')}/samples_repaired", changed)
     result = GenEvalResult(samples, scores, _grid(samples, drawn, config), protocol)
     _write(result, storage, prefix.rstrip("/"))
     return result
@@ -308,11 +248,13 @@ def _write(result: GenEvalResult, storage: Storage, prefix: str) -> None:
     storage.write_json(f"{prefix}/scores.json", result.scores)
 
 
+# ---------------------------------------------------------------- verdicts
+
+
 def _judge(
     rows: Sequence[Mapping[str, Any]],
     drawn: Mapping[int, Drawn],
     world: World,
-    prefix: str,
     protocol: Protocol,
 ) -> pl.DataFrame:
     protocol_digest = protocol.digest()
@@ -320,7 +262,7 @@ def _judge(
         {
             "sample_id": digest_of([protocol_digest, index]),
             "index": index,
-            "image": sample_name(prefix, index),
+            "image": drawn[index].name,
             **_judge_one(rows[index], drawn[index], world),
         }
         for index in sorted(drawn)
@@ -331,58 +273,84 @@ def _judge(
 def _judge_one(row: Mapping[str, Any], drawn: Drawn, world: World) -> dict[str, Any]:
     found = detect(drawn.image)
     planned = plan_detections(drawn.chain, world.shapes, *drawn.image.size, colors=world.colors)
-    image, plan = evaluate_image(found, row, RULES), evaluate_image(planned, row, RULES)
+    image, faults = (
+        evaluate_image(found, row, RULES),
+        check_plan(drawn.chain, Requirements.in_world(row, world)),
+    )
+    reason = "; ".join(image.reasons) or None
     return {
         "task": row["tag"],
         "prompt": row["prompt"],
         "metadata": json.dumps(row, sort_keys=True),
+        "sampling_seed": row["sampling_seed"],
         "seed": row["seed"],
         "chain": drawn.chain.to_data(),
         "image_id": drawn.image_id,
         "correct": image.correct,
-        "reason": _text(image) if found else _refusal(drawn.image) or _text(image),
-        "plan_correct": plan.correct,
-        "plan_reason": _text(plan),
-        "failure": None if image.correct else "drawn_wrong" if plan.correct else "planned_wrong",
+        "reason": reason if found else refusal(drawn.image) or reason,
+        "plan_correct": not faults,
+        "plan_faults": sorted({fault.kind for fault in faults}),
+        "plan_reason": "; ".join(map(str, faults)) or None,
+        "failure": None if image.correct else "planned_wrong" if faults else "drawn_wrong",
         "plan_iou": plan_followed(planned, found),
+        "place_iou": plan_followed(planned, found, place_only=True),
         "found": json.dumps([dataclasses.asdict(d) for d in found]),
     }
-
-
-def _text(verdict: ImageVerdict) -> str | None:
-    return "; ".join(verdict.reasons) or None
 
 
 def _scores(
     samples: pl.DataFrame, protocol: Protocol, config: EvaluateConfig, partial: bool
 ) -> dict[str, Any]:
-    expected = dict.fromkeys(TASKS, config.images_per_task)
+    expected = dict.fromkeys(TASKS, config.images_per_task * len(config.sampling_seeds))
     scores = score_tasks(
         samples, expected=expected, partial=partial, bootstrap=config.bootstrap, seed=config.seed
     )
-    for task, score in scores["tasks"].items():
-        score |= _plan_figures(samples.filter(pl.col("task") == task))
-    plan_means = [score["plan_correct"] for score in scores["tasks"].values()]
+    return {**protocol_figures(protocol), **scores, **with_plan_figures(samples, scores)}
+
+
+def protocol_figures(protocol: Protocol) -> dict[str, Any]:
+    """The protocol as a score dict carries it."""
     return {
         "protocol": protocol.name,
         "protocol_digest": protocol.digest(),
         "protocol_record": protocol.to_dict(),
-        **scores,
-        **_plan_figures(samples),
-        "plan_overall": float(np.mean(plan_means)) if plan_means else None,
     }
 
 
-def _plan_figures(samples: pl.DataFrame) -> dict[str, Any]:
-    """Share of plans that satisfy their prompt, failures by cause, and the mean IoU of found with planned
-    boxes."""
-    iou, right = samples["plan_iou"].mean(), samples["plan_correct"].mean()
+def with_plan_figures(samples: pl.DataFrame, scores: Mapping[str, Any]) -> dict[str, Any]:
+    """Plan figures of the whole run and of each task, and the scores of each sampling seed.
+
+    `samples` has the columns `task`, `correct`, `failure`, `sampling_seed`, `plan_correct`, `plan_faults`,
+    and some of IOUS.
+    """
+    tasks = {
+        task: score | plan_figures(samples.filter(pl.col("task") == task))
+        for task, score in scores["tasks"].items()
+    }
+    plan_means = [score["plan_correct"] for score in tasks.values()]
     return {
-        "plan_correct": None if right is None else float(right),  # type: ignore[arg-type]
+        "tasks": tasks,
+        **plan_figures(samples),
+        "plan_overall": float(np.mean(plan_means)) if plan_means else None,
+        "seeds": score_seeds(samples),
+    }
+
+
+def plan_figures(samples: pl.DataFrame) -> dict[str, Any]:
+    """Share of right plans, plans with each kind of fault, failures by cause, mean IoU with found boxes."""
+    faults = samples["plan_faults"].explode().drop_nulls().value_counts().sort("plan_faults")
+    return {
+        "plan_correct": _mean(samples, "plan_correct"),
+        "plan_faults": dict(faults.iter_rows()),
         "planned_wrong": int((samples["failure"] == "planned_wrong").sum()),
         "drawn_wrong": int((samples["failure"] == "drawn_wrong").sum()),
-        "plan_iou": None if iou is None else float(iou),  # type: ignore[arg-type]
+        **{name: _mean(samples, name) for name in IOUS if name in samples.columns},
     }
+
+
+def _mean(samples: pl.DataFrame, column: str) -> float | None:
+    value = samples[column].mean()
+    return None if value is None else float(value)  # type: ignore[arg-type]
 
 
 def _grid(samples: pl.DataFrame, drawn: Mapping[int, Drawn], config: EvaluateConfig) -> bytes:

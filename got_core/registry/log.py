@@ -7,7 +7,7 @@ which version is the champion (`promote`), or what a consumer runs (`pyfunc`).
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,7 @@ def register(
     *,
     tracking_uri: str,
     scores: Mapping[str, Any] | None = None,
+    others: Sequence[Mapping[str, Any]] = (),
     tags: Mapping[str, Any],
     metrics: Mapping[str, float] | None = None,
 ) -> str:
@@ -60,7 +61,8 @@ def register(
 
     `tags` must hold `weights_hash`, by which a retry finds the version that exists already (its scores are
     brought up to date, nothing is uploaded again). `scores`: a score dict with its protocol, as `evaluate`
-    returns it. Each attempt uploads to a new artifact folder, and a version appears only once its model has
+    returns it: what promotion compares. `others`: score dicts of further benchmarks, logged beside it. Each
+    attempt uploads to a new artifact folder, and a version appears only once its model has
     been loaded from there and has drawn. Raises RegistrationError for a folder that is no pipeline, holds
     anything but safetensors and text, or does not load.
     """
@@ -70,7 +72,10 @@ def register(
     client = connect(tracking_uri)
     version = find_version(client, name, wanted[WEIGHTS_TAG])
     if version is None:
-        version = _upload(client, folder, name, tracking_uri, wanted, _all_metrics(scores, metrics), scores)
+        files = {} if scores is None else {"scores.json": scores}
+        files |= {f"scores-{one['protocol'].replace('/', '-')}.json": one for one in others}
+        logged = _all_metrics(files.values(), metrics)
+        version = _upload(client, folder, name, tracking_uri, wanted, logged, files)
     else:
         _update_scores(client, name, version, wanted)
     client.set_registered_model_alias(name, CHALLENGER, version)
@@ -123,13 +128,22 @@ def _version_tags(tags: Mapping[str, Any], scores: Mapping[str, Any] | None) -> 
     return texts
 
 
-def _all_metrics(scores: Mapping[str, Any] | None, metrics: Mapping[str, float] | None) -> dict[str, float]:
+def _all_metrics(
+    scores: Iterable[Mapping[str, Any]], metrics: Mapping[str, float] | None
+) -> dict[str, float]:
+    """Given metrics, and of each benchmark overall and task scores, right plans, grounding and repair."""
     named = {key: float(value) for key, value in (metrics or {}).items()}
-    if scores is None:
-        return named
-    benchmark = scores["protocol"]
-    tasks = {f"{benchmark}/{task}": float(score["mean"]) for task, score in scores["tasks"].items()}
-    return {**named, **tasks, f"{benchmark}/overall": float(scores["overall"])}
+    for one in scores:
+        figures = {task: score["mean"] for task, score in one["tasks"].items()} | {
+            "overall": one["overall"],
+            "plans_right": one.get("plan_overall"),
+            "grounding_iou": one.get("grounding", {}).get("mean"),
+            "repaired_overall": one.get("repaired", {}).get("overall"),
+        }
+        named |= {
+            f"{one['protocol']}/{key}": float(value) for key, value in figures.items() if value is not None
+        }
+    return named
 
 
 def _update_scores(client: MlflowClient, name: str, version: str, tags: Mapping[str, str]) -> None:
@@ -145,7 +159,7 @@ def _upload(
     tracking_uri: str,
     tags: Mapping[str, str],
     metrics: Mapping[str, float],
-    scores: Mapping[str, Any] | None,
+    files: Mapping[str, Mapping[str, Any]],
 ) -> str:
     run_tags = {key: value for key, value in tags.items() if key != SCORES_TAG}
     # Made by the client, so that an MLFLOW_RUN_ID in the environment cannot redirect it.
@@ -154,8 +168,8 @@ def _upload(
     )
     with fluent(tracking_uri), mlflow.start_run(run_id=run.info.run_id, nested=True):
         mlflow.log_metrics(dict(metrics))
-        if scores is not None:
-            client.log_dict(run.info.run_id, dict(scores), "scores.json")
+        for file, scores in files.items():
+            client.log_dict(run.info.run_id, dict(scores), file)
         info = _log_model(folder)
         _check_upload(client, folder, info)
         made = mlflow.register_model(info.model_uri, name, tags=dict(tags))

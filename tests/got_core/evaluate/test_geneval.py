@@ -16,6 +16,7 @@ from got_core.evaluate.geneval import (
     evaluate_image,
     keep_detections,
     relation,
+    score_seeds,
     score_tasks,
 )
 from got_core.scenes.prompts import counting, parse_prompt
@@ -193,12 +194,37 @@ class TestScores:
         assert scores["tasks"]["colors"]["prompts"] == 2
 
     def test_interval_covers_the_mean_and_narrows_with_more_images(self) -> None:
-        few = score_tasks(self.frame(**every([True, False] * 10)))["tasks"]["colors"]
-        many = score_tasks(self.frame(**every([True, False] * 500)))["tasks"]["colors"]
+        few, many = (
+            score_tasks(self.frame(**every([True, False] * n)).with_row_index("own"), cluster="own")["tasks"][
+                "colors"
+            ]
+            for n in (10, 500)
+        )
         assert few["low"] < 0.5 < few["high"]
         # Standard error of a share of one half: sqrt(.25 / 1000) = .0158
         assert many["high"] - many["low"] == pytest.approx(2 * 1.96 * 0.0158, rel=0.15)
         assert many["high"] - many["low"] < few["high"] - few["low"]
+
+    def test_pictures_of_one_prompt_stand_or_fall_together(self) -> None:
+        """40 prompts of 5 pictures each, all right or all wrong: as uncertain as 40 pictures, not as 200."""
+        rows = [(t, f"{k // 5}", k // 5 % 2 == 0) for t in TASKS for k in range(200)]
+        frame = pl.DataFrame(rows, schema=["task", "prompt", "correct"], orient="row")
+        task = score_tasks(frame, bootstrap=4000)["tasks"]["colors"]
+        assert (task["n"], task["prompts"]) == (200, 40)
+        # Standard error of a share of one half: sqrt(.25 / 40) = .079
+        assert task["high"] - task["low"] == pytest.approx(2 * 1.96 * 0.079, rel=0.15)
+
+    def test_seeds_are_scored_apart(self) -> None:
+        rows = [
+            (t, seed, seed == 1 or k == 0) for t in ("colors", "position") for seed in (0, 1) for k in (0, 1)
+        ]
+        frame = pl.DataFrame(rows, schema=["task", "sampling_seed", "correct"], orient="row")
+        scores = score_seeds(frame)
+        assert {k: v["overall"] for k, v in scores["by_seed"].items()} == {"0": 0.5, "1": 1.0}
+        assert scores["mean"] == 0.75
+        assert scores["spread"] == pytest.approx(0.125**0.5)
+        assert scores["tasks"]["colors"]["mean"] == 0.75
+        assert score_seeds(frame.filter(sampling_seed=0))["spread"] is None
 
     def test_same_seed_same_interval(self) -> None:
         frame = self.frame(**every([True, False, True]))

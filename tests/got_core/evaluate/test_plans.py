@@ -53,6 +53,14 @@ def test_followed_matches_one_to_one_within_class_and_colour() -> None:
     assert plan_followed([], [Detection("circle", 0.9, a)]) is None
 
 
+def test_place_counts_whatever_is_there() -> None:
+    a, b = (0.0, 0.0, 10.0, 10.0), (20.0, 0.0, 30.0, 10.0)
+    plan = [Detection("circle", 1, a, "red"), Detection("cross", 1, b, "blue")]
+    swapped = [Detection("circle", 1, b, "red"), Detection("cross", 1, a, "blue")]
+    assert (plan_followed(plan, swapped), plan_followed(plan, swapped, place_only=True)) == (0, 1)
+    assert plan_followed(plan, swapped[:1], place_only=True) == 0.5
+
+
 def test_iou() -> None:
     assert iou((0, 0, 2, 2), (1, 0, 3, 2)) == pytest.approx(1 / 3)
     assert iou((0, 0, 0, 0), (0, 0, 0, 0)) == 0

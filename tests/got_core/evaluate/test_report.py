@@ -10,11 +10,12 @@ import pytest
 from PIL import Image
 
 from got_core.evaluate.config import EvaluateConfig
+from got_core.evaluate.edits import edits_protocol
 from got_core.evaluate.geneval import TASKS, score_tasks
 from got_core.evaluate.plots import png_bytes
 from got_core.evaluate.protocol import Protocol, UnlikeProtocolsError, require_same
-from got_core.evaluate.report import benchmark_report
-from got_core.evaluate.scenes import scenes_protocol
+from got_core.evaluate.report import Section, benchmark_report
+from got_core.evaluate.scenes import scenes_protocol, with_plan_figures
 from got_core.scenes.world import FULL, NARROW
 
 
@@ -58,7 +59,7 @@ def test_page_is_complete_and_self_contained() -> None:
             for name in ("index", "task", "prompt", "seed", "failure", "reason", "plan_reason", "chain")
         }
     ).with_columns(correct=pl.lit(False))
-    page = Page(benchmark_report(scores, grid_png=grid, lineage=lineage, samples=samples))
+    page = Page(benchmark_report([Section(scores, grid, samples)], lineage=lineage))
     text = " ".join(page.words)
     for part in (*TASKS, "0.750", "geneval/scenes", scores["protocol_digest"], "GoT-R1-7B", "must not be"):
         assert part in text
@@ -68,16 +69,85 @@ def test_page_is_complete_and_self_contained() -> None:
 
 def test_an_interval_without_width_is_explained() -> None:
     scores = scored(scenes_protocol(NARROW, EvaluateConfig()))
-    perfect = scores["tasks"]["colors"] | {"mean": 1.0, "low": 1.0, "high": 1.0, "n": 100, "correct": 100}
+    perfect = scores["tasks"]["colors"] | {
+        "mean": 1.0,
+        "low": 1.0,
+        "high": 1.0,
+        "n": 300,
+        "prompts": 100,
+        "correct": 300,
+    }
     tasks = scores["tasks"] | {"colors": perfect}
-    text = " ".join(Page(benchmark_report(scores | {"tasks": tasks})).words)
+    text = " ".join(Page(benchmark_report([Section(scores | {"tasks": tasks})])).words)
     assert text.count("rule of three") == 1
     assert "1.000 to 1.000 (rule of three: above 0.970)" in text
 
 
 def test_a_partial_score_says_so() -> None:
     scores = scored(scenes_protocol(NARROW, EvaluateConfig())) | {"complete": False, "expected": 90}
-    assert "partial: 48 of 90 images" in " ".join(Page(benchmark_report(scores)).words)
+    assert "partial: 48 of 90 images" in " ".join(Page(benchmark_report([Section(scores)])).words)
+
+
+def with_plans(scores: dict) -> dict:
+    """Every fourth image is wrong: the odd ones of these were planned wrong."""
+    rows = [
+        (
+            t,
+            k // 8,
+            k % 4 > 0,
+            None if k % 4 else "planned_wrong" if k % 8 else "drawn_wrong",
+            k % 8 != 4,
+            ["position"] * (k % 8 == 4),
+            0.5,
+            0.75,
+        )
+        for t in TASKS
+        for k in range(16)
+    ]
+    names = [
+        "task",
+        "sampling_seed",
+        "correct",
+        "failure",
+        "plan_correct",
+        "plan_faults",
+        "plan_iou",
+        "place_iou",
+    ]
+    frame = pl.DataFrame(
+        rows, schema=names, orient="row", schema_overrides={"plan_faults": pl.List(pl.String)}
+    )
+    return scores | with_plan_figures(frame, scores | score_tasks(frame, cluster="sampling_seed"))
+
+
+def test_failures_are_split_and_seeds_and_repair_stand_side_by_side() -> None:
+    scores = with_plans(scored(scenes_protocol(NARROW, EvaluateConfig())))
+    repaired = scores | {"overall": 0.875, "plan_overall": 1.0, "changed": 12}
+    html = benchmark_report([Section(scores | {"repaired": repaired})])
+    text = " ".join(Page(html).words)
+    assert html.count("title='drawn wrong: 2'") == html.count("title='planned wrong: 2'") == len(TASKS)
+    assert html.count("class='right' style='width:75.00%'") == len(TASKS)
+    assert "12 were planned wrong and 12 drawn wrong" in text
+    assert "position 2" in text
+    assert "0.750 whatever is found there, 0.500 counting only" in text
+    for part in ("seed 0", "seed 1", "standard deviation", "12 of 48 images drawn again", "0.875"):
+        assert part in text
+
+
+def test_edits_and_grounding() -> None:
+    scores = scored(edits_protocol(NARROW, EvaluateConfig(edit_images=5)))
+    scores |= {
+        "change_found": 0.9,
+        "others_kept": 0.8,
+        "change_outside": 1.25,
+        "unchanged": 0.0,
+        "reconstruction_change": {"mean": 0.5, "max": 2.0},
+        "grounding": {"mean": 0.7, "low": 0.6, "high": 0.8, "n": 4, "kinds": {"move": {"mean": 0.7, "n": 4}}},
+    }
+    text = " ".join(Page(benchmark_report([Section(scores), Section(scores)])).words)
+    assert text.count("edits/scenes") >= 2
+    for part in ("0.900", "limit is 7.0", "0.5 (at most 2.0)", "0.600 to 0.800", "move"):
+        assert part in text
 
 
 def test_protocols_of_other_worlds_and_sizes_are_unlike() -> None:
@@ -88,8 +158,13 @@ def test_protocols_of_other_worlds_and_sizes_are_unlike() -> None:
         scenes_protocol(NARROW, EvaluateConfig(images_per_task=101)),
         scenes_protocol(NARROW, EvaluateConfig(seed=1)),
         scenes_protocol(NARROW, EvaluateConfig(text_scale=2.0)),
+        scenes_protocol(NARROW, EvaluateConfig(sampling_seeds=(0, 1))),
+        scenes_protocol(NARROW, EvaluateConfig(), repaired=True),
+        edits_protocol(NARROW, EvaluateConfig()),
+        edits_protocol(NARROW, EvaluateConfig(max_change_outside=9)),
     ]
-    assert len({p.digest() for p in [base, *others]}) == 5
+    assert (base.world["name"], others[0].world["name"]) == ("narrow", "full")
+    assert len({p.digest() for p in [base, *others]}) == 9
     require_same(scored(base), scored(base))
     with pytest.raises(UnlikeProtocolsError, match=others[0].digest()):
         require_same(scored(base), scored(others[0]))

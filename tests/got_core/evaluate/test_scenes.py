@@ -11,21 +11,29 @@ from PIL import Image
 
 from got_core.chain.boxes import Box
 from got_core.chain.grammar import Boxed, Chain, Text
-from got_core.evaluate import scenes
+from got_core.evaluate import detector
 from got_core.evaluate.config import EvaluateConfig
-from got_core.evaluate.geneval import TASKS, IncompleteRunError, evaluate_image
-from got_core.evaluate.samples import _encode, draw_missing, read_samples, sample_key
-from got_core.evaluate.scenes import (
+from got_core.evaluate.detector import (
     DetectorError,
+    autoencoder_redraw,
     detect,
     detector_ceiling,
     detector_self_test,
     known_scenes,
+)
+from got_core.evaluate.geneval import TASKS, IncompleteRunError, evaluate_image
+from got_core.evaluate.samples import Request, _encode, draw_missing, read_samples
+from got_core.evaluate.scenes import (
+    REPAIR_SLACK,
+    repaired_requests,
     run_geneval_scenes,
     sampler_arguments,
+    scene_prompts,
+    scene_requests,
+    scenes_protocol,
     score_stored,
 )
-from got_core.scenes.prompts import benchmark_prompts
+from got_core.planning.check import Requirements, check_plan
 from got_core.scenes.render import render
 from got_core.scenes.world import FULL, NARROW, Scene
 from got_core.storage import Storage
@@ -56,7 +64,7 @@ def test_a_picture_that_is_no_scene_has_no_objects() -> None:
 
 
 def test_a_broken_detector_is_refused(monkeypatch, pipeline, storage) -> None:
-    monkeypatch.setattr(scenes, "read_scene", lambda image, **_: [])
+    monkeypatch.setattr(detector, "read_scene", lambda image, **_: [])
     with pytest.raises(DetectorError, match="nothing was scored"):
         run_geneval_scenes(pipeline, NARROW, SMALL, storage, "run")
     assert storage.list("run") == []
@@ -98,26 +106,43 @@ def test_run_is_complete_and_resumes(pipeline, storage) -> None:
     assert storage.read_bytes("run/00003.png") == kept
     assert again.scores == first.scores
     # A picture has its own generator: drawn in another batch it is the same up to rounding.
-    rows = benchmark_prompts(NARROW, 3, SMALL.seed)
-    keys = [sample_key(row, {}, "w") for row in rows]
-    redrawn = dict(read_samples(storage, "run", keys))[11]
+    redrawn = read_samples(storage, asked(SMALL), sampler={}, weights_hash="w")[11]
     assert redrawn.chain.to_data() == first.samples["chain"][11]
 
 
+def asked(config: EvaluateConfig, prefix: str = "run") -> dict[int, Request]:
+    return scene_requests(scene_prompts(NARROW, config), prefix)
+
+
+ONE_EACH = EvaluateConfig(images_per_task=1, self_test=12, bootstrap=50)
+
+
 def test_pictures_of_other_weights_are_drawn_again(pipeline, storage) -> None:
-    rows = benchmark_prompts(NARROW, 1, SMALL.seed)
     options = {"sampler": {"num_inference_steps": 1}}
-    assert draw_missing(pipeline, rows, storage, "run", weights_hash="a", **options) == 6
-    assert draw_missing(pipeline, rows, storage, "run", weights_hash="a", **options) == 0
-    assert draw_missing(pipeline, rows, storage, "run", weights_hash="b", **options) == 6
+    for weights, drawn in (("a", 6), ("a", 0), ("b", 6)):
+        assert draw_missing(pipeline, asked(ONE_EACH), storage, weights_hash=weights, **options) == drawn
+
+
+def test_each_prompt_is_planned_once(pipeline, storage, monkeypatch) -> None:
+    planned: list[str] = []
+    plan = pipeline.plan
+    monkeypatch.setattr(
+        pipeline,
+        "plan",
+        lambda prompts, *rest, **more: planned.extend(prompts) or plan(prompts, *rest, **more),
+    )
+    requests = {k: Request(f"run/{k}.png", f"prompt {k % 2}", k) for k in range(5)}
+    draw_missing(pipeline, requests, storage, sampler={"num_inference_steps": 1}, batch_size=2)
+    assert planned == ["prompt 0", "prompt 1"]
 
 
 def test_batches_do_not_change_a_picture(pipeline, storage) -> None:
-    rows = benchmark_prompts(NARROW, 1, SMALL.seed)
+    drawn = []
     for size in (1, 6):
-        draw_missing(pipeline, rows, storage, f"by{size}", sampler={}, batch_size=size)
-    keys = [sample_key(row, {}, None) for row in rows]
-    singly, together = (dict(read_samples(storage, f"by{size}", keys)) for size in (1, 6))
+        requests = asked(ONE_EACH, f"by{size}")
+        draw_missing(pipeline, requests, storage, sampler={}, batch_size=size)
+        drawn.append(read_samples(storage, requests, sampler={}))
+    singly, together = drawn
     for index in range(6):
         a, b = (np.asarray(one[index].image, dtype=int) for one in (singly, together))
         assert np.abs(a - b).max() <= 2
@@ -125,8 +150,9 @@ def test_batches_do_not_change_a_picture(pipeline, storage) -> None:
 
 
 def test_missing_pictures_are_an_error_or_marked(pipeline, storage) -> None:
-    rows = benchmark_prompts(NARROW, 3, SMALL.seed)
-    draw_missing(pipeline, rows[:17], storage, "run", sampler={})
+    requests = asked(SMALL)
+    del requests[17]
+    draw_missing(pipeline, requests, storage, sampler={})
     with pytest.raises(IncompleteRunError, match="color_attr lacks 1"):
         score_stored(NARROW, SMALL, storage, "run")
     partial = score_stored(NARROW, SMALL, storage, "run", partial=True)
@@ -144,10 +170,16 @@ def chain_of(scene: Scene) -> Chain:
     return Chain((*parts, Text(" on a grey background")))
 
 
+def put(storage: Storage, request: Request, picture: Image.Image, chain: Chain) -> None:
+    """Store a picture as a run would have."""
+    record = {"key": request.key({}, None), "chain": chain.to_model()}
+    storage.write_bytes(request.name, _encode(picture, record))
+
+
 def test_planned_wrong_and_drawn_wrong_are_told_apart(storage) -> None:
     """Pictures and chains with known faults are put where a run would have put its own."""
-    config = EvaluateConfig(images_per_task=1, self_test=12, bootstrap=50)
-    rows = benchmark_prompts(NARROW, 1, config.seed)
+    config = ONE_EACH
+    rows = scene_prompts(NARROW, config)
     right: dict[str, Scene] = {}
     for seed in range(400):
         for scene, _ in known_scenes(NARROW, 6, seed):
@@ -166,12 +198,13 @@ def test_planned_wrong_and_drawn_wrong_are_told_apart(storage) -> None:
     }
     for index, row in enumerate(rows):
         picture, chain = made.get(row["tag"], (blank, empty))
-        record = {"key": sample_key(row, sampler_arguments(config), None), "chain": chain.to_model()}
-        storage.write_bytes(f"run/{index:05d}.png", _encode(picture, record))
+        put(storage, asked(config)[index], picture, chain)
     result = score_stored(NARROW, config, storage, "run")
     verdicts = {r["task"]: r for r in result.samples.iter_rows(named=True)}
     assert (verdicts["single_object"]["correct"], verdicts["single_object"]["failure"]) == (True, None)
     assert verdicts["single_object"]["plan_iou"] > 0.9
+    assert verdicts["position"]["plan_faults"] == ["count"]
+    assert result.scores["tasks"]["position"]["plan_faults"] == {"count": 1}
     assert (verdicts["counting"]["correct"], verdicts["counting"]["failure"]) == (False, "drawn_wrong")
     assert verdicts["counting"]["plan_iou"] == 0
     # Right by luck, from a plan that was wrong: it counts as right, and the plan as wrong.
@@ -192,7 +225,82 @@ def test_autoencoder_redraw_keeps_size_and_order(pipeline) -> None:
     vae = tiny_pipeline().vae
     stacked = np.stack([np.asarray(p) for p in pictures])
     vae.fit_projection(torch.from_numpy(stacked / 127.5 - 1).permute(0, 3, 1, 2).float())
-    back = scenes.autoencoder_redraw(vae)(pictures)
+    back = autoencoder_redraw(vae)(pictures)
     for before, after in zip(pictures, back, strict=True):
         assert after.size == before.size
         assert np.abs(np.asarray(after, dtype=int) - np.asarray(before)).mean() < 12
+
+
+def test_sampling_seeds_share_prompts_and_have_noise_of_their_own(pipeline, storage) -> None:
+    config = EvaluateConfig(
+        images_per_task=2,
+        self_test=12,
+        bootstrap=50,
+        sampling_seeds=(0, 1, 5),
+        num_inference_steps=1,
+        max_new_tokens=4,
+    )
+    rows = scene_prompts(NARROW, config)
+    assert [r["prompt"] for r in rows[:12]] == [r["prompt"] for r in rows[12:24]]
+    assert len({r["seed"] for r in rows}) == 36
+    assert [r["seed"] for r in rows[:12]] == [
+        r["seed"] for r in scene_prompts(NARROW, EvaluateConfig(images_per_task=2))
+    ]
+    result = run_geneval_scenes(pipeline, NARROW, config, storage, "run")
+    assert result.scores["found"] == result.scores["expected"] == 36
+    assert {t["n"] for t in result.scores["tasks"].values()} == {6}
+    assert list(result.scores["seeds"]["by_seed"]) == ["0", "1", "5"]
+    assert result.scores["seeds"]["mean"] == pytest.approx(result.scores["overall"])
+    assert result.scores["seeds"]["spread"] is not None
+    with pytest.raises(ValueError, match="sampling_seeds"):
+        EvaluateConfig(sampling_seeds=(1, 1))
+
+
+def test_a_plan_must_be_valid_too(storage) -> None:
+    """Right by the prompt, but one box lies on the other: the plan is at fault."""
+    rows, requests = scene_prompts(NARROW, ONE_EACH), asked(ONE_EACH)
+    blank = Image.new("RGB", (64, 64), (150, 150, 150))
+    for index, row in enumerate(rows):
+        names = [c["class"] for c in row["include"] for _ in range(c["count"])]
+        parts = [p for n in names for p in (Text(f" a {n} "), Boxed(Box(100, 100, 500, 500)))]
+        put(storage, requests[index], blank, Chain(tuple(parts)))
+    result = score_stored(NARROW, ONE_EACH, storage, "run")
+    row = result.samples.filter(task="two_object").row(0, named=True)
+    assert (row["plan_correct"], row["plan_faults"], row["failure"]) == (False, ["overlap"], "planned_wrong")
+
+
+def test_repaired_plans_are_drawn_beside(pipeline, storage) -> None:
+    """Chains with a fault that a move mends are stored as a run's own; only these are drawn again."""
+    config = EvaluateConfig(
+        images_per_task=1, self_test=12, bootstrap=50, repair="both", num_inference_steps=1
+    )
+    rows, blank = scene_prompts(NARROW, config), Image.new("RGB", (64, 64), (150, 150, 150))
+    sampler = sampler_arguments(config)
+    for index, request in asked(config).items():
+        names = [c["class"] for c in rows[index]["include"] for _ in range(c["count"])]
+        parts = [p for n in names for p in (Text(f" a {n} "), Boxed(Box(100, 100, 350, 350)))]
+        chain = Chain(tuple(parts))
+        record = {"key": request.key(sampler, None), "chain": chain.to_model()}
+        storage.write_bytes(request.name, _encode(blank, record))
+    drawn = read_samples(storage, asked(config), sampler=sampler)
+    again = repaired_requests(rows, drawn, NARROW, "run")
+    changed = [rows[k]["tag"] for k in again]
+    assert changed == ["two_object", "counting", "position", "color_attr"]
+    for index, request in again.items():
+        assert request.seed == rows[index]["seed"]
+        faults = check_plan(request.chain, Requirements.in_world(rows[index], NARROW, REPAIR_SLACK))
+        assert {f.kind for f in faults} <= {"color", "count"}
+
+    result = run_geneval_scenes(pipeline, NARROW, config, storage, "run")
+    repaired = result.scores["repaired"]
+    assert repaired["changed"] == 4 and repaired["complete"]
+    assert len([n for n in storage.list("run/repaired/") if n.endswith(".png")]) == 4
+    assert result.scores["tasks"]["two_object"]["plan_correct"] == 0
+    assert repaired["tasks"]["two_object"]["plan_correct"] == 1
+    assert repaired["tasks"]["colors"]["plan_correct"] == 0, "a colour is not invented"
+    # Two ways of drawing are two protocols; whether repair was asked for does not change the first.
+    assert repaired["protocol_digest"] != result.scores["protocol_digest"]
+    plain = EvaluateConfig(images_per_task=1, num_inference_steps=1, bootstrap=50)
+    assert result.scores["protocol_digest"] == scenes_protocol(NARROW, plain).digest()
+    pictures = storage.read_table("run/samples_repaired")["image"].to_list()
+    assert [p.startswith("run/repaired/") for p in pictures] == [k in again for k in range(6)]

@@ -60,7 +60,10 @@ def uri(tmp_path_factory) -> str:
 @pytest.fixture(scope="module")
 def first(folder: Path, uri: str) -> str:
     tags = {"weights_hash": "w1", "git_commit": "c1", "dagster_run_id": "r1", "nothing": None}
-    return register(folder, tracking_uri=uri, scores=scores(0.5), tags=tags, metrics={"loss": 0.25})
+    edits = scores(0.75) | {"protocol": "edits/scenes", "plan_overall": 0.9, "grounding": {"mean": 0.6}}
+    return register(
+        folder, tracking_uri=uri, scores=scores(0.5), others=[edits], tags=tags, metrics={"loss": 0.25}
+    )
 
 
 def entry_files(uri: str, version: str) -> list[str]:
@@ -89,9 +92,14 @@ def test_entry_says_what_it_is(first: str, uri: str) -> None:
     run = client.get_run(version.run_id)
     assert run.data.metrics["loss"] == 0.25
     assert run.data.metrics["geneval/scenes/overall"] == 0.5
-    assert "protocol_record" in json.loads(
-        Path(client.download_artifacts(run.info.run_id, "scores.json")).read_text()
-    )
+    # Another benchmark is logged beside it, but promotion goes by the first.
+    edits = {
+        name: run.data.metrics[f"edits/scenes/{name}"] for name in ("overall", "plans_right", "grounding_iou")
+    }
+    assert edits == {"overall": 0.75, "plans_right": 0.9, "grounding_iou": 0.6}
+    for file, overall in (("scores.json", 0.5), ("scores-edits-scenes.json", 0.75)):
+        logged = json.loads(Path(client.download_artifacts(run.info.run_id, file)).read_text())
+        assert (logged["overall"], "protocol_record" in logged) == (overall, True)
     with fluent(uri):
         entry = mlflow.models.Model.load(f"models:/got/{first}")
     assert entry.signature is not None

@@ -1,0 +1,323 @@
+"""The rules of `edits/scenes`: whether an edited picture, and the chain behind it, do what was asked.
+
+Belongs here: what a picture has to show after the edits, verdicts on found objects and on edit chains,
+grounding. Not here: which edits are asked for, drawing, scores (`edits`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from got_core.chain.edits import EditStep, read_edit_chain
+from got_core.chain.grammar import Chain, ChainError, parse
+from got_core.evaluate.geneval import XYXY, Detection
+from got_core.evaluate.plans import iou, read_phrase
+from got_core.scenes.edits import EditOp
+from got_core.scenes.world import Scene, World, place_of, relations
+
+_VERBS = {
+    "add": re.compile(r"\b(?:add|put|draw|insert|place)"),
+    "remove": re.compile(r"\b(?:remove|delete|erase|take)"),
+    "move": re.compile(r"\b(?:move|shift|bring)"),
+}
+"""What the change of a step says, beside names and places."""
+
+Look = tuple[str, str]
+"""Colour and shape; no two objects of a scene that is edited share theirs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EditRules:
+    """The numbers in the verdict on an edit."""
+
+    threshold: float = 0.3
+    """Detections must score above this (strictly)."""
+
+    keep_iou: float = 0.7
+    """IoU from which an object is where it was, and a planned box where the object is."""
+
+    max_change: float = 7.0
+    """Most levels (of 255) by which the picture may change outside old and new boxes, on average."""
+
+    halo: int = 2
+    """Pixels around those boxes that may change too: an object's edge is soft."""
+
+
+@dataclass(frozen=True)
+class Expected:
+    """One object after the edits (or, with `gone`, one that is there no more)."""
+
+    look: Look
+    box: XYXY | None
+    """Where it is, in pixels; None: where the words of `op` say."""
+
+    op: EditOp | None = None
+    """The edit that placed it."""
+
+    anchor: int | None = None
+    """Number of the object that those words refer to."""
+
+    anchor_box: XYXY | None = None
+    """Where that was at the time, if it is known."""
+
+    old: XYXY | None = None
+    """Where it was in the source."""
+
+    changed: bool = False
+    gone: bool = False
+
+
+def expected_objects(source: Scene, ops: Sequence[EditOp]) -> list[Expected]:
+    """The source's objects in order, then the added ones, as they should be after all edits in turn.
+
+    Raises ValueError if an edit names an object that is not there.
+    """
+    state = [Expected((o.color, o.shape), _floats(o.box), old=_floats(o.box)) for o in source.objects]
+    for op in ops:
+        anchor = _number(state, (op.anchor[1], op.anchor[2])) if op.anchor else None
+        anchor_box = None if anchor is None else state[anchor].box
+        placed: dict[str, Any] = {"box": None, "op": op, "anchor": anchor, "anchor_box": anchor_box}
+        if op.kind == "add":
+            state.append(Expected((op.color, op.shape), changed=True, **placed))
+            continue
+        number = _number(state, (op.color, op.shape))
+        one = replace(state[number], changed=True)
+        if op.kind == "remove":
+            state[number] = replace(one, gone=True)
+        elif op.kind == "move":
+            state[number] = replace(one, **placed)
+        else:
+            look = (op.new_color or op.color, op.new_shape or op.shape)
+            state[number] = replace(one, look=look)
+    return state
+
+
+def _number(state: Sequence[Expected], look: Look) -> int:
+    for number, one in enumerate(state):
+        if one.look == look and not one.gone:
+            return number
+    shown = ", ".join(" ".join(one.look) for one in state if not one.gone) or "nothing"
+    raise ValueError(f"no {' '.join(look)} to edit: the scene shows {shown}")
+
+
+def _floats(box: Sequence[float]) -> XYXY:
+    x1, y1, x2, y2 = (float(value) for value in box)
+    return x1, y1, x2, y2
+
+
+def says_where(box: XYXY, op: EditOp, anchor: XYXY | None, size: int) -> bool:
+    """Whether a box is where an edit's words say. A relation may hold beside another; without the anchor's
+    box nothing can be said against it."""
+    if op.anchor:
+        return anchor is None or op.anchor[0] in relations(box, anchor)
+    return op.place is None or place_of(box, size) == op.place
+
+
+# ---------------------------------------------------------------- pictures
+
+
+@dataclass(frozen=True)
+class EditVerdict:
+    """Outcome of one edited picture; each text is a reason against it, None where nothing is."""
+
+    change: str | None
+    """Against the change that was asked for."""
+
+    others: str | None
+    """Against all other objects being as they were, and there being no new ones."""
+
+    change_outside: float
+    """Mean absolute change, in levels of 255, outside old and new boxes; 0 where nothing is outside."""
+
+    too_much: bool
+    """Whether that is above the limit."""
+
+    @property
+    def correct(self) -> bool:
+        """Whether nothing is against the picture."""
+        return self.change is None and self.others is None and not self.too_much
+
+    @property
+    def reason(self) -> str | None:
+        """All reasons in one line."""
+        outside = f"changed by {self.change_outside:.1f} levels outside" if self.too_much else None
+        return "; ".join(filter(None, (self.change, self.others, outside))) or None
+
+
+def judge_edit(
+    before: Image.Image,
+    after: Image.Image,
+    found: Sequence[Detection],
+    expected: Sequence[Expected],
+    rules: EditRules,
+) -> EditVerdict:
+    """Judge an edited picture by the objects `found` in it. Both pictures have the same size."""
+    seen = [d for d in found if d.score > rules.threshold]
+    places = {number: _place(one, seen) for number, one in enumerate(expected)}
+    change = [_against(n, expected, places, seen, rules, after.width) for n in _numbers(expected, True)]
+    others = [_against(n, expected, places, seen, rules, after.width) for n in _numbers(expected, False)]
+    wanted = {one.look for one in expected if not one.gone}
+    others += [f"there is a {d.color} {d.cls}" for d in seen if (d.color, d.cls) not in wanted]
+    new = [places[n] for n in _numbers(expected, True) if not expected[n].gone]
+    old = [one.old for one in expected if one.changed]
+    level = change_outside(before, after, [box for box in (*old, *new) if box], rules.halo)
+    return EditVerdict(_joined(change), _joined(others), level, level > rules.max_change)
+
+
+def _numbers(expected: Sequence[Expected], changed: bool) -> list[int]:
+    return [number for number, one in enumerate(expected) if one.changed is changed]
+
+
+def _joined(reasons: Sequence[str | None]) -> str | None:
+    return "; ".join(dict.fromkeys(filter(None, reasons))) or None
+
+
+def _alike(look: Look, seen: Sequence[Detection]) -> list[Detection]:
+    return [d for d in seen if (d.color, d.cls) == look]
+
+
+def _place(one: Expected, seen: Sequence[Detection]) -> XYXY | None:
+    alike = _alike(one.look, seen)
+    return max(alike, key=lambda d: d.score).box if alike else None
+
+
+def _against(
+    number: int,
+    expected: Sequence[Expected],
+    places: Mapping[int, XYXY | None],
+    seen: Sequence[Detection],
+    rules: EditRules,
+    size: int,
+) -> str | None:
+    """What speaks against object `number` being as expected."""
+    one, name = expected[number], " ".join(expected[number].look)
+    again = any(o.look == one.look and not o.gone for o in expected)
+    alike = _alike(one.look, seen)
+    if one.gone:
+        return None if again or not alike else f"the {name} is still there"
+    if len(alike) != 1:
+        return f"{len(alike) or 'no'} {name}"
+    box = alike[0].box
+    if one.box is not None:
+        return None if iou(box, one.box) >= rules.keep_iou else f"the {name} is not where it was"
+    assert one.op is not None
+    anchor = None
+    if one.anchor is not None:
+        anchor = one.anchor_box or places[one.anchor]
+    if not says_where(box, one.op, anchor, size):
+        return f"the {name} is not where it should be"
+    # On a diagonal two relations hold, so the words may have been true before.
+    if one.old and iou(box, one.old) >= rules.keep_iou and says_where(one.old, one.op, anchor, size):
+        return f"the {name} has not moved"
+    return None
+
+
+def change_outside(before: Image.Image, after: Image.Image, boxes: Sequence[XYXY], halo: int) -> float:
+    """Mean absolute difference in levels over pixels outside the boxes, each widened by `halo` pixels."""
+    difference = np.abs(_levels(after) - _levels(before)).mean(axis=2)
+    outside = np.ones(difference.shape, dtype=bool)
+    for x1, y1, x2, y2 in boxes:
+        rows = slice(max(int(y1) - halo, 0), int(np.ceil(y2)) + halo)
+        outside[rows, max(int(x1) - halo, 0) : int(np.ceil(x2)) + halo] = False
+    return float(difference[outside].mean()) if outside.any() else 0.0
+
+
+def _levels(image: Image.Image) -> np.ndarray:
+    return np.asarray(image.convert("RGB"), dtype=np.float32)
+
+
+# ---------------------------------------------------------------- chains
+
+
+def edit_steps(chain: Chain) -> tuple[EditStep, ...]:
+    """The steps of an edit chain; () if it cannot be read as one."""
+    try:
+        return read_edit_chain(chain).steps
+    except ChainError:
+        return ()
+
+
+def judge_edit_plan(
+    chain: Chain, source: Scene, ops: Sequence[EditOp], world: World, rules: EditRules
+) -> list[tuple[str, str]]:
+    """Faults of an edit chain as (kind, reason); the kinds are `chain`, `object`, `box` and `change`."""
+    steps = edit_steps(chain)
+    if len(steps) != len(ops):
+        return [("chain", f"{len(steps)} steps where {len(ops)} are asked for")]
+    faults = []
+    for done, (op, step) in enumerate(zip(ops, steps, strict=True)):
+        state = expected_objects(source, ops[:done])
+        faults += _step_faults(step, op, state, world, rules)
+    return faults
+
+
+def _step_faults(
+    step: EditStep, op: EditOp, state: Sequence[Expected], world: World, rules: EditRules
+) -> list[tuple[str, str]]:
+    faults = []
+    shape, color = read_phrase(step.object, world.shapes, world.colors)
+    if (color, shape) != (op.color, op.shape):
+        faults.append(("object", f"edits {step.object!r} instead of the {op.phrase}"))
+    if not _first_box_right(step, op, state, world, rules):
+        faults.append(("box", f"the box of the {op.phrase} is wrong"))
+    if not _change_right(step, op, state, world):
+        faults.append(("change", f"{step.change!r} is not the change asked for"))
+    return faults
+
+
+def _first_box_right(
+    step: EditStep, op: EditOp, state: Sequence[Expected], world: World, rules: EditRules
+) -> bool:
+    """The object's own box, or for add a place that fits the words."""
+    box = step.boxes[0].to_pixels(world.size, world.size)
+    if op.kind == "add":
+        return says_where(box, op, _anchor_box(op, state), world.size)
+    true = state[_number(state, (op.color, op.shape))].box
+    return true is None or iou(box, true) >= rules.keep_iou
+
+
+def _anchor_box(op: EditOp, state: Sequence[Expected]) -> XYXY | None:
+    return state[_number(state, (op.anchor[1], op.anchor[2]))].box if op.anchor else None
+
+
+def _change_right(step: EditStep, op: EditOp, state: Sequence[Expected], world: World) -> bool:
+    text = step.change.lower()
+    if op.kind == "recolour":
+        return [word for word in re.findall(r"[a-z]+", text) if word in world.colors][-1:] == [op.new_color]
+    if op.kind == "replace":
+        return read_phrase(text, world.shapes, world.colors) == (op.new_shape, op.new_color)
+    if not _VERBS[op.kind].search(text):
+        return False
+    if op.kind != "move":
+        return True
+    places = [*step.boxes[1:], *(placed.box for placed in parse(step.change, "data").boxes)]
+    return bool(places) and says_where(
+        places[-1].to_pixels(world.size, world.size), op, _anchor_box(op, state), world.size
+    )
+
+
+def grounding_iou(chain: Chain, source: Scene, ops: Sequence[EditOp]) -> float | None:
+    """Mean IoU of the chain's boxes with the true ones in the source, over the edits of an object there.
+
+    A missing box counts 0. None where no edit concerns an object of the source (add).
+    """
+    steps, values = edit_steps(chain), []
+    for done, op in enumerate(ops):
+        state = expected_objects(source, ops[:done])
+        number = None if op.kind == "add" else _number(state, (op.color, op.shape))
+        if number is None or state[number].box is None or state[number].old is None:
+            continue
+        planned = steps[done].boxes[0] if done < len(steps) else None
+        # Of a chain that is no list, the first box is what it points at.
+        if planned is None and len(ops) == 1 and chain.boxes:
+            planned = chain.boxes[0].box
+        true = state[number].box
+        assert true is not None
+        values.append(iou(planned.to_pixels(source.size, source.size), true) if planned else 0.0)
+    return float(np.mean(values)) if values else None
