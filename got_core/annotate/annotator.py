@@ -7,6 +7,7 @@ Belongs here: the questions, and the one error of those who cannot answer. Not h
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from PIL import Image
@@ -24,6 +25,18 @@ class AnnotationError(ValueError):
 
     def __reduce__(self) -> tuple[type[AnnotationError], tuple[str, str]]:
         return type(self), (self.reason, self.detail)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a multi-turn edit: what is asked, of which kind, and where the object is."""
+
+    instruction: str
+    task: str
+    entity: str
+    """The object that the step acts on, as it looks by then."""
+    boxes: tuple[Box, ...]
+    """Its box before the step (where it appears, for add), and for a move the new one behind it."""
 
 
 class Annotator(Protocol):
@@ -50,8 +63,12 @@ class Annotator(Protocol):
         """Box of the phrase's object, the `occurrence`-th one (from 0) of that name; None: not found."""
         ...
 
+    def split_steps(self, instruction: str) -> list[str]:
+        """The single edits that an instruction asks for, in order: itself alone where it is one."""
+        ...
+
     def parse_edit(self, instruction: str) -> tuple[str, list[str]]:
-        """Task type of an edit instruction and the entities it is about (old one first, new one last)."""
+        """Task type of a single edit and the entities it is about (old one first, new one last)."""
         ...
 
     def describe(self, image: Image.Image, mention: str) -> str:
@@ -76,4 +93,8 @@ class Annotator(Protocol):
         task: str,
     ) -> str:
         """The numbered edit chain in data form."""
+        ...
+
+    def multi_turn_chain(self, source_text: str, target_text: str, steps: Sequence[Step]) -> str:
+        """The numbered chain of an edit in several steps, in data form."""
         ...

@@ -14,9 +14,9 @@ from typing import Any
 
 from PIL import Image
 
-from got_core.annotate.annotator import AnnotationError, Annotator
+from got_core.annotate.annotator import AnnotationError, Annotator, Step
 from got_core.chain.boxes import Box
-from got_core.chain.edits import write_edit_chain
+from got_core.chain.edits import EditStep, write_edit_chain, write_multi_turn
 from got_core.scenes.edits import EditOp, parse_instruction, wordings
 from got_core.scenes.prompts import applicable_prompts, article, parse_prompt
 from got_core.scenes.reader import DEFAULT, FoundObject, NotASceneError, ReaderConfig, Reading, read
@@ -81,9 +81,16 @@ class SceneAnnotator:
             return None
         return Box.from_pixels(matching[occurrence].box, image.width, image.height)
 
+    def split_steps(self, instruction: str) -> list[str]:
+        """`first ..., then ...` in its steps, each in the standard wording."""
+        steps = _intent(instruction).steps
+        return [wordings(op)[0] for op in steps] if len(steps) > 1 else [instruction]
+
     def parse_edit(self, instruction: str) -> tuple[str, list[str]]:
         """Task (add, remove, recolour, replace, move) and `[old, new]`, one name where there is only one."""
         op = _intent(instruction)
+        if op.then:
+            raise AnnotationError("several_steps", f"{instruction[:80]!r} is more than one edit")
         names = [op.phrase]
         if op.new_color or op.new_shape:
             names.append(f"{op.new_color or op.color} {op.new_shape or op.shape}")
@@ -127,6 +134,15 @@ class SceneAnnotator:
         named = object if task == "add" else re.sub(r"^an? ", "the ", object)
         change = _change(_intent(instruction), boxes)
         return write_edit_chain(source_text, named, boxes[0], change, target_text).to_data()
+
+    def multi_turn_chain(self, source_text: str, target_text: str, steps: Sequence[Step]) -> str:
+        """Source, one item a step, result; the new place of a move stands in the change."""
+        items = []
+        for step in steps:
+            named = article(step.entity) if step.task == "add" else f"the {step.entity}"
+            change = _change(_intent(step.instruction), step.boxes)
+            items.append(EditStep(named, step.boxes[:1], change))
+        return write_multi_turn(source_text, items, target_text).to_data()
 
     def _read(self, image: Image.Image) -> Reading:
         key = _pixel_hash(image)

@@ -14,7 +14,16 @@ _FATE: Columns = {
 _CORNERS = {"x1": pl.Int32(), "y1": pl.Int32(), "x2": pl.Int32(), "y2": pl.Int32()}
 
 GROUNDED = pl.Struct({"phrase": pl.String(), "occurrence": pl.Int32(), **_CORNERS})
-EDIT_GROUNDED = pl.Struct({"image": pl.String(), "phrase": pl.String(), "occurrence": pl.Int32(), **_CORNERS})
+EDIT_GROUNDED = pl.Struct(
+    {
+        "image": pl.String(),
+        "phrase": pl.String(),
+        "occurrence": pl.Int32(),
+        "step": pl.Int32(),
+        **_CORNERS,
+    }
+)
+EDIT_STEP = pl.Struct({"instruction": pl.String(), "task": pl.String(), "entities": pl.List(pl.String())})
 
 CAPTIONS: Columns = {
     "image_id": (pl.String(), "SHA-256 of the image's bytes"),
@@ -52,8 +61,12 @@ T2I_CHAINS: Columns = {
 
 EDIT_DESCRIPTIONS: Columns = {
     "pair_id": (pl.String(), "id of the edit pair"),
-    "task": (pl.String(), "kind of edit: add, remove, recolour, replace, move, ..."),
+    "task": (pl.String(), "kind of edit: add, remove, recolour, replace, move, ..., multi_turn"),
     "entities": (pl.List(pl.String()), "what is edited; old one first, new one last"),
+    "steps": (
+        pl.List(EDIT_STEP),
+        "the edits that the instruction asks for, in order; one unless it is multi_turn",
+    ),
     "source_text": (pl.String(), "description of the source image"),
     "target_text": (pl.String(), "description of the target image"),
     "instructions": (pl.List(pl.String()), "the instruction as given, then its other wordings"),
@@ -64,7 +77,7 @@ EDIT_BOXES: Columns = {
     "pair_id": (pl.String(), "id of the edit pair"),
     "boxes": (
         pl.List(EDIT_GROUNDED),
-        "area of the edit: image (source or target), name, which one, box in 0..999",
+        "area of the edit: image (source or target), name, which one, step from 0, box in 0..999",
     ),
     "object_text": (pl.String(), "what the first box shows"),
     **_FATE,

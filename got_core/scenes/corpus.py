@@ -24,7 +24,7 @@ from got_core.scenes.edits import KINDS
 from got_core.scenes.prompts import TASKS
 from got_core.scenes.reader import NotASceneError, read_scene
 from got_core.scenes.render import render
-from got_core.scenes.sample import sample_edit, sample_scene
+from got_core.scenes.sample import sample_edit, sample_multi_turn, sample_scene
 from got_core.scenes.world import Scene, World
 
 WRITER_VERSION = 1
@@ -51,7 +51,10 @@ TRUTH: dict[str, pl.DataType] = {
     ),
 }
 """Truth table: SHA-256 of the file, path below its folder, image | edit_source | edit_target, task or edit
-kind, background tone, side in pixels, objects with pixel boxes (exclusive)."""
+kind (or MULTI_TURN), background tone, side in pixels, objects with pixel boxes (exclusive)."""
+
+MULTI_TURN = "multi_turn"
+"""Stands for the kind of an edit of several steps."""
 
 Progress = Callable[[int, int], None]
 """Called with files done and files in all."""
@@ -64,7 +67,9 @@ class CorpusConfig:
     images: int = 4000
     """Pictures in the raw folder, spread evenly over the six prompt styles."""
     edits: int = 1500
-    """Edit pairs, spread evenly over the five kinds."""
+    """Edit pairs of one step, spread evenly over the five kinds."""
+    multi_turn: float = 0.05
+    """Pairs of two or three steps, written behind the others: as a share of their number, rounded down."""
     seed: int = 1
     """Picture k depends on the world, the seed and k alone."""
     jpeg_share: float = 0.3
@@ -73,8 +78,16 @@ class CorpusConfig:
     """Pictures in one subfolder."""
 
     def __post_init__(self) -> None:
-        if min(self.images, self.edits) < 0 or not 0 <= self.jpeg_share <= 1 or self.folder_size < 1:
-            raise ValueError(f"images and edits are >= 0, jpeg_share in [0, 1], folder_size >= 1: got {self}")
+        counts = (self.images, self.edits, self.multi_turn)
+        if min(counts) < 0 or not 0 <= self.jpeg_share <= 1 or self.folder_size < 1:
+            raise ValueError(
+                f"images, edits and multi_turn are >= 0, jpeg_share in [0, 1], folder_size >= 1: got {self}"
+            )
+
+    @property
+    def pairs(self) -> int:
+        """Edit pairs in all."""
+        return self.edits + int(self.edits * self.multi_turn)
 
 
 def corpus_digest(world: World, config: CorpusConfig) -> str:
@@ -92,6 +105,7 @@ def write_corpus(
     progress: Progress | None = None,
 ) -> dict[str, int]:
     """Render what is missing and return {"images", "edits", "written"}; a finished corpus costs no rendering.
+    `edits` counts pairs of one and of several steps.
 
     Files whose bytes are right are left untouched, files of an earlier corpus named by the old truth are
     removed if nobody changed them, others are not touched. The truth is written last. Raises ValueError if
@@ -102,12 +116,12 @@ def write_corpus(
         raise ValueError(
             f"the truth {truth_path} lies inside the raw folder {raw_dir}: choose a place outside it"
         )
-    digest, counts = corpus_digest(world, config), {"images": config.images, "edits": config.edits}
+    digest, counts = corpus_digest(world, config), {"images": config.images, "edits": config.pairs}
     folders = {"image": raw_dir, "edit_source": edits_dir, "edit_target": edits_dir}
     if _is_finished(truth_path, digest, folders, edits_dir):
         return counts | {"written": 0}
     rows: list[dict[str, Any]] = []
-    written, total = 0, config.images + 2 * config.edits
+    written, total = 0, config.images + 2 * config.pairs
     for row, data in _files(world, config):
         written += _write(folders[row["kind"]] / row["path"], data)
         rows.append(row)
@@ -125,7 +139,7 @@ def write_corpus(
 def _files(world: World, config: CorpusConfig) -> Iterator[tuple[dict[str, Any], bytes]]:
     for index in range(config.images):
         yield _image_file(world, config, index)
-    for index in range(config.edits):
+    for index in range(config.pairs):
         source, target, kind, _ = _edit(world, config, index)
         for scene, role in ((source, "source"), (target, "target")):
             data = _encode(render(scene), None)
@@ -144,6 +158,10 @@ def _image_file(world: World, config: CorpusConfig, index: int) -> tuple[dict[st
 
 
 def _edit(world: World, config: CorpusConfig, index: int) -> tuple[Scene, Scene, str, str]:
+    if index >= config.edits:
+        rng = np.random.default_rng([config.seed, 3, index - config.edits])
+        source, target, _, text = sample_multi_turn(world, rng)
+        return source, target, MULTI_TURN, text
     kind = _evenly(KINDS, config.seed, index)
     source, target, _, text = sample_edit(world, np.random.default_rng([config.seed, 1, index]), kind)
     return source, target, kind, text
@@ -174,7 +192,7 @@ def _pair_table(world: World, config: CorpusConfig) -> bytes:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["source", "target", "instruction"])
-    for index in range(config.edits):
+    for index in range(config.pairs):
         writer.writerow(
             [f"{index:05d}-source.png", f"{index:05d}-target.png", _edit(world, config, index)[3]]
         )

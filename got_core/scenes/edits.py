@@ -1,12 +1,14 @@
 """Edit operations on scenes: applying them, wording them, and reading an instruction back.
 
-The place of a new or moved object is drawn in sample.py; here it is only searched for (nearest free place)
-when an operation comes without one, as it does from a parsed instruction.
+An operation holds the one that follows it where an edit has several steps (`EditOp.then`). The place of a new
+or moved object is drawn in sample.py; here it is only searched for (nearest free place) when an operation
+comes without one, as it does from a parsed instruction.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from got_core.scenes.prompts import article
@@ -45,11 +47,19 @@ class EditOp:
     """Where add or move puts the object; None = the nearest free place that fits the words."""
     rgb: tuple[int, int, int] | None = None
     """Exact fill of the new colour; None = the name's value."""
+    then: EditOp | None = None
+    """The step that follows, where the edit has several; None = the last one."""
+
+    @property
+    def steps(self) -> tuple[EditOp, ...]:
+        """The steps of the edit in order, each by itself."""
+        rest = self.then.steps if self.then else ()
+        return (replace(self, then=None), *rest)
 
     @property
     def intent(self) -> EditOp:
         """The operation as far as its instruction tells it: no box, no exact fill."""
-        return replace(self, box=None, rgb=None)
+        return replace(self, box=None, rgb=None, then=self.then and self.then.intent)
 
     @property
     def phrase(self) -> str:
@@ -57,11 +67,28 @@ class EditOp:
         return f"{self.color} {self.shape}"
 
 
+def in_turn(steps: Sequence[EditOp]) -> EditOp:
+    """One edit of several steps. Raises ValueError where there is no step."""
+    if not steps:
+        raise ValueError("an edit has at least one step")
+    first, *rest = steps
+    return replace(first, then=in_turn(rest) if rest else None)
+
+
 # ---------------------------------------------------------------- applying
 
 
 def apply(scene: Scene, op: EditOp) -> Scene:
-    """The scene after the edit. Raises ValueError if the object is not there, or there is no room for it."""
+    """The scene after all steps of the edit.
+
+    Raises ValueError if an object is not there, or there is no room for it.
+    """
+    for step in op.steps:
+        scene = _applied(scene, step)
+    return scene
+
+
+def _applied(scene: Scene, op: EditOp) -> Scene:
     if op.kind == "add":
         new = _placed(scene, op, op.color, op.shape, _usual_side(scene))
         return replace(scene, objects=(*scene.objects, new))
@@ -143,8 +170,25 @@ def instruction(op: EditOp) -> str:
     return wordings(op)[0]
 
 
+_JOINTS: tuple[tuple[str, str, str], ...] = (
+    ("first ", ", then ", ", then "),
+    ("", ", then ", " and finally "),
+    ("first ", ", next ", ", finally "),
+)
+"""How each wording begins, goes on, and comes to its last step."""
+
+
 def wordings(op: EditOp) -> tuple[str, ...]:
     """Several wordings of one edit, the standard one first; `parse_instruction` reads every one of them."""
+    if op.then is None:
+        return _step_wordings(op)
+    said = zip(_JOINTS, zip(*(_step_wordings(step) for step in op.steps), strict=True), strict=True)
+    return tuple(
+        f"{begin}{go_on.join(steps[:-1])}{finish}{steps[-1]}" for (begin, go_on, finish), steps in said
+    )
+
+
+def _step_wordings(op: EditOp) -> tuple[str, str, str]:
     thing = op.phrase
     if op.kind == "add":
         new, where = article(thing), _where(op)
@@ -197,21 +241,35 @@ _PATTERNS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
 )
 
 
+_FIRST = re.compile(r"^first(?: of all)?,? ")
+_NEXT = re.compile(r"(?:[,;.]? and|[,;.])? (?:then|next|after that|finally|lastly),? ")
+
+
+def _split(text: str) -> list[str]:
+    """The parts of `first ..., then ...`, in order, in plain lower case; one where there is one step."""
+    plain = " ".join(text.strip().rstrip(".").lower().split())
+    return _NEXT.split(_FIRST.sub("", plain))
+
+
 def parse_instruction(text: str) -> EditOp:
     """The edit that an instruction asks for, without box and exact fill.
 
-    Raises ValueError, with the wordings that are understood, for anything else.
+    Of several steps (`first ..., then ...`) it is the first one, with the others in `then`. Raises
+    ValueError, with the wordings that are understood, for anything else.
     """
-    plain = " ".join(text.strip().rstrip(".").lower().split())
+    return in_turn([_parse_step(part, text) for part in _split(text)])
+
+
+def _parse_step(part: str, text: str) -> EditOp:
     for kind, pattern in _PATTERNS:
-        if match := pattern.fullmatch(plain):
+        if match := pattern.fullmatch(part):
             return _from_groups(kind, match.groups())
     raise ValueError(
         f"not a scene edit: {text!r}. Understood are 'add a red circle at the top left', "
         "'add a red circle to the left of the blue square', 'remove the red circle', "
         "'change the red circle to blue', 'replace the red circle with a blue square', "
-        f"'move the red circle to the top right'; shapes {', '.join(PLURALS)}; "
-        f"colours {', '.join(RGB)}"
+        "'move the red circle to the top right', 'first remove the red circle, then add ...'; "
+        f"shapes {', '.join(PLURALS)}; colours {', '.join(RGB)}"
     )
 
 

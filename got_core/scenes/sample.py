@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from got_core.scenes.edits import KINDS, EditOp, apply, collides, fits_words, instruction
+from got_core.scenes.edits import KINDS, EditOp, apply, collides, fits_words, in_turn, instruction
 from got_core.scenes.heldout import is_held_out
 from got_core.scenes.prompts import NUMBERS, TASKS
 from got_core.scenes.world import (
@@ -153,15 +153,62 @@ def sample_edit(
         if op is None:
             continue
         target = apply(source, op)
-        if target.objects and _all_unlike(target) and not is_held_out(target.objects, world):
+        if _may_be_shown(target, world):
             return source, target, op, instruction(op)
     raise ValueError(
         f"the world shows no {kind} edit in {_TRIES} tries: it needs more room, shapes or colours"
     )
 
 
-def _all_unlike(scene: Scene) -> bool:
-    return len({(item.shape, item.color) for item in scene.objects}) == len(scene.objects)
+def sample_multi_turn(
+    world: World, rng: np.random.Generator, steps: int | None = None
+) -> tuple[Scene, Scene, EditOp, str]:
+    """Source scene, target scene, operation and instruction of an edit in `steps`; `None`: two or three.
+
+    Every scene on the way is fit to be shown, as in `sample_edit`. A step may go on with what an earlier one
+    made, but never undoes it: nothing is placed twice, coloured twice, or removed after it was touched. So
+    source and target picture together show every place that the steps speak of.
+    """
+    count = steps or int(rng.integers(2, 4))
+    for _ in range(_TRIES):
+        source = sample_scene(world, rng, "mixed")
+        ops = _sample_steps(world, rng, source, count)
+        if ops:
+            op = in_turn(ops)
+            return source, apply(source, op), op, instruction(op)
+    raise ValueError(
+        f"the world shows no edit of {count} steps in {_TRIES} tries: it needs more room, shapes or colours"
+    )
+
+
+def _sample_steps(world: World, rng: np.random.Generator, scene: Scene, count: int) -> list[EditOp] | None:
+    ops: list[EditOp] = []
+    changed: dict[str, set[str]] = {}
+    for _ in range(count):
+        op = _sample_op(world, rng, scene, KINDS[int(rng.integers(len(KINDS)))])
+        if op is None or not _adds_to(op, changed):
+            return None
+        scene = apply(scene, op)
+        if not _may_be_shown(scene, world):
+            return None
+        ops.append(op)
+    return ops
+
+
+def _adds_to(op: EditOp, changed: dict[str, set[str]]) -> bool:
+    """Whether a step undoes nothing of what was `changed` (object to "place", "look"), which it joins."""
+    before = changed.pop(op.phrase, set()) if op.kind != "add" else set()
+    aspect = "place" if op.kind in ("add", "move") else "look"
+    if op.kind == "remove":
+        return not before
+    changed[f"{op.new_color or op.color} {op.new_shape or op.shape}"] = before | {aspect}
+    return aspect not in before
+
+
+def _may_be_shown(scene: Scene, world: World) -> bool:
+    """Not empty, nothing held out, and every object can be named by colour and shape."""
+    unlike = len({(item.shape, item.color) for item in scene.objects}) == len(scene.objects)
+    return bool(scene.objects) and unlike and not is_held_out(scene.objects, world)
 
 
 def _sample_op(world: World, rng: np.random.Generator, source: Scene, kind: str) -> EditOp | None:
@@ -177,10 +224,16 @@ def _sample_op(world: World, rng: np.random.Generator, source: Scene, kind: str)
         rest = tuple(other for other in source.objects if other is not item)
         return _with_place(world, rng, op, source, rest, item)
     if kind == "recolour":
-        color = _pick(rng, tuple(name for name in world.colors if name != item.color))
+        others = tuple(name for name in world.colors if name != item.color)
+        if not others:
+            return None
+        color = _pick(rng, others)
         return replace(op, new_color=color, rgb=_fill(world, rng, color))
     if kind == "replace":
-        shape = _pick(rng, tuple(name for name in world.shapes if name != item.shape))
+        others = tuple(name for name in world.shapes if name != item.shape)
+        if not others:
+            return None
+        shape = _pick(rng, others)
         color = _pick(rng, world.colors)
         return replace(op, new_shape=shape, new_color=color, rgb=_fill(world, rng, color))
     return op

@@ -12,7 +12,7 @@ from got_core.corpus.decode import ImageError
 from got_core.corpus.schemas import EDIT_PAIRS, RAW_IMAGES, Columns, frame_of
 from got_core.scenes.edits import KINDS, EditOp
 from got_core.scenes.render import render
-from got_core.scenes.sample import sample_edit, sample_scene
+from got_core.scenes.sample import sample_edit, sample_multi_turn, sample_scene
 from got_core.scenes.world import RGB, TONES, Background, Scene, SceneObject, World
 
 
@@ -61,14 +61,26 @@ def edit_shard(
 ) -> tuple[pl.DataFrame, Pictures, dict[str, tuple[Scene, Scene, EditOp]]]:
     """EDIT_PAIRS with `each` pairs of every kind, their pictures; source, target, operation by pair_id."""
     rng = np.random.default_rng(seed)
+    edits = {f"{kind}-{k}": sample_edit(world, rng, kind) for kind in KINDS for k in range(each)}
+    return _shard(edits)
+
+
+def multi_turn_shard(
+    world: World, count: int, seed: int
+) -> tuple[pl.DataFrame, Pictures, dict[str, tuple[Scene, Scene, EditOp]]]:
+    """The same with edits of two or three steps."""
+    rng = np.random.default_rng(seed)
+    return _shard({f"steps-{k}": sample_multi_turn(world, rng) for k in range(count)})
+
+
+def _shard(
+    edits: dict[str, tuple[Scene, Scene, EditOp, str]],
+) -> tuple[pl.DataFrame, Pictures, dict[str, tuple[Scene, Scene, EditOp]]]:
     pictures, truth, rows = Pictures(), {}, []
-    for kind in KINDS:
-        for k in range(each):
-            source, target, op, instruction = sample_edit(world, rng, kind)
-            name = f"{kind}-{k}"
-            pictures[f"{name}-a.png"], pictures[f"{name}-b.png"] = render(source), render(target)
-            truth[name] = (source, target, op)
-            ids = {"pair_id": name, "source_id": f"{name}-a", "target_id": f"{name}-b"}
-            paths = {"source_path": f"{name}-a.png", "target_path": f"{name}-b.png"}
-            rows.append(ids | paths | {"instruction": instruction, "source": "here"})
+    for name, (source, target, op, instruction) in edits.items():
+        pictures[f"{name}-a.png"], pictures[f"{name}-b.png"] = render(source), render(target)
+        truth[name] = (source, target, op)
+        ids = {"pair_id": name, "source_id": f"{name}-a", "target_id": f"{name}-b"}
+        paths = {"source_path": f"{name}-a.png", "target_path": f"{name}-b.png"}
+        rows.append(ids | paths | {"instruction": instruction, "source": "here"})
     return table(rows, EDIT_PAIRS), pictures, truth

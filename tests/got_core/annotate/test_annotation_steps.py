@@ -3,7 +3,8 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
-from got_core.annotate.edit import assemble_edit_chains, describe_edits, ground_edits
+from got_core.annotate.annotator import AnnotationError
+from got_core.annotate.edit import assemble_edit_chains, describe_edits, follow_steps, ground_edits
 from got_core.annotate.scene_annotator import SceneAnnotator
 from got_core.annotate.schemas import (
     BOXES,
@@ -25,8 +26,16 @@ from got_core.chain.boxes import Box
 from got_core.chain.edits import read_edit_chain
 from got_core.chain.grammar import ChainError, parse
 from got_core.corpus.schemas import EDIT_PAIRS, RAW_IMAGES, check_schema
+from got_core.scenes.edits import apply
 from got_core.scenes.world import FULL, NARROW
-from tests.got_core.annotate.scenes_on_hand import edit_shard, image_shard, photograph, picture, table
+from tests.got_core.annotate.scenes_on_hand import (
+    edit_shard,
+    image_shard,
+    multi_turn_shard,
+    photograph,
+    picture,
+    table,
+)
 
 AT = (("red", "circle", 4, 4, 20), ("blue", "square", 36, 30, 16))
 
@@ -214,3 +223,92 @@ def test_pairs_that_do_not_show_their_edit_are_quarantined() -> None:
         None,
     ]
     assert boxes["pair_id"].to_list() == chains["pair_id"].to_list() == ["5"]
+
+
+@pytest.mark.parametrize("world", [NARROW, FULL])
+def test_multi_turn_chains_say_where_each_object_is_by_then(world) -> None:
+    pairs, pictures, truth = multi_turn_shard(world, 30, seed=6)
+    tables = annotate_edits(pairs, pictures)
+    for frame, columns in zip(tables, (EDIT_DESCRIPTIONS, EDIT_BOXES, EDIT_CHAINS), strict=True):
+        check_schema(frame, columns, "table")
+        assert frame["error"].null_count() == 30
+    assert set(tables[0]["task"]) == {"multi_turn"}
+    for row in tables[-1].iter_rows(named=True):
+        scene, target, op = truth[row["pair_id"]]
+        plan = read_edit_chain(parse(row["chain"], "data"))
+        assert len(plan.steps) == len(op.steps)
+        for said, step in zip(plan.steps, op.steps, strict=True):
+            after = apply(scene, step)
+            shown = after if step.kind == "add" else scene
+            where = next(o.box for o in shown.objects if (o.color, o.shape) == (step.color, step.shape))
+            assert said.boxes[0].iou(Box.from_pixels(where, 64, 64)) > 0.8
+            assert step.phrase in said.object
+            if step.kind == "move":
+                moved = parse(said.change).boxes[0].box
+                assert moved.iou(Box.from_pixels(step.box, 64, 64)) > 0.8
+            scene = after
+        assert all(f"{o.color} {o.shape}" in plan.result for o in target.objects)
+        assert row["boxes"] == sum(2 if step.kind == "move" else 1 for step in op.steps)
+        assert row["instructions"][0] == row["instruction"] and len(row["instructions"]) == 3
+
+
+def test_the_words_of_a_multi_turn_chain() -> None:
+    after = (("green", "circle", 4, 40, 20), AT[1], ("red", "cross", 40, 4, 16))
+    pictures = {"a": picture(*AT), "b": picture(*after)}
+    instruction = (
+        "first change the red circle to green, then move the green circle to the bottom left, "
+        "then add a red cross at the top right"
+    )
+    row = {"pair_id": "p", "source_path": "a", "target_path": "b", "instruction": instruction}
+    _, boxes, chains = annotate_edits(table([row], EDIT_PAIRS), pictures.__getitem__)
+    old, new = (Box.from_pixels((4, y, 24, y + 20), 64, 64) for y in (4, 40))
+    cross = Box.from_pixels((40, 4, 56, 20), 64, 64)
+    assert chains["error"].to_list() == [None]
+    assert chains["chain"].to_list() == [
+        "1. a red circle and a blue square on a grey background "
+        f"2. the red circle {old}, change it to green 3. the green circle {old}, move it to {new} "
+        f"4. a red cross {cross}, add it "
+        "5. a red cross, a green circle and a blue square on a grey background"
+    ]
+    found = [(box["step"], box["image"], box["phrase"]) for box in boxes["boxes"][0]]
+    assert found == [
+        (0, "source", "red circle"),
+        (1, "source", "green circle"),
+        (1, "target", "green circle"),
+        (2, "target", "red cross"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("instruction", "reason"),
+    [
+        ("move the red circle to the top, then move the red circle to the left", "place_between"),
+        ("add a pink cross at the top, then remove the pink cross", "place_between"),
+        ("change the red circle to green, then remove the red circle", "object_gone"),
+        ("change the red circle to green, then move the blue square to the right", "not_grounded"),
+    ],
+)
+def test_steps_that_the_two_images_do_not_show_are_quarantined(instruction: str, reason: str) -> None:
+    after = (("red", "circle", 4, 40, 20), AT[1])
+    row = {"pair_id": "p", "source_path": "a", "target_path": "b", "instruction": instruction}
+    pictures = {"a": picture(*AT), "b": picture(*after)}
+    _, boxes, chains = annotate_edits(table([row], EDIT_PAIRS), pictures.__getitem__)
+    assert boxes["reason"].to_list() == [reason]
+    assert chains.is_empty()
+
+
+def test_a_style_edit_among_several_steps_has_the_whole_frame() -> None:
+    steps = [
+        {"task": "style", "entities": ["image"]},
+        {"task": "replace", "entities": ["dog", "cat"]},
+        {"task": "remove", "entities": ["cup"]},
+    ]
+    seen = {"dog": Box(1, 2, 3, 4), "cat": Box(1, 2, 3, 5), "cup": Box(5, 6, 7, 8)}
+    followed = list(follow_steps(steps, lambda _, phrase: seen[phrase]))
+    assert followed == [
+        (0, "source", "image", Box(0, 0, 999, 999)),
+        (1, "source", "dog", seen["dog"]),
+        (2, "source", "cup", seen["cup"]),
+    ]
+    with pytest.raises(AnnotationError, match="object_gone: step 2 needs 'dog'"):
+        list(follow_steps([steps[1], steps[1]], lambda _, phrase: seen[phrase]))

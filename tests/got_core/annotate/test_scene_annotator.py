@@ -111,6 +111,17 @@ def test_instructions_are_parsed_and_reworded(
     assert all(annotator.parse_edit(wording) == parsed for wording in wordings)
 
 
+def test_several_steps_are_split_before_they_are_parsed(annotator: SceneAnnotator) -> None:
+    whole = "Delete the red circle and then paint the blue square green."
+    assert annotator.split_steps(whole) == ["remove the red circle", "change the blue square to green"]
+    assert annotator.split_steps("Delete the red circle.") == ["Delete the red circle."]
+    assert len(annotator.rewrite(whole)) == 3
+    with pytest.raises(AnnotationError, match="several_steps"):
+        annotator.parse_edit(whole)
+    with pytest.raises(AnnotationError, match="not_an_instruction"):
+        annotator.split_steps("first remove the red circle, then make it winter")
+
+
 def test_instructions_beyond_scenes_are_refused(annotator: SceneAnnotator) -> None:
     with pytest.raises(AnnotationError, match="not_an_instruction"):
         annotator.parse_edit("make it look like winter")

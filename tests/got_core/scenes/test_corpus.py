@@ -11,12 +11,12 @@ import polars as pl
 import pytest
 from PIL import Image
 
-from got_core.scenes.corpus import CorpusConfig, corpus_digest, reader_accuracy, write_corpus
+from got_core.scenes.corpus import MULTI_TURN, CorpusConfig, corpus_digest, reader_accuracy, write_corpus
 from got_core.scenes.edits import KINDS, parse_instruction
 from got_core.scenes.prompts import TASKS
 from got_core.scenes.world import FULL, NARROW
 
-CONFIG = CorpusConfig(images=60, edits=20, seed=4, folder_size=25)
+CONFIG = CorpusConfig(images=60, edits=20, multi_turn=0.29, seed=4, folder_size=25)
 
 
 def _write(home: Path, config: CorpusConfig = CONFIG) -> dict[str, int]:
@@ -31,7 +31,7 @@ def _files(home: Path) -> dict[str, tuple[bytes, int]]:
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("corpus")
-    assert _write(folder) == {"images": 60, "edits": 20, "written": 60 + 40 + 1}
+    assert _write(folder) == {"images": 60, "edits": 25, "written": 60 + 50 + 1}
     return folder
 
 
@@ -55,7 +55,8 @@ def test_truth_is_keyed_by_the_bytes_and_tasks_have_a_fair_share(home: Path) -> 
         assert hashlib.sha256(data).hexdigest() == row["image_id"]
     images = truth.filter(pl.col("kind") == "image")
     assert Counter(images["style"]) == dict.fromkeys(TASKS, 10)
-    assert Counter(truth.filter(pl.col("kind") == "edit_source")["style"]) == dict.fromkeys(KINDS, 4)
+    edits = Counter(truth.filter(pl.col("kind") == "edit_source")["style"])
+    assert edits == dict.fromkeys(KINDS, 4) | {MULTI_TURN: 5}
 
 
 def test_the_truth_agrees_with_the_pictures(home: Path) -> None:
@@ -63,17 +64,19 @@ def test_the_truth_agrees_with_the_pictures(home: Path) -> None:
     paths = [path for folder in ("raw", "edits") for path in (home / folder).rglob("*.[jp][pn]g")]
     images = ((hashlib.sha256(p.read_bytes()).hexdigest(), Image.open(p)) for p in paths)
     figures = reader_accuracy(truth, images)
-    assert figures["images"] == 100
+    assert figures["images"] == 110
     assert min(figures[name] for name in ("shape", "color", "count")) >= 0.99
 
 
 def test_pair_table(home: Path) -> None:
     with (home / "edits" / "pairs.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == 20 and set(rows[0]) == {"source", "target", "instruction"}
+    assert len(rows) == 25 and set(rows[0]) == {"source", "target", "instruction"}
     for row in rows:
         assert (home / "edits" / row["source"]).is_file() and (home / "edits" / row["target"]).is_file()
-    assert {parse_instruction(row["instruction"]).kind for row in rows} == set(KINDS)
+    steps = [parse_instruction(row["instruction"]).steps for row in rows]
+    assert {op.kind for ops in steps[:20] for op in ops} == set(KINDS)
+    assert {len(ops) for ops in steps[:20]} == {1} and {len(ops) for ops in steps[20:]} <= {2, 3}
 
 
 def test_a_finished_corpus_is_left_alone_and_the_same_seed_gives_the_same_bytes(
@@ -115,13 +118,13 @@ def test_progress_reaches_the_total(tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
     write_corpus(
         NARROW,
-        CorpusConfig(images=7, edits=2),
+        CorpusConfig(images=7, edits=2, multi_turn=0.5),
         tmp_path / "raw",
         tmp_path / "edits",
         tmp_path / "truth.parquet",
         lambda done, total: seen.append((done, total)),
     )
-    assert seen[-1] == (11, 11)
+    assert seen[-1] == (13, 13)
 
 
 def test_digest_depends_on_world_and_configuration() -> None:
@@ -133,8 +136,18 @@ def test_digest_depends_on_world_and_configuration() -> None:
     assert len(digests) == 3 and all(len(digest) == 12 for digest in digests)
 
 
+def test_pairs_of_several_steps_leave_the_others_as_they_are(home: Path, tmp_path: Path) -> None:
+    _write(tmp_path, replace(CONFIG, multi_turn=0.0))
+    plain = {name: data for name, (data, _) in _files(tmp_path).items() if name.endswith("png")}
+    more = {name: data for name, (data, _) in _files(home).items()}
+    assert len(plain) + 10 == len([name for name in more if name.endswith("png")])
+    assert all(more[name] == data for name, data in plain.items())
+
+
 def test_bad_places_and_settings_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="inside the raw folder"):
         write_corpus(NARROW, CONFIG, tmp_path, tmp_path / "edits", tmp_path / "truth.parquet")
     with pytest.raises(ValueError, match="jpeg_share"):
         CorpusConfig(jpeg_share=1.5)
+    with pytest.raises(ValueError, match="multi_turn"):
+        CorpusConfig(multi_turn=-0.1)

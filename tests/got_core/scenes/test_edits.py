@@ -4,7 +4,7 @@ from itertools import product
 
 import pytest
 
-from got_core.scenes.edits import EditOp, apply, instruction, parse_instruction, wordings
+from got_core.scenes.edits import EditOp, apply, in_turn, instruction, parse_instruction, wordings
 from got_core.scenes.world import PLACES, RELATIONS, RGB, Background, Scene, SceneObject, place_of, relations
 
 _RED = SceneObject("circle", "red", 4, 4, 20, 20, (210, 44, 41))
@@ -67,8 +67,54 @@ def test_every_wording_reads_back() -> None:
             assert parse_instruction(text) == op, text
 
 
+def test_steps_are_worded_in_order_and_read_back() -> None:
+    steps = [
+        parse_instruction(text)
+        for text in (
+            "remove the red star",
+            "move the blue cross to the right of the pink circle",
+            "add an orange square at the top left",
+        )
+    ]
+    text = (
+        "first remove the red star, then move the blue cross to the right of the pink circle, "
+        "then add an orange square at the top left"
+    )
+    whole = in_turn(steps)
+    assert instruction(whole) == text
+    assert whole.steps == tuple(steps)
+    for count in (2, 3):
+        op = in_turn(steps[:count])
+        assert len(set(wordings(op))) == 3
+        for wording in wordings(op):
+            assert parse_instruction(f" {wording.capitalize()}.") == op, wording
+    loose = "Remove the red star. Then, move the blue cross to the top; and finally delete the pink circle"
+    assert [op.kind for op in parse_instruction(loose).steps] == ["remove", "move", "remove"]
+    with pytest.raises(ValueError, match="at least one step"):
+        in_turn([])
+
+
+def test_steps_are_applied_one_after_the_other() -> None:
+    text = "first change the red circle to green, then move the green circle to the bottom left"
+    moved, square = apply(_SCENE, parse_instruction(text)).objects
+    assert (moved.color, moved.shape, square) == ("green", "circle", _BLUE)
+    assert place_of(moved.box, 64) == "bottom left"
+    with pytest.raises(ValueError, match="0 objects are a red circle"):
+        apply(_SCENE, parse_instruction("first change the red circle to green, then remove the red circle"))
+
+
 @pytest.mark.parametrize(
-    "text", ["make it snow", "remove the dog", "move the red circle", "add a circle", ""]
+    "text",
+    [
+        "make it snow",
+        "remove the dog",
+        "move the red circle",
+        "add a circle",
+        "",
+        "first remove the red circle, then dance",
+        "remove the red circle, then",
+        "remove the red circle then remove the dog",
+    ],
 )
 def test_other_instructions_are_refused_with_what_is_understood(text: str) -> None:
     with pytest.raises(ValueError, match="remove the red circle"):

@@ -9,7 +9,7 @@ import pytest
 from got_core.scenes.edits import KINDS, apply, parse_instruction
 from got_core.scenes.heldout import is_held_out
 from got_core.scenes.prompts import TASKS, applicable_prompts
-from got_core.scenes.sample import sample_edit, sample_scene
+from got_core.scenes.sample import sample_edit, sample_multi_turn, sample_scene
 from got_core.scenes.world import FULL, NARROW, PixelBox, Scene, World
 
 
@@ -82,3 +82,40 @@ def test_edits_change_what_they_say_and_nothing_else(world: World, kind: str) ->
         assert (len(removed), len(added)) == {"add": (0, 1), "remove": (1, 0)}.get(kind, (1, 1))
         if kind != "add":
             assert {f"{item.color} {item.shape}" for item in removed} == {op.phrase}
+
+
+@pytest.mark.parametrize("world", [NARROW, FULL], ids=["narrow", "full"])
+def test_steps_of_a_multi_turn_edit_build_on_each_other_and_undo_nothing(world: World) -> None:
+    rng = np.random.default_rng(12)
+    lengths: Counter[int] = Counter()
+    followed = 0
+    for _ in range(60):
+        source, target, op, text = sample_multi_turn(world, rng)
+        assert parse_instruction(text) == op.intent
+        assert target == apply(source, op) and target.background == source.background
+        lengths[len(op.steps)] += 1
+        scene, placed = source, set()
+        for step in op.steps:
+            before = {(item.color, item.shape): item for item in scene.objects}
+            if step.kind != "add":
+                touched = before[step.color, step.shape]
+                followed += touched not in source.objects
+                assert step.kind not in ("move", "remove") or touched.box not in placed
+            scene = apply(scene, step)
+            _check_scene(scene, world)
+            if step.kind in ("add", "move"):
+                placed.add(scene.objects[-1].box if step.kind == "add" else step.box)
+    assert set(lengths) == {2, 3} and min(lengths.values()) >= 15
+    assert followed >= 10
+
+
+def test_the_number_of_steps_can_be_chosen() -> None:
+    assert len(sample_multi_turn(FULL, np.random.default_rng(0), 3)[2].steps) == 3
+
+
+def test_an_impossible_edit_says_so() -> None:
+    poor = World(shapes=("circle",), colors=("red",))
+    with pytest.raises(ValueError, match="no recolour edit in 2000 tries"):
+        sample_edit(poor, np.random.default_rng(0), "recolour")
+    with pytest.raises(ValueError, match="no edit of 2 steps in 2000 tries"):
+        sample_multi_turn(poor, np.random.default_rng(0), 2)
