@@ -11,6 +11,7 @@ from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from diffusers.models.autoencoders.vae import AutoencoderMixin, DecoderOutput, DiagonalGaussianDistribution
 from diffusers.models.modeling_outputs import AutoencoderKLOutput
+from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -20,6 +21,8 @@ class PatchAutoencoder(ModelMixin, AutoencoderMixin, ConfigMixin):
 
     Images are (B, 3, H, W) in [-1, 1] with H and W multiples of ``patch_size``; latents are
     (B, latent_channels, H / patch_size, W / patch_size) with about unit mean variance over a fitted corpus.
+    Slicing encodes and decodes one image at a time. Tiling may be enabled and changes nothing: the networks
+    are so small that whole pictures need hardly more memory than their pixels.
     """
 
     @register_to_config
@@ -37,22 +40,26 @@ class PatchAutoencoder(ModelMixin, AutoencoderMixin, ConfigMixin):
         self.use_slicing = False
         self.use_tiling = False
 
+    @apply_forward_hook
     def encode(self, x: Tensor, return_dict: bool = True) -> AutoencoderKLOutput | tuple:
         """Posterior of the latents; the log variance is very small, so mode and samples agree."""
-        mean = self.encoder(x)
+        mean = torch.cat([self.encoder(part) for part in self._slices(x)])
         log_variance = torch.full_like(mean, -30.0)
         posterior = DiagonalGaussianDistribution(torch.cat([mean, log_variance], dim=1))
         return AutoencoderKLOutput(latent_dist=posterior) if return_dict else (posterior,)
 
+    @apply_forward_hook
     def decode(self, z: Tensor, return_dict: bool = True, generator: object = None) -> DecoderOutput | tuple:
         """Images (B, 3, H, W), nominally in [-1, 1], from latents."""
-        parts = z.split(1) if self.use_slicing else (z,)
-        image = torch.cat([self._decode(part) for part in parts])
+        image = torch.cat([self._decode(part) for part in self._slices(z)])
         return DecoderOutput(sample=image) if return_dict else (image,)
 
     def forward(self, sample: Tensor) -> Tensor:
         """Encode and decode."""
         return self._decode(self.encoder(sample))
+
+    def _slices(self, batch: Tensor) -> tuple[Tensor, ...]:
+        return batch.split(1) if self.use_slicing else (batch,)
 
     def _decode(self, z: Tensor) -> Tensor:
         image = self.decoder(z)

@@ -5,9 +5,11 @@ The classes are those of the paper size; only the numbers differ.
 
 from __future__ import annotations
 
+from typing import Any
+
 import diffusers
 import torch
-from diffusers import SchedulerMixin, UNet2DConditionModel
+from diffusers import AutoencoderKL, SchedulerMixin, UNet2DConditionModel
 from transformers import (
     PreTrainedTokenizerBase,
     Qwen2_5_VLConfig,
@@ -33,7 +35,9 @@ def build_language_model(
 
     qwen = Qwen2_5_VLConfig(
         text_config={
-            "vocab_size": len(tokenizer),
+            "vocab_size": config.vocabulary or len(tokenizer),
+            "rms_norm_eps": config.rms_norm_epsilon,
+            "tie_word_embeddings": config.tie_embeddings,
             "hidden_size": config.hidden_size,
             "intermediate_size": config.intermediate_size,
             "num_hidden_layers": config.layers,
@@ -43,7 +47,7 @@ def build_language_model(
             "max_position_embeddings": config.max_positions,
             "rope_parameters": {
                 "rope_type": "default",
-                "rope_theta": 10_000.0,
+                "rope_theta": config.rope_theta,
                 "mrope_section": list(config.mrope_section),
             },
             "bos_token_id": ids(END_OF_TEXT),
@@ -58,17 +62,24 @@ def build_language_model(
             "num_heads": config.vision_heads,
             "patch_size": config.patch_size,
             "spatial_merge_size": config.merge_size,
-            "window_size": config.image_size,
+            "window_size": config.vision_window or config.image_size,
             "out_hidden_size": config.hidden_size,
-            "fullatt_block_indexes": list(range(config.vision_layers)),
+            "fullatt_block_indexes": _full_attention(config),
+            "tokens_per_second": config.vision_tokens_per_second,
         },
         initializer_range=config.initializer_range,
+        tie_word_embeddings=config.tie_embeddings,
         image_token_id=ids(IMAGE_PAD),
         video_token_id=ids("<|video_pad|>"),
         vision_start_token_id=ids("<|vision_start|>"),
         vision_end_token_id=ids("<|vision_end|>"),
     )
     return Qwen2_5_VLForConditionalGeneration(qwen)
+
+
+def _full_attention(config: LanguageModelConfig) -> list[int]:
+    chosen = config.vision_full_attention
+    return list(range(config.vision_layers)) if chosen is None else list(chosen)
 
 
 def build_image_processor(config: LanguageModelConfig) -> Qwen2VLImageProcessorPil:
@@ -80,27 +91,43 @@ def build_image_processor(config: LanguageModelConfig) -> Qwen2VLImageProcessorP
     )
 
 
-def build_autoencoder(config: ModelConfig) -> PatchAutoencoder:
-    """The patch autoencoder, not yet fitted."""
+def build_autoencoder(config: ModelConfig) -> PatchAutoencoder | AutoencoderKL:
+    """The autoencoder of the configured kind, not yet fitted."""
     part = config.autoencoder
-    return PatchAutoencoder(part.patch_size, part.latent_channels, part.refiner_channels)
+    if part.kind == "patch":
+        return PatchAutoencoder(
+            part.patch_size, part.latent_channels, part.refiner_channels, part.scaling_factor
+        )
+    levels = len(part.block_out_channels)
+    return AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * levels,
+        up_block_types=("UpDecoderBlock2D",) * levels,
+        block_out_channels=part.block_out_channels,
+        layers_per_block=part.layers_per_block,
+        latent_channels=part.latent_channels,
+        norm_num_groups=min(32, part.block_out_channels[0]),
+        sample_size=config.resolution,
+        scaling_factor=part.scaling_factor,
+    )
 
 
 def build_unet(config: ModelConfig) -> UNet2DConditionModel:
     """A text-to-image U-Net on C latent channels, SDXL's kind of conditioning; not yet widened to 3C."""
     part = config.unet
-    levels = len(part.block_out_channels)
+    attends = part.attention_levels or (True,) * len(part.block_out_channels)
     return UNet2DConditionModel(
         sample_size=config.resolution // config.autoencoder.patch_size,
         in_channels=config.autoencoder.latent_channels,
         out_channels=config.autoencoder.latent_channels,
-        down_block_types=("CrossAttnDownBlock2D",) * levels,
-        up_block_types=("CrossAttnUpBlock2D",) * levels,
+        down_block_types=tuple("CrossAttnDownBlock2D" if here else "DownBlock2D" for here in attends),
+        up_block_types=tuple("CrossAttnUpBlock2D" if here else "UpBlock2D" for here in reversed(attends)),
+        mid_block_type="UNetMidBlock2DCrossAttn" if part.middle_block else None,
         block_out_channels=part.block_out_channels,
         layers_per_block=part.layers_per_block,
         cross_attention_dim=part.cross_attention_dim,
         attention_head_dim=part.attention_heads,
-        norm_num_groups=16,
+        transformer_layers_per_block=part.transformer_layers,
+        norm_num_groups=part.norm_groups,
         use_linear_projection=True,
         addition_embed_type="text_time",
         addition_time_embed_dim=part.time_id_dim,
@@ -116,16 +143,16 @@ def build_projector(config: ModelConfig) -> GuidanceProjector:
 
 
 def build_scheduler(config: SchedulerConfig) -> SchedulerMixin:
-    """Any scheduler of diffusers, by its class name.
+    """Any scheduler of diffusers, with the configured options."""
+    return scheduler_class(config.name)(**config.options)
 
-    Raises ValueError where diffusers has no such scheduler.
-    """
-    cls = getattr(diffusers, config.name, None)
+
+def scheduler_class(name: str) -> Any:
+    """A scheduler's class by its name. Raises ValueError where diffusers has no such scheduler."""
+    cls = getattr(diffusers, name, None)
     if not (isinstance(cls, type) and issubclass(cls, SchedulerMixin)):
-        raise ValueError(
-            f"{config.name!r} is not a scheduler of diffusers; name a class such as DDPMScheduler"
-        )
-    return cls(**config.options)
+        raise ValueError(f"{name!r} is not a scheduler of diffusers; name a class such as DDPMScheduler")
+    return cls
 
 
 def assemble_pipeline(
@@ -133,17 +160,18 @@ def assemble_pipeline(
     *,
     mllm: Qwen2_5_VLForConditionalGeneration,
     tokenizer: PreTrainedTokenizerBase,
+    projector: GuidanceProjector,
     unet: UNet2DConditionModel,
-    vae: PatchAutoencoder,
+    vae: PatchAutoencoder | AutoencoderKL,
 ) -> GoTPipeline:
-    """A pipeline of trained parts with a fresh projector. A U-Net on C channels is widened to 3C."""
+    """A pipeline of the given parts. A U-Net on C channels is widened to 3C."""
     if unet.config.in_channels == config.autoencoder.latent_channels:
         widen_input(unet)
     pipeline = GoTPipeline(
         mllm=mllm.eval(),
         tokenizer=tokenizer,
         image_processor=build_image_processor(config.language_model),
-        projector=build_projector(config),
+        projector=projector,
         unet=unet,
         vae=vae,
         scheduler=build_scheduler(config.scheduler),
@@ -155,6 +183,8 @@ def assemble_pipeline(
         prediction=config.scheduler.prediction,
         generate_scales=list(config.generate_scales.as_tuple()),
         edit_scales=list(config.edit_scales.as_tuple()),
+        reasoning=config.reasoning,
+        spatial_guidance=config.spatial_guidance,
     )
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
@@ -167,6 +197,7 @@ def fresh_pipeline(config: ModelConfig, tokenizer: PreTrainedTokenizerBase, seed
         config,
         mllm=build_language_model(config.language_model, tokenizer),
         tokenizer=tokenizer,
+        projector=build_projector(config),
         unet=build_unet(config),
         vae=build_autoencoder(config),
     )

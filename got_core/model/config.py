@@ -6,6 +6,7 @@ Nothing here imports torch, so recipes can be read by a code server without load
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +23,13 @@ class LanguageModelConfig:
     mrope_section: tuple[int, int, int] = (4, 6, 6)
     """Rotary channels for time, height and width; the sum is half of a head."""
     max_positions: int = 1024
+    rope_theta: float = 10_000.0
+    """Base of the rotary frequencies."""
+    rms_norm_epsilon: float = 1e-5
+    vocabulary: int | None = None
+    """Rows of the embedding; None: as many as the tokenizer has tokens."""
+    tie_embeddings: bool = False
+    """Whether the head shares the embedding's weights."""
     initializer_range: float = 0.06
     """Standard deviation of fresh weights. At this width the usual 0.02 takes several times longer to learn
     to copy words from the prompt into the chain."""
@@ -32,21 +40,41 @@ class LanguageModelConfig:
     patch_size: int = 8
     merge_size: int = 2
     """Patches that become one visual token, per axis."""
+    vision_window: int | None = None
+    """Side in pixels of the windows inside which most vision layers attend; None: the whole image."""
+    vision_full_attention: tuple[int, ...] | None = None
+    """Indexes of the vision layers that attend over the whole image; None: all of them."""
+    vision_tokens_per_second: int = 4
     image_size: int = 64
     """Side in pixels to which the source image of an edit is stretched (448 in the paper)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AutoencoderConfig:
-    """Sizes of the patch autoencoder that stands behind ``AutoencoderKL``'s interface."""
+    """Sizes of the autoencoder: the small patch autoencoder, or diffusers' ``AutoencoderKL``."""
 
+    kind: Literal["patch", "kl"] = "patch"
     patch_size: int = 8
-    """Pixels a latent cell covers, per axis."""
+    """Pixels a latent cell covers, per axis. Of ``kl``: 2 to the power of the levels but one."""
     latent_channels: int = 32
     balance: float = 0.5
     """How far the components' variances are evened out, 0 to 1 (see ``PatchAutoencoder.fit_projection``)."""
     refiner_channels: int = 48
-    """Width of the residual decoder; 0 leaves the linear decoder alone."""
+    """Of ``patch``: width of the residual decoder; 0 leaves the linear decoder alone."""
+    block_out_channels: tuple[int, ...] = (128, 256, 512, 512)
+    """Of ``kl``: channels of each level. The other numbers of ``kl`` are SDXL's too."""
+    layers_per_block: int = 2
+    """Of ``kl``: residual layers of a level."""
+    scaling_factor: float = 1.0
+    """What latents are multiplied by before noise is added (0.13025 in SDXL)."""
+
+    def __post_init__(self) -> None:
+        stride = 2 ** (len(self.block_out_channels) - 1)
+        if self.kind == "kl" and self.patch_size != stride:
+            raise ValueError(
+                f"AutoencoderConfig.patch_size is {self.patch_size}, but the "
+                f"{len(self.block_out_channels)} levels of a kl autoencoder make it {stride}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,8 +83,15 @@ class UNetConfig:
 
     block_out_channels: tuple[int, ...] = (96, 192)
     layers_per_block: int = 1
-    attention_heads: int = 6
-    """Heads a block (diffusers calls this argument ``attention_head_dim``)."""
+    attention_heads: int | tuple[int, ...] = 6
+    """Heads of a level (diffusers calls this argument ``attention_head_dim``)."""
+    transformer_layers: int | tuple[int, ...] = 1
+    """Transformer layers of an attention block, of each level."""
+    attention_levels: tuple[bool, ...] | None = None
+    """Which levels attend to the context, the finest first; None: all."""
+    middle_block: bool = True
+    """Whether there is a block between the way down and the way up."""
+    norm_groups: int = 16
     cross_attention_dim: int = 192
     pooled_dim: int = 64
     """Width of the pooled text embedding (1280 in SDXL)."""
@@ -107,6 +142,18 @@ class ModelConfig:
     inference_steps: int = 16
     max_new_tokens: int = 160
     """Longest chain, in tokens."""
+    reasoning: bool = True
+    """Whether a chain stands between the prompt and the image tokens. Without it the paper's baseline is
+    left: the U-Net is guided by what the language model makes of the bare prompt."""
+    spatial_guidance: bool = True
+    """Whether the chain's boxes are painted for the U-Net (Gs); else Gs is the null latent, always."""
+
+    def __post_init__(self) -> None:
+        if self.spatial_guidance and not self.reasoning:
+            raise ValueError(
+                "ModelConfig.spatial_guidance paints the boxes of a chain, and a model without reasoning has "
+                "none: switch it off too"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,11 +164,14 @@ class LossConfig:
     diffusion_weight: float = 1.0
     drop: float = 0.05
     """Share of samples for each of the three partly conditioned branches; the rest sees all conditions."""
+    dropped_weight: float = 1.0
+    """Weight of the samples that go without conditions. Theirs are the large errors: at full weight they take
+    most of a young model's gradient, which then learns to bind words to boxes several times slower."""
     noise_offset: float = 0.0
     """Strength of the per-channel constant added to the noise (0.1 in the paper)."""
-    noise_draws: int = 1
-    """Noise levels at which the U-Net sees each sample of a batch. More than one spends a larger share of a
-    step on the U-Net, where the language model has less to learn."""
+    language_share: float = 1.0
+    """Share of a batch's rows from which the language model learns. The others guide the U-Net with hidden
+    states that carry no gradient: a small U-Net needs to see many more pictures than its language model."""
     prediction: str = "sample"
     """As in the model's scheduler: ``epsilon``, ``flow`` or ``sample``."""
     smallest_weighted_sigma: float = 0.3

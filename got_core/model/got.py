@@ -33,6 +33,18 @@ def language_states(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
     return base_language_model(model).model(**inputs, use_cache=False).last_hidden_state
 
 
+def batch_rows(batch: dict[str, Tensor], rows: slice) -> dict[str, Tensor]:
+    """The language model's inputs for some rows of a collated batch."""
+    count = len(batch["input_ids"])
+    keys = ("input_ids", "attention_mask", "image_grid_thw", "mm_token_type_ids")
+    chosen = {key: batch[key][rows] for key in keys if key in batch}
+    if "pixel_values" in batch:
+        # Patches of all images lie in one row after the other, the same number for each.
+        patches = batch["pixel_values"]
+        chosen["pixel_values"] = patches.unflatten(0, (count, -1))[rows].flatten(0, 1)
+    return chosen
+
+
 def text_loss(model: nn.Module, hidden: Tensor, labels: Tensor) -> Tensor:
     """Mean cross-entropy over the labelled positions; logits are computed for those alone."""
     targets = labels[:, 1:]
@@ -41,20 +53,21 @@ def text_loss(model: nn.Module, hidden: Tensor, labels: Tensor) -> Tensor:
     return F.cross_entropy(logits.float(), targets[chosen])
 
 
+def count_dropped(samples: int, share: float, generator: torch.Generator) -> Tensor:
+    """How many conditions a sample goes without, int (B,): 1, 2 or 3, each for ``share`` of them, else 0."""
+    draw = torch.rand(samples, 1, generator=generator)
+    return (draw < share * torch.tensor([1, 2, 3])).sum(dim=1)
+
+
 def drop_conditions(
-    context: Tensor,
-    spatial: Tensor,
-    reference: Tensor,
-    null: Tensor,
-    share: float,
-    generator: torch.Generator,
+    context: Tensor, spatial: Tensor, reference: Tensor, null: Tensor, dropped: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Give ``share`` of the samples each of (Gt, 0, Gr), (0, 0, Gr), (0, 0, 0) (specification, section 4)."""
-    draw = torch.rand(len(context), generator=generator).to(context.device)
-    no_spatial, no_text, nothing = draw < 3 * share, draw < 2 * share, draw < share
-    context = torch.where(no_text[:, None, None], null.to(context.dtype), context)
-    spatial = torch.where(no_spatial[:, None, None, None], torch.zeros_like(spatial), spatial)
-    reference = torch.where(nothing[:, None, None, None], torch.zeros_like(reference), reference)
+    """Conditions with the first ``dropped`` (B,) of Gs, Gt and Gr left out: (Gt, 0, Gr), (0, 0, Gr),
+    (0, 0, 0), which are the branches of the guidance formula (specification, section 4)."""
+    dropped = dropped.to(context.device)
+    context = torch.where((dropped > 1)[:, None, None], null.to(context.dtype), context)
+    spatial = torch.where((dropped > 0)[:, None, None, None], torch.zeros_like(spatial), spatial)
+    reference = torch.where((dropped > 2)[:, None, None, None], torch.zeros_like(reference), reference)
     return context, spatial, reference
 
 
@@ -72,10 +85,10 @@ class Noised:
     weight: Tensor
     """Weight of each sample's squared error, (B,)."""
 
-    def loss(self, prediction: Tensor) -> Tensor:
-        """Weighted mean squared error of what the U-Net answered."""
+    def loss(self, prediction: Tensor, share: Tensor | float = 1.0) -> Tensor:
+        """Weighted mean squared error of what the U-Net answered; ``share`` (B,) weights samples further."""
         error = (prediction.float() - self.target.float()).pow(2).mean(dim=(1, 2, 3))
-        return (error * self.weight).mean()
+        return (error * self.weight * share).mean()
 
 
 def add_noise(
@@ -117,6 +130,11 @@ class GoTModel(nn.Module):
         ddpm: DDPMScheduler | None = None,
     ) -> None:
         super().__init__()
+        if loss.prediction == "epsilon" and getattr(ddpm, "config", {}).get("prediction_type") != "epsilon":
+            raise ValueError(
+                "the loss predicts epsilon, but the model's scheduler does not: give it a DDPMScheduler with "
+                "prediction_type epsilon, or the loss another prediction"
+            )
         self.mllm = mllm
         self.projector = projector
         self.unet = unet
@@ -125,44 +143,57 @@ class GoTModel(nn.Module):
         self.ddpm = ddpm
 
     def forward(
-        self, batch: dict[str, Tensor], image_span: slice, generator: torch.Generator
+        self,
+        batch: dict[str, Tensor],
+        image_span: slice,
+        generator: torch.Generator,
+        text_share: float = 1.0,
     ) -> dict[str, Tensor]:
         """Joint loss of a batch.
 
         ``batch`` holds the language model's inputs and labels, and the latents ``clean`` (unscaled),
-        ``spatial`` and ``reference``, each (B, C, h, w). Returns scalars ``loss``, ``text``, ``diffusion``.
+        ``spatial`` and ``reference``, each (B, C, h, w); ``time_ids`` (B, 6) unless all are whole pictures.
+        ``text_share`` scales the text loss where the batch is part of a larger one with other numbers of
+        tokens. Returns scalars ``loss``, ``text``, ``diffusion``.
         """
-        hidden = language_states(self.mllm, batch)
-        text = text_loss(self.mllm, hidden, batch["labels"])
-        diffusion = self.diffusion_loss(hidden[:, image_span], batch, generator)
-        loss = self.loss.text_weight * text + self.loss.diffusion_weight * diffusion
+        learning = self.learning_rows(len(batch["labels"]))
+        hidden = language_states(self.mllm, batch_rows(batch, slice(learning)))
+        text = text_loss(self.mllm, hidden, batch["labels"][:learning])
+        guidance = hidden[:, image_span]
+        if learning < len(batch["labels"]):
+            with torch.no_grad():
+                others = language_states(self.mllm, batch_rows(batch, slice(learning, None)))
+            guidance = torch.cat([guidance, others[:, image_span]])
+        diffusion = self.diffusion_loss(guidance, batch, generator)
+        loss = self.loss.text_weight * text_share * text + self.loss.diffusion_weight * diffusion
         return {"loss": loss, "text": text.detach(), "diffusion": diffusion.detach()}
+
+    def learning_rows(self, rows: int) -> int:
+        """How many of a batch's rows the language model learns from: the first ones."""
+        return max(1, round(rows * self.loss.language_share))
 
     def diffusion_loss(
         self, guidance: Tensor, batch: dict[str, Tensor], generator: torch.Generator
     ) -> Tensor:
         """Mean squared error of the U-Net's prediction, given Gt (B, T, hidden)."""
         context, pooled = self.projector(guidance)
-        context, pooled, clean, spatial, reference = (
-            part.repeat(self.loss.noise_draws, *[1] * (part.ndim - 1))
-            for part in (context, pooled, batch["clean"], batch["spatial"], batch["reference"])
-        )
+        clean = batch["clean"]
+        height, width = (side * latent_stride(self.vae) for side in clean.shape[-2:])
+        sizes = batch.get("time_ids", time_ids(len(clean), height, width, clean.device))
         null = self.projector.null_context(len(context), context.shape[1])
+        dropped = count_dropped(len(clean), self.loss.drop, generator)
         context, spatial, reference = drop_conditions(
-            context, spatial, reference, null, self.loss.drop, generator
+            context, batch["spatial"], batch["reference"], null, dropped
         )
         noised = add_noise(clean * self.vae.config.scaling_factor, self.loss, generator, self.ddpm)
-        height, width = (side * latent_stride(self.vae) for side in noised.latents.shape[-2:])
         prediction = self.unet(
             torch.cat([noised.latents, reference, spatial], dim=1),
             noised.timesteps,
             encoder_hidden_states=context,
-            added_cond_kwargs={
-                "text_embeds": pooled,
-                "time_ids": time_ids(len(context), height, width, context.device),
-            },
+            added_cond_kwargs={"text_embeds": pooled, "time_ids": sizes},
         ).sample
-        return noised.loss(prediction)
+        share = torch.where(dropped > 0, self.loss.dropped_weight, 1.0).to(clean)
+        return noised.loss(prediction, share)
 
 
 def latent_stride(vae: PatchAutoencoder | AutoencoderKL) -> int:

@@ -70,7 +70,11 @@ class GuidanceProjector(ModelMixin, ConfigMixin):
         self.output_projector_add = nn.Linear(hidden_size, pooled_dim)
 
     def forward(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        """Hidden states (B, T, hidden) to context (B, T, cross) and pooled vector (B, pooled)."""
+        """Hidden states (B, T, hidden) to context (B, T, cross) and pooled vector (B, pooled).
+
+        The language model may compute in another precision: its states are cast to the projector's own.
+        """
+        hidden = hidden.to(self.output_projector.weight.dtype)
         return self.output_projector(hidden), self.output_projector_add(hidden).mean(dim=1)
 
     def null_context(self, batch: int, tokens: int) -> Tensor:

@@ -1,14 +1,15 @@
 """GoT as a diffusers pipeline: plan with the language model, draw with the U-Net.
 
 ``pipe(prompt)`` does both; ``pipe.plan`` gives the chain alone, ``pipe.draw`` a picture from a chain that may
-have been edited in between.
+have been edited in between, ``pipe.edit_rounds`` goes through several instructions one after the other.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -17,11 +18,12 @@ from diffusers.image_processor import VaeImageProcessor
 from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
-from torch import Tensor
-from transformers import PreTrainedTokenizerBase, Qwen2_5_VLForConditionalGeneration
+from torch import Tensor, nn
+from transformers import LogitsProcessorList, PreTrainedTokenizerBase, Qwen2_5_VLForConditionalGeneration
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-from got_core.chain.grammar import Chain, parse_tolerant
+from got_core.chain.grammar import Chain, Dropped, parse_tolerant
+from got_core.model import inputs
 from got_core.model.autoencoder import PatchAutoencoder
 from got_core.model.config import GuidanceScales
 from got_core.model.got import SMALLEST_SIGMA, language_states, latent_stride
@@ -35,18 +37,27 @@ from got_core.model.guidance import (
     spatial_latents,
     time_ids,
 )
+from got_core.model.inputs import Generators, as_list
+from got_core.model.sampling import SeededSampling
 from got_core.model.sequence import IGNORED, Sample, SequenceBuilder
 
 GENERATE_SCALES = (7.5, 4.0, 1.0)
 EDIT_SCALES = (4.0, 3.0, 1.5)
+
+Pictures: TypeAlias = list[Image.Image] | np.ndarray | Tensor
+"""``pil``; ``np`` (B, H, W, 3) in [0, 1]; ``pt`` (B, 3, H, W) in [0, 1]; ``latent`` (B, C, h, w)."""
+Callback: TypeAlias = Callable[..., dict | None]
+"""Called as (pipeline, step index, timestep, tensors); tensors in the dict it returns replace the loop's."""
 
 
 @dataclass
 class GoTOutput(BaseOutput):
     """Pictures and the chains they were drawn from, one a picture."""
 
-    images: list[Image.Image] | np.ndarray | Tensor
+    images: Pictures
     chains: list[Chain]
+    dropped: list[list[Dropped]]
+    """What the language model wrote but no chain can hold, for each picture; nothing where all is well."""
 
 
 @dataclass(frozen=True)
@@ -54,9 +65,36 @@ class _Conditions:
     """What the U-Net reads besides the noisy latents, for B pictures."""
 
     context: Tensor
+    null: Tensor
+    """Gt of the branches without text, as large as ``context``."""
     pooled: Tensor
     spatial: Tensor
     reference: Tensor
+
+    def repeated(self, times: int) -> _Conditions:
+        """Each picture's conditions several times in a row."""
+        return _Conditions(*(part.repeat_interleave(times, dim=0) for part in vars(self).values()))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Request:
+    """The arguments of one drawing call."""
+
+    prompts: list[str]
+    sources: list[Image.Image] | None
+    height: int | None
+    width: int | None
+    num_inference_steps: int
+    text_scale: float | None
+    spatial_scale: float | None
+    reference_scale: float | None
+    num_images_per_prompt: int
+    generator: Generators
+    latents: Tensor | None
+    eta: float
+    output_type: str
+    callback: Callback | None
+    callback_inputs: Sequence[str]
 
 
 class GoTPipeline(DiffusionPipeline):
@@ -64,10 +102,14 @@ class GoTPipeline(DiffusionPipeline):
 
     Components: ``mllm`` and its ``tokenizer`` and ``image_processor``, ``projector``, ``unet`` (3C input
     channels), ``vae``, ``scheduler``. Scales, steps, resolution and token numbers are configuration values,
-    saved with the pipeline.
+    saved with the pipeline, and so are two switches: without ``reasoning`` the model writes no chain and
+    draws from none, without ``spatial_guidance`` it does not look at the boxes (Gs is null).
     """
 
+    # The autoencoder also encodes the conditions, before the U-Net runs. It then stays where it is during the
+    # loop (3 % of the U-Net's size); named before the U-Net, it would let the U-Net stay during decoding.
     model_cpu_offload_seq = "mllm->projector->unet->vae"
+    _callback_tensor_inputs = ("latents", "context", "null", "pooled", "spatial", "reference")
 
     def __init__(
         self,
@@ -86,6 +128,8 @@ class GoTPipeline(DiffusionPipeline):
         prediction: str = "epsilon",
         generate_scales: list[float] | None = None,
         edit_scales: list[float] | None = None,
+        reasoning: bool = True,
+        spatial_guidance: bool = True,
     ) -> None:
         super().__init__()
         self.register_modules(
@@ -106,45 +150,87 @@ class GoTPipeline(DiffusionPipeline):
             prediction=prediction,
             generate_scales=list(generate_scales or GENERATE_SCALES),
             edit_scales=list(edit_scales or EDIT_SCALES),
+            reasoning=reasoning,
+            spatial_guidance=spatial_guidance,
         )
         self.sequences = SequenceBuilder(tokenizer, image_processor, image_tokens, source_size)
         self.vae_scale_factor = latent_stride(vae)
         self.picture_processor = VaeImageProcessor(vae_scale_factor=self.vae_scale_factor)
+        self._interrupt = False
+
+    @property
+    def interrupt(self) -> bool:
+        """Whether the drawing stops before its next step; a callback may set ``pipe._interrupt = True``."""
+        return self._interrupt
+
+    # -- memory ---------------------------------------------------------------------------------------
+
+    def enable_vae_slicing(self) -> None:
+        """Encode canvases and decode pictures one at a time: less memory for many boxes or pictures."""
+        self.vae.enable_slicing()
+
+    def disable_vae_slicing(self) -> None:
+        """Encode and decode whole batches again."""
+        self.vae.disable_slicing()
+
+    def enable_vae_tiling(self) -> None:
+        """Encode and decode in tiles: less memory for large pictures. `AutoencoderKL` blends tile borders."""
+        self.vae.enable_tiling()
+
+    def disable_vae_tiling(self) -> None:
+        """Encode and decode whole pictures again."""
+        self.vae.disable_tiling()
 
     # -- checks ---------------------------------------------------------------------------------------
 
-    def check_inputs(
-        self,
-        prompts: Sequence[str],
-        sources: Sequence[Image.Image] | None,
-        height: int,
-        width: int,
-        steps: int,
-        output_type: str,
-    ) -> None:
-        """Raise ValueError or TypeError for the first input that cannot be used, naming it."""
-        if not prompts:
-            raise ValueError("`prompt` is empty; pass at least one prompt")
-        for index, prompt in enumerate(prompts):
-            if not isinstance(prompt, str) or not prompt.strip():
-                raise ValueError(f"`prompt[{index}]` must be a non-empty string, got {prompt!r}")
-        if sources is not None and len(sources) != len(prompts):
-            raise ValueError(f"{len(sources)} source images for {len(prompts)} prompts; pass one each")
-        for index, source in enumerate(sources or []):
-            if not isinstance(source, Image.Image):
-                raise TypeError(f"`image[{index}]` must be a PIL image, got {type(source).__name__}")
-        self._check_sizes(height, width, steps, output_type)
+    def check_inputs(self, request: _Request, chains: Sequence[Chain] | None = None) -> None:
+        """Raise ValueError or TypeError for the first argument that cannot be used, naming it."""
+        inputs.check_prompts(request.prompts)
+        inputs.check_sources(request.sources, request.prompts)
+        if chains is not None:
+            inputs.check_chains(chains, request.prompts, reasoning=self.config.reasoning)
+        inputs.check_whole("num_inference_steps", request.num_inference_steps)
+        inputs.check_whole("num_images_per_prompt", request.num_images_per_prompt)
+        inputs.check_output_type(request.output_type)
+        inputs.check_scales(
+            text_scale=request.text_scale,
+            spatial_scale=request.spatial_scale,
+            reference_scale=request.reference_scale,
+            eta=request.eta,
+        )
+        inputs.check_callback(request.callback, request.callback_inputs, self._callback_tensor_inputs)
+        height, width = self._size(request)
+        inputs.check_size(height, width, self.vae_scale_factor)
+        pictures = len(request.prompts) * request.num_images_per_prompt
+        inputs.check_generator(request.generator, pictures, "pictures")
+        inputs.check_latents(request.latents, self._latent_shape(pictures, height, width))
+        self._check_scheduler()
 
-    def _check_sizes(self, height: int, width: int, steps: int, output_type: str) -> None:
-        multiple = self.vae_scale_factor
-        if height % multiple or width % multiple or min(height, width) <= 0:
-            raise ValueError(
-                f"`height` and `width` must be multiples of {multiple}, got {height} and {width}"
-            )
-        if steps < 1:
-            raise ValueError(f"`num_inference_steps` must be at least 1, got {steps}")
-        if output_type not in ("pil", "np", "pt", "latent"):
-            raise ValueError(f"`output_type` must be pil, np, pt or latent, got {output_type!r}")
+    def _check_scheduler(self) -> None:
+        """The scheduler must step with what the U-Net predicts."""
+        given, name = self.config.prediction, type(self.scheduler).__name__
+        wanted = self.scheduler.config.get("prediction_type", given)
+        fits = given in ("flow", "sample") if self._wants_velocity else wanted == given
+        if not fits:
+            wanted = "a velocity" if self._wants_velocity else f"prediction_type {wanted!r}"
+            raise ValueError(f"the U-Net predicts {given!r}, but {name} steps with {wanted}; set another one")
+
+    @property
+    def _wants_velocity(self) -> bool:
+        """Whether the scheduler steps along a straight path from data to noise."""
+        named = self.scheduler.config.get("prediction_type") == "flow_prediction"
+        return named or "FlowMatch" in type(self.scheduler).__name__
+
+    def _size(self, request: _Request) -> tuple[int, int]:
+        side = int(self.config.resolution)
+        return (
+            side if request.height is None else request.height,
+            side if request.width is None else request.width,
+        )
+
+    def _latent_shape(self, batch: int, height: int, width: int) -> tuple[int, int, int, int]:
+        stride = self.vae_scale_factor
+        return batch, int(self.unet.config.out_channels), height // stride, width // stride
 
     # -- planning -------------------------------------------------------------------------------------
 
@@ -155,29 +241,83 @@ class GoTPipeline(DiffusionPipeline):
         image: Image.Image | Sequence[Image.Image] | None = None,
         max_new_tokens: int | None = None,
         temperature: float | None = None,
+        top_p: float | None = None,
+        generator: Generators = None,
     ) -> list[Chain]:
         """Let the language model write the chain of each prompt, all prompts in one call.
 
-        Text that does not parse as a chain is read tolerantly: what is readable is kept. Decoding is greedy
-        unless ``temperature`` is given; sampling then draws from torch's global generator.
+        Greedy, unless ``temperature`` or ``top_p`` ask for sampling; ``generator`` (one, or a list of one a
+        prompt) then makes the chains reproducible. Text that does not parse as a chain is read tolerantly:
+        what is readable is kept; :meth:`write_chains` gives the text itself. All chains are empty where the
+        model has no ``reasoning``. Raises ValueError or TypeError for inputs that cannot be used.
         """
-        prompts, sources = _as_list(prompt), _as_list(image)
+        texts = self.write_chains(prompt, image, max_new_tokens, temperature, top_p, generator)
+        return [parse_tolerant(text)[0] for text in texts]
+
+    @torch.no_grad()
+    def write_chains(
+        self,
+        prompt: str | Sequence[str],
+        image: Image.Image | Sequence[Image.Image] | None = None,
+        max_new_tokens: int | None = None,
+        temperature: float | None = None,
+        top_p: float | None = None,
+        generator: Generators = None,
+    ) -> list[str]:
+        """What the language model writes for each prompt, word for word. Arguments as :meth:`plan`."""
+        prompts, sources = as_list(prompt), as_list(image)
+        inputs.check_prompts(prompts)
+        inputs.check_sources(sources, prompts)
+        self._check_writing(max_new_tokens, temperature, top_p)
+        inputs.check_generator(generator, len(prompts), "prompts")
+        texts = self._write(prompts, sources, max_new_tokens, temperature, top_p, generator)
+        self.maybe_free_model_hooks()
+        return texts
+
+    def _check_writing(
+        self, max_new_tokens: int | None, temperature: float | None, top_p: float | None
+    ) -> None:
+        if max_new_tokens is not None:
+            inputs.check_whole("max_new_tokens", max_new_tokens)
+        inputs.check_sampling(temperature, top_p)
+
+    def _write(
+        self,
+        prompts: list[str],
+        sources: list[Image.Image] | None,
+        max_new_tokens: int | None,
+        temperature: float | None,
+        top_p: float | None,
+        generator: Generators,
+    ) -> list[str]:
+        if not self.config.reasoning:
+            return [""] * len(prompts)
         heads = [self.sequences.prompt(text, has_image=sources is not None) for text in prompts]
         batch = self.sequences.collate([_unlabelled(ids) for ids in heads], sources)
         batch.pop("labels")
         batch = {key: value.to(self._execution_device) for key, value in batch.items()}
+        # Not by its own hook: `generate` runs the vision tower before it calls `forward`.
+        _onload(self.mllm)
+        sampling = LogitsProcessorList()
+        if temperature is not None or top_p is not None:
+            sampling.append(SeededSampling(temperature or 1.0, top_p, generator))
         ids = self.mllm.generate(
             **batch,
             max_new_tokens=max_new_tokens or self.config.max_new_tokens,
-            do_sample=temperature is not None,
-            temperature=temperature,
+            logits_processor=sampling,
+            # The checkpoint's own generation settings must not decide: a penalty on repeated tokens, which
+            # Qwen2.5-VL ships, would fall on the digits of coordinates.
+            do_sample=False,
+            num_beams=1,
+            temperature=None,
             top_k=None,
             top_p=None,
+            repetition_penalty=1.0,
             eos_token_id=[self.sequences.start_id, self.sequences.eos_id],
             pad_token_id=self.sequences.eos_id,
         )
         answers = ids[:, batch["input_ids"].shape[1] :].tolist()
-        return [parse_tolerant(self._chain_text(answer))[0] for answer in answers]
+        return [self._chain_text(answer) for answer in answers]
 
     def _chain_text(self, ids: list[int]) -> str:
         stops = (self.sequences.start_id, self.sequences.eos_id)
@@ -198,30 +338,43 @@ class GoTPipeline(DiffusionPipeline):
         text_scale: float | None = None,
         spatial_scale: float | None = None,
         reference_scale: float | None = None,
-        generator: torch.Generator | list[torch.Generator] | None = None,
+        generator: Generators = None,
         latents: Tensor | None = None,
         output_type: str = "pil",
-        callback_on_step_end: Callable[..., dict] | None = None,
-    ) -> list[Image.Image] | np.ndarray | Tensor:
-        """Draw one picture a chain.
+        callback_on_step_end: Callback | None = None,
+        callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
+        num_images_per_prompt: int = 1,
+        eta: float = 0.0,
+    ) -> Pictures:
+        """Draw from chains, all in one call; the same seed with a changed chain keeps the rest of the scene.
 
         ``prompt`` is what the chain answers; the guidance is read off the whole sequence. ``image`` gives the
-        sources of edits. Scales default to the task's (paper section 4.3). ``latents`` (B, C, h, w) replaces
-        the initial noise. Raises ValueError or TypeError for inputs that cannot be used.
+        sources of edits: they are stretched to the drawing's size, and the pictures get their aspect back
+        with the drawing's resolution as the short side, unless ``height`` or ``width`` is given or they are
+        not wanted as PIL images. Scales default to the task's (paper section 4.3). ``generator``: one, or a
+        list of one a picture. ``latents`` (B, C, h, w) replaces the initial noise. ``eta`` goes to schedulers
+        that have it. Raises ValueError or TypeError for inputs that cannot be used.
         """
-        plans, prompts, sources = _as_list(chains), _as_list(prompt), _as_list(image)
-        height, width = height or self.config.resolution, width or self.config.resolution
-        steps = num_inference_steps or self.config.inference_steps
-        self.check_inputs(prompts, sources, height, width, steps, output_type)
-        if len(plans) != len(prompts):
-            raise ValueError(f"{len(plans)} chains for {len(prompts)} prompts; pass one each")
-        scales = self._scales(sources is not None, text_scale, spatial_scale, reference_scale)
-        conditions = self.encode_conditions(plans, prompts, sources, height, width)
-        latents = self.prepare_latents(len(plans), height, width, generator, latents)
-        latents = self.denoise(latents, conditions, steps, scales, (height, width), callback_on_step_end)
-        images = self.decode(latents, output_type)
-        self.maybe_free_model_hooks()
-        return images
+        plans = as_list(chains)
+        request = _Request(
+            prompts=as_list(prompt),
+            sources=as_list(image),
+            height=height,
+            width=width,
+            num_inference_steps=self._steps(num_inference_steps),
+            text_scale=text_scale,
+            spatial_scale=spatial_scale,
+            reference_scale=reference_scale,
+            num_images_per_prompt=num_images_per_prompt,
+            generator=generator,
+            latents=latents,
+            eta=eta,
+            output_type=output_type,
+            callback=callback_on_step_end,
+            callback_inputs=_wanted_inputs(callback_on_step_end, callback_on_step_end_tensor_inputs),
+        )
+        self.check_inputs(request, plans)
+        return self._draw(plans, request)
 
     @torch.no_grad()
     def __call__(
@@ -231,22 +384,103 @@ class GoTPipeline(DiffusionPipeline):
         num_images_per_prompt: int = 1,
         max_new_tokens: int | None = None,
         return_dict: bool = True,
-        **drawing: object,
+        height: int | None = None,
+        width: int | None = None,
+        num_inference_steps: int | None = None,
+        text_scale: float | None = None,
+        spatial_scale: float | None = None,
+        reference_scale: float | None = None,
+        generator: Generators = None,
+        latents: Tensor | None = None,
+        output_type: str = "pil",
+        callback_on_step_end: Callback | None = None,
+        callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
+        temperature: float | None = None,
+        top_p: float | None = None,
+        eta: float = 0.0,
     ) -> GoTOutput | tuple:
-        """Plan and draw. ``drawing`` takes the arguments of :meth:`draw`.
+        """Plan and draw. Arguments as :meth:`plan` and :meth:`draw`.
 
         With ``num_images_per_prompt`` above 1 the pictures of a prompt stand together and share its chain.
+        Where chains are sampled, planning uses a copy of ``generator``, so that ``plan`` and ``draw`` with
+        generators of the same seed give the same chains and pictures. With ``return_dict=False`` the result
+        is the tuple (images, chains, dropped).
         """
-        prompts, sources = _as_list(prompt), _as_list(image)
-        if num_images_per_prompt < 1:
-            raise ValueError(f"`num_images_per_prompt` must be at least 1, got {num_images_per_prompt}")
-        size = int(self.config.resolution)
-        self.check_inputs(prompts, sources, size, size, 1, "pil")
-        chains = _repeat(self.plan(prompts, sources, max_new_tokens), num_images_per_prompt)
-        prompts = _repeat(prompts, num_images_per_prompt)
-        sources = _repeat(sources, num_images_per_prompt) if sources is not None else None
-        images = self.draw(chains, prompts, sources, **drawing)  # type: ignore[arg-type]
-        return GoTOutput(images=images, chains=chains) if return_dict else (images, chains)
+        request = _Request(
+            prompts=as_list(prompt),
+            sources=as_list(image),
+            height=height,
+            width=width,
+            num_inference_steps=self._steps(num_inference_steps),
+            text_scale=text_scale,
+            spatial_scale=spatial_scale,
+            reference_scale=reference_scale,
+            num_images_per_prompt=num_images_per_prompt,
+            generator=generator,
+            latents=latents,
+            eta=eta,
+            output_type=output_type,
+            callback=callback_on_step_end,
+            callback_inputs=_wanted_inputs(callback_on_step_end, callback_on_step_end_tensor_inputs),
+        )
+        self.check_inputs(request)
+        self._check_writing(max_new_tokens, temperature, top_p)
+        planner = _copied(generator, every=num_images_per_prompt)
+        texts = self._write(request.prompts, request.sources, max_new_tokens, temperature, top_p, planner)
+        read = [parse_tolerant(text) for text in texts]
+        images = self._draw([chain for chain, _ in read], request)
+        read = _repeat(read, num_images_per_prompt)
+        chains, dropped = [chain for chain, _ in read], [lost for _, lost in read]
+        return GoTOutput(images, chains, dropped) if return_dict else (images, chains, dropped)
+
+    def edit_rounds(
+        self,
+        image: Image.Image | Sequence[Image.Image],
+        instructions: Sequence[str | Sequence[str]],
+        **options: Any,
+    ) -> list[GoTOutput]:
+        """Edit in several rounds: the pictures of a round are the sources of the next.
+
+        ``instructions`` holds one entry a round: a text for all pictures, or a list of one a picture.
+        ``options`` are those of a call, for every round; a generator goes on from round to round. Returns the
+        pictures and chains of all rounds. Raises ValueError or TypeError, before anything is drawn, for
+        instructions that cannot be used.
+        """
+        refused = {"prompt", "num_images_per_prompt", "output_type", "return_dict"} & options.keys()
+        if refused:
+            raise ValueError(f"edit_rounds does not take {', '.join(sorted(refused))}")
+        if not instructions or isinstance(instructions, str):
+            raise ValueError("`instructions` must be a list with one entry a round")
+        pictures = as_list(image)
+        asked = [[entry] * len(pictures) if isinstance(entry, str) else list(entry) for entry in instructions]
+        for prompts in asked:
+            inputs.check_prompts(prompts)
+            inputs.check_sources(pictures, prompts)
+        rounds: list[GoTOutput] = []
+        for prompts in asked:
+            rounds.append(self(prompts, pictures, **options))
+            pictures = rounds[-1].images
+        return rounds
+
+    def _steps(self, asked: int | None) -> int:
+        return int(self.config.inference_steps) if asked is None else asked
+
+    def _draw(self, chains: list[Chain], request: _Request) -> Pictures:
+        height, width = self._size(request)
+        copies = request.num_images_per_prompt
+        conditions = self.encode_conditions(chains, request.prompts, request.sources, height, width)
+        # Before the noise is drawn: how strong it is may depend on the number of steps.
+        self.scheduler.set_timesteps(request.num_inference_steps, device=self._execution_device)
+        latents = self.prepare_latents(
+            len(chains) * copies, height, width, request.generator, request.latents
+        )
+        latents = self._denoise(latents, conditions.repeated(copies), (height, width), request)
+        images = self.decode(latents, request.output_type)
+        self.maybe_free_model_hooks()
+        stretched = request.sources and request.height is None and request.width is None
+        if stretched and request.output_type == "pil":
+            return _with_aspect(images, _repeat(request.sources, copies), height)
+        return images
 
     def encode_conditions(
         self,
@@ -263,9 +497,13 @@ class GoTPipeline(DiffusionPipeline):
             self.sequences.drawing(head, chain.to_model()) for head, chain in zip(heads, chains, strict=True)
         ]
         batch = {k: v.to(device) for k, v in self.sequences.collate(samples, sources).items()}
+        _onload(self.mllm)
         hidden = language_states(self.mllm, batch)[:, self.sequences.image_span(training=False)]
+        hidden = hidden.to(self.projector.dtype)
         context, pooled = self.projector(hidden)
-        spatial = spatial_latents(self.vae, chains, height, width)
+        # Null Gt, once for all steps: where models are offloaded the projector is gone while the U-Net runs.
+        null, _ = self.projector(torch.zeros_like(hidden))
+        _onload(self.vae)
         if sources is None:
             reference = black_latents(self.vae, len(chains), height, width)
         else:
@@ -274,48 +512,54 @@ class GoTPipeline(DiffusionPipeline):
                 [s.convert("RGB").resize((width, height), Image.Resampling.BICUBIC) for s in sources]
             )
             reference = encode(self.vae, pixels.to(device))
-        return _Conditions(context, pooled, spatial, reference)
+        if self.config.spatial_guidance:
+            spatial = spatial_latents(self.vae, chains, height, width)
+        else:
+            spatial = torch.zeros_like(reference)
+        return _Conditions(context, null, pooled, spatial, reference)
 
     def prepare_latents(
         self,
         batch: int,
         height: int,
         width: int,
-        generator: torch.Generator | list[torch.Generator] | None,
+        generator: Generators,
         latents: Tensor | None = None,
     ) -> Tensor:
-        """Initial noise (B, C, h, w), scaled as the scheduler wants it."""
-        channels = self.unet.config.out_channels
-        shape = (batch, channels, height // self.vae_scale_factor, width // self.vae_scale_factor)
+        """Initial noise (B, C, h, w), scaled as the scheduler wants it at its present timesteps."""
+        device, dtype = self._execution_device, self.unet.dtype
         if latents is None:
-            latents = randn_tensor(
-                shape, generator=generator, device=self._execution_device, dtype=self.unet.dtype
-            )
-        elif tuple(latents.shape) != shape:
-            raise ValueError(f"`latents` must have shape {shape}, got {tuple(latents.shape)}")
+            shape = self._latent_shape(batch, height, width)
+            latents = randn_tensor(shape, generator=generator, device=device, dtype=dtype)
+        latents = latents.to(device, dtype)
         return latents * getattr(self.scheduler, "init_noise_sigma", 1.0)
 
-    def denoise(
-        self,
-        latents: Tensor,
-        conditions: _Conditions,
-        steps: int,
-        scales: GuidanceScales,
-        size: tuple[int, int],
-        callback: Callable[..., dict] | None = None,
+    def prepare_extra_step_kwargs(self, generator: Generators, eta: float) -> dict[str, Any]:
+        """What this scheduler's step takes besides prediction, timestep and latents."""
+        known = inspect.signature(self.scheduler.step).parameters
+        return {name: value for name, value in (("generator", generator), ("eta", eta)) if name in known}
+
+    def _denoise(
+        self, latents: Tensor, conditions: _Conditions, size: tuple[int, int], request: _Request
     ) -> Tensor:
         """Run the scheduler; the U-Net evaluates only the branches that the scales leave."""
-        used = branches(scales)
-        self.scheduler.set_timesteps(steps, device=latents.device)
+        used = branches(self._scales(request))
+        extra = self.prepare_extra_step_kwargs(request.generator, request.eta)
+        self._interrupt = False
         for index, t in enumerate(self.progress_bar(self.scheduler.timesteps)):
+            if self._interrupt:
+                break
             scaled = latents
             if hasattr(self.scheduler, "scale_model_input"):
                 scaled = self.scheduler.scale_model_input(latents, t)
             output = self.as_scheduled(self.predict(scaled, t, conditions, used, size), latents, t)
-            latents = self.scheduler.step(output, t, latents, return_dict=False)[0]
-            if callback is not None:
-                changed = callback(self, index, t, {"latents": latents})
+            latents = self.scheduler.step(output, t, latents, **extra, return_dict=False)[0]
+            if request.callback is not None:
+                tensors = {"latents": latents, **vars(conditions)}
+                asked = {name: tensors[name] for name in request.callback_inputs}
+                changed = request.callback(self, index, t, asked) or {}
                 latents = changed.pop("latents", latents)
+                conditions = replace(conditions, **changed)
         return latents
 
     def predict(
@@ -327,19 +571,18 @@ class GoTPipeline(DiffusionPipeline):
         size: tuple[int, int],
     ) -> Tensor:
         """The guided prediction: all branches in one U-Net call, then their weighted sum."""
-        batch, count = len(latents), len(used)
-        null = self.projector.null_context(batch, conditions.context.shape[1]).to(conditions.context.dtype)
+        batch, count, dtype = len(latents), len(used), self.unet.dtype
         zero = torch.zeros_like(conditions.spatial)
-        context = torch.cat([conditions.context if branch.text else null for branch in used])
+        context = torch.cat([conditions.context if branch.text else conditions.null for branch in used])
         spatial = torch.cat([conditions.spatial if branch.spatial else zero for branch in used])
         reference = torch.cat([conditions.reference if branch.reference else zero for branch in used])
         output = self.unet(
-            torch.cat([latents.repeat(count, 1, 1, 1), reference, spatial], dim=1).to(self.unet.dtype),
+            torch.cat([latents.repeat(count, 1, 1, 1), reference, spatial], dim=1).to(dtype),
             t,
-            encoder_hidden_states=context.to(self.unet.dtype),
+            encoder_hidden_states=context.to(dtype),
             added_cond_kwargs={
-                "text_embeds": conditions.pooled.repeat(count, 1).to(self.unet.dtype),
-                "time_ids": time_ids(batch * count, *size, device=latents.device).to(self.unet.dtype),
+                "text_embeds": conditions.pooled.repeat(count, 1).to(dtype),
+                "time_ids": time_ids(batch * count, *size, device=latents.device).to(dtype),
             },
         ).sample
         return combine(output.chunk(count), used)
@@ -350,34 +593,61 @@ class GoTPipeline(DiffusionPipeline):
         Flow schedulers want the velocity; a U-Net that answers the clean latent leaves it to be computed.
         Other schedulers know what is predicted (their ``prediction_type``).
         """
-        if self.config.prediction != "sample" or "prediction_type" in self.scheduler.config:
+        if self.config.prediction != "sample" or not self._wants_velocity:
             return output
         sigma = (t / self.scheduler.config.num_train_timesteps).clamp(min=SMALLEST_SIGMA)
         return (latents - output) / sigma
 
-    def decode(self, latents: Tensor, output_type: str) -> list[Image.Image] | np.ndarray | Tensor:
+    def decode(self, latents: Tensor, output_type: str) -> Pictures:
         """Latents (B, C, h, w) to pictures."""
         if output_type == "latent":
             return latents
         pixels = self.vae.decode(latents.to(self.vae.dtype) / self.vae.config.scaling_factor).sample
         return self.picture_processor.postprocess(pixels, output_type=output_type)
 
-    def _scales(
-        self, edit: bool, text: float | None, spatial: float | None, reference: float | None
-    ) -> GuidanceScales:
-        default = self.config.edit_scales if edit else self.config.generate_scales
-        given = [d if s is None else s for s, d in zip((text, spatial, reference), default, strict=True)]
-        return GuidanceScales(text=given[0], spatial=given[1], reference=given[2])
+    def _scales(self, request: _Request) -> GuidanceScales:
+        default = self.config.generate_scales if request.sources is None else self.config.edit_scales
+        given = (request.text_scale, request.spatial_scale, request.reference_scale)
+        text, spatial, reference = (d if s is None else s for s, d in zip(given, default, strict=True))
+        if not self.config.spatial_guidance:
+            # With Gs null two branches are the same one: at scale 0 the formula leaves the other out.
+            spatial = 0.0
+        return GuidanceScales(text=text, spatial=spatial, reference=reference)
 
 
-def _as_list(value: Any) -> Any:
-    """One value or a sequence of them, as a list; None stays None."""
-    if value is None or isinstance(value, list):
-        return value
-    return list(value) if isinstance(value, tuple) else [value]
+def _onload(module: nn.Module) -> None:
+    """Run the offloading hook of a model that is used other than through its ``forward``.
+
+    What diffusers' ``apply_forward_hook`` does for one method; nothing where models are not offloaded.
+    """
+    hook = getattr(module, "_hf_hook", None)
+    if hook is not None:
+        hook.pre_forward(module)
 
 
-def _repeat(values: list, times: int) -> list:
+def _wanted_inputs(callback: object, names: Sequence[str]) -> Sequence[str]:
+    """The tensors that a callback asks for; diffusers' own callback classes know them."""
+    return list(getattr(callback, "tensor_inputs", names))
+
+
+def _copied(generator: Generators, every: int) -> Generators:
+    """Generators in the same state, of a list every n-th."""
+    if isinstance(generator, list):
+        return [one.clone_state() for one in generator[::every]]
+    return None if generator is None else generator.clone_state()
+
+
+def _with_aspect(images: Any, sources: Sequence[Image.Image], short: int) -> list[Image.Image]:
+    """Pictures in their sources' aspect, the short side as given (released inference code)."""
+    fitted = []
+    for image, source in zip(images, sources, strict=True):
+        scale = short / min(source.size)
+        size = (round(source.width * scale), round(source.height * scale))
+        fitted.append(image if image.size == size else image.resize(size, Image.Resampling.BICUBIC))
+    return fitted
+
+
+def _repeat(values: Any, times: int) -> list:
     return [value for value in values for _ in range(times)]
 
 

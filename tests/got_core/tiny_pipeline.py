@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+
 from got_core.model.build import fresh_pipeline
 from got_core.model.pipeline import GoTPipeline
 from got_core.model.tokens import train_tokenizer
@@ -14,3 +16,9 @@ def tiny_pipeline(seed: int = 0) -> GoTPipeline:
     """Random weights; the plans and pictures are noise, the code that runs is the real one."""
     tokenizer = train_tokenizer(["a red circle (1,2),(3,4) and a blue square"], TINY.image_tokens)
     return fresh_pipeline(TINY, tokenizer, seed)
+
+
+def sees_its_conditions(pipeline: GoTPipeline) -> GoTPipeline:
+    """The same pipeline with weight on all input channels: a fresh one ignores Gr and Gs (zeros)."""
+    torch.nn.init.normal_(pipeline.unet.conv_in.weight, std=0.1, generator=torch.Generator().manual_seed(0))
+    return pipeline

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from got_core.chain.grammar import parse
 from got_core.chain.layout import canvases
@@ -19,7 +22,7 @@ from got_core.model.guidance import (
     to_tensor,
     widen_input,
 )
-from tests.got_core.tiny_pipeline import TINY, tiny_pipeline
+from tests.got_core.tiny_pipeline import TINY, sees_its_conditions, tiny_pipeline
 
 CHAINS = [
     "a cat (100,100),(400,400) and a dog (500,500),(900,900)",
@@ -42,16 +45,33 @@ def four_branch_sum(
     )
 
 
-@pytest.mark.parametrize(
-    ("scales", "passes"),
-    [
-        ((7.5, 4.0, 1.0), 3),
-        ((4.0, 3.0, 1.5), 4),
-        ((1.0, 1.0, 1.0), 1),
-        ((3.0, 3.0, 1.0), 2),
-        ((1.0, 4.0, 1.0), 2),
-    ],
-)
+PASSES = [
+    ((7.5, 4.0, 1.0), 3),
+    ((4.0, 3.0, 1.5), 4),
+    ((1.0, 1.0, 1.0), 1),
+    ((3.0, 3.0, 1.0), 2),
+    ((1.0, 4.0, 1.0), 2),
+    ((4.0, 4.0, 4.0), 2),
+    ((4.0, 4.0, 1.5), 3),
+    ((1.5, 3.0, 1.5), 3),
+    ((4.0, 0.0, 1.5), 3),
+    ((4.0, 0.0, 4.0), 2),
+    ((1.0, 0.0, 1.0), 1),
+    ((0.0, 0.0, 1.0), 1),
+    ((0.0, 3.0, 0.0), 3),
+    ((0.0, 0.0, 0.0), 1),
+    ((-1.0, 2.0, 0.5), 4),
+]
+"""Scales, and how many branches the formula then needs."""
+GRID = [
+    (text, spatial, reference)
+    for text in (0.0, 1.0, 4.0, 7.5)
+    for spatial in (0.0, 1.0, 2.0, 3.0, 4.0)
+    for reference in (0.0, 1.0, 1.5, 4.0)
+]
+
+
+@pytest.mark.parametrize(("scales", "passes"), PASSES)
 def test_left_out_branches_do_not_change_the_sum(scales: tuple[float, float, float], passes: int) -> None:
     given = GuidanceScales(text=scales[0], spatial=scales[1], reference=scales[2])
     used = branches(given)
@@ -65,23 +85,68 @@ def test_left_out_branches_do_not_change_the_sum(scales: tuple[float, float, flo
     torch.testing.assert_close(total, four_branch_sum(outputs, given), atol=1e-5, rtol=0)
 
 
+def test_no_combination_of_scales_changes_the_sum() -> None:
+    generator = torch.Generator().manual_seed(1)
+    keys = [(False, False, False), (False, False, True), (True, False, True), (True, True, True)]
+    outputs = {key: torch.randn(2, 4, 8, 8, generator=generator) for key in keys}
+    for text, spatial, reference in GRID:
+        given = GuidanceScales(text=text, spatial=spatial, reference=reference)
+        used = branches(given)
+        total = combine([outputs[b.text, b.spatial, b.reference] for b in used], used)
+        torch.testing.assert_close(total, four_branch_sum(outputs, given), atol=1e-5, rtol=0)
+
+
 def test_a_whole_step_with_branches_left_out_equals_four_unet_passes() -> None:
-    pipeline = tiny_pipeline()
+    pipeline = sees_its_conditions(tiny_pipeline())
     chains = [parse(text) for text in CHAINS]
     conditions = pipeline.encode_conditions(chains, ["a", "b", "c"], None, 64, 64)
     latents = torch.randn(
         3, TINY.autoencoder.latent_channels, 8, 8, generator=torch.Generator().manual_seed(1)
     )
-    given = GuidanceScales(text=7.5, spatial=4.0, reference=1.0)
     t = torch.tensor(500.0)
     with torch.no_grad():
-        short = pipeline.predict(latents, t, conditions, branches(given), (64, 64))
         single = {
             (b.text, b.spatial, b.reference): pipeline.predict(latents, t, conditions, [b], (64, 64))
             / b.weight
             for b in branches(GuidanceScales(text=4.0, spatial=3.0, reference=1.5))
         }
-    torch.testing.assert_close(short, four_branch_sum(single, given), atol=1e-4, rtol=1e-4)
+        apart = [(a - b).abs().max() for a, b in combinations(single.values(), 2)]
+        assert len(single) == 4 and min(apart) > 1e-2, "branches that agree would hide a mistake"
+        for scales, passes in PASSES:
+            given = GuidanceScales(text=scales[0], spatial=scales[1], reference=scales[2])
+            used = branches(given)
+            short = pipeline.predict(latents, t, conditions, used, (64, 64))
+            torch.testing.assert_close(short, four_branch_sum(single, given), atol=1e-4, rtol=1e-4)
+            assert len(used) == passes
+
+
+def test_the_unet_reads_noise_reference_and_boxes_in_this_order_with_one_pooled_vector() -> None:
+    pipeline = tiny_pipeline()
+    chains = [parse(CHAINS[0]), parse(CHAINS[2])]
+    sources = [Image.new("RGB", (9, 5), color) for color in ("red", "blue")]
+    conditions = pipeline.encode_conditions(chains, ["a", "b"], sources, 64, 64)
+    latents = torch.randn(2, TINY.autoencoder.latent_channels, 8, 8)
+    seen: dict[str, torch.Tensor] = {}
+
+    def look(_: object, args: tuple, kwargs: dict) -> None:
+        seen.update(kwargs["added_cond_kwargs"], sample=args[0], context=kwargs["encoder_hidden_states"])
+
+    pipeline.unet.register_forward_pre_hook(look, with_kwargs=True)
+    used = branches(GuidanceScales(text=4.0, spatial=3.0, reference=1.5))
+    with torch.no_grad():
+        pipeline.predict(latents, torch.tensor(500.0), conditions, used, (64, 48))
+    noisy, reference, spatial = seen["sample"].chunk(3, dim=1)
+    for row, (branch, k) in enumerate((branch, k) for branch in used for k in range(2)):
+        assert torch.equal(noisy[row], latents[k])
+        assert torch.equal(reference[row], conditions.reference[k] * branch.reference)
+        assert torch.equal(spatial[row], conditions.spatial[k] * branch.spatial)
+        assert torch.equal(seen["context"][row], (conditions.context if branch.text else conditions.null)[k])
+        assert torch.equal(seen["text_embeds"][row], conditions.pooled[k])
+        assert seen["time_ids"][row].tolist() == [64, 48, 0, 0, 64, 48]
+    assert not torch.equal(conditions.pooled[0], conditions.pooled[1])
+    bias = pipeline.projector.output_projector.bias
+    assert torch.equal(conditions.null[0], bias.expand_as(conditions.null[0]))
+    assert conditions.reference.any() and conditions.spatial.any()
 
 
 def test_spatial_guidance_is_the_mean_over_one_latent_a_box() -> None:
