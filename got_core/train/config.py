@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, get_args
 
 from got_core.model.config import LossConfig
+
+Geometry = Literal["stretch", "crop", "bucket"]
+Sharding = Literal["ddp", "fsdp"]
+Device = Literal["auto", "cpu", "cuda"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +23,8 @@ class FoundationConfig:
     vision_steps: int = 200
     """Steps of the vision tower alone; an auxiliary head names and places what each patch shows."""
     language_steps: int = 700
-    unet_steps: int = 700
+    unet_steps: int = 600
+    unet_batch_size: int = 36
     refiner_steps: int = 250
     """Steps of the autoencoder's residual decoder, after the closed-form projection."""
     projection_images: int = 1000
@@ -28,7 +34,7 @@ class FoundationConfig:
     """Share of language batches that list what a picture shows, with boxes."""
     language_rate: float = 2e-3
     vision_rate: float = 1e-3
-    unet_rate: float = 1e-3
+    unet_rate: float = 2e-3
     ema_decay: float = 0.995
     bf16: bool = True
     seed: int = 0
@@ -36,15 +42,32 @@ class FoundationConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class StageConfig:
-    """One joint stage: GoT pretraining or finetuning (paper section 4.4)."""
+    """One joint stage: GoT pretraining or finetuning (paper section 4.4).
+
+    Raises ValueError for values that do not go together; the message names the fields.
+    """
 
     steps: int
     workers: int = 2
     """Data-parallel Ray Train workers."""
-    batch_size: int = 6
+    batch_size: int = 18
     """Samples a worker and forward pass."""
-    accumulation: int = 1
-    """Forward passes an optimizer step; batch_size x workers x accumulation is the global batch."""
+    global_batch: int | None = None
+    """Samples an optimizer step, over all workers and passes: a multiple of workers x batch_size, from which
+    the number of passes follows. None: one pass."""
+    mixture: dict[str, float] = field(default_factory=lambda: {"t2i": 0.85, "edit": 0.15})
+    """Shares of batches by group; they sum to 1. A group is ``t2i``, ``edit``, or of the edits only
+    ``single-turn`` or ``multi-turn``; ``t2i/NAME`` takes the rows whose ``source`` is NAME. The share of a
+    kind that the manifest does not hold goes to the others."""
+    geometry: Geometry = "stretch"
+    """How a picture becomes one of training size: ``stretch`` to the square, ``crop`` a square from it, or
+    ``bucket``: crop to the nearest of several shapes of the same area, a batch being of one shape."""
+    random_crop: bool = True
+    """Of ``crop`` and ``bucket``: a picture longer than its frame is cut at random, else from the middle."""
+    bucket_multiple: int = 64
+    """Of ``bucket``: sides are multiples of this many pixels."""
+    cache_megabytes: int = 2048
+    """Decoded pictures that a worker keeps, the least recently used going first."""
     peak_rate: float = 2e-3
     language_rate: float | None = 5e-4
     """Peak rate of the language model's parts; None means ``peak_rate``."""
@@ -59,13 +82,67 @@ class StageConfig:
     lora_alpha: int = 32
     lora_dropout: float = 0.0
     """0.05 in the paper; on a CPU it costs a fifth of a step."""
-    edit_share: float = 0.15
-    """Share of batches that are edits; the rest is text to image."""
-    loss: LossConfig = field(default_factory=lambda: LossConfig(noise_draws=3))
+    loss: LossConfig = field(default_factory=lambda: LossConfig(language_share=1 / 3, dropped_weight=0.1))
     ema_decay: float = 0.998
     """0 switches the moving average of the weights off."""
     bf16: bool = True
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass, and encode pictures one by one: slower, less memory."""
+    sharding: Sharding = "ddp"
+    """``ddp``: every worker holds everything. ``fsdp``: parameters, gradients, moments and averages are
+    spread over the workers; checkpoints still hold everything, so the number of workers may change."""
+    device: Device = "auto"
+    """Where workers train; ``auto``: on GPUs if the cluster has one for each worker."""
+    max_failures: int = 2
+    """Losses of workers that a run survives, each going on from the last checkpoint."""
     checkpoint_every: int = 200
     sample_every: int = 400
     """Steps between grids of sample pictures; 0 draws one at the end only."""
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if min(self.steps, self.workers, self.batch_size) < 1:
+            raise ValueError("steps, workers and batch_size must be at least 1")
+        if self.samples_per_step % (self.workers * self.batch_size) or self.samples_per_step < 1:
+            raise ValueError(
+                f"global_batch {self.global_batch} is not a multiple of workers {self.workers} x batch_size "
+                f"{self.batch_size} = {self.workers * self.batch_size}; change one of the three"
+            )
+        if min(self.mixture.values(), default=0) <= 0 or abs(sum(self.mixture.values()) - 1) > 1e-6:
+            raise ValueError(f"the shares of a mixture are positive and sum to 1, got {self.mixture}")
+        for name, known in (("geometry", Geometry), ("sharding", Sharding), ("device", Device)):
+            if getattr(self, name) not in get_args(known):
+                raise ValueError(f"{name} is one of {get_args(known)}, got {getattr(self, name)!r}")
+
+    @property
+    def samples_per_step(self) -> int:
+        """The global batch, whether given or not."""
+        return self.workers * self.batch_size if self.global_batch is None else self.global_batch
+
+    @property
+    def accumulation(self) -> int:
+        """Forward passes of a worker an optimizer step."""
+        return self.samples_per_step // (self.workers * self.batch_size)
+
+    def identity(self) -> dict[str, Any]:
+        """What makes a trained model a different one: everything but how the work is spread and watched.
+
+        A run that was cut off goes on under the same identity, with another number of workers too if
+        ``global_batch`` stays.
+        """
+        return {k: v for k, v in asdict(self).items() if k not in _EXECUTION} | {
+            "global_batch": self.samples_per_step
+        }
+
+
+_EXECUTION = {
+    "workers",
+    "batch_size",
+    "cache_megabytes",
+    "gradient_checkpointing",
+    "sharding",
+    "device",
+    "max_failures",
+    "checkpoint_every",
+    "sample_every",
+}

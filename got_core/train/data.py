@@ -1,11 +1,14 @@
 """Training samples: rows of the manifest with their pictures, and the batches made of them.
 
 A batch depends on nothing but seed, step and rank, so a resumed run sees the same data as an undisturbed one.
+How a picture is cut to training size belongs to ``geometry``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,12 +18,15 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from got_core.chain.grammar import Chain, parse
+from got_core.chain.edits import read_edit_chain
+from got_core.chain.grammar import Chain, ChainError, parse
 from got_core.corpus.config import IngestConfig
 from got_core.corpus.ingest import edits_root
 from got_core.corpus.reader import ImageReader
 from got_core.model.guidance import black_latents, encode, spatial_latents, to_tensor
 from got_core.model.sequence import SequenceBuilder
+from got_core.train.config import Geometry
+from got_core.train.geometry import Placement, Size, bucket_sizes, covering, nearest_bucket, stretched
 
 KINDS = ("t2i", "edit")
 
@@ -30,20 +36,63 @@ LENGTH_MULTIPLE = 16
 
 @dataclass(frozen=True)
 class TrainingSample:
-    """One row of the manifest with its pictures, stretched to the training resolution."""
+    """One row of the manifest with its pictures at training size (H, W)."""
 
+    sample_id: str
     kind: str
     prompts: tuple[str, ...]
     """The prompt, or the wordings of the instruction; one is drawn each time the sample is used."""
     chain: Chain
     target: np.ndarray
-    """The picture to draw, uint8 (R, R, 3)."""
+    """The picture to draw, uint8 (H, W, 3)."""
     source: np.ndarray | None
     """The picture to edit, alike."""
+    time_ids: tuple[int, ...]
+    """SDXL's size numbers: original height and width, top and left of the crop, height and width."""
+
+
+@dataclass(frozen=True)
+class _Decoded:
+    """A row's pictures, resized and not yet cut."""
+
+    row: dict[str, Any]
+    chain: Chain
+    original: Size
+    target: np.ndarray
+    source: np.ndarray | None
+
+    @property
+    def nbytes(self) -> int:
+        return self.target.nbytes + (0 if self.source is None else self.source.nbytes)
+
+
+class _Cache:
+    """Decoded rows up to a number of bytes; the least recently used ones go first."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.nbytes = 0
+        self._rows: OrderedDict[int, _Decoded] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, index: int) -> _Decoded | None:
+        with self._lock:
+            if index in self._rows:
+                self._rows.move_to_end(index)
+            return self._rows.get(index)
+
+    def put(self, index: int, decoded: _Decoded) -> None:
+        with self._lock:
+            if index in self._rows:
+                return
+            self._rows[index] = decoded
+            self.nbytes += decoded.nbytes
+            while self.nbytes > self.limit:
+                self.nbytes -= self._rows.popitem(last=False)[1].nbytes
 
 
 class TrainingData:
-    """Decoded samples of a manifest, kept in memory after their first use.
+    """Samples of a manifest; decoded pictures stay in memory up to ``cache_bytes``.
 
     Raises ValueError where the manifest holds no sample at all. Rows are trusted to be accepted ones; a file
     that has vanished since raises the reader's error, which names it.
@@ -58,49 +107,139 @@ class TrainingData:
         resolution: int,
         raw_options: dict[str, Any] | None = None,
         edits_options: dict[str, Any] | None = None,
+        *,
+        geometry: Geometry = "stretch",
+        bucket_multiple: int = 64,
+        cache_bytes: int = 2 << 30,
     ) -> None:
         if manifest.is_empty():
             raise ValueError("the training manifest is empty; check the selections of its shards")
-        self.rows = manifest.to_dicts()
+        self.manifest = manifest
         self.resolution = resolution
+        self.geometry = geometry
         self._readers = {"t2i": ImageReader(raw_url, ingest, raw_options)}
         if edits_url is not None:
             self._readers["edit"] = ImageReader(edits_root(edits_url), ingest, edits_options)
-        kinds = np.array([row["kind"] for row in self.rows])
+        kinds = manifest["kind"].to_numpy()
         self.of_kind = {kind: np.flatnonzero(kinds == kind) for kind in KINDS}
-        self._cache: dict[int, TrainingSample] = {}
+        self._cache = _Cache(cache_bytes)
+        self.sizes: list[Size] = [(resolution, resolution)]
+        self.bucket = np.zeros(len(manifest), dtype=np.int16)
+        if geometry == "bucket":
+            self.sizes = bucket_sizes(resolution, bucket_multiple)
+            self.bucket[:] = [nearest_bucket(size, self.sizes) for size in self._original_sizes()]
+
+    @property
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """The manifest's rows in order."""
+        return self.manifest.iter_rows(named=True)
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.manifest)
 
     def __getitem__(self, index: int) -> TrainingSample:
-        if index not in self._cache:
-            self._cache[index] = self._load(self.rows[index])
-        return self._cache[index]
+        return self.take(index)
 
-    def _load(self, row: dict) -> TrainingSample:
-        source = row.get("source_path")
-        wordings = row.get("instructions") or [row["prompt"]]
+    def take(self, index: int, across: float = 0.5, down: float = 0.5) -> TrainingSample:
+        """A sample, cut at a place of the free space (see ``geometry.covering``) where it has to be cut.
+
+        An edit one of whose boxes would be cut away is stretched instead: its chain is about that box.
+        """
+        decoded = self._cache.get(index)
+        if decoded is None:
+            decoded = self._decode(index)
+            self._cache.put(index, decoded)
+        placement = self._placement(index, decoded.original, across, down)
+        if decoded.source is not None and not placement.keeps(decoded.chain):
+            placement = stretched(decoded.original, placement.size)
+            decoded = _resized(decoded, placement)
+        row, source = decoded.row, decoded.source
         return TrainingSample(
+            sample_id=row["sample_id"],
             kind=row["kind"],
-            prompts=tuple(wordings),
-            chain=parse(row["chain"]),
-            target=self._pixels(row["kind"], row["target_path"]),
-            source=self._pixels("edit", source) if source else None,
+            prompts=wordings(row),
+            chain=placement.chain(decoded.chain),
+            target=placement.window(decoded.target),
+            source=None if source is None else placement.window(source),
+            time_ids=placement.time_ids(),
         )
 
-    def _pixels(self, kind: str, path: str) -> np.ndarray:
-        image = self._readers[kind].open(path)
-        size = (self.resolution, self.resolution)
-        return np.asarray(image if image.size == size else image.resize(size, Image.Resampling.BICUBIC))
+    def _placement(self, index: int, original: Size, across: float, down: float) -> Placement:
+        size = self.sizes[self.bucket[index]]
+        if self.geometry == "stretch":
+            # The U-Net is told the training size, which is what it is told when it draws.
+            return stretched(size, size)
+        return covering(original, size, across, down)
+
+    def _decode(self, index: int) -> _Decoded:
+        row = self.manifest.row(index, named=True)
+        target = self._readers[row["kind"]].open(row["target_path"])
+        placement = self._placement(index, target.size, 0.5, 0.5)
+        source = self._readers["edit"].open(row["source_path"]) if row.get("source_path") else None
+        return _Decoded(
+            row,
+            parse(row["chain"]),
+            target.size,
+            placement.resize(target),
+            None if source is None else placement.resize(source),
+        )
+
+    def _original_sizes(self) -> Iterator[Size]:
+        """Size of every row's target, from the manifest's columns ``width`` and ``height`` or the files."""
+        if {"width", "height"} <= set(self.manifest.columns):
+            yield from self.manifest.select("width", "height").iter_rows()
+            return
+        for kind, path in self.manifest.select("kind", "target_path").iter_rows():
+            yield self._readers[kind].open(path).size
+
+    def group(self, name: str) -> np.ndarray:
+        """Indices of a mixture's group (see ``StageConfig.mixture``).
+
+        Raises ValueError for a name that is no group, and for a source that no row of the kind has.
+        """
+        kind, _, source = name.partition("/")
+        if kind not in (*KINDS, "single-turn", "multi-turn"):
+            raise ValueError(f"mixture group {name!r} is none of t2i, edit, single-turn, multi-turn")
+        found = self.of_kind.get(kind, self.of_kind["edit"])
+        if kind not in KINDS:
+            several = kind == "multi-turn"
+            found = found[[self._is_multi_turn(int(k)) == several for k in found]]
+        if not source:
+            return found
+        named = found[self.manifest["source"].gather(found).to_numpy() == source] if len(found) else found
+        if not len(named):
+            raise ValueError(f"mixture group {name!r}: no {kind} row of the manifest has source {source!r}")
+        return named
+
+    def _is_multi_turn(self, index: int) -> bool:
+        try:
+            return len(read_edit_chain(parse(self.manifest["chain"][index])).steps) > 1
+        except ChainError:
+            return False
 
     def draw(self, rng: np.random.Generator, kind: str, count: int) -> list[TrainingSample]:
         """``count`` different samples of a kind (of the other kind where there is none)."""
         pool = self.of_kind[kind]
-        if not len(pool):
-            pool = np.arange(len(self.rows))
-        chosen = rng.choice(pool, size=count, replace=count > len(pool))
-        return [self[int(index)] for index in chosen]
+        return [self[int(k)] for k in choose(rng, pool if len(pool) else np.arange(len(self)), count)]
+
+
+def wordings(row: dict[str, Any]) -> tuple[str, ...]:
+    """The prompt of a row, or all wordings of its instruction."""
+    return tuple(row.get("instructions") or [row["prompt"]])
+
+
+def _resized(decoded: _Decoded, placement: Placement) -> _Decoded:
+    target, source = (
+        None if pixels is None else placement.resize(Image.fromarray(pixels))
+        for pixels in (decoded.target, decoded.source)
+    )
+    assert target is not None
+    return _Decoded(decoded.row, decoded.chain, decoded.original, target, source)
+
+
+def choose(rng: np.random.Generator, pool: np.ndarray, count: int) -> np.ndarray:
+    """``count`` different entries of a pool; entries repeat only where the pool is smaller than that."""
+    return rng.choice(pool, size=count, replace=count > len(pool))
 
 
 def step_generator(seed: int, *key: int) -> np.random.Generator:
@@ -111,7 +250,10 @@ def step_generator(seed: int, *key: int) -> np.random.Generator:
 class JointBatches:
     """Batches of a joint stage for one data-parallel rank.
 
-    A batch is of one kind, the same on all ranks, so that no rank waits for another's longer sequences.
+    A batch is of one kind and one picture size, the same on all ranks, so that no rank waits for another's
+    longer sequences. ``reasoning`` and ``spatial_guidance`` are those of the model (see ``ModelConfig``).
+
+    Raises ValueError where no group of the mixture has a row.
     """
 
     def __init__(
@@ -121,50 +263,95 @@ class JointBatches:
         autoencoder: nn.Module,
         *,
         batch_size: int,
-        edit_share: float,
+        mixture: Mapping[str, float],
         seed: int,
+        random_crop: bool = True,
         rank: int = 0,
         ranks: int = 1,
+        device: torch.device | str = "cpu",
+        reasoning: bool = True,
+        spatial_guidance: bool = True,
     ) -> None:
         self.data = data
         self.sequences = sequences
         self.autoencoder = autoencoder
         self.batch_size = batch_size
-        self.edit_share = edit_share
+        self.random_crop = random_crop
         self.seed = seed
         self.rank = rank
         self.ranks = ranks
+        self.device = device
+        self.reasoning = reasoning
+        self.spatial_guidance = spatial_guidance
+        self.pools, self.shares = _pools(data, mixture)
 
-    def samples(self, step: int) -> tuple[list[TrainingSample], list[str]]:
-        """The samples of a step on this rank, and the wording drawn for each."""
-        rng = step_generator(self.seed, step)
-        has_edits = len(self.data.of_kind["edit"]) > 0
-        kind = "edit" if has_edits and rng.random() < self.edit_share else "t2i"
-        everyone = self.data.draw(rng, kind, self.batch_size * self.ranks)
-        wordings = [str(rng.choice(list(sample.prompts))) for sample in everyone]
-        mine = slice(self.rank * self.batch_size, (self.rank + 1) * self.batch_size)
-        return everyone[mine], wordings[mine]
+    def samples(self, index: int) -> tuple[list[TrainingSample], list[str]]:
+        """The samples of a batch on this rank, and the wording drawn for each.
 
-    def __getitem__(self, step: int) -> dict[str, Tensor]:
-        """Language inputs, labels and latents of a step (see ``GoTModel.forward``)."""
-        samples, wordings = self.samples(step)
+        Every rank draws the rows of all, and opens the files of its own alone.
+        """
+        rng = step_generator(self.seed, index)
+        pool = self.pools[int(np.searchsorted(self.shares, rng.random(), side="right"))]
+        count = self.batch_size * self.ranks
+        rows, draws = choose(rng, pool, count), rng.random((count, 3))
+        samples, texts = [], []
+        for k in range(self.rank * self.batch_size, (self.rank + 1) * self.batch_size):
+            place = draws[k, 1:] if self.random_crop else (0.5, 0.5)
+            sample = self.data.take(int(rows[k]), float(place[0]), float(place[1]))
+            samples.append(sample)
+            texts.append(sample.prompts[int(draws[k, 0] * len(sample.prompts))])
+        return samples, texts
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        """Language inputs, labels, latents and size numbers of a batch (see ``GoTModel.forward``)."""
+        samples, texts = self.samples(index)
         edit = samples[0].source is not None
         tokens = [
-            self.sequences.training(self.sequences.prompt(text, has_image=edit), sample.chain.to_model())
-            for sample, text in zip(samples, wordings, strict=True)
+            self.sequences.training(self.sequences.prompt(text, has_image=edit), self._written(sample))
+            for sample, text in zip(samples, texts, strict=True)
         ]
         sources = [Image.fromarray(s.source) for s in samples if s.source is not None]
-        return self.sequences.collate(tokens, sources or None, LENGTH_MULTIPLE) | self.latents(samples)
+        batch = self.sequences.collate(tokens, sources or None, LENGTH_MULTIPLE)
+        return {k: v.to(self.device) for k, v in batch.items()} | self.latents(samples)
+
+    def _written(self, sample: TrainingSample) -> str:
+        """What stands between a sample's prompt and its image tokens."""
+        return sample.chain.to_model() if self.reasoning else ""
 
     @torch.no_grad()
     def latents(self, samples: Sequence[TrainingSample]) -> dict[str, Tensor]:
-        """Latents of the target, Gs and Gr, each (B, C, h, w), unscaled."""
-        side = self.data.resolution
-        target = encode(self.autoencoder, to_tensor(np.stack([s.target for s in samples])))
+        """Latents of the target, Gs and Gr, each (B, C, h, w), unscaled, and the size numbers (B, 6)."""
+        height, width = samples[0].target.shape[:2]
         sources = [s.source for s in samples if s.source is not None]
         if sources:
-            reference = encode(self.autoencoder, to_tensor(np.stack(sources)))
+            reference = self._encoded(sources)
         else:
-            reference = black_latents(self.autoencoder, len(samples), side, side)
-        spatial = spatial_latents(self.autoencoder, [s.chain for s in samples], side, side)
-        return {"clean": target, "spatial": spatial, "reference": reference}
+            reference = black_latents(self.autoencoder, len(samples), height, width)
+        if self.spatial_guidance:
+            spatial = spatial_latents(self.autoencoder, [s.chain for s in samples], height, width)
+        else:
+            spatial = torch.zeros_like(reference)
+        return {
+            "clean": self._encoded([s.target for s in samples]),
+            "spatial": spatial,
+            "reference": reference,
+            "time_ids": torch.tensor([s.time_ids for s in samples], dtype=torch.float32, device=self.device),
+        }
+
+    def _encoded(self, pictures: Sequence[np.ndarray]) -> Tensor:
+        return encode(self.autoencoder, to_tensor(np.stack(pictures)).to(self.device))
+
+
+def _pools(data: TrainingData, mixture: Mapping[str, float]) -> tuple[list[np.ndarray], np.ndarray]:
+    """Rows that may share a batch (one group, one picture size), and their cumulative shares of batches."""
+    pools, shares = [], []
+    for name, share in mixture.items():
+        rows = data.group(name)
+        for bucket in np.unique(data.bucket[rows]):
+            pools.append(rows[data.bucket[rows] == bucket])
+            shares.append(share * len(pools[-1]) / len(rows))
+    if not pools:
+        held = {kind: len(rows) for kind, rows in data.of_kind.items()}
+        raise ValueError(f"the manifest has no row of the mixture {dict(mixture)}; its rows are {held}")
+    cumulative = np.cumsum(shares)
+    return pools, cumulative[:-1] / cumulative[-1]

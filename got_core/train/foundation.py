@@ -21,16 +21,18 @@ from transformers import PreTrainedTokenizerBase, Qwen2_5_VLForConditionalGenera
 
 from got_core.chain.boxes import LIMIT
 from got_core.chain.grammar import Chain
+from got_core.chain.layout import canvases
 from got_core.chain.palette import PALETTE
 from got_core.model.autoencoder import PatchAutoencoder
 from got_core.model.config import LossConfig, ModelConfig
 from got_core.model.got import add_noise, language_states, text_loss
-from got_core.model.guidance import encode, time_ids, to_tensor
-from got_core.model.sequence import Sample, SequenceBuilder
+from got_core.model.guidance import GuidanceProjector, encode, time_ids, to_tensor
+from got_core.model.sequence import SequenceBuilder
 from got_core.model.tokens import train_tokenizer
 from got_core.train.config import FoundationConfig
-from got_core.train.data import LENGTH_MULTIPLE, TrainingData, TrainingSample, step_generator
+from got_core.train.data import LENGTH_MULTIPLE, TrainingData, step_generator
 from got_core.train.optim import MovingAverage, cosine_share, decayed_groups, plain_attention, set_rates
+from got_core.train.text_encoder import PhraseEncoder
 
 DESCRIBE_PROMPT = "Describe the image with the place of every object."
 
@@ -76,7 +78,10 @@ def fit_autoencoder(
     count = min(config.projection_images, len(data))
     chosen = rng.choice(len(data), size=count, replace=False)
     pixels = np.stack([data[int(index)].target for index in chosen])
-    kept = vae.fit_projection(to_tensor(pixels), balance)
+    # Canvases are encoded too: a projection that has seen pictures alone answers their black with a huge
+    # constant, which drowns the boxes in what the U-Net reads.
+    layers = [canvases(data[int(index)].chain, *pixels.shape[1:3]) for index in chosen[: count // 4]]
+    kept = vae.fit_projection(to_tensor(np.concatenate([pixels, *layers])), balance)
     if vae.refiner is not None:
         _fit_refiner(vae, pixels, config, log)
     return {"kept_variance": kept, "psnr": psnr(vae, pixels[:200])}
@@ -121,51 +126,64 @@ def fit_tokenizer(data: TrainingData, image_tokens: int) -> PreTrainedTokenizerB
 
 def train_language_model(
     model: Qwen2_5_VLForConditionalGeneration,
+    projector: GuidanceProjector,
+    encoder: PhraseEncoder,
     sequences: SequenceBuilder,
     data: TrainingData,
     config: FoundationConfig,
     log: Log,
 ) -> dict[str, float]:
-    """Vision tower first (an auxiliary head names and places what each token shows), then chains."""
+    """Vision tower first (an auxiliary head names and places what each token shows), then chains.
+
+    Beside the chains' cross-entropy, the projected hidden states of the image tokens learn to be what the
+    text encoder says of the chain.
+    """
     plain_attention(model)
     metrics = _train_vision(model, sequences, data, config, log)
-    loop = _Loop.over(list(model.parameters()), config.language_rate, config.language_steps, config.ema_decay)
-    loss = torch.zeros(())
+    parameters = [*model.parameters(), *projector.parameters()]
+    loop = _Loop.over(parameters, config.language_rate, config.language_steps, config.ema_decay)
+    losses: dict[str, Tensor] = {}
     for step in range(config.language_steps):
-        batch = _language_batch(sequences, data, config, step)
+        batch, chains = _language_batch(sequences, data, config, step)
         with torch.autocast("cpu", torch.bfloat16, enabled=config.bf16):
-            loss = text_loss(model, language_states(model, batch), batch["labels"])
-        loop.step(step, loss)
+            hidden = language_states(model, batch)
+            losses = {"text": text_loss(model, hidden, batch["labels"])}
+            if chains:
+                guidance = projector(hidden[:, sequences.image_span(training=True)])
+                losses["alignment"] = _alignment_loss(guidance, encoder(chains))
+        loop.step(step, torch.stack(list(losses.values())).sum())
         if step % 50 == 0:
-            log("language model", step, {"text": loss.item()})
+            log("language model", step, {name: value.item() for name, value in losses.items()})
     loop.average.swap()
-    return metrics | {"text_loss": loss.item()}
+    return metrics | {f"{name}_loss": value.item() for name, value in losses.items()}
+
+
+def _alignment_loss(guidance: tuple[Tensor, Tensor], wanted: tuple[Tensor, Tensor]) -> Tensor:
+    """Mean squared errors of context and pooled vector."""
+    return torch.stack([F.mse_loss(a.float(), b) for a, b in zip(guidance, wanted, strict=True)]).sum()
 
 
 def _language_batch(
     sequences: SequenceBuilder, data: TrainingData, config: FoundationConfig, step: int
-) -> dict[str, Tensor]:
-    """A batch of one kind: text-to-image chains, edit chains, or descriptions of pictures."""
+) -> tuple[dict[str, Tensor], list[Chain]]:
+    """A batch of one kind: text-to-image chains, edit chains, or descriptions of pictures.
+
+    Descriptions are text alone; chains are followed by the image tokens, and come back with the batch.
+    """
     rng = step_generator(config.seed, 3, step)
     draw = rng.random()
     if draw < config.describe_share:
         samples = data.draw(rng, "t2i", config.batch_size)
         images = [Image.fromarray(sample.target) for sample in samples]
         heads = [sequences.prompt(DESCRIBE_PROMPT, has_image=True, template="{}") for _ in samples]
-        return sequences.collate(_answers(sequences, heads, samples), images, LENGTH_MULTIPLE)
+        answers = [sequences.answer(head, s.chain.to_model()) for head, s in zip(heads, samples, strict=True)]
+        return sequences.collate(answers, images, LENGTH_MULTIPLE), []
     edit = draw < config.describe_share + config.edit_share and len(data.of_kind["edit"]) > 0
     samples = data.draw(rng, "edit" if edit else "t2i", config.batch_size)
     heads = [sequences.prompt(str(rng.choice(list(s.prompts))), has_image=edit) for s in samples]
     sources = [Image.fromarray(s.source) for s in samples if s.source is not None]
-    return sequences.collate(_answers(sequences, heads, samples), sources or None, LENGTH_MULTIPLE)
-
-
-def _answers(
-    sequences: SequenceBuilder, heads: list[list[int]], samples: list[TrainingSample]
-) -> list[Sample]:
-    return [
-        sequences.answer(head, sample.chain.to_model()) for head, sample in zip(heads, samples, strict=True)
-    ]
+    tokens = [sequences.training(head, s.chain.to_model()) for head, s in zip(heads, samples, strict=True)]
+    return sequences.collate(tokens, sources or None, LENGTH_MULTIPLE), [s.chain for s in samples]
 
 
 def _train_vision(
@@ -227,47 +245,28 @@ def _vision_losses(output: Tensor, labels: Tensor, phrases: int) -> dict[str, Te
 # -- U-Net --------------------------------------------------------------------------------------------
 
 
-class CaptionEncoder(nn.Module):
-    """Word and position embeddings: the stand-in for the text encoders that GoT throws away."""
-
-    def __init__(self, vocabulary: int, width: int, pooled: int, length: int = 64) -> None:
-        super().__init__()
-        self.words = nn.Embedding(vocabulary, width)
-        self.places = nn.Parameter(torch.zeros(length, width))
-        self.pool = nn.Linear(width, pooled)
-        self.length = length
-
-    def forward(self, ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Token ids (B, L) to context (B, L, width) and pooled vector (B, pooled)."""
-        context = self.words(ids) + self.places[: ids.shape[1]]
-        return context, self.pool(context.mean(dim=1))
-
-
 def train_unet(
     unet: UNet2DConditionModel,
     vae: PatchAutoencoder,
-    tokenizer: PreTrainedTokenizerBase,
+    encoder: PhraseEncoder,
     data: TrainingData,
     model: ModelConfig,
     config: FoundationConfig,
     log: Log,
 ) -> dict[str, float]:
-    """Text-to-image pretraining of the U-Net on captions without boxes."""
+    """Text-to-image pretraining of the U-Net on the text encoder's output: phrases without their boxes."""
     plain_attention(unet)
-    captions = CaptionEncoder(len(tokenizer), model.unet.cross_attention_dim, model.unet.pooled_dim)
-    loop = _Loop.over(
-        [*unet.parameters(), *captions.parameters()], config.unet_rate, config.unet_steps, config.ema_decay
-    )
+    loop = _Loop.over(list(unet.parameters()), config.unet_rate, config.unet_steps, config.ema_decay)
     loss_config = LossConfig(prediction=model.scheduler.prediction)
     recent: list[float] = []
     for step in range(config.unet_steps):
         rng = step_generator(config.seed, 5, step)
-        samples = data.draw(rng, "t2i", config.batch_size)
+        samples = data.draw(rng, "t2i", config.unet_batch_size)
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
         clean = encode(vae, to_tensor(np.stack([sample.target for sample in samples])))
-        ids = _caption_ids(tokenizer, samples, captions.length)
+        guidance = encoder([sample.chain for sample in samples])
         with torch.autocast("cpu", torch.bfloat16, enabled=config.bf16):
-            loss = _unet_loss(unet, captions, clean, ids, loss_config, generator, model.resolution)
+            loss = _unet_loss(unet, guidance, clean, loss_config, generator, model.resolution)
         loop.step(step, loss)
         recent = [*recent[-49:], loss.item()]
         if step % 50 == 0:
@@ -276,34 +275,20 @@ def train_unet(
     return {"diffusion_loss": sum(recent) / max(1, len(recent))}
 
 
-def _caption_ids(tokenizer: PreTrainedTokenizerBase, samples: list[TrainingSample], length: int) -> Tensor:
-    """Caption tokens (B, L) of chains without their boxes."""
-    captions = [" ".join(without_boxes(sample.chain).split()) for sample in samples]
-    encoded = tokenizer(captions, padding=True, truncation=True, max_length=length, return_tensors="pt")
-    return encoded["input_ids"]
-
-
-def without_boxes(chain: Chain) -> str:
-    """The running text of a chain."""
-    return re.sub(r" ?\(\d+,\d+\),\(\d+,\d+\)", "", chain.to_data())
-
-
 def _unet_loss(
     unet: UNet2DConditionModel,
-    captions: CaptionEncoder,
+    guidance: tuple[Tensor, Tensor],
     clean: Tensor,
-    ids: Tensor,
     config: LossConfig,
     generator: torch.Generator,
     resolution: int,
 ) -> Tensor:
-    context, pooled = captions(ids)
-    kept = (torch.rand(len(ids), generator=generator) >= 0.1).float()
+    context, pooled = guidance
     noised = add_noise(clean, config, generator)
     prediction = unet(
         noised.latents,
         noised.timesteps,
-        encoder_hidden_states=context * kept[:, None, None],
-        added_cond_kwargs={"text_embeds": pooled, "time_ids": time_ids(len(ids), resolution, resolution)},
+        encoder_hidden_states=context,
+        added_cond_kwargs={"text_embeds": pooled, "time_ids": time_ids(len(clean), resolution, resolution)},
     ).sample
     return noised.loss(prediction)

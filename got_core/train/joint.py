@@ -6,6 +6,7 @@ N - k steps give the same weights, bit by bit, on one worker.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,12 +16,15 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from got_core.model.got import GoTModel
+from got_core.model.parts import untie
 from got_core.model.pipeline import GoTPipeline
+from got_core.model.sequence import IGNORED
+from got_core.train import parallel
+from got_core.train.clock import CpuClock
 from got_core.train.config import StageConfig
-from got_core.train.data import JointBatches, TrainingData
+from got_core.train.data import JointBatches, TrainingData, step_generator
 from got_core.train.optim import (
     MovingAverage,
     cosine_share,
@@ -34,10 +38,16 @@ LORA_TARGETS = r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_p
 TRAINED_WHOLE = ["embed_tokens", "lm_head", "input_layernorm", "post_attention_layernorm"]
 
 STATE_FILE = "state.safetensors"
+MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+"""What AdamW keeps for each parameter."""
 
 
 def attach_lora(mllm: nn.Module, config: StageConfig) -> PeftModel:
-    """LoRA on the language model's projections; embeddings, head, norms whole; vision tower frozen."""
+    """LoRA on the language model's projections; embeddings, head, norms whole; vision tower frozen.
+
+    A head that shared the embedding's weights gets its own: both are trained, each for itself.
+    """
+    _untie_head(mllm)
     lora = LoraConfig(
         r=config.lora_rank,
         lora_alpha=config.lora_alpha,
@@ -48,40 +58,85 @@ def attach_lora(mllm: nn.Module, config: StageConfig) -> PeftModel:
     return get_peft_model(mllm, lora)
 
 
-class JointTrainer:
-    """Trains the parts of a pipeline in place.
+def _untie_head(mllm: nn.Module) -> None:
+    if mllm.config.tie_word_embeddings:
+        untie(mllm.config)
+        mllm.lm_head.weight = nn.Parameter(mllm.lm_head.weight.detach().clone())
+        mllm.all_tied_weights_keys = mllm.get_expanded_tied_weights_keys(all_submodels=True)
 
-    ``ranks`` above 1 needs an initialised torch process group; gradients are then averaged over the ranks.
+
+class JointTrainer:
+    """Trains the parts of a pipeline in place, on one device.
+
+    ``ranks`` above 1 needs an initialised torch process group, and so does ``fsdp`` sharding at any number.
+    :meth:`run`, :meth:`averaged`, :meth:`finish`, :meth:`save`, :meth:`load` and :meth:`cpu_seconds` are then
+    called on all ranks.
+
+    Raises ValueError where loss and pipeline disagree about what the U-Net predicts.
     """
 
     def __init__(
-        self, pipeline: GoTPipeline, data: TrainingData, config: StageConfig, rank: int = 0, ranks: int = 1
+        self,
+        pipeline: GoTPipeline,
+        data: TrainingData,
+        config: StageConfig,
+        rank: int = 0,
+        ranks: int = 1,
+        device: torch.device | str = "cpu",
     ) -> None:
+        _check_prediction(pipeline, config)
         self.pipeline = pipeline
         self.config = config
         self.rank = rank
         self.ranks = ranks
+        self.device = torch.device(device)
         self.step = 0
+        self._clock, self._clock_start = CpuClock(), 0.0
         torch.manual_seed(config.seed)
-        plain_attention(pipeline.mllm, pipeline.unet)
-        pipeline.register_modules(mllm=attach_lora(pipeline.mllm, config))
-        self.model = GoTModel(
-            pipeline.mllm, pipeline.projector, pipeline.unet, pipeline.vae, config.loss, pipeline.scheduler
-        )
+        self._prepare_parts()
+        self._plain: GoTPipeline | None = None
+        self.model = _got_model(pipeline, config)
+        self._parallel = self._spread()
         self.batches = JointBatches(
             data,
             pipeline.sequences,
             pipeline.vae,
             batch_size=config.batch_size,
-            edit_share=config.edit_share,
+            mixture=config.mixture,
             seed=config.seed,
+            random_crop=config.random_crop,
             rank=rank,
             ranks=ranks,
+            device=self.device,
+            reasoning=pipeline.config.reasoning,
+            spatial_guidance=pipeline.config.spatial_guidance,
         )
         self.optimizer = torch.optim.AdamW(self._groups(), betas=config.betas, eps=config.epsilon, fused=True)
         self.peaks = [float(group["lr"]) for group in self.optimizer.param_groups]
-        self.average = MovingAverage(self.trained().values(), config.ema_decay)
-        self._parallel: nn.Module = DistributedDataParallel(self.model) if ranks > 1 else self.model
+        self._sources = list(self.trained().values())
+        self.average = MovingAverage(self._sources if config.ema_decay else [], config.ema_decay)
+
+    def _prepare_parts(self) -> None:
+        parts = self.pipeline
+        if self.device.type == "cpu":
+            plain_attention(parts.mllm, parts.unet)
+        if self.config.gradient_checkpointing:
+            parts.mllm.gradient_checkpointing_enable({"use_reentrant": False})
+            # Its hooks make the frozen vision tower's input need a gradient; backward would run through it.
+            parts.mllm.disable_input_require_grads()
+            parts.unet.enable_gradient_checkpointing()
+            parts.vae.enable_slicing()
+        parts.register_modules(mllm=attach_lora(parts.mllm, self.config))
+
+    def _spread(self) -> nn.Module:
+        """The model as the loop calls it: on its device, replicated or spread over the ranks."""
+        if self.config.sharding == "fsdp":
+            # Pictures are drawn and saved from a plain copy: a spread model runs on all ranks or none.
+            self._plain = copy.deepcopy(self.pipeline) if self.rank == 0 else None
+            self.model.vae.to(self.device)
+            return parallel.shard(self.model, self.device, self.config.bf16)
+        self.pipeline.to(self.device)
+        return parallel.replicate(self.model) if self.ranks > 1 else self.model
 
     def trained(self) -> dict[str, Tensor]:
         """Trained parameters by name."""
@@ -108,80 +163,169 @@ class JointTrainer:
         share = cosine_share(self.step, self.config.steps, self.config.warmup_steps, self.config.final_rate)
         set_rates(self.optimizer, self.peaks, share)
         self.optimizer.zero_grad(set_to_none=True)
-        sums: dict[str, float] = {}
-        for part in range(self.config.accumulation):
-            for name, value in self._backward(self.step * self.config.accumulation + part).items():
-                sums[name] = sums.get(name, 0.0) + value.item() / self.config.accumulation
-        torch.nn.utils.clip_grad_norm_(self.average.sources, self.config.gradient_clip)
+        losses = self._backward_passes()
+        torch.nn.utils.clip_grad_norm_(self._sources, self.config.gradient_clip)
         self.optimizer.step()
         if self.config.ema_decay:
             self.average.update()
+        return {name: value.item() for name, value in losses.items()}
+
+    def _backward_passes(self) -> dict[str, Tensor]:
+        """Gradient of the global batch, exchanged between the ranks once. Returns this rank's mean losses.
+
+        The text loss is a mean over tokens, so each pass counts by its share of all tokens of the step.
+        """
+        passes = self.config.accumulation
+        indices = range(self.step * passes, (self.step + 1) * passes)
+        batches = [self.batches[index] for index in indices]
+        labels = [batch["labels"][: self.model.learning_rows(len(batch["labels"]))] for batch in batches]
+        tokens = [int((part[:, 1:] != IGNORED).sum()) for part in labels]
+        everyone = parallel.sum_over_workers(sum(tokens), self.ranks, self.device)
+        sums: dict[str, Tensor] = {}
+        for index, batch, count in zip(indices, batches, tokens, strict=True):
+            with parallel.one_pass(self._parallel, last=index == indices[-1]):
+                losses = self._backward(index, batch, count * self.ranks * passes / everyone)
+            for name, value in losses.items():
+                sums[name] = sums[name] + value / passes if name in sums else value / passes
         return sums
 
-    def _backward(self, index: int) -> dict[str, Tensor]:
-        """Gradient of one batch. The seed covers dropout and noise; it differs between ranks."""
-        seed = (self.config.seed * 1_000_003 + index) * 64 + self.rank
+    def _backward(self, index: int, batch: dict[str, Tensor], text_share: float) -> dict[str, Tensor]:
+        """Gradient of one pass. The seed covers dropout and noise; it differs between passes and ranks."""
+        seed = int(step_generator(self.config.seed, index, self.rank).integers(2**62))
         torch.manual_seed(seed)
         generator = torch.Generator().manual_seed(seed)
-        batch = self.batches[index]
         span = self.pipeline.sequences.image_span(training=True)
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.config.bf16):
-            losses = self._parallel(batch, span, generator)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.bf16):
+            losses = self._parallel(batch, span, generator, text_share)
         (losses["loss"] / self.config.accumulation).backward()
         return {name: value.detach() for name, value in losses.items()}
 
-    @contextmanager
-    def averaged(self) -> Iterator[GoTPipeline]:
-        """The pipeline with averaged weights, in evaluation mode; training weights come back at the end."""
-        self.model.eval()
-        if self.config.ema_decay:
-            self.average.swap()
-        try:
-            yield self.pipeline
-        finally:
-            if self.config.ema_decay:
-                self.average.swap()
-            self.model.train()
-            self.model.vae.eval()
+    # -- the pipeline that comes out ------------------------------------------------------------------
 
-    def finish(self) -> GoTPipeline:
-        """Take over the averaged weights, merge LoRA and return the plain pipeline. Ends the training."""
-        if self.config.ema_decay:
-            self.average.swap()
-        merged = self.pipeline.mllm.merge_and_unload()
-        self.pipeline.register_modules(mllm=merged)
-        fused_attention(merged, self.pipeline.unet)
+    @contextmanager
+    def averaged(self) -> Iterator[GoTPipeline | None]:
+        """The pipeline with averaged weights, in evaluation mode, on rank 0; None on the others.
+
+        The training weights come back at the end.
+        """
         self.model.eval()
-        return self.pipeline
+        if self.config.sharding == "fsdp":
+            pipeline = self._gathered()
+            yield None if pipeline is None else pipeline.to(self.device)
+            if pipeline is not None:
+                pipeline.to("cpu")
+        elif self.rank != 0:
+            yield None
+        else:
+            self.average.swap()
+            try:
+                yield self.pipeline
+            finally:
+                self.average.swap()
+        self.model.train()
+        self.model.vae.eval()
+
+    def finish(self) -> GoTPipeline | None:
+        """Take over the averaged weights, merge LoRA and return the plain pipeline on rank 0.
+
+        Ends the training. None on the other ranks.
+        """
+        if self.config.sharding == "fsdp":
+            pipeline = self._gathered()
+        else:
+            self.average.swap()
+            pipeline = self.pipeline if self.rank == 0 else None
+        return None if pipeline is None else _plain_pipeline(pipeline)
+
+    @torch.no_grad()
+    def _gathered(self) -> GoTPipeline | None:
+        """The plain copy with the averaged (else the current) weights of all ranks; None above rank 0."""
+        plain = None if self._plain is None else dict(_got_model(self._plain, self.config).named_parameters())
+        values = self.average.values or self._sources
+        for name, value in zip(self.trained(), values, strict=True):
+            gathered = parallel.whole(value)
+            if plain is not None:
+                plain[name].copy_(gathered)
+        return None if self._plain is None else _evaluating(self._plain)
 
     # -- checkpoints ----------------------------------------------------------------------------------
 
     def save(self, folder: Path) -> None:
-        """Write parameters, averages, optimizer moments and the step as one safetensors file."""
+        """Write parameters, averages, optimizer moments and the step as one safetensors file, on rank 0."""
+        spent = self.cpu_seconds()
+        if self.rank != 0 and self.config.sharding == "ddp":
+            return
+        state: dict[str, Tensor] = {}
+        for name, value in self._state().items():
+            gathered = parallel.whole(value.detach())
+            if self.rank == 0:
+                state[name] = gathered.cpu().contiguous()
+        if self.rank == 0:
+            state["average_steps"] = torch.tensor(self.average.steps)
+            save_file(state, folder / STATE_FILE, {"step": str(self.step), "cpu_seconds": str(spent)})
+
+    def _state(self) -> dict[str, Tensor]:
+        """All tensors of the training by name, in the same order on every rank."""
         names = list(self.trained())
-        state = {f"parameter.{name}": value.detach() for name, value in self.trained().items()}
-        state |= {f"average.{n}": v for n, v in zip(names, self.average.values, strict=True)}
+        state = {f"parameter.{name}": value for name, value in self.trained().items()}
+        state |= {f"average.{name}": v for name, v in zip(names, self.average.values, strict=False)}
         for name, parameter in self.trained().items():
-            for key, value in self.optimizer.state[parameter].items():
-                state[f"optimizer.{key}.{name}"] = value
-        state["average_steps"] = torch.tensor(self.average.steps)
-        metadata = {"step": str(self.step)}
-        save_file({k: v.contiguous().clone() for k, v in state.items()}, folder / STATE_FILE, metadata)
+            state |= {f"optimizer.{k}.{name}": self.optimizer.state[parameter][k] for k in MOMENTS}
+        return state
 
     @torch.no_grad()
     def load(self, folder: Path) -> None:
-        """Restore what :meth:`save` wrote. Raises KeyError where the checkpoint is of another model."""
+        """Restore what :meth:`save` wrote, by any number of ranks.
+
+        Raises KeyError where the checkpoint is of another model.
+        """
         state = load_file(folder / STATE_FILE)
-        for k, (name, parameter) in enumerate(self.trained().items()):
-            parameter.copy_(state[f"parameter.{name}"])
-            self.average.values[k].copy_(state[f"average.{name}"])
-            moments = ("step", "exp_avg", "exp_avg_sq")
-            self.optimizer.state[parameter] = {m: state[f"optimizer.{m}.{name}"] for m in moments}
+        for name, parameter in self.trained().items():
+            parameter.copy_(parallel.spread_like(state[f"parameter.{name}"], parameter))
+            self.optimizer.state[parameter] = {
+                k: parallel.spread_like(state[f"optimizer.{k}.{name}"], parameter) for k in MOMENTS
+            }
+        for name, value in zip(self.trained(), self.average.values, strict=False):
+            value.copy_(parallel.spread_like(state[f"average.{name}"], value))
         self.average.steps = int(state["average_steps"])
-        self.step = saved_step(folder)
+        with safe_open(folder / STATE_FILE, framework="pt") as file:
+            saved = file.metadata()
+        self.step, self._clock_start = int(saved["step"]), float(saved["cpu_seconds"])
+
+    def cpu_seconds(self) -> float:
+        """CPU seconds that all ranks have spent on this training, up to a loaded checkpoint by others.
+
+        What was lost between a checkpoint and an interruption does not count.
+        """
+        return self._clock_start + parallel.sum_over_workers(self._clock.seconds(), self.ranks, self.device)
 
 
-def saved_step(folder: Path) -> int:
-    """The step a checkpoint was written after."""
-    with safe_open(folder / STATE_FILE, framework="pt") as file:
-        return int(file.metadata()["step"])
+def _check_prediction(pipeline: GoTPipeline, config: StageConfig) -> None:
+    if config.loss.prediction != pipeline.config.prediction:
+        raise ValueError(
+            f"the stage's loss predicts {config.loss.prediction!r}, the pipeline draws with "
+            f"{pipeline.config.prediction!r}; make both the same in the recipe"
+        )
+
+
+def _got_model(pipeline: GoTPipeline, config: StageConfig) -> GoTModel:
+    return GoTModel(
+        pipeline.mllm, pipeline.projector, pipeline.unet, pipeline.vae, config.loss, pipeline.scheduler
+    )
+
+
+def _plain_pipeline(pipeline: GoTPipeline) -> GoTPipeline:
+    """The pipeline without LoRA layers and without what only training needs."""
+    merged = pipeline.mllm.merge_and_unload()
+    pipeline.register_modules(mllm=merged)
+    fused_attention(merged, pipeline.unet)
+    merged.gradient_checkpointing_disable()
+    pipeline.unet.disable_gradient_checkpointing()
+    pipeline.vae.disable_slicing()
+    return _evaluating(pipeline)
+
+
+def _evaluating(pipeline: GoTPipeline) -> GoTPipeline:
+    for part in (pipeline.mllm, pipeline.projector, pipeline.unet, pipeline.vae):
+        part.eval()
+    return pipeline

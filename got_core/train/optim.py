@@ -11,6 +11,8 @@ from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from got_core.train.parallel import local
+
 
 def plain_attention(*models: PreTrainedModel | UNet2DConditionModel) -> None:
     """Train without fused attention: on CPUs the backward pass of its bf16 kernels is very slow."""
@@ -67,7 +69,7 @@ class MovingAverage:
         """Move every average towards its parameter."""
         self.steps += 1
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
-        torch._foreach_lerp_(self.values, self.sources, 1 - decay)
+        torch._foreach_lerp_([local(v) for v in self.values], [local(p) for p in self.sources], 1 - decay)
 
     @torch.no_grad()
     def swap(self) -> None:

@@ -7,6 +7,8 @@ from, and how it went. A stage that has already been trained from the same input
 from __future__ import annotations
 
 import io
+import os
+import platform
 import tempfile
 import time
 from functools import partial
@@ -17,6 +19,7 @@ import ray.train
 import torch
 from diffusers import UNet2DConditionModel
 from PIL import Image
+from ray.train.torch import get_device
 from transformers import PreTrainedTokenizerFast, Qwen2_5_VLForConditionalGeneration
 
 from got_core.evaluate.plots import GridItem, picture_grid
@@ -26,10 +29,12 @@ from got_core.model.build import (
     build_autoencoder,
     build_image_processor,
     build_language_model,
+    build_projector,
     build_sequences,
     build_unet,
 )
 from got_core.model.config import ModelConfig
+from got_core.model.guidance import GuidanceProjector
 from got_core.model.pipeline import GoTPipeline
 from got_core.recipes import digest
 from got_core.registry.tracking import ensure_experiment
@@ -39,13 +44,18 @@ from got_core.train.data import TrainingData, step_generator
 from got_core.train.foundation import fit_autoencoder, fit_tokenizer, train_language_model, train_unet
 from got_core.train.joint import JointTrainer
 from got_core.train.run import TrainingRun, weights_hash
+from got_core.train.text_encoder import PhraseEncoder
 from got_core.train.tracking import EXPERIMENT, Tracker
 
 Reference = dict[str, Any]
 
 
-def training_data(run: TrainingRun) -> TrainingData:
-    """The samples of the run's manifest."""
+def training_data(run: TrainingRun, config: StageConfig | None = None) -> TrainingData:
+    """The samples of the run's manifest, with the geometry of a stage; stretched where none is given."""
+    options: dict[str, Any] = {}
+    if config is not None:
+        options = {"geometry": config.geometry, "bucket_multiple": config.bucket_multiple}
+        options["cache_bytes"] = config.cache_megabytes << 20
     return TrainingData(
         run.manifest,
         run.raw_url,
@@ -54,6 +64,7 @@ def training_data(run: TrainingRun) -> TrainingData:
         run.recipe.model.resolution,
         run.raw_options,
         run.edits_options,
+        **options,
     )
 
 
@@ -88,17 +99,26 @@ def _language_part(run: TrainingRun, name: str) -> dict[str, float]:
     image_processor = build_image_processor(model_config.language_model)
     torch.manual_seed(config.seed)
     model = build_language_model(model_config.language_model, tokenizer)
+    projector = build_projector(model_config)
+    encoder = build_text_encoder(model_config, tokenizer)
+    sequences = build_sequences(model_config, tokenizer, image_processor)
     with Tracker.start(run, "foundation: language model") as tracker:
-        metrics = train_language_model(
-            model, build_sequences(model_config, tokenizer, image_processor), data, config, tracker.log
-        )
+        metrics = train_language_model(model, projector, encoder, sequences, data, config, tracker.log)
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(f"{folder}/mllm")
+        projector.save_pretrained(f"{folder}/projector")
         tokenizer.save_pretrained(f"{folder}/tokenizer")
         image_processor.save_pretrained(f"{folder}/image_processor")
         storage.upload(Path(folder), name)
     storage.write_json(f"{name}/metrics.json", metrics)
     return metrics
+
+
+def build_text_encoder(config: ModelConfig, tokenizer: PreTrainedTokenizerFast) -> PhraseEncoder:
+    """The text encoder that both parts of the foundation share: the same for the same vocabulary."""
+    return PhraseEncoder(
+        tokenizer, config.image_tokens, config.unet.cross_attention_dim, config.unet.pooled_dim
+    )
 
 
 def _drawing_part(run: TrainingRun, name: str) -> dict[str, float]:
@@ -109,10 +129,10 @@ def _drawing_part(run: TrainingRun, name: str) -> dict[str, float]:
     data, model_config = training_data(run), run.recipe.model
     torch.manual_seed(config.seed)
     vae, unet = build_autoencoder(model_config), build_unet(model_config)
-    tokenizer = fit_tokenizer(data, model_config.image_tokens)
+    encoder = build_text_encoder(model_config, fit_tokenizer(data, model_config.image_tokens))
     with Tracker.start(run, "foundation: drawing") as tracker:
         metrics = fit_autoencoder(vae, data, model_config.autoencoder.balance, config, tracker.log)
-        metrics |= train_unet(unet, vae, tokenizer, data, model_config, config, tracker.log)
+        metrics |= train_unet(unet, vae, encoder, data, model_config, config, tracker.log)
     with tempfile.TemporaryDirectory() as folder:
         vae.save_pretrained(f"{folder}/vae")
         unet.save_pretrained(f"{folder}/unet")
@@ -122,12 +142,13 @@ def _drawing_part(run: TrainingRun, name: str) -> dict[str, float]:
 
 
 def load_foundation(folder: Path, config: ModelConfig, seed: int) -> GoTPipeline:
-    """A GoT pipeline from a folder of foundation models; the projector is fresh."""
+    """A GoT pipeline from a folder of foundation models."""
     torch.manual_seed(seed)
     return assemble_pipeline(
         config,
         mllm=Qwen2_5_VLForConditionalGeneration.from_pretrained(folder / "language" / "mllm"),
         tokenizer=PreTrainedTokenizerFast.from_pretrained(folder / "language" / "tokenizer"),
+        projector=GuidanceProjector.from_pretrained(folder / "language" / "projector"),
         unet=UNet2DConditionModel.from_pretrained(folder / "drawing" / "unet"),
         vae=PatchAutoencoder.from_pretrained(folder / "drawing" / "vae"),
     )
@@ -147,15 +168,18 @@ def finetune(run: TrainingRun, pretrained: Reference) -> Reference:
 
 
 def _joint_stage(run: TrainingRun, stage: str, config: StageConfig, start: Reference) -> Reference:
-    key = digest([run.recipe.model, config, run.manifest_hash, start["weights_hash"]])
+    key = digest([run.recipe.model, config.identity(), run.manifest_hash, start["weights_hash"]])
     name = f"models/{stage}/{key}"
     started = time.monotonic()
-    arguments = {"stage": stage, "name": name, "start": start["folder"], "start_stage": start["stage"]}
-    cluster.fit(run, f"{stage}-{key}", config, _joint_worker, arguments)
+    # Written last: where it is, the stage is finished.
+    if not run.storage().exists(f"{name}/metrics.json"):
+        arguments = {"stage": stage, "name": name, "start": start["folder"], "start_stage": start["stage"]}
+        cluster.fit(run, f"{stage}-{key}", config, _joint_worker, arguments)
     metrics = run.storage().read_json(f"{name}/metrics.json")
     reference = _reference(run, f"{name}/pipeline", stage, key, config.steps, started, metrics["last"])
     return reference | {
         "mlflow_run_id": metrics["mlflow_run_id"],
+        "cpu_seconds": metrics["cpu_seconds"],
         "samples": f"{name}/samples.png",
         "plot": f"{name}/losses.png",
     }
@@ -163,20 +187,23 @@ def _joint_stage(run: TrainingRun, stage: str, config: StageConfig, start: Refer
 
 def _joint_worker(arguments: dict[str, Any]) -> None:
     """One Ray Train worker of a joint stage."""
-    torch.set_num_threads(1)
+    device = get_device()
+    if device.type == "cpu":
+        torch.set_num_threads(1)
     run, config, name = arguments["run"], arguments["config"], arguments["name"]
     context = ray.train.get_context()
     rank, ranks = context.get_world_rank(), context.get_world_size()
     folder = run.storage().download(arguments["start"])
     pipeline = _starting_pipeline(folder, arguments["start_stage"], run.recipe.model, config.seed)
-    trainer = JointTrainer(pipeline, training_data(run), config, rank, ranks)
+    trainer = JointTrainer(pipeline, training_data(run, config), config, rank, ranks, device)
     with cluster.last_checkpoint() as checkpoint:
         if checkpoint is not None:
             trainer.load(checkpoint)
+    host = f"process {os.getpid()} on {platform.node()} ({device.type})"
+    run.say(f"{arguments['stage']}: worker {rank + 1} of {ranks} is {host}, from step {trainer.step}")
     with Tracker.start(run, arguments["stage"], resume_key=name, active=rank == 0) as tracker:
         _train_with_checkpoints(trainer, config, tracker, run, name)
-        if rank == 0:
-            _leave_model(trainer, run, name, tracker)
+        _leave_model(trainer, run, name, tracker)
     # The other ranks wait here until the model is saved.
     cluster.report({"step": trainer.step}, None, rank)
 
@@ -198,8 +225,8 @@ def _train_with_checkpoints(
     while trainer.step < config.steps:
         until = min(config.steps, (trainer.step // config.checkpoint_every + 1) * config.checkpoint_every)
         trainer.run(until, on_step)
-        if trainer.rank == 0 and _is_sample_step(trainer.step, config):
-            tracker.log_image(f"samples/{trainer.step:06d}.png", _samples(trainer))
+        if _is_sample_step(trainer.step, config) and (samples := _samples(trainer)) is not None:
+            tracker.log_image(f"samples/{trainer.step:06d}.png", samples)
         cluster.report({"step": trainer.step}, trainer.save, trainer.rank)
 
 
@@ -210,12 +237,17 @@ def _is_sample_step(step: int, config: StageConfig) -> bool:
     return step % config.sample_every < config.checkpoint_every and step >= config.sample_every
 
 
-def _samples(trainer: JointTrainer, count: int = 12) -> Image.Image:
-    """A grid of text-to-image samples for fixed prompts of the manifest, planned boxes drawn on."""
-    data = trainer.batches.data
-    rng = step_generator(trainer.config.seed, 9)
-    prompts = [sample.prompts[0] for sample in data.draw(rng, "t2i", min(count, len(data)))]
+def _samples(trainer: JointTrainer, count: int = 12) -> Image.Image | None:
+    """A grid of text-to-image samples for fixed prompts of the manifest, planned boxes drawn on.
+
+    All ranks call it; rank 0 draws, the others get None.
+    """
     with trainer.averaged() as pipeline:
+        if pipeline is None:
+            return None
+        data = trainer.batches.data
+        rng = step_generator(trainer.config.seed, 9)
+        prompts = [sample.prompts[0] for sample in data.draw(rng, "t2i", min(count, len(data)))]
         output = pipeline(prompts, generator=torch.Generator().manual_seed(trainer.config.seed))
     items = []
     for prompt, image, chain in zip(prompts, output.images, output.chains, strict=True):
@@ -225,16 +257,22 @@ def _samples(trainer: JointTrainer, count: int = 12) -> Image.Image:
 
 
 def _leave_model(trainer: JointTrainer, run: TrainingRun, name: str, tracker: Tracker) -> None:
-    """Write samples, loss plot, the pipeline folder and, last, the metrics that mark it as complete."""
+    """Write samples, loss plot, the pipeline folder and, last, the metrics that mark it as complete.
+
+    All ranks call it; rank 0 writes.
+    """
     storage = run.storage()
-    samples = _samples(trainer)
+    samples, spent, pipeline = _samples(trainer), trainer.cpu_seconds(), trainer.finish()
+    if samples is None or pipeline is None:
+        return
     storage.write_bytes(f"{name}/samples.png", _png(samples))
     tracker.log_image("samples/final.png", samples)
     storage.write_bytes(f"{name}/losses.png", tracker.plot())
     with tempfile.TemporaryDirectory() as folder:
-        trainer.finish().save_pretrained(folder, safe_serialization=True)
+        pipeline.save_pretrained(folder, safe_serialization=True)
         storage.upload(Path(folder), f"{name}/pipeline")
-    storage.write_json(f"{name}/metrics.json", {"last": tracker.last(), "mlflow_run_id": tracker.run_id})
+    metrics = {"last": tracker.last(), "mlflow_run_id": tracker.run_id, "cpu_seconds": spent}
+    storage.write_json(f"{name}/metrics.json", metrics)
 
 
 def _png(image: Image.Image) -> bytes:

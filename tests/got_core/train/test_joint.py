@@ -8,19 +8,32 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
+from torch import Tensor
+from torch.nn import functional as F
 
 from got_core.model.config import LossConfig
-from got_core.model.got import add_noise, drop_conditions, language_states
+from got_core.model.got import (
+    add_noise,
+    base_language_model,
+    count_dropped,
+    drop_conditions,
+    language_states,
+    text_loss,
+)
+from got_core.model.sequence import IGNORED
 from got_core.recipes import tiny
-from got_core.train.config import StageConfig
-from got_core.train.data import JointBatches
-from got_core.train.joint import JointTrainer
+from got_core.train.config import Geometry, StageConfig
+from got_core.train.data import JointBatches, step_generator
+from got_core.train.joint import STATE_FILE, JointTrainer
 from got_core.train.optim import MovingAverage, cosine_share
 from got_core.train.run import TrainingRun
 from got_core.train.stages import training_data
 from tests.got_core.tiny_pipeline import tiny_pipeline
 
-CONFIG = StageConfig(steps=6, batch_size=2, lora_rank=4, edit_share=0.5, warmup_steps=2, bf16=False)
+CONFIG = StageConfig(
+    steps=6, batch_size=2, lora_rank=4, mixture={"t2i": 0.5, "edit": 0.5}, warmup_steps=2, bf16=False
+)
 
 
 def trainer(run: TrainingRun, config: StageConfig = CONFIG) -> JointTrainer:
@@ -49,7 +62,7 @@ def test_resumed_training_gives_bit_identical_weights(training_run: TrainingRun,
 
 def test_the_diffusion_gradient_reaches_the_language_model_through_gt(training_run: TrainingRun) -> None:
     joint = trainer(training_run, replace(CONFIG, loss=LossConfig(text_weight=0.0)))
-    joint._backward(0)
+    joint._backward_passes()
     gradients = {name: p.grad for name, p in joint.trained().items() if "mllm" in name and "lora_B" in name}
     assert gradients
     assert any(g is not None and g.abs().sum() > 0 for g in gradients.values())
@@ -81,13 +94,20 @@ def test_batches_depend_on_seed_and_step_alone_and_ranks_share_no_sample(trainin
 
     def batches(rank: int) -> JointBatches:
         return JointBatches(
-            data, pipeline.sequences, pipeline.vae, batch_size=3, edit_share=0.3, seed=5, rank=rank, ranks=2
+            data,
+            pipeline.sequences,
+            pipeline.vae,
+            batch_size=3,
+            mixture={"t2i": 0.7, "edit": 0.3},
+            seed=5,
+            rank=rank,
+            ranks=2,
         )
 
     first, again, other = batches(0).samples(7), batches(0).samples(7), batches(1).samples(7)
-    assert [id(s) for s in first[0]] == [id(s) for s in again[0]]
+    assert [s.sample_id for s in first[0]] == [s.sample_id for s in again[0]]
     assert first[1] == again[1]
-    assert not {id(s) for s in first[0]} & {id(s) for s in other[0]}
+    assert not {s.sample_id for s in first[0]} & {s.sample_id for s in other[0]}
     assert {s.kind for s in first[0]} == {s.kind for s in other[0]}
 
 
@@ -95,14 +115,22 @@ def test_dropped_conditions_have_the_published_shares() -> None:
     count = 20_000
     ones = torch.ones(count, 1, 1)
     planes = torch.ones(count, 1, 1, 1)
-    context, spatial, reference = drop_conditions(
-        ones, planes, planes, torch.zeros_like(ones), 0.05, torch.Generator().manual_seed(0)
-    )
+    dropped = count_dropped(count, 0.05, torch.Generator().manual_seed(0))
+    context, spatial, reference = drop_conditions(ones, planes, planes, torch.zeros_like(ones), dropped)
     shares = [float(part.mean()) for part in (context, spatial, reference)]
     assert shares == pytest.approx([0.90, 0.85, 0.95], abs=0.01)
     # Whoever has lost the reference has lost everything, whoever has lost the text has lost the layout.
     assert not (context.flatten() * (1 - reference.flatten())).any()
     assert not (spatial.flatten() * (1 - context.flatten())).any()
+
+
+def test_samples_without_conditions_can_weigh_less() -> None:
+    noised = add_noise(
+        torch.zeros(2, 3, 2, 2), LossConfig(prediction="flow"), torch.Generator().manual_seed(2)
+    )
+    errors = noised.target.pow(2).mean(dim=(1, 2, 3))
+    guess, share = torch.zeros(2, 3, 2, 2), torch.tensor([1.0, 0.1])
+    torch.testing.assert_close(noised.loss(guess, share), (errors * share).mean())
 
 
 def test_flow_noise_is_a_straight_path() -> None:
@@ -154,3 +182,105 @@ def test_unknown_recipes_and_digests() -> None:
         get_recipe("huge")
     assert digest(tiny()) == digest(tiny())
     assert digest(tiny()) != digest(replace(tiny(), pretrain=replace(tiny().pretrain, steps=4)))
+
+
+def passes_of(joint: JointTrainer) -> list[tuple[dict[str, Tensor], torch.Generator]]:
+    """The batches of the first step, each with the random source of its noise."""
+    seeds = [
+        int(step_generator(joint.config.seed, k, 0).integers(2**62)) for k in range(joint.config.accumulation)
+    ]
+    return [(joint.batches[k], torch.Generator().manual_seed(seed)) for k, seed in enumerate(seeds)]
+
+
+def widened(batch: dict[str, Tensor], length: int, filler: int) -> dict[str, Tensor]:
+    """Language inputs padded on the left to a length."""
+    fillers = {"input_ids": filler, "attention_mask": 0, "labels": IGNORED}
+    missing = length - batch["input_ids"].shape[1]
+    return {key: F.pad(batch[key], (missing, 0), value=value) for key, value in fillers.items()}
+
+
+def test_accumulated_gradients_are_those_of_the_one_large_batch(training_run: TrainingRun) -> None:
+    config = replace(CONFIG, workers=1, batch_size=2, global_batch=6, mixture={"t2i": 1.0}, loss=LossConfig())
+    joint = trainer(training_run, config)
+    joint.model.train()
+    parts = passes_of(joint)
+    counts = [int((batch["labels"] != IGNORED).sum()) for batch, _ in parts]
+    assert len(set(counts)) > 1, "the passes need different numbers of tokens for this to say anything"
+    joint._backward_passes()
+    accumulated = {name: p.grad.clone() for name, p in joint.trained().items() if p.grad is not None}
+    joint.optimizer.zero_grad()
+    length = max(batch["input_ids"].shape[1] for batch, _ in parts)
+    padded = [widened(batch, length, joint.pipeline.sequences.eos_id) for batch, _ in parts]
+    large = {key: torch.cat([batch[key] for batch in padded]) for key in padded[0]}
+    hidden = language_states(joint.model.mllm, large)
+    guidance = hidden[:, joint.pipeline.sequences.image_span(training=True)].split(2)
+    diffusion = [
+        joint.model.diffusion_loss(part, batch, generator)
+        for part, (batch, generator) in zip(guidance, parts, strict=True)
+    ]
+    (text_loss(joint.model.mllm, hidden, large["labels"]) + torch.stack(diffusion).mean()).backward()
+    assert accumulated
+    for name, gradient in accumulated.items():
+        torch.testing.assert_close(gradient, joint.trained()[name].grad, rtol=1e-3, atol=1e-5)
+
+
+def test_gradient_checkpointing_changes_neither_loss_nor_gradients(training_run: TrainingRun) -> None:
+    config = replace(CONFIG, lora_dropout=0.1, loss=LossConfig())
+    kept, recomputed = (
+        trainer(training_run, replace(config, gradient_checkpointing=on)) for on in (False, True)
+    )
+    calls: list[str] = []
+    for joint in (kept, recomputed):
+        joint.model.train()
+        layer = base_language_model(joint.model.mllm).model.language_model.layers[0]
+        for name, part in (("unet", joint.model.unet.down_blocks[0].resnets[0]), ("mllm", layer.mlp)):
+            # Before, not after: a recomputation ends as soon as it has what the gradient needs.
+            part.register_forward_pre_hook(lambda *given, name=name: calls.append(name))
+    losses = [kept._backward_passes()]
+    assert sorted(calls) == ["mllm", "unet"]
+    losses.append(recomputed._backward_passes())
+    assert sorted(calls[2:]) == ["mllm", "mllm", "unet", "unet"]
+    torch.testing.assert_close(losses[0], losses[1])
+    for name, parameter in kept.trained().items():
+        torch.testing.assert_close(recomputed.trained()[name].grad, parameter.grad, rtol=1e-4, atol=1e-6)
+    pipeline = recomputed.finish()
+    assert pipeline is not None
+    assert not pipeline.unet.is_gradient_checkpointing
+    assert not pipeline.mllm.is_gradient_checkpointing
+
+
+def test_the_global_batch_gives_the_number_of_passes_or_a_clear_error() -> None:
+    assert StageConfig(steps=1, workers=4, batch_size=8, global_batch=128).accumulation == 4
+    assert StageConfig(steps=1, workers=2, batch_size=6).samples_per_step == 12
+    with pytest.raises(
+        ValueError, match="global_batch 100 is not a multiple of workers 3 x batch_size 8 = 24"
+    ):
+        StageConfig(steps=1, workers=3, batch_size=8, global_batch=100)
+    with pytest.raises(ValueError, match="sum to 1"):
+        StageConfig(steps=1, mixture={"t2i": 0.5})
+    with pytest.raises(ValueError, match="geometry is one of"):
+        StageConfig(steps=1, geometry="squash")  # type: ignore[arg-type]
+    one, other = (StageConfig(steps=1, workers=w, batch_size=b, global_batch=16) for w, b in ((1, 2), (4, 4)))
+    assert one.identity() == other.identity()
+    assert one.identity() != replace(one, global_batch=32).identity()
+
+
+def test_without_an_average_none_is_kept_or_saved(training_run: TrainingRun, tmp_path: Path) -> None:
+    joint = trainer(training_run, replace(CONFIG, ema_decay=0.0))
+    joint.run(1, ignore)
+    joint.save(tmp_path)
+    assert not [key for key in load_file(tmp_path / STATE_FILE) if key.startswith("average.")]
+    again = trainer(training_run, replace(CONFIG, ema_decay=0.0))
+    again.load(tmp_path)
+    before = again.model.unet.conv_in.weight.clone()
+    with again.averaged() as pipeline:
+        assert pipeline is not None
+        assert torch.equal(pipeline.unet.conv_in.weight, before)
+
+
+@pytest.mark.parametrize("geometry", ["crop", "bucket"])
+def test_cut_pictures_train(training_run: TrainingRun, geometry: Geometry) -> None:
+    config = replace(CONFIG, geometry=geometry, bucket_multiple=16)
+    joint = JointTrainer(tiny_pipeline(), training_data(training_run, config), config)
+    joint.run(2, ignore)
+    assert joint.step == 2

@@ -1,0 +1,84 @@
+"""One model over several data-parallel workers: replicated (DDP) or spread (FSDP2), by recipe.
+
+Belongs here: what differs between the two. Not here: the loop (``joint``) and the processes (``cluster``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch import distributed as dist
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.nn.parallel import DistributedDataParallel
+
+from got_core.model.got import GoTModel, base_language_model
+
+
+def replicate(model: GoTModel) -> nn.Module:
+    """The model with its gradients averaged over all workers."""
+    return DistributedDataParallel(model)
+
+
+def shard(model: GoTModel, device: torch.device, bf16: bool) -> nn.Module:
+    """Spread the model's parameters over all workers, in place, layer by layer; the VAE stays whole.
+
+    Layers are those that transformers and diffusers name as indivisible. With ``bf16`` on a GPU, layers are
+    gathered in bfloat16; gradients are summed in float32 all the same.
+    """
+    mesh = init_device_mesh(device.type, (dist.get_world_size(),))
+    frozen = set(model.vae.parameters())
+    policy = MixedPrecisionPolicy()
+    if bf16 and device.type == "cuda":
+        policy = MixedPrecisionPolicy(torch.bfloat16, torch.float32, cast_forward_inputs=False)
+    parts = (base_language_model(model.mllm), model.unet)
+    names = {name for part in parts for name in part._no_split_modules or ()}
+    layers = [layer for part in parts for layer in part.modules() if type(layer).__name__ in names]
+    # Inner layers first: each takes the parameters that no layer inside it has taken.
+    for layer in (*reversed(layers), model):
+        fully_shard(layer, mesh=mesh, mp_policy=policy, ignored_params=frozen)
+    return model
+
+
+@contextmanager
+def one_pass(model: nn.Module, last: bool) -> Iterator[None]:
+    """Forward and backward of one pass of a step; workers exchange gradients in the last one only."""
+    if isinstance(model, FSDPModule):
+        model.set_requires_gradient_sync(last)
+        yield
+    elif isinstance(model, DistributedDataParallel) and not last:
+        with model.no_sync():
+            yield
+    else:
+        yield
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """All of a tensor. Of a spread one, every worker has to ask."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def spread_like(value: Tensor, model: Tensor) -> Tensor:
+    """A whole tensor, on ``model``'s device and spread as ``model`` is. Every worker has to take part."""
+    value = value.to(model.device)
+    if isinstance(model, DTensor) and value.ndim:
+        return distribute_tensor(value, model.device_mesh, model.placements)
+    return value
+
+
+def local(tensor: Tensor) -> Tensor:
+    """The part of a tensor that lies on this worker, sharing its memory."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def sum_over_workers(value: float, ranks: int, device: torch.device) -> float:
+    """Sum of a number over all workers."""
+    if ranks == 1:
+        return value
+    total = torch.tensor(value, dtype=torch.float64, device=device)
+    dist.all_reduce(total)
+    return float(total)

@@ -1,0 +1,27 @@
+"""A driver process that a test can kill: the stage of ``test_cluster``, prepared by the test."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import polars as pl
+
+from got_core.storage import content_hash
+from got_core.train.run import TrainingRun
+from got_core.train.stages import finetune
+from tests.got_core.train.test_cluster import recipe
+
+if __name__ == "__main__":
+    folder, raw_url, edits_url, weights = sys.argv[1:]
+    manifest = pl.read_parquet(Path(folder) / "manifest.parquet")
+    run = TrainingRun(
+        storage_url=f"file://{folder}/storage",
+        raw_url=raw_url,
+        edits_url=edits_url,
+        manifest=manifest,
+        manifest_hash=content_hash(manifest),
+        recipe=recipe(),
+        tracking_uri=f"sqlite:///{folder}/mlflow.db",
+    )
+    finetune(run, {"folder": "models/start", "stage": "pretrain", "weights_hash": weights})

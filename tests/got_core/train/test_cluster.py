@@ -1,0 +1,149 @@
+"""Real Ray runs of a stage: losing a worker or the driver changes nothing in what comes out."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from glob import glob
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from got_core.recipes import Recipe, tiny
+from got_core.train.config import StageConfig
+from got_core.train.run import TrainingRun, weights_hash
+from got_core.train.stages import finetune
+from tests.got_core.tiny_pipeline import tiny_pipeline
+
+pytestmark = pytest.mark.slow
+
+STAGE = StageConfig(
+    steps=24,
+    workers=1,
+    batch_size=2,
+    lora_rank=4,
+    mixture={"t2i": 0.5, "edit": 0.5},
+    checkpoint_every=4,
+    sample_every=0,
+)
+
+
+def recipe(stage: StageConfig = STAGE) -> Recipe:
+    return replace(tiny(), finetune=stage)
+
+
+def prepared(
+    run: TrainingRun, folder: Path, scheme: str = "file", **changes: Any
+) -> tuple[TrainingRun, dict]:
+    """A run in a storage of its own, and the reference of the model that it starts from."""
+    run = replace(
+        run,
+        storage_url=f"{scheme}://{folder / 'storage'}",
+        tracking_uri=f"sqlite:///{folder / 'mlflow.db'}",
+        **{"recipe": recipe(), **changes},
+    )
+    start = folder / "storage" / "models" / "start"
+    tiny_pipeline().save_pretrained(start)
+    return run, {"folder": "models/start", "stage": "pretrain", "weights_hash": weights_hash(start)}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(training_run: TrainingRun, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Hash of the weights that the stage ends with when nothing happens to it."""
+    run, start = prepared(training_run, tmp_path_factory.mktemp("undisturbed"))
+    return finetune(run, start)["weights_hash"]
+
+
+def test_a_killed_worker_is_replaced_and_the_weights_are_the_same(
+    training_run: TrainingRun, undisturbed: str, tmp_path: Path
+) -> None:
+    said: list[str] = []
+    run, start = prepared(training_run, tmp_path, progress=said.append)
+
+    def kill_the_first_worker() -> None:
+        # While the second checkpoint is there, the first is known to Ray and not just being written.
+        _wait(lambda: len(_checkpoints(tmp_path)) > 1, 300)
+        os.kill(_starts(said)[0][0], signal.SIGKILL)
+
+    with ThreadPoolExecutor(1) as pool:
+        killed = pool.submit(kill_the_first_worker)
+        reference = finetune(run, start)
+        killed.result()
+    (_, first), (_, second) = _starts(said)
+    assert first == 0
+    assert second > 0
+    assert second % STAGE.checkpoint_every == 0
+    assert reference["weights_hash"] == undisturbed
+    assert reference["steps"] == STAGE.steps
+
+
+def test_a_killed_driver_goes_on_where_it_was_and_leaves_no_process(
+    training_run: TrainingRun, undisturbed: str, tmp_path: Path
+) -> None:
+    run, start = prepared(training_run, tmp_path)
+    run.manifest.write_parquet(tmp_path / "manifest.parquet")
+    arguments = [str(tmp_path), run.raw_url, str(run.edits_url), start["weights_hash"]]
+    driver = subprocess.Popen([sys.executable, "-m", "tests.got_core.train.driver", *arguments])
+    try:
+        _wait(lambda: len(_checkpoints(tmp_path)) > 1 or driver.poll() is not None, 300)
+        # Ray's own agents look for their parent once a minute; what computes has to end at once.
+        family = [p for p in psutil.Process(driver.pid).children(recursive=True) if "Agent" not in _title(p)]
+        assert any("TrainWorker" in _title(process) for process in family)
+    finally:
+        driver.kill()
+        driver.wait()
+    assert driver.returncode == -signal.SIGKILL
+    _wait(lambda: not any(_lives(process) for process in family), 30)
+    said: list[str] = []
+    reference = finetune(replace(run, progress=said.append), start)
+    ((_, resumed_from),) = _starts(said)
+    assert resumed_from > 0
+    assert reference["weights_hash"] == undisturbed
+
+
+def test_two_spread_workers_with_storage_behind_another_scheme(
+    training_run: TrainingRun, tmp_path: Path
+) -> None:
+    stage = replace(STAGE, steps=3, workers=2, checkpoint_every=2, sharding="fsdp", sample_every=2)
+    run, start = prepared(training_run, tmp_path, "local", recipe=recipe(stage))
+    reference = finetune(run, start)
+    assert reference["steps"] == 3
+    assert run.storage().exists(reference["samples"])
+    assert _checkpoints(tmp_path)
+
+
+def _starts(said: list[str]) -> list[tuple[int, int]]:
+    """Process and first step of every worker that has announced itself."""
+    found = [re.search(r"process (\d+) on .* from step (\d+)", line) for line in said]
+    return [(int(match[1]), int(match[2])) for match in found if match]
+
+
+def _checkpoints(folder: Path) -> list[str]:
+    return glob(f"{folder}/storage/ray/**/state.safetensors", recursive=True)
+
+
+def _title(process: psutil.Process) -> str:
+    return " ".join(process.cmdline())
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _wait(met: Callable[[], object], seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while not met():
+        assert time.monotonic() < until, f"not met within {seconds} s"
+        time.sleep(0.05)

@@ -1,0 +1,149 @@
+"""Training data: memory stays bounded, mixtures mean what they say, cut pictures bring their boxes along."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from got_core.model.guidance import encode, to_tensor
+from got_core.train.config import Geometry, StageConfig
+from got_core.train.data import JointBatches, TrainingData
+from got_core.train.run import TrainingRun
+from got_core.train.stages import training_data
+from tests.got_core.tiny_pipeline import tiny_pipeline
+
+PICTURE = 64 * 64 * 3
+
+
+def batches(data: TrainingData, **options: object) -> JointBatches:
+    pipeline = tiny_pipeline()
+    settings = {"batch_size": 2, "mixture": {"t2i": 0.5, "edit": 0.5}, "seed": 3} | options
+    return JointBatches(data, pipeline.sequences, pipeline.vae, **settings)  # type: ignore[arg-type]
+
+
+def oblong(run: TrainingRun, geometry: Geometry) -> TrainingData:
+    """The corpus' square pictures, cut to frames that are not square."""
+    config = StageConfig(steps=1, geometry=geometry, bucket_multiple=16)
+    data = training_data(run, config)
+    data.sizes = [(64, 32)]
+    data.bucket[:] = 0
+    return data
+
+
+def test_decoded_pictures_stay_within_their_limit_and_the_least_used_goes_first(
+    training_run: TrainingRun,
+) -> None:
+    data = training_data(training_run)
+    few = TrainingData(
+        data.manifest,
+        training_run.raw_url,
+        training_run.edits_url,
+        training_run.recipe.ingest,
+        64,
+        cache_bytes=3 * PICTURE,
+    )
+    first, second, *others = (int(k) for k in few.of_kind["t2i"])
+    kept, gone = few[first].target, few[second].target
+    for index in others[:4]:
+        few[index]
+        assert few[first].target.base is kept.base
+        assert few._cache.nbytes <= 3 * PICTURE
+    assert few[second].target.base is not gone.base
+    np.testing.assert_array_equal(few[second].target, gone)
+
+
+def test_ranks_decode_their_own_pictures_alone(training_run: TrainingRun) -> None:
+    data = training_data(training_run)
+    batches(data, rank=1, ranks=4, mixture={"t2i": 1.0}).samples(0)
+    assert data._cache.nbytes == 2 * PICTURE
+
+
+def test_batches_are_drawn_in_the_shares_of_the_mixture(training_run: TrainingRun) -> None:
+    drawn = batches(training_data(training_run), batch_size=1, mixture={"t2i": 0.8, "edit": 0.2})
+    kinds = [drawn.samples(k)[0][0].kind for k in range(600)]
+    assert kinds.count("edit") / 600 == pytest.approx(0.2, abs=0.05)
+
+
+def test_groups_of_sources_and_of_turns(training_run: TrainingRun) -> None:
+    several = "1. a circle. 2. the circle (1,1),(9,9), blue 3. the sky (0,0),(999,99), made grey 4. done."
+    manifest = training_run.manifest.with_row_index("k").with_columns(
+        source=pl.when(pl.col("k") % 2 == 0).then(pl.lit("one")).otherwise(pl.lit("two")),
+        chain=pl.when((pl.col("kind") == "edit") & (pl.col("k") % 3 == 0))
+        .then(pl.lit(several))
+        .otherwise("chain"),
+    )
+    data = training_data(replace(training_run, manifest=manifest.drop("k")))
+    turns, ones = data.group("multi-turn"), data.group("t2i/one")
+    assert len(turns)
+    assert all(manifest["chain"][int(k)] == several for k in turns)
+    assert sorted([*turns, *data.group("single-turn")]) == sorted(data.group("edit"))
+    assert len(ones)
+    assert all(manifest["source"][int(k)] == "one" and manifest["kind"][int(k)] == "t2i" for k in ones)
+    with pytest.raises(ValueError, match="no t2i row of the manifest has source 'three'"):
+        data.group("t2i/three")
+    with pytest.raises(ValueError, match="'video' is none of"):
+        data.group("video")
+
+
+def test_kinds_that_the_manifest_lacks_leave_their_share_to_the_others(training_run: TrainingRun) -> None:
+    pictures = training_run.manifest.filter(pl.col("kind") == "t2i")
+    data = training_data(replace(training_run, manifest=pictures))
+    assert {batches(data).samples(k)[0][0].kind for k in range(8)} == {"t2i"}
+    with pytest.raises(ValueError, match=r"no row of the mixture .*'edit'"):
+        batches(data, mixture={"edit": 1.0})
+
+
+@pytest.mark.parametrize("geometry", ["crop", "bucket"])
+def test_cut_pictures_bring_boxes_latents_and_size_numbers_along(
+    training_run: TrainingRun, geometry: Geometry
+) -> None:
+    data = oblong(training_run, geometry)
+    drawn = batches(data, batch_size=4, mixture={"t2i": 1.0})
+    samples, _ = drawn.samples(0)
+    batch = drawn[0]
+    assert batch["clean"].shape[-2:] == batch["spatial"].shape[-2:] == batch["reference"].shape[-2:] == (4, 8)
+    pictures = to_tensor(np.stack([sample.target for sample in samples]))
+    torch.testing.assert_close(batch["clean"], encode(drawn.autoencoder, pictures))
+    tops = batch["time_ids"][:, 2]
+    assert len(tops.unique()) > 1
+    assert tops.max() <= 32
+    for sample, top in zip(samples, tops.tolist(), strict=True):
+        assert sample.time_ids == (64, 64, top, 0, 32, 64)
+        (whole,) = [row for row in data.rows if row["sample_id"] == sample.sample_id]
+        assert len(sample.chain.boxes) <= whole["chain"].count("),(")
+        for placed in sample.chain.boxes:
+            x1, y1, x2, y2 = (round(v) for v in placed.box.to_pixels(64, 32))
+            inside = sample.target[y1:y2, x1:x2].reshape(-1, 3).astype(int)
+            # What a box shows is not the plain background of the picture's corner.
+            assert not len(inside) or np.abs(inside - sample.target[0, 0].astype(int)).max() > 10
+
+
+def test_edits_keep_every_box_and_cut_source_and_target_alike(training_run: TrainingRun) -> None:
+    data = oblong(training_run, "crop")
+    stretched = 0
+    for index in (int(k) for k in data.of_kind["edit"]):
+        sample = data.take(index, 0.5, 0.0)
+        assert sample.source is not None
+        assert sample.source.shape == sample.target.shape == (32, 64, 3)
+        whole = data.manifest["chain"][index]
+        assert len(sample.chain.boxes) == whole.count("),(")
+        if sample.chain.to_data() == whole:
+            stretched += 1
+        # What the edit leaves alone is alike in both, so both were cut at the same place.
+        assert np.mean(np.abs(sample.source.astype(int) - sample.target).max(axis=2) < 12) > 0.4
+    assert 0 < stretched < len(data.of_kind["edit"])
+
+
+def test_cuts_follow_from_the_seed_and_may_be_in_the_middle(training_run: TrainingRun) -> None:
+    data = oblong(training_run, "crop")
+    cuts = [
+        [s.time_ids[2] for s in batches(data, mixture={"t2i": 1.0}, random_crop=random).samples(k)[0]]
+        for random in (True, False, True)
+        for k in range(3)
+    ]
+    assert cuts[:3] == cuts[6:]
+    assert cuts[3:6] == [[16, 16]] * 3

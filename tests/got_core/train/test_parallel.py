@@ -1,0 +1,72 @@
+"""Two real processes: replicated and spread training agree; checkpoints suit any number of workers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from torch import multiprocessing
+
+from got_core.model.pipeline import GoTPipeline
+from got_core.train.joint import STATE_FILE, JointTrainer
+from got_core.train.run import TrainingRun
+from got_core.train.stages import training_data
+from tests.got_core.tiny_pipeline import tiny_pipeline
+from tests.got_core.train import two_workers
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def trained(training_run: TrainingRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("two")
+    multiprocessing.spawn(two_workers.train, (training_run, folder), nprocs=2)
+    return folder
+
+
+def test_spread_training_is_replicated_training(trained: Path) -> None:
+    ddp, fsdp = (load_file(trained / name / STATE_FILE) for name in ("ddp", "fsdp"))
+    assert ddp.keys() == fsdp.keys()
+    for name, value in ddp.items():
+        torch.testing.assert_close(fsdp[name], value, rtol=1e-3, atol=2e-5, msg=lambda m, n=name: f"{n}: {m}")
+
+
+def test_spread_training_leaves_the_same_pipeline_and_draws_the_same_picture(trained: Path) -> None:
+    pictures = [np.asarray(Image.open(trained / f"{name}.png"), dtype=int) for name in ("ddp", "fsdp")]
+    assert np.abs(pictures[0] - pictures[1]).max() <= 3
+    ddp, fsdp = (GoTPipeline.from_pretrained(trained / f"{name}-pipeline") for name in ("ddp", "fsdp"))
+    for part in ("mllm", "unet", "projector"):
+        other = getattr(fsdp, part).state_dict()
+        for name, value in getattr(ddp, part).state_dict().items():
+            torch.testing.assert_close(other[name], value, rtol=1e-3, atol=2e-5)
+
+
+def test_checkpoints_suit_another_number_of_workers_and_another_sharding(
+    trained: Path, training_run: TrainingRun
+) -> None:
+    state = load_file(trained / "fsdp" / STATE_FILE)
+    config = replace(two_workers.CONFIG, workers=1)
+    assert config.identity() == replace(two_workers.CONFIG, sharding="fsdp").identity()
+    alone = JointTrainer(tiny_pipeline(), training_data(training_run), config)
+    alone.load(trained / "fsdp")
+    assert alone.step == 2
+    assert all(torch.equal(state[name], value) for name, value in alone._state().items())
+    alone.run(3, lambda step, losses: None)
+    # Written replicated, read spread, written again: not a bit is lost.
+    again, first = (load_file(trained / name / STATE_FILE) for name in ("resumed", "ddp"))
+    assert all(torch.equal(again[name], value) for name, value in first.items())
+
+
+def test_two_workers_weigh_every_token_alike(trained: Path, training_run: TrainingRun) -> None:
+    config = replace(two_workers.CONFIG, workers=1, batch_size=4, global_batch=4, loss=two_workers.TEXT)
+    alone = JointTrainer(tiny_pipeline(), training_data(training_run), config)
+    alone._backward_passes()
+    both = load_file(trained / "text.safetensors")
+    for name, parameter in alone.trained().items():
+        if parameter.grad is not None:
+            torch.testing.assert_close(both[name], parameter.grad, rtol=1e-3, atol=1e-6)
