@@ -2,9 +2,11 @@
 #
 #   make run     the whole graph on the embedded default (settings: GOT_*, see README.md)
 #   make test    the tests
+#   make ablation   what chain, painted boxes and pretraining each add (an hour or so; goes on where it was)
 #   make ui      Dagster and MLflow in the browser
 #   make check   lint, format, types
 #   make bench   benchmarks of speed
+#   make plan    what a recipe's training needs: memory, hours, cost (RECIPE=paper, or another)
 #   make clean   removes what runs and tests left behind (keeps .venv)
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
@@ -16,7 +18,7 @@ export DAGSTER_DISABLE_TELEMETRY := 1
 export RAY_USAGE_STATS_ENABLED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help run test ui check format bench clean
+.PHONY: help run ablation test ui check format bench plan clean
 
 help:
 	@sed -n 's/^#   make/make/p' $(MAKEFILE_LIST)
@@ -31,6 +33,9 @@ $(STAMP): pyproject.toml
 
 run: $(STAMP)
 	@$(BIN)/python -m got_assets.run
+
+ablation: $(STAMP)
+	@$(BIN)/python -m got_assets.ablation
 
 test: $(STAMP)
 	@$(BIN)/python -m pytest -n 2 --dist loadfile
@@ -49,6 +54,10 @@ format: $(STAMP)
 
 bench: $(STAMP)
 	@$(BIN)/python -m bench.run
+
+# RECIPE=name goes before GOT_RECIPE.
+plan: $(STAMP)
+	@$(BIN)/python -m got_core.budget $(RECIPE)
 
 clean:
 	rm -rf var build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -1,0 +1,226 @@
+"""Runs the real model and its joint loss as shapes: parameters, operations and activations of a recipe.
+
+Belongs here: what is run, and what was counted. Does not belong here: how it is run without memory
+(``shapes``) and what follows for GPUs, hours and money (``plan``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from got_core.budget.config import BudgetConfig
+from got_core.budget.shapes import ShapesMode
+from got_core.chain.grammar import parse
+from got_core.model.build import fresh_pipeline
+from got_core.model.config import ModelConfig
+from got_core.model.got import GoTModel, base_language_model
+from got_core.model.guidance import encode
+from got_core.model.pipeline import GoTPipeline
+from got_core.model.tokens import train_tokenizer
+from got_core.train.config import StageConfig
+from got_core.train.joint import attach_lora
+
+META = torch.device("meta")
+HALF = torch.bfloat16
+
+
+@dataclass(frozen=True)
+class Part:
+    """Parameters of one part: of the model itself, and those that training changes."""
+
+    name: str
+    parameters: int
+    trained: int
+    """LoRA weights and whole copies of modules count here, and not among ``parameters``."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one run of some code takes."""
+
+    flops: int
+    """Multiplications and additions of matrix products, convolutions and attention."""
+    bytes: int
+    """Most memory in use at once, beside parameters, gradients and inputs."""
+    forward: dict[str, int]
+    """Operations of the forward pass: of the U-Net, and of everything else (``other``)."""
+    shapes: dict[str, tuple[int, ...]]
+    """Shapes of what went in and came out."""
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """Parameters that a worker of a spread model holds whole at some moment: the rest outside of any layer,
+    and the largest layer."""
+
+    rest: int
+    layer: int
+
+
+# -- the model ----------------------------------------------------------------------------------------
+
+
+def empty_pipeline(config: ModelConfig) -> GoTPipeline:
+    """The pipeline at its size, without memory."""
+    tokenizer = train_tokenizer([], config.image_tokens)
+    with META:
+        return fresh_pipeline(config, tokenizer)
+
+
+def count(parameters: Iterable[Tensor], *, trained: bool = False) -> int:
+    """Number of scalars in parameters; of the trained ones only, if asked."""
+    return sum(p.numel() for p in parameters if p.requires_grad or not trained)
+
+
+def modules_by_part(pipeline: GoTPipeline) -> dict[str, nn.Module]:
+    """The parts whose parameters are counted; together they are the whole model."""
+    mllm = base_language_model(pipeline.mllm)
+    return {
+        "language model": mllm.model.language_model,
+        "head": mllm.lm_head,
+        "vision tower": mllm.model.visual,
+        "projectors": pipeline.projector,
+        "U-Net": pipeline.unet,
+        "autoencoder": pipeline.vae,
+    }
+
+
+def count_parts(pipeline: GoTPipeline) -> dict[str, int]:
+    """Parameters by part; a head that shares the embedding's weights counts nothing of its own."""
+    counts = {}
+    seen: set[int] = set()
+    for name, module in modules_by_part(pipeline).items():
+        own = [p for p in module.parameters() if id(p) not in seen]
+        seen |= {id(p) for p in own}
+        counts[name] = count(own)
+    return counts
+
+
+def prepare_training(pipeline: GoTPipeline, stage: StageConfig) -> GoTModel:
+    """The model as a stage trains it, in 16 bits as it computes; changes the pipeline's language model."""
+    for part in (pipeline.mllm, pipeline.projector, pipeline.unet, pipeline.vae):
+        if stage.bf16:
+            nn.Module.to(part, HALF)
+    with META:
+        mllm = attach_lora(pipeline.mllm, stage)
+    pipeline.register_modules(mllm=mllm)
+    model = GoTModel(mllm, pipeline.projector, pipeline.unet, pipeline.vae, stage.loss, pipeline.scheduler)
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            # Gradients are accounted for by themselves; kept here, they would count as activations.
+            parameter.register_post_accumulate_grad_hook(_drop_gradient)
+    return model.train()
+
+
+def _drop_gradient(parameter: Tensor) -> None:
+    parameter.grad = None
+
+
+def gathered_parameters(model: GoTModel) -> Gathered:
+    """What stays or comes together on a worker when layers are spread as ``train.parallel`` spreads them."""
+    parts = (base_language_model(model.mllm), model.unet)
+    names = {name for part in parts for name in part._no_split_modules or ()}
+    layers = [layer for part in parts for layer in part.modules() if type(layer).__name__ in names]
+    taken: set[int] = set(map(id, model.vae.parameters()))
+    sizes = [0]
+    for layer in reversed(layers):
+        own = [p for p in layer.parameters() if id(p) not in taken]
+        taken |= set(map(id, own))
+        sizes.append(count(own))
+    return Gathered(count(p for p in model.parameters() if id(p) not in taken), max(sizes))
+
+
+# -- runs ---------------------------------------------------------------------------------------------
+
+
+def training_step(
+    pipeline: GoTPipeline,
+    model: GoTModel,
+    stage: StageConfig,
+    config: ModelConfig,
+    budget: BudgetConfig,
+    *,
+    edit: bool,
+    checkpointing: bool,
+) -> Work:
+    """Forward and backward pass of one worker's batch, from token ids and latents to gradients."""
+    _set_checkpointing(pipeline, checkpointing)
+    batch = _batch(pipeline, stage, config, budget, edit)
+    span = pipeline.sequences.image_span(training=True)
+    known = [*model.parameters(), *model.buffers(), *batch.values()]
+    with ShapesMode(known, {"U-Net": model.unet}) as mode:
+        losses = model(batch, span, torch.Generator().manual_seed(0))
+        forward = dict(mode.flops)
+        losses["loss"].backward()
+    shapes = {name: tuple(value.shape) for name, value in batch.items()}
+    return Work(mode.flops.total(), mode.peak_bytes, forward, shapes)
+
+
+def _set_checkpointing(pipeline: GoTPipeline, on: bool) -> None:
+    # Turning it on makes the output of every embedding need a gradient, in the frozen vision tower as well;
+    # turning it on twice would leave that behind for good.
+    base_language_model(pipeline.mllm).disable_input_require_grads()
+    if on:
+        pipeline.mllm.gradient_checkpointing_enable({"use_reentrant": False})
+        pipeline.unet.enable_gradient_checkpointing()
+    else:
+        pipeline.mllm.gradient_checkpointing_disable()
+        pipeline.unet.disable_gradient_checkpointing()
+
+
+def _batch(
+    pipeline: GoTPipeline, stage: StageConfig, config: ModelConfig, budget: BudgetConfig, edit: bool
+) -> dict[str, Tensor]:
+    """A batch of average length: whole numbers with values, pictures and latents without."""
+    sequences, size = pipeline.sequences, stage.batch_size
+    prompt = sequences.prompt(_words(budget.prompt_tokens), has_image=edit)
+    sample = sequences.training(prompt, _words(min(budget.chain_tokens, config.max_new_tokens)))
+    images = [Image.new("RGB", (config.resolution, config.resolution))] * size if edit else None
+    batch = sequences.collate([sample] * size, images)
+    dtype = HALF if stage.bf16 else torch.float32
+    batch = {k: v.to(META, dtype) if v.is_floating_point() else v for k, v in batch.items()}
+    side = config.resolution // config.autoencoder.patch_size
+    latents = (size, config.autoencoder.latent_channels, side, side)
+    names = ("clean", "spatial", "reference")
+    return batch | {name: torch.empty(latents, dtype=dtype, device=META) for name in names}
+
+
+def _words(tokens: int) -> str:
+    """Text of about so many tokens: in every tokenizer here a digit and a space are one each."""
+    return " ".join(["7"] * ((tokens + 1) // 2))
+
+
+def encoding(pipeline: GoTPipeline, resolution: int) -> Work:
+    """Encoding of one picture or canvas."""
+    dtype = next(pipeline.vae.parameters()).dtype
+    picture = torch.empty((1, 3, resolution, resolution), dtype=dtype, device=META)
+    known = [*pipeline.vae.parameters(), *pipeline.vae.buffers(), picture]
+    with torch.no_grad(), ShapesMode(known) as mode:
+        latents = encode(pipeline.vae, picture)
+    shapes = {"picture": tuple(picture.shape), "latents": tuple(latents.shape)}
+    return Work(mode.flops.total(), mode.peak_bytes, dict(mode.flops), shapes)
+
+
+def sampling_step(pipeline: GoTPipeline, budget: BudgetConfig, *, edit: bool) -> Work:
+    """Drawing of one picture from a chain in one step: conditions, all guidance branches, scheduler,
+    decoding.
+
+    Every further step takes the U-Net's operations again.
+    """
+    chain = parse(" ".join(f"thing ({100 * k},100),({100 * k + 90},900)" for k in range(budget.boxes)))
+    side = int(pipeline.config.resolution)
+    source = Image.new("RGB", (side, side)) if edit else None
+    modules = [part for part in pipeline.components.values() if isinstance(part, nn.Module)]
+    known = [tensor for part in modules for tensor in (*part.parameters(), *part.buffers())]
+    with ShapesMode(known, {"U-Net": pipeline.unet}) as mode:
+        pictures = pipeline.draw(
+            chain, _words(budget.prompt_tokens), image=source, num_inference_steps=1, output_type="pt"
+        )
+    assert isinstance(pictures, Tensor)
+    shapes = {"pictures": tuple(pictures.shape)}
+    return Work(mode.flops.total(), mode.peak_bytes, dict(mode.flops), shapes)

@@ -1,0 +1,186 @@
+"""Training plans: the published sizes to the last parameter, and small plans against real models."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from PIL import Image
+from torch.utils.flop_counter import FlopCounterMode
+
+from got_core.budget.__main__ import main
+from got_core.budget.config import Accelerator, BudgetConfig
+from got_core.budget.measure import (
+    count,
+    count_parts,
+    empty_pipeline,
+    gathered_parameters,
+    prepare_training,
+    training_step,
+)
+from got_core.budget.plan import TrainingPlan, make_plan, markdown
+from got_core.budget.shapes import _FORMULAS
+from got_core.model.build import fresh_pipeline
+from got_core.model.config import AutoencoderConfig
+from got_core.model.got import GoTModel
+from got_core.model.tokens import train_tokenizer
+from got_core.recipes import get_recipe, paper, tiny
+from got_core.train.joint import attach_lora
+
+CONFIG = BudgetConfig(
+    gpu=Accelerator(name="small", memory_gb=5, peak_tflops=10, utilisation=0.5, price_per_hour=3)
+)
+
+
+@pytest.fixture(scope="module")
+def plan() -> TrainingPlan:
+    """Of the tiny recipe, whose second stage saves memory here and else computes what the first does."""
+    recipe = tiny()
+    return make_plan(replace(recipe, finetune=replace(recipe.pretrain, gradient_checkpointing=True)), CONFIG)
+
+
+def test_the_paper_recipe_has_the_published_sizes() -> None:
+    counts = count_parts(empty_pipeline(paper().model))
+    assert counts["U-Net"] == 2_567_486_724
+    assert counts["autoencoder"] == 83_653_863
+    assert counts["projectors"] == 6_819_072
+    assert counts["language model"] == 3_085_938_688 and counts["head"] == 0
+    assert counts["vision tower"] == 668_684_288
+
+
+def test_the_paper_recipe_trains_as_published() -> None:
+    recipe = get_recipe("paper")
+    stages = (recipe.pretrain, recipe.finetune)
+    assert [(s.steps, s.peak_rate, s.warmup_steps) for s in stages] == [
+        (60_000, 1e-4, 500),
+        (10_000, 5e-5, 200),
+    ]
+    for stage in stages:
+        assert stage.samples_per_step == 128
+        assert (stage.betas, stage.epsilon, stage.weight_decay) == ((0.9, 0.98), 1e-6, 0.05)
+        assert (stage.lora_rank, stage.lora_alpha, stage.lora_dropout) == (32, 32, 0.05)
+        assert (stage.loss.noise_offset, stage.loss.drop, stage.loss.prediction) == (0.1, 0.05, "epsilon")
+        assert (stage.loss.text_weight, stage.loss.diffusion_weight) == (1.0, 1.0)
+    assert recipe.model.generate_scales.as_tuple() == (7.5, 4.0, 1.0)
+    assert recipe.model.edit_scales.as_tuple() == (4.0, 3.0, 1.5)
+
+
+def test_counts_are_those_of_the_real_model_and_of_what_training_changes(plan: TrainingPlan) -> None:
+    recipe = tiny()
+    real = fresh_pipeline(recipe.model, train_tokenizer([], recipe.model.image_tokens))
+    parts = {part.name: part for part in plan.parts}
+    assert {name: part.parameters for name, part in parts.items()} == count_parts(real)
+    wrapped = attach_lora(real.mllm, recipe.pretrain)
+    assert parts["U-Net"].trained == count(real.unet.parameters())
+    assert parts["autoencoder"].trained == parts["vision tower"].trained == 0
+    language = parts["language model"].trained + parts["head"].trained
+    assert language == count(wrapped.parameters(), trained=True)
+
+
+@pytest.mark.parametrize("edit", [False, True])
+def test_a_step_of_shapes_counts_what_a_real_step_computes(edit: bool) -> None:
+    recipe = tiny()
+    stage = replace(recipe.pretrain, bf16=False)
+    empty = empty_pipeline(recipe.model)
+    model = prepare_training(empty, stage)
+    work = training_step(empty, model, stage, recipe.model, CONFIG, edit=edit, checkpointing=False)
+    real = fresh_pipeline(recipe.model, train_tokenizer([], recipe.model.image_tokens))
+    got = GoTModel(
+        attach_lora(real.mllm, stage), real.projector, real.unet, real.vae, stage.loss, real.scheduler
+    )
+    generator = torch.Generator().manual_seed(0)
+    batch = real.sequences.collate(
+        [real.sequences.training(real.sequences.prompt(_words(30), has_image=edit), _words(24))] * 2,
+        [Image.new("RGB", (64, 64))] * 2 if edit else None,
+    )
+    batch |= {
+        name: torch.randn(2, 8, 8, 8, generator=generator) for name in ("clean", "spatial", "reference")
+    }
+    assert {name: tuple(value.shape) for name, value in batch.items()} == work.shapes
+    with FlopCounterMode(display=False) as counter:
+        counter.flop_registry |= _FORMULAS
+        got(batch, real.sequences.image_span(training=True), generator)["loss"].backward()
+    assert counter.get_total_flops() == pytest.approx(work.flops, rel=1e-3)
+
+
+def _words(tokens: int) -> str:
+    return " ".join(["7"] * ((tokens + 1) // 2))
+
+
+def test_checkpointing_trades_operations_for_memory(plan: TrainingPlan) -> None:
+    for stage in plan.stages:
+        by_way = {(one.sharding, one.checkpointing): one for one in stage.memory}
+        assert len(by_way) == 4 and sum(one.chosen for one in stage.memory) == 1
+        for sharding in ("ddp", "fsdp"):
+            assert by_way[sharding, True].activations < by_way[sharding, False].activations
+        assert by_way["fsdp", False].state < by_way["ddp", False].state
+    plain, saving = plan.stages
+    assert 1.1 < saving.flops_per_step / plain.flops_per_step < 1.4
+    assert [one.checkpointing for one in saving.memory if one.chosen] == [True]
+
+
+def test_hours_and_cost_follow_from_operations(plan: TrainingPlan) -> None:
+    stage = plan.stages[0]
+    assert stage.gpu_hours == pytest.approx(stage.steps * stage.flops_per_step / 5e12 / 3600)
+    assert stage.cost == pytest.approx(3 * stage.gpu_hours)
+    assert stage.hours * stage.workers == pytest.approx(stage.gpu_hours)
+    # State of a replicated model: weights, and for trained ones gradient, two moments and the average.
+    memory = next(one for one in stage.memory if one.sharding == "ddp")
+    parts = {part.name: part for part in plan.parts}
+    assert memory.state >= 4 * sum(p.parameters for p in parts.values()) + 16 * sum(
+        p.trained for p in parts.values()
+    )
+
+
+def test_the_page_and_the_command(plan: TrainingPlan, capsys: pytest.CaptureFixture[str]) -> None:
+    page = markdown(plan)
+    assert f"{plan.parts[4].parameters:,}" in page and "small with 5 GB at 50% of 10 TFLOP/s" in page
+    assert "**too much**" in markdown(
+        replace(plan, assumptions=BudgetConfig(gpu=replace(CONFIG.gpu, memory_gb=1)))
+    )
+    json.dumps(plan.to_dict())
+    assert main(["huge"]) == 2
+    assert "one of: embedded, paper, tiny" in capsys.readouterr().err
+    assert main(["tiny", "--utilisation", "2"]) == 2
+    assert "utilisation" in capsys.readouterr().err
+    assert main(["tiny", "--price-per-hour", "7.5", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["assumptions"]["gpu"]["price_per_hour"] == 7.5
+
+
+def test_a_spread_model_gathers_its_largest_layer_and_what_is_in_none() -> None:
+    recipe = tiny()
+    pipeline = empty_pipeline(recipe.model)
+    model = prepare_training(pipeline, recipe.pretrain)
+    gathered = gathered_parameters(model)
+    mllm = model.mllm.get_base_model()
+    assert gathered.rest >= count(mllm.lm_head.parameters())
+    assert gathered.layer >= count(mllm.model.visual.blocks[0].parameters())
+    assert gathered.rest + gathered.layer < count(model.parameters()) - count(model.vae.parameters())
+
+
+def test_sizes_of_an_autoencoder_have_to_agree() -> None:
+    with pytest.raises(ValueError, match="make it 8"):
+        AutoencoderConfig(kind="kl", patch_size=4)
+
+
+@pytest.mark.slow
+def test_the_paper_plan() -> None:
+    plan = make_plan(paper())
+    assert sum(part.parameters for part in plan.parts) == 6_412_582_635
+    assert plan.training["edit"].shapes["input_ids"][0] == 2
+    assert plan.training["edit"].shapes["pixel_values"] == (2 * 32 * 32, 3 * 2 * 14 * 14)
+    assert plan.training["edit"].shapes["clean"] == (2, 4, 128, 128)
+    assert plan.sampling["text to image"].shapes["pictures"] == (1, 3, 1024, 1024)
+    # Three branches for text to image, four for edits.
+    ratio = plan.sampling["edit"].forward["U-Net"] / plan.sampling["text to image"].forward["U-Net"]
+    assert ratio == pytest.approx(4 / 3)
+    # About 2 operations a parameter and token, forward; the U-Net sees a fixed number of positions.
+    tokens = plan.training["text to image"].shapes["input_ids"]
+    assert plan.training["text to image"].forward["other"] == pytest.approx(
+        2 * 2.8e9 * tokens[0] * tokens[1], rel=0.2
+    )
+    fits = {(m.sharding, m.checkpointing): m.total < 80e9 for m in plan.stages[0].memory}
+    assert fits == {("ddp", False): False, ("ddp", True): False, ("fsdp", False): True, ("fsdp", True): True}
+    assert 500 < plan.stages[0].gpu_hours < 5000
