@@ -8,6 +8,7 @@ from got_assets.defs.annotate import assets as annotate_assets
 from got_assets.defs.annotate import checks as annotate_checks
 from got_assets.defs.curate import assets as curate_assets
 from got_assets.defs.curate import checks as curate_checks
+from got_assets.defs.evaluate import ablation as evaluate_ablation
 from got_assets.defs.evaluate import assets as evaluate_assets
 from got_assets.defs.ingest import assets as ingest_assets
 from got_assets.defs.ingest import checks as ingest_checks
@@ -16,13 +17,23 @@ from got_assets.defs.ingest import sensors as ingest_sensors
 from got_assets.defs.register import assets as register_assets
 from got_assets.defs.train import assets as train_assets
 from got_assets.defs.train import jobs as train_jobs
+from got_assets.defs.train import plan as train_plan
 from got_assets.defs.train import schedules as train_schedules
 from got_assets.io import StorageIOManager
 from got_assets.project import PROJECT
 
 defs = dg.Definitions(
     assets=dg.load_assets_from_modules(
-        [ingest_assets, annotate_assets, curate_assets, train_assets, evaluate_assets, register_assets]
+        [
+            ingest_assets,
+            annotate_assets,
+            curate_assets,
+            train_plan,
+            train_assets,
+            evaluate_assets,
+            evaluate_ablation,
+            register_assets,
+        ]
     ),
     asset_checks=dg.load_asset_checks_from_modules([ingest_checks, annotate_checks, curate_checks]),
     jobs=[ingest_jobs.prepare_images, ingest_jobs.prepare_edits, train_jobs.retrain],

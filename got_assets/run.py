@@ -10,9 +10,10 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 
@@ -33,6 +34,8 @@ QUIET_LIBRARIES = {
     "TQDM_DISABLE": "1",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
     "RAY_COLOR_PREFIX": "0",
+    # Runs of the ablation side by side: more processes than Ray expects of two cores, most of them idle.
+    "RAY_DEDUP_LOGS_SKIP_REGEX": "worker processes have been started",
 }
 """Environment of this process and of Ray's, unless set otherwise: progress is what this module says."""
 
@@ -159,24 +162,29 @@ def assign_shards(project: Project, instance: dg.DagsterInstance) -> tuple[list[
     return images, edits
 
 
-def run(project: Project, instance: dg.DagsterInstance) -> int:
-    """The whole graph. Returns 0, or 1 if something failed (a quarantined shard is no failure)."""
-    started = time.monotonic()
-    settings = project.settings
-    if not settings.own_images:
+def make_data(runner: Runner) -> set[str]:
+    """Bring raw images and all tables of every shard up to date. Returns the names of all shards."""
+    if not runner.project.settings.own_images:
         heading("Raw images (rendered scenes)")
-        render_corpus(project)
-    images, edits = assign_shards(project, instance)
-    runner = Runner(project, instance)
+        render_corpus(runner.project)
+    images, edits = assign_shards(runner.project, runner.instance)
     heading(f"Data: {len(images)} image shards, {len(edits)} edit shards")
     for shards, steps in ((images, IMAGE_STEPS), (edits, EDIT_STEPS)):
         for shard in shards:
             runner.bring_up_to_date(steps, shard)
-    if settings.annotator_name is not None:
+    return {*images, *edits}
+
+
+def run(project: Project, instance: dg.DagsterInstance) -> int:
+    """The whole graph. Returns 0, or 1 if something failed (a quarantined shard is no failure)."""
+    started = time.monotonic()
+    runner = Runner(project, instance)
+    shards = make_data(runner)
+    if project.settings.annotator_name is not None:
         heading("Models")
         runner.bring_up_to_date(RETRAIN_ASSETS)
     heading("What came out")
-    report(project, instance, runner, {*images, *edits})
+    report(project, instance, runner, shards)
     made = sum(len(outcome.made) for outcome in runner.outcomes.values())
     say(
         f"{made} tables, models and reports made, the rest was up to date; {time.monotonic() - started:.0f} s"
@@ -189,15 +197,20 @@ def report(project: Project, instance: dg.DagsterInstance, runner: Runner, parti
     rows = stage_rows(instance, [*IMAGE_STEPS, *EDIT_STEPS, *RETRAIN_ASSETS], partitions)
     cells = [(row.stage, row.rows_in, row.rows_out, row.rejected, f"{row.seconds:.1f}") for row in rows]
     print(text_table(["stage", "rows in", "rows out", "rejected", "seconds"], cells), "\n", flush=True)
+    report_failures(runner)
+    if project.settings.annotator_name is None:
+        print(missing_annotator(project), flush=True)
+    print_scores(project)
+    where_next(project)
+
+
+def report_failures(runner: Runner) -> None:
+    """What was blocked by a failed check, and what failed."""
     for name, outcome in runner.outcomes.items():
         for parent in dict.fromkeys(outcome.blocked.values()):
             say(f"{name} stops here: {parent} fails its check (see `make ui`); everything else went on")
         if outcome.error:
             say(f"{name} FAILED: {outcome.error}")
-    if project.settings.annotator_name is None:
-        print(missing_annotator(project), flush=True)
-    print_scores(project)
-    where_next(project)
 
 
 def missing_annotator(project: Project) -> str:
@@ -211,23 +224,23 @@ def missing_annotator(project: Project) -> str:
 
 
 def print_scores(project: Project) -> None:
-    """The benchmark scores of the current model, if there is one."""
-    if project.settings.annotator_name is None or not project.storage.exists("geneval.json"):
+    """The benchmark scores of the current model, those that there are."""
+    if project.settings.annotator_name is None:
         return
-    scores = project.storage.read_json("geneval.json")["scores"]
+    for name in ("geneval", "scene_edits"):
+        if project.storage.exists(f"{name}.json"):
+            print(score_lines(project.storage.read_json(f"{name}.json")["scores"]), "\n", flush=True)
+
+
+def score_lines(scores: dict[str, Any]) -> str:
+    """Each task and the overall score, as a table for the terminal."""
     rows = [
-        (task, f"{one['mean']:.3f}", f"{one['low']:.3f} to {one['high']:.3f}", one["n"])
-        for task, one in scores["tasks"].items()
+        (name, f"{one['mean']:.3f}", f"{one['low']:.3f} to {one['high']:.3f}", one["n"])
+        for name, one in scores["tasks"].items()
     ]
-    rows.append(
-        (
-            "overall",
-            f"{scores['overall']:.3f}",
-            f"{scores['low']:.3f} to {scores['high']:.3f}",
-            scores["found"],
-        )
-    )
-    print(text_table([scores["protocol"], "score", "95 % interval", "pictures"], rows), "\n", flush=True)
+    interval = f"{scores['low']:.3f} to {scores['high']:.3f}"
+    rows.append(("overall", f"{scores['overall']:.3f}", interval, scores["found"]))
+    return text_table([scores["protocol"], "score", "95 % interval", "pictures"], rows)
 
 
 def where_next(project: Project) -> None:
@@ -247,14 +260,14 @@ def heading(text: str) -> None:
     print(f"\n{text}", flush=True)
 
 
-def main() -> int:
-    """Entry of `python -m got_assets.run`."""
+def main(work: Callable[[Project, dg.DagsterInstance], int] = run) -> int:
+    """Entry of `python -m got_assets.run`: do some work on this process's project; the exit status."""
     for name, value in QUIET_LIBRARIES.items():
         os.environ.setdefault(name, value)
     prepare_dagster_home(PROJECT)
     try:
         with dg.DagsterInstance.get() as instance:
-            return run(PROJECT, instance)
+            return work(PROJECT, instance)
     except (FileNotFoundError, NotADirectoryError, ValueError) as error:
         sys.stderr.write(f"\n{error}\n")
         return 1

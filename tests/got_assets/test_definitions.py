@@ -123,7 +123,7 @@ def test_an_unknown_recipe_is_one_clear_error(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode != 0
     assert done.stderr.strip().splitlines()[-1] == (
-        "ValueError: unknown recipe 'huge'; set GOT_RECIPE to one of: embedded, tiny"
+        "ValueError: unknown recipe 'huge'; set GOT_RECIPE to one of: embedded, paper, tiny"
     )
 
 

@@ -125,7 +125,7 @@ def t2i_chains(
     group_name="annotate",
     kinds={"polars"},
     owners=["team:data"],
-    code_version=code_version(1, *_VERSION),
+    code_version=code_version(2, *_VERSION),
     metadata=column_schema(schemas.EDIT_DESCRIPTIONS),
 )
 def edit_descriptions(
@@ -150,7 +150,7 @@ def edit_descriptions(
     group_name="annotate",
     kinds={"polars"},
     owners=["team:data"],
-    code_version=code_version(1, *_VERSION),
+    code_version=code_version(2, *_VERSION),
     metadata=column_schema(schemas.EDIT_BOXES),
 )
 def edit_boxes(
@@ -175,7 +175,7 @@ def edit_boxes(
     group_name="annotate",
     kinds={"polars"},
     owners=["team:data"],
-    code_version=code_version(1, *_VERSION),
+    code_version=code_version(2, *_VERSION),
     metadata=column_schema(schemas.EDIT_CHAINS),
 )
 def edit_chains(

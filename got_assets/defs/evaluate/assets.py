@@ -4,6 +4,7 @@
 
 import os
 import time
+from collections.abc import Callable
 from typing import Any
 
 import dagster as dg
@@ -18,7 +19,7 @@ Document = dict[str, Any]
     group_name="evaluate",
     kinds={"pytorch"},
     owners=["team:model"],
-    code_version=code_version(1, PROJECT.recipe.evaluate, PROJECT.recipe.world),
+    code_version=code_version(2, PROJECT.recipe.evaluate, PROJECT.recipe.world),
 )
 def geneval(
     context: dg.AssetExecutionContext, project: dg.ResourceParam[Project], finetuned_model: Document
@@ -28,58 +29,93 @@ def geneval(
 
     Pictures that are in storage already are not drawn again, so an interrupted run goes on.
     """
+    from got_core.evaluate.scenes import run_geneval_scenes
+
+    return _benchmark(project, finetuned_model, run_geneval_scenes, "geneval", "pictures drawn")
+
+
+@dg.asset(
+    group_name="evaluate",
+    kinds={"pytorch"},
+    owners=["team:model"],
+    code_version=code_version(1, PROJECT.recipe.evaluate, PROJECT.recipe.world),
+)
+def scene_edits(
+    context: dg.AssetExecutionContext, project: dg.ResourceParam[Project], finetuned_model: Document
+) -> dg.MaterializeResult[Document]:
+    """Edits of unseen scenes (`edits/scenes`) by kind, and the grounding of their chains in the source.
+
+    Resumes as `geneval` does.
+    """
+    from got_core.evaluate.edits import run_edit_scenes
+
+    return _benchmark(project, finetuned_model, run_edit_scenes, "edits", "scenes edited")
+
+
+def _benchmark(
+    project: Project, model: Document, run: Callable[..., Any], folder: str, done_what: str
+) -> dg.MaterializeResult[Document]:
+    """Run a benchmark on a model's pipeline; the document holds its scores and where its pictures are."""
     import torch
 
-    from got_core.evaluate.scenes import run_geneval_scenes
     from got_core.model.pipeline import GoTPipeline
 
     started = time.monotonic()
     # Nothing else computes meanwhile; the workers of training have one thread each instead.
     torch.set_num_threads(os.cpu_count() or 1)
-    weights = finetuned_model["weights_hash"]
-    prefix = f"geneval/{weights[:12]}"
-    pipeline = GoTPipeline.from_pretrained(project.storage.download(finetuned_model["folder"]))
+    weights = model["weights_hash"]
+    prefix = f"{folder}/{weights[:12]}"
+    pipeline = GoTPipeline.from_pretrained(project.storage.download(model["folder"]))
     pipeline.set_progress_bar_config(disable=True)
-    recipe = project.recipe
-    result = run_geneval_scenes(
+    result = run(
         pipeline,
-        recipe.world,
-        recipe.evaluate,
+        project.recipe.world,
+        project.recipe.evaluate,
         project.storage,
         prefix,
-        progress=lambda done, total: say(f"{done} of {total} pictures drawn"),
+        progress=lambda done, total: say(f"{done} of {total} {done_what}"),
         weights_hash=weights,
     )
     document = {"prefix": prefix, "weights_hash": weights, "scores": result.scores}
+    grounding = result.scores.get("grounding", {}).get("mean")
     return document_result(
         document,
         version=document_hash(document),
         started=started,
         overall=result.scores["overall"],
+        plans_right=result.scores["plan_overall"],
         pictures_judged=result.samples.height,
         protocol=f"{result.scores['protocol']} {result.scores['protocol_digest']}",
         scores=score_table(result.scores),
         pictures=stored_image(project.storage, f"{prefix}/grid.png"),
+        **({} if grounding is None else {"grounding_iou": grounding}),
         **{task: score["mean"] for task, score in result.scores["tasks"].items()},
     )
 
 
-@dg.asset(group_name="evaluate", kinds={"html"}, owners=["team:model"], code_version=code_version(1))
+@dg.asset(group_name="evaluate", kinds={"html"}, owners=["team:model"], code_version=code_version(2))
 def benchmark_report(
     context: dg.AssetExecutionContext,
     project: dg.ResourceParam[Project],
     finetuned_model: Document,
     geneval: Document,
+    scene_edits: Document,
 ) -> dg.MaterializeResult[Document]:
     """One page with all scores, intervals, pictures, failures, protocol and where the model comes from."""
+    from got_core.evaluate.report import Section
     from got_core.evaluate.report import benchmark_report as write_page
 
     started = time.monotonic()
-    storage, prefix = project.storage, geneval["prefix"]
+    storage, benchmarks = project.storage, (geneval, scene_edits)
     page = write_page(
-        geneval["scores"],
-        grid_png=storage.read_bytes(f"{prefix}/grid.png"),
-        samples=storage.read_table(f"{prefix}/samples"),
+        [
+            Section(
+                one["scores"],
+                storage.read_bytes(f"{one['prefix']}/grid.png"),
+                storage.read_table(f"{one['prefix']}/samples"),
+            )
+            for one in benchmarks
+        ],
         lineage={
             "weights": finetuned_model["weights_hash"],
             "manifest": finetuned_model["manifest_hash"],
@@ -92,16 +128,24 @@ def benchmark_report(
     storage.write_bytes("benchmark_report.html", page)
     url = storage.url_of("benchmark_report.html")
     # The page names its run, so its bytes always differ; what it says depends on the scores and the model.
-    version = document_hash({"scores": geneval["scores"], "weights": finetuned_model["weights_hash"]})
+    scores = [one["scores"] for one in benchmarks]
+    version = document_hash({"scores": scores, "weights": finetuned_model["weights_hash"]})
     return document_result(
         {"page": "benchmark_report.html"}, version=version, started=started, page=dg.MetadataValue.url(url)
     )
 
 
 def score_table(scores: Document) -> dg.MarkdownMetadataValue:
-    """Task, score, interval and count, the overall score last."""
+    """Task, score, interval, count and failures by cause, the overall score last."""
     rows = [
-        (task, f"{one['mean']:.3f}", f"{one['low']:.3f} to {one['high']:.3f}", one["n"])
+        (
+            task,
+            f"{one['mean']:.3f}",
+            f"{one['low']:.3f} to {one['high']:.3f}",
+            one["n"],
+            one["planned_wrong"],
+            one["drawn_wrong"],
+        )
         for task, one in scores["tasks"].items()
     ]
     overall = (
@@ -109,5 +153,8 @@ def score_table(scores: Document) -> dg.MarkdownMetadataValue:
         f"{scores['overall']:.3f}",
         f"{scores['low']:.3f} to {scores['high']:.3f}",
         scores["found"],
+        scores["planned_wrong"],
+        scores["drawn_wrong"],
     )
-    return markdown_table(["task", "score", "95 % interval", "pictures"], [*rows, overall])
+    header = ["task", "score", "95 % interval", "pictures", "planned wrong", "drawn wrong"]
+    return markdown_table(header, [*rows, overall])

@@ -15,12 +15,13 @@ Document = dict[str, Any]
 MODEL_NAME = "got"
 
 
-@dg.asset(group_name="register", kinds={"mlflow"}, owners=["team:model"], code_version=code_version(1))
+@dg.asset(group_name="register", kinds={"mlflow"}, owners=["team:model"], code_version=code_version(2))
 def registered_model(
     context: dg.AssetExecutionContext,
     project: dg.ResourceParam[Project],
     finetuned_model: Document,
     geneval: Document,
+    scene_edits: Document,
 ) -> dg.MaterializeResult[Document]:
     """The candidate as a version of `got` in MLflow, tagged with all it was made from, as `@challenger`.
 
@@ -40,9 +41,11 @@ def registered_model(
     }
     uri = project.settings.tracking_uri
     folder = project.storage.download(finetuned_model["folder"])
-    version = register(folder, MODEL_NAME, tracking_uri=uri, scores=geneval["scores"], tags=tags)
+    scores, others = geneval["scores"], [scene_edits["scores"]]
+    version = register(folder, MODEL_NAME, tracking_uri=uri, scores=scores, others=others, tags=tags)
     document = {"name": MODEL_NAME, "version": version, "weights_hash": finetuned_model["weights_hash"]}
-    scored = {**document, "overall": geneval["scores"]["overall"], "tracking_uri": uri}
+    overall = [one["overall"] for one in (scores, *others)]
+    scored = {**document, "overall": overall, "tracking_uri": uri}
     return document_result(
         document,
         version=document_hash(scored),

@@ -27,7 +27,7 @@ Reference = dict[str, Any]
     group_name="train",
     kinds={"pytorch", "huggingface"},
     owners=["team:model"],
-    code_version=code_version(1, _RECIPE.model, _RECIPE.foundation),
+    code_version=code_version(2, _RECIPE.model, _RECIPE.foundation),
 )
 def foundation_models(
     context: dg.AssetExecutionContext, project: dg.ResourceParam[Project], training_manifest: pl.DataFrame
@@ -39,14 +39,16 @@ def foundation_models(
     from got_core.train.stages import train_foundation
 
     started = time.monotonic()
-    return _model_result(project, train_foundation(_run(context, project, training_manifest)), started)
+    return _model_result(
+        project, train_foundation(training_run(context, project, training_manifest)), started
+    )
 
 
 @dg.asset(
     group_name="train",
     kinds={"pytorch", "ray"},
     owners=["team:model"],
-    code_version=code_version(1, _RECIPE.model, _RECIPE.pretrain),
+    code_version=code_version(2, _RECIPE.model, _RECIPE.pretrain),
 )
 def pretrained_model(
     context: dg.AssetExecutionContext,
@@ -59,7 +61,7 @@ def pretrained_model(
     from got_core.train.stages import pretrain
 
     started = time.monotonic()
-    reference = pretrain(_run(context, project, training_manifest), foundation_models)
+    reference = pretrain(training_run(context, project, training_manifest), foundation_models)
     return _model_result(project, reference, started)
 
 
@@ -67,7 +69,7 @@ def pretrained_model(
     group_name="train",
     kinds={"pytorch", "ray"},
     owners=["team:model"],
-    code_version=code_version(1, _RECIPE.model, _RECIPE.finetune),
+    code_version=code_version(2, _RECIPE.model, _RECIPE.finetune),
 )
 def finetuned_model(
     context: dg.AssetExecutionContext,
@@ -80,11 +82,14 @@ def finetuned_model(
     from got_core.train.stages import finetune
 
     started = time.monotonic()
-    reference = finetune(_run(context, project, training_manifest), pretrained_model)
+    reference = finetune(training_run(context, project, training_manifest), pretrained_model)
     return _model_result(project, reference, started)
 
 
-def _run(context: dg.AssetExecutionContext, project: Project, manifest: pl.DataFrame) -> "TrainingRun":
+def training_run(
+    context: dg.AssetExecutionContext, project: Project, manifest: pl.DataFrame
+) -> "TrainingRun":
+    """What the library needs to know about a training that an asset starts."""
     from got_core.train.run import TrainingRun
 
     settings = project.settings
@@ -106,7 +111,7 @@ def _run(context: dg.AssetExecutionContext, project: Project, manifest: pl.DataF
 
 
 def _model_result(project: Project, reference: Reference, started: float) -> dg.MaterializeResult[Reference]:
-    names = ("stage", "steps", "mlflow_run_id", "manifest_hash", "config_digest")
+    names = ("stage", "steps", "cpu_seconds", "mlflow_run_id", "manifest_hash", "config_digest")
     shown = {name: reference[name] for name in names if name in reference}
     figures: Metadata = {
         name: value for name, value in reference.get("metrics", {}).items() if isinstance(value, int | float)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import dagster as dg
 
 RETRAIN_ASSETS = (
+    "training_plan",
     "training_manifest",
     "foundation_models",
     "pretrained_model",
     "finetuned_model",
     "geneval",
+    "scene_edits",
     "benchmark_report",
     "registered_model",
     "promoted_model",

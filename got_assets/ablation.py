@@ -1,0 +1,53 @@
+"""`make ablation`: makes what is missing of the ablation, and of the data and models that it starts from.
+
+Belongs here: the order of work and what is printed at the end. Does not belong here: how assets are brought
+up to date (`run`), or what the ablation is (`got_core.ablation`).
+"""
+
+from __future__ import annotations
+
+import sys
+
+import dagster as dg
+
+from got_assets.defs.evaluate.ablation import PLOT
+from got_assets.project import Project
+from got_assets.reporting import say
+from got_assets.run import Runner, heading, main, make_data, missing_annotator, report_failures
+from got_assets.summary import text_table
+
+ABLATION_ASSETS = ("training_manifest", "foundation_models", "ablation_runs", "ablation")
+
+
+def ablate(project: Project, instance: dg.DagsterInstance) -> int:
+    """Data, foundation models, runs and table. Returns 0, or 1 where there is no table of the present
+    recipe."""
+    runner = Runner(project, instance)
+    make_data(runner)
+    if project.settings.annotator_name is None:
+        print(missing_annotator(project), flush=True)
+        return 1
+    heading("Ablation")
+    outcome = runner.bring_up_to_date(ABLATION_ASSETS)
+    heading("What came out")
+    report_failures(runner)
+    if outcome.error or outcome.blocked:
+        return 1
+    print_table(project)
+    return 0
+
+
+def print_table(project: Project) -> None:
+    """The ablation's table, what stands in it, and where its plot is."""
+    from got_core.ablation.table import HEADER, spelled
+
+    table = project.storage.read_table("ablation")
+    print(text_table(HEADER, spelled(table)), "\n", flush=True)
+    say("score: overall of `geneval/scenes`, mean and standard deviation over the seeds")
+    say("published: GenEval in the paper's table 3, another protocol")
+    say(f"plot      {project.storage.url_of(PLOT)}")
+    say(f"storage   {project.settings.storage_url}")
+
+
+if __name__ == "__main__":
+    sys.exit(main(ablate))

@@ -1,0 +1,84 @@
+"""The ablation: models of their own, from the foundation models of the main graph, scored and compared.
+
+Not part of `make run` nor of the retraining job: `make ablation` makes it.
+"""
+
+# No postponed annotations here: Dagster looks at the annotation objects themselves.
+
+import time
+from typing import Any
+
+import dagster as dg
+import polars as pl
+
+from got_assets.defs.train.assets import training_run
+from got_assets.project import PROJECT, Project, code_version
+from got_assets.reporting import column_schema, markdown_table, stored_image, table_result
+from got_core.ablation.schemas import TABLE, TRIALS
+
+_RECIPE = PROJECT.recipe
+PLOT = "ablation.png"
+
+
+@dg.asset(
+    group_name="evaluate",
+    kinds={"pytorch", "ray"},
+    owners=["team:model"],
+    code_version=code_version(
+        1,
+        *(_RECIPE.model, _RECIPE.pretrain, _RECIPE.finetune),
+        *(_RECIPE.ablation, _RECIPE.evaluate, _RECIPE.world),
+    ),
+    metadata=column_schema(TRIALS),
+)
+def ablation_runs(
+    context: dg.AssetExecutionContext,
+    project: dg.ResourceParam[Project],
+    training_manifest: pl.DataFrame,
+    foundation_models: dict[str, Any],
+) -> dg.MaterializeResult[pl.DataFrame]:
+    """Every row of the ablation, trained from the same foundation models with each seed and scored with
+    `geneval/scenes`.
+
+    Runs train side by side where there is room. A finished one is found, an interrupted one goes on.
+    """
+    from got_core.ablation.trials import run_trials
+
+    started = time.monotonic()
+    trials = run_trials(training_run(context, project, training_manifest), foundation_models)
+    shown = trials.select("row", "seed", "overall", "plans_right", "steps", "cpu_seconds")
+    return table_result(
+        trials,
+        rows_in=trials.height,
+        started=started,
+        rejected=pl.lit(False),
+        runs=markdown_table(shown.columns, shown.iter_rows()),
+        most_cpu_seconds=float(trials["cpu_seconds"].max()),  # type: ignore[arg-type]
+    )
+
+
+@dg.asset(
+    group_name="evaluate",
+    kinds={"polars"},
+    owners=["team:model"],
+    code_version=code_version(1),
+    metadata=column_schema(TABLE),
+)
+def ablation(
+    project: dg.ResourceParam[Project], ablation_runs: pl.DataFrame
+) -> dg.MaterializeResult[pl.DataFrame]:
+    """What chain, painted boxes and pretraining each add: mean and spread over the seeds, beside the paper's
+    table."""
+    from got_core.ablation.table import HEADER, plot, spelled, summarise
+
+    started = time.monotonic()
+    table = summarise(ablation_runs)
+    project.storage.write_bytes(PLOT, plot(ablation_runs, table))
+    return table_result(
+        table,
+        rows_in=table.height,
+        started=started,
+        rejected=pl.lit(False),
+        table=markdown_table(HEADER, spelled(table)),
+        plot=stored_image(project.storage, PLOT),
+    )

@@ -1,0 +1,208 @@
+"""The runs of the ablation: a trial is one row with one seed, trained and then scored.
+
+Belongs here: the recipe of a trial, making the trials that are missing, their table. Not here: what the table
+says about the rows (`table`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from typing import Any
+
+import polars as pl
+import ray
+import torch
+from ray.exceptions import RayError
+
+from got_core.ablation.config import ROWS, Row
+from got_core.ablation.schemas import TRIALS
+from got_core.evaluate.geneval import TASKS
+from got_core.evaluate.scenes import run_geneval_scenes, scenes_protocol
+from got_core.model.pipeline import GoTPipeline
+from got_core.recipes import Recipe, digest
+from got_core.train.board import told_progress
+from got_core.train.cluster import ray_session
+from got_core.train.config import StageConfig
+from got_core.train.run import TrainingRun
+from got_core.train.stages import Reference, finetune, pretrain
+
+SEED_STRIDE = 1000
+"""Distance of a stage's seeds of different trials: pretraining and finetuning never share one."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One row with one seed."""
+
+    row: str
+    seed: int
+
+    def __str__(self) -> str:
+        return f"{self.row}-{self.seed}"
+
+    @property
+    def setting(self) -> Row:
+        """What the row has and how it is trained."""
+        return ROWS[self.row]
+
+    def recipe(self, recipe: Recipe) -> Recipe:
+        """The recipe that trains and scores this trial, from the graph's own."""
+        config, row = recipe.ablation, self.setting
+        steps = config.finetune_steps + (config.pretrain_steps if row.prolonged else 0)
+        model = replace(recipe.model, reasoning=row.reasoning, spatial_guidance=row.spatial_guidance)
+        return replace(
+            recipe,
+            model=model,
+            pretrain=self._stage(recipe.pretrain, config.pretrain_steps, config.workers),
+            finetune=self._stage(recipe.finetune, steps, config.workers),
+            evaluate=replace(
+                recipe.evaluate, images_per_task=config.images_per_task, sampling_seeds=(0,), repair="off"
+            ),
+        )
+
+    def _stage(self, stage: StageConfig, steps: int, workers: int) -> StageConfig:
+        """The stage with the same samples a step, whatever the number of workers."""
+        samples = stage.samples_per_step
+        return replace(
+            stage,
+            steps=steps,
+            workers=workers,
+            batch_size=samples // (workers * stage.accumulation),
+            global_batch=samples,
+            seed=stage.seed + SEED_STRIDE * self.seed,
+            sample_every=0,
+        )
+
+    def key(self, recipe: Recipe, manifest_hash: str, foundation: Reference) -> str:
+        """Digest of all that the trial's score depends on; ``recipe`` is the trial's own."""
+        stages = [recipe.pretrain] * self.setting.pretrained + [recipe.finetune]
+        return digest(
+            [
+                recipe.model,
+                [stage.identity() for stage in stages],
+                scenes_protocol(recipe.world, recipe.evaluate).digest(),
+                manifest_hash,
+                foundation["weights_hash"],
+            ]
+        )
+
+
+def run_trials(run: TrainingRun, foundation: Reference) -> pl.DataFrame:
+    """Train and score all trials of ``run.recipe.ablation`` on Ray, side by side; a table with TRIALS.
+
+    A finished trial is found in storage, an interrupted one goes on where it was. Raises RuntimeError, after
+    all others are finished, where trials failed.
+    """
+    config, storage = run.recipe.ablation, run.storage()
+    trials = [Trial(row, seed) for row in config.rows for seed in config.seeds]
+    names = {trial: _name(run, trial, foundation) for trial in trials}
+    missing = [trial for trial in trials if not storage.exists(f"{names[trial]}/trial.json")]
+    run.say(f"{len(trials)} runs, of which {len(trials) - len(missing)} are finished")
+    # The longest first: cores then run out of work at about the same time.
+    missing.sort(key=lambda trial: -_steps(trial, run.recipe))
+    if missing:
+        with ray_session(run.ray_address, config.workers), told_progress(run) as told:
+            _side_by_side(
+                {str(trial): partial(run_trial, told, trial, foundation, names[trial]) for trial in missing},
+                _room(config.workers),
+            )
+    records = [storage.read_json(f"{names[trial]}/trial.json") for trial in trials]
+    return pl.DataFrame(records, schema={name: dtype for name, (dtype, _) in TRIALS.items()})
+
+
+def _name(run: TrainingRun, trial: Trial, foundation: Reference) -> str:
+    return f"ablation/{trial}/{trial.key(trial.recipe(run.recipe), run.manifest_hash, foundation)}"
+
+
+def _steps(trial: Trial, recipe: Recipe) -> int:
+    own = trial.recipe(recipe)
+    return own.finetune.steps + own.pretrain.steps * trial.setting.pretrained
+
+
+def _room(workers: int) -> int:
+    """Trials that can train at once on the connected cluster."""
+    resources = ray.cluster_resources()
+    return max(1, int(resources.get("GPU") or resources["CPU"]) // workers)
+
+
+def _side_by_side(tasks: Mapping[str, Callable[[], None]], at_once: int) -> None:
+    """Call functions in processes of their own, ``at_once`` of them at any time."""
+    # They only wait for workers, or draw while no worker of theirs trains: no core is set aside for them.
+    start = ray.remote(num_cpus=0, max_retries=1)(_call)
+    waiting, running, failed = list(tasks), dict[Any, str](), dict[str, RayError]()
+    while waiting or running:
+        while waiting and len(running) < at_once:
+            name = waiting.pop(0)
+            running[start.remote(tasks[name])] = name
+        (ready,), _ = ray.wait(list(running))
+        name = running.pop(ready)
+        try:
+            ray.get(ready)
+        except RayError as error:
+            failed[name] = error
+    if failed:
+        first = next(iter(failed.values()))
+        raise RuntimeError(
+            f"{len(failed)} of {len(tasks)} runs failed ({', '.join(failed)}); the others are kept"
+        ) from first
+
+
+def _call(task: Callable[[], None]) -> None:
+    torch.set_num_threads(1)
+    task()
+
+
+def run_trial(run: TrainingRun, trial: Trial, foundation: Reference, name: str) -> None:
+    """Train and score one trial; what came out is written last, as ``<name>/trial.json``."""
+    own = replace(
+        run,
+        recipe=trial.recipe(run.recipe),
+        tags=run.tags | {"got.ablation": trial.row, "got.seed": str(trial.seed)},
+        progress=run.progress and partial(_say, run.progress, str(trial)),
+    )
+    models = _train(own, trial, foundation)
+    record = asdict(trial) | {
+        "steps": sum(model["steps"] for model in models),
+        "cpu_seconds": sum(model["cpu_seconds"] for model in models),
+        "weights_hash": models[-1]["weights_hash"],
+        "model": models[-1]["folder"],
+        "samples": name,
+    }
+    own.storage().write_json(f"{name}/trial.json", record | _score(own, models[-1], name))
+    own.say(f"finished, {record['cpu_seconds']:.0f} CPU seconds")
+
+
+def _say(say: Callable[[str], None], name: str, line: str) -> None:
+    say(f"{name}: {line}")
+
+
+def _train(run: TrainingRun, trial: Trial, foundation: Reference) -> list[Reference]:
+    """The models of the trial's stages, the last one being what is scored."""
+    models: list[Reference] = []
+    if trial.setting.pretrained:
+        models.append(pretrain(run, foundation))
+    models.append(finetune(run, [foundation, *models][-1]))
+    for model in models:
+        # Checkpoints hold four times the model each, and a finished stage never goes back to them.
+        run.storage().delete(f"ray/{model['stage']}-{model['config_digest']}")
+    return models
+
+
+def _score(run: TrainingRun, model: Reference, name: str) -> dict[str, Any]:
+    """`geneval/scenes` of a model, by the columns' names."""
+    recipe, storage = run.recipe, run.storage()
+    pipeline = GoTPipeline.from_pretrained(storage.download(model["folder"]))
+    pipeline.set_progress_bar_config(disable=True)
+    scores = run_geneval_scenes(
+        pipeline, recipe.world, recipe.evaluate, storage, name, weights_hash=model["weights_hash"]
+    ).scores
+    return {
+        "overall": scores["overall"],
+        **{task: scores["tasks"][task]["mean"] for task in TASKS},
+        "plans_right": scores["plan_overall"] if recipe.model.reasoning else None,
+        "pictures": scores["found"],
+        "protocol": scores["protocol"],
+        "protocol_digest": scores["protocol_digest"],
+    }

@@ -1,0 +1,95 @@
+"""`make ablation` at the recipe `tiny`: from nothing to the table, and what a later one finds."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from got_core.ablation.schemas import TABLE, TRIALS
+from got_core.storage import Storage
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def make_ablation(home: Path) -> str:
+    """What the command says."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("GOT_", "DAGSTER_"))}
+    done = subprocess.run(
+        [sys.executable, "-m", "got_assets.ablation"],
+        cwd=ROOT,
+        env=kept | {"GOT_HOME": str(home), "GOT_RECIPE": "tiny", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Storage, Path, str]:
+    """Storage and home of a finished ablation, and what it said."""
+    home = tmp_path_factory.mktemp("ablation")
+    said = make_ablation(home)
+    return Storage(f"file://{home / 'storage'}"), home, said
+
+
+@pytest.mark.slow
+def test_rows_are_trained_from_the_same_foundation_and_scored(made: tuple[Storage, Path, str]) -> None:
+    from got_core.model.pipeline import GoTPipeline
+
+    storage, _, said = made
+    trials = storage.read_table("ablation_runs")
+    assert dict(trials.schema) == {name: dtype for name, (dtype, _) in TRIALS.items()}
+    baseline, got = trials.iter_rows(named=True)
+    assert (baseline["row"], got["row"], baseline["seed"]) == ("baseline", "got", 0)
+    assert (baseline["steps"], got["steps"]) == (2, 4)
+    assert baseline["plans_right"] is None
+    assert got["plans_right"] is not None
+    for line in (baseline, got):
+        assert line["pictures"] == 12
+        assert 0.1 < line["cpu_seconds"] < 120
+        pictures = [name for name in storage.list(f"{line['samples']}/") if name.endswith("0.png")]
+        assert len(pictures) == 2
+        config = GoTPipeline.from_pretrained(storage.download(line["model"])).config
+        assert config.reasoning is config.spatial_guidance is (line["row"] == "got")
+    assert not storage.list("ray/"), "checkpoints of finished runs are left behind"
+    assert "(raylet)" not in said
+
+
+@pytest.mark.slow
+def test_it_ends_with_the_table(made: tuple[Storage, Path, str]) -> None:
+    storage, _, said = made
+    table = storage.read_table("ablation")
+    assert dict(table.schema) == {name: dtype for name, (dtype, _) in TABLE.items()}
+    lines = [line for line in said.splitlines() if line.startswith(("baseline", "+ GoT pretraining"))]
+    assert [line.split()[-1] for line in lines] == ["0.38", "0.64"]
+    assert storage.read_bytes("ablation.png").startswith(b"\x89PNG")
+
+
+@pytest.mark.slow
+def test_a_second_ablation_makes_nothing(made: tuple[Storage, Path, str]) -> None:
+    said = make_ablation(made[1])
+    assert "ablation_runs" not in said
+    assert "+ GoT pretraining" in said
+
+
+@pytest.mark.slow
+def test_an_interrupted_run_is_scored_without_being_trained_again(made: tuple[Storage, Path, str]) -> None:
+    storage, home, _ = made
+    before = storage.read_table("ablation_runs")
+    baseline, got = (f"{folder}/trial.json" for folder in before["samples"])
+    storage.delete("ablation_runs")
+    storage.delete(baseline)
+    kept = storage.read_bytes(got)
+    said = make_ablation(home)
+    assert "ablation_runs (value lost)" in said
+    assert "2 runs, of which 1 are finished" in said
+    assert "step 2 of 2" not in said
+    assert storage.read_table("ablation_runs").equals(before)
+    assert storage.read_bytes(got) == kept

@@ -1,0 +1,76 @@
+"""Trials: their recipes and keys, and the clock of a training that is resumed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from got_core.ablation.trials import Trial
+from got_core.recipes import Recipe, embedded, tiny
+from got_core.train.joint import JointTrainer
+from got_core.train.run import TrainingRun
+from got_core.train.stages import training_data
+from tests.got_core.tiny_pipeline import tiny_pipeline
+
+BIG = embedded()
+
+
+def own(row: str, seed: int = 0) -> Recipe:
+    return Trial(row, seed).recipe(BIG)
+
+
+def test_rows_differ_in_their_switches_and_steps_alone() -> None:
+    base = own("baseline")
+    assert not base.model.reasoning
+    assert not base.model.spatial_guidance
+    for row, changes in (
+        ("chain", {"reasoning": True}),
+        ("ssgm", {"reasoning": True, "spatial_guidance": True}),
+        ("got", {"reasoning": True, "spatial_guidance": True}),
+    ):
+        assert own(row) == replace(base, model=replace(base.model, **changes)), row
+    long = own("control")
+    assert long.finetune.steps == base.pretrain.steps + base.finetune.steps == 700
+    assert replace(long, finetune=own("ssgm").finetune) == own("ssgm")
+
+
+def test_a_step_sees_as_many_samples_as_in_the_graph_and_every_stage_other_ones() -> None:
+    stages = [stage for seed in (0, 1, 2) for stage in (own("got", seed).pretrain, own("got", seed).finetune)]
+    assert len({stage.seed for stage in stages}) == 6
+    for stage in stages:
+        assert stage.samples_per_step == BIG.finetune.samples_per_step
+        assert (stage.workers, stage.accumulation) == (1, 1)
+
+
+def test_a_key_changes_with_what_the_score_depends_on_and_with_nothing_else() -> None:
+    foundation = {"weights_hash": "f"}
+
+    def key(row: str, recipe: Recipe, seed: int = 0, weights: str = "f") -> str:
+        trial = Trial(row, seed)
+        return trial.key(trial.recipe(recipe), "m", foundation | {"weights_hash": weights})
+
+    ablation = replace(BIG.ablation, pretrain_steps=10)
+    shorter = replace(BIG, ablation=ablation)
+    assert key("got", shorter) != key("got", BIG)
+    assert key("ssgm", shorter) == key("ssgm", BIG)
+    assert len({key(row, BIG) for row in BIG.ablation.rows}) == 5
+    assert key("ssgm", BIG) != key("ssgm", BIG, seed=1) != key("ssgm", BIG, weights="g")
+    evaluate = replace(BIG.evaluate, batch_size=7, images_per_task=3)
+    assert key("ssgm", replace(BIG, evaluate=evaluate)) == key("ssgm", BIG)
+    pictures = replace(BIG.ablation, images_per_task=7)
+    assert key("ssgm", replace(BIG, ablation=pictures)) != key("ssgm", BIG)
+
+
+def test_cpu_seconds_go_on_after_a_checkpoint(training_run: TrainingRun, tmp_path: Path) -> None:
+    stage = replace(tiny().finetune, steps=4, bf16=False)
+    first = JointTrainer(tiny_pipeline(), training_data(training_run, stage), stage)
+    first.run(2, lambda step, losses: None)
+    first.save(tmp_path)
+    spent = first.cpu_seconds()
+    assert spent > 0.05
+    second = JointTrainer(tiny_pipeline(), training_data(training_run, stage), stage)
+    second.load(tmp_path)
+    assert spent * 0.5 < second.cpu_seconds() < spent + 5
+    before = second.cpu_seconds()
+    second.run(4, lambda step, losses: None)
+    assert second.cpu_seconds() > before + 0.02
