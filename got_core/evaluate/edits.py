@@ -44,7 +44,13 @@ from got_core.evaluate.samples import (
     read_samples,
     sample_name,
 )
-from got_core.evaluate.scenes import picture_seed, protocol_figures, sampler_arguments, with_plan_figures
+from got_core.evaluate.scenes import (
+    picture_seed,
+    protocol_figures,
+    sampler_arguments,
+    with_plan_figures,
+    write_result,
+)
 from got_core.scenes.corpus import MULTI_TURN
 from got_core.scenes.edits import KINDS, EditOp, wordings
 from got_core.scenes.render import render
@@ -262,11 +268,7 @@ def score_stored_edits(
     scores = _scores(samples, cases, config, partial)
     scores = {**protocol_figures(protocol), **scores, **(extra or {})}
     result = EditResult(samples, scores, _grid(cases, samples, drawn, config), protocol)
-    folder = prefix.rstrip("/")
-    storage.write_table(f"{folder}/samples", result.samples)
-    storage.write_json(f"{folder}/protocol.json", result.protocol.to_dict())
-    storage.write_bytes(f"{folder}/grid.png", result.grid_png)
-    storage.write_json(f"{folder}/scores.json", result.scores)
+    write_result(result, storage, prefix)
     return result
 
 

@@ -38,6 +38,7 @@ from got_core.scenes.prompts import benchmark_prompts
 from got_core.scenes.world import World
 
 if TYPE_CHECKING:
+    from got_core.evaluate.edits import EditResult
     from got_core.model.pipeline import GoTPipeline
     from got_core.storage import Storage
 
@@ -237,15 +238,17 @@ def score_stored(
         scores["repaired"] = _scores(changed, mended, config, partial) | {"changed": len(asked)}
         storage.write_table(f"{prefix.rstrip('/')}/samples_repaired", changed)
     result = GenEvalResult(samples, scores, _grid(samples, drawn, config), protocol)
-    _write(result, storage, prefix.rstrip("/"))
+    write_result(result, storage, prefix)
     return result
 
 
-def _write(result: GenEvalResult, storage: Storage, prefix: str) -> None:
-    storage.write_table(f"{prefix}/samples", result.samples)
-    storage.write_json(f"{prefix}/protocol.json", result.protocol.to_dict())
-    storage.write_bytes(f"{prefix}/grid.png", result.grid_png)
-    storage.write_json(f"{prefix}/scores.json", result.scores)
+def write_result(result: GenEvalResult | EditResult, storage: Storage, prefix: str) -> None:
+    """Store a benchmark's result beside its pictures; the scores come last and mark it as complete."""
+    folder = prefix.rstrip("/")
+    storage.write_table(f"{folder}/samples", result.samples)
+    storage.write_json(f"{folder}/protocol.json", result.protocol.to_dict())
+    storage.write_bytes(f"{folder}/grid.png", result.grid_png)
+    storage.write_json(f"{folder}/scores.json", result.scores)
 
 
 # ---------------------------------------------------------------- verdicts
