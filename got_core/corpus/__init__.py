@@ -1,1 +1,1 @@
-"""Raw images and edit pairs in: shard lists, decoding limits, identity, duplicates, quarantine."""
+"""Raw images and edit pairs in: inputs, shard lists, decoding limits, identity, duplicates, quarantine."""

@@ -2,7 +2,66 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import ipaddress
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, kw_only=True)
+class FetchConfig:
+    """How pictures are fetched from URLs: politely, and only from public addresses.
+
+    Raises:
+        ValueError: a limit outside its range or a network that is none, naming the field.
+    """
+
+    concurrency: int = 32
+    """Requests under way at once, over all hosts."""
+
+    per_host: int = 2
+    """Requests under way at once to one host (name and port)."""
+
+    attempts: int = 3
+    """Tries of a URL within one run, where trying again can help (time-outs, 429, 5xx, lost connections)."""
+
+    backoff_seconds: float = 1.0
+    """Wait before the second try; doubles with each further one. A server's Retry-After goes first."""
+
+    max_wait_seconds: float = 60.0
+    """Longest wait before a try. A server that asks for more is left alone until the next run."""
+
+    timeout_seconds: float = 30.0
+    """For one try, from the first connection to the last byte, redirects included."""
+
+    max_redirects: int = 5
+    """Redirects that are followed; each is checked like the first address."""
+
+    give_up_host_after: int = 10
+    """Failures in a row (no connection, time-out, 5xx, 429) after which a host is left alone for the run."""
+
+    allow_networks: tuple[str, ...] = ()
+    """Networks such as "10.1.0.0/16" that may be asked although they are private. None by default."""
+
+    opt_out: tuple[str, ...] = ("noai", "noimageai", "noindex", "noimageindex")
+    """Directives of the header X-Robots-Tag for which a picture is not taken. `TDM-Reservation: 1` always
+    counts as well. Directives for other named agents count only if they are noai or noimageai."""
+
+    user_agent: str = "got-ingest"
+    """How the fetcher names itself; add an address where you can be reached."""
+
+    def __post_init__(self) -> None:
+        for name in ("concurrency", "per_host", "attempts", "give_up_host_after"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"FetchConfig.{name} must be at least 1, not {getattr(self, name)}")
+        if self.timeout_seconds <= 0:
+            raise ValueError(f"FetchConfig.timeout_seconds must be above 0, not {self.timeout_seconds}")
+        for name in ("max_redirects", "backoff_seconds", "max_wait_seconds"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"FetchConfig.{name} must not be below 0, but is {getattr(self, name)}")
+        for network in self.allow_networks:
+            try:
+                ipaddress.ip_network(network)
+            except ValueError as error:
+                raise ValueError(f"FetchConfig.allow_networks: {error}") from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +87,18 @@ class IngestConfig:
     max_pixels: int = 50_000_000
     """Width times height, at most; judged from the header, before anything is decompressed."""
 
+    max_archive_members: int = 1_000_000
+    """Members of a tar, at most; the rest of a longer one is not read."""
+
+    max_archive_bytes: int = 64 * 1024**3
+    """Bytes of a tar after decompression, at most."""
+
+    max_row_group_bytes: int = 2 * 1024**3
+    """Bytes of the pictures of a parquet file's row group after decompression, at most."""
+
+    max_expansion: float = 100.0
+    """Bytes after decompression over bytes before, at most, of a tar or parquet file."""
+
     max_bytes: int = 64 * 1024 * 1024
     """Size of a file, at most; a larger one is not read."""
 
@@ -51,10 +122,14 @@ class IngestConfig:
     """Names (glob patterns) of files and folders that are no input at all and are never listed."""
 
     source: str = "raw"
-    """Name of where the images come from; travels with every row. A pair table's source_name goes first."""
+    """Name of where the images come from; travels with every row. A name in the table, in the tar's metadata
+    or in the list of inputs goes first."""
 
     licence: str | None = None
-    """Licence of the images, where the table does not say; travels with every row."""
+    """Licence of the images, where neither table, metadata nor list of inputs says; goes with every row."""
+
+    fetch: FetchConfig = field(default_factory=FetchConfig)
+    """How pictures are fetched from tables of URLs."""
 
     workers: int | None = None
     """Threads that read and decode; None: one per core, at most eight. Memory holds twice as many images."""
@@ -67,6 +142,10 @@ class IngestConfig:
             "max_pixels",
             "max_bytes",
             "max_aspect",
+            "max_archive_members",
+            "max_archive_bytes",
+            "max_row_group_bytes",
+            "max_expansion",
         ):
             if getattr(self, name) < 1:
                 raise ValueError(f"IngestConfig.{name} must be at least 1, not {getattr(self, name)}")

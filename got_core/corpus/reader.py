@@ -1,7 +1,7 @@
-"""Reading files below one root, and nothing outside it.
+"""Reading files below given roots, and nothing outside them.
 
-Belongs here: listing and opening by relative path, on a local folder or an fsspec URL, with a reason for each
-file that cannot be read. Does not belong here: what the bytes mean (``decode``), tables of them (``ingest``).
+Belongs here: opening by relative path, on a local folder or an fsspec URL, with a reason for each file that
+cannot be read. Does not belong here: what the bytes mean (``decode``), tables of them (``ingest``).
 """
 
 from __future__ import annotations
@@ -11,13 +11,15 @@ import os
 import stat
 from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import fsspec
 from PIL import Image
 
 from got_core.corpus.config import IngestConfig
 from got_core.corpus.decode import ImageError, decode_image
+from got_core.corpus.inputs import STORE, inputs_of
+from got_core.corpus.store import FOLDER
 from got_core.storage import local_path
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -31,14 +33,20 @@ class Stamp(NamedTuple):
 
 
 class ImageReader:
-    """Opens pictures by path relative to a root folder or URL.
+    """Opens pictures by the path that a table gives.
 
-    Cheap to build and picklable. Symbolic links are followed only where they stay below the root.
+    A plain path lies below the raw folder, ``name://path`` below that input of a list of inputs, and
+    ``store://path`` in the project's storage. Cheap to build and picklable.
 
     Args:
-        root_url: a folder (relative or absolute), ``file://`` or any fsspec URL.
+        root_url: what GOT_RAW may be (see ``inputs``), or the folder of a pair table.
         config: decoding limits; the defaults if None.
         fs_options: passed to the fsspec file system of a remote root.
+        store_url: URL of the project's storage; None: no table of URLs, tars or parquet is read.
+        store_options: passed to its fsspec file system.
+
+    Raises:
+        FileNotFoundError, ValueError: a list of inputs that cannot be read.
     """
 
     def __init__(
@@ -46,16 +54,15 @@ class ImageReader:
         root_url: str | os.PathLike[str],
         config: IngestConfig | None = None,
         fs_options: dict | None = None,
+        *,
+        store_url: str | None = None,
+        store_options: dict | None = None,
     ) -> None:
         self.config = config or IngestConfig()
-        root = local_path(root_url)
-        self.local_root = Path(os.path.realpath(root)) if root else None
-        self.root_url = str(self.local_root or os.fspath(root_url).rstrip("/"))
-        self._fs: Any = None
-        self._prefix = self.root_url
-        if self.local_root is None:
-            self._fs, prefix = fsspec.core.url_to_fs(self.root_url, **(fs_options or {}))
-            self._prefix = prefix.rstrip("/")
+        inputs = inputs_of(root_url, fs_options)
+        self._folders = {one.name: Folder(one.base, self.config, one.options) for one in inputs}
+        if store_url:
+            self._folders[STORE] = Folder(f"{store_url.rstrip('/')}/{FOLDER}", self.config, store_options)
 
     def open(self, path: str) -> Image.Image:
         """The picture as RGB (see :func:`decode_image`). Raises ImageError, its detail naming the path."""
@@ -65,6 +72,46 @@ class ImageReader:
             raise ImageError(error.reason, f"{path}: {error.detail}") from error
 
     __call__ = open
+
+    def read_bytes(self, path: str, expected: Stamp | None = None) -> bytes:
+        """The file's bytes; see :meth:`Folder.read_bytes`."""
+        folder, relative = self._find(path)
+        return folder.read_bytes(relative, expected)
+
+    def open_file(self, path: str, expected: Stamp) -> IO[bytes]:
+        """An archive or table as a file; see :meth:`Folder.open_file`."""
+        folder, relative = self._find(path)
+        return folder.open_file(relative, expected)
+
+    def _find(self, path: str) -> tuple[Folder, str]:
+        name, separator, relative = path.rpartition("://")
+        if name not in self._folders:
+            what = f"{name}://" if separator else "a plain path"
+            raise ImageError("outside_root", f"{what} belongs to no input that is read")
+        return self._folders[name], relative
+
+
+class Folder:
+    """Files below one folder or URL. Symbolic links are followed only where they stay below it.
+
+    Args:
+        root_url: a folder (relative or absolute), ``file://`` or any fsspec URL.
+        config: its limits.
+        fs_options: passed to the fsspec file system of a remote root.
+    """
+
+    def __init__(
+        self, root_url: str | os.PathLike[str], config: IngestConfig, fs_options: dict | None = None
+    ) -> None:
+        self.config = config
+        root = local_path(root_url)
+        self.local_root = Path(os.path.realpath(root)) if root else None
+        self.root_url = str(self.local_root or os.fspath(root_url).rstrip("/"))
+        self._fs: Any = None
+        self._prefix = self.root_url
+        if self.local_root is None:
+            self._fs, prefix = fsspec.core.url_to_fs(self.root_url, **(fs_options or {}))
+            self._prefix = prefix.rstrip("/")
 
     def read_bytes(self, path: str, expected: Stamp | None = None) -> bytes:
         """The file's bytes; never more than ``config.max_bytes``.
@@ -95,11 +142,24 @@ class ImageReader:
         self._check_stamp(remote_stamp(info), expected)
         return self._fs.cat_file(info["name"])
 
+    def open_file(self, path: str, expected: Stamp) -> IO[bytes]:
+        """A regular file, whatever its size, for reading bit by bit. Raises ImageError as `read_bytes`."""
+        try:
+            full = self._inside(path)
+            if self.local_root:
+                status = os.stat(full)
+                if not stat.S_ISREG(status.st_mode):
+                    raise ImageError("not_a_file", "not a regular file")
+                _check_version(local_stamp(status), expected)
+                return open(full, "rb")
+            _check_version(remote_stamp(self._fs.info(full)), expected)
+            return self._fs.open(full, "rb")
+        except OSError as error:
+            raise self._os_error(error, path) from error
+
     def _check_stamp(self, found: Stamp, expected: Stamp | None) -> None:
-        if expected and found != expected:
-            raise ImageError(
-                "changed", f"listed with {expected.bytes} bytes of {expected.modified:%Y-%m-%d %H:%M:%S}"
-            )
+        if expected:
+            _check_version(found, expected)
         if found.bytes > self.config.max_bytes:
             raise ImageError("too_large", f"{found.bytes} bytes, limit {self.config.max_bytes}")
 
@@ -127,6 +187,13 @@ class ImageReader:
         if isinstance(error, IsADirectoryError):
             return ImageError("not_a_file", "a folder")
         return ImageError("unreadable", f"{type(error).__name__} {error.strerror or error}")
+
+
+def _check_version(found: Stamp, expected: Stamp) -> None:
+    if found != expected:
+        raise ImageError(
+            "changed", f"listed with {expected.bytes} bytes of {expected.modified:%Y-%m-%d %H:%M:%S}"
+        )
 
 
 def local_stamp(status: os.stat_result) -> Stamp:

@@ -9,10 +9,24 @@ Columns = dict[str, tuple[pl.DataType, str]]
 TIME = pl.Datetime("us", "UTC")
 
 IMAGE_LIST: Columns = {
-    "path": (pl.String(), "path of the file, relative to the raw folder"),
-    "bytes": (pl.Int64(), "size when listed"),
-    "modified": (TIME, "time of last change when listed"),
-    "problem": (pl.String(), "what made it impossible to list as a file (reason: detail); null = fine"),
+    "path": (
+        pl.String(),
+        "the file (also a tar or parquet file), relative to the raw folder, with `name://` before it where "
+        "several inputs are listed; or the URL",
+    ),
+    "bytes": (pl.Int64(), "size when listed; 0 for a URL"),
+    "modified": (TIME, "time of last change when listed; the epoch for a URL"),
+    "problem": (pl.String(), "what made it impossible to list (reason: detail); null = fine"),
+    "kind": (pl.String(), "file, url, tar or parquet"),
+    "first": (pl.Int64(), "first row of a parquet file's part, from 0; null for all else"),
+    "count": (pl.Int64(), "rows of a parquet file's part; null for all else"),
+    "source": (pl.String(), "where it comes from, by table or list of inputs; null = not stated there"),
+    "licence": (pl.String(), "licence, by table or list of inputs; null = not stated there"),
+}
+
+FETCHED: Columns = {
+    "url": (pl.String(), "address as listed"),
+    "path": (pl.String(), "what opens the stored picture"),
 }
 
 EDIT_LIST: Columns = {
@@ -27,19 +41,27 @@ EDIT_LIST: Columns = {
 
 RAW_IMAGES: Columns = {
     "image_id": (pl.String(), "SHA-256 of the file's bytes; null if they could not be read"),
-    "path": (pl.String(), "relative posix path of the first file with these bytes"),
-    "paths": (pl.List(pl.String()), "all files with these bytes (exact duplicates are folded into one row)"),
+    "path": (
+        pl.String(),
+        "what opens the picture: the relative posix path of the first file with these bytes, or "
+        "`store://...` where the bytes were fetched or unpacked into the storage",
+    ),
+    "paths": (
+        pl.List(pl.String()),
+        "all files, URLs, archive//members and table#rows with these bytes (exact duplicates are one row)",
+    ),
     "format": (pl.String(), "JPEG, PNG, WEBP ... from the first bytes; null if unknown"),
     "width": (pl.Int32(), "pixels, after EXIF rotation"),
     "height": (pl.Int32(), "pixels, after EXIF rotation"),
     "bytes": (pl.Int64(), "size of the file"),
     "phash": (pl.String(), "64-bit perceptual hash (DCT of the luminance), 16 hex digits"),
+    "colors": (pl.Binary(), "mean colours of a 4 x 4 grid, 48 bytes RGB"),
     "near_duplicate_of": (
         pl.String(),
         "image_id of the shard's picture that this one nearly repeats; null = none",
     ),
     "source": (pl.String(), "where the image comes from"),
-    "licence": (pl.String(), "licence of the image; null = not stated"),
+    "licence": (pl.String(), "licence of the image, several where copies state several; null = not stated"),
     "error": (pl.String(), "why it is quarantined (reason: detail); null = fine"),
     "reason": (pl.String(), "the short reason alone; null = fine"),
 }

@@ -1,32 +1,33 @@
 """Durable lists of what belongs to which shard.
 
-Belongs here: listing raw files and pair-table rows, and appending those not listed yet as new shards. A list
-that exists never changes, so a partition always means the same input. Does not belong here: opening pictures
-(``got_core.corpus.ingest``).
+Belongs here: appending raw files and pair-table rows that are not listed yet as new shards. A list that
+exists never changes, so a partition always means the same input. Does not belong here: finding raw files
+(``listing``), opening pictures (``ingest``).
 """
 
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Iterator
-from fnmatch import fnmatch
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Literal
 
 import fsspec
 import polars as pl
 
 from got_core.corpus.config import IngestConfig
-from got_core.corpus.reader import EPOCH, Stamp, local_stamp, remote_stamp
-from got_core.corpus.schemas import EDIT_LIST, IMAGE_LIST, Columns, frame_of, polars_schema
+from got_core.corpus.inputs import inputs_of
+from got_core.corpus.listing import list_input
+from got_core.corpus.schemas import EDIT_LIST, IMAGE_LIST, Columns, polars_schema
 from got_core.storage import Storage, local_path
 
 Kind = Literal["images", "edits"]
 
-IMAGE_KEY = ["path", "bytes", "modified"]
+IMAGE_KEY = ["path", "bytes", "modified", "first"]
 EDIT_KEY = ["source", "target", "instruction", "licence", "source_name"]
 _REQUIRED = ("source", "target", "instruction")
+_TAR_BYTES_A_PICTURE = 100_000
+"""A guess that decides only how many small tars make up a shard."""
 
 
 def shard_names(storage: Storage, kind: Kind) -> list[str]:
@@ -37,32 +38,37 @@ def shard_names(storage: Storage, kind: Kind) -> list[str]:
 
 def read_shard(storage: Storage, shard: str) -> pl.DataFrame:
     """A shard's list (:data:`IMAGE_LIST` or :data:`EDIT_LIST`). Raises FileNotFoundError if not assigned."""
-    return storage.read_table(f"shards/{shard}")
+    frame = storage.read_table(f"shards/{shard}")
+    if shard.startswith("images-") and "kind" not in frame.columns:  # listed when there were only files
+        new = {name: dtype for name, (dtype, _) in IMAGE_LIST.items() if name not in frame.columns}
+        frame = frame.with_columns(pl.lit(None, dtype).alias(name) for name, dtype in new.items())
+        return frame.with_columns(kind=pl.lit("file"))
+    return frame
 
 
 def assign_image_shards(
     storage: Storage, raw_url: str, config: IngestConfig, fs_options: dict | None = None
 ) -> list[str]:
-    """Append files that no shard lists yet (by path, size and time of change) as new shards.
+    """Append what no shard lists yet (files by path, size and time of change; URLs by themselves) as new
+    shards; a shard holds entries of one input.
 
-    Every file counts, whatever its name, except for ``config.ignore``; entries that cannot be files to read
-    (linked or unreadable folders, names that are not UTF-8) are listed with their problem, so that they too
-    end in quarantine. Two processes may assign at the same moment; no file is listed twice.
+    Every file of a folder counts, whatever its name, except for ``config.ignore``; entries that cannot be
+    files to read (linked or unreadable folders, names that are not UTF-8) are listed with their problem, so
+    that they too end in quarantine. A tar is one entry; a parquet file with pictures one for each part of a
+    shard's size. Two processes may assign at the same moment; nothing is listed twice.
 
     Returns:
         The names of all image shards, sorted.
 
     Raises:
-        FileNotFoundError: the raw folder does not exist.
-        NotADirectoryError: it is a file.
+        FileNotFoundError: the raw folder, archive, table or list does not exist, or no name fits the pattern.
+        NotADirectoryError: the raw folder is a file.
+        ValueError: a list of inputs or a table that cannot be used; the message names the file.
     """
-    rows = (
-        _list_local(raw_url, config)
-        if local_path(raw_url)
-        else _list_remote(raw_url, config, fs_options or {})
-    )
-    found = frame_of(list(rows), IMAGE_LIST).sort(IMAGE_KEY)
-    return _append(storage, "images", found, IMAGE_KEY, IMAGE_LIST, config.image_shard_size)
+    for one in inputs_of(raw_url, fs_options):
+        found = list_input(one, config)
+        _append(storage, "images", found, IMAGE_KEY, IMAGE_LIST, config.image_shard_size)
+    return shard_names(storage, "images")
 
 
 def assign_edit_shards(
@@ -95,87 +101,34 @@ def _append(
             return names
         number = 1 + int(names[-1].rpartition("-")[2]) if names else 0
         try:
-            for index, part in enumerate(new.iter_slices(size)):
+            for index, part in enumerate(_cut(new, size)):
                 storage.write_table(f"shards/{kind}-{number + index:05d}", part, exclusive=True)
         except FileExistsError:
             continue  # another process assigned at the same moment: look again at what is left
         return shard_names(storage, kind)
 
 
+def _cut(frame: pl.DataFrame, size: int) -> Iterator[pl.DataFrame]:
+    """Slices of about `size` pictures each: an entry that holds many counts as many."""
+    start, filled = 0, 0
+    for index, weight in enumerate(_weights(frame)):
+        if filled and filled + weight > size:
+            yield frame.slice(start, index - start)
+            start, filled = index, 0
+        filled += weight
+    yield frame.slice(start)
+
+
+def _weights(frame: pl.DataFrame) -> list[int]:
+    if "kind" not in frame.columns:
+        return [1] * frame.height
+    tars = pl.when(pl.col("kind") == "tar").then(pl.col("bytes") // _TAR_BYTES_A_PICTURE)
+    return frame.select(pl.max_horizontal(pl.coalesce("count", tars, 1), 1)).to_series().to_list()
+
+
 def _listed(storage: Storage, names: list[str], key: list[str], columns: Columns) -> pl.DataFrame:
     empty = pl.DataFrame(schema=polars_schema(columns)).select(key)
     return pl.concat([empty, *(read_shard(storage, name).select(key) for name in names)])
-
-
-# Listing files
-
-
-def _list_local(raw_url: str, config: IngestConfig) -> Iterator[dict]:
-    root = local_path(raw_url)
-    assert root is not None
-    if not root.exists():
-        raise FileNotFoundError(
-            f"the raw image folder {root} does not exist; set GOT_RAW to a folder of images"
-        )
-    if not root.is_dir():
-        raise NotADirectoryError(
-            f"the raw image folder {root} is a file; set GOT_RAW to the folder it lies in"
-        )
-    unreadable: list[OSError] = []
-    for folder, subfolders, files in os.walk(os.path.realpath(root), onerror=unreadable.append):
-        here = Path(folder)
-        links = [name for name in subfolders if (here / name).is_symlink()]
-        subfolders[:] = [name for name in subfolders if not _ignored(name, config)]
-        for name in [*files, *links]:
-            if not _ignored(name, config):
-                yield _local_entry(here / name, Path(os.path.realpath(root)), name in links)
-    for error in unreadable:
-        yield _problem(
-            Path(error.filename), Path(os.path.realpath(root)), f"unreadable_folder: {error.strerror}"
-        )
-
-
-def _local_entry(path: Path, root: Path, linked_folder: bool) -> dict:
-    if linked_folder:
-        return _problem(path, root, f"linked_folder: link to {os.readlink(path)!r}; give that folder itself")
-    relative = path.relative_to(root).as_posix()
-    try:
-        relative.encode()
-    except UnicodeEncodeError:
-        return _problem(path, root, "bad_name: the file name is not UTF-8; rename it")
-    try:
-        stamp = local_stamp(os.stat(path))
-    except OSError:  # a broken link, or gone meanwhile; reading it will say which
-        stamp = Stamp(0, EPOCH)
-    return {"path": relative, "bytes": stamp.bytes, "modified": stamp.modified}
-
-
-def _problem(path: Path, root: Path, problem: str) -> dict:
-    name = (
-        path.relative_to(root)
-        .as_posix()
-        .encode("utf-8", "surrogateescape")
-        .decode("utf-8", "backslashreplace")
-    )
-    readable = problem.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return {"path": name, "bytes": 0, "modified": EPOCH, "problem": readable}
-
-
-def _list_remote(raw_url: str, config: IngestConfig, fs_options: dict) -> Iterator[dict]:
-    fs, root = fsspec.core.url_to_fs(raw_url, **fs_options)
-    fs.invalidate_cache()
-    if not fs.isdir(root):
-        raise FileNotFoundError(f"{raw_url} holds no files; set GOT_RAW to a folder or prefix of images")
-    for path, info in fs.find(root, detail=True).items():
-        relative = path[len(root.rstrip("/")) :].lstrip("/")
-        if not relative or any(_ignored(part, config) for part in relative.split("/")):
-            continue
-        stamp = remote_stamp(info)
-        yield {"path": relative, "bytes": stamp.bytes, "modified": stamp.modified}
-
-
-def _ignored(name: str, config: IngestConfig) -> bool:
-    return any(fnmatch(name, pattern) for pattern in config.ignore)
 
 
 # The pair table

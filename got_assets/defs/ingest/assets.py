@@ -19,20 +19,21 @@ from got_core.corpus import schemas
     group_name="ingest",
     kinds={"polars", "file"},
     owners=["team:data"],
-    code_version=code_version(1, PROJECT.recipe.ingest),
+    code_version=code_version(2, PROJECT.recipe.ingest),
     metadata=column_schema(schemas.RAW_IMAGES),
 )
 def raw_images(
     context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]
 ) -> dg.MaterializeResult[pl.DataFrame]:
-    """The images of one shard of the raw folder (or bucket prefix), one row for each distinct file.
+    """The images of one shard of the raw folder (or bucket prefix, tars, parquet files, tables of URLs), one
+    row for each distinct picture.
 
     An image is named by the SHA-256 of its bytes. Exact duplicates fold into one row that lists all paths,
     near duplicates (perceptual hash) are marked, and whatever cannot be read is quarantined: the row
-    stays, with its reason.
+    stays, with its reason. Pictures that are no plain files are kept in the storage; a further run of the
+    shard asks again only for those URLs that failed.
     """
     from got_core.corpus.ingest import ingest_images
-    from got_core.corpus.shards import read_shard
 
     started = time.monotonic()
     shard, url = context.partition_key, project.settings.raw_url
@@ -40,7 +41,7 @@ def raw_images(
     frame = ingest_images(project.storage, url, shard, project.recipe.ingest, fs_options=options)
     return table_result(
         frame,
-        rows_in=read_shard(project.storage, shard).height,
+        rows_in=int(frame["paths"].list.len().sum()),
         started=started,
         near_duplicates=frame["near_duplicate_of"].count(),
         bytes=int(frame["bytes"].sum() or 0),
@@ -61,7 +62,7 @@ def _raw_grid(project: Project, frame: pl.DataFrame) -> dg.MarkdownMetadataValue
     group_name="ingest",
     kinds={"polars", "file"},
     owners=["team:data"],
-    code_version=code_version(1, PROJECT.recipe.ingest),
+    code_version=code_version(2, PROJECT.recipe.ingest),
     metadata=column_schema(schemas.EDIT_PAIRS),
 )
 def edit_pairs(

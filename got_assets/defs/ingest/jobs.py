@@ -1,4 +1,5 @@
-"""Jobs that bring one shard from raw files to a selection; where nothing can annotate, to ingestion only."""
+"""Jobs that bring one shard from raw files to training tars and a page to look at; where nothing can
+annotate, to ingestion only."""
 
 from __future__ import annotations
 
@@ -8,13 +9,30 @@ from got_assets.project import PROJECT
 
 _CAN_ANNOTATE = PROJECT.settings.annotator_name is not None
 
+_IMAGE_ANNOTATION = (
+    "captions",
+    "entities",
+    "boxes",
+    "t2i_chains",
+    "t2i_selection",
+    "t2i_gallery",
+    "t2i_training_shards",
+)
+_EDIT_ANNOTATION = (
+    "edit_descriptions",
+    "edit_boxes",
+    "edit_chains",
+    "edit_selection",
+    "edit_gallery",
+    "edit_training_shards",
+)
 IMAGE_STEPS = (
     "raw_images",
-    *(("captions", "entities", "boxes", "t2i_chains", "t2i_selection") if _CAN_ANNOTATE else ()),
+    *(_IMAGE_ANNOTATION if _CAN_ANNOTATE else ()),
 )
 EDIT_STEPS = (
     "edit_pairs",
-    *(("edit_descriptions", "edit_boxes", "edit_chains", "edit_selection") if _CAN_ANNOTATE else ()),
+    *(_EDIT_ANNOTATION if _CAN_ANNOTATE else ()),
 )
 
 # In one process: steps of a second each would otherwise spend two seconds on starting.
@@ -22,7 +40,7 @@ prepare_images = dg.define_asset_job(
     name="prepare_images",
     selection=dg.AssetSelection.assets(*IMAGE_STEPS),
     executor_def=dg.in_process_executor,
-    description="One shard of images, from raw files to the selection of chains.",
+    description="One shard of images, from raw files to training tars.",
 )
 prepare_edits = dg.define_asset_job(
     name="prepare_edits",

@@ -18,8 +18,8 @@ EVERY = 300
 def watch_raw_images(
     context: dg.SensorEvaluationContext, project: dg.ResourceParam[Project]
 ) -> dg.SensorResult | dg.SkipReason:
-    """Looks through the raw folder (or bucket prefix); files that no shard lists yet become new shards
-    with a run each. Off until switched on."""
+    """Looks through the raw folder (or bucket prefix, archives, tables); what no shard lists yet becomes new
+    shards with a run each. Off until switched on."""
     url = project.settings.raw_url
     try:
         names = assign_image_shards(

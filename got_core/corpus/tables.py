@@ -1,0 +1,228 @@
+"""Tables as input: rows of URLs (parquet or CSV), and parquet files that hold the pictures' bytes.
+
+Belongs here: which of both a table is, its columns, its rows and parts. Does not belong here: fetching
+(``fetch``) and what bytes mean (``decode``).
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from typing import IO, Any, NamedTuple
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from got_core.corpus.config import IngestConfig
+from got_core.corpus.decode import ImageError
+from got_core.corpus.inputs import Input
+from got_core.corpus.reader import EPOCH, Folder, Stamp
+
+URL_COLUMNS = ("url", "image_url")
+IMAGE_COLUMNS = ("image", "jpg", "png", "webp", "bytes", "img")
+LICENCE_COLUMNS = ("licence", "license")
+SOURCE_COLUMNS = ("source_name",)
+_BATCH = 16
+_BUFFER = 1024**2
+_SMALL = 64 * 1024**2
+"""Bytes below which nobody minds how well a row group was compressed."""
+
+
+class Unpacked(NamedTuple):
+    """One picture out of an archive or table, or the reason why there is none."""
+
+    origin: str
+    """Archive and member, or table and row: ``a.tar//000/1.jpg``, ``b.parquet#17``."""
+    data: bytes | None = None
+    error: ImageError | None = None
+    source: str | None = None
+    licence: str | None = None
+
+
+def list_table(
+    one: Input, path: str, stamp: Stamp, config: IngestConfig
+) -> pl.DataFrame | list[dict[str, Any]]:
+    """A URL table as a frame of :data:`IMAGE_LIST`'s columns, or the parts of a parquet file with pictures.
+
+    A parquet file that cannot be read is one row with its problem.
+
+    Raises:
+        ValueError: a CSV that cannot be read, or a table with neither URLs nor pictures; names the file.
+    """
+    folder = Folder(one.base, config, one.options)
+    where = f"{one.base}/{path}"
+    try:
+        with folder.open_file(path, stamp) as file:
+            if not path.lower().endswith(".parquet"):
+                return _url_rows(one, path, _read_csv(file, where))
+            parquet = _open_parquet(file)
+            if _image_column(parquet.schema_arrow):
+                groups = [parquet.metadata.row_group(at).num_rows for at in range(parquet.num_row_groups)]
+                return list(_parts(groups, config.image_shard_size))
+            wanted = _wanted(parquet.schema_arrow.names, where)
+            return _url_rows(one, path, pl.DataFrame(pl.from_arrow(parquet.read(wanted))))
+    except ImageError as error:
+        return [{"problem": str(error)}]
+
+
+def _read_csv(file: IO[bytes], where: str) -> pl.DataFrame:
+    try:
+        frame = pl.read_csv(io.BytesIO(file.read()), infer_schema=False)
+    except pl.exceptions.NoDataError as error:
+        raise ValueError(f"table of URLs {where} is empty; it needs a header with a column url") from error
+    except (pl.exceptions.PolarsError, OSError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"table of URLs {where} cannot be read: {reason}; it must be UTF-8 CSV") from error
+    return frame.select(_wanted(frame.columns, where))
+
+
+def _wanted(columns: list[str], where: str) -> list[str]:
+    names = [_named(columns, choice) for choice in (URL_COLUMNS, LICENCE_COLUMNS, SOURCE_COLUMNS)]
+    if names[0] is None:
+        raise ValueError(
+            f"table {where} has neither a column url nor one with pictures ({', '.join(IMAGE_COLUMNS)}: "
+            f"binary, or a struct with bytes); it has {', '.join(columns) or 'none'}"
+        )
+    return [name for name in names if name is not None]
+
+
+def _named(columns: list[str], choice: tuple[str, ...]) -> str | None:
+    """The first column of these names, capital letters or not."""
+    lower = {name.lower(): name for name in reversed(columns)}
+    return next((lower[name] for name in choice if name in lower), None)
+
+
+def _url_rows(one: Input, path: str, frame: pl.DataFrame) -> pl.DataFrame:
+    def text(choice: tuple[str, ...], default: str | None) -> pl.Expr:
+        name = _named(frame.columns, choice)
+        if name is None:
+            return pl.lit(default, pl.String)
+        stripped = pl.col(name).cast(pl.String).str.strip_chars()
+        return pl.when(stripped != "").then(stripped).otherwise(pl.lit(default, pl.String))
+
+    row = pl.int_range(1, pl.len() + 1).cast(pl.String)
+    empty = pl.col("path").is_null()
+    listed = frame.select(
+        path=text(URL_COLUMNS, None),
+        bytes=pl.lit(0),
+        modified=pl.lit(EPOCH),
+        kind=pl.lit("url"),
+        first=pl.lit(None, pl.Int64),
+        count=pl.lit(None, pl.Int64),
+        source=text(SOURCE_COLUMNS, one.source),
+        licence=text(LICENCE_COLUMNS, one.licence),
+        row=row,
+    ).with_columns(
+        problem=pl.when(empty).then(pl.format("incomplete_row: row {} has no URL", "row")),
+        path=pl.when(empty).then(pl.format("{}#{}", pl.lit(one.path_of(path)), "row")).otherwise("path"),
+    )
+    return listed.unique("path", keep="first", maintain_order=True)
+
+
+# Pictures in parquet
+
+
+def read_parquet(
+    file: IO[bytes], path: str, first: int, count: int, config: IngestConfig
+) -> Iterator[Unpacked]:
+    """The pictures of rows `first` to `first + count`, a few rows in memory at a time. Paths inside are not
+    followed. Damage ends the part with one last item that says so; it raises nothing."""
+    try:
+        parquet = _open_parquet(file)
+        for number, row in _rows(parquet, first, count, config):
+            yield _unpacked(f"{path}#{number}", row)
+    except ImageError as error:
+        yield Unpacked(path, error=ImageError(error.reason, error.detail))
+    except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
+        yield Unpacked(path, error=_damaged(error))
+
+
+def _rows(
+    parquet: pq.ParquetFile, first: int, count: int, config: IngestConfig
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    schema = parquet.schema_arrow
+    names = {
+        "image": _image_column(schema),
+        "licence": _named(schema.names, LICENCE_COLUMNS),
+        "source": _named(schema.names, SOURCE_COLUMNS),
+    }
+    columns = [name for name in names.values() if name]
+    start = 0
+    for group in range(parquet.num_row_groups):
+        rows = parquet.metadata.row_group(group).num_rows
+        if start < first + count and start + rows > first:
+            size = _check_group(parquet.metadata.row_group(group), group, config)
+            few = max(1, min(_BATCH, rows * _SMALL // max(1, size)))
+            number = start
+            for batch in parquet.iter_batches(few, row_groups=[group], columns=columns):
+                low, high = max(first - number, 0), min(first + count - number, batch.num_rows)
+                for index in range(low, high):
+                    row = {key: batch.column(name)[index].as_py() for key, name in names.items() if name}
+                    yield number + index, row
+                number += batch.num_rows
+        start += rows
+
+
+def _check_group(group: Any, index: int, config: IngestConfig) -> int:
+    """Bytes of a row group after decompression. Raises ImageError if they are too many."""
+    columns = [group.column(position) for position in range(group.num_columns)]
+    size = sum(column.total_uncompressed_size for column in columns)
+    packed = max(1, sum(column.total_compressed_size for column in columns))
+    if size > config.max_row_group_bytes or (size > _SMALL and size > config.max_expansion * packed):
+        raise ImageError(
+            "decompression_bomb", f"row group {index} grows from {packed} to {size} bytes, above the limits"
+        )
+    return size
+
+
+def _unpacked(origin: str, row: dict[str, Any]) -> Unpacked:
+    image = row["image"]
+    data = image.get("bytes") if isinstance(image, dict) else image
+    source, licence = (_text(row.get(key)) for key in ("source", "licence"))
+    if data is not None:
+        return Unpacked(origin, data, None, source, licence)
+    hint = " (a path only, which is not followed)" if isinstance(image, dict) and image.get("path") else ""
+    return Unpacked(origin, None, ImageError("incomplete_row", f"no bytes{hint}"), source, licence)
+
+
+def _text(value: Any) -> str | None:
+    return str(value).strip() or None if value is not None else None
+
+
+def _image_column(schema: pa.Schema) -> str | None:
+    """The column of the pictures: by a usual name, else the only one that can hold them."""
+    fitting = [field.name for field in schema if _holds_bytes(field.type)]
+    return _named(fitting, IMAGE_COLUMNS) or (fitting[0] if len(fitting) == 1 else None)
+
+
+def _holds_bytes(kind: pa.DataType) -> bool:
+    if pa.types.is_struct(kind):
+        return kind.get_field_index("bytes") >= 0 and _holds_bytes(kind.field("bytes").type)
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+
+
+def _parts(groups: list[int], size: int) -> Iterator[dict[str, Any]]:
+    """Whole row groups up to `size` rows together; only a larger group is cut."""
+    first = count = 0
+    for rows in groups:
+        if count and count + rows > size:
+            yield {"first": first, "count": count}
+            first, count = first + count, 0
+        count += rows
+        while count > size:
+            yield {"first": first, "count": size}
+            first, count = first + size, count - size
+    if count:
+        yield {"first": first, "count": count}
+
+
+def _open_parquet(file: IO[bytes]) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(file, buffer_size=_BUFFER)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise _damaged(error) from error
+
+
+def _damaged(error: BaseException) -> ImageError:
+    return ImageError("bad_archive", " ".join(f"{type(error).__name__} {error}".split())[:200])

@@ -1,0 +1,62 @@
+"""Ingestion from an S3 prefix into a storage on S3, against a real server."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Iterator
+
+import pytest
+import s3fs
+from moto.server import ThreadedMotoServer
+
+from got_core.corpus.config import IngestConfig
+from got_core.corpus.ingest import ImageReader, ingest_images
+from got_core.corpus.shards import assign_image_shards
+from got_core.storage import Storage
+
+from .pictures import png
+
+CONFIG = IngestConfig(workers=2)
+
+
+@pytest.fixture
+def options(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict]:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    yield {"endpoint_url": "http://{}:{}".format(*server.get_host_and_port())}
+    server.stop()
+
+
+def test_a_prefix_and_tars_in_a_bucket(options: dict) -> None:
+    fs = s3fs.S3FileSystem(**options)
+    fs.mkdir("pictures")
+    for seed in range(3):
+        fs.pipe_file(f"pictures/raw/set/{seed}.png", png(seed))
+    fs.pipe_file("pictures/raw/cut.png", png(7)[:200])
+    fs.pipe_file("pictures/raw/empty.png", b"")
+    storage = Storage("s3://pictures/storage", **options)
+    [shard] = assign_image_shards(storage, "s3://pictures/raw", CONFIG, options)
+    frame = ingest_images(storage, "s3://pictures/raw", shard, CONFIG, fs_options=options)
+    assert dict(frame.select("path", "reason").iter_rows()) == {
+        "cut.png": "truncated",
+        "empty.png": "empty_file",
+        **{f"set/{seed}.png": None for seed in range(3)},
+    }
+    assert assign_image_shards(storage, "s3://pictures/raw", CONFIG, options) == [shard]
+
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        info = tarfile.TarInfo("1.png")
+        info.size = len(png(8))
+        tar.addfile(info, io.BytesIO(png(8)))
+    fs.pipe_file("pictures/tars/a.tar", buffer.getvalue())
+    raw = "s3://pictures/tars/*.tar"
+    second = assign_image_shards(storage, raw, CONFIG, options)[-1]
+    [row] = ingest_images(storage, raw, second, CONFIG, fs_options=options).rows(named=True)
+    assert row["paths"] == ["a.tar//1.png"] and row["error"] is None
+    reader = ImageReader(raw, CONFIG, options, store_url=storage.url, store_options=options)
+    assert reader.read_bytes(row["path"]) == png(8)
