@@ -1,7 +1,7 @@
 """The interface that both annotation pipelines ask.
 
-Belongs here: the questions, and the one error of those who cannot answer. Not here: who answers them
-(`scene_annotator`) or the tables that the answers go to (`t2i`, `edit`).
+Belongs here: the questions, and the errors of those who cannot answer. Not here: who answers them
+(`scene_annotator`, `openai_annotator`) or the tables that the answers go to (`t2i`, `edit`).
 """
 
 from __future__ import annotations
@@ -16,15 +16,26 @@ from got_core.chain.boxes import Box
 
 
 class AnnotationError(ValueError):
-    """A row that cannot be annotated: `reason` is a short slug, `detail` a sentence for people."""
+    """A row that cannot be annotated: `reason` is a short slug, `detail` a sentence for people.
 
-    def __init__(self, reason: str, detail: str = "") -> None:
+    `raw` is the model's reply that could not be used, where there is one.
+    """
+
+    def __init__(self, reason: str, detail: str = "", raw: str | None = None) -> None:
         super().__init__(f"{reason}: {detail}" if detail else reason)
         self.reason = reason
         self.detail = detail
+        self.raw = raw
 
-    def __reduce__(self) -> tuple[type[AnnotationError], tuple[str, str]]:
-        return type(self), (self.reason, self.detail)
+    def __reduce__(self) -> tuple[type[AnnotationError], tuple[str, str, str | None]]:
+        return type(self), (self.reason, self.detail, self.raw)
+
+
+class AnnotationPaused(RuntimeError):
+    """Annotation of a whole shard stops here, for a reason that is no row's fault; what was asked is kept.
+
+    Running the step again goes on where it stopped.
+    """
 
 
 @dataclass(frozen=True)
@@ -40,7 +51,11 @@ class Step:
 
 
 class Annotator(Protocol):
-    """Answers for one image or one text at a time; images are RGB. Each method may raise AnnotationError."""
+    """Answers for one image or one text at a time; images are RGB. Each method may raise AnnotationError.
+
+    An annotator with a number `rows_at_once` is asked about that many rows at the same time, from as many
+    threads; its method `stop`, if it has one, then ends what is under way. AnnotationPaused stops the shard.
+    """
 
     @property
     def revision(self) -> str:

@@ -48,7 +48,7 @@ def describe_edits(
             "instructions": list(dict.fromkeys([instruction, *annotator.rewrite(instruction)])),
         }
 
-    return annotate_rows(pairs, "pair_id", answer, EDIT_DESCRIPTIONS, progress)
+    return annotate_rows(pairs, "pair_id", answer, EDIT_DESCRIPTIONS, progress, annotator)
 
 
 def ground_edits(
@@ -83,11 +83,15 @@ def ground_edits(
         return {"boxes": boxes, "object_text": shown}
 
     table = joined(descriptions, pairs, "pair_id", "source_path", "target_path")
-    return annotate_rows(table, "pair_id", answer, EDIT_BOXES, progress)
+    return annotate_rows(table, "pair_id", answer, EDIT_BOXES, progress, annotator)
 
 
 def assemble_edit_chains(
-    pairs: pl.DataFrame, descriptions: pl.DataFrame, boxes: pl.DataFrame, annotator: Annotator
+    pairs: pl.DataFrame,
+    descriptions: pl.DataFrame,
+    boxes: pl.DataFrame,
+    annotator: Annotator,
+    progress: Progress | None = None,
 ) -> pl.DataFrame:
     """Edit chains, each read back before it is accepted: EDIT_CHAINS."""
     revision = annotator.revision
@@ -101,14 +105,14 @@ def assemble_edit_chains(
         try:
             return said | _written(row, annotator)
         except AnnotationError as error:
-            return said | {"error": str(error), "reason": error.reason}
+            return said | {"error": str(error), "reason": error.reason, "raw_reply": error.raw}
         except ValueError as error:  # ChainError among them
             return said | {"error": f"not_a_chain: {error}", "reason": "not_a_chain"}
 
     table = joined(boxes, pairs, "pair_id", "instruction")
     wanted = ("task", "steps", "source_text", "target_text", "instructions")
     table = joined(table, descriptions, "pair_id", *wanted)
-    return annotate_rows(table, "pair_id", answer, EDIT_CHAINS)
+    return annotate_rows(table, "pair_id", answer, EDIT_CHAINS, progress, annotator)
 
 
 def follow_steps(

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
 from typing import Any
 
 import polars as pl
 from PIL import Image
 
-from got_core.annotate.annotator import AnnotationError
+from got_core.annotate.annotator import AnnotationError, Annotator
+from got_core.annotate.usage import counted
 from got_core.chain.grammar import ChainError
 from got_core.corpus.decode import ImageError
 from got_core.corpus.schemas import Columns, frame_of
@@ -18,7 +21,8 @@ Row = dict[str, Any]
 Progress = Callable[[int, int], None]
 """Called with (rows done, rows in all)."""
 Reader = Callable[[str], Image.Image]
-"""Opens a path of the raw table as an RGB picture; raises ImageError."""
+"""Opens a path of the raw table as an RGB picture; raises ImageError. Called from several threads at once
+where the annotator works on several rows."""
 
 
 def annotate_rows(
@@ -27,16 +31,18 @@ def annotate_rows(
     answer: Callable[[Row], Row],
     columns: Columns,
     progress: Progress | None = None,
+    annotator: Annotator | None = None,
 ) -> pl.DataFrame:
     """One output row for each input row without an error: `key` and what `answer` gives, or why not.
 
-    AnnotationError, ImageError and ChainError become the row's `error` and `reason`; anything else is a bug
-    and is raised.
+    Rows come out in the order in which they go in, however many the annotator works on at once.
+    AnnotationError, ImageError and ChainError become the row's `error` and `reason`; anything else is a bug,
+    or AnnotationPaused, and is raised.
     """
     good = frame.filter(pl.col("error").is_null())
-    rows: list[Row] = []
-    for done, row in enumerate(good.iter_rows(named=True), start=1):
-        rows.append({key: row[key], **_answered(answer, row)})
+    rows: list[Row] = [{}] * good.height
+    for done, (index, row) in enumerate(_worked_on(good, answer, annotator), start=1):
+        rows[index] = {key: good[key][index], **row}
         if progress:
             progress(done, good.height)
     return frame_of([{name: row.get(name) for name in columns} for row in rows], columns)
@@ -58,10 +64,53 @@ def short_hash(*parts: str) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 
 
+def _worked_on(
+    good: pl.DataFrame, answer: Callable[[Row], Row], annotator: Annotator | None
+) -> Iterator[tuple[int, Row]]:
+    """Place and answer of each row, as they get done."""
+    rows = enumerate(good.iter_rows(named=True))
+    at_once = min(getattr(annotator, "rows_at_once", 1), good.height)
+    if at_once <= 1:
+        yield from ((index, _answered(answer, row)) for index, row in rows)
+        return
+    done: SimpleQueue[tuple[int, Row | BaseException]] = SimpleQueue()
+
+    def work(index: int, row: Row) -> None:
+        try:
+            done.put((index, _answered(answer, row)))
+        except BaseException as error:
+            done.put((index, error))
+
+    with ThreadPoolExecutor(at_once, thread_name_prefix="annotate") as pool:
+        try:
+            for _ in range(at_once):
+                pool.submit(work, *next(rows))
+            for _ in range(good.height):
+                index, result = done.get()
+                if isinstance(result, BaseException):
+                    raise result
+                if (following := next(rows, None)) is not None:
+                    pool.submit(work, *following)
+                yield index, result
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            if stop := getattr(annotator, "stop", None):
+                stop()
+            raise
+
+
 def _answered(answer: Callable[[Row], Row], row: Row) -> Row:
+    with counted() as tally:
+        result = _answer_or_reason(answer, row)
+    total = tally.total
+    return {**result, "tokens_in": total.tokens_in, "tokens_out": total.tokens_out, "cost": total.cost}
+
+
+def _answer_or_reason(answer: Callable[[Row], Row], row: Row) -> Row:
     try:
         return answer(row)
     except ChainError as error:
         return {"error": f"not_a_chain: {error}", "reason": "not_a_chain"}
     except (AnnotationError, ImageError) as error:
-        return {"error": f"{error.reason}: {error.detail}", "reason": error.reason}
+        raw = getattr(error, "raw", None)
+        return {"error": f"{error.reason}: {error.detail}", "reason": error.reason, "raw_reply": raw}

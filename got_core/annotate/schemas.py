@@ -11,6 +11,15 @@ _FATE: Columns = {
     "reason": (pl.String(), "the short reason alone; null = fine"),
 }
 
+_ASKED: Columns = {
+    "raw_reply": (pl.String(), "the model's reply that could not be used; null = none"),
+    "tokens_in": (pl.Int64(), "tokens that models read for this row at this step"),
+    "tokens_out": (pl.Int64(), "tokens that models wrote for this row at this step"),
+    "cost": (pl.Float64(), "what those tokens cost, in the currency of the prices"),
+    **_FATE,
+}
+"""Of the steps that ask a model."""
+
 _CORNERS = {"x1": pl.Int32(), "y1": pl.Int32(), "x2": pl.Int32(), "y2": pl.Int32()}
 
 GROUNDED = pl.Struct({"phrase": pl.String(), "occurrence": pl.Int32(), **_CORNERS})
@@ -30,13 +39,13 @@ CAPTIONS: Columns = {
     "prompt": (pl.String(), "concise prompt: what the model will be given"),
     "caption": (pl.String(), "detailed caption: what the chain is made from"),
     "annotator": (pl.String(), "revision of the annotator"),
-    **_FATE,
+    **_ASKED,
 }
 
 ENTITIES: Columns = {
     "image_id": (pl.String(), "SHA-256 of the image's bytes"),
     "entities": (pl.List(pl.String()), "groundable object names, in the caption's order and wording"),
-    **_FATE,
+    **_ASKED,
 }
 
 BOXES: Columns = {
@@ -45,7 +54,7 @@ BOXES: Columns = {
         pl.List(GROUNDED),
         "one an entity: name, which one of that name, box in 0..999 (null = not found)",
     ),
-    **_FATE,
+    **_ASKED,
 }
 
 T2I_CHAINS: Columns = {
@@ -70,7 +79,7 @@ EDIT_DESCRIPTIONS: Columns = {
     "source_text": (pl.String(), "description of the source image"),
     "target_text": (pl.String(), "description of the target image"),
     "instructions": (pl.List(pl.String()), "the instruction as given, then its other wordings"),
-    **_FATE,
+    **_ASKED,
 }
 
 EDIT_BOXES: Columns = {
@@ -80,7 +89,7 @@ EDIT_BOXES: Columns = {
         "area of the edit: image (source or target), name, which one, step from 0, box in 0..999",
     ),
     "object_text": (pl.String(), "what the first box shows"),
-    **_FATE,
+    **_ASKED,
 }
 
 EDIT_CHAINS: Columns = {
@@ -90,5 +99,5 @@ EDIT_CHAINS: Columns = {
     "instructions": (pl.List(pl.String()), "the instruction as given, then its other wordings"),
     "chain": (pl.String(), "edit chain in data form, a numbered list"),
     "boxes": (pl.Int32(), "number of boxes in the chain"),
-    **_FATE,
+    **_ASKED,
 }

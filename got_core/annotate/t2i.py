@@ -27,7 +27,7 @@ def caption_images(
         prompt = annotator.concise_prompt(image)
         return {"prompt": prompt, "caption": annotator.detailed_caption(image, prompt), "annotator": revision}
 
-    return annotate_rows(raw, "image_id", answer, CAPTIONS, progress)
+    return annotate_rows(raw, "image_id", answer, CAPTIONS, progress, annotator)
 
 
 def extract_entities(
@@ -38,7 +38,7 @@ def extract_entities(
     def answer(row: Row) -> Row:
         return {"entities": annotator.extract_entities(row["caption"])}
 
-    return annotate_rows(captions, "image_id", answer, ENTITIES, progress)
+    return annotate_rows(captions, "image_id", answer, ENTITIES, progress, annotator)
 
 
 def ground_entities(
@@ -60,7 +60,8 @@ def ground_entities(
             boxes.append(grounded(phrase, occurrence, annotator.ground(image, phrase, occurrence)))
         return {"boxes": boxes}
 
-    return annotate_rows(joined(entities, raw, "image_id", "path"), "image_id", answer, BOXES, progress)
+    table = joined(entities, raw, "image_id", "path")
+    return annotate_rows(table, "image_id", answer, BOXES, progress, annotator)
 
 
 def assemble_chains(captions: pl.DataFrame, boxes: pl.DataFrame, annotator: Annotator) -> pl.DataFrame:

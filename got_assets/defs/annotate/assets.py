@@ -13,6 +13,7 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
+from got_assets.defs.annotate.asking import announced, asked, progress_of, shard_annotator
 from got_assets.defs.ingest.partitions import EDIT_SHARDS, IMAGE_SHARDS
 from got_assets.project import PROJECT, Project, code_version
 from got_assets.reporting import column_schema, grid, reason_counts, spread, table_result
@@ -30,20 +31,30 @@ def _good(frame: pl.DataFrame) -> int:
     group_name="annotate",
     kinds={"polars"},
     owners=["team:data"],
-    code_version=code_version(1, *_VERSION),
+    code_version=code_version(2, *_VERSION),
     metadata=column_schema(schemas.CAPTIONS),
 )
 def captions(
-    project: dg.ResourceParam[Project], raw_images: pl.DataFrame
+    context: dg.AssetExecutionContext,
+    project: dg.ResourceParam[Project],
+    raw_images: pl.DataFrame,
 ) -> dg.MaterializeResult[pl.DataFrame]:
     """A concise prompt and a detailed caption of every readable image, read from its pixels."""
     from got_core.annotate.t2i import caption_images
 
     started = time.monotonic()
-    frame = caption_images(raw_images, project.reader(), project.annotator())
-    pictures = _picture_grid(project, raw_images, frame, "prompt")
+    shard, rows = context.partition_key, _good(raw_images)
+    expected = announced(project, "captions", rows, raw_images)
+    with shard_annotator(project, shard) as annotator:
+        frame = caption_images(raw_images, project.reader(), annotator, progress_of("captions", shard))
     return table_result(
-        frame, rows_in=_good(raw_images), started=started, reasons=reason_counts(frame), pictures=pictures
+        frame,
+        rows_in=rows,
+        started=started,
+        reasons=reason_counts(frame),
+        pictures=_picture_grid(project, raw_images, frame, "prompt"),
+        **expected,
+        **asked(frame, annotator),
     )
 
 
@@ -52,24 +63,31 @@ def captions(
     group_name="annotate",
     kinds={"polars"},
     owners=["team:data"],
-    code_version=code_version(1, *_VERSION),
+    code_version=code_version(2, *_VERSION),
     metadata=column_schema(schemas.ENTITIES),
 )
 def entities(
-    project: dg.ResourceParam[Project], captions: pl.DataFrame
+    context: dg.AssetExecutionContext,
+    project: dg.ResourceParam[Project],
+    captions: pl.DataFrame,
 ) -> dg.MaterializeResult[pl.DataFrame]:
     """The phrases of each caption that name something which can be pointed at."""
     from got_core.annotate.t2i import extract_entities
 
     started = time.monotonic()
-    frame = extract_entities(captions, project.annotator())
+    shard, rows = context.partition_key, _good(captions)
+    expected = announced(project, "entities", rows)
+    with shard_annotator(project, shard) as annotator:
+        frame = extract_entities(captions, annotator, progress_of("entities", shard))
     per_image = frame["entities"].list.len().mean() if frame.height else None
     return table_result(
         frame,
-        rows_in=_good(captions),
+        rows_in=rows,
         started=started,
         reasons=reason_counts(frame),
         entities_per_image=_number(per_image),
+        **expected,
+        **asked(frame, annotator),
     )
 
 
@@ -78,24 +96,35 @@ def entities(
     group_name="annotate",
     kinds={"polars"},
     owners=["team:data"],
-    code_version=code_version(1, *_VERSION),
+    code_version=code_version(2, *_VERSION),
     metadata=column_schema(schemas.BOXES),
 )
 def boxes(
-    project: dg.ResourceParam[Project], entities: pl.DataFrame, raw_images: pl.DataFrame
+    context: dg.AssetExecutionContext,
+    project: dg.ResourceParam[Project],
+    entities: pl.DataFrame,
+    raw_images: pl.DataFrame,
 ) -> dg.MaterializeResult[pl.DataFrame]:
     """A box for every phrase that the annotator finds in the image, in thousandths of width and height."""
     from got_core.annotate.t2i import ground_entities
 
     started = time.monotonic()
-    frame = ground_entities(entities, raw_images, project.reader(), project.annotator())
+    shard, rows = context.partition_key, _good(entities)
+    names = entities["entities"].list.len().mean()
+    expected = announced(project, "boxes", rows, raw_images, _number(names))
+    with shard_annotator(project, shard) as annotator:
+        frame = ground_entities(
+            entities, raw_images, project.reader(), annotator, progress_of("boxes", shard)
+        )
     return table_result(
         frame,
-        rows_in=_good(entities),
+        rows_in=rows,
         started=started,
         reasons=reason_counts(frame),
         grounded_share=_number(_grounded_share(frame)),
         pictures=_box_grid(project, raw_images, frame),
+        **expected,
+        **asked(frame, annotator),
     )
 
 
@@ -108,13 +137,17 @@ def boxes(
     metadata=column_schema(schemas.T2I_CHAINS),
 )
 def t2i_chains(
-    project: dg.ResourceParam[Project], captions: pl.DataFrame, boxes: pl.DataFrame
+    context: dg.AssetExecutionContext,
+    project: dg.ResourceParam[Project],
+    captions: pl.DataFrame,
+    boxes: pl.DataFrame,
 ) -> dg.MaterializeResult[pl.DataFrame]:
     """Generation chains: the caption with each phrase's box written behind it."""
     from got_core.annotate.t2i import assemble_chains
 
     started = time.monotonic()
-    frame = assemble_chains(captions, boxes, project.annotator())
+    with shard_annotator(project, context.partition_key) as annotator:
+        frame = assemble_chains(captions, boxes, annotator)
     return table_result(
         frame, rows_in=_good(boxes), started=started, reasons=reason_counts(frame), **_chain_figures(frame)
     )
@@ -125,23 +158,32 @@ def t2i_chains(
     group_name="annotate",
     kinds={"polars"},
     owners=["team:data"],
-    code_version=code_version(2, *_VERSION),
+    code_version=code_version(3, *_VERSION),
     metadata=column_schema(schemas.EDIT_DESCRIPTIONS),
 )
 def edit_descriptions(
-    project: dg.ResourceParam[Project], edit_pairs: pl.DataFrame
+    context: dg.AssetExecutionContext,
+    project: dg.ResourceParam[Project],
+    edit_pairs: pl.DataFrame,
 ) -> dg.MaterializeResult[pl.DataFrame]:
     """Of each pair: kind of edit, what it is about, both images described, the instruction reworded."""
     from got_core.annotate.edit import describe_edits
 
     started = time.monotonic()
-    frame = describe_edits(edit_pairs, project.edit_reader(), project.annotator())
+    shard, rows = context.partition_key, _good(edit_pairs)
+    expected = announced(project, "edit_descriptions", rows, edit_pairs)
+    with shard_annotator(project, shard) as annotator:
+        frame = describe_edits(
+            edit_pairs, project.edit_reader(), annotator, progress_of("edit_descriptions", shard)
+        )
     return table_result(
         frame,
-        rows_in=_good(edit_pairs),
+        rows_in=rows,
         started=started,
         reasons=reason_counts(frame),
         tasks=reason_counts(frame, "task"),
+        **expected,
+        **asked(frame, annotator),
     )
 
 
@@ -150,23 +192,33 @@ def edit_descriptions(
     group_name="annotate",
     kinds={"polars"},
     owners=["team:data"],
-    code_version=code_version(2, *_VERSION),
+    code_version=code_version(3, *_VERSION),
     metadata=column_schema(schemas.EDIT_BOXES),
 )
 def edit_boxes(
-    project: dg.ResourceParam[Project], edit_pairs: pl.DataFrame, edit_descriptions: pl.DataFrame
+    context: dg.AssetExecutionContext,
+    project: dg.ResourceParam[Project],
+    edit_pairs: pl.DataFrame,
+    edit_descriptions: pl.DataFrame,
 ) -> dg.MaterializeResult[pl.DataFrame]:
     """Where each edit happens: the box of the object in the source image, or of the new one in the target."""
     from got_core.annotate.edit import ground_edits
 
     started = time.monotonic()
-    frame = ground_edits(edit_pairs, edit_descriptions, project.edit_reader(), project.annotator())
+    shard, rows = context.partition_key, _good(edit_descriptions)
+    expected = announced(project, "edit_boxes", rows, edit_pairs)
+    with shard_annotator(project, shard) as annotator:
+        frame = ground_edits(
+            edit_pairs, edit_descriptions, project.edit_reader(), annotator, progress_of("edit_boxes", shard)
+        )
     return table_result(
         frame,
-        rows_in=_good(edit_descriptions),
+        rows_in=rows,
         started=started,
         reasons=reason_counts(frame),
         pictures=_edit_grid(project, edit_pairs, frame),
+        **expected,
+        **asked(frame, annotator),
     )
 
 
@@ -175,10 +227,11 @@ def edit_boxes(
     group_name="annotate",
     kinds={"polars"},
     owners=["team:data"],
-    code_version=code_version(2, *_VERSION),
+    code_version=code_version(3, *_VERSION),
     metadata=column_schema(schemas.EDIT_CHAINS),
 )
 def edit_chains(
+    context: dg.AssetExecutionContext,
     project: dg.ResourceParam[Project],
     edit_pairs: pl.DataFrame,
     edit_descriptions: pl.DataFrame,
@@ -188,13 +241,20 @@ def edit_chains(
     from got_core.annotate.edit import assemble_edit_chains
 
     started = time.monotonic()
-    frame = assemble_edit_chains(edit_pairs, edit_descriptions, edit_boxes, project.annotator())
+    shard, rows = context.partition_key, _good(edit_boxes)
+    expected = announced(project, "edit_chains", rows)
+    with shard_annotator(project, shard) as annotator:
+        frame = assemble_edit_chains(
+            edit_pairs, edit_descriptions, edit_boxes, annotator, progress_of("edit_chains", shard)
+        )
     return table_result(
         frame,
-        rows_in=_good(edit_boxes),
+        rows_in=rows,
         started=started,
         reasons=reason_counts(frame),
         **_chain_figures(frame),
+        **expected,
+        **asked(frame, annotator),
     )
 
 

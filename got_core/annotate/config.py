@@ -1,0 +1,146 @@
+"""Settings of the annotator that asks an OpenAI-compatible server, as plain data (no HTTP here)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+from urllib.parse import urlsplit
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenAIConfig:
+    """Which server and models are asked, how hard, and what that may cost.
+
+    Raises:
+        ValueError: a value outside its range, naming the field.
+    """
+
+    url: str
+    """Base URL up to and with the version, such as http://gpu-1:8000/v1."""
+
+    vision_model: str
+    """Model that is shown pictures, by the name the server knows it by."""
+
+    text_url: str | None = None
+    """Server of the text model where it is another one (vLLM serves one model). None: the same."""
+
+    text_model: str | None = None
+    """Model that is asked about texts alone. None: the vision model."""
+
+    vision_revision: str = ""
+    """Which weights stand behind the name: part of every answer's key, so a new one asks everything anew."""
+
+    text_revision: str = ""
+    """The same of the text model."""
+
+    api_key: str | None = field(default=None, repr=False)
+    """Sent as a bearer token."""
+
+    concurrency: int = 32
+    """Questions under way at once, at most."""
+
+    timeout: float = 180.0
+    """Seconds for one reply, at most."""
+
+    attempts: int = 3
+    """Replies to one question; from the second on the model is told what was wrong with the last one."""
+
+    retries: int = 5
+    """Failed requests of one question (5xx, timeouts) after which its row is given up, if others go well."""
+
+    patience: float = 600.0
+    """Seconds without any reply from the server after which the shard stops, to be resumed later."""
+
+    first_wait: float = 0.5
+    """Seconds before the first retry; doubled with each one."""
+
+    longest_wait: float = 30.0
+    """Seconds between two retries, at most, unless the server asks for more."""
+
+    max_reply_bytes: int = 1 << 20
+    """Size of a response, at most; reading stops there."""
+
+    image_side: int = 1024
+    """Longer side of pictures as they are sent, in pixels, at most."""
+
+    image_quality: int = 90
+    """JPEG quality of pictures as they are sent."""
+
+    box_unit: Literal["thousandths", "pixels"] = "thousandths"
+    """How the vision model gives boxes: Qwen2-VL in thousandths, Qwen2.5-VL in pixels of the picture sent."""
+
+    temperature: float = 0.0
+    """Sampling temperature."""
+
+    seed: int | None = 0
+    """Sampling seed; None sends none."""
+
+    price_in: float = 0.0
+    """Price of a million tokens read, in any currency."""
+
+    price_out: float = 0.0
+    """Price of a million tokens written."""
+
+    budget: float | None = None
+    """Money for one shard, all steps together. None: no limit."""
+
+    budget_tokens: int | None = None
+    """Tokens (read and written) for one shard, all steps together. None: no limit."""
+
+    gpu_tokens_in: float = 6000.0
+    """Tokens a second that one GPU reads; only for the estimate of GPU hours."""
+
+    gpu_tokens_out: float = 1200.0
+    """Tokens a second that one GPU writes, all questions together; only for the estimate of GPU hours."""
+
+    gpu_price: float = 0.0
+    """Price of a GPU hour, for own servers; only for the estimate."""
+
+    def __post_init__(self) -> None:
+        for name in ("url", "text_url"):
+            _check_url(name, getattr(self, name))
+        if not self.vision_model:
+            raise ValueError("OpenAIConfig.vision_model must name a model of the server")
+        at_least_one = ("concurrency", "attempts", "max_reply_bytes", "image_side", "image_quality")
+        for name in at_least_one:
+            if getattr(self, name) < 1:
+                raise ValueError(f"OpenAIConfig.{name} must be at least 1, not {getattr(self, name)}")
+        for name in ("timeout", "patience", "first_wait", "longest_wait", "gpu_tokens_in", "gpu_tokens_out"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"OpenAIConfig.{name} must be positive, not {getattr(self, name)}")
+        for name in (
+            "retries",
+            "temperature",
+            "price_in",
+            "price_out",
+            "budget",
+            "budget_tokens",
+            "gpu_price",
+        ):
+            if not (getattr(self, name) is None or getattr(self, name) >= 0):
+                raise ValueError(f"OpenAIConfig.{name} must not be negative, not {getattr(self, name)}")
+
+    def endpoint(self, vision: bool) -> str:
+        """Where questions about pictures, or about texts alone, are sent."""
+        base = self.url if vision or self.text_url is None else self.text_url
+        return f"{base.rstrip('/')}/chat/completions"
+
+    def model(self, vision: bool) -> tuple[str, str]:
+        """Name and revision of the model for pictures, or for texts alone."""
+        if vision or self.text_model is None:
+            return self.vision_model, self.vision_revision
+        return self.text_model, self.text_revision
+
+    def price(self, tokens_in: int, tokens_out: int) -> float:
+        """What so many tokens cost."""
+        return (tokens_in * self.price_in + tokens_out * self.price_out) / 1e6
+
+
+def _check_url(name: str, url: str | None) -> None:
+    if url is None:
+        return
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"OpenAIConfig.{name} must be a URL such as http://gpu-1:8000/v1, not {url!r}")
+    if parts.username or parts.password:
+        raise ValueError(f"OpenAIConfig.{name} must not hold a name or password; set the API key instead")

@@ -1,0 +1,209 @@
+"""The annotator that asks vision and text models behind any OpenAI-compatible server.
+
+Belongs here: which prompt each question is put with, and how its reply is read. Not here: asking once and
+keeping the answer (`asker`), the prompts themselves (`prompts/`), the forms of replies (`replies`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TypeVar
+
+from PIL import Image
+
+from got_core.annotate import replies
+from got_core.annotate.annotator import AnnotationError, Step
+from got_core.annotate.asker import Asker
+from got_core.annotate.client import Notice
+from got_core.annotate.config import OpenAIConfig
+from got_core.annotate.ledger import Ledger
+from got_core.annotate.prompt_files import prompts_hash
+from got_core.annotate.replies import Frame
+from got_core.annotate.request import sampling
+from got_core.annotate.usage import Usage
+from got_core.chain.boxes import Box
+
+T = TypeVar("T")
+
+VERSION = 1
+"""Raise it when the same replies give other texts or boxes."""
+
+TASKS = ("add", "remove", "replace", "attribute", "style", "environment")
+"""Kinds of a single edit that are told apart; each has a prompt `edit_parse_*` of its own."""
+_PARSED = {
+    "add": ("object",),
+    "remove": ("object",),
+    "replace": ("old", "new"),
+    "attribute": ("old", "new"),
+    "style": ("part", "becomes"),
+    "environment": ("part", "becomes"),
+}
+_ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
+
+
+def revision_of(config: OpenAIConfig) -> str:
+    """Names models, prompts and settings that the answers depend on."""
+    models = [config.model(vision=True), config.model(vision=False)]
+    parts = [VERSION, models, prompts_hash(), config.attempts, config.box_unit, sampling(config, 0)]
+    digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
+    name = config.vision_model.rstrip("/").rpartition("/")[2]
+    return f"openai-{VERSION}-{name}-{digest}"
+
+
+class OpenAIAnnotator:
+    """Asks each question once, keeps the answer, and counts what it costs. Safe to use from several threads.
+
+    Close it, or use it in a `with` statement. Beside AnnotationError (reasons `bad_reply`, `refused`,
+    `reply_too_large`, `server_error`, `unknown_task`), every question may raise AnnotationPaused: server
+    gone, wrong settings, budget spent.
+
+    Args:
+        config: server, models, limits.
+        ledger: answers of this shard; those that are there are not asked for again.
+        notice: told in a sentence when the server stops answering and when it is back.
+    """
+
+    def __init__(self, config: OpenAIConfig, ledger: Ledger, notice: Notice | None = None) -> None:
+        self.config, self.ledger = config, ledger
+        self.rows_at_once = 2 * config.concurrency
+        """While a row is prepared, another one's question is under way."""
+        self._asker = Asker(config, ledger, notice)
+
+    def __enter__(self) -> OpenAIAnnotator:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def revision(self) -> str:
+        """Models, prompts and settings that the answers depend on."""
+        return revision_of(self.config)
+
+    @property
+    def requests(self) -> int:
+        """Requests sent so far."""
+        return self._asker.requests
+
+    @property
+    def reused(self) -> int:
+        """Answers that were in the ledger."""
+        return self._asker.reused
+
+    @property
+    def spent(self) -> Usage:
+        """What the shard has cost so far, earlier runs included."""
+        return self._asker.spent
+
+    def stop(self) -> None:
+        """End what is under way; every later question raises AnnotationPaused."""
+        self._asker.stop()
+
+    def close(self) -> None:
+        """Close connections and the ledger."""
+        self._asker.close()
+
+    # The questions of text-to-image annotation
+
+    def concise_prompt(self, image: Image.Image) -> str:
+        """A short prompt, as a person would type it."""
+        return self._ask("t2i_prompt", partial(replies.read_paragraph, most=600), image)
+
+    def detailed_caption(self, image: Image.Image, prompt: str) -> str:
+        """One dense paragraph."""
+        return self._ask("t2i_caption", replies.read_paragraph, image, prompt=prompt)
+
+    def extract_entities(self, caption: str) -> list[str]:
+        """Names in the caption's exact wording."""
+        return self._ask("t2i_entities", partial(replies.read_entities, caption=caption), caption=caption)
+
+    def ground(self, image: Image.Image, phrase: str, occurrence: int = 0) -> Box | None:
+        """The box in thousandths, whatever unit the model gives it in."""
+        frame = self._frame(image)
+        read = partial(replies.read_box, frame=frame)
+        which = _ORDINALS[occurrence] if occurrence < len(_ORDINALS) else f"{occurrence + 1}th"
+        return self._ask("ground", read, image, phrase=phrase, which=which, unit=_unit(frame))
+
+    # The questions of edit annotation
+
+    def split_steps(self, instruction: str) -> list[str]:
+        """The single edits, each worded so that it can stand alone."""
+        steps = self._ask("edit_steps", replies.read_steps, instruction=instruction)
+        return steps if len(steps) > 1 else [instruction]
+
+    def parse_edit(self, instruction: str) -> tuple[str, list[str]]:
+        """Task and entities. AnnotationError `unknown_task`: an edit of another kind."""
+        tasks = (*TASKS, "other")
+        task = self._ask("edit_task", partial(replies.read_task, tasks=tasks), instruction=instruction)
+        if task == "other":
+            raise AnnotationError("unknown_task", f"{instruction[:80]!r} is none of {', '.join(TASKS)}")
+        read = partial(replies.read_named, keys=_PARSED[task])
+        return task, self._ask(f"edit_parse_{task}", read, instruction=instruction)
+
+    def describe(self, image: Image.Image, mention: str) -> str:
+        """At most two sentences."""
+        read = partial(replies.read_paragraph, most=1200)
+        if not mention:
+            return self._ask("edit_describe_whole", read, image)
+        return self._ask("edit_describe", read, image, mention=mention)
+
+    def describe_crop(self, image: Image.Image, box: Box) -> str:
+        """One sentence on the box's crop."""
+        left, top, right, bottom = box.to_pixels(image.width, image.height)
+        corners = int(left), int(top), max(round(right), int(left) + 1), max(round(bottom), int(top) + 1)
+        return self._ask("edit_crop", partial(replies.read_paragraph, most=600), image.crop(corners)).rstrip(
+            " ."
+        )
+
+    def rewrite(self, instruction: str) -> list[str]:
+        """Three wordings."""
+        return self._ask("edit_rewrite", replies.read_wordings, instruction=instruction)
+
+    def edit_chain(
+        self,
+        instruction: str,
+        source_text: str,
+        target_text: str,
+        boxes: Sequence[Box],
+        object: str,
+        task: str,
+    ) -> str:
+        """The numbered chain, with exactly these boxes."""
+        return self._ask(
+            "edit_chain",
+            partial(replies.read_chain, boxes=[boxes]),
+            instruction=instruction,
+            source=source_text,
+            target=target_text,
+            box=", ".join(map(str, boxes)),
+            object=object,
+            task=task,
+        )
+
+    def multi_turn_chain(self, source_text: str, target_text: str, steps: Sequence[Step]) -> str:
+        """The numbered chain, one item a step, with exactly these boxes."""
+        told = [
+            f"{number}. task: {step.task}; instruction: {step.instruction}; object: {step.entity}; "
+            f"box: {', '.join(map(str, step.boxes))}"
+            for number, step in enumerate(steps, start=1)
+        ]
+        read = partial(replies.read_chain, boxes=[step.boxes for step in steps])
+        return self._ask(
+            "multi_turn_chain", read, source=source_text, target=target_text, steps="\n".join(told)
+        )
+
+    def _ask(self, name: str, read: Callable[[str], T], image: Image.Image | None = None, **texts: str) -> T:
+        return self._asker.ask(name, read, image, texts)
+
+    def _frame(self, image: Image.Image) -> Frame:
+        return Frame(*self._asker.sent(image), pixels=self.config.box_unit == "pixels")
+
+
+def _unit(frame: Frame) -> str:
+    """How coordinates are to be given, for the prompt."""
+    if frame.pixels:
+        return f"pixels of this image, which is {frame.width} wide and {frame.height} high"
+    return "thousandths of the image's width and height, whole numbers from 0 to 999"

@@ -1,0 +1,266 @@
+"""Reading what models reply: tolerant of wrapping, strict about meaning.
+
+Belongs here: one function for each form of reply, text in, value out. Whatever the text, it gives a value or
+raises ReplyError, whose message can be told to the model. Not here: asking again (`openai_annotator`).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from got_core.chain.boxes import LIMIT, Box
+from got_core.chain.edits import EditPlan, read_edit_chain
+from got_core.chain.faults import check_text
+from got_core.chain.grammar import Chain, ChainError, parse_tolerant
+
+T = TypeVar("T")
+
+MAX_REPLY = 20_000
+"""Characters of a reply that are looked at: longer ones are refused."""
+_MAX_NAMES = 64
+_PREAMBLE = re.compile(
+    r"\A(?:sure|certainly|of course|okay|ok|here (?:is|are)|here's)\b[^\n:]{0,120}:\s*", re.I
+)
+_FENCE = re.compile(r"\A\s*```\w*\s*\n?(.*?)\n?\s*(?:```\s*)?\Z", re.DOTALL)
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ufeff]")
+_NUMBER = r"\s*(-?[0-9]{1,9}(?:\.[0-9]{0,9})?)\s*"
+_FOUR = re.compile(rf"[\[(]{_NUMBER},{_NUMBER}(?:[\])]\s*,?\s*[\[(]|,){_NUMBER},{_NUMBER}[\])]")
+_NOT_FOUND = re.compile(r"\W*(?:none|null|not found|not (?:visible|present)|no such object|n/a)\W*", re.I)
+_BACKGROUND = re.compile(r"(?:the )?background", re.I)
+
+
+class ReplyError(ValueError):
+    """A reply that cannot be used; the message says why, for the model to read."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The picture as it was sent, in pixels; `pixels`: whether the model gives boxes in them."""
+
+    width: int
+    height: int
+    pixels: bool = False
+
+
+def read_paragraph(text: str, most: int = 6000) -> str:
+    """One paragraph of running text that can become part of a chain."""
+    plain = _PREAMBLE.sub("", _unfenced(text).strip())
+    plain = " ".join(_CONTROL.sub(" ", plain).split())
+    if len(plain) > 1 and plain[0] == plain[-1] and plain[0] in "\"'`" and plain.count(plain[0]) == 2:
+        plain = plain[1:-1].strip()
+    if not any(character.isalpha() for character in plain):
+        raise ReplyError("the reply holds no text")
+    if len(plain) > most:
+        raise ReplyError(f"the text has {len(plain)} characters, at most {most} are allowed")
+    try:
+        check_text(plain)
+    except ChainError as error:
+        raise ReplyError(f"the text must hold neither coordinates nor markers: {error}") from error
+    return plain
+
+
+def read_entities(text: str, caption: str) -> list[str]:
+    """Names in the caption's wording; a name is there as often as the caption mentions it, at most.
+
+    Names that the caption does not hold and "background" are left out; if nothing is left of a list that was
+    not empty, the reply cannot be used.
+    """
+    names = _names(_member(_json(text), "entities"))
+    kept: list[str] = []
+    for name in names:
+        found = re.search(rf"(?<!\w){re.escape(name)}(?!\w)", caption, re.I)
+        if found is None or _BACKGROUND.fullmatch(name):
+            continue
+        mentions = len(re.findall(rf"(?<!\w){re.escape(found.group())}(?!\w)", caption))
+        if kept.count(found.group()) < mentions:
+            kept.append(found.group())
+    if names and not kept:
+        raise ReplyError("none of the names stands in the caption: use its exact words")
+    return kept
+
+
+def read_box(text: str, frame: Frame) -> Box | None:
+    """A box in thousandths, None where the model says that there is no such object.
+
+    Understood are `{"found": ..., "box": [x1, y1, x2, y2]}`, `{"bbox_2d": [...]}`, four bare numbers, and
+    `(x1,y1),(x2,y2)` with or without markers.
+    """
+    plain = _unfenced(text).strip()
+    if _NOT_FOUND.fullmatch(plain):
+        return None
+    try:
+        corners = _corners(_json(plain))
+    except ReplyError:
+        match = _FOUR.search(plain[:MAX_REPLY])
+        if match is None:
+            raise
+        corners = [float(number) for number in match.groups()]
+    return None if corners is None else _box(corners, frame)
+
+
+def read_steps(text: str) -> list[str]:
+    """The single edits of an instruction, at least one."""
+    steps = _names(_member(_json(text), "steps"))
+    if not steps:
+        raise ReplyError('"steps" is empty: an instruction has at least one step')
+    return steps
+
+
+def read_task(text: str, tasks: Sequence[str]) -> str:
+    """One of the task types."""
+    task = _string(_member(_json(text), "task")).lower()
+    if task not in tasks:
+        raise ReplyError(f'"task" must be one of {", ".join(tasks)}')
+    return task
+
+
+def read_named(text: str, keys: Sequence[str]) -> list[str]:
+    """The strings of an object's members, in the order of `keys`."""
+    value = _json(text)
+    return [_phrase(_string(_member(value, key))) for key in keys]
+
+
+def read_wordings(text: str) -> list[str]:
+    """Exactly three wordings; more are cut off."""
+    wordings = list(dict.fromkeys(_names(_member(_json(text), "instructions"))))
+    if len(wordings) < 3:
+        raise ReplyError(f'"instructions" must hold three different wordings, there are {len(wordings)}')
+    return wordings[:3]
+
+
+def read_chain(text: str, boxes: Sequence[Sequence[Box]]) -> str:
+    """A numbered edit chain in data form with exactly these boxes, step by step."""
+    plain = " ".join(_CONTROL.sub(" ", _PREAMBLE.sub("", _unfenced(text).strip())).split())
+    chain, dropped = parse_tolerant(plain)
+    if dropped:
+        raise ReplyError(f"{dropped[0].text[:60]!r} in the chain cannot be read: {dropped[0].reason}")
+    plan = _plan(chain)
+    wanted = [list(step) for step in boxes]
+    if [placed.box for placed in chain.boxes] != [box for step in wanted for box in step]:
+        given = ", ".join(str(box) for step in wanted for box in step)
+        raise ReplyError(f"the chain must hold exactly these boxes, in this order: {given}")
+    if len(plan.steps) != len(wanted):
+        raise ReplyError(f"the chain has {len(plan.steps)} steps, {len(wanted)} were asked for")
+    if not (plan.source and plan.result and all(step.object for step in plan.steps)):
+        raise ReplyError("an item of the numbered list is empty")
+    return chain.to_data()
+
+
+def bounded(read: Callable[[str], T]) -> Callable[[str], T]:
+    """The reader, refusing what is too long before it looks."""
+
+    def guarded(text: str) -> T:
+        if len(text) > MAX_REPLY:
+            raise ReplyError(f"the reply has {len(text)} characters, at most {MAX_REPLY} are read")
+        return read(text)
+
+    return guarded
+
+
+def plain_text(text: object) -> str:
+    """The text of a reply as something that every table can hold: no lone surrogates, "" for no text."""
+    return text.encode("utf-8", "replace").decode() if isinstance(text, str) else ""
+
+
+def _plan(chain: Chain) -> EditPlan:
+    try:
+        return read_edit_chain(chain)
+    except ChainError as error:
+        raise ReplyError(str(error)) from error
+
+
+def _unfenced(text: str) -> str:
+    match = _FENCE.match(text) if text.lstrip().startswith("```") else None
+    return match[1] if match else text
+
+
+def _json(text: str) -> Any:
+    """The first JSON value in a text."""
+    plain = _unfenced(text)
+    starts = [at for at in (plain.find("{"), plain.find("[")) if at >= 0]
+    if not starts:
+        raise ReplyError("the reply holds no JSON")
+    try:
+        value, _ = json.JSONDecoder(parse_constant=_no_constant).raw_decode(plain, min(starts))
+    except RecursionError as error:
+        raise ReplyError("the JSON is nested too deeply") from error
+    except ValueError as error:
+        raise ReplyError(f"the reply is no JSON: {str(error)[:200]}") from error
+    return value
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no number")
+
+
+def _member(value: Any, key: str) -> Any:
+    """A member of an object; a bare list is taken for its only member."""
+    if isinstance(value, list):
+        return value
+    if not isinstance(value, dict) or key not in value:
+        raise ReplyError(f'the JSON object must have "{key}"')
+    return value[key]
+
+
+def _string(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ReplyError(f"expected a string, got {_shown(value)}")
+    return value
+
+
+def _names(value: Any) -> list[str]:
+    if not isinstance(value, list):
+        raise ReplyError(f"expected a list of strings, got {_shown(value)}")
+    if len(value) > _MAX_NAMES:
+        raise ReplyError(f"the list has {len(value)} entries, at most {_MAX_NAMES} are allowed")
+    return [_phrase(_string(item)) for item in value]
+
+
+def _phrase(text: str) -> str:
+    """A short phrase that can become part of a chain."""
+    return read_paragraph(plain_text(text), 600).rstrip(" .")
+
+
+def _shown(value: Any) -> str:
+    return type(value).__name__
+
+
+def _corners(value: Any) -> list[float] | None:
+    """Four numbers, or None for "not there"."""
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    if isinstance(value, dict):
+        if value.get("found") is False:
+            return None
+        value = next((value[key] for key in ("box", "bbox_2d", "bbox") if key in value), value)
+        if value is None:
+            return None
+    if value == []:
+        return None
+    if isinstance(value, list) and len(value) == 2 and all(isinstance(point, list) for point in value):
+        value = [*value[0], *value[1]]
+    if not isinstance(value, list) or len(value) != 4 or not all(_is_number(item) for item in value):
+        raise ReplyError('"box" must be four numbers [x1, y1, x2, y2]')
+    return [float(item) for item in value]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e9
+
+
+def _box(corners: list[float], frame: Frame) -> Box:
+    """The box, its corners put in order and clipped to the picture where they touch its edge."""
+    wide, high = (frame.width, frame.height) if frame.pixels else (LIMIT, LIMIT)
+    (x1, x2), (y1, y2) = sorted(corners[::2]), sorted(corners[1::2])
+    if x1 < -0.02 * wide or y1 < -0.02 * high or x2 > 1.02 * wide or y2 > 1.02 * high:
+        raise ReplyError(f"the box must lie within 0..{wide} across and 0..{high} down")
+    if max(x2, y2) <= 1 and any(not number.is_integer() for number in corners):
+        raise ReplyError(f"coordinates are numbers from 0 to {wide} and {high}, not shares of 1")
+    box = Box.from_pixels((max(x1, 0), max(y1, 0), max(x2, 0), max(y2, 0)), wide, high)
+    if not box.area:
+        raise ReplyError(f"the box {box} has no area")
+    return box

@@ -1,0 +1,105 @@
+"""A question as the request that puts it.
+
+Belongs here: what is sent, and what it may cost at most. Not here: sending it (`client`, `asker`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from got_core.annotate.config import OpenAIConfig
+from got_core.annotate.ledger import Question
+from got_core.annotate.pictures import Picture
+from got_core.annotate.prompt_files import Prompt, prompt
+from got_core.annotate.usage import Usage
+
+_LENGTHS = {"t2i_prompt": 128, "t2i_caption": 768, "edit_chain": 768, "multi_turn_chain": 1280, "ground": 96}
+_LENGTH = 384
+
+
+@dataclass(frozen=True)
+class Request:
+    """A question with the request that puts it."""
+
+    question: Question
+    prompt: Prompt
+    url: str
+    messages: list[dict[str, Any]]
+    body: bytes
+    """The request of the first attempt."""
+    most: Usage
+    """What a request may cost at most, by its size."""
+    read: Callable[[str], Any]
+
+
+def sampling(config: OpenAIConfig, length: int) -> tuple[tuple[str, float | int | str | None], ...]:
+    """What a reply depends on beside model and prompt."""
+    return (
+        ("image_quality", config.image_quality),
+        ("image_side", config.image_side),
+        ("length", length),
+        ("seed", config.seed),
+        ("temperature", config.temperature),
+    )
+
+
+def question_of(
+    config: OpenAIConfig, put: Prompt, texts: Mapping[str, str], picture: Picture | None
+) -> Question:
+    """The question that a prompt, filled in, puts to the model for it."""
+    model, revision = config.model(vision=picture is not None)
+    return Question(
+        step=put.name,
+        prompt=put.hash,
+        texts=tuple(sorted(texts.items())),
+        image=picture.hash if picture else None,
+        model=model,
+        revision=revision,
+        sampling=sampling(config, _LENGTHS.get(put.name, _LENGTH)),
+    )
+
+
+def request_of(
+    config: OpenAIConfig,
+    question: Question,
+    texts: Mapping[str, str],
+    picture: Picture | None,
+    read: Callable[[str], Any],
+) -> Request:
+    """The request that puts a question."""
+    put = prompt(question.step)
+    text = {"type": "text", "text": put.filled(**texts)}
+    content = [{"type": "image_url", "image_url": {"url": picture.data_url}}] if picture else []
+    messages = [{"role": "user", "content": [*content, text] if content else text["text"]}]
+    # A token is at least one byte of text; the schema may be told to the model too.
+    tokens_in = len(text["text"].encode()) + len((put.schema_text or "").encode()) + 128
+    tokens_in += picture.tokens if picture else 0
+    length = _LENGTHS.get(put.name, _LENGTH)
+    return Request(
+        question=question,
+        prompt=put,
+        url=config.endpoint(vision=picture is not None),
+        messages=messages,
+        body=body_of(config, put, question.model, messages),
+        most=Usage(tokens_in, length, config.price(tokens_in, length)),
+        read=read,
+    )
+
+
+def body_of(config: OpenAIConfig, put: Prompt, model: str, messages: list[dict[str, Any]]) -> bytes:
+    """The body of a request."""
+    body: dict[str, Any] = {
+        "model": model,
+        "messages": messages,
+        "temperature": config.temperature,
+        "max_tokens": _LENGTHS.get(put.name, _LENGTH),
+    }
+    if config.seed is not None:
+        body["seed"] = config.seed
+    if put.schema is not None:
+        schema = {"name": put.name, "schema": put.schema, "strict": True}
+        body["response_format"] = {"type": "json_schema", "json_schema": schema}
+    return json.dumps(body).encode()
