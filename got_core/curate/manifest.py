@@ -1,34 +1,131 @@
-"""The training manifest: the explicit list of samples that training reads."""
+"""The training manifest: the explicit list of samples that training reads.
+
+Belongs here: what is trained on across shards: exact and near repeats, takedowns, and the archive from which
+the samples of every trained model can be named later. Not here: rules on single rows (`row_rules`).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
+import numpy as np
 import polars as pl
 
-from got_core.corpus.schemas import polars_schema
-from got_core.curate.schemas import MANIFEST
+from got_core.corpus.duplicates import hash_bits, leaders
+from got_core.corpus.schemas import Columns, polars_schema
+from got_core.curate.config import CurateConfig
+from got_core.curate.schemas import ARCHIVED, LEFT_OUT, MANIFEST
+from got_core.curate.takedown import Removal
+from got_core.storage import Storage, content_hash
 
 ShardTables = tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]
 """Selection, chains, and the ingested table (RAW_IMAGES or EDIT_PAIRS) of one shard."""
 
+ARCHIVE = "manifests"
+"""Folder of the ids of every manifest ever made, by content hash."""
+
+_CANDIDATES: Columns = MANIFEST | {
+    "phash": (pl.String(), "64-bit perceptual hash of the image; null = not known"),
+    "colors": (pl.Binary(), "mean colours of its grid; null = not known"),
+}
+
+
+class Assembled(NamedTuple):
+    """The MANIFEST, and the accepted rows that are not in it (LEFT_OUT; equal images are not listed)."""
+
+    manifest: pl.DataFrame
+    left_out: pl.DataFrame
+
 
 def build_manifest(t2i: Mapping[str, ShardTables], edits: Mapping[str, ShardTables]) -> pl.DataFrame:
-    """MANIFEST of the accepted chains of all given shards, sorted by sample_id.
+    """MANIFEST of the accepted chains of all given shards; nothing but equal images and pairs is left out."""
+    return assemble(t2i, edits, CurateConfig()).manifest
 
-    An image or pair that several shards hold appears once, from the first shard by name. Raises ValueError
-    naming the shard where an accepted chain is missing from its tables.
+
+def assemble(
+    t2i: Mapping[str, ShardTables],
+    edits: Mapping[str, ShardTables],
+    config: CurateConfig,
+    removal: Removal | None = None,
+) -> Assembled:
+    """The manifest, sorted by sample_id, and what the recipe's rules across shards leave out of it.
+
+    An image or pair that several shards hold appears once, from the first shard by name. Of near duplicates
+    the first by shard and image_id stays, whatever comes later; so later shards change nothing about earlier
+    ones.
+    Shards are read one at a time. Raises ValueError naming the shard where an accepted chain is missing from
+    its tables.
     """
     frames = [_t2i_rows(shard, *t2i[shard]) for shard in sorted(t2i)]
     images = _stacked(frames).unique("image_id", keep="first", maintain_order=True)
     frames = [_edit_rows(shard, *edits[shard]) for shard in sorted(edits)]
     pairs = _stacked(frames).unique("pair_id", keep="first", maintain_order=True)
-    return pl.concat([images, pairs]).sort("sample_id")
+    rows, removed = _without_removed(pl.concat([images, pairs]), removal)
+    left_out = [removed]
+    if config.asks("near_duplicate"):
+        rows, repeats = _without_repeats(rows, config)
+        left_out.append(repeats)
+    manifest = rows.select(list(MANIFEST)).sort("sample_id")
+    return Assembled(manifest, pl.concat(left_out).sort("shard", "chain_id"))
+
+
+def archive_manifest(storage: Storage, manifest: pl.DataFrame) -> str:
+    """Keep the ids of a manifest for as long as a model trained on it may exist; returns its content hash."""
+    digest = content_hash(manifest)
+    name = f"{ARCHIVE}/{digest}"
+    if not storage.exists(f"{name}.parquet"):
+        storage.write_table(name, manifest.select(list(ARCHIVED)))
+    return digest
+
+
+def _without_removed(rows: pl.DataFrame, removal: Removal | None) -> tuple[pl.DataFrame, pl.DataFrame]:
+    if removal is None or not removal:
+        return rows, _left_out(rows.clear(), "taken_down", [])
+    hit = removal.concerns(rows)
+    gone = rows.filter(hit)
+    return rows.filter(~hit), _left_out(gone, "taken_down", ["on the takedown list"] * gone.height)
+
+
+def _without_repeats(rows: pl.DataFrame, config: CurateConfig) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Rows without text-to-image rows that nearly repeat an earlier one; edits have no fingerprint."""
+    known = (pl.col("kind") == "t2i") & pl.col("phash").is_not_null()
+    images = rows.filter(known).sort("shard", "image_id")
+    colors = images["colors"]
+    grids = None
+    if colors.null_count() == 0 and images.height:
+        grids = np.frombuffer(b"".join(colors.to_list()), dtype=np.uint8).reshape(images.height, -1)
+    found = leaders(
+        hash_bits(images["phash"].to_list()),
+        grids,
+        config.near_duplicate_distance,
+        config.near_duplicate_color,
+    )
+    repeats = images.filter(pl.Series(found >= 0))
+    kept = images[found[found >= 0]]
+    said = [
+        f"nearly repeats {image} of {shard}" for image, shard in kept.select("image_id", "shard").iter_rows()
+    ]
+    rest = rows.join(repeats.select("sample_id"), on="sample_id", how="anti", maintain_order="left")
+    return rest, _left_out(repeats, "near_duplicate", said)
+
+
+def _left_out(rows: pl.DataFrame, rule: str, details: list[str]) -> pl.DataFrame:
+    frame = rows.select(
+        "shard",
+        pl.col("sample_id").alias("chain_id"),
+        pl.coalesce("pair_id", "image_id").alias("item_id"),
+        pl.lit(False).alias("accepted"),
+        pl.lit(rule).alias("rule"),
+    )
+    return frame.with_columns(pl.Series("detail", details, dtype=pl.String)).cast(polars_schema(LEFT_OUT))  # type: ignore[arg-type]
 
 
 def _t2i_rows(shard: str, selection: pl.DataFrame, chains: pl.DataFrame, raw: pl.DataFrame) -> pl.DataFrame:
     rows = _accepted(shard, selection, chains)
-    images = raw.filter(pl.col("error").is_null()).select("image_id", "path", "source", "licence")
+    fingerprint = [name for name in ("phash", "colors") if name in raw.columns]
+    images = raw.filter(pl.col("error").is_null())
+    images = images.select("image_id", "path", "source", "licence", *fingerprint)
     rows = _matched(shard, rows, images, "image_id")
     return rows.select(
         sample_id="chain_id",
@@ -40,9 +137,12 @@ def _t2i_rows(shard: str, selection: pl.DataFrame, chains: pl.DataFrame, raw: pl
         instructions=pl.concat_list("prompt"),
         chain="chain",
         image_id="image_id",
+        source_id=pl.lit(None, pl.String),
         pair_id=pl.lit(None, pl.String),
         source="source",
         licence="licence",
+        phash="phash" if "phash" in rows.columns else pl.lit(None, pl.String),
+        colors="colors" if "colors" in rows.columns else pl.lit(None, pl.Binary),
     )
 
 
@@ -50,7 +150,7 @@ def _edit_rows(
     shard: str, selection: pl.DataFrame, chains: pl.DataFrame, pairs: pl.DataFrame
 ) -> pl.DataFrame:
     rows = _accepted(shard, selection, chains)
-    wanted = ("pair_id", "source_path", "target_path", "target_id", "source", "licence")
+    wanted = ("pair_id", "source_path", "target_path", "source_id", "target_id", "source", "licence")
     rows = _matched(shard, rows, pairs.filter(pl.col("error").is_null()).select(wanted), "pair_id")
     return rows.select(
         sample_id="chain_id",
@@ -62,9 +162,12 @@ def _edit_rows(
         instructions="instructions",
         chain="chain",
         image_id="target_id",
+        source_id="source_id",
         pair_id="pair_id",
         source="source",
         licence="licence",
+        phash=pl.lit(None, pl.String),
+        colors=pl.lit(None, pl.Binary),
     )
 
 
@@ -87,5 +190,5 @@ def _matched(shard: str, rows: pl.DataFrame, table: pl.DataFrame, key: str) -> p
 
 
 def _stacked(frames: list[pl.DataFrame]) -> pl.DataFrame:
-    schema = polars_schema(MANIFEST)
+    schema = polars_schema(_CANDIDATES)
     return pl.concat([pl.DataFrame(schema=schema), *(frame.cast(schema) for frame in frames)])  # type: ignore[arg-type]

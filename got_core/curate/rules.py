@@ -1,146 +1,113 @@
-"""Filter rules, and the selection that they give.
+"""Applying the rules of a recipe to tables of chains: selections, verdicts, counts and examples.
 
-Each rule is a function from the configuration to two polars expressions: which rows it rejects, and what it
-saw. Rules are asked in a fixed order; a rejected row names the first one.
-
-Belongs here: rules on single rows of a shard. Not here: the verdict on a whole shard (`verdict`), what is
-trained on across shards (`manifest`).
+Belongs here: one row a chain, accepted or with the first rule against it, at any size of table. Not here:
+what a rule looks at (`row_rules`), and what is trained on across shards (`manifest`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import Literal
 
 import polars as pl
 
 from got_core.corpus.schemas import polars_schema
+from got_core.curate.batch import BATCH_ROWS, Batch
 from got_core.curate.config import CurateConfig
-from got_core.curate.schemas import SELECTION
+from got_core.curate.row_rules import RULES
+from got_core.curate.schemas import EXAMPLES, HITS, SELECTION
 
-_BOX = r"\([0-9]+,[0-9]+\),\([0-9]+,[0-9]+\)"
-_CORNER = r"\(([0-9]+),([0-9]+)\),\(([0-9]+),([0-9]+)\)"
+Kind = Literal["t2i", "edit"]
+
+_PICTURE = ("image_id", "width", "height", "phash")
+_SIGNALS = ("text_share", "unsafe")
+_NEEDS_SIGNALS = {"text_in_image": "text_share", "unsafe_content": "unsafe"}
+_ONLY_T2I = {
+    "duplicate_boxes": "the steps of an edit may share their area",
+    "phrase_not_in_caption": "an edit has no caption",
+    "text_in_image": "only text-to-image pictures are measured",
+    "unsafe_content": "only text-to-image pictures are measured",
+    "contaminated": "the pairs' pictures have no perceptual hash",
+}
 
 
-class Rule(NamedTuple):
-    """A rule's name, the rows it rejects (boolean), and what it saw (string)."""
+def select_t2i(
+    chains: pl.DataFrame,
+    raw: pl.DataFrame,
+    config: CurateConfig,
+    *,
+    signals: pl.DataFrame | None = None,
+    benchmark: pl.DataFrame | None = None,
+) -> pl.DataFrame:
+    """SELECTION of a shard's text-to-image chains: one row a chain, in the chains' order.
 
-    name: str
-    rejects: pl.Expr
-    detail: pl.Expr
-
-
-RuleMaker = Callable[[CurateConfig], Rule]
-
-
-def failed_annotation(config: CurateConfig) -> Rule:
-    """The chain could not be written: the annotation step says why."""
-    return Rule(
-        "failed_annotation", pl.col("error").is_not_null() | pl.col("chain").is_null(), pl.col("error")
+    `signals` (IMAGE_SIGNALS) and `benchmark` (BENCHMARK) are needed by the rules that look at them. Raises
+    ValueError, naming the rule, where one is missing.
+    """
+    return _collected(
+        selections(chains.iter_slices(BATCH_ROWS), raw, config, signals=signals, benchmark=benchmark)
     )
-
-
-def no_box(config: CurateConfig) -> Rule:
-    """A chain that places nothing."""
-    return Rule("no_box", _boxes().list.len() == 0, pl.lit("no box in the chain"))
-
-
-def too_many_boxes(config: CurateConfig) -> Rule:
-    """More boxes than the limit."""
-    count = _boxes().list.len()
-    said = pl.format("{} boxes, limit {}", count, pl.lit(config.max_boxes))
-    return Rule("too_many_boxes", count > config.max_boxes, said)
-
-
-def box_degenerate(config: CurateConfig) -> Rule:
-    """A box with a coordinate out of range, or a side (either way round) shorter than the limit."""
-    x1, y1, x2, y2 = (pl.element().str.extract(_CORNER, k).cast(pl.Int64, strict=False) for k in range(1, 5))
-    short = pl.min_horizontal(x2 - x1, y2 - y1) < config.min_box_side
-    wrong = (
-        short | (pl.max_horizontal(x2, y2) > 999) | pl.any_horizontal(c.is_null() for c in (x1, y1, x2, y2))
-    )
-    bad = _boxes().list.eval(pl.element().filter(wrong))
-    said = pl.format(
-        "box {}: need sides of {} or more within 0..999", bad.list.first(), pl.lit(config.min_box_side)
-    )
-    return Rule("box_degenerate", bad.list.len() > 0, said)
-
-
-def duplicate_boxes(config: CurateConfig) -> Rule:
-    """Two names with the very same box: one of them was grounded wrongly."""
-    boxes = _boxes()
-    repeated = boxes.list.eval(pl.element().filter(pl.element().is_duplicated()))
-    said = pl.format("box {} more than once", repeated.list.first())
-    return Rule("duplicate_boxes", repeated.list.len() > 0, said)
-
-
-def phrase_not_in_caption(config: CurateConfig) -> Rule:
-    """A name with a box that the caption does not hold in that wording."""
-    # A list expression sees no other column, so the caption rides along as the list's last element.
-    missing = pl.concat_list("phrases", pl.concat_list("caption")).list.eval(
-        pl.element()
-        .head(pl.len() - 1)
-        .filter(~pl.element().last().str.contains(pl.element().head(pl.len() - 1), literal=True))
-    )
-    return Rule(
-        "phrase_not_in_caption",
-        missing.list.len() > 0,
-        pl.format("{} is not in the caption", missing.list.first()),
-    )
-
-
-def chain_too_long(config: CurateConfig) -> Rule:
-    """A chain longer than the limit."""
-    length = pl.col("chain").str.len_chars()
-    said = pl.format("{} characters, limit {}", length, pl.lit(config.max_chain_chars))
-    return Rule("chain_too_long", length > config.max_chain_chars, said)
-
-
-def near_duplicate(config: CurateConfig) -> Rule:
-    """The image nearly repeats another one of its shard (off unless the recipe asks for it)."""
-    other = pl.col("near_duplicate_of")
-    return Rule(
-        "near_duplicate",
-        other.is_not_null() & config.drop_near_duplicates,
-        pl.format("nearly repeats {}", other),
-    )
-
-
-T2I_RULES: tuple[RuleMaker, ...] = (
-    failed_annotation,
-    no_box,
-    box_degenerate,
-    too_many_boxes,
-    duplicate_boxes,
-    phrase_not_in_caption,
-    chain_too_long,
-    near_duplicate,
-)
-EDIT_RULES: tuple[RuleMaker, ...] = (
-    failed_annotation,
-    no_box,
-    box_degenerate,
-    too_many_boxes,
-    chain_too_long,
-)
-
-
-def select_t2i(chains: pl.DataFrame, raw: pl.DataFrame, config: CurateConfig) -> pl.DataFrame:
-    """SELECTION of a shard's text-to-image chains: one row a chain, in the chains' order."""
-    near = raw.select("image_id", "near_duplicate_of").filter(pl.col("image_id").is_not_null())
-    near = near.unique("image_id", keep="first")
-    table = chains.join(near, on="image_id", how="left", maintain_order="left")
-    return _select(table, "image_id", T2I_RULES, config)
 
 
 def select_edits(chains: pl.DataFrame, pairs: pl.DataFrame, config: CurateConfig) -> pl.DataFrame:
-    """SELECTION of a shard's edit chains: one row a chain, in the chains' order."""
-    unknown = chains.join(pairs, on="pair_id", how="anti")
-    if unknown.height:
-        raise ValueError(
-            f"{unknown.height} edit chains have no edit pair, the first is {unknown['pair_id'][0]!r}"
+    """SELECTION of a shard's edit chains: one row a chain, in the chains' order.
+
+    Raises ValueError where a chain has no pair.
+    """
+    return _collected(selections(chains.iter_slices(BATCH_ROWS), pairs, config, kind="edit"))
+
+
+def selections(
+    batches: Iterable[pl.DataFrame],
+    pictures: pl.DataFrame,
+    config: CurateConfig,
+    *,
+    kind: Kind = "t2i",
+    signals: pl.DataFrame | None = None,
+    benchmark: pl.DataFrame | None = None,
+) -> Iterator[pl.DataFrame]:
+    """SELECTION of each batch of a chain table that need not fit into memory.
+
+    `pictures`: RAW_IMAGES or EDIT_PAIRS of all of them. Raises as `select_t2i` and `select_edits`.
+    """
+    _check_inputs(config, kind, signals, benchmark)
+    known = _pictures(pictures, signals, kind)
+    for frame in batches:
+        batch = Batch(_prepared(frame, known, kind), benchmark)
+        first = _hits(batch, config, kind).unique("row", keep="first", maintain_order=True)
+        judged = batch.table.select("row", "chain_id", "item_id").join(
+            first, on="row", how="left", maintain_order="left"
         )
-    return _select(chains, "pair_id", EDIT_RULES, config)
+        judged = judged.with_columns(accepted=pl.col("rule").is_null())
+        yield judged.select(list(SELECTION)).cast(polars_schema(SELECTION))  # type: ignore[arg-type]
+
+
+def all_hits(
+    chains: pl.DataFrame,
+    pictures: pl.DataFrame,
+    config: CurateConfig,
+    *,
+    kind: Kind = "t2i",
+    signals: pl.DataFrame | None = None,
+    benchmark: pl.DataFrame | None = None,
+) -> pl.DataFrame:
+    """HITS: every rule against every row, not only the first; for looking at single rows."""
+    _check_inputs(config, kind, signals, benchmark)
+    batch = Batch(_prepared(chains, _pictures(pictures, signals, kind), kind), benchmark)
+    found = _hits(batch, config, kind).join(
+        batch.table.select("row", "chain_id", "item_id"), on="row", how="left", maintain_order="left"
+    )
+    return found.sort("row", maintain_order=True).select(list(HITS)).cast(polars_schema(HITS))  # type: ignore[arg-type]
+
+
+def asked_rules(config: CurateConfig, kind: Kind = "t2i") -> list[str]:
+    """The recipe's rules on rows, in the order in which they are asked."""
+    return [name for name in RULES if config.asks(name) and (kind == "t2i" or name not in _ONLY_T2I)]
+
+
+def rules_left_out(config: CurateConfig, kind: Kind) -> dict[str, str]:
+    """Rules that the recipe chooses and that cannot look at this kind of row, with the reason."""
+    return {name: why for name, why in _ONLY_T2I.items() if config.asks(name) and kind == "edit"}
 
 
 def rule_counts(selection: pl.DataFrame) -> dict[str, int]:
@@ -151,30 +118,71 @@ def rule_counts(selection: pl.DataFrame) -> dict[str, int]:
     return dict(counts.iter_rows())
 
 
-def _boxes() -> pl.Expr:
-    """The chain's boxes as texts."""
-    return pl.col("chain").str.extract_all(_BOX)
-
-
-def _select(
-    table: pl.DataFrame, item: str, makers: Sequence[RuleMaker], config: CurateConfig
+def rule_examples(
+    selection: pl.DataFrame, chains: pl.DataFrame, per_rule: int = 3, width: int = 200
 ) -> pl.DataFrame:
-    rules = [make(config) for make in makers]
-    # A rule that has nothing to look at (null) does not reject: the rule that comes first names the fault.
-    rejected = [rule.rejects.fill_null(False) for rule in rules]
-    name = pl.coalesce(
-        *(pl.when(hit).then(pl.lit(rule.name)) for hit, rule in zip(rejected, rules, strict=True)),
-        pl.lit(None),
+    """EXAMPLES: the first few rows that each rule rejected, with the beginning of their text."""
+    column = "caption" if "caption" in chains.columns else "instruction"
+    rejected = selection.drop_nulls("rule").group_by("rule", maintain_order=True).head(per_rule)
+    key = "pair_id" if "pair_id" in chains.columns else "image_id"
+    texts = chains.select(
+        item_id=key, text=pl.coalesce("chain", column, pl.lit("")).str.slice(0, width)
+    ).unique("item_id", keep="first")
+    shown = rejected.join(texts, on="item_id", how="left", maintain_order="left")
+    return shown.select(list(EXAMPLES)).sort("rule", maintain_order=True)
+
+
+def _collected(batches: Iterator[pl.DataFrame]) -> pl.DataFrame:
+    empty = pl.DataFrame(schema=polars_schema(SELECTION))
+    return pl.concat([empty, *batches])
+
+
+def _check_inputs(
+    config: CurateConfig, kind: Kind, signals: pl.DataFrame | None, benchmark: pl.DataFrame | None
+) -> None:
+    for rule in asked_rules(config, kind):
+        column = _NEEDS_SIGNALS.get(rule)
+        if column and (signals is None or column not in signals.columns):
+            raise ValueError(f"rule {rule} needs the column {column} of the measured pictures (`signals`)")
+        if rule == "contaminated" and benchmark is None:
+            raise ValueError("rule contaminated needs the table of benchmark images (`benchmark`)")
+
+
+def _pictures(pictures: pl.DataFrame, signals: pl.DataFrame | None, kind: Kind) -> pl.DataFrame:
+    """What rules look at of each image or pair, by item_id, each once."""
+    key = "image_id" if kind == "t2i" else "pair_id"
+    columns = [name for name in _PICTURE[1:] if name in pictures.columns]
+    known = pictures.select(pl.col(key).alias("item_id"), *columns).drop_nulls("item_id")
+    known = known.unique("item_id", keep="first")
+    if kind == "edit" or signals is None:
+        return known
+    measured = [name for name in _SIGNALS if name in signals.columns]
+    found = signals.select(pl.col("image_id").alias("item_id"), *measured).unique("item_id", keep="first")
+    return known.join(found, on="item_id", how="left")
+
+
+def _prepared(chains: pl.DataFrame, pictures: pl.DataFrame, kind: Kind) -> pl.DataFrame:
+    """The columns that a Batch needs."""
+    if kind == "t2i":
+        text = pl.concat_str("prompt", "caption", separator=" ", ignore_nulls=True)
+        columns = [pl.col("image_id").alias("item_id"), *map(pl.col, ("prompt", "caption", "phrases"))]
+    else:
+        text = pl.concat_str("instruction", "chain", separator=" ", ignore_nulls=True)
+        columns = [pl.col("pair_id").alias("item_id"), pl.col("instruction").alias("prompt")]
+    table = chains.select("chain_id", *columns, "chain", "error", text=text)
+    unknown = table.join(pictures, on="item_id", how="anti") if kind == "edit" else table.clear()
+    if unknown.height:
+        first = unknown["item_id"][0]
+        raise ValueError(f"{unknown.height} edit chains have no edit pair, the first is {first!r}")
+    return table.join(pictures, on="item_id", how="left", maintain_order="left")
+
+
+def _hits(batch: Batch, config: CurateConfig, kind: Kind) -> pl.DataFrame:
+    """row, rule, detail of every rule against every row, by rule in their order."""
+    frames = [
+        RULES[name](batch, config).select("row", pl.lit(name).alias("rule"), "detail")
+        for name in asked_rules(config, kind)
+    ]
+    return pl.concat(
+        [pl.DataFrame(schema={"row": pl.UInt32, "rule": pl.String, "detail": pl.String}), *frames]
     )
-    detail = pl.coalesce(
-        *(
-            pl.when(hit).then(pl.coalesce(rule.detail, pl.lit(rule.name)))
-            for hit, rule in zip(rejected, rules, strict=True)
-        ),
-        pl.lit(None),
-    )
-    judged = table.select(
-        "chain_id", pl.col(item).alias("item_id"), name.alias("rule"), detail.alias("detail")
-    )
-    judged = judged.with_columns(accepted=pl.col("rule").is_null())
-    return judged.select(list(SELECTION)).cast(polars_schema(SELECTION))  # type: ignore[arg-type]

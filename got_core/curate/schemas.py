@@ -14,6 +14,38 @@ SELECTION: Columns = {
     "detail": (pl.String(), "what the rule saw; null = accepted"),
 }
 
+HITS: Columns = {
+    "chain_id": (pl.String(), "id of the chain; null where annotation failed before there was one"),
+    "item_id": (pl.String(), "image_id or pair_id"),
+    "rule": (pl.String(), "a rule that rejects the row; a row may have several"),
+    "detail": (pl.String(), "what the rule saw"),
+}
+
+EXAMPLES: Columns = {
+    "rule": (pl.String(), "rule that rejected the row"),
+    "item_id": (pl.String(), "image_id or pair_id"),
+    "detail": (pl.String(), "what the rule saw"),
+    "text": (pl.String(), "beginning of the chain, or of the caption or instruction where there is none"),
+}
+
+LEFT_OUT: Columns = {
+    "shard": (pl.String(), "shard of the row"),
+    **SELECTION,
+}
+
+IMAGE_SIGNALS: Columns = {
+    "image_id": (pl.String(), "SHA-256 of the image's bytes"),
+    "text_share": (pl.Float64(), "share of the image's area under text, 0..1; null = not measured"),
+    "unsafe": (pl.Float64(), "score of the unsafe-content classifier, 0..1; null = not measured"),
+    "error": (pl.String(), "why the picture could not be measured (reason: detail); null = fine"),
+    "measured_by": (pl.String(), "what measured it: changes with the packages and models in use"),
+}
+
+BENCHMARK: Columns = {
+    "phash": (pl.String(), "64-bit perceptual hash of a benchmark image, 16 hex digits"),
+    "name": (pl.String(), "name of the image"),
+}
+
 MANIFEST: Columns = {
     "sample_id": (pl.String(), "chain_id; the table is sorted by it"),
     "kind": (pl.String(), "t2i or edit"),
@@ -27,7 +59,38 @@ MANIFEST: Columns = {
     "instructions": (pl.List(pl.String()), "the prompt and its other wordings"),
     "chain": (pl.String(), "reasoning chain in data form"),
     "image_id": (pl.String(), "SHA-256 of the target image's bytes"),
+    "source_id": (pl.String(), "SHA-256 of the source image's bytes; null for t2i"),
     "pair_id": (pl.String(), "id of the edit pair; null for t2i"),
     "source": (pl.String(), "where the images come from"),
     "licence": (pl.String(), "licence of the images; null = not stated"),
+}
+
+ARCHIVED: Columns = {
+    "sample_id": (pl.String(), "chain_id"),
+    "image_id": (pl.String(), "SHA-256 of the target image's bytes"),
+    "source_id": (pl.String(), "SHA-256 of the source image's bytes; null for t2i"),
+    "pair_id": (pl.String(), "id of the edit pair; null for t2i"),
+}
+
+TAKEDOWNS: Columns = {
+    "id": (pl.String(), "SHA-256 of an image (64 hex digits), id of an edit pair, or a perceptual hash (16)"),
+    "reason": (pl.String(), "why it goes; null = not stated"),
+    "added": (pl.String(), "when it was put on the list; null = not stated"),
+}
+
+TAKEN_DOWN: Columns = {
+    "request": (pl.String(), "id on the takedown list"),
+    "item_id": (pl.String(), "image_id, pair_id or chain_id that it stands for; null = nothing found yet"),
+    "kind": (pl.String(), "image, pair or chain; null = nothing found yet"),
+    "reason": (pl.String(), "why it goes; null = not stated"),
+    "added": (pl.String(), "when it was put on the list; null = not stated"),
+    "versions": (pl.List(pl.String()), "registered model versions trained on it"),
+}
+
+MODEL_VERSIONS: Columns = {
+    "version": (pl.String(), "version of the registered model"),
+    "aliases": (pl.List(pl.String()), "champion, challenger ..."),
+    "manifests": (pl.List(pl.String()), "content hashes of the manifests that its stages were trained on"),
+    "known": (pl.Boolean(), "whether all of them are archived; false = it may have been trained on anything"),
+    "items": (pl.List(pl.String()), "taken-down images and pairs that it was trained on"),
 }

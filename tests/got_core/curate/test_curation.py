@@ -86,17 +86,6 @@ def test_phrases_must_be_in_the_caption() -> None:
     assert selection["detail"][1] == "big dog is not in the caption"
 
 
-def test_near_duplicates_go_only_if_asked() -> None:
-    chains, raw = (
-        chains_of(GOOD, GOOD),
-        raw_of(2).with_columns(near_duplicate_of=pl.Series([None, "image-0"], dtype=pl.String)),
-    )
-    assert select_t2i(chains, raw, CurateConfig())["accepted"].all()
-    selection = select_t2i(chains, raw, CurateConfig(drop_near_duplicates=True))
-    assert selection["rule"].to_list() == [None, "near_duplicate"]
-    assert selection["detail"][1] == "nearly repeats image-0"
-
-
 def edits_of(*chains: str | None) -> tuple[pl.DataFrame, pl.DataFrame]:
     rows = [
         {

@@ -1,0 +1,102 @@
+"""Training shards: the accepted rows of a shard with their pictures, as WebDataset tars with an index."""
+
+# No postponed annotations here: Dagster looks at the annotation objects themselves.
+
+import time
+from collections.abc import Callable
+from typing import Literal
+
+import dagster as dg
+import polars as pl
+
+from got_assets.defs.curate.assets import REVIEWS, TAKEDOWNS
+from got_assets.defs.ingest.partitions import EDIT_SHARDS, IMAGE_SHARDS
+from got_assets.project import PROJECT, Project, code_version
+from got_assets.reporting import column_schema, reason_counts, say, table_result
+from got_core.corpus.reader import ImageReader
+from got_core.curate.looking_schemas import SHARD_INDEX
+
+Tables = tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]
+
+
+@dg.asset(
+    partitions_def=IMAGE_SHARDS,
+    group_name="curate",
+    kinds={"polars", "file"},
+    owners=["team:data"],
+    code_version=code_version(1, PROJECT.recipe.curate, REVIEWS, TAKEDOWNS),
+    metadata=column_schema(SHARD_INDEX),
+)
+def t2i_training_shards(
+    context: dg.AssetExecutionContext,
+    project: dg.ResourceParam[Project],
+    t2i_selection: pl.DataFrame,
+    t2i_chains: pl.DataFrame,
+    raw_images: pl.DataFrame,
+) -> dg.MaterializeResult[pl.DataFrame]:
+    """The shard's accepted text-to-image samples as WebDataset tars; the table says where each one lies.
+
+    A tar holds a fixed number of samples: picture and JSON with prompt, chain, ids, source and licence. What
+    is there already is not written again.
+    """
+    tables = (t2i_selection, t2i_chains, raw_images)
+    return _packed(project, context.partition_key, "t2i", tables, project.reader())
+
+
+@dg.asset(
+    partitions_def=EDIT_SHARDS,
+    group_name="curate",
+    kinds={"polars", "file"},
+    owners=["team:data"],
+    code_version=code_version(1, PROJECT.recipe.curate, REVIEWS, TAKEDOWNS),
+    metadata=column_schema(SHARD_INDEX),
+)
+def edit_training_shards(
+    context: dg.AssetExecutionContext,
+    project: dg.ResourceParam[Project],
+    edit_selection: pl.DataFrame,
+    edit_chains: pl.DataFrame,
+    edit_pairs: pl.DataFrame,
+) -> dg.MaterializeResult[pl.DataFrame]:
+    """The shard's accepted edits as WebDataset tars: source, target and JSON with all wordings and the chain.
+
+    The table says where each sample lies. What is there already is not written again.
+    """
+    tables = (edit_selection, edit_chains, edit_pairs)
+    return _packed(project, context.partition_key, "edit", tables, project.edit_reader())
+
+
+def _packed(
+    project: Project, shard: str, kind: Literal["t2i", "edit"], tables: Tables, reader: ImageReader
+) -> dg.MaterializeResult[pl.DataFrame]:
+    """Write the tars of one shard, without what is on the takedown list."""
+    from got_core.curate.manifest import assemble
+    from got_core.curate.review import corrected, load_verdicts
+    from got_core.curate.takedown import removal_of
+    from got_core.curate.training_shards import write_training_shards
+
+    started = time.monotonic()
+    selection, chains, ingested = tables
+    one = {shard: (selection, corrected(chains, load_verdicts(project.storage)), ingested)}
+    config = project.recipe.curate
+    removal = removal_of(project.storage, config.takedown_distance)
+    t2i, edits = (one, {}) if kind == "t2i" else ({}, one)
+    rows = assemble(t2i, edits, config, removal).manifest
+    index = write_training_shards(project.storage, shard, rows, {kind: reader}, progress=_told(shard))
+    return table_result(
+        index,
+        rows_in=rows.height,
+        started=started,
+        tars=index["tar"].drop_nulls().n_unique(),
+        bytes=int(index["size"].sum() or 0),
+        reasons=reason_counts(index),
+        licences=reason_counts(index.with_columns(pl.col("licence").fill_null("not stated")), "licence"),
+    )
+
+
+def _told(shard: str) -> Callable[[int, int], None]:
+    def progress(done: int, total: int) -> None:
+        if done % 10_000 < 1000 or done == total:
+            say(f"{shard}: {done} of {total} samples in tars")
+
+    return progress

@@ -1,0 +1,152 @@
+"""Takedown as an asset, its sensor, and the command that puts ids on the list.
+
+    python -m got_assets.defs.curate.takedown add ID [ID ...] --reason "withdrawn by its owner"
+    python -m got_assets.defs.curate.takedown list
+    python -m got_assets.defs.curate.takedown models ID [ID ...]
+
+Belongs here: the thin shell. What is removed, and how: `got_core.curate.takedown`.
+"""
+
+# No postponed annotations here: Dagster looks at the annotation objects themselves.
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+
+import dagster as dg
+import polars as pl
+
+from got_assets.defs.curate.assets import TAKEDOWNS
+from got_assets.defs.ingest.assets import edit_pairs, raw_images
+from got_assets.defs.ingest.partitions import EDIT_SHARDS, IMAGE_SHARDS
+from got_assets.project import PROJECT, Project, code_version
+from got_assets.reporting import column_schema, markdown_table, table_result
+from got_assets.staleness import inputs_tag
+from got_core.curate import schemas
+from got_core.curate.takedown import list_digest
+
+MODEL_NAME = "got"
+EVERY = 300
+
+
+@dg.asset(
+    deps=[raw_images, edit_pairs],
+    group_name="curate",
+    kinds={"polars"},
+    owners=["team:data"],
+    code_version=code_version(1, PROJECT.recipe.curate, TAKEDOWNS),
+    metadata=column_schema(schemas.TAKEN_DOWN),
+)
+def taken_down(
+    context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]
+) -> dg.MaterializeResult[pl.DataFrame]:
+    """What the takedown list names, removed from all tables, with the model versions trained on it.
+
+    A version whose manifests are not archived may have been trained on anything and is listed as unknown.
+    """
+    from got_core.curate.takedown import read_takedowns, take_down
+    from got_core.curate.trained_on import versions_trained_on
+
+    started, storage = time.monotonic(), project.storage
+    tags = inputs_tag(context.instance, {"raw_images": IMAGE_SHARDS, "edit_pairs": EDIT_SHARDS})
+    listed = read_takedowns(storage)
+    ledger, removed = take_down(storage, project.recipe.curate.takedown_distance)
+    wanted = set(ledger["item_id"]) | {one for one in listed["id"] if len(one) == 64}
+    versions = versions_trained_on(storage, wanted, project.settings.tracking_uri, MODEL_NAME)
+    frame = taken_down_table(listed, ledger, versions)
+    return table_result(
+        frame,
+        rows_in=frame.height,
+        started=started,
+        rejected=pl.lit(False),
+        requests=listed.height,
+        rows_removed=markdown_table(["table", "rows removed now"], removed.items()),
+        model_versions=versions_markdown(versions),
+        tags=tags,
+    )
+
+
+def taken_down_table(listed: pl.DataFrame, ledger: pl.DataFrame, versions: pl.DataFrame) -> pl.DataFrame:
+    """TAKEN_DOWN: one row a request and item; a request that was not found has one row without an item."""
+    by_item = (
+        versions.select("version", pl.col("items").alias("item_id"))
+        .explode("item_id")
+        .drop_nulls("item_id")
+        .group_by("item_id", maintain_order=True)
+        .agg(pl.col("version").alias("versions"))
+    )
+    rows = listed.rename({"id": "request"}).join(ledger, on="request", how="left", maintain_order="left")
+    named = rows.with_columns(key=pl.coalesce("item_id", "request"))
+    joined = named.join(by_item, left_on="key", right_on="item_id", how="left", maintain_order="left")
+    filled = joined.with_columns(pl.col("versions").fill_null(pl.lit([], dtype=pl.List(pl.String))))
+    return filled.select(list(schemas.TAKEN_DOWN))
+
+
+def versions_markdown(versions: pl.DataFrame) -> dg.MarkdownMetadataValue:
+    """Model versions as a small table."""
+    rows = [
+        (row["version"], ", ".join(row["aliases"]), len(row["items"]), "yes" if row["known"] else "NO")
+        for row in versions.iter_rows(named=True)
+    ]
+    return markdown_table(["version", "aliases", "items trained on", "manifests archived"], rows)
+
+
+@dg.sensor(target=dg.AssetSelection.assets("taken_down", "training_manifest"), minimum_interval_seconds=EVERY)
+def watch_takedowns(
+    context: dg.SensorEvaluationContext, project: dg.ResourceParam[Project]
+) -> dg.RunRequest | dg.SkipReason:
+    """Looks at the takedown list; a changed one is applied and a new manifest made. Off until switched on."""
+    digest = list_digest(project.storage)
+    if digest in (context.cursor, "unreadable"):
+        return dg.SkipReason("the takedown list is as it was" if context.cursor else "no storage to look at")
+    context.update_cursor(digest)
+    return dg.RunRequest(run_key=f"takedown:{digest}")
+
+
+def main(arguments: Sequence[str] | None = None, project: Project = PROJECT) -> int:
+    """Entry of the command; the exit status."""
+    from got_core.curate.takedown import add_takedowns, read_takedowns
+    from got_core.curate.trained_on import versions_trained_on
+
+    parser = argparse.ArgumentParser(prog="python -m got_assets.defs.curate.takedown")
+    commands = parser.add_subparsers(dest="command", required=True)
+    adding = commands.add_parser("add", help="put ids on the list; the next run removes them")
+    adding.add_argument("ids", nargs="+", metavar="ID")
+    adding.add_argument("--reason")
+    commands.add_parser("list", help="show the list")
+    commands.add_parser("models", help="model versions trained on ids").add_argument(
+        "ids", nargs="+", metavar="ID"
+    )
+    given = parser.parse_args(arguments)
+    try:
+        if given.command == "models":
+            found = versions_trained_on(
+                project.storage, set(given.ids), project.settings.tracking_uri, MODEL_NAME
+            )
+            for row in found.iter_rows(named=True):
+                text = (
+                    f"{len(row['items'])} of them"
+                    if row["known"]
+                    else "unknown: its manifest is not archived"
+                )
+                print(f"version {row['version']} ({', '.join(row['aliases']) or 'no alias'}): {text}")
+            return 0
+        adding_now = given.command == "add"
+        table = (
+            add_takedowns(project.storage, given.ids, given.reason)
+            if adding_now
+            else read_takedowns(project.storage)
+        )
+    except ValueError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    for one, reason, added in table.iter_rows():
+        print(f"{one}  {added or '-'}  {reason or ''}")
+    if adding_now:
+        print("the next run removes them from tables, selections and the manifest")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,97 @@
+"""Selection of a chain table of any size, from file to file: `python -m got_core.curate --help`.
+
+Belongs here: reading and writing in batches, so that memory does not grow with the table. Not here: rules.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import polars as pl
+
+from got_core.corpus.schemas import polars_schema
+from got_core.curate.batch import BATCH_ROWS
+from got_core.curate.benchmarks import read_benchmark
+from got_core.curate.config import CurateConfig
+from got_core.curate.rules import Kind, asked_rules, selections
+from got_core.curate.schemas import SELECTION
+
+_PICTURE_COLUMNS = ("image_id", "pair_id", "width", "height", "phash")
+
+
+def select_file(
+    chains: Path,
+    pictures: Path,
+    out: Path,
+    config: CurateConfig,
+    *,
+    kind: Kind = "t2i",
+    signals: pl.DataFrame | None = None,
+    batch_rows: int = BATCH_ROWS,
+) -> Counter[str]:
+    """Write the SELECTION of a parquet file of chains; how many rows each rule rejected, and `accepted`.
+
+    `pictures`: parquet file of RAW_IMAGES or EDIT_PAIRS. The file appears under its name when it is whole.
+    Raises FileNotFoundError, ValueError.
+    """
+    import pyarrow.parquet as pq
+
+    for path in (chains, pictures):
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} does not exist; it must be a parquet file")
+    known = pl.scan_parquet(pictures)
+    columns = [name for name in _PICTURE_COLUMNS if name in known.collect_schema()]
+    benchmark = read_benchmark(config.benchmark_hashes) if config.benchmark_hashes else None
+    batches = pl.scan_parquet(chains).collect_batches(chunk_size=batch_rows, maintain_order=True)
+    judged = selections(
+        batches, known.select(columns).collect(), config, kind=kind, signals=signals, benchmark=benchmark
+    )
+    counts = Counter(dict.fromkeys(["accepted", *asked_rules(config, kind)], 0))
+    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
+    empty = pl.DataFrame(schema=polars_schema(SELECTION)).to_arrow()
+    try:
+        with pq.ParquetWriter(partial, empty.schema, compression="zstd") as writer:
+            for frame in judged:
+                writer.write_table(frame.to_arrow())
+                counts.update(dict(frame["rule"].fill_null("accepted").value_counts().iter_rows()))
+        os.replace(partial, out)
+    finally:
+        partial.unlink(missing_ok=True)
+    return counts
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry of the command; the exit status."""
+    from got_core.recipes import RECIPES, get_recipe
+
+    parser = argparse.ArgumentParser(
+        prog="python -m got_core.curate", description=(__doc__ or "").split("\n")[0]
+    )
+    parser.add_argument("chains", type=Path, help="parquet table of chains")
+    parser.add_argument(
+        "pictures", type=Path, help="parquet table of their raw images, or of their edit pairs"
+    )
+    parser.add_argument("out", type=Path, help="parquet file to write the selection to")
+    parser.add_argument("--recipe", default="embedded", choices=sorted(RECIPES), help="whose rules to ask")
+    parser.add_argument("--edits", action="store_true", help="the chains are edit chains")
+    given = parser.parse_args(arguments)
+    config = get_recipe(given.recipe).curate
+    try:
+        counts = select_file(
+            given.chains, given.pictures, given.out, config, kind="edit" if given.edits else "t2i"
+        )
+    except (FileNotFoundError, ValueError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    for name, count in counts.items():
+        print(f"{name:<24} {count:>10}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

