@@ -1,0 +1,79 @@
+"""Boxes of text-to-image chains as a COCO detection file, for training or measuring detectors.
+
+    images      [{id, file_name, width, height, image_id, source, licence}]
+    annotations [{id, image_id, category_id, bbox: [x, y, width, height] in pixels, area, iscrowd, phrase}]
+    categories  [{id, name}]
+
+Belongs here: that one format. Not here: edit chains, whose boxes lie on two images.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import uuid
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from got_core.annotate.rows import joined
+from got_core.chain.grammar import parse
+
+_ARTICLE = re.compile(r"^(?:an?|the)\s+", re.IGNORECASE)
+UNNAMED = "object"
+"""Category of a box that no phrase names."""
+
+
+def coco_boxes(chains: pl.DataFrame, raw: pl.DataFrame) -> dict[str, Any]:
+    """The COCO document of good chains (T2I_CHAINS) on their images (RAW_IMAGES).
+
+    A category is a phrase in lower case without its article. Sorted by image, then by place in the chain;
+    several chains of one image add to its annotations. Raises ValueError where an image is not in `raw`, or
+    has no size.
+    """
+    good = chains.filter(pl.col("error").is_null() & pl.col("chain").is_not_null())
+    good = good.drop(name for name in ("source", "licence") if name in good.columns)
+    known = raw.filter(pl.col("image_id").is_not_null())
+    wanted = ("path", "width", "height", "source", "licence")
+    rows = joined(good, known, "image_id", *wanted).sort("image_id", "chain_id").to_dicts()
+    images: dict[str, dict[str, Any]] = {}
+    annotations: list[dict[str, Any]] = []
+    for row in rows:
+        image = images.setdefault(row["image_id"], _image(row, len(images) + 1))
+        for placed in parse(row["chain"], "data").boxes:
+            x1, y1, x2, y2 = placed.box.to_pixels(image["width"], image["height"])
+            name = category_name(placed.phrase)
+            place = {"image_id": image["id"], "phrase": placed.phrase, "category": name, "iscrowd": 0}
+            bbox = [round(value, 3) for value in (x1, y1, x2 - x1, y2 - y1)]
+            annotations.append({**place, "bbox": bbox, "area": round(bbox[2] * bbox[3], 3)})
+    numbers = {name: k for k, name in enumerate(sorted({one["category"] for one in annotations}), start=1)}
+    for number, one in enumerate(annotations, start=1):
+        one |= {"id": number, "category_id": numbers[one.pop("category")]}
+    categories = [{"id": number, "name": name} for name, number in numbers.items()]
+    return {"images": [*images.values()], "annotations": annotations, "categories": categories}
+
+
+def category_name(phrase: str) -> str:
+    """`A red  Circle` is `red circle`."""
+    return _ARTICLE.sub("", " ".join(phrase.split())).lower() or UNNAMED
+
+
+def write_coco(document: dict[str, Any], path: Path) -> Path:
+    """Write the document under a temporary name and rename it last."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.partial")
+    try:
+        partial.write_text(json.dumps(document, ensure_ascii=False, sort_keys=True) + "\n", "utf-8")
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return path
+
+
+def _image(row: dict[str, Any], number: int) -> dict[str, Any]:
+    if not row["width"] or not row["height"]:
+        raise ValueError(f"image {row['image_id']} ({row['path']}) has no size; ingest it again")
+    kept = {name: row[name] for name in ("width", "height", "image_id", "source", "licence")}
+    return {"id": number, "file_name": row["path"], **kept}

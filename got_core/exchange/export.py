@@ -1,0 +1,104 @@
+"""Our chains in the form of the released data sets.
+
+What is written here, `importer` reads with `OUR_T2I` and `OUR_EDITS` back to the same rows. Belongs here:
+tables to records and files. Not here: which rows (`curate`), boxes in pixels (`coco`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from got_core.annotate.rows import joined
+from got_core.chain.grammar import parse
+from got_core.exchange.config import OUR_EDITS, OUR_T2I, AnyMapping, EditMapping, T2IMapping
+from got_core.exchange.placeholders import take_out
+
+FORMATS = (".jsonl", ".json", ".parquet")
+
+
+def released_t2i(chains: pl.DataFrame, raw: pl.DataFrame, mapping: T2IMapping = OUR_T2I) -> pl.DataFrame:
+    """Text-to-image chains (T2I_CHAINS, good rows) as records with the mapping's columns.
+
+    Raises ValueError where an image is not in `raw` (RAW_IMAGES).
+    """
+    good = _good(chains)
+    known = raw.filter(pl.col("image_id").is_not_null())
+    table = joined(_without(good, "source", "licence"), known, "image_id", "path", "source", "licence")
+    image = {
+        "image_id": pl.col("image_id"),
+        "path": pl.col("path"),
+        "name": pl.col("path").str.split("/").list.last(),
+        "stem": pl.col("path").str.split("/").list.last().str.replace(r"\.[^.]*$", ""),
+    }[mapping.image_is]
+    columns = {mapping.image: image, mapping.prompt: pl.col("prompt"), **_also(mapping, "caption", "phrases")}
+    return _with_chain(table, mapping).select(**columns, **_chain_columns(mapping), **_origin(mapping))
+
+
+def released_edits(
+    chains: pl.DataFrame, pairs: pl.DataFrame, mapping: EditMapping = OUR_EDITS
+) -> pl.DataFrame:
+    """Edit chains (EDIT_CHAINS, good rows) as records: pair id, chain with placeholders, coordinates.
+
+    Raises ValueError where a pair is not in `pairs` (EDIT_PAIRS).
+    """
+    table = joined(_without(_good(chains), "source", "licence"), pairs, "pair_id", "source", "licence")
+    columns = {mapping.pair: pl.col("pair_id"), **_also(mapping, "instruction", "instructions")}
+    return _with_chain(table, mapping).select(**columns, **_chain_columns(mapping), **_origin(mapping))
+
+
+def write_records(frame: pl.DataFrame, path: Path) -> Path:
+    """Write records as jsonl, json or parquet by the name's ending, under a temporary name first."""
+    if path.suffix not in FORMATS:
+        raise ValueError(f"{path} is not a name for records: need one of {', '.join(FORMATS)}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.partial")
+    try:
+        if path.suffix == ".parquet":
+            frame.write_parquet(partial, compression="zstd")
+        elif path.suffix == ".jsonl":
+            frame.write_ndjson(partial)
+        else:
+            partial.write_text(json.dumps(frame.to_dicts(), ensure_ascii=False, indent=1) + "\n", "utf-8")
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return path
+
+
+def _good(chains: pl.DataFrame) -> pl.DataFrame:
+    return chains.filter(pl.col("error").is_null() & pl.col("chain").is_not_null())
+
+
+def _without(frame: pl.DataFrame, *names: str) -> pl.DataFrame:
+    return frame.drop(name for name in names if name in frame.columns)
+
+
+def _with_chain(table: pl.DataFrame, mapping: AnyMapping) -> pl.DataFrame:
+    """The table with `_text` and `_coordinates`: chain and boxes as the mapping wants them."""
+    if mapping.coordinates is None:
+        return table.with_columns(_text="chain", _coordinates=pl.lit(None, pl.String))
+    taken = [take_out(parse(chain, "data")) for chain in table["chain"]]
+    return table.with_columns(
+        _text=pl.Series([text for text, _ in taken], dtype=pl.String),
+        _coordinates=pl.Series([json.dumps(boxes) for _, boxes in taken], dtype=pl.String),
+    )
+
+
+def _chain_columns(mapping: AnyMapping) -> dict[str, pl.Expr]:
+    columns = {mapping.chain: pl.col("_text")}
+    return columns | ({mapping.coordinates: pl.col("_coordinates")} if mapping.coordinates else {})
+
+
+def _also(mapping: Any, *names: str) -> dict[str, pl.Expr]:
+    """Columns that the mapping names, by our own names."""
+    return {getattr(mapping, name): pl.col(name) for name in names if getattr(mapping, name)}
+
+
+def _origin(mapping: AnyMapping) -> dict[str, pl.Expr]:
+    return _also(mapping, "chain_id", "source", "licence")

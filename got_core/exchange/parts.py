@@ -1,0 +1,154 @@
+"""Importing whole files: in parts, each written once, so that a stopped import goes on where it was.
+
+    imported/<name>/plan.json            what is imported, from which files
+    imported/<name>/chains/00000         chains of the first batch, and so on
+    imported/<name>/refused/00000        its refused records
+
+Belongs here: order of work and what is kept. Not here: what becomes of a record (`importer`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import fsspec
+import polars as pl
+
+from got_core.corpus.schemas import Columns, polars_schema
+from got_core.exchange.config import AnyMapping
+from got_core.exchange.importer import import_batch
+from got_core.exchange.records import Record, read_records, value_of
+from got_core.exchange.schemas import IMPORTED_EDITS, IMPORTED_T2I, REFUSED
+from got_core.storage import Storage, content_hash, local_path
+
+BATCH = 20_000
+"""Records of a part."""
+FOLDER = "imported"
+Progress = Callable[[int, int], None]
+
+
+def import_files(
+    storage: Storage,
+    urls: Sequence[str],
+    keys: pl.DataFrame,
+    mapping: AnyMapping,
+    *,
+    batch: int = BATCH,
+    fs_options: dict[str, Any] | None = None,
+    progress: Progress | None = None,
+) -> dict[str, int]:
+    """Import the files of a data set; returns rows, chains and refused as numbers, rows = chains + refused.
+
+    Parts that are there already are not made again; other files, another mapping or other images at hand
+    begin anew. `progress` is called with (rows done, rows done so far in all). Raises ValueError for a file
+    without the mapped columns, naming them, before anything is written.
+    """
+    for url in urls:
+        check_columns(url, mapping, fs_options)
+    folder = f"{FOLDER}/{mapping.name}"
+    plan = {"mapping": asdict(mapping), "files": _stamps(urls, fs_options), "keys": content_hash(keys)}
+    digest = hashlib.sha256(json.dumps([plan, batch], sort_keys=True).encode()).hexdigest()
+    if not storage.exists(f"{folder}/plan.json") or storage.read_json(f"{folder}/plan.json")["id"] != digest:
+        storage.delete(folder)
+        storage.write_json(f"{folder}/plan.json", {**plan, "id": digest})
+    counts = {"rows": 0, "chains": 0, "refused": 0}
+    seen: set[int] = set()
+    for number, records in enumerate(_batches(urls, mapping, batch, fs_options)):
+        chains, refused = _part(storage, folder, number, records, keys, mapping, seen)
+        counts["rows"] += len(records)
+        counts["chains"] += chains
+        counts["refused"] += refused
+        if progress:
+            progress(counts["rows"], counts["rows"])
+    return counts
+
+
+def imported_chains(
+    storage: Storage, name: str, ingested: pl.DataFrame, shard_columns: Columns | None = None
+) -> pl.DataFrame:
+    """Imported chains of one shard: those of the images or pairs of its ingested table, in imported order.
+
+    `shard_columns`: the columns that are wanted (default all that an import gives). Raises FileNotFoundError
+    where nothing of that name was imported.
+    """
+    item = "pair_id" if "pair_id" in ingested.columns else "image_id"
+    columns = IMPORTED_EDITS if item == "pair_id" else IMPORTED_T2I
+    parts = _parts(storage, f"{FOLDER}/{name}/chains")
+    if not parts:
+        raise FileNotFoundError(f"{storage.url_of(f'{FOLDER}/{name}')} holds no import; run the import first")
+    wanted = ingested.filter(pl.col("error").is_null()).select(item).unique().lazy()
+    found = [
+        storage.scan_table(part).join(wanted, on=item, how="semi", maintain_order="left").collect()
+        for part in parts
+    ]
+    frame = pl.concat([pl.DataFrame(schema=polars_schema(columns)), *found])
+    return frame.select(list(shard_columns or columns))
+
+
+def refused_records(storage: Storage, name: str) -> pl.DataFrame:
+    """All REFUSED records of an import."""
+    tables = [storage.read_table(part) for part in _parts(storage, f"{FOLDER}/{name}/refused")]
+    return pl.concat([pl.DataFrame(schema=polars_schema(REFUSED)), *tables])
+
+
+def check_columns(url: str, mapping: AnyMapping, fs_options: dict[str, Any] | None = None) -> None:
+    """Raise ValueError if the first readable record of a file lacks a required column of the mapping."""
+    columns = None if url.lower().endswith(".parquet") else mapping.columns
+    first = next((one.values for one in read_records(url, columns, fs_options) if one.values), None)
+    if first is None:
+        return
+    missing = [name for name in mapping.required if name not in first and value_of(first, name) is None]
+    if missing:
+        raise ValueError(
+            f"{url} has no column {', '.join(missing)}; it has {', '.join(sorted(first))}: "
+            f"name the right ones in the {type(mapping).__name__}"
+        )
+
+
+def _part(
+    storage: Storage,
+    folder: str,
+    number: int,
+    records: list[Record],
+    keys: pl.DataFrame,
+    mapping: AnyMapping,
+    seen: set[int],
+) -> tuple[int, int]:
+    """Numbers of chains and refused records of one part, made unless it is there."""
+    chains, refused = f"{folder}/chains/{number:05d}", f"{folder}/refused/{number:05d}"
+    if storage.exists(f"{chains}.parquet"):
+        ids = storage.scan_table(chains).select("chain_id").collect()["chain_id"]
+        seen.update(int(one, 16) for one in ids)
+        return len(ids), len(records) - len(ids)
+    made = import_batch(records, keys, mapping, seen)
+    storage.write_table(refused, made.refused)
+    storage.write_table(chains, made.chains)  # last: a part with chains is finished
+    return made.chains.height, made.refused.height
+
+
+def _batches(
+    urls: Sequence[str], mapping: AnyMapping, size: int, fs_options: dict[str, Any] | None
+) -> Iterator[list[Record]]:
+    records = itertools.chain.from_iterable(read_records(url, mapping.columns, fs_options) for url in urls)
+    while batch := list(itertools.islice(records, size)):
+        yield batch
+
+
+def _parts(storage: Storage, folder: str) -> list[str]:
+    return [name.removesuffix(".parquet") for name in storage.list(f"{folder}/") if name.endswith(".parquet")]
+
+
+def _stamps(urls: Sequence[str], fs_options: dict[str, Any] | None) -> list[list[Any]]:
+    """Name, size and time of change of each file."""
+    stamps = []
+    for url in urls:
+        fs, path = fsspec.core.url_to_fs(str(local_path(url) or url), **(fs_options or {}))
+        info = fs.info(path)
+        changed = next((info[key] for key in ("LastModified", "mtime", "created") if info.get(key)), None)
+        stamps.append([url, info.get("size"), str(changed)])
+    return stamps

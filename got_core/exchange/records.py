@@ -1,0 +1,168 @@
+"""Records of jsonl, json and parquet files, one at a time, with the fault of each one that cannot be read.
+
+Belongs here: files to dictionaries. Not here: what a column means (`importer`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from typing import IO, Any, NamedTuple
+
+import fsspec
+
+from got_core.storage import local_path
+
+MAX_LINE = 16 << 20
+"""Bytes of a line of jsonl, at most; a longer one is quarantined."""
+MAX_DOCUMENT = 2 << 30
+"""Bytes of a json file, at most: it is read as a whole, unlike jsonl and parquet."""
+KEPT = 100_000
+"""Characters of a faulty record that are kept as they were."""
+_BATCH = 512
+
+
+class Record(NamedTuple):
+    """One record of a file: its values, or why there are none."""
+
+    file: str
+    row: int
+    """Line of a jsonl file, or place in a json list or parquet table, from 1."""
+    values: dict[str, Any] | None
+    error: str | None
+    """`reason: detail`; None where there are values."""
+    raw: str
+    """The record as text, if it could not be read; else empty."""
+
+
+class RecordError(ValueError):
+    """A record that is not taken; `reason` is short, `detail` says what and how much."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+
+def read_records(
+    url: str, columns: Sequence[str] | None = None, fs_options: dict[str, Any] | None = None
+) -> Iterator[Record]:
+    """Records of a file in order; the format goes by the name's ending (.jsonl, .json, .parquet).
+
+    `columns`: the only ones needed; others of a parquet file are not read at all. Raises FileNotFoundError,
+    or ValueError for a file that is none of these formats or broken as a whole; both name the file.
+    """
+    reader = next((read for ending, read in _READERS.items() if url.lower().endswith(ending)), None)
+    if reader is None:
+        raise ValueError(f"{url} is not a file that can be imported: need one of {', '.join(_READERS)}")
+    fs, path = fsspec.core.url_to_fs(str(local_path(url) or url), **(fs_options or {}))
+    try:
+        file = fs.open(path, "rb")
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise FileNotFoundError(f"{url} does not exist or is no file") from error
+    with file:
+        yield from reader(file, url, columns)
+
+
+def value_of(values: dict[str, Any], column: str) -> Any:
+    """The value of a column; a dotted name reaches into nested records; None where there is none."""
+    if column in values:
+        return values[column]
+    found: Any = values
+    for part in column.split("."):
+        found = found.get(part) if isinstance(found, dict) else None
+    return found
+
+
+def record_text(values: dict[str, Any]) -> str:
+    """A record as JSON, for the quarantine table; bytes are told by their length."""
+    text = json.dumps(values, ensure_ascii=True, default=_spelled)
+    return text if len(text) <= KEPT else text[:KEPT] + " ..."
+
+
+def _spelled(value: Any) -> str:
+    return f"{len(value)} bytes" if isinstance(value, bytes | bytearray) else str(value)[:200]
+
+
+def _jsonl(file: IO[bytes], url: str, columns: Sequence[str] | None) -> Iterator[Record]:
+    row = 0
+    while line := file.readline(MAX_LINE + 1):
+        row += 1
+        if len(line) > MAX_LINE:
+            raw = _shown(line)
+            while line and not line.endswith(b"\n"):
+                line = file.readline(MAX_LINE + 1)
+            yield Record(url, row, None, f"too_long: a line of more than {MAX_LINE} bytes", raw)
+        elif line.strip():
+            yield _json_record(url, row, line)
+
+
+def _json_record(url: str, row: int, line: bytes) -> Record:
+    try:
+        values = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        return Record(url, row, None, f"not_json: {_short(error)}", _shown(line))
+    return _object_record(url, row, values)
+
+
+def _object_record(url: str, row: int, values: Any) -> Record:
+    if not isinstance(values, dict):
+        raw = record_text({"value": values})
+        return Record(url, row, None, f"not_an_object: {type(values).__name__} instead of an object", raw)
+    return Record(url, row, values, None, "")
+
+
+def _json(file: IO[bytes], url: str, columns: Sequence[str] | None) -> Iterator[Record]:
+    data = file.read(MAX_DOCUMENT + 1)
+    if len(data) > MAX_DOCUMENT:
+        raise ValueError(f"{url} has more than {MAX_DOCUMENT} bytes; convert it to jsonl, which is streamed")
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{url} is not valid JSON: {_short(error)}") from error
+    if isinstance(document, dict):
+        lists = [value for value in document.values() if isinstance(value, list)]
+        document = lists[0] if len(lists) == 1 else None
+    if not isinstance(document, list):
+        raise ValueError(f"{url} must hold a list of records, or one object with one such list")
+    for row, values in enumerate(document, start=1):
+        yield _object_record(url, row, values)
+
+
+def _parquet(file: IO[bytes], url: str, columns: Sequence[str] | None) -> Iterator[Record]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.ParquetFile(file)
+        wanted = _stored_columns(table.schema_arrow.names, columns)
+        row = 0
+        for batch in table.iter_batches(_BATCH, columns=wanted):
+            for values in batch.to_pylist():
+                row += 1
+                yield Record(url, row, values, None, "")
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"{url} is not a readable parquet file: {_short(error)}") from error
+
+
+def _stored_columns(names: list[str], columns: Sequence[str] | None) -> list[str]:
+    """Those of a file's columns that are asked for, by their own or by a dotted name."""
+    if columns is None:
+        return names
+    asked = {*columns, *(name.partition(".")[0] for name in columns)}
+    return [name for name in names if name in asked]
+
+
+def _shown(line: bytes) -> str:
+    return line[:KEPT].decode("utf-8", "backslashreplace").rstrip("\n")
+
+
+def _short(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__} {error}".split())[:200]
+
+
+_READERS: dict[str, Callable[[IO[bytes], str, Sequence[str] | None], Iterator[Record]]] = {
+    ".jsonl": _jsonl,
+    ".json": _json,
+    ".parquet": _parquet,
+}
