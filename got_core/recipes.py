@@ -14,7 +14,7 @@ from typing import Any
 
 from got_core.ablation.config import AblationConfig
 from got_core.corpus.config import IngestConfig
-from got_core.curate.config import CurateConfig
+from got_core.curate.config import STRICT_RULES, CurateConfig
 from got_core.evaluate.config import EvaluateConfig
 from got_core.model.config import (
     AutoencoderConfig,
@@ -26,7 +26,7 @@ from got_core.model.config import (
     UNetConfig,
 )
 from got_core.scenes.corpus import CorpusConfig
-from got_core.scenes.world import NARROW, World
+from got_core.scenes.world import FULL, NARROW, World
 from got_core.train.config import FoundationConfig, StageConfig
 
 
@@ -65,6 +65,45 @@ def embedded() -> Recipe:
         finetune=StageConfig(steps=340, peak_rate=1e-3, warmup_steps=20, final_rate=0.02, seed=1),
         evaluate=EvaluateConfig(),
         ablation=AblationConfig(),
+    )
+
+
+def embedded_long() -> Recipe:
+    """The embedded recipe on the full world of scenes, with three CPU-hours of training."""
+    short = embedded()
+    return replace(
+        short,
+        name="embedded-long",
+        world=FULL,
+        corpus=CorpusConfig(images=12_000, edits=6_000, multi_turn=0.25),
+        ingest=IngestConfig(image_shard_size=2_000, edit_shard_size=1_500),
+        # A visual token for every 8 pixels: of coarser ones small objects share one.
+        model=replace(short.model, language_model=LanguageModelConfig(merge_size=1)),
+        foundation=FoundationConfig(
+            vision_steps=1_000,
+            vision_rate=2e-3,
+            seeing_rate=5e-4,
+            language_steps=1_900,
+            unet_steps=2_400,
+            edit_share=0.4,
+            describe_share=0.1,
+            locate_share=0.3,
+        ),
+        pretrain=StageConfig(steps=1_700, mixture={"t2i": 0.88, "edit": 0.12}, final_rate=0.4),
+        # Edits are the language model's task first: it has to find the object.
+        finetune=StageConfig(
+            steps=1_200,
+            mixture={"t2i": 0.5, "single-turn": 0.38, "multi-turn": 0.12},
+            peak_rate=1e-3,
+            language_rate=1e-3,
+            warmup_steps=20,
+            final_rate=0.02,
+            loss=LossConfig(language_share=0.5, dropped_weight=0.1),
+            seed=1,
+        ),
+        evaluate=EvaluateConfig(
+            images_per_task=200, sampling_seeds=(0, 1, 2), repair="both", edit_images=200
+        ),
     )
 
 
@@ -148,7 +187,7 @@ def paper() -> Recipe:
         world=World(),
         corpus=CorpusConfig(),
         ingest=IngestConfig(image_shard_size=10_000, edit_shard_size=10_000, min_side=512),
-        curate=CurateConfig(),
+        curate=CurateConfig(rules=STRICT_RULES),
         model=_paper_model(),
         foundation=FoundationConfig(),
         pretrain=stage,
@@ -226,7 +265,7 @@ def _paper_model() -> ModelConfig:
     )
 
 
-RECIPES = {"embedded": embedded, "paper": paper, "tiny": tiny}
+RECIPES = {"embedded": embedded, "embedded-long": embedded_long, "paper": paper, "tiny": tiny}
 
 
 def get_recipe(name: str) -> Recipe:

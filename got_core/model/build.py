@@ -175,19 +175,26 @@ def assemble_pipeline(
         unet=unet,
         vae=vae,
         scheduler=build_scheduler(config.scheduler),
-        resolution=config.resolution,
-        image_tokens=config.image_tokens,
-        source_size=config.language_model.image_size,
-        inference_steps=config.inference_steps,
-        max_new_tokens=config.max_new_tokens,
-        prediction=config.scheduler.prediction,
-        generate_scales=list(config.generate_scales.as_tuple()),
-        edit_scales=list(config.edit_scales.as_tuple()),
-        reasoning=config.reasoning,
-        spatial_guidance=config.spatial_guidance,
+        **pipeline_settings(config),
     )
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
+
+
+def pipeline_settings(config: ModelConfig) -> dict[str, Any]:
+    """What a pipeline is told of a configuration beside its parts."""
+    return {
+        "resolution": config.resolution,
+        "image_tokens": config.image_tokens,
+        "source_size": config.language_model.image_size,
+        "inference_steps": config.inference_steps,
+        "max_new_tokens": config.max_new_tokens,
+        "prediction": config.scheduler.prediction,
+        "generate_scales": list(config.generate_scales.as_tuple()),
+        "edit_scales": list(config.edit_scales.as_tuple()),
+        "reasoning": config.reasoning,
+        "spatial_guidance": config.spatial_guidance,
+    }
 
 
 def fresh_pipeline(config: ModelConfig, tokenizer: PreTrainedTokenizerBase, seed: int = 0) -> GoTPipeline:

@@ -32,11 +32,17 @@ class FoundationConfig:
     edit_share: float = 0.2
     describe_share: float = 0.1
     """Share of language batches that list what a picture shows, with boxes."""
+    locate_share: float = 0.0
+    """Share of language batches that find named objects: what teaches edits to look."""
     language_rate: float = 2e-3
+    seeing_rate: float = 2e-3
+    """Peak rate, in the language stage, of what the vision stage has taught: the vision tower and the first
+    half of the language model. After a long vision stage the full rate would make them forget it."""
     vision_rate: float = 1e-3
     unet_rate: float = 2e-3
     ema_decay: float = 0.995
     bf16: bool = True
+    """Compute in bfloat16 where the processor can; elsewhere in float32."""
     seed: int = 0
 
 
@@ -86,6 +92,7 @@ class StageConfig:
     ema_decay: float = 0.998
     """0 switches the moving average of the weights off."""
     bf16: bool = True
+    """Compute in bfloat16 where the device can; elsewhere in float32."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass, and encode pictures one by one: slower, less memory."""
     sharding: Sharding = "ddp"

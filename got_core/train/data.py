@@ -94,6 +94,8 @@ class _Cache:
 class TrainingData:
     """Samples of a manifest; decoded pictures stay in memory up to ``cache_bytes``.
 
+    ``store_url`` is the storage that holds pictures whose source was no plain file.
+
     Raises ValueError where the manifest holds no sample at all. Rows are trusted to be accepted ones; a file
     that has vanished since raises the reader's error, which names it.
     """
@@ -108,6 +110,8 @@ class TrainingData:
         raw_options: dict[str, Any] | None = None,
         edits_options: dict[str, Any] | None = None,
         *,
+        store_url: str | None = None,
+        store_options: dict[str, Any] | None = None,
         geometry: Geometry = "stretch",
         bucket_multiple: int = 64,
         cache_bytes: int = 2 << 30,
@@ -117,7 +121,9 @@ class TrainingData:
         self.manifest = manifest
         self.resolution = resolution
         self.geometry = geometry
-        self._readers = {"t2i": ImageReader(raw_url, ingest, raw_options)}
+        self._readers = {
+            "t2i": ImageReader(raw_url, ingest, raw_options, store_url=store_url, store_options=store_options)
+        }
         if edits_url is not None:
             self._readers["edit"] = ImageReader(edits_root(edits_url), ingest, edits_options)
         kinds = manifest["kind"].to_numpy()

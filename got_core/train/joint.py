@@ -30,6 +30,7 @@ from got_core.train.optim import (
     cosine_share,
     decayed_groups,
     fused_attention,
+    mixed_precision,
     plain_attention,
     set_rates,
 )
@@ -195,7 +196,7 @@ class JointTrainer:
         torch.manual_seed(seed)
         generator = torch.Generator().manual_seed(seed)
         span = self.pipeline.sequences.image_span(training=True)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.bf16):
+        with mixed_precision(self.device.type, self.config.bf16):
             losses = self._parallel(batch, span, generator, text_share)
         (losses["loss"] / self.config.accumulation).backward()
         return {name: value.detach() for name, value in losses.items()}

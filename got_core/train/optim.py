@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cache
 
 import torch
 from diffusers import UNet2DConditionModel
@@ -30,6 +32,20 @@ def fused_attention(*models: PreTrainedModel | UNet2DConditionModel) -> None:
             model.set_default_attn_processor()
         else:
             model.set_attn_implementation("sdpa")
+
+
+@cache
+def computes_in_bf16(device_type: str) -> bool:
+    """Whether a kind of device has bfloat16 arithmetic; a processor without it would emulate it, some sixty
+    times slower than float32."""
+    if device_type != "cpu":
+        return True
+    return any(here for name, here in torch.cpu.get_capabilities().items() if name.endswith("bf16"))
+
+
+def mixed_precision(device_type: str, wanted: bool) -> torch.autocast:
+    """Autocast to bfloat16 where it is wanted and the device computes in it; else float32 stays."""
+    return torch.autocast(device_type, torch.bfloat16, enabled=wanted and computes_in_bf16(device_type))
 
 
 def cosine_share(step: int, steps: int, warmup: int, final: float) -> float:
@@ -78,3 +94,35 @@ class MovingAverage:
             kept = source.detach().clone()
             source.copy_(value)
             value.copy_(kept)
+
+
+Log = Callable[[str, int, dict[str, float]], None]
+"""Called with the part's name, the step and its losses."""
+
+
+@dataclass(frozen=True)
+class Loop:
+    """Optimizer, schedule and average of one part's training."""
+
+    optimizer: torch.optim.Optimizer
+    peaks: list[float]
+    average: MovingAverage
+    steps: int
+
+    @classmethod
+    def over(cls, parts: Iterable[tuple[list[Tensor], float]], steps: int, decay: float) -> Loop:
+        """A loop over parts, each with its peak rate."""
+        parts = list(parts)
+        groups = [group for part, rate in parts for group in decayed_groups(part, rate, 0.01)]
+        optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98), eps=1e-6, fused=True)
+        peaks = [float(group["lr"]) for group in optimizer.param_groups]
+        return cls(optimizer, peaks, MovingAverage([p for part, _ in parts for p in part], decay), steps)
+
+    def step(self, step: int, loss: Tensor) -> None:
+        """One optimizer step on a loss."""
+        set_rates(self.optimizer, self.peaks, cosine_share(step, self.steps, 50, 0.05))
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.average.sources, 1.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.average.update()

@@ -33,6 +33,8 @@ class TrainingRun:
     """File system options of the raw images, such as an S3 endpoint."""
     edits_options: dict[str, Any] = field(default_factory=dict)
     """File system options of the edit pairs' images."""
+    published: tuple[str, str] | None = None
+    """Folders of SDXL and of Qwen2.5-VL to start from; None: small foundation models are trained."""
     ray_address: str | None = None
     """Address of a Ray cluster; None starts Ray on this machine and stops it afterwards."""
     tags: dict[str, str] = field(default_factory=dict)

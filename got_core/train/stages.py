@@ -32,17 +32,21 @@ from got_core.model.build import (
     build_projector,
     build_sequences,
     build_unet,
+    pipeline_settings,
 )
 from got_core.model.config import ModelConfig
 from got_core.model.guidance import GuidanceProjector
 from got_core.model.pipeline import GoTPipeline
+from got_core.model.published import load_foundation_folders
 from got_core.recipes import digest
 from got_core.registry.tracking import ensure_experiment
 from got_core.train import cluster
+from got_core.train.clock import CpuClock
 from got_core.train.config import StageConfig
 from got_core.train.data import TrainingData, step_generator
-from got_core.train.foundation import fit_autoencoder, fit_tokenizer, train_language_model, train_unet
+from got_core.train.foundation import fit_autoencoder, train_unet
 from got_core.train.joint import JointTrainer
+from got_core.train.language import fit_tokenizer, train_language_model
 from got_core.train.run import TrainingRun, weights_hash
 from got_core.train.text_encoder import PhraseEncoder
 from got_core.train.tracking import EXPERIMENT, Tracker
@@ -52,9 +56,9 @@ Reference = dict[str, Any]
 
 def training_data(run: TrainingRun, config: StageConfig | None = None) -> TrainingData:
     """The samples of the run's manifest, with the geometry of a stage; stretched where none is given."""
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = {"store_url": run.storage_url, "store_options": run.storage_options}
     if config is not None:
-        options = {"geometry": config.geometry, "bucket_multiple": config.bucket_multiple}
+        options |= {"geometry": config.geometry, "bucket_multiple": config.bucket_multiple}
         options["cache_bytes"] = config.cache_megabytes << 20
     return TrainingData(
         run.manifest,
@@ -71,9 +75,36 @@ def training_data(run: TrainingRun, config: StageConfig | None = None) -> Traini
 # -- foundation ---------------------------------------------------------------------------------------
 
 
+def take_published(run: TrainingRun) -> Reference:
+    """Put an untrained GoT pipeline of the run's published folders into storage. Returns its reference.
+
+    Raises OSError or CheckpointKeysError where a folder does not hold what it should.
+    """
+    assert run.published is not None
+    started, config, clock = time.monotonic(), run.recipe.model, CpuClock()
+    sdxl, qwen = (Path(folder) for folder in run.published)
+    key = digest([config, [weights_hash(sdxl), weights_hash(qwen)]])
+    name = f"models/foundation/{key}"
+    if not run.storage().exists(f"{name}/model_index.json"):
+        run.say(f"foundation: {sdxl} and {qwen}")
+        pipeline = load_foundation_folders(sdxl, qwen, **pipeline_settings(config))
+        with tempfile.TemporaryDirectory() as folder:
+            pipeline.save_pretrained(folder, safe_serialization=True)
+            run.storage().upload(Path(folder), name)
+    reference = _reference(run, name, "published", key, 0, started, {})
+    return reference | {"cpu_seconds": clock.seconds()}
+
+
 def train_foundation(run: TrainingRun) -> Reference:
-    """Train language model and drawing parts side by side on Ray. Returns the reference of their folder."""
+    """Train language model and drawing parts side by side on Ray. Returns the reference of their folder.
+
+    Raises ValueError for a recipe whose parts are not trained here.
+    """
     recipe = run.recipe
+    if recipe.model.autoencoder.kind != "patch":
+        raise ValueError(
+            f"recipe {recipe.name!r} starts from published weights: set GOT_SDXL and GOT_QWEN to folders"
+        )
     key = digest([recipe.model, recipe.foundation, run.manifest_hash])
     name = f"models/foundation/{key}"
     started = time.monotonic()
@@ -86,7 +117,9 @@ def train_foundation(run: TrainingRun) -> Reference:
         },
     )
     metrics = parts["language"] | parts["drawing"]
-    return _reference(run, name, "foundation", key, recipe.foundation.unet_steps, started, metrics)
+    spent = sum(part[f"{which}_cpu_seconds"] for which, part in parts.items())
+    reference = _reference(run, name, "foundation", key, recipe.foundation.unet_steps, started, metrics)
+    return reference | {"cpu_seconds": spent}
 
 
 def _language_part(run: TrainingRun, name: str) -> dict[str, float]:
@@ -94,7 +127,7 @@ def _language_part(run: TrainingRun, name: str) -> dict[str, float]:
     storage, config = run.storage(), run.recipe.foundation
     if storage.exists(f"{name}/metrics.json"):
         return storage.read_json(f"{name}/metrics.json")
-    data, model_config = training_data(run), run.recipe.model
+    clock, data, model_config = CpuClock(), training_data(run), run.recipe.model
     tokenizer = fit_tokenizer(data, model_config.image_tokens)
     image_processor = build_image_processor(model_config.language_model)
     torch.manual_seed(config.seed)
@@ -104,6 +137,7 @@ def _language_part(run: TrainingRun, name: str) -> dict[str, float]:
     sequences = build_sequences(model_config, tokenizer, image_processor)
     with Tracker.start(run, "foundation: language model") as tracker:
         metrics = train_language_model(model, projector, encoder, sequences, data, config, tracker.log)
+    metrics["language_cpu_seconds"] = clock.seconds()
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(f"{folder}/mllm")
         projector.save_pretrained(f"{folder}/projector")
@@ -126,13 +160,14 @@ def _drawing_part(run: TrainingRun, name: str) -> dict[str, float]:
     storage, config = run.storage(), run.recipe.foundation
     if storage.exists(f"{name}/metrics.json"):
         return storage.read_json(f"{name}/metrics.json")
-    data, model_config = training_data(run), run.recipe.model
+    clock, data, model_config = CpuClock(), training_data(run), run.recipe.model
     torch.manual_seed(config.seed)
     vae, unet = build_autoencoder(model_config), build_unet(model_config)
     encoder = build_text_encoder(model_config, fit_tokenizer(data, model_config.image_tokens))
     with Tracker.start(run, "foundation: drawing") as tracker:
         metrics = fit_autoencoder(vae, data, model_config.autoencoder.balance, config, tracker.log)
         metrics |= train_unet(unet, vae, encoder, data, model_config, config, tracker.log)
+    metrics["drawing_cpu_seconds"] = clock.seconds()
     with tempfile.TemporaryDirectory() as folder:
         vae.save_pretrained(f"{folder}/vae")
         unet.save_pretrained(f"{folder}/unet")

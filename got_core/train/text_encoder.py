@@ -15,14 +15,16 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from got_core.chain.grammar import Boxed, Chain, Text
+from got_core.chain.edits import EditStep, read_edit_chain
+from got_core.chain.grammar import Boxed, Chain, ChainError, Text, parse
 
 
 class PhraseEncoder:
     """Random word vectors, fixed by the seed, summed to one token a phrase.
 
-    Token k stands for the phrase of the k-th box, the last token for the words after the last box; phrases
-    beyond the number of tokens are left out. Coordinates are not encoded: places are the canvases' business.
+    Token k stands for the phrase of the k-th box and, in an edit chain, for what becomes of it; the last
+    token for the words after the last box (of an edit: the result). Phrases beyond the number of tokens are
+    left out. Coordinates are not encoded: places are the canvases' business.
     """
 
     def __init__(
@@ -33,28 +35,43 @@ class PhraseEncoder:
         self.words = torch.randn(len(tokenizer), width, generator=generator)
         self.slots = torch.randn(tokens, width, generator=generator)
         self.pool = torch.randn(width, pooled, generator=generator) / math.sqrt(width)
-        self._sums: dict[str, Tensor] = {}
+        # Vectors of their own: a bag of words could not tell red to blue from blue to red.
+        self.changes = torch.randn(len(tokenizer), width, generator=generator)
+        self._sums: dict[tuple[str, str], Tensor] = {}
 
     def __call__(self, chains: Sequence[Chain]) -> tuple[Tensor, Tensor]:
         """Context (B, T, width) and pooled vector (B, pooled) of chains."""
-        context = torch.stack([torch.stack([self._phrase(text) for text in self.texts(c)]) for c in chains])
+        context = torch.stack([torch.stack([self._token(*text) for text in self.texts(c)]) for c in chains])
         context = 0.5 * (context + self.slots)
         return context, context.mean(dim=1) @ self.pool
 
-    def texts(self, chain: Chain) -> list[str]:
-        """What each token stands for; empty where there are fewer boxes than tokens."""
+    def texts(self, chain: Chain) -> list[tuple[str, str]]:
+        """Phrase and change that each token stands for; empty where there are fewer boxes than tokens."""
+        try:
+            plan = read_edit_chain(chain)
+        except ChainError:
+            placed = [(item.phrase, "") for item in chain.boxes]
+            last = max((k for k, part in enumerate(chain.parts) if isinstance(part, Boxed)), default=-1)
+            rest = "".join(part.text for part in chain.parts[last + 1 :] if isinstance(part, Text))
+        else:
+            placed, rest = [text for step in plan.steps for text in _step_texts(step)], plan.result
         places = len(self.slots) - 1
-        phrases = [placed.phrase for placed in chain.boxes][:places]
-        last = max((k for k, part in enumerate(chain.parts) if isinstance(part, Boxed)), default=-1)
-        rest = "".join(part.text for part in chain.parts[last + 1 :] if isinstance(part, Text))
-        return [*phrases, *[""] * (places - len(phrases)), rest]
+        return [*placed[:places], *[("", "")] * (places - len(placed)), (rest, "")]
 
-    def _phrase(self, text: str) -> Tensor:
-        """Sum of a phrase's word vectors without articles and numbers, no longer than that of two words."""
-        if text not in self._sums:
-            words = re.findall(r"[^\W\d_]+", re.sub(r"\b(an?|the)\b", " ", text))
-            ids = [
-                i for word in words for i in self.tokenizer(f" {word}", add_special_tokens=False)["input_ids"]
-            ]
-            self._sums[text] = self.words[ids].sum(dim=0) * math.sqrt(2 / max(2, len(ids)))
-        return self._sums[text]
+    def _token(self, phrase: str, change: str) -> Tensor:
+        if (phrase, change) not in self._sums:
+            self._sums[phrase, change] = self._sum(self.words, phrase) + self._sum(self.changes, change)
+        return self._sums[phrase, change]
+
+    def _sum(self, vectors: Tensor, text: str) -> Tensor:
+        """Sum of the words' vectors without articles and numbers, no longer than that of two words."""
+        words = re.findall(r"[^\W\d_]+", re.sub(r"\b(an?|the)\b", " ", text))
+        ids = [i for word in words for i in self.tokenizer(f" {word}", add_special_tokens=False)["input_ids"]]
+        return vectors[ids].sum(dim=0) * math.sqrt(2 / max(2, len(ids)))
+
+
+def _step_texts(step: EditStep) -> list[tuple[str, str]]:
+    """Of each box of a step: the object and its change; of a place inside the change, the object alone."""
+    change = parse(step.change, "data")
+    words = "".join(part.text for part in change.parts if isinstance(part, Text))
+    return [*((step.object, words) for _ in step.boxes), *((step.object, "") for _ in change.boxes)]

@@ -27,21 +27,20 @@ Reference = dict[str, Any]
     group_name="train",
     kinds={"pytorch", "huggingface"},
     owners=["team:model"],
-    code_version=code_version(2, _RECIPE.model, _RECIPE.foundation),
+    code_version=code_version(3, _RECIPE.model, _RECIPE.foundation, *(PROJECT.settings.published or ())),
 )
 def foundation_models(
     context: dg.AssetExecutionContext, project: dg.ResourceParam[Project], training_manifest: pl.DataFrame
 ) -> dg.MaterializeResult[Reference]:
     """What GoT training starts from: a language model that writes chains and sees, an autoencoder, a U-Net.
 
-    The small recipes train them from scratch on the manifest's samples, each part by itself.
+    GOT_SDXL and GOT_QWEN name folders of published weights; without them small parts are trained from
+    scratch on the manifest's samples, each by itself.
     """
-    from got_core.train.stages import train_foundation
+    from got_core.train.stages import take_published, train_foundation
 
-    started = time.monotonic()
-    return _model_result(
-        project, train_foundation(training_run(context, project, training_manifest)), started
-    )
+    started, run = time.monotonic(), training_run(context, project, training_manifest)
+    return _model_result(project, take_published(run) if run.published else train_foundation(run), started)
 
 
 @dg.asset(
@@ -103,6 +102,7 @@ def training_run(
         manifest=manifest,
         manifest_hash=content_hash(manifest),
         recipe=project.recipe,
+        published=settings.published,
         tracking_uri=settings.tracking_uri,
         ray_address=settings.ray_address,
         tags={"dagster_run_id": context.run_id, "git_commit": git_commit()},

@@ -6,7 +6,9 @@ import dagster as dg
 
 RETRAIN_ASSETS = (
     "training_plan",
+    "taken_down",
     "training_manifest",
+    "data_statistics",
     "foundation_models",
     "pretrained_model",
     "finetuned_model",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,17 +18,25 @@ from got_core.model.build import (
     build_sequences,
     build_unet,
 )
+from got_core.model.config import LossConfig, SchedulerConfig
 from got_core.model.guidance import spatial_latents
+from got_core.model.pipeline import GoTPipeline
+from got_core.model.sequence import IGNORED
 from got_core.recipes import tiny
-from got_core.train.foundation import (
+from got_core.train.foundation import fit_autoencoder, train_unet
+from got_core.train.joint import JointTrainer
+from got_core.train.language import (
+    LOCATE_PROMPT,
+    PHRASE_WORDS,
     cell_labels,
-    fit_autoencoder,
     fit_tokenizer,
+    question,
+    relate_numbers,
     train_language_model,
-    train_unet,
 )
 from got_core.train.run import TrainingRun
-from got_core.train.stages import build_text_encoder, training_data
+from got_core.train.stages import build_text_encoder, take_published, train_foundation, training_data
+from tests.got_core.model.tiny_checkpoints import TINY, write_published
 
 CHAIN = parse("a red circle (0,0),(499,499) and a blue cross (500,0),(999,499) on a grey background")
 
@@ -36,11 +45,47 @@ def silent(part: str, step: int, losses: dict[str, float]) -> None:
     """Nobody listens."""
 
 
-def test_cells_are_labelled_with_the_object_that_covers_their_centre() -> None:
-    labels = cell_labels(CHAIN, 4, ["a blue cross", "a red circle"]).reshape(4, 4, 5)
-    assert labels[0, :, 0].tolist() == [1, 1, 0, 0]
-    assert (labels[2:, :, 0] == -1).all()
-    assert labels[0, 0, 1:] == pytest.approx([0, 0, 0.499, 0.499])
+def test_cells_are_labelled_with_the_object_that_covers_most_of_them(training_run: TrainingRun) -> None:
+    recipe, data = tiny(), training_data(training_run)
+    tokenizer = fit_tokenizer(data, 4)
+    sequences = build_sequences(recipe.model, tokenizer, build_image_processor(recipe.model.language_model))
+    side = int(sequences.visual_tokens**0.5)
+    labels = cell_labels(CHAIN, sequences).reshape(side, side, PHRASE_WORDS + 6)
+    first, last = ([tokenizer.decode([token]) for token in labels[0, column]] for column in (0, -1))
+    middle = 500 // side
+    assert first == [" red", " circle", "0", "0", "499", "499", str(middle), str(middle)]
+    assert last == [" blue", " cross", "500", "0", "999", "499", str(1000 - middle), str(middle)]
+    assert (labels[-1, :, : PHRASE_WORDS + 4] == IGNORED).all()
+    assert (labels[..., -2:] != IGNORED).all()
+
+
+def test_a_question_asks_for_each_object_that_has_a_name_of_its_own() -> None:
+    twins = parse(
+        "a red circle (0,0),(99,99), a red circle (200,0),(299,99) and a blue cross (500,0),(999,499)"
+    )
+    prompt, answer = question(twins, np.random.default_rng(0))
+    assert prompt == LOCATE_PROMPT.format("the blue cross")
+    assert answer.to_data() == " the blue cross (500,0),(999,499)"
+    both, order = question(CHAIN, np.random.default_rng(1))
+    assert sorted(placed.phrase for placed in order.boxes) == ["the blue cross", "the red circle"]
+    assert {order.boxes[k].phrase in both for k in range(2)} == {True}
+
+
+def test_near_numbers_have_near_embeddings(training_run: TrainingRun) -> None:
+    tokenizer = fit_tokenizer(training_data(training_run), 4)
+    model = build_language_model(tiny().model.language_model, tokenizer)
+    before = model.lm_head.weight.detach().clone()
+    relate_numbers(model, tokenizer, 0)
+    ids = tokenizer.convert_tokens_to_ids([str(number) for number in range(1000)])
+    for weight in (model.get_input_embeddings().weight, model.lm_head.weight):
+        near, far = (
+            torch.cosine_similarity(weight[ids[:-k]], weight[ids[k:]]).mean().item() for k in (5, 300)
+        )
+        assert near > 0.9
+        assert abs(far) < 0.3
+    others = [k for k in range(len(before)) if k not in set(ids)]
+    assert torch.equal(model.lm_head.weight[others], before[others])
+    assert model.lm_head.weight[ids].std().item() == pytest.approx(float(before[ids].std()), rel=0.2)
 
 
 def test_the_tokenizer_knows_every_word_of_the_manifest(training_run: TrainingRun) -> None:
@@ -89,3 +134,33 @@ def test_image_tokens_learn_to_say_what_the_text_encoder_says(training_run: Trai
     projector, encoder = build_projector(recipe.model), build_text_encoder(recipe.model, tokenizer)
     figures = train_language_model(model, projector, encoder, sequences, data, config, listen)
     assert figures["alignment_loss"] < 0.7 * np.nanmax(losses)
+
+
+def test_published_folders_are_a_foundation_that_a_stage_starts_from(
+    training_run: TrainingRun, tmp_path: Path
+) -> None:
+    folders = write_published(tmp_path)
+    published_model = replace(TINY, scheduler=SchedulerConfig(prediction="epsilon"))
+    stage = replace(
+        tiny().pretrain, steps=1, loss=LossConfig(prediction="epsilon"), workers=1, mixture={"t2i": 1.0}
+    )
+    run = replace(
+        training_run,
+        recipe=replace(tiny(), model=published_model, pretrain=stage),
+        published=(str(folders.sdxl), str(folders.qwen)),
+    )
+    reference = take_published(run)
+    assert reference["stage"] == "published"
+    folder = run.storage().download(reference["folder"])
+    pipeline = GoTPipeline.from_pretrained(folder)
+    assert pipeline.config.resolution == TINY.resolution
+    assert pipeline.config.prediction == "epsilon"
+    data = training_data(run, stage)
+    assert JointTrainer(pipeline, data, stage).run(1, lambda step, losses: None) is None
+    assert take_published(run)["weights_hash"] == reference["weights_hash"]
+
+
+def test_a_recipe_of_published_parts_says_what_it_starts_from(training_run: TrainingRun) -> None:
+    run = replace(training_run, recipe=replace(tiny(), name="big", model=TINY))
+    with pytest.raises(ValueError, match="'big' starts from published weights: set GOT_SDXL and GOT_QWEN"):
+        train_foundation(run)

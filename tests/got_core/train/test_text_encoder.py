@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from got_core.chain.boxes import Box
+from got_core.chain.edits import write_edit_chain
 from got_core.chain.grammar import Chain, parse
 from got_core.model.tokens import train_tokenizer
 from got_core.train.text_encoder import PhraseEncoder
@@ -18,8 +20,17 @@ def encoder(tokens: int = 4, seed: int = 0) -> PhraseEncoder:
 
 
 def test_a_token_a_box_and_one_for_the_rest() -> None:
-    assert encoder().texts(RED_BLUE) == ["a red circle", "a blue cross", "", " on a grey background"]
-    assert encoder(tokens=2).texts(RED_BLUE) == ["a red circle", " on a grey background"]
+    words = ["a red circle", "a blue cross", "", " on a grey background"]
+    assert encoder().texts(RED_BLUE) == [(text, "") for text in words]
+    assert encoder(tokens=2).texts(RED_BLUE) == [("a red circle", ""), (" on a grey background", "")]
+
+
+def test_an_edit_says_what_becomes_of_its_object() -> None:
+    chain = write_edit_chain(
+        "A red circle.", "the red circle", Box(10, 20, 30, 40), "it becomes blue", "A blue circle."
+    )
+    wanted = [("the red circle", "it becomes blue"), ("", ""), ("", ""), ("A blue circle.", "")]
+    assert encoder().texts(chain) == wanted
 
 
 def test_a_phrase_sounds_the_same_in_every_place_but_for_the_place() -> None:
@@ -40,4 +51,4 @@ def test_articles_numbers_and_coordinates_do_not_count() -> None:
 def test_the_seed_decides_and_a_chain_without_boxes_is_all_rest() -> None:
     assert torch.equal(encoder()([RED_BLUE])[0], encoder()([RED_BLUE])[0])
     assert not torch.equal(encoder()([RED_BLUE])[0], encoder(seed=1)([RED_BLUE])[0])
-    assert encoder().texts(Chain(())) == ["", "", "", ""]
+    assert encoder().texts(Chain(())) == [("", "")] * 4
