@@ -1,6 +1,7 @@
 # Everything a person does often. `make run` and `make test` set up what they need, in any order.
 #
 #   make run     the whole graph on the embedded default (settings: GOT_*, see README.md)
+#   make train-long   the graph on harder scenes: three CPU-hours of training, in a home of its own
 #   make test    the tests
 #   make ablation   what chain, painted boxes and pretraining each add (an hour or so; goes on where it was)
 #   make ui      Dagster and MLflow in the browser
@@ -18,7 +19,7 @@ export DAGSTER_DISABLE_TELEMETRY := 1
 export RAY_USAGE_STATS_ENABLED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help run ablation test ui check format bench plan clean
+.PHONY: help run train-long ablation test ui check format bench plan clean
 
 help:
 	@sed -n 's/^#   make/make/p' $(MAKEFILE_LIST)
@@ -33,6 +34,9 @@ $(STAMP): pyproject.toml
 
 run: $(STAMP)
 	@$(BIN)/python -m got_assets.run
+
+train-long: $(STAMP)
+	@GOT_RECIPE=embedded-long $(BIN)/python -m got_assets.run
 
 ablation: $(STAMP)
 	@$(BIN)/python -m got_assets.ablation

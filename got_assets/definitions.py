@@ -8,6 +8,9 @@ from got_assets.defs.annotate import assets as annotate_assets
 from got_assets.defs.annotate import checks as annotate_checks
 from got_assets.defs.curate import assets as curate_assets
 from got_assets.defs.curate import checks as curate_checks
+from got_assets.defs.curate import looking as curate_looking
+from got_assets.defs.curate import shards as curate_shards
+from got_assets.defs.curate import takedown as curate_takedown
 from got_assets.defs.evaluate import ablation as evaluate_ablation
 from got_assets.defs.evaluate import assets as evaluate_assets
 from got_assets.defs.ingest import assets as ingest_assets
@@ -28,6 +31,9 @@ defs = dg.Definitions(
             ingest_assets,
             annotate_assets,
             curate_assets,
+            curate_looking,
+            curate_shards,
+            curate_takedown,
             train_plan,
             train_assets,
             evaluate_assets,
@@ -42,6 +48,7 @@ defs = dg.Definitions(
         ingest_sensors.watch_raw_images,
         ingest_sensors.watch_edit_pairs,
         ingest_sensors.record_failures,
+        curate_takedown.watch_takedowns,
     ],
     resources={"project": PROJECT, "io_manager": StorageIOManager(PROJECT.storage)},
 )

@@ -35,8 +35,14 @@ class Project:
         """Opens raw images by their path below the raw folder."""
         from got_core.corpus.ingest import ImageReader
 
-        url = self.settings.raw_url
-        return ImageReader(url, self.recipe.ingest, self.settings.fs_options(url))
+        url, storage = self.settings.raw_url, self.storage
+        return ImageReader(
+            url,
+            self.recipe.ingest,
+            self.settings.fs_options(url),
+            store_url=storage.url,
+            store_options=storage.fs_options,
+        )
 
     def edit_reader(self) -> ImageReader:
         """Opens source and target images by their path beside the pair table.
@@ -70,18 +76,24 @@ class Project:
     @property
     def annotator_revision(self) -> str:
         """What makes annotations differ besides the images: the annotator's own revision, or `none`."""
-        return self.annotator().revision if self.settings.annotator_name else "none"
+        from got_core.annotate.choose import annotator_revision
+
+        name = self.settings.annotator_name
+        return annotator_revision(name, self.settings.annotator_config) if name else "none"
 
 
 def load_project() -> Project:
-    """Read settings and recipe. Own images get a home of their own unless GOT_HOME names one.
+    """Read settings and recipe. Own images, and recipes but the default one, get a home of their own unless
+    GOT_HOME names one.
 
     A home holds the shards and the history of one raw folder; mixing two would train on both.
     """
     settings = Settings()
-    if settings.own_images and "home" not in settings.model_fields_set:
-        name = "own-" + hashlib.sha256(settings.raw_url.encode()).hexdigest()[:8]
-        settings = Settings(home=settings.home / name)
+    if "home" not in settings.model_fields_set:
+        name = "" if settings.recipe == Settings.model_fields["recipe"].default else settings.recipe
+        if settings.own_images:
+            name = "own-" + hashlib.sha256(settings.raw_url.encode()).hexdigest()[:8]
+        settings = Settings(home=settings.home / name) if name else settings
     recipe = get_recipe(settings.recipe)
     return Project(settings, recipe, Storage(settings.storage_url, **settings.storage_options))
 

@@ -8,10 +8,71 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import AliasChoices, Field, field_validator, model_validator
+from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from got_core.annotate.config import OpenAIConfig
 from got_core.storage import local_path
+
+
+class AnnotatorServer(BaseSettings):
+    """The OpenAI-compatible server that annotates: ``GOT_ANNOTATOR_URL`` and its like."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="GOT_ANNOTATOR_", env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True
+    )
+
+    url: str | None = None
+    """Base URL up to and with the version, such as http://gpu-1:8000/v1."""
+
+    vision_model: str | None = None
+    """Name of the model that is shown pictures."""
+
+    vision_revision: str = ""
+    """Which weights stand behind the name; a new one asks everything anew."""
+
+    text_url: str | None = None
+    """Server of the text model. Not set: the same."""
+
+    text_model: str | None = None
+    """Name of the model that is asked about texts alone. Not set: the vision model."""
+
+    text_revision: str = ""
+    """As ``vision_revision``, of the text model."""
+
+    key: SecretStr | None = None
+    """Sent as a bearer token."""
+
+    concurrency: int = 32
+    """Questions under way at once."""
+
+    timeout: float = 180.0
+    """Seconds for one reply."""
+
+    box_unit: Literal["thousandths", "pixels"] = "thousandths"
+    """How the vision model gives boxes: Qwen2-VL in thousandths, Qwen2.5-VL in pixels."""
+
+    price_in: float = 0.0
+    """Price of a million tokens read."""
+
+    price_out: float = 0.0
+    """Price of a million tokens written."""
+
+    budget: float | None = None
+    """Money for one shard, which is never exceeded. Not set: no limit."""
+
+    budget_tokens: int | None = None
+    """Tokens for one shard. Not set: no limit."""
+
+    def config(self) -> OpenAIConfig:
+        """What the annotator is made from. Raises ValueError without URL or vision model."""
+        if not self.url or not self.vision_model:
+            raise ValueError(
+                "GOT_ANNOTATOR=openai needs a server: set GOT_ANNOTATOR_URL and GOT_ANNOTATOR_VISION_MODEL"
+            )
+        named = self.model_dump(exclude={"key", "url", "vision_model"})
+        key = self.key.get_secret_value() if self.key else None
+        return OpenAIConfig(url=self.url, vision_model=self.vision_model, api_key=key, **named)
 
 
 class Settings(BaseSettings):
@@ -35,7 +96,8 @@ class Settings(BaseSettings):
     """Folder of everything that runs leave behind: corpus, storage, tracking, Dagster's own files."""
 
     raw: str | None = None
-    """Folder or fsspec prefix of your own images. Not set: the rendered scenes."""
+    """Your own images: a folder or fsspec prefix; a name or pattern of tars, parquet or CSV tables; or a list
+    of such inputs (.toml). Not set: the rendered scenes."""
 
     edits: str | None = None
     """Table (CSV or parquet) of your own edit pairs, columns source, target, instruction. Not set with
@@ -50,8 +112,18 @@ class Settings(BaseSettings):
     recipe: str = "embedded"
     """Name of the recipe."""
 
-    annotator: Literal["scenes"] | None = None
-    """What annotates pictures. Not set: the scene reader for rendered scenes, nothing for your own images."""
+    sdxl: Path | None = None
+    """Folder of SDXL in diffusers' layout. With GOT_QWEN: GoT training starts from these weights."""
+
+    qwen: Path | None = None
+    """Folder of Qwen2.5-VL as published. Not set: small foundation models are trained from scratch."""
+
+    annotator: Literal["scenes", "openai"] | None = None
+    """What annotates pictures: the scene reader, or models behind a server. Not set: the scene reader for
+    rendered scenes, nothing for your own images."""
+
+    annotator_server: AnnotatorServer = Field(default_factory=AnnotatorServer)
+    """The server of ``openai``."""
 
     mlflow_uri: str | None = None
     """MLflow tracking URI. Not set: SQLite below GOT_HOME."""
@@ -64,10 +136,10 @@ class Settings(BaseSettings):
     s3_endpoint: str | None = None
     """Endpoint of an S3 server other than AWS, such as http://minio:9000."""
 
-    @field_validator("home")
+    @field_validator("home", "sdxl", "qwen")
     @classmethod
-    def _absolute(cls, value: Path) -> Path:
-        return Path(local_path(value) or value)
+    def _absolute(cls, value: Path | None) -> Path | None:
+        return None if value is None else Path(local_path(value) or value)
 
     @field_validator("raw", "edits", "truth")
     @classmethod
@@ -100,6 +172,17 @@ class Settings(BaseSettings):
                 "set GOT_HOME to a folder elsewhere"
             )
         return self
+
+    @model_validator(mode="after")
+    def _both_published(self) -> Settings:
+        if (self.sdxl is None) != (self.qwen is None):
+            raise ValueError("GOT_SDXL and GOT_QWEN belong together: set both folders, or neither")
+        return self
+
+    @property
+    def published(self) -> tuple[str, str] | None:
+        """Folders of published weights to start from."""
+        return None if self.sdxl is None else (str(self.sdxl), str(self.qwen))
 
     @property
     def own_images(self) -> bool:
@@ -145,6 +228,14 @@ class Settings(BaseSettings):
         """The annotator to use; None means that annotation cannot run (own images and none configured)."""
         return self.annotator or (None if self.own_images else "scenes")
 
+    @property
+    def annotator_config(self) -> OpenAIConfig | None:
+        """The server that annotates; None where none is asked."""
+        return self.annotator_server.config() if self.annotator == "openai" else None
+
     def fs_options(self, url: str) -> dict[str, Any]:
-        """fsspec options for a URL: the S3 endpoint for ``s3://``, nothing for anything else."""
-        return {"endpoint_url": self.s3_endpoint} if self.s3_endpoint and url.startswith("s3://") else {}
+        """fsspec options for a URL: the S3 endpoint for ``s3://`` and for a list of inputs, which may name
+        such; nothing for anything else."""
+        if self.s3_endpoint and (url.startswith("s3://") or url.endswith(".toml")):
+            return {"endpoint_url": self.s3_endpoint}
+        return {}

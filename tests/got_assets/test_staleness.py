@@ -16,8 +16,10 @@ from got_core.corpus.shards import read_shard
 
 from .conftest import Graph
 
-IMAGE_STEPS = ["raw_images", "captions", "entities", "boxes", "t2i_chains", "t2i_selection"]
-EDIT_STEPS = ["edit_pairs", "edit_descriptions", "edit_boxes", "edit_chains", "edit_selection"]
+IMAGE_CURATION = ["t2i_selection", "t2i_gallery", "t2i_training_shards"]
+EDIT_CURATION = ["edit_selection", "edit_gallery", "edit_training_shards"]
+IMAGE_STEPS = ["raw_images", "captions", "entities", "boxes", "t2i_chains", *IMAGE_CURATION]
+EDIT_STEPS = ["edit_pairs", "edit_descriptions", "edit_boxes", "edit_chains", *EDIT_CURATION]
 
 
 @pytest.fixture
@@ -103,8 +105,8 @@ def test_a_changed_recipe_part_makes_again_what_uses_it(load, monkeypatch: pytes
 
     second = load(recipe="stricter")
     made = second.make_data()
-    assert made["images-00000"] == ["t2i_selection"]
-    assert made["edits-00000"] == ["edit_selection"]
+    assert made["images-00000"] == IMAGE_CURATION
+    assert made["edits-00000"] == EDIT_CURATION
     assert second.make("training_manifest") == ["training_manifest"]
     assert second.storage.read_table("training_manifest").filter(kind="t2i").height < 48
 

@@ -15,10 +15,12 @@ Document = dict[str, Any]
 MODEL_NAME = "got"
 
 
-@dg.asset(group_name="register", kinds={"mlflow"}, owners=["team:model"], code_version=code_version(2))
+@dg.asset(group_name="register", kinds={"mlflow"}, owners=["team:model"], code_version=code_version(3))
 def registered_model(
     context: dg.AssetExecutionContext,
     project: dg.ResourceParam[Project],
+    foundation_models: Document,
+    pretrained_model: Document,
     finetuned_model: Document,
     geneval: Document,
     scene_edits: Document,
@@ -30,10 +32,13 @@ def registered_model(
     from got_core.registry.log import register
 
     started = time.monotonic()
+    trained = [one for one in (foundation_models, pretrained_model, finetuned_model) if one["steps"]]
     tags = {
         "dagster_run_id": context.run_id,
         "git_commit": git_commit(),
         "recipe": project.recipe.name,
+        # Of all stages: who asks what a version was trained on must not miss an earlier manifest.
+        "manifest_hashes": ",".join(dict.fromkeys(one["manifest_hash"] for one in trained)),
         **{
             name: finetuned_model[name]
             for name in ("manifest_hash", "weights_hash", "config_digest", "mlflow_run_id")

@@ -142,7 +142,7 @@ def test_the_page_and_the_command(plan: TrainingPlan, capsys: pytest.CaptureFixt
     )
     json.dumps(plan.to_dict())
     assert main(["huge"]) == 2
-    assert "one of: embedded, paper, tiny" in capsys.readouterr().err
+    assert "one of: embedded, embedded-long, paper, tiny" in capsys.readouterr().err
     assert main(["tiny", "--utilisation", "2"]) == 2
     assert "utilisation" in capsys.readouterr().err
     assert main(["tiny", "--price-per-hour", "7.5", "--json"]) == 0
