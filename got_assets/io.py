@@ -46,18 +46,21 @@ class ShardTables(Mapping[str, pl.DataFrame]):
 class StorageIOManager(dg.IOManager):
     """Frames are kept as `{asset}/{partition}.parquet` (or `{asset}.parquet`), dicts as `{asset}.json`.
 
-    A consumer of one partition gets a frame; an unpartitioned consumer of a partitioned asset gets
-    `ShardTables`.
+    The columns that an asset declares (metadata `dagster/column_schema`) are a contract: a table with others
+    is neither written nor handed on. A consumer of one partition gets a frame; an unpartitioned consumer of a
+    partitioned asset gets `ShardTables`.
     """
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
 
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
-        """Write a frame or a dict. Raises TypeError for anything else."""
+        """Write a frame or a dict. Raises TypeError for anything else, ValueError for other columns than
+        declared."""
         partition = context.partition_key if context.has_partition_key else None
         name = value_name(context.asset_key.to_user_string(), partition)
         if isinstance(obj, pl.DataFrame):
+            check_contract(obj, context.definition_metadata, name)
             self._storage.write_table(name, obj)
             context.add_output_metadata({"stored_at": self._storage.url_of(f"{name}.parquet")})
         elif isinstance(obj, dict):
@@ -69,13 +72,44 @@ class StorageIOManager(dg.IOManager):
             )
 
     def load_input(self, context: dg.InputContext) -> Any:
-        """Read what `handle_output` wrote. Raises FileNotFoundError naming the file that is missing."""
+        """Read what `handle_output` wrote.
+
+        Raises FileNotFoundError naming the file that is missing, ValueError naming a table that has other
+        columns than its asset declares by now.
+        """
         asset = context.asset_key.to_user_string()
-        if not context.has_asset_partitions:
-            return read_value(self._storage, value_name(asset))
-        if context.has_partition_key:
-            return self._storage.read_table(value_name(asset, context.asset_partition_key))
+        if not context.has_asset_partitions or context.has_partition_key:
+            partition = context.asset_partition_key if context.has_asset_partitions else None
+            name = value_name(asset, partition)
+            value = read_value(self._storage, name)
+            declared = context.upstream_output.definition_metadata if context.upstream_output else {}
+            return check_contract(value, declared, name) if isinstance(value, pl.DataFrame) else value
         return ShardTables(self._storage, asset, sorted(context.asset_partition_keys))
+
+
+def check_contract(frame: pl.DataFrame, metadata: Mapping[str, Any], name: str) -> pl.DataFrame:
+    """The frame itself, if it has the columns and types that its asset declares, in that order.
+
+    Raises ValueError naming the table and what differs. An asset that declares none may have any.
+    """
+    schema = metadata.get("dagster/column_schema")
+    if schema is None:
+        return frame
+    schema = getattr(schema, "schema", schema)
+    declared = {column.name: column.type for column in schema.columns}
+    found = {column: str(dtype) for column, dtype in frame.schema.items()}
+    if list(declared.items()) == list(found.items()):
+        return frame
+    names = sorted(declared.keys() | found.keys())
+    unlike = [
+        f"{one} is {found.get(one, 'missing')} instead of {declared.get(one, 'missing')}"
+        for one in names
+        if declared.get(one) != found.get(one)
+    ]
+    raise ValueError(
+        f"table {name} does not have its declared columns: {'; '.join(unlike) or 'another order'}. "
+        "Materialize it again"
+    )
 
 
 def read_value(storage: Storage, name: str) -> pl.DataFrame | dict[str, Any]:

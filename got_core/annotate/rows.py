@@ -12,6 +12,7 @@ import polars as pl
 from PIL import Image
 
 from got_core.annotate.annotator import AnnotationError, Annotator
+from got_core.annotate.schemas import ORIGIN
 from got_core.annotate.usage import counted
 from got_core.chain.grammar import ChainError
 from got_core.corpus.decode import ImageError
@@ -35,14 +36,17 @@ def annotate_rows(
 ) -> pl.DataFrame:
     """One output row for each input row without an error: `key` and what `answer` gives, or why not.
 
+    Source and licence of the input row go with it.
+
     Rows come out in the order in which they go in, however many the annotator works on at once.
     AnnotationError, ImageError and ChainError become the row's `error` and `reason`; anything else is a bug,
     or AnnotationPaused, and is raised.
     """
     good = frame.filter(pl.col("error").is_null())
+    carried = good.select(name for name in (key, *ORIGIN) if name in good.columns).to_dicts()
     rows: list[Row] = [{}] * good.height
     for done, (index, row) in enumerate(_worked_on(good, answer, annotator), start=1):
-        rows[index] = {key: good[key][index], **row}
+        rows[index] = {**carried[index], **row}
         if progress:
             progress(done, good.height)
     return frame_of([{name: row.get(name) for name in columns} for row in rows], columns)
@@ -57,6 +61,16 @@ def joined(left: pl.DataFrame, right: pl.DataFrame, key: str, *columns: str) -> 
             f"{missing.height} rows have no {key} in the other table, the first is {missing[key][0]!r}"
         )
     return left.join(wanted, on=key, how="left", maintain_order="left")
+
+
+def with_origin(rows: pl.DataFrame, ingested: pl.DataFrame, key: str, *columns: str) -> pl.DataFrame:
+    """As `joined`, with source and licence: a row's own where it states them, else those of `ingested`."""
+    own = rows.rename({name: f"own_{name}" for name in ORIGIN if name in rows.columns})
+    table = joined(own, ingested, key, *ORIGIN, *columns)
+    stated = [name for name in ORIGIN if f"own_{name}" in table.columns]
+    return table.with_columns(pl.coalesce(f"own_{name}", name).alias(name) for name in stated).drop(
+        f"own_{name}" for name in stated
+    )
 
 
 def short_hash(*parts: str) -> str:

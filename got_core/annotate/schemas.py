@@ -6,7 +6,14 @@ import polars as pl
 
 from got_core.corpus.schemas import Columns
 
+ORIGIN: Columns = {
+    "source": (pl.String(), "where the images come from"),
+    "licence": (pl.String(), "licence of the images; null = not stated"),
+}
+"""Travels with every row, from ingestion on."""
+
 _FATE: Columns = {
+    **ORIGIN,
     "error": (pl.String(), "why the row is quarantined at this step (reason: detail); null = fine"),
     "reason": (pl.String(), "the short reason alone; null = fine"),
 }

@@ -61,7 +61,7 @@ def _inspect_pair(reader: ImageReader, entry: dict[str, Any]) -> tuple[Inspected
         inspect_file(reader, entry[side]) if entry[side] else Inspected(error=missing)
         for side in ("source", "target")
     )
-    return source._replace(print=None), target._replace(print=None)
+    return source, target
 
 
 def _pair_row(
@@ -76,6 +76,8 @@ def _pair_row(
         "source_path": entry["source"],
         "target_path": entry["target"],
         "instruction": entry["instruction"],
+        "source_phash": source.print.phash if source.print else None,
+        "target_phash": target.print.phash if target.print else None,
         "width": source.width,
         "height": source.height,
         "source": entry["source_name"] or config.source,

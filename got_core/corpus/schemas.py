@@ -76,6 +76,8 @@ EDIT_PAIRS: Columns = {
     "source_path": (pl.String(), "source image, relative to the pair table's folder"),
     "target_path": (pl.String(), "target image, relative to the pair table's folder"),
     "instruction": (pl.String(), "what changes from source to target"),
+    "source_phash": (pl.String(), "64-bit perceptual hash of the source, 16 hex digits"),
+    "target_phash": (pl.String(), "64-bit perceptual hash of the target, 16 hex digits"),
     "width": (pl.Int32(), "pixels of the source, after EXIF rotation"),
     "height": (pl.Int32(), "pixels of the source, after EXIF rotation"),
     "source": (pl.String(), "where the pair comes from"),

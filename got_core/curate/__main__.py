@@ -14,14 +14,18 @@ from pathlib import Path
 
 import polars as pl
 
+from got_core.annotate.schemas import ORIGIN
 from got_core.corpus.schemas import polars_schema
 from got_core.curate.batch import BATCH_ROWS
 from got_core.curate.benchmarks import read_benchmark
 from got_core.curate.config import CurateConfig
-from got_core.curate.rules import Kind, asked_rules, selections
+from got_core.curate.rules import KEYS, PICTURE_COLUMNS, Kind, asked_rules, selections
 from got_core.curate.schemas import SELECTION
 
-_PICTURE_COLUMNS = ("image_id", "pair_id", "width", "height", "phash")
+_NEEDED: dict[Kind, tuple[str, ...]] = {
+    "t2i": ("prompt", "caption", "phrases"),
+    "edit": ("instruction",),
+}
 
 
 def select_file(
@@ -44,10 +48,12 @@ def select_file(
     for path in (chains, pictures):
         if not path.is_file():
             raise FileNotFoundError(f"{path} does not exist; it must be a parquet file")
+    columns = _columns(pictures, [KEYS[kind]], PICTURE_COLUMNS)
     known = pl.scan_parquet(pictures)
-    columns = [name for name in _PICTURE_COLUMNS if name in known.collect_schema()]
     benchmark = read_benchmark(config.benchmark_hashes) if config.benchmark_hashes else None
-    batches = pl.scan_parquet(chains).collect_batches(chunk_size=batch_rows, maintain_order=True)
+    wanted = _columns(chains, ["chain_id", KEYS[kind], "chain", "error", *_NEEDED[kind]], tuple(ORIGIN))
+    scan = pl.scan_parquet(chains).select(wanted)
+    batches = scan.collect_batches(chunk_size=batch_rows, maintain_order=True)
     judged = selections(
         batches, known.select(columns).collect(), config, kind=kind, signals=signals, benchmark=benchmark
     )
@@ -63,6 +69,20 @@ def select_file(
     finally:
         partial.unlink(missing_ok=True)
     return counts
+
+
+def _columns(path: Path, needed: Sequence[str], also: Sequence[str]) -> list[str]:
+    """Columns to read of a file. Raises ValueError, naming the file, if it is no parquet or lacks one."""
+    try:
+        there = pl.scan_parquet(path).collect_schema().names()
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise ValueError(
+            f"{path} is not a readable parquet file: {' '.join(str(error).split())[:200]}"
+        ) from error
+    missing = [name for name in needed if name not in there]
+    if missing:
+        raise ValueError(f"{path} has no column {', '.join(missing)}; it has {', '.join(there)}")
+    return [*needed, *(name for name in also if name in there)]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -12,6 +12,8 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
+from got_core.annotate.rows import joined, with_origin
+from got_core.annotate.schemas import ORIGIN
 from got_core.corpus.duplicates import hash_bits, leaders
 from got_core.corpus.schemas import Columns, polars_schema
 from got_core.curate.config import CurateConfig
@@ -117,16 +119,18 @@ def _left_out(rows: pl.DataFrame, rule: str, details: list[str]) -> pl.DataFrame
         pl.coalesce("pair_id", "image_id").alias("item_id"),
         pl.lit(False).alias("accepted"),
         pl.lit(rule).alias("rule"),
+        *ORIGIN,
     )
-    return frame.with_columns(pl.Series("detail", details, dtype=pl.String)).cast(polars_schema(LEFT_OUT))  # type: ignore[arg-type]
+    told = frame.with_columns(pl.Series("detail", details, dtype=pl.String))
+    return told.select(list(LEFT_OUT)).cast(polars_schema(LEFT_OUT))  # type: ignore[arg-type]
 
 
 def _t2i_rows(shard: str, selection: pl.DataFrame, chains: pl.DataFrame, raw: pl.DataFrame) -> pl.DataFrame:
     rows = _accepted(shard, selection, chains)
     fingerprint = [name for name in ("phash", "colors") if name in raw.columns]
     images = raw.filter(pl.col("error").is_null())
-    images = images.select("image_id", "path", "source", "licence", *fingerprint)
-    rows = _matched(shard, rows, images, "image_id")
+    _check_known(shard, rows, images, "image_id")
+    rows = with_origin(rows, images, "image_id", "path", *fingerprint)
     return rows.select(
         sample_id="chain_id",
         kind=pl.lit("t2i"),
@@ -150,8 +154,9 @@ def _edit_rows(
     shard: str, selection: pl.DataFrame, chains: pl.DataFrame, pairs: pl.DataFrame
 ) -> pl.DataFrame:
     rows = _accepted(shard, selection, chains)
-    wanted = ("pair_id", "source_path", "target_path", "source_id", "target_id", "source", "licence")
-    rows = _matched(shard, rows, pairs.filter(pl.col("error").is_null()).select(wanted), "pair_id")
+    good = pairs.filter(pl.col("error").is_null())
+    _check_known(shard, rows, good, "pair_id")
+    rows = with_origin(rows, good, "pair_id", "source_path", "target_path", "source_id", "target_id")
     return rows.select(
         sample_id="chain_id",
         kind=pl.lit("edit"),
@@ -173,20 +178,18 @@ def _edit_rows(
 
 def _accepted(shard: str, selection: pl.DataFrame, chains: pl.DataFrame) -> pl.DataFrame:
     chosen = selection.filter(pl.col("accepted")).select("chain_id")
-    return _matched(shard, chosen, chains, "chain_id")
+    _check_known(shard, chosen, chains, "chain_id")
+    return joined(chosen, chains, "chain_id", *(name for name in chains.columns if name != "chain_id"))
 
 
-def _matched(shard: str, rows: pl.DataFrame, table: pl.DataFrame, key: str) -> pl.DataFrame:
-    """Rows with the columns of `table`; every row must be in it."""
+def _check_known(shard: str, rows: pl.DataFrame, table: pl.DataFrame, key: str) -> None:
+    """Every row must be in the table."""
     missing = rows.join(table, on=key, how="anti")
     if missing.height:
         raise ValueError(
             f"shard {shard}: {missing.height} accepted rows have no {key} in the tables of the shard, "
             f"the first is {missing[key][0]!r}; materialize the shard's selection again"
         )
-    return rows.join(
-        table.unique(key, keep="first", maintain_order=True), on=key, how="left", maintain_order="left"
-    )
 
 
 def _stacked(frames: list[pl.DataFrame]) -> pl.DataFrame:

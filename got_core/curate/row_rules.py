@@ -132,11 +132,12 @@ def unsafe_content(batch: Batch, config: CurateConfig) -> pl.DataFrame:
 
 
 def contaminated(batch: Batch, config: CurateConfig) -> pl.DataFrame:
-    """The picture nearly equals one of a benchmark."""
+    """The picture, or one of a pair's, nearly equals one of a benchmark."""
     benchmark = batch.benchmark
-    if benchmark is None or "phash" not in batch.table.columns:
+    columns = [name for name in ("phash", "source_phash", "target_phash") if name in batch.table.columns]
+    if benchmark is None or not columns:
         return _nothing()
-    known = batch.table.select("row", "phash").drop_nulls()
+    known = pl.concat(batch.table.select("row", phash=name).drop_nulls() for name in columns)
     hashes, others = (hash_bits(frame["phash"].to_list()) for frame in (known, benchmark))
     found = nearest(hashes, others, config.contamination_distance)
     rows = known.with_columns(found=pl.Series(found)).filter(pl.col("found") >= 0)

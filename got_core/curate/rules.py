@@ -11,6 +11,7 @@ from typing import Literal
 
 import polars as pl
 
+from got_core.annotate.schemas import ORIGIN
 from got_core.corpus.schemas import polars_schema
 from got_core.curate.batch import BATCH_ROWS, Batch
 from got_core.curate.config import CurateConfig
@@ -19,15 +20,15 @@ from got_core.curate.schemas import EXAMPLES, HITS, SELECTION
 
 Kind = Literal["t2i", "edit"]
 
-_PICTURE = ("image_id", "width", "height", "phash")
+KEYS: dict[Kind, str] = {"t2i": "image_id", "edit": "pair_id"}
+PICTURE_COLUMNS = ("width", "height", "phash", "source_phash", "target_phash", *ORIGIN)
+"""What rules and selections take of an image or a pair, where its table holds it."""
+_PAIR_IMAGES = ("source_id", "target_id")
 _SIGNALS = ("text_share", "unsafe")
 _NEEDS_SIGNALS = {"text_in_image": "text_share", "unsafe_content": "unsafe"}
 _ONLY_T2I = {
     "duplicate_boxes": "the steps of an edit may share their area",
     "phrase_not_in_caption": "an edit has no caption",
-    "text_in_image": "only text-to-image pictures are measured",
-    "unsafe_content": "only text-to-image pictures are measured",
-    "contaminated": "the pairs' pictures have no perceptual hash",
 }
 
 
@@ -49,12 +50,21 @@ def select_t2i(
     )
 
 
-def select_edits(chains: pl.DataFrame, pairs: pl.DataFrame, config: CurateConfig) -> pl.DataFrame:
+def select_edits(
+    chains: pl.DataFrame,
+    pairs: pl.DataFrame,
+    config: CurateConfig,
+    *,
+    signals: pl.DataFrame | None = None,
+    benchmark: pl.DataFrame | None = None,
+) -> pl.DataFrame:
     """SELECTION of a shard's edit chains: one row a chain, in the chains' order.
 
-    Raises ValueError where a chain has no pair.
+    Rules on pictures look at both pictures of a pair. Raises as `select_t2i`, and ValueError where a chain
+    has no pair.
     """
-    return _collected(selections(chains.iter_slices(BATCH_ROWS), pairs, config, kind="edit"))
+    batches = chains.iter_slices(BATCH_ROWS)
+    return _collected(selections(batches, pairs, config, kind="edit", signals=signals, benchmark=benchmark))
 
 
 def selections(
@@ -75,7 +85,7 @@ def selections(
     for frame in batches:
         batch = Batch(_prepared(frame, known, kind), benchmark)
         first = _hits(batch, config, kind).unique("row", keep="first", maintain_order=True)
-        judged = batch.table.select("row", "chain_id", "item_id").join(
+        judged = batch.table.select("row", "chain_id", "item_id", *ORIGIN).join(
             first, on="row", how="left", maintain_order="left"
         )
         judged = judged.with_columns(accepted=pl.col("rule").is_null())
@@ -150,15 +160,29 @@ def _check_inputs(
 
 def _pictures(pictures: pl.DataFrame, signals: pl.DataFrame | None, kind: Kind) -> pl.DataFrame:
     """What rules look at of each image or pair, by item_id, each once."""
-    key = "image_id" if kind == "t2i" else "pair_id"
-    columns = [name for name in _PICTURE[1:] if name in pictures.columns]
-    known = pictures.select(pl.col(key).alias("item_id"), *columns).drop_nulls("item_id")
+    wanted = (*PICTURE_COLUMNS, *_PAIR_IMAGES)
+    columns = [name for name in wanted if name in pictures.columns]
+    known = pictures.select(pl.col(KEYS[kind]).alias("item_id"), *columns).drop_nulls("item_id")
     known = known.unique("item_id", keep="first")
-    if kind == "edit" or signals is None:
+    if signals is None:
         return known
     measured = [name for name in _SIGNALS if name in signals.columns]
-    found = signals.select(pl.col("image_id").alias("item_id"), *measured).unique("item_id", keep="first")
-    return known.join(found, on="item_id", how="left")
+    found = signals.select("image_id", *measured).unique("image_id", keep="first")
+    if kind == "t2i":
+        return known.join(found, left_on="item_id", right_on="image_id", how="left")
+    return _worse_of_both(known, found, measured)
+
+
+def _worse_of_both(pairs: pl.DataFrame, found: pl.DataFrame, measured: list[str]) -> pl.DataFrame:
+    """Pairs with the higher measure of their two pictures; null where one of them was not measured."""
+    for image in _PAIR_IMAGES:
+        renamed = found.rename({name: f"{image}_{name}" for name in measured})
+        pairs = pairs.join(renamed, left_on=image, right_on="image_id", how="left")
+    for name in measured:
+        both = [pl.col(f"{image}_{name}") for image in _PAIR_IMAGES]
+        known = pl.all_horizontal(one.is_not_null() for one in both)
+        pairs = pairs.with_columns(pl.when(known).then(pl.max_horizontal(both)).alias(name))
+    return pairs
 
 
 def _prepared(chains: pl.DataFrame, pictures: pl.DataFrame, kind: Kind) -> pl.DataFrame:
@@ -169,12 +193,20 @@ def _prepared(chains: pl.DataFrame, pictures: pl.DataFrame, kind: Kind) -> pl.Da
     else:
         text = pl.concat_str("instruction", "chain", separator=" ", ignore_nulls=True)
         columns = [pl.col("pair_id").alias("item_id"), pl.col("instruction").alias("prompt")]
-    table = chains.select("chain_id", *columns, "chain", "error", text=text)
+    own = [pl.col(name).alias(f"own_{name}") for name in ORIGIN if name in chains.columns]
+    table = chains.select("chain_id", *columns, "chain", "error", *own, text=text)
     unknown = table.join(pictures, on="item_id", how="anti") if kind == "edit" else table.clear()
     if unknown.height:
         first = unknown["item_id"][0]
         raise ValueError(f"{unknown.height} edit chains have no edit pair, the first is {first!r}")
-    return table.join(pictures, on="item_id", how="left", maintain_order="left")
+    found = table.join(pictures, on="item_id", how="left", maintain_order="left")
+    return found.with_columns(_stated(found, name).alias(name) for name in ORIGIN)
+
+
+def _stated(frame: pl.DataFrame, name: str) -> pl.Expr:
+    """Source or licence: the chain's own where it says so, else the image's or pair's."""
+    held = [pl.col(one) for one in (f"own_{name}", name) if one in frame.columns]
+    return pl.coalesce(*held) if held else pl.lit(None, pl.String)
 
 
 def _hits(batch: Batch, config: CurateConfig, kind: Kind) -> pl.DataFrame:

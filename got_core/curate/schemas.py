@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
+from got_core.annotate.schemas import ORIGIN
 from got_core.corpus.schemas import Columns
 
 SELECTION: Columns = {
@@ -12,6 +13,7 @@ SELECTION: Columns = {
     "accepted": (pl.Boolean(), "whether the chain is trained on"),
     "rule": (pl.String(), "first rule that rejected it; null = accepted"),
     "detail": (pl.String(), "what the rule saw; null = accepted"),
+    **ORIGIN,
 }
 
 HITS: Columns = {

@@ -26,6 +26,9 @@ from got_core.storage import TABLE_SUFFIX, Storage
 OpenImage = Callable[[str], Image.Image]
 Progress = Callable[[int, int], None]
 
+FOLDER = "image_signals"
+"""Where measures are kept, a table a shard."""
+
 CHUNK = 200
 """Pictures measured between two writes."""
 
@@ -109,18 +112,17 @@ def measure_shard(
 ) -> pl.DataFrame | None:
     """IMAGE_SIGNALS of a shard's good images, kept in the storage; None if no rule looks at pixels.
 
-    What is kept from before, with the same packages and models, is not measured again; interrupted, it goes
-    on where it was. Raises as `meters`.
+    `raw`: RAW_IMAGES, or EDIT_PAIRS, of which both pictures are measured. What is kept from before, with the
+    same packages and models, is not measured again; interrupted, it goes on where it was. Raises as `meters`.
     """
     chosen = meters(config)
     if not chosen:
         return None
-    name, revision = f"image_signals/{shard}", ", ".join(meter.revision for meter in chosen)
-    wanted = raw.filter(pl.col("error").is_null()).select("image_id", "path").unique("image_id", keep="first")
+    name, revision = f"{FOLDER}/{shard}", ", ".join(meter.revision for meter in chosen)
+    wanted = _images(raw.filter(pl.col("error").is_null())).unique("image_id", keep="first")
     known = pl.DataFrame(schema=polars_schema(IMAGE_SIGNALS))
-    if storage.exists(name + TABLE_SUFFIX):
-        known = storage.read_table(name).filter(pl.col("measured_by") == revision)
-        known = known.join(wanted, on="image_id", how="semi")
+    if (before := kept_signals(storage, shard)) is not None:
+        known = before.filter(pl.col("measured_by") == revision).join(wanted, on="image_id", how="semi")
     todo = wanted.join(known, on="image_id", how="anti").sort("image_id")
     for part in todo.iter_slices(CHUNK):
         rows = list(_measured(part, open_image, chosen, revision))
@@ -129,6 +131,20 @@ def measure_shard(
         if progress:
             progress(known.height, wanted.height)
     return known.sort("image_id")
+
+
+def kept_signals(storage: Storage, shard: str) -> pl.DataFrame | None:
+    """IMAGE_SIGNALS of a shard as they were measured last; None if they never were."""
+    name = f"{FOLDER}/{shard}"
+    return storage.read_table(name) if storage.exists(name + TABLE_SUFFIX) else None
+
+
+def _images(good: pl.DataFrame) -> pl.DataFrame:
+    """image_id and path of the images, or of both pictures of the pairs."""
+    if "pair_id" not in good.columns:
+        return good.select("image_id", "path")
+    sides = ("source", "target")
+    return pl.concat(good.select(image_id=f"{side}_id", path=f"{side}_path") for side in sides)
 
 
 def _measured(

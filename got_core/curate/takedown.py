@@ -32,6 +32,8 @@ LEDGER = "takedown/ledger"
 ITEM_COLUMNS = ("image_id", "source_id", "target_id", "pair_id", "item_id", "chain_id", "sample_id")
 """Columns that name an image, a pair or a chain, in any table."""
 
+HASH_COLUMNS = ("phash", "source_phash", "target_phash")
+
 _KEPT = ("takedown/", "manifests/", "training_shards/", "taken_down.parquet", "training_manifest.parquet")
 """Records of what was done; indices of tars, which go with them; the manifest, made anew from the list."""
 
@@ -51,15 +53,15 @@ class Removal:
         return bool(self.items or self.hashes)
 
     def concerns(self, frame: pl.DataFrame) -> pl.Series:
-        """Which rows are about a removed image or pair, by ITEM_COLUMNS and `phash`, those that there are."""
+        """Which rows are about a removed image or pair, by ITEM_COLUMNS and HASH_COLUMNS, where there are."""
         named = [pl.col(c).is_in(list(self.items)) for c in ITEM_COLUMNS if c in frame.columns]
         hit = frame.select(pl.any_horizontal(pl.lit(False), *named).fill_null(False).alias("hit"))
         # A frame without such a column gives a single value.
         series = hit["hit"] if hit.height == frame.height else pl.Series("hit", [False] * frame.height)
-        if not self.hashes or "phash" not in frame.columns:
-            return series
-        near = [found is not None for found in _near(frame["phash"], self)]
-        return series | pl.Series("hit", near, dtype=pl.Boolean)
+        for column in (name for name in HASH_COLUMNS if self.hashes and name in frame.columns):
+            near = [found is not None for found in _near(frame[column], self)]
+            series = series | pl.Series("hit", near, dtype=pl.Boolean)
+        return series
 
 
 def read_takedowns(storage: Storage) -> pl.DataFrame:
@@ -165,8 +167,11 @@ def _resolve(storage: Storage, removal: Removal, ledger: pl.DataFrame) -> pl.Dat
         near = zip(frame["image_id"], _near(frame["phash"], removal), strict=True)
         images |= {image: wanted for image, wanted in near if wanted}
     for name in _names(storage, "edit_pairs/"):
-        frame = storage.scan_table(name).select("pair_id", "source_id", "target_id").collect()
-        for pair, *both in frame.iter_rows():
+        frame = storage.read_table(name)
+        for side in (side for side in ("source", "target") if f"{side}_phash" in frame.columns):
+            near = zip(frame[f"{side}_id"], _near(frame[f"{side}_phash"], removal), strict=True)
+            images |= {image: wanted for image, wanted in near if wanted}
+        for pair, *both in frame.select("pair_id", "source_id", "target_id").iter_rows():
             if pair in removal.items:
                 pairs[pair] = request.get(pair, pair)
             for image in both:

@@ -18,7 +18,7 @@ from typing import Any
 
 import polars as pl
 
-from got_core.annotate.rows import joined
+from got_core.annotate.rows import with_origin
 from got_core.chain.grammar import parse
 
 _ARTICLE = re.compile(r"^(?:an?|the)\s+", re.IGNORECASE)
@@ -34,10 +34,9 @@ def coco_boxes(chains: pl.DataFrame, raw: pl.DataFrame) -> dict[str, Any]:
     has no size.
     """
     good = chains.filter(pl.col("error").is_null() & pl.col("chain").is_not_null())
-    good = good.drop(name for name in ("source", "licence") if name in good.columns)
     known = raw.filter(pl.col("image_id").is_not_null())
-    wanted = ("path", "width", "height", "source", "licence")
-    rows = joined(good, known, "image_id", *wanted).sort("image_id", "chain_id").to_dicts()
+    table = with_origin(good, known, "image_id", "path", "width", "height")
+    rows = table.sort("image_id", "chain_id").to_dicts()
     images: dict[str, dict[str, Any]] = {}
     annotations: list[dict[str, Any]] = []
     for row in rows:

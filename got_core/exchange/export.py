@@ -14,7 +14,7 @@ from typing import Any
 
 import polars as pl
 
-from got_core.annotate.rows import joined
+from got_core.annotate.rows import with_origin
 from got_core.chain.grammar import parse
 from got_core.exchange.config import OUR_EDITS, OUR_T2I, AnyMapping, EditMapping, T2IMapping
 from got_core.exchange.placeholders import take_out
@@ -29,7 +29,7 @@ def released_t2i(chains: pl.DataFrame, raw: pl.DataFrame, mapping: T2IMapping = 
     """
     good = _good(chains)
     known = raw.filter(pl.col("image_id").is_not_null())
-    table = joined(_without(good, "source", "licence"), known, "image_id", "path", "source", "licence")
+    table = with_origin(good, known, "image_id", "path")
     image = {
         "image_id": pl.col("image_id"),
         "path": pl.col("path"),
@@ -47,7 +47,7 @@ def released_edits(
 
     Raises ValueError where a pair is not in `pairs` (EDIT_PAIRS).
     """
-    table = joined(_without(_good(chains), "source", "licence"), pairs, "pair_id", "source", "licence")
+    table = with_origin(_good(chains), pairs, "pair_id")
     columns = {mapping.pair: pl.col("pair_id"), **_also(mapping, "instruction", "instructions")}
     return _with_chain(table, mapping).select(**columns, **_chain_columns(mapping), **_origin(mapping))
 
@@ -73,10 +73,6 @@ def write_records(frame: pl.DataFrame, path: Path) -> Path:
 
 def _good(chains: pl.DataFrame) -> pl.DataFrame:
     return chains.filter(pl.col("error").is_null() & pl.col("chain").is_not_null())
-
-
-def _without(frame: pl.DataFrame, *names: str) -> pl.DataFrame:
-    return frame.drop(name for name in names if name in frame.columns)
 
 
 def _with_chain(table: pl.DataFrame, mapping: AnyMapping) -> pl.DataFrame:

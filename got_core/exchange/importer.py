@@ -14,13 +14,14 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from got_core.annotate.rows import short_hash
+from got_core.annotate.schemas import EDIT_CHAINS, T2I_CHAINS
 from got_core.chain.edits import read_edit_chain
 from got_core.chain.grammar import Boxed, Chain, ChainError, parse, parse_tolerant
 from got_core.corpus.schemas import Columns, frame_of, polars_schema
 from got_core.exchange.config import AnyMapping, ImageKey, T2IMapping
 from got_core.exchange.placeholders import coordinates_of, put_in
 from got_core.exchange.records import Record, RecordError, record_text, value_of
-from got_core.exchange.schemas import IMPORTED_EDITS, IMPORTED_T2I, KEYS, REFUSED
+from got_core.exchange.schemas import KEYS, REFUSED
 
 REASONS: dict[str, str] = {
     "not_json": "a line that is no JSON",
@@ -47,7 +48,7 @@ _BEFORE_BOX = re.compile(r"[ \t]+\Z")
 
 
 class Imported(NamedTuple):
-    """Chains (IMPORTED_T2I or IMPORTED_EDITS, none with an error) and REFUSED records: together all."""
+    """Chains (T2I_CHAINS or EDIT_CHAINS, none with an error) and REFUSED records: together all."""
 
     chains: pl.DataFrame
     refused: pl.DataFrame
@@ -89,7 +90,7 @@ def import_batch(
     `keys`: KEYS of the images or pairs at hand. `seen`: chain ids of earlier batches (as numbers), to which
     this batch's are added. Any fault of a record is its reason; none raises.
     """
-    columns = IMPORTED_T2I if isinstance(mapping, T2IMapping) else IMPORTED_EDITS
+    columns = T2I_CHAINS if isinstance(mapping, T2IMapping) else EDIT_CHAINS
     rows: list[dict[str, Any]] = []
     refused: list[dict[str, Any]] = []
     read = list(records)

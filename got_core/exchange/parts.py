@@ -19,11 +19,12 @@ from typing import Any
 import fsspec
 import polars as pl
 
+from got_core.annotate.schemas import EDIT_CHAINS, T2I_CHAINS
 from got_core.corpus.schemas import Columns, polars_schema
 from got_core.exchange.config import AnyMapping
 from got_core.exchange.importer import import_batch
 from got_core.exchange.records import Record, read_records, value_of
-from got_core.exchange.schemas import IMPORTED_EDITS, IMPORTED_T2I, REFUSED
+from got_core.exchange.schemas import REFUSED
 from got_core.storage import Storage, content_hash, local_path
 
 BATCH = 20_000
@@ -77,7 +78,7 @@ def imported_chains(
     where nothing of that name was imported.
     """
     item = "pair_id" if "pair_id" in ingested.columns else "image_id"
-    columns = IMPORTED_EDITS if item == "pair_id" else IMPORTED_T2I
+    columns = EDIT_CHAINS if item == "pair_id" else T2I_CHAINS
     parts = _parts(storage, f"{FOLDER}/{name}/chains")
     if not parts:
         raise FileNotFoundError(f"{storage.url_of(f'{FOLDER}/{name}')} holds no import; run the import first")

@@ -4,16 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from got_core.annotate.schemas import EDIT_CHAINS, T2I_CHAINS
 from got_core.corpus.schemas import Columns
-
-_ORIGIN: Columns = {
-    "source": (pl.String(), "where the images come from"),
-    "licence": (pl.String(), "licence of the images; null = not stated"),
-}
-
-IMPORTED_T2I: Columns = {**T2I_CHAINS, **_ORIGIN}
-IMPORTED_EDITS: Columns = {**EDIT_CHAINS, **_ORIGIN}
 
 REFUSED: Columns = {
     "file": (pl.String(), "file that the record stands in"),

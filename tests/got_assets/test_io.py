@@ -31,6 +31,44 @@ def test_images_and_weights_do_not_travel(storage: Storage) -> None:
     assert storage.list() == []
 
 
+def test_other_columns_than_declared_are_neither_written_nor_handed_on(storage: Storage) -> None:
+    from got_assets.io import StorageIOManager
+    from got_assets.reporting import column_schema
+
+    columns = column_schema({"k": (pl.String(), "a key"), "n": (pl.Int64(), "a number")})
+    manager, good = StorageIOManager(storage), pl.DataFrame({"k": ["a"], "n": [1]})
+
+    @dg.asset(metadata=columns)
+    def above() -> pl.DataFrame:
+        return wanted
+
+    @dg.asset
+    def below(above: pl.DataFrame) -> dict:
+        return {"rows": above.height}
+
+    def made(*assets: dg.AssetsDefinition) -> str:
+        result = dg.materialize(
+            [above, below], selection=[one.key for one in assets], resources={"io_manager": manager},
+            raise_on_error=False,
+        )  # fmt: skip
+        errors = [event.step_failure_data.error for event in result.all_events if event.is_step_failure]
+        return str(errors[0].cause or errors[0]) if errors and errors[0] else ""
+
+    wanted = good
+    assert made(above, below) == "" and storage.read_json("below.json") == {"rows": 1}
+    for wrong, told in (
+        (good.drop("n"), "n is missing instead of Int64"),
+        (good.cast({"n": pl.String}), "n is String instead of Int64"),
+        (good.select("n", "k"), "another order"),
+    ):
+        wanted = wrong
+        assert f"table above does not have its declared columns: {told}" in made(above)
+        assert storage.read_table("above").equals(good), "what was there stays"
+        storage.write_table("above", wrong)
+        assert told in made(below)
+        storage.write_table("above", good)
+
+
 def test_shard_tables_hold_what_is_stored(storage: Storage) -> None:
     from got_assets.io import ShardTables
 

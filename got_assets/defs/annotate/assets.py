@@ -31,7 +31,7 @@ def _good(frame: pl.DataFrame) -> int:
     group_name="annotate",
     kinds={"polars"},
     owners=["team:data"],
-    code_version=code_version(2, *_VERSION),
+    code_version=code_version(3, *_VERSION),
     metadata=column_schema(schemas.CAPTIONS),
 )
 def captions(
@@ -63,7 +63,7 @@ def captions(
     group_name="annotate",
     kinds={"polars"},
     owners=["team:data"],
-    code_version=code_version(2, *_VERSION),
+    code_version=code_version(3, *_VERSION),
     metadata=column_schema(schemas.ENTITIES),
 )
 def entities(
@@ -96,7 +96,7 @@ def entities(
     group_name="annotate",
     kinds={"polars"},
     owners=["team:data"],
-    code_version=code_version(2, *_VERSION),
+    code_version=code_version(3, *_VERSION),
     metadata=column_schema(schemas.BOXES),
 )
 def boxes(
@@ -133,7 +133,7 @@ def boxes(
     group_name="annotate",
     kinds={"polars"},
     owners=["team:data"],
-    code_version=code_version(1, *_VERSION),
+    code_version=code_version(2, *_VERSION),
     metadata=column_schema(schemas.T2I_CHAINS),
 )
 def t2i_chains(
@@ -158,7 +158,7 @@ def t2i_chains(
     group_name="annotate",
     kinds={"polars"},
     owners=["team:data"],
-    code_version=code_version(3, *_VERSION),
+    code_version=code_version(4, *_VERSION),
     metadata=column_schema(schemas.EDIT_DESCRIPTIONS),
 )
 def edit_descriptions(
@@ -192,7 +192,7 @@ def edit_descriptions(
     group_name="annotate",
     kinds={"polars"},
     owners=["team:data"],
-    code_version=code_version(3, *_VERSION),
+    code_version=code_version(4, *_VERSION),
     metadata=column_schema(schemas.EDIT_BOXES),
 )
 def edit_boxes(
@@ -227,7 +227,7 @@ def edit_boxes(
     group_name="annotate",
     kinds={"polars"},
     owners=["team:data"],
-    code_version=code_version(3, *_VERSION),
+    code_version=code_version(4, *_VERSION),
     metadata=column_schema(schemas.EDIT_CHAINS),
 )
 def edit_chains(

@@ -33,6 +33,14 @@ def _benchmark_options(project: Project) -> dict[str, Any]:
     return project.settings.fs_options(url) if url else {}
 
 
+def benchmark_of(project: Project) -> pl.DataFrame | None:
+    """The table of benchmark images, if the recipe names one. Raises as `read_benchmark`."""
+    from got_core.curate.benchmarks import read_benchmark
+
+    url = project.recipe.curate.benchmark_hashes
+    return read_benchmark(url, _benchmark_options(project)) if url else None
+
+
 def _reviews_digest(project: Project) -> str:
     """Changes with the files of verdicts, which are named by their content."""
     from got_core.curate.review import FOLDER
@@ -54,7 +62,7 @@ _BENCHMARK = benchmark_digest(PROJECT.recipe.curate.benchmark_hashes, _benchmark
     group_name="curate",
     kinds={"polars"},
     owners=["team:data"],
-    code_version=code_version(2, PROJECT.recipe.curate, _BENCHMARK, REVIEWS),
+    code_version=code_version(3, PROJECT.recipe.curate, _BENCHMARK, REVIEWS),
     metadata=column_schema(schemas.SELECTION),
 )
 def t2i_selection(
@@ -64,15 +72,12 @@ def t2i_selection(
     raw_images: pl.DataFrame,
 ) -> dg.MaterializeResult[pl.DataFrame]:
     """Verdict on every text-to-image chain of a shard; a rejected one names the first rule against it."""
-    from got_core.curate.benchmarks import read_benchmark
     from got_core.curate.review import load_verdicts, select_reviewed
     from got_core.curate.rules import select_t2i
     from got_core.curate.signals import measure_shard
 
     started, config = time.monotonic(), project.recipe.curate
     signals = measure_shard(project.storage, context.partition_key, raw_images, project.reader().open, config)
-    url = config.benchmark_hashes
-    benchmark = read_benchmark(url, _benchmark_options(project)) if url else None
     frame = select_reviewed(
         select_t2i,
         t2i_chains,
@@ -80,7 +85,7 @@ def t2i_selection(
         config,
         verdicts=load_verdicts(project.storage),
         signals=signals,
-        benchmark=benchmark,
+        benchmark=benchmark_of(project),
     )
     return _selection_result(project, frame, t2i_chains, started)
 
@@ -90,18 +95,31 @@ def t2i_selection(
     group_name="curate",
     kinds={"polars"},
     owners=["team:data"],
-    code_version=code_version(2, PROJECT.recipe.curate, REVIEWS),
+    code_version=code_version(3, PROJECT.recipe.curate, _BENCHMARK, REVIEWS),
     metadata=column_schema(schemas.SELECTION),
 )
 def edit_selection(
-    project: dg.ResourceParam[Project], edit_chains: pl.DataFrame, edit_pairs: pl.DataFrame
+    context: dg.AssetExecutionContext,
+    project: dg.ResourceParam[Project],
+    edit_chains: pl.DataFrame,
+    edit_pairs: pl.DataFrame,
 ) -> dg.MaterializeResult[pl.DataFrame]:
     """Verdict on every edit chain of a shard; a rejected one names the first rule that rejected it."""
     from got_core.curate.review import load_verdicts, select_reviewed
     from got_core.curate.rules import select_edits
+    from got_core.curate.signals import measure_shard
 
-    started, verdicts = time.monotonic(), load_verdicts(project.storage)
-    frame = select_reviewed(select_edits, edit_chains, edit_pairs, project.recipe.curate, verdicts=verdicts)
+    started, config, shard = time.monotonic(), project.recipe.curate, context.partition_key
+    signals = measure_shard(project.storage, shard, edit_pairs, project.edit_reader().open, config)
+    frame = select_reviewed(
+        select_edits,
+        edit_chains,
+        edit_pairs,
+        config,
+        verdicts=load_verdicts(project.storage),
+        signals=signals,
+        benchmark=benchmark_of(project),
+    )
     return _selection_result(project, frame, edit_chains, started)
 
 

@@ -8,7 +8,7 @@ from typing import Literal
 import dagster as dg
 import polars as pl
 
-from got_assets.defs.curate.assets import REVIEWS, TAKEDOWNS
+from got_assets.defs.curate.assets import REVIEWS, TAKEDOWNS, benchmark_of
 from got_assets.defs.ingest.partitions import EDIT_SHARDS, IMAGE_SHARDS
 from got_assets.project import PROJECT, Project, code_version
 from got_assets.reporting import (
@@ -151,7 +151,8 @@ def _page(
     chains = corrected(chains, load_verdicts(project.storage))
     queue = review_queue(selection, chains, shard, DRAWN)
     rules = asked_rules(project.recipe.curate, kind)
-    cards = make_cards(queue, ingested, reader, rules, _hits(project, kind, chains, ingested), chains)
+    hits = _hits(project, kind, shard, chains, ingested)
+    cards = make_cards(queue, ingested, reader, rules, hits, chains)
     accepted = int(selection["accepted"].sum())
     counts = {"rows": selection.height, "accepted": accepted, **rule_counts(selection)}
     page = gallery_page(cards, f"{shard}: {len(cards)} of {selection.height} rows, drawn at random", counts)
@@ -170,12 +171,16 @@ def _page(
 
 
 def _hits(
-    project: Project, kind: Literal["t2i", "edit"], chains: pl.DataFrame, ingested: pl.DataFrame
-) -> pl.DataFrame | None:
-    """Every rule against the shard's rows; None where a rule needs measured pictures that are not here."""
+    project: Project,
+    kind: Literal["t2i", "edit"],
+    shard: str,
+    chains: pl.DataFrame,
+    ingested: pl.DataFrame,
+) -> pl.DataFrame:
+    """Every rule against the shard's rows, with what the selection measured of its pictures."""
     from got_core.curate.rules import all_hits
+    from got_core.curate.signals import kept_signals
 
-    try:
-        return all_hits(chains, ingested, project.recipe.curate, kind=kind)
-    except ValueError:
-        return None
+    signals, benchmark = kept_signals(project.storage, shard), benchmark_of(project)
+    config = project.recipe.curate
+    return all_hits(chains, ingested, config, kind=kind, signals=signals, benchmark=benchmark)

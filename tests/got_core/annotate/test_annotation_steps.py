@@ -106,6 +106,21 @@ def test_rows_are_matched_by_id_not_by_place() -> None:
         ground_entities(annotate(raw, pictures)[1], raw.clear(), pictures, SceneAnnotator())
 
 
+def test_source_and_licence_go_with_every_row() -> None:
+    raw, pictures, _ = image_shard(NARROW, 3, 0)
+    stated = raw.with_columns(licence=pl.Series(["CC0", "CC-BY", None]))
+    for frame in annotate(stated, pictures):
+        assert frame.select("image_id", "source", "licence").equals(
+            stated.select("image_id", "source", "licence")
+        )
+    pairs, pictures, _ = edit_shard(NARROW, 1, 0)
+    stated = pairs.with_columns(licence=pl.col("pair_id"))
+    for frame in annotate_edits(stated, pictures):
+        assert frame.select("pair_id", "source", "licence").equals(
+            stated.select("pair_id", "source", "licence")
+        )
+
+
 def test_progress_counts_every_row() -> None:
     raw, pictures, _ = image_shard(NARROW, 4, seed=2)
     calls: list[tuple[int, int]] = []

@@ -169,6 +169,46 @@ def test_measured_pictures_and_benchmarks(tmp_path: Path) -> None:
         read_benchmark(str(tmp_path / "none.csv"))
 
 
+def test_both_pictures_of_an_edit_are_measured_and_compared_with_benchmarks(tmp_path: Path) -> None:
+    (tmp_path / "bench.csv").write_text("name,phash\nemu-3,00000000000000ff\n")
+    url = str(tmp_path / "bench.csv")
+    rules = ("unsafe_content", "contaminated")
+    config = CurateConfig(rules=rules, benchmark_hashes=url, contamination_distance=4)
+    chain = "1. Find the cat (10,20),(300,400). 2. Remove it (10,20),(300,400)."
+    names = ("clean", "unsafe", "unmeasured", "from", "to")
+    chains = table([{"chain_id": one, "pair_id": one, "chain": chain} for one in names], EDIT_CHAINS)
+    hashes = {"from": ("fe", "0"), "to": ("0", "f7")}
+    rows = [
+        {"pair_id": one, "source_id": f"{one}-a", "target_id": f"{one}-b", "licence": "CC0"}
+        | {
+            f"{side}_phash": hashes.get(one, ("0", "0"))[k].rjust(16, "0")
+            for k, side in enumerate(("source", "target"))
+        }
+        for one in names
+    ]
+    scores = {f"{one}-{side}": 0.1 for one in names for side in "ab"} | {"unsafe-b": 0.9}
+    del scores["unmeasured-a"]
+    signals = pl.DataFrame({"image_id": [*scores], "unsafe": [*scores.values()]})
+    selection = select_edits(
+        chains, table(rows, EDIT_PAIRS), config, signals=signals, benchmark=read_benchmark(url)
+    )
+    check_schema(selection, SELECTION, "selection")
+    assert selection["rule"].to_list() == [
+        None,
+        "unsafe_content",
+        "unsafe_content",
+        "contaminated",
+        "contaminated",
+    ]
+    assert selection["detail"].to_list()[1:] == [
+        "unsafe with a score of 90.0 %, limit 50 %",
+        "the picture could not be measured",
+        "nearly equals emu-3",
+        "nearly equals emu-3",
+    ]
+    assert set(selection["licence"]) == {"CC0"}
+
+
 @pytest.mark.parametrize("distance", [0, 1, 4, 8])
 def test_the_search_finds_exactly_the_pairs_that_a_full_comparison_finds(distance: int) -> None:
     rng = np.random.default_rng(distance)
@@ -226,7 +266,9 @@ def test_near_duplicates_across_shards_leave_the_first_whatever_the_order() -> N
     assert assemble({"s-0": first, "s-1": second}, {}, CurateConfig()).manifest.height == 4
 
 
-def test_a_file_is_judged_in_batches_as_a_table_is(tmp_path: Path) -> None:
+def test_a_file_is_judged_in_batches_as_a_table_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     rows = [
         {"chain": None if k % 7 == 0 else "cats (1,2),(3,4)" if k % 5 == 0 else GOOD["chain"]}
         for k in range(500)
@@ -243,5 +285,16 @@ def test_a_file_is_judged_in_batches_as_a_table_is(tmp_path: Path) -> None:
     assert counts["failed_annotation"] == 72 and counts["no_box"] == 0
     assert sum(counts.values()) == 500 and counts["accepted"] == written["accepted"].sum()
     assert dict(written.schema) == polars_schema(SELECTION)
-    assert main([str(tmp_path / "none.parquet"), str(tmp_path / "raw.parquet"), str(out)]) == 1
+    capsys.readouterr()
+    for given, told in (
+        ("none.parquet", "none.parquet does not exist"),
+        (
+            "raw.parquet",
+            "raw.parquet has no column chain_id, chain, prompt, caption, phrases; it has image_id",
+        ),
+        ("text.parquet", "text.parquet is not a readable parquet file"),
+    ):
+        (tmp_path / "text.parquet").write_text("words")
+        assert main([str(tmp_path / given), str(tmp_path / "raw.parquet"), str(out)]) == 1
+        assert told in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir() if path.name.endswith(".partial")] == []

@@ -137,6 +137,22 @@ def test_a_perceptual_hash_stands_for_all_images_near_to_it(storage: Storage) ->
     assert manifest(storage)["sample_id"].to_list() == ["c-b"]
 
 
+def test_a_perceptual_hash_finds_pictures_of_pairs_too(storage: Storage) -> None:
+    pairs = storage.read_table("edit_pairs/edits-0")
+    hashed = pairs.with_columns(source_phash=pl.lit("0" * 16), target_phash=pl.lit("f" * 16))
+    storage.write_table("edit_pairs/edits-0", hashed)
+    assert storage.read_table("edit_chains/edits-0").height == 1
+    add_takedowns(storage, ["f" * 15 + "e"])
+    ledger, removed = take_down(storage, 4)
+    assert set(ledger.select("item_id", "kind").iter_rows()) == {
+        (D, "image"),
+        (PAIR, "pair"),
+        ("c-e", "chain"),
+    }
+    assert removed["edit_pairs/edits-0"] == removed["edit_chains/edits-0"] == 1
+    assert removed["edit_selection/edits-0"] == 1 and "raw_images/images-0" not in removed
+
+
 def test_a_withdrawn_request_is_forgotten(storage: Storage) -> None:
     add_takedowns(storage, [A])
     take_down(storage, 4)

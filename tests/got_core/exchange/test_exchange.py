@@ -39,7 +39,6 @@ from got_core.exchange.pairs import read_pairs, unpack_pairs
 from got_core.exchange.parts import import_files, imported_chains, refused_records
 from got_core.exchange.placeholders import coordinates_of, put_in, take_out
 from got_core.exchange.records import MAX_LINE, Record, RecordError, read_records
-from got_core.exchange.schemas import IMPORTED_EDITS, IMPORTED_T2I
 from got_core.storage import Storage
 from tests.got_core.annotate.scenes_on_hand import photograph, table
 
@@ -188,7 +187,7 @@ def test_a_text_to_image_set_becomes_chains_that_curation_accepts() -> None:
     records = records_of(lahr_record(0), lahr_record(1, model), lahr_record(2, marked))
     records[2].values["meta"]["licence"] = "CC-BY"
     chains, refused = import_batch(records, keys, LAHR_LIKE)
-    check_schema(chains, IMPORTED_T2I, "imported")
+    check_schema(chains, T2I_CHAINS, "imported")
     assert refused.height == 0
     assert chains["image_id"].to_list() == ["image-0", "image-1", "image-2"]
     assert chains["chain"].to_list() == [
@@ -370,7 +369,7 @@ def test_omniedit_is_joined_by_id_with_ingested_pairs(tmp_path: Path, storage: S
         "pair_missing",
     ]
     chains = imported_chains(storage, "omniedit", ingested)
-    check_schema(chains, IMPORTED_EDITS, "imported")
+    check_schema(chains, EDIT_CHAINS, "imported")
     assert chains["chain"][0] == EDIT.replace("<bbox_0>", "(1,2),(300,400)")
     assert chains["instructions"][0].to_list() == ["Remove the chair 0.", "take chair 0 away"]
     assert set(chains["licence"]) == {"MIT"} and set(chains["source"]) == {"omniedit"}
