@@ -32,6 +32,7 @@ from got_core.chain.grammar import Chain, ChainError, parse
 from got_core.corpus.schemas import frame_of, polars_schema
 from got_core.curate.looking_schemas import QUEUE, VERDICTS
 from got_core.exchange.importer import words_of
+from got_core.settings import Settings
 from got_core.storage import Storage, content_hash
 
 FOLDER = "reviews"
@@ -242,7 +243,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("files", nargs="+", type=Path, help="JSON files as the review page saves them")
     parser.add_argument("--storage", required=True, help="storage URL, such as file:///data/got")
     given = parser.parse_args(arguments)
-    storage, status = Storage(given.storage), 0
+    storage, status = Storage(given.storage, **Settings().fs_options(given.storage)), 0
     for path in given.files:
         try:
             verdicts = read_verdict_file(path.read_bytes())
