@@ -27,7 +27,9 @@ from got_core.evaluate.plots import with_boxes
 from got_core.storage import Storage
 
 SIDE = 512
-"""Pixels of the longer side of an embedded picture."""
+"""Pixels of the longer side of an embedded picture, at most."""
+SMALL = 256
+"""A smaller one is enlarged by a whole number up to this, so that its boxes do not cover it."""
 PAGE_FOLDERS = ("t2i_gallery", "edit_gallery")
 """Where pages are stored."""
 Opener = Callable[[str], Image.Image]
@@ -176,6 +178,8 @@ def _opened(path: str, boxes: Sequence[PlacedBox], open_image: Opener) -> Image.
     except ImageError as error:
         return str(error)
     picture.thumbnail((SIDE, SIDE))
+    times = max(1, SMALL // max(picture.size))
+    picture = picture.resize((times * picture.width, times * picture.height), Image.Resampling.NEAREST)
     drawn = [
         ((b.box.x1 / LIMIT, b.box.y1 / LIMIT, b.box.x2 / LIMIT, b.box.y2 / LIMIT), b.color) for b in boxes
     ]
@@ -197,14 +201,14 @@ def _card_html(card: Card) -> str:
     )
     return (
         f"<article data-chain='{group}' data-kind='{escape(card.kind)}'>"
+        f"<div class='pictures'>{figures}</div><div class='words'>"
         f"<h2>{escape(card.prompt) or '(no prompt)'}</h2>"
         f"<p class='{'fine' if card.accepted else 'bad'}'>{escape(verdict)}</p>"
-        f"<div class='pictures'>{figures}</div>"
         f"<p class='chain'>{_chain_html(card.chain)}</p>{notes}<ul>{rules}</ul>"
         f"<p class='note'>{escape(card.item_id)} &middot; {escape(card.origin)}</p>"
-        f"<div class='form'>{choices}<br><textarea rows='4'>{escape(card.chain)}</textarea>"
-        f"<textarea class='before' hidden>{escape(card.chain)}</textarea>"
-        "<input class='note' placeholder='why'></div></article>"
+        f"<div class='form'>{choices}<input class='note' placeholder='why' aria-label='why'>"
+        f"<textarea rows='4' aria-label='corrected chain'>{escape(card.chain)}</textarea>"
+        f"<textarea class='before' hidden>{escape(card.chain)}</textarea></div></div></article>"
     )
 
 
@@ -239,13 +243,24 @@ def _chain_html(text: str) -> str:
 
 
 _STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem }
-h1 { font-size: 1.5rem } h2 { font-size: 1.1rem; margin: 0 } th { text-align: left; padding-right: 1rem }
-article { border-top: 1px solid #ccc; padding: 1rem 0 } textarea { width: 100% }
-.pictures { display: flex; gap: 1rem; flex-wrap: wrap } figure { margin: 0; max-width: 32rem }
-figcaption, .note { color: #555; font-size: .85rem } img { max-width: 100% }
-.fine { color: #1d6b38 } .bad { color: #a4282a } ul { columns: 2; font-size: .85rem }
-.chain { white-space: pre-wrap } .bar { position: sticky; top: 0; background: #fff; padding: .5rem 0 }
+* { box-sizing: border-box }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 80rem; margin: 2rem auto; padding: 0 1rem }
+h1 { font-size: 1.5rem } h2 { font-size: 1.1rem; margin: 0 } p { margin: .4rem 0 }
+th { text-align: left; font-weight: normal; color: #555; padding-right: 1rem } td { text-align: right }
+article { border-top: 1px solid #ccc; padding: 1rem 0; display: flex; gap: 1.5rem; flex-wrap: wrap }
+.pictures { display: flex; gap: 1rem; flex-wrap: wrap; align-items: start }
+figure { margin: 0; max-width: 32rem }
+.words { flex: 1 1 24rem; min-width: 0; overflow-wrap: anywhere }
+figcaption, p.note { color: #555; font-size: .85rem } img { max-width: 100%; display: block }
+.fine { color: #1d6b38 } .bad { color: #a4282a; font-weight: 600 }
+ul { list-style: none; padding: 0; margin: .4rem 0; font-size: .85rem; display: flex; flex-wrap: wrap }
+li { margin-right: 1.2rem } .chain { white-space: pre-wrap } .chain b { font-weight: 500 }
+.form { display: flex; flex-wrap: wrap; gap: .6rem; align-items: center; margin-top: .6rem }
+.form input.note { flex: 1 1 12rem; font: inherit; padding: .1rem .4rem }
+textarea { width: 100%; font: inherit; display: none }
+.form:has(input[value=correct]:checked) textarea:not(.before) { display: block }
+.bar { position: sticky; top: 0; background: #fff; padding: .5rem 0; border-bottom: 1px solid #ccc }
+.bar input, .bar button { font: inherit }
 """
 
 _FORM = (
@@ -254,8 +269,15 @@ _FORM = (
 )
 
 _SCRIPT = """
+let unsaved = 0;
+const said = document.getElementById('said');
+document.addEventListener('change', (event) => {
+  if (event.target.type !== 'radio') return;
+  unsaved = document.querySelectorAll('input[type=radio]:checked').length;
+  said.textContent = unsaved + ' judged, not saved yet';
+});
+window.addEventListener('beforeunload', (event) => { if (unsaved) event.preventDefault(); });
 document.getElementById('save').addEventListener('click', () => {
-  const said = document.getElementById('said');
   const reviewer = document.getElementById('reviewer').value.trim();
   const verdicts = [];
   for (const card of document.querySelectorAll('article')) {
@@ -275,8 +297,10 @@ document.getElementById('save').addEventListener('click', () => {
   const text = JSON.stringify({reviewer: reviewer, verdicts: verdicts}, null, 1);
   const link = document.createElement('a');
   link.href = URL.createObjectURL(new Blob([text], {type: 'application/json'}));
-  link.download = 'verdicts.json';
+  link.download = 'verdicts-' + document.title.split(':')[0].replace(/[^A-Za-z0-9_-]+/g, '-') + '.json';
   link.click();
-  said.textContent = verdicts.length + ' verdicts saved';
+  unsaved = 0;
+  said.textContent = verdicts.length + ' verdicts saved as ' + link.download +
+    '; record them: python -m got_core.curate.review ' + link.download + ' --storage URL';
 });
 """

@@ -51,8 +51,8 @@ class TextArea:
             return import_module("rapidocr_onnxruntime").RapidOCR()
         except ImportError as error:  # OpenCV, which it stands on, wants libraries of a desktop
             raise ImportError(
-                f"rule text_in_image: rapidocr-onnxruntime does not load: {error}; on Debian, apt-get install "
-                "libgl1 libglib2.0-0, or leave the rule out of CurateConfig.rules"
+                f"rule text_in_image: rapidocr-onnxruntime does not load: {error}; on Debian, apt-get "
+                "install libgl1 libglib2.0-0, or leave the rule out of CurateConfig.rules"
             ) from error
 
     def measure(self, picture: Image.Image) -> float:

@@ -59,7 +59,7 @@ def review_verdicts(project: dg.ResourceParam[Project]) -> dg.MaterializeResult[
     group_name="curate",
     kinds={"html"},
     owners=["team:data"],
-    code_version=code_version(1, PROJECT.recipe.curate, REVIEWS, TAKEDOWNS),
+    code_version=code_version(2, PROJECT.recipe.curate, REVIEWS, TAKEDOWNS),
 )
 def t2i_gallery(
     context: dg.AssetExecutionContext,
@@ -81,7 +81,7 @@ def t2i_gallery(
     group_name="curate",
     kinds={"html"},
     owners=["team:data"],
-    code_version=code_version(1, PROJECT.recipe.curate, REVIEWS, TAKEDOWNS),
+    code_version=code_version(2, PROJECT.recipe.curate, REVIEWS, TAKEDOWNS),
 )
 def edit_gallery(
     context: dg.AssetExecutionContext,

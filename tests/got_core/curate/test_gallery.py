@@ -167,18 +167,37 @@ def test_a_browser_saves_verdicts_that_are_read_back(tmp_path: Path) -> None:
     (tmp_path / "page.html").write_text(t2i_page("a cat (100,250),(500,750)", "a dog (1,2),(300,400)"))
     with playwright.sync_playwright() as play:
         browser = play.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-        page = browser.new_page()
+        page, told = browser.new_page(viewport={"width": 1000, "height": 800}), []
+        page.on("console", lambda message: told.append(message.text))
+        page.on("pageerror", lambda error: told.append(str(error)))
         page.goto(f"file://{tmp_path / 'page.html'}")
+        page.click("#save")
+        assert page.inner_text("#said") == "who are you?"
         page.fill("#reviewer", "ada")
+        page.click("#save")
+        assert page.inner_text("#said") == "nothing is judged yet"
+        correction = page.locator("article[data-chain=c0] textarea:not(.before)")
+        assert not correction.is_visible()
         page.check("article[data-chain=c0] input[value=correct]")
-        page.fill("article[data-chain=c0] textarea:not(.before)", "a cat (1,2),(500,750)")
+        assert correction.is_visible()
+        correction.fill("a cat (1,2),(500,750)")
         page.check("article[data-chain=c1] input[value=reject]")
+        page.fill("article[data-chain=c1] input.note", "no dog")
+        assert page.inner_text("#said") == "2 judged, not saved yet"
         with page.expect_download() as download:
             page.click("#save")
+        assert (
+            download.value.suggested_filename == "verdicts-Rows-script-img-src-x-onerror-alert-1-a-b-cat.json"
+        )
         data = Path(download.value.path()).read_bytes()
+        assert page.evaluate("document.documentElement.scrollWidth") == 1000, "nothing sticks out"
+        shown = page.evaluate("[...document.images].map(one => one.naturalWidth)")
+        assert shown == [400], "the policy lets pictures through, and nothing else was there to load"
+        assert not told
         browser.close()
     verdicts = read_verdict_file(data).sort("chain_id")
     assert verdicts["error"].null_count() == 2
     assert verdicts["verdict"].to_list() == ["correct", "reject"]
     assert verdicts["chain"].to_list() == ["a cat (1,2),(500,750)", None]
+    assert verdicts["note"].to_list() == [None, "no dog"]
     assert pl.Series(verdicts["before"]).null_count() == 0
