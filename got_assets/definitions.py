@@ -6,6 +6,7 @@ import dagster as dg
 
 from got_assets.defs.annotate import assets as annotate_assets
 from got_assets.defs.annotate import checks as annotate_checks
+from got_assets.defs.annotate import imported as annotate_imported
 from got_assets.defs.curate import assets as curate_assets
 from got_assets.defs.curate import checks as curate_checks
 from got_assets.defs.curate import looking as curate_looking
@@ -29,7 +30,7 @@ defs = dg.Definitions(
     assets=dg.load_assets_from_modules(
         [
             ingest_assets,
-            annotate_assets,
+            annotate_imported if PROJECT.settings.chains_imported else annotate_assets,
             curate_assets,
             curate_looking,
             curate_shards,

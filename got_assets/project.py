@@ -79,7 +79,19 @@ class Project:
         from got_core.annotate.choose import annotator_revision
 
         name = self.settings.annotator_name
+        if self.settings.chains_imported:
+            return self._imports_revision()
         return annotator_revision(name, self.settings.annotator_config) if name else "none"
+
+    def _imports_revision(self) -> str:
+        """Changes with what was imported, so that its chains are read again."""
+        from got_core.exchange.parts import finished_imports
+
+        try:
+            found = finished_imports(self.storage)
+        except (OSError, ValueError):
+            return "imported-unreadable"
+        return f"imported-{digest({name: one['id'] for name, one in found.items()})}"
 
 
 def load_project() -> Project:

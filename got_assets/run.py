@@ -217,7 +217,8 @@ def missing_annotator(project: Project) -> str:
     """What own images need before anything beyond ingestion can run."""
     return (
         f"\nIngestion of {project.settings.raw_url} is done.\n"
-        "The rest needs an annotator that can read such pictures; none is configured: set GOT_ANNOTATOR.\n"
+        "The rest needs an annotator that can read such pictures; none is configured: set GOT_ANNOTATOR\n"
+        "(openai: models behind a server; imported: chains of a data set, python -m got_assets.exchange).\n"
         "The scene reader (GOT_ANNOTATOR=scenes) reads rendered scenes only:\n"
         "it refuses photographs, it does not guess.\n"
     )

@@ -118,9 +118,9 @@ class Settings(BaseSettings):
     qwen: Path | None = None
     """Folder of Qwen2.5-VL as published. Not set: small foundation models are trained from scratch."""
 
-    annotator: Literal["scenes", "openai"] | None = None
-    """What annotates pictures: the scene reader, or models behind a server. Not set: the scene reader for
-    rendered scenes, nothing for your own images."""
+    annotator: Literal["scenes", "openai", "imported"] | None = None
+    """What annotates pictures: the scene reader, models behind a server, or nothing (`imported`: the chains
+    come from released data sets). Not set: the scene reader for rendered scenes, nothing for own images."""
 
     annotator_server: AnnotatorServer = Field(default_factory=AnnotatorServer)
     """The server of ``openai``."""
@@ -227,6 +227,11 @@ class Settings(BaseSettings):
     def annotator_name(self) -> str | None:
         """The annotator to use; None means that annotation cannot run (own images and none configured)."""
         return self.annotator or (None if self.own_images else "scenes")
+
+    @property
+    def chains_imported(self) -> bool:
+        """Whether chains come from imported data sets instead of annotation."""
+        return self.annotator == "imported"
 
     @property
     def annotator_config(self) -> OpenAIConfig | None:

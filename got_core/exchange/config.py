@@ -199,12 +199,12 @@ def mapping_of(kind: type[M], values: Mapping[str, Any]) -> M:
     return kind(**values)
 
 
-def read_mapping(kind: type[M], path: Path) -> M:
-    """A mapping from a JSON file. Raises ValueError naming the file."""
+def read_mapping(kind: type[M], path: Path, defaults: Mapping[str, Any] | None = None) -> M:
+    """A mapping from a JSON file; `defaults` for fields that it leaves out. ValueError names the file."""
     try:
         values = json.loads(path.read_bytes())
         if not isinstance(values, dict):
             raise ValueError("it must hold one JSON object, field to column name")
-        return mapping_of(kind, values)
+        return mapping_of(kind, {**(defaults or {}), **values})
     except (ValueError, TypeError) as error:
         raise ValueError(f"column mapping {path}: {error}") from error

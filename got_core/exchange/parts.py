@@ -3,6 +3,7 @@
     imported/<name>/plan.json            what is imported, from which files
     imported/<name>/chains/00000         chains of the first batch, and so on
     imported/<name>/refused/00000        its refused records
+    imported/<name>/done.json            how many there are: only a finished import is used
 
 Belongs here: order of work and what is kept. Not here: what becomes of a record (`importer`).
 """
@@ -19,9 +20,9 @@ from typing import Any
 import fsspec
 import polars as pl
 
-from got_core.annotate.schemas import EDIT_CHAINS, T2I_CHAINS
-from got_core.corpus.schemas import Columns, polars_schema
-from got_core.exchange.config import AnyMapping
+from got_core.annotate.schemas import EDIT_CHAINS, ORIGIN, T2I_CHAINS
+from got_core.corpus.schemas import Columns, frame_of, polars_schema
+from got_core.exchange.config import AnyMapping, T2IMapping
 from got_core.exchange.importer import import_batch
 from got_core.exchange.records import Record, read_records, value_of
 from got_core.exchange.schemas import REFUSED
@@ -29,7 +30,7 @@ from got_core.storage import Storage, content_hash, local_path
 
 BATCH = 20_000
 """Records of a part."""
-FOLDER = "imported"
+FOLDER, DONE = "imported", "done.json"
 Progress = Callable[[int, int], None]
 
 
@@ -66,7 +67,40 @@ def import_files(
         counts["refused"] += refused
         if progress:
             progress(counts["rows"], counts["rows"])
+    kind = "t2i" if isinstance(mapping, T2IMapping) else "edit"
+    storage.write_json(f"{folder}/{DONE}", {"id": digest, "kind": kind, **counts})
     return counts
+
+
+def finished_imports(storage: Storage) -> dict[str, dict[str, Any]]:
+    """Name of each finished import, with its id (which changes with files, mapping and images at hand), kind
+    (t2i or edit) and numbers of rows, chains and refused."""
+    found = (name for name in storage.list(f"{FOLDER}/") if name.endswith(f"/{DONE}"))
+    return {name.split("/")[1]: storage.read_json(name) for name in found}
+
+
+def shard_chains(storage: Storage, ingested: pl.DataFrame) -> pl.DataFrame:
+    """T2I_CHAINS or EDIT_CHAINS of a shard, from all finished imports of that kind.
+
+    Good images (RAW_IMAGES) or pairs (EDIT_PAIRS) without a chain have a row that says so. Raises ValueError
+    where nothing of that kind was imported.
+    """
+    kind, item = ("edit", "pair_id") if "pair_id" in ingested.columns else ("t2i", "image_id")
+    names = [name for name, one in finished_imports(storage).items() if one["kind"] == kind]
+    if not names:
+        raise ValueError(
+            f"GOT_ANNOTATOR=imported, but no {kind} chains were imported into {storage.url}; "
+            "import some: python -m got_assets.exchange --help"
+        )
+    found = pl.concat(imported_chains(storage, name, ingested) for name in names)
+    chains = found.unique("chain_id", keep="first", maintain_order=True)
+    good = ingested.filter(pl.col("error").is_null())
+    rest = good.select(item, *ORIGIN).join(chains, on=item, how="anti", maintain_order="left")
+    said = f"not_imported: none of {', '.join(names)} has a chain for it"
+    missing = [{**row, "error": said, "reason": "not_imported"} for row in rest.iter_rows(named=True)]
+    columns = EDIT_CHAINS if kind == "edit" else T2I_CHAINS
+    lost = frame_of([{name: row.get(name) for name in columns} for row in missing], columns)
+    return pl.concat([chains, lost]).sort(item, "chain_id", maintain_order=True)
 
 
 def imported_chains(

@@ -6,36 +6,30 @@ import dagster as dg
 import polars as pl
 
 from got_assets.checks import partitioned_check, shard_check
-from got_assets.defs.annotate.assets import (
-    boxes,
-    captions,
-    edit_boxes,
-    edit_chains,
-    edit_descriptions,
-    entities,
-    t2i_chains,
-)
+from got_assets.defs.annotate import assets, imported
 from got_assets.defs.ingest.partitions import EDIT_SHARDS, IMAGE_SHARDS
 from got_assets.io import value_name
 from got_assets.project import PROJECT, Project
 
 _LIMIT = PROJECT.recipe.curate.max_error_share
 
-captions_check = shard_check(captions, IMAGE_SHARDS, _LIMIT)
-entities_check = shard_check(entities, IMAGE_SHARDS, _LIMIT)
-boxes_check = shard_check(boxes, IMAGE_SHARDS, _LIMIT)
-t2i_chains_check = shard_check(t2i_chains, IMAGE_SHARDS, _LIMIT)
-edit_descriptions_check = shard_check(edit_descriptions, EDIT_SHARDS, _LIMIT)
-edit_boxes_check = shard_check(edit_boxes, EDIT_SHARDS, _LIMIT)
-edit_chains_check = shard_check(edit_chains, EDIT_SHARDS, _LIMIT)
+_CHAINS = imported if PROJECT.settings.chains_imported else assets
+t2i_chains_check = shard_check(_CHAINS.t2i_chains, IMAGE_SHARDS, _LIMIT)
+edit_chains_check = shard_check(_CHAINS.edit_chains, EDIT_SHARDS, _LIMIT)
+if not PROJECT.settings.chains_imported:
+    captions_check = shard_check(assets.captions, IMAGE_SHARDS, _LIMIT)
+    entities_check = shard_check(assets.entities, IMAGE_SHARDS, _LIMIT)
+    boxes_check = shard_check(assets.boxes, IMAGE_SHARDS, _LIMIT)
+    edit_descriptions_check = shard_check(assets.edit_descriptions, EDIT_SHARDS, _LIMIT)
+    edit_boxes_check = shard_check(assets.edit_boxes, EDIT_SHARDS, _LIMIT)
 
 READER_BARS = {"shape": 0.99, "color": 0.99, "count": 0.99, "box_iou": 0.9}
 """Least share of the shard's objects read right, and least mean overlap of found with true boxes."""
 
 
-if PROJECT.settings.truth_url:
+if PROJECT.settings.truth_url and not PROJECT.settings.chains_imported:
 
-    @partitioned_check(boxes, IMAGE_SHARDS, name="reads_scenes_right", blocking=False)
+    @partitioned_check(assets.boxes, IMAGE_SHARDS, name="reads_scenes_right", blocking=False)
     def reader_check(
         context: dg.AssetCheckExecutionContext, project: dg.ResourceParam[Project]
     ) -> dg.AssetCheckResult:

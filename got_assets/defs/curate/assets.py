@@ -9,7 +9,6 @@ from typing import Any, Literal
 import dagster as dg
 import polars as pl
 
-from got_assets.defs.annotate.assets import edit_chains, t2i_chains
 from got_assets.defs.ingest.assets import edit_pairs, raw_images
 from got_assets.defs.ingest.partitions import EDIT_SHARDS, IMAGE_SHARDS
 from got_assets.io import ShardTables
@@ -20,6 +19,11 @@ from got_core.curate import schemas
 from got_core.curate.benchmarks import benchmark_digest
 from got_core.curate.takedown import list_digest
 from got_core.recipes import digest
+
+if PROJECT.settings.chains_imported:
+    from got_assets.defs.annotate.imported import edit_chains, t2i_chains
+else:
+    from got_assets.defs.annotate.assets import edit_chains, t2i_chains
 
 IMAGE_INPUTS = ("t2i_selection", "t2i_chains", "raw_images")
 EDIT_INPUTS = ("edit_selection", "edit_chains", "edit_pairs")

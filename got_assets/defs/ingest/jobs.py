@@ -8,19 +8,17 @@ import dagster as dg
 from got_assets.project import PROJECT
 
 _CAN_ANNOTATE = PROJECT.settings.annotator_name is not None
+_ASKED = not PROJECT.settings.chains_imported
 
 _IMAGE_ANNOTATION = (
-    "captions",
-    "entities",
-    "boxes",
+    *(("captions", "entities", "boxes") if _ASKED else ()),
     "t2i_chains",
     "t2i_selection",
     "t2i_gallery",
     "t2i_training_shards",
 )
 _EDIT_ANNOTATION = (
-    "edit_descriptions",
-    "edit_boxes",
+    *(("edit_descriptions", "edit_boxes") if _ASKED else ()),
     "edit_chains",
     "edit_selection",
     "edit_gallery",
