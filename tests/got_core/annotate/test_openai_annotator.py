@@ -326,10 +326,22 @@ def test_killed_at_random_twenty_times(tmp_path) -> None:
             os.kill(worker.pid, signal.SIGKILL)
             worker.join()
             assert worker.exitcode == -signal.SIGKILL, "the shard ended before it was killed"
-            assert not done & set(server.asked[begun:])
+            while server.at_once:
+                time.sleep(0.01)
+            now = server.asked[begun:]
+            assert not done & set(now), "what was committed is not asked again"
+            assert len(now) == len(set(now))
+            lost = [word for word in now if word not in _committed(shaken)]
+            assert len(lost) <= concurrency, "only what was under way is lost"
+        done, begun = {word for word in questions if word in _committed(shaken)}, len(server.asked)
+        assert len(done) > kills, "something was committed before the last run"
         annotate_shard(server.url, shaken.url, count, settings)
+        assert set(server.asked[begun:]) == questions - done
         assert set(server.asked) == questions
         assert len(server.asked) - len(questions) <= concurrency * kills
+        again = len(server.asked)
+        annotate_shard(server.url, shaken.url, count, settings)
+        assert len(server.asked) == again, "a finished shard asks nothing"
     for name in TABLES:
         assert shaken.read_table(name).equals(calm.read_table(name))
 

@@ -1,0 +1,1 @@
+"""Tests. A regular package, because some distributions install one of the same name, which would win."""
