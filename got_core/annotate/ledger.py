@@ -17,7 +17,7 @@ import time
 import uuid
 import zlib
 from collections.abc import Iterator
-from dataclasses import asdict, astuple, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -114,17 +114,17 @@ class Ledger:
 
         `lost` is what requests that were cut off may have cost beside the replies.
         """
-        self._append({"kind": "done", **asdict(record), "lost": astuple(lost)})
+        self._append({"kind": "done", **vars(record), "lost": [*vars(lost).values()]})
         with self._lock:
             self._records.setdefault(record.key, record)
 
     def reserve(self, key: str, most: Usage) -> None:
         """Note, before a request, what it may cost at most: counted as spent if nothing follows."""
-        self._append({"kind": "asked", "key": key, **asdict(most)})
+        self._append({"kind": "asked", "key": key, **vars(most)})
 
     def drop(self, key: str, lost: Usage) -> None:
         """Note that the requests for a question ended without an answer, and what they may have cost."""
-        self._append({"kind": "dropped", "key": key, **asdict(lost)})
+        self._append({"kind": "dropped", "key": key, **vars(lost)})
 
     def close(self) -> None:
         """Force what was written to the disk."""
