@@ -26,6 +26,7 @@ from got_assets.project import PROJECT, Project
 from got_assets.reporting import say
 from got_assets.staleness import Staleness, next_batch
 from got_assets.summary import stage_rows, text_table
+from got_core.curate.takedown import read_takedowns
 
 QUIET_LIBRARIES = {
     "TRANSFORMERS_VERBOSITY": "error",
@@ -68,12 +69,19 @@ class Runner:
         self._graph = defs.resolve_asset_graph()
         self._job = defs.resolve_implicit_global_asset_job_def()
 
-    def bring_up_to_date(self, assets: Sequence[str], partition: str | None = None) -> Outcome:
+    def bring_up_to_date(
+        self, assets: Sequence[str], partition: str | None = None, again: str = ""
+    ) -> Outcome:
         """Make what is needed among `assets` (in topological order), looking again after each run.
 
-        A failed blocking check or an error stops this partition only.
+        `again`: why the first of them is made in any case. A failed blocking check or an error stops this
+        partition only.
         """
         outcome = self.outcomes[partition or "models"] = Outcome()
+        if again:
+            outcome.made, outcome.error = self._materialize([assets[0]], partition, {assets[0]: again})
+            if outcome.error:
+                return outcome
         for _ in range(2 * len(assets)):
             states = Staleness(self.instance, self._graph, self.project.storage).states(assets, partition)
             outcome.blocked = {state.key: state.blocked for state in states if state.blocked}
@@ -163,15 +171,22 @@ def assign_shards(project: Project, instance: dg.DagsterInstance) -> tuple[list[
 
 
 def make_data(runner: Runner) -> set[str]:
-    """Bring raw images and all tables of every shard up to date. Returns the names of all shards."""
+    """Bring raw images and all tables of every shard up to date. Returns the names of all shards.
+
+    URLs that failed in an earlier run are asked again.
+    """
+    from got_core.corpus.ingest import urls_to_ask_again
+
     if not runner.project.settings.own_images:
         heading("Raw images (rendered scenes)")
         render_corpus(runner.project)
     images, edits = assign_shards(runner.project, runner.instance)
     heading(f"Data: {len(images)} image shards, {len(edits)} edit shards")
-    for shards, steps in ((images, IMAGE_STEPS), (edits, EDIT_STEPS)):
-        for shard in shards:
-            runner.bring_up_to_date(steps, shard)
+    for shard in images:
+        waiting = urls_to_ask_again(runner.project.storage, shard)
+        runner.bring_up_to_date(IMAGE_STEPS, shard, f"{waiting} URLs to ask again" if waiting else "")
+    for shard in edits:
+        runner.bring_up_to_date(EDIT_STEPS, shard)
     return {*images, *edits}
 
 
@@ -183,6 +198,8 @@ def run(project: Project, instance: dg.DagsterInstance) -> int:
     if project.settings.annotator_name is not None:
         heading("Models")
         runner.bring_up_to_date(RETRAIN_ASSETS)
+    elif not read_takedowns(project.storage).is_empty():
+        runner.bring_up_to_date(("taken_down",))
     heading("What came out")
     report(project, instance, runner, shards)
     made = sum(len(outcome.made) for outcome in runner.outcomes.values())

@@ -57,6 +57,9 @@ REASONS: dict[str, str] = {
 }
 """Every reason for which ingestion quarantines a row, with its meaning."""
 
+MAY_PASS = ("http_error", "bad_response", "timed_out", "unreachable")
+"""Reasons of URLs for which a later run asks again."""
+
 _MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"\xff\xd8\xff", "JPEG"),
     (b"\x89PNG\r\n\x1a\n", "PNG"),

@@ -14,6 +14,7 @@ from typing import Any
 import polars as pl
 
 from got_core.corpus.config import IngestConfig
+from got_core.corpus.decode import MAY_PASS
 from got_core.corpus.duplicates import Fingerprint, near_duplicates
 from got_core.corpus.inspection import Inspected, Progress, bounded_map, inspect_bytes, inspect_file
 from got_core.corpus.pairs import edits_root, ingest_edit_pairs
@@ -67,6 +68,14 @@ def ingest_images(
     return frame_of(_mark_near_duplicates(_fold_images(rows), prints, config), RAW_IMAGES).sort(
         "path", "error"
     )
+
+
+def urls_to_ask_again(storage: Storage, shard: str) -> int:
+    """How many URLs of a shard that was ingested failed for a reason that may pass; 0 if it was not yet."""
+    if not storage.exists(f"raw_images/{shard}.parquet"):
+        return 0
+    reasons = storage.scan_table(f"raw_images/{shard}").select("reason").collect()["reason"]
+    return int(reasons.is_in(list(MAY_PASS)).sum())
 
 
 def _inspect(storage: Storage, reader: ImageReader, item: Item) -> tuple[Item, str, Inspected]:

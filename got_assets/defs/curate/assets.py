@@ -17,6 +17,7 @@ from got_assets.reporting import column_schema, markdown_table, reason_counts, t
 from got_assets.staleness import inputs_tag
 from got_core.curate import schemas
 from got_core.curate.benchmarks import benchmark_digest
+from got_core.curate.config import MANIFEST_RULES, CurateConfig
 from got_core.curate.takedown import list_digest
 from got_core.recipes import digest
 
@@ -169,7 +170,6 @@ def training_manifest(
     the takedown list is removed from all tables first; the ids of every manifest are archived.
     """
     from got_core.curate.manifest import archive_manifest, assemble
-    from got_core.curate.rules import rule_counts
     from got_core.curate.takedown import removal_of, take_down
 
     started, storage, config = time.monotonic(), project.storage, project.recipe.curate
@@ -193,7 +193,7 @@ def training_manifest(
         shards_used=len(images) + len(edits),
         shards_left_out=len(notes),
         left_out=markdown_table(["shard", "why"], notes.items()),
-        rules=markdown_table(["rule", "rows rejected"], rule_counts(left_out).items()),
+        rules=markdown_table(["rule", "rows rejected"], _asked_across_shards(config, left_out)),
         examples=markdown_table(
             ["rule", "id", "reason"], left_out.select("rule", "item_id", "detail").head(12).iter_rows()
         ),
@@ -201,6 +201,15 @@ def training_manifest(
         kinds=reason_counts(frame, "kind"),
         tags=tags,
     )
+
+
+def _asked_across_shards(config: CurateConfig, left_out: pl.DataFrame) -> list[tuple[str, int]]:
+    """Rows that each rule across shards rejected, and takedowns."""
+    from got_core.curate.rules import rule_counts
+
+    counts = rule_counts(left_out)
+    asked = [name for name in MANIFEST_RULES if config.asks(name)]
+    return [(name, counts.get(name, 0)) for name in (*asked, "taken_down")]
 
 
 Tables = tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]
