@@ -174,6 +174,9 @@ class LossConfig:
     states that carry no gradient: a small U-Net needs to see many more pictures than its language model."""
     prediction: str = "sample"
     """As in the model's scheduler: ``epsilon``, ``flow`` or ``sample``."""
+    noise_mean: float = 0.0
+    """Of ``flow`` and ``sample``: mean of the noise levels' logit. At 0 half of the samples are less than
+    half noise; what stands where can be seen in those, so they teach nothing about words and boxes."""
     smallest_weighted_sigma: float = 0.3
     """Of ``sample``: errors count as errors of the velocity, 1 / sigma squared, with sigma no smaller than
     this; else the last, hardly visible traces of noise would take most of the gradient."""

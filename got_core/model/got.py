@@ -105,7 +105,8 @@ def add_noise(
     noise = noise.to(clean)
     equal = torch.ones(len(clean), device=clean.device)
     if config.prediction in ("flow", "sample"):
-        sigma = torch.sigmoid(torch.randn(len(clean), generator=generator)).to(clean)
+        logits = config.noise_mean + torch.randn(len(clean), generator=generator)
+        sigma = torch.sigmoid(logits).to(clean)
         mix = sigma[:, None, None, None]
         noisy = (1 - mix) * clean + mix * noise
         if config.prediction == "flow":

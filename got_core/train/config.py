@@ -10,6 +10,8 @@ from got_core.model.config import LossConfig
 Geometry = Literal["stretch", "crop", "bucket"]
 Sharding = Literal["ddp", "fsdp"]
 Device = Literal["auto", "cpu", "cuda"]
+OptimizerName = Literal["adamw", "muon"]
+"""``adamw``, the paper's; ``muon``: weights between hidden layers go to Muon, all others to AdamW."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +42,10 @@ class FoundationConfig:
     half of the language model. After a long vision stage the full rate would make them forget it."""
     vision_rate: float = 1e-3
     unet_rate: float = 2e-3
+    unet_noise_mean: float = 0.0
+    """As ``LossConfig.noise_mean``, of the U-Net alone."""
+    optimizer: OptimizerName = "adamw"
+    """Of language model and U-Net."""
     ema_decay: float = 0.995
     bf16: bool = True
     """Compute in bfloat16 where the processor can; elsewhere in float32."""
@@ -80,6 +86,8 @@ class StageConfig:
     warmup_steps: int = 50
     final_rate: float = 0.1
     """Share of the peak rate that cosine decay ends at."""
+    optimizer: OptimizerName = "adamw"
+    """Of ``muon``, the U-Net's weights; the language model has LoRA and stays with AdamW."""
     betas: tuple[float, float] = (0.9, 0.98)
     epsilon: float = 1e-6
     weight_decay: float = 0.05
@@ -117,7 +125,15 @@ class StageConfig:
             )
         if min(self.mixture.values(), default=0) <= 0 or abs(sum(self.mixture.values()) - 1) > 1e-6:
             raise ValueError(f"the shares of a mixture are positive and sum to 1, got {self.mixture}")
-        for name, known in (("geometry", Geometry), ("sharding", Sharding), ("device", Device)):
+        if self.optimizer == "muon" and self.sharding == "fsdp":
+            raise ValueError("optimizer muon needs whole weights on each worker: set sharding to ddp")
+        choices = (
+            ("geometry", Geometry),
+            ("sharding", Sharding),
+            ("device", Device),
+            ("optimizer", OptimizerName),
+        )
+        for name, known in choices:
             if getattr(self, name) not in get_args(known):
                 raise ValueError(f"{name} is one of {get_args(known)}, got {getattr(self, name)!r}")
 

@@ -20,6 +20,7 @@ from got_core.model.got import add_noise
 from got_core.model.guidance import encode, time_ids, to_tensor
 from got_core.train.config import FoundationConfig
 from got_core.train.data import TrainingData, step_generator
+from got_core.train.muon import hidden_matrices
 from got_core.train.optim import Log, Loop, mixed_precision, plain_attention
 from got_core.train.text_encoder import PhraseEncoder
 
@@ -81,8 +82,10 @@ def train_unet(
 ) -> dict[str, float]:
     """Text-to-image pretraining of the U-Net on the text encoder's output: phrases without their boxes."""
     plain_attention(unet)
-    loop = Loop.over([(list(unet.parameters()), config.unet_rate)], config.unet_steps, config.ema_decay)
-    loss_config = LossConfig(prediction=model.scheduler.prediction)
+    matrices = hidden_matrices(unet) if config.optimizer == "muon" else []
+    parts = [(list(unet.parameters()), config.unet_rate)]
+    loop = Loop.over(parts, config.unet_steps, config.ema_decay, matrices)
+    loss_config = LossConfig(prediction=model.scheduler.prediction, noise_mean=config.unet_noise_mean)
     recent: list[float] = []
     for step in range(config.unet_steps):
         rng = step_generator(config.seed, 5, step)

@@ -25,22 +25,20 @@ from got_core.train import parallel
 from got_core.train.clock import CpuClock
 from got_core.train.config import StageConfig
 from got_core.train.data import JointBatches, TrainingData, step_generator
+from got_core.train.muon import hidden_matrices
 from got_core.train.optim import (
     MovingAverage,
+    Optimizers,
     cosine_share,
-    decayed_groups,
     fused_attention,
     mixed_precision,
     plain_attention,
-    set_rates,
 )
 
 LORA_TARGETS = r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
 TRAINED_WHOLE = ["embed_tokens", "lm_head", "input_layernorm", "post_attention_layernorm"]
 
 STATE_FILE = "state.safetensors"
-MOMENTS = ("step", "exp_avg", "exp_avg_sq")
-"""What AdamW keeps for each parameter."""
 
 
 def attach_lora(mllm: nn.Module, config: StageConfig) -> PeftModel:
@@ -112,8 +110,7 @@ class JointTrainer:
             reasoning=pipeline.config.reasoning,
             spatial_guidance=pipeline.config.spatial_guidance,
         )
-        self.optimizer = torch.optim.AdamW(self._groups(), betas=config.betas, eps=config.epsilon, fused=True)
-        self.peaks = [float(group["lr"]) for group in self.optimizer.param_groups]
+        self.optimizer = self._optimizers()
         self._sources = list(self.trained().values())
         self.average = MovingAverage(self._sources if config.ema_decay else [], config.ema_decay)
 
@@ -143,13 +140,18 @@ class JointTrainer:
         """Trained parameters by name."""
         return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
 
-    def _groups(self) -> list[dict]:
-        language = self.config.language_rate or self.config.peak_rate
+    def _optimizers(self) -> Optimizers:
+        """The language model may have a rate of its own; Muon is for the U-Net, which is trained whole."""
+        config = self.config
+        language = config.language_rate or config.peak_rate
         drawing = [*self.model.projector.parameters(), *self.model.unet.parameters()]
-        return [
-            *decayed_groups(self.model.mllm.parameters(), language, self.config.weight_decay),
-            *decayed_groups(drawing, self.config.peak_rate, self.config.weight_decay),
-        ]
+        return Optimizers(
+            [(self.model.mllm.parameters(), language), (drawing, config.peak_rate)],
+            weight_decay=config.weight_decay,
+            betas=config.betas,
+            epsilon=config.epsilon,
+            orthogonal=hidden_matrices(self.model.unet) if config.optimizer == "muon" else (),
+        )
 
     def run(self, until: int, on_step: Callable[[int, dict[str, float]], None]) -> None:
         """Train up to a step, exclusive; ``on_step`` is called after each with the losses of this rank."""
@@ -162,11 +164,10 @@ class JointTrainer:
 
     def _optimizer_step(self) -> dict[str, float]:
         share = cosine_share(self.step, self.config.steps, self.config.warmup_steps, self.config.final_rate)
-        set_rates(self.optimizer, self.peaks, share)
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad()
         losses = self._backward_passes()
         torch.nn.utils.clip_grad_norm_(self._sources, self.config.gradient_clip)
-        self.optimizer.step()
+        self.optimizer.step(share)
         if self.config.ema_decay:
             self.average.update()
         return {name: value.item() for name, value in losses.items()}
@@ -271,7 +272,8 @@ class JointTrainer:
         state = {f"parameter.{name}": value for name, value in self.trained().items()}
         state |= {f"average.{name}": v for name, v in zip(names, self.average.values, strict=False)}
         for name, parameter in self.trained().items():
-            state |= {f"optimizer.{k}.{name}": self.optimizer.state[parameter][k] for k in MOMENTS}
+            kept = self.optimizer.state(parameter)
+            state |= {f"optimizer.{name}.{part}": value for part, value in kept.items()}
         return state
 
     @torch.no_grad()
@@ -283,15 +285,25 @@ class JointTrainer:
         state = load_file(folder / STATE_FILE)
         for name, parameter in self.trained().items():
             parameter.copy_(parallel.spread_like(state[f"parameter.{name}"], parameter))
-            self.optimizer.state[parameter] = {
-                k: parallel.spread_like(state[f"optimizer.{k}.{name}"], parameter) for k in MOMENTS
-            }
+        self._restore_optimizer(state)
         for name, value in zip(self.trained(), self.average.values, strict=False):
             value.copy_(parallel.spread_like(state[f"average.{name}"], value))
         self.average.steps = int(state["average_steps"])
         with safe_open(folder / STATE_FILE, framework="pt") as file:
             saved = file.metadata()
         self.step, self._clock_start = int(saved["step"]), float(saved["cpu_seconds"])
+
+    def _restore_optimizer(self, state: dict[str, Tensor]) -> None:
+        kept: dict[str, dict[str, Tensor]] = {}
+        for key, value in state.items():
+            if key.startswith("optimizer."):
+                name, _, part = key.removeprefix("optimizer.").rpartition(".")
+                kept.setdefault(name, {})[part] = value
+        for name, parameter in self.trained().items():
+            whole = kept[name]
+            self.optimizer.restore(
+                parameter, {part: parallel.spread_like(value, parameter) for part, value in whole.items()}
+            )
 
     def cpu_seconds(self) -> float:
         """CPU seconds that all ranks have spent on this training, up to a loaded checkpoint by others.

@@ -27,6 +27,7 @@ from got_core.model.sequence import IGNORED, SequenceBuilder
 from got_core.model.tokens import train_tokenizer
 from got_core.train.config import FoundationConfig
 from got_core.train.data import LENGTH_MULTIPLE, TrainingData, step_generator
+from got_core.train.muon import hidden_matrices
 from got_core.train.optim import Log, Loop, mixed_precision, plain_attention
 from got_core.train.text_encoder import PhraseEncoder
 
@@ -90,7 +91,8 @@ def train_language_model(
     metrics = _train_vision(model, head, sequences, data, config, log)
     parts = _seeing_and_speaking(model, projector, head)
     rates = (config.seeing_rate, config.language_rate)
-    loop = Loop.over(zip(parts, rates, strict=True), config.language_steps, config.ema_decay)
+    matrices = hidden_matrices(model) if config.optimizer == "muon" else []
+    loop = Loop.over(zip(parts, rates, strict=True), config.language_steps, config.ema_decay, matrices)
     losses: dict[str, Tensor] = {}
     for step in range(config.language_steps):
         batch = _language_batch(sequences, data, config, step)
@@ -269,7 +271,8 @@ def _train_vision(
     language, layers = model.model.language_model, model.model.language_model.layers
     language.layers = layers[: _half(len(layers))]
     parameters = [*model.model.parameters(), *head.parameters()]
-    loop = Loop.over([(parameters, config.vision_rate)], config.vision_steps, config.ema_decay)
+    matrices = hidden_matrices(model.model) if config.optimizer == "muon" else []
+    loop = Loop.over([(parameters, config.vision_rate)], config.vision_steps, config.ema_decay, matrices)
     head_of_prompt = sequences.prompt(DESCRIBE_PROMPT, has_image=True, template="{}")
     losses: dict[str, float] = {}
     for step in range(config.vision_steps):

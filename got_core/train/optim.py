@@ -13,6 +13,7 @@ from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from got_core.train.muon import Muon
 from got_core.train.parallel import local
 
 
@@ -36,11 +37,14 @@ def fused_attention(*models: PreTrainedModel | UNet2DConditionModel) -> None:
 
 @cache
 def computes_in_bf16(device_type: str) -> bool:
-    """Whether a kind of device has bfloat16 arithmetic; a processor without it would emulate it, some sixty
-    times slower than float32."""
+    """Whether bfloat16 is faster than float32 on a kind of device: of processors, on those with matrix tiles.
+
+    Those that only have its vector instructions were a third slower than with float32, and those without any
+    emulate it, some sixty times slower.
+    """
     if device_type != "cpu":
         return True
-    return any(here for name, here in torch.cpu.get_capabilities().items() if name.endswith("bf16"))
+    return bool(torch.cpu.get_capabilities().get("amx_bf16"))
 
 
 def mixed_precision(device_type: str, wanted: bool) -> torch.autocast:
@@ -65,10 +69,60 @@ def decayed_groups(parameters: Iterable[Tensor], rate: float, weight_decay: floa
     ]
 
 
-def set_rates(optimizer: torch.optim.Optimizer, peaks: list[float], share: float) -> None:
-    """Set every group's rate to its peak times the schedule's share."""
-    for group, peak in zip(optimizer.param_groups, peaks, strict=True):
-        group["lr"] = peak * share
+class Optimizers:
+    """AdamW, and Muon for the parameters that are given to it, as one optimizer.
+
+    Args:
+        parts: parameters and their peak rate.
+        weight_decay: of matrices; vectors have none.
+        betas, epsilon: of AdamW.
+        orthogonal: parameters of the parts that Muon takes.
+    """
+
+    def __init__(
+        self,
+        parts: Iterable[tuple[Iterable[Tensor], float]],
+        *,
+        weight_decay: float,
+        betas: tuple[float, float] = (0.9, 0.98),
+        epsilon: float = 1e-6,
+        orthogonal: Iterable[Tensor] = (),
+    ) -> None:
+        chosen = {id(p) for p in orthogonal}
+        turned: list[dict[str, object]] = []
+        plain: list[dict[str, object]] = []
+        for part, rate in parts:
+            parameters = [p for p in part if p.requires_grad]
+            matrices = [p for p in parameters if id(p) in chosen]
+            turned += [{"params": matrices, "lr": rate, "weight_decay": weight_decay}] if matrices else []
+            plain += decayed_groups([p for p in parameters if id(p) not in chosen], rate, weight_decay)
+        self._each: list[torch.optim.Optimizer] = [
+            torch.optim.AdamW(plain, betas=betas, eps=epsilon, fused=True),
+            *([Muon(turned)] if turned else []),
+        ]
+        self._groups = [group for one in self._each for group in one.param_groups]
+        self._peaks = [float(group["lr"]) for group in self._groups]
+        self._owner = {p: one for one in self._each for group in one.param_groups for p in group["params"]}
+
+    def step(self, share: float) -> None:
+        """One step at a share of the peak rates."""
+        for group, peak in zip(self._groups, self._peaks, strict=True):
+            group["lr"] = peak * share
+        for one in self._each:
+            one.step()
+
+    def zero_grad(self) -> None:
+        """Forget all gradients."""
+        for one in self._each:
+            one.zero_grad(set_to_none=True)
+
+    def state(self, parameter: Tensor) -> dict[str, Tensor]:
+        """What is kept of a parameter between steps, by name; nothing before its first step."""
+        return self._owner[parameter].state.get(parameter, {})
+
+    def restore(self, parameter: Tensor, state: dict[str, Tensor]) -> None:
+        """Put back what :meth:`state` gave."""
+        self._owner[parameter].state[parameter] = state
 
 
 class MovingAverage:
@@ -104,25 +158,27 @@ Log = Callable[[str, int, dict[str, float]], None]
 class Loop:
     """Optimizer, schedule and average of one part's training."""
 
-    optimizer: torch.optim.Optimizer
-    peaks: list[float]
+    optimizer: Optimizers
     average: MovingAverage
     steps: int
 
     @classmethod
-    def over(cls, parts: Iterable[tuple[list[Tensor], float]], steps: int, decay: float) -> Loop:
-        """A loop over parts, each with its peak rate."""
+    def over(
+        cls,
+        parts: Iterable[tuple[list[Tensor], float]],
+        steps: int,
+        decay: float,
+        orthogonal: Iterable[Tensor] = (),
+    ) -> Loop:
+        """A loop over parts, each with its peak rate; Muon takes ``orthogonal``, AdamW the rest."""
         parts = list(parts)
-        groups = [group for part, rate in parts for group in decayed_groups(part, rate, 0.01)]
-        optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98), eps=1e-6, fused=True)
-        peaks = [float(group["lr"]) for group in optimizer.param_groups]
-        return cls(optimizer, peaks, MovingAverage([p for part, _ in parts for p in part], decay), steps)
+        optimizer = Optimizers(parts, weight_decay=0.01, orthogonal=orthogonal)
+        return cls(optimizer, MovingAverage([p for part, _ in parts for p in part], decay), steps)
 
     def step(self, step: int, loss: Tensor) -> None:
         """One optimizer step on a loss."""
-        set_rates(self.optimizer, self.peaks, cosine_share(step, self.steps, 50, 0.05))
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.average.sources, 1.0)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.step(cosine_share(step, self.steps, 50, 0.05))
+        self.optimizer.zero_grad()
         self.average.update()

@@ -23,7 +23,7 @@ from got_core.model.got import (
 )
 from got_core.model.sequence import IGNORED
 from got_core.recipes import tiny
-from got_core.train.config import Geometry, StageConfig
+from got_core.train.config import Geometry, OptimizerName, StageConfig
 from got_core.train.data import JointBatches, step_generator
 from got_core.train.joint import STATE_FILE, JointTrainer
 from got_core.train.optim import MovingAverage, cosine_share
@@ -44,13 +44,17 @@ def ignore(step: int, losses: dict[str, float]) -> None:
     """Nobody listens."""
 
 
-def test_resumed_training_gives_bit_identical_weights(training_run: TrainingRun, tmp_path: Path) -> None:
-    whole = trainer(training_run)
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_resumed_training_gives_bit_identical_weights(
+    training_run: TrainingRun, tmp_path: Path, optimizer: OptimizerName
+) -> None:
+    config = replace(CONFIG, optimizer=optimizer)
+    whole = trainer(training_run, config)
     whole.run(6, ignore)
-    first = trainer(training_run)
+    first = trainer(training_run, config)
     first.run(4, ignore)
     first.save(tmp_path)
-    second = trainer(training_run)
+    second = trainer(training_run, config)
     second.load(tmp_path)
     assert second.step == 4
     second.run(6, ignore)
@@ -131,6 +135,17 @@ def test_samples_without_conditions_can_weigh_less() -> None:
     errors = noised.target.pow(2).mean(dim=(1, 2, 3))
     guess, share = torch.zeros(2, 3, 2, 2), torch.tensor([1.0, 0.1])
     torch.testing.assert_close(noised.loss(guess, share), (errors * share).mean())
+
+
+def test_a_higher_noise_mean_gives_noisier_samples() -> None:
+    clean = torch.zeros(4000, 1, 1, 1)
+    shares = []
+    for mean in (0.0, 1.5):
+        config = LossConfig(prediction="flow", noise_mean=mean)
+        sigma = add_noise(clean, config, torch.Generator().manual_seed(0)).timesteps / 1000
+        shares.append(float((sigma > 0.5).float().mean()))
+    assert shares[0] == pytest.approx(0.5, abs=0.03)
+    assert shares[1] == pytest.approx(0.933, abs=0.02)  # the normal distribution below 1.5
 
 
 def test_flow_noise_is_a_straight_path() -> None:
