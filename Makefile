@@ -3,6 +3,8 @@
 #   make run     the whole graph on the embedded default (settings: GOT_*, see README.md)
 #   make train-long   the graph on harder scenes: three CPU-hours of training, in a home of its own
 #   make test    the tests
+#   make integration   the tests with a real vLLM, in an environment of its own (3 GB; about ten minutes)
+#   make annotator MODEL=...   starts a vLLM server that annotates (see deployments/vllm)
 #   make ablation   what chain, painted boxes and pretraining each add (an hour or so; goes on where it was)
 #   make ui      Dagster and MLflow in the browser
 #   make check   lint, format, types
@@ -20,7 +22,7 @@ export DAGSTER_DISABLE_TELEMETRY := 1
 export RAY_USAGE_STATS_ENABLED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help run train-long ablation test ui check format bench plan clean
+.PHONY: help run train-long ablation test integration annotator ui check format bench plan clean
 
 help:
 	@sed -n 's/^#   make/make/p' $(MAKEFILE_LIST)
@@ -51,6 +53,18 @@ ablation: $(STAMP)
 
 test: $(TEST_STAMP)
 	@$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# vLLM wants other versions than the graph, so it has an environment of its own. Built again only when the files of
+# deployments/vllm changed.
+integration: $(STAMP)
+	@PYTHON=$(PYTHON) deployments/vllm/install.sh .venv-vllm
+	@$(BIN)/python -m pytest tests/integration
+
+# MODEL is a folder, or a name that vLLM downloads; ARGS go to vLLM.
+annotator:
+	@test -n "$(MODEL)" || { echo "which model? make annotator MODEL=/path/or/name [ARGS='--port 8001']" >&2; exit 2; }
+	@PYTHON=$(PYTHON) deployments/vllm/install.sh .venv-vllm
+	@deployments/vllm/serve.sh "$(MODEL)" $(ARGS)
 
 ui: $(STAMP)
 	@$(BIN)/python -m got_assets.ui

@@ -11,12 +11,15 @@ from typing import Any, Literal
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from got_core.annotate.config import OpenAIConfig
+from got_core.annotate.config import OpenAIConfig, VLLMConfig
 from got_core.storage import local_path
+
+_OF_ENGINES = ("replicas", "engine", "gpu", "python", "cpus")
 
 
 class AnnotatorServer(BaseSettings):
-    """The OpenAI-compatible server that annotates: ``GOT_ANNOTATOR_URL`` and its like."""
+    """The models that annotate, behind an OpenAI-compatible server (``GOT_ANNOTATOR_URL`` and its like) or in
+    vLLM's engines on the Ray cluster."""
 
     model_config = SettingsConfigDict(
         env_prefix="GOT_ANNOTATOR_", env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True
@@ -64,13 +67,35 @@ class AnnotatorServer(BaseSettings):
     budget_tokens: int | None = None
     """Tokens for one shard. Not set: no limit."""
 
+    replicas: int = 1
+    """Only of ``vllm``: engines side by side, each on as many GPUs as GOT_ANNOTATOR_ENGINE says."""
+
+    engine: dict[str, Any] = Field(default_factory=dict)
+    """Only of ``vllm``: arguments of vLLM's engine as JSON, such as {"tensor_parallel_size": 4}."""
+
+    gpu: bool = True
+    """Only of ``vllm``: whether engines take GPUs."""
+
+    python: str | None = None
+    """Only of ``vllm``: full path of the Python of vLLM's environment, on every machine. Not set: Ray's."""
+
+    cpus: int = 8
+    """Only of ``vllm``: processes that open and encode pictures; as many prepare them for the engines."""
+
+    def engines(self) -> VLLMConfig:
+        """What the annotator on a Ray cluster is made from. Raises ValueError without vision model."""
+        if not self.vision_model:
+            raise ValueError("GOT_ANNOTATOR=vllm needs models: set GOT_ANNOTATOR_VISION_MODEL")
+        named = self.model_dump(exclude={"key", "url", "text_url", "vision_model"})
+        return VLLMConfig(vision_model=self.vision_model, **named)
+
     def config(self) -> OpenAIConfig:
         """What the annotator is made from. Raises ValueError without URL or vision model."""
         if not self.url or not self.vision_model:
             raise ValueError(
                 "GOT_ANNOTATOR=openai needs a server: set GOT_ANNOTATOR_URL and GOT_ANNOTATOR_VISION_MODEL"
             )
-        named = self.model_dump(exclude={"key", "url", "vision_model"})
+        named = self.model_dump(exclude={"key", "url", "vision_model", *_OF_ENGINES})
         key = self.key.get_secret_value() if self.key else None
         return OpenAIConfig(url=self.url, vision_model=self.vision_model, api_key=key, **named)
 
@@ -118,9 +143,10 @@ class Settings(BaseSettings):
     qwen: Path | None = None
     """Folder of Qwen2.5-VL as published. Not set: small foundation models are trained from scratch."""
 
-    annotator: Literal["scenes", "openai", "imported"] | None = None
-    """What annotates pictures: the scene reader, models behind a server, or nothing (`imported`: the chains
-    come from released data sets). Not set: the scene reader for rendered scenes, nothing for own images."""
+    annotator: Literal["scenes", "openai", "vllm", "imported"] | None = None
+    """What annotates pictures: the scene reader, models behind a server, models in vLLM's engines on the Ray
+    cluster, or nothing (`imported`: the chains come from released data sets). Not set: the scene reader for
+    rendered scenes, nothing for own images."""
 
     annotator_server: AnnotatorServer = Field(default_factory=AnnotatorServer)
     """The server of ``openai``."""
@@ -235,7 +261,9 @@ class Settings(BaseSettings):
 
     @property
     def annotator_config(self) -> OpenAIConfig | None:
-        """The server that annotates; None where none is asked."""
+        """The models that annotate; None where none are asked."""
+        if self.annotator == "vllm":
+            return self.annotator_server.engines()
         return self.annotator_server.config() if self.annotator == "openai" else None
 
     def fs_options(self, url: str) -> dict[str, Any]:

@@ -55,6 +55,7 @@ class Annotator(Protocol):
 
     An annotator with a number `rows_at_once` is asked about that many rows at the same time, from as many
     threads; its method `stop`, if it has one, then ends what is under way. AnnotationPaused stops the shard.
+    One with a method `work_through` is given all rows of a step and the step's function instead.
     """
 
     @property

@@ -36,6 +36,25 @@ _TOLD = (
 )
 
 
+def answer_of(record: Record, read: Callable[[str], T]) -> T:
+    """The answer that a finished question holds, counted for the row under way. Raises AnnotationError."""
+    count(record.usage)
+    if record.reason is not None:
+        raise AnnotationError(record.reason, record.detail, record.text)
+    try:
+        return read(record.text)
+    except ReplyError as error:
+        raise AnnotationError("bad_reply", str(error), record.text) from error
+
+
+def told_off(reply: str, error: str) -> list[dict[str, Any]]:
+    """The messages that hand a reply back to the model with what is wrong with it."""
+    return [
+        {"role": "assistant", "content": reply},
+        {"role": "user", "content": _TOLD.format(error=error)},
+    ]
+
+
 class Asker:
     """Puts questions from any number of threads, with an event loop in a thread of its own.
 
@@ -98,13 +117,7 @@ class Asker:
             record = self._run(self._once(request_of(self._config, question, texts, picture, read)))
         else:
             self.reused += 1
-        count(record.usage)
-        if record.reason is not None:
-            raise AnnotationError(record.reason, record.detail, record.text)
-        try:
-            return read(record.text)
-        except ReplyError as error:
-            raise AnnotationError("bad_reply", str(error), record.text) from error
+        return answer_of(record, read)
 
     def _picture(self, image: Image.Image) -> Picture:
         """The picture of an image; the last two of each thread are kept, as a row asks several questions."""
@@ -200,8 +213,7 @@ class Asker:
                 return self._record(asked, meter, attempt, fault.raw or "", fault.reason, fault.detail)
             else:
                 return self._record(asked, meter, attempt, text)
-            said = {"role": "assistant", "content": text[:2000]}
-            messages += [said, {"role": "user", "content": _TOLD.format(error=error)}]
+            messages += told_off(text[:2000], error)
             body = body_of(self._config, asked.prompt, asked.question.model, messages)
             meter.grow(len(json.dumps(messages[-2:])))
         return self._record(asked, meter, self._config.attempts, text, "bad_reply", error)

@@ -9,20 +9,21 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from got_core.annotate.annotator import Annotator
-from got_core.annotate.config import OpenAIConfig
+from got_core.annotate.config import OpenAIConfig, VLLMConfig
 from got_core.annotate.scene_annotator import make_annotator
 from got_core.storage import Storage
 
 OPENAI = "openai"
+VLLM = "vllm"
 
 
 def annotator_revision(name: str | None, config: OpenAIConfig | None = None) -> str:
     """What the annotator's answers depend on, without opening it. ValueError as `open_annotator`."""
-    if name != OPENAI:
+    if name not in (OPENAI, VLLM):
         return make_annotator(name).revision
     from got_core.annotate.openai_annotator import revision_of
 
-    return revision_of(_needed(config))
+    return revision_of(_needed(name, config))
 
 
 @contextmanager
@@ -32,25 +33,33 @@ def open_annotator(
     scope: str,
     config: OpenAIConfig | None = None,
     notice: Callable[[str], None] | None = None,
+    ray_address: str | None = None,
 ) -> Iterator[Annotator]:
     """The annotator of that name, for the shard `scope`.
 
-    `notice` is told in a sentence when the annotator waits for its server. Raises ValueError for an unknown
-    name, and where the server's settings are missing.
+    `notice` is told in a sentence when the annotator waits for its server, or what it puts to its engines on
+    the Ray cluster at `ray_address`. Raises ValueError for an unknown name, and where settings are missing.
     """
+    if name == VLLM:
+        from got_core.annotate.ray_batch import RayAnnotator
+
+        needed = _needed(name, config)
+        assert isinstance(needed, VLLMConfig)
+        with RayAnnotator(needed, storage, scope, ray_address, notice) as engines:
+            yield engines
+        return
     if name != OPENAI:
         yield make_annotator(name)
         return
     from got_core.annotate.ledger import Ledger
     from got_core.annotate.openai_annotator import OpenAIAnnotator
 
-    with OpenAIAnnotator(_needed(config), Ledger(storage, scope), notice) as annotator:
+    with OpenAIAnnotator(_needed(name, config), Ledger(storage, scope), notice) as annotator:
         yield annotator
 
 
-def _needed(config: OpenAIConfig | None) -> OpenAIConfig:
+def _needed(name: str, config: OpenAIConfig | None) -> OpenAIConfig:
     if config is None:
-        raise ValueError(
-            "GOT_ANNOTATOR=openai needs a server: set GOT_ANNOTATOR_URL and GOT_ANNOTATOR_VISION_MODEL"
-        )
+        url = "GOT_ANNOTATOR_URL and " if name == OPENAI else ""
+        raise ValueError(f"GOT_ANNOTATOR={name} needs models: set {url}GOT_ANNOTATOR_VISION_MODEL")
     return config

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 
@@ -134,6 +134,48 @@ class OpenAIConfig:
     def price(self, tokens_in: int, tokens_out: int) -> float:
         """What so many tokens cost."""
         return (tokens_in * self.price_in + tokens_out * self.price_out) / 1e6
+
+
+@dataclass(frozen=True, kw_only=True)
+class VLLMConfig(OpenAIConfig):
+    """The same questions for vLLM's engines on a Ray cluster. Models are folders, or names to be downloaded.
+
+    Raises:
+        ValueError: a value outside its range, or a budget: engines of one's own have none.
+    """
+
+    url: str = "http://localhost/v1"
+    """Not used: there is no server."""
+
+    replicas: int = 1
+    """Engines side by side; each takes as many GPUs as `engine` says (tensor and pipeline parallel size)."""
+
+    engine: dict[str, Any] = field(default_factory=dict)
+    """Arguments of vLLM's engine, such as {"tensor_parallel_size": 4}."""
+
+    gpu: bool = True
+    """Whether engines take GPUs; else one core each (vLLM's CPU build)."""
+
+    python: str | None = None
+    """Python of vLLM's environment on every machine of the cluster. None: the one that Ray itself runs on."""
+
+    cpus: int = 8
+    """CPU actors at most, each with a core: those that open and encode pictures, and as many that prepare
+    them for the engine."""
+
+    batch_size: int = 32
+    """Questions that an engine is handed at once; it works on eight such batches at a time."""
+
+    rows_per_task: int = 8
+    """Rows that a CPU actor takes at once."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("replicas", "cpus", "batch_size", "rows_per_task"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"VLLMConfig.{name} must be at least 1, not {getattr(self, name)}")
+        if self.budget is not None or self.budget_tokens is not None:
+            raise ValueError("a budget is kept only where a server is asked (GOT_ANNOTATOR=openai)")
 
 
 def _check_url(name: str, url: str | None) -> None:

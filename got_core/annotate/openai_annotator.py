@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeVar
@@ -53,58 +54,23 @@ def revision_of(config: OpenAIConfig) -> str:
     return f"openai-{VERSION}-{name}-{digest}"
 
 
-class OpenAIAnnotator:
-    """Asks each question once, keeps the answer, and counts what it costs. Safe to use from several threads.
+class ChatAnnotator(ABC):
+    """Every question of the interface as a prompt and the reader of its reply; who replies, `_ask` says."""
 
-    Close it, or use it in a `with` statement. Beside AnnotationError (reasons `bad_reply`, `refused`,
-    `reply_too_large`, `server_error`, `unknown_task`), every question may raise AnnotationPaused: server
-    gone, wrong settings, budget spent.
-
-    Args:
-        config: server, models, limits.
-        ledger: answers of this shard; those that are there are not asked for again.
-        notice: told in a sentence when the server stops answering and when it is back.
-    """
-
-    def __init__(self, config: OpenAIConfig, ledger: Ledger, notice: Notice | None = None) -> None:
-        self.config, self.ledger = config, ledger
-        self.rows_at_once = 2 * config.concurrency
-        """While a row is prepared, another one's question is under way."""
-        self._asker = Asker(config, ledger, notice)
-
-    def __enter__(self) -> OpenAIAnnotator:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    config: OpenAIConfig
 
     @property
     def revision(self) -> str:
         """Models, prompts and settings that the answers depend on."""
         return revision_of(self.config)
 
-    @property
-    def requests(self) -> int:
-        """Requests sent so far."""
-        return self._asker.requests
+    @abstractmethod
+    def _ask(self, name: str, read: Callable[[str], T], image: Image.Image | None = None, **texts: str) -> T:
+        """What `read` makes of the reply to the prompt of that name. Raises AnnotationError."""
 
-    @property
-    def reused(self) -> int:
-        """Answers that were in the ledger."""
-        return self._asker.reused
-
-    @property
-    def spent(self) -> Usage:
-        """What the shard has cost so far, earlier runs included."""
-        return self._asker.spent
-
-    def stop(self) -> None:
-        """End what is under way; every later question raises AnnotationPaused."""
-        self._asker.stop()
-
-    def close(self) -> None:
-        """Close connections and the ledger."""
-        self._asker.close()
+    @abstractmethod
+    def _size(self, image: Image.Image) -> tuple[int, int]:
+        """Width and height of the image as the model is shown it, in pixels."""
 
     # The questions of text-to-image annotation
 
@@ -195,11 +161,63 @@ class OpenAIAnnotator:
             "multi_turn_chain", read, source=source_text, target=target_text, steps="\n".join(told)
         )
 
+    def _frame(self, image: Image.Image) -> Frame:
+        return Frame(*self._size(image), pixels=self.config.box_unit == "pixels")
+
+
+class OpenAIAnnotator(ChatAnnotator):
+    """Asks each question once, keeps the answer, and counts what it costs. Safe to use from several threads.
+
+    Close it, or use it in a `with` statement. Beside AnnotationError (reasons `bad_reply`, `refused`,
+    `reply_too_large`, `server_error`, `unknown_task`), every question may raise AnnotationPaused: server
+    gone, wrong settings, budget spent.
+
+    Args:
+        config: server, models, limits.
+        ledger: answers of this shard; those that are there are not asked for again.
+        notice: told in a sentence when the server stops answering and when it is back.
+    """
+
+    def __init__(self, config: OpenAIConfig, ledger: Ledger, notice: Notice | None = None) -> None:
+        self.config, self.ledger = config, ledger
+        self.rows_at_once = 2 * config.concurrency
+        """While a row is prepared, another one's question is under way."""
+        self._asker = Asker(config, ledger, notice)
+
+    def __enter__(self) -> OpenAIAnnotator:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def requests(self) -> int:
+        """Requests sent so far."""
+        return self._asker.requests
+
+    @property
+    def reused(self) -> int:
+        """Answers that were in the ledger."""
+        return self._asker.reused
+
+    @property
+    def spent(self) -> Usage:
+        """What the shard has cost so far, earlier runs included."""
+        return self._asker.spent
+
+    def stop(self) -> None:
+        """End what is under way; every later question raises AnnotationPaused."""
+        self._asker.stop()
+
+    def close(self) -> None:
+        """Close connections and the ledger."""
+        self._asker.close()
+
     def _ask(self, name: str, read: Callable[[str], T], image: Image.Image | None = None, **texts: str) -> T:
         return self._asker.ask(name, read, image, texts)
 
-    def _frame(self, image: Image.Image) -> Frame:
-        return Frame(*self._asker.sent(image), pixels=self.config.box_unit == "pixels")
+    def _size(self, image: Image.Image) -> tuple[int, int]:
+        return self._asker.sent(image)
 
 
 def _unit(frame: Frame) -> str:

@@ -103,3 +103,13 @@ def body_of(config: OpenAIConfig, put: Prompt, model: str, messages: list[dict[s
         schema = {"name": put.name, "schema": put.schema, "strict": True}
         body["response_format"] = {"type": "json_schema", "json_schema": schema}
     return json.dumps(body).encode()
+
+
+def sampling_of(config: OpenAIConfig, put: Prompt) -> dict[str, Any]:
+    """The same of a body as arguments of vLLM's SamplingParams; the schema stays text."""
+    return {
+        "temperature": config.temperature,
+        "max_tokens": _LENGTHS.get(put.name, _LENGTH),
+        "seed": config.seed,
+        "structured_outputs": {"json": put.schema_text} if put.schema_text else None,
+    }

@@ -82,16 +82,19 @@ def _worked_on(
     good: pl.DataFrame, answer: Callable[[Row], Row], annotator: Annotator | None
 ) -> Iterator[tuple[int, Row]]:
     """Place and answer of each row, as they get done."""
+    if work_through := getattr(annotator, "work_through", None):
+        yield from work_through(good, answer)
+        return
     rows = enumerate(good.iter_rows(named=True))
     at_once = min(getattr(annotator, "rows_at_once", 1), good.height)
     if at_once <= 1:
-        yield from ((index, _answered(answer, row)) for index, row in rows)
+        yield from ((index, answered(answer, row)) for index, row in rows)
         return
     done: SimpleQueue[tuple[int, Row | BaseException]] = SimpleQueue()
 
     def work(index: int, row: Row) -> None:
         try:
-            done.put((index, _answered(answer, row)))
+            done.put((index, answered(answer, row)))
         except BaseException as error:
             done.put((index, error))
 
@@ -113,7 +116,8 @@ def _worked_on(
             raise
 
 
-def _answered(answer: Callable[[Row], Row], row: Row) -> Row:
+def answered(answer: Callable[[Row], Row], row: Row) -> Row:
+    """What a row gives, or why it gives nothing; with the tokens that its answers cost."""
     with counted() as tally:
         result = _answer_or_reason(answer, row)
     total = tally.total

@@ -39,8 +39,9 @@ def shard_annotator(project: Project, shard: str) -> Iterator["Annotator"]:
         return
     from got_core.annotate.choose import open_annotator
 
-    name = project.settings.annotator_name
-    with open_annotator(name, project.storage, shard, config, say) as annotator:
+    settings = project.settings
+    name, address = settings.annotator_name, settings.ray_address
+    with open_annotator(name, project.storage, shard, config, say, address) as annotator:
         yield annotator
 
 
