@@ -2,8 +2,8 @@
 
 PyPI has torchvision for CUDA only. Beside a CPU torch its compiled operators do not load, and its Python part
 stops at the first of them that is not declared. Declaring them is enough: image processors call none of them.
-`install.sh` puts this file into the CPU environment, where a .pth file imports it at every start; torch itself
-is imported only when torchvision is.
+`install.sh` puts this file into the CPU environment, where a .pth file imports it at every start; torch
+itself is imported only when torchvision is.
 """
 
 import importlib.abc
