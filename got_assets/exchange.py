@@ -145,11 +145,15 @@ def _stored(project: Project, asset: str, columns: Columns) -> pl.DataFrame:
 
 
 def _chosen(project: Project, kind: str, columns: Columns, everything: bool) -> pl.DataFrame:
-    """Chains of all shards as reviewers corrected them: the accepted ones, or all good ones."""
+    """Chains of all shards as reviewers corrected them, without what is on the takedown list: the accepted
+    ones, or all good ones."""
     from got_core.curate.review import corrected, load_verdicts
     from got_core.curate.schemas import SELECTION
+    from got_core.curate.takedown import removal_of
 
     chains = corrected(_stored(project, f"{kind}_chains", columns), load_verdicts(project.storage))
+    removal = removal_of(project.storage, project.recipe.curate.takedown_distance)
+    chains = chains.filter(~removal.concerns(chains))
     if everything:
         return chains
     selection = _stored(project, f"{kind}_selection", SELECTION)

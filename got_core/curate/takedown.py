@@ -125,6 +125,12 @@ def removal_of(storage: Storage, distance: int) -> Removal:
     return Removal(frozenset(items), tuple(one for one in listed if len(one) == 16), distance)
 
 
+def stands_for(storage: Storage, ids: Iterable[str]) -> set[str]:
+    """The ids, and the images, pairs and chains that requests of these ids were found to stand for."""
+    asked = set(ids)
+    return asked | set(_read_ledger(storage).filter(pl.col("request").is_in(list(asked)))["item_id"])
+
+
 def take_down(storage: Storage, distance: int) -> tuple[pl.DataFrame, dict[str, int]]:
     """Remove what the list names from every stored table, training shard and page, and its stored bytes.
 

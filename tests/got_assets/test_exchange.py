@@ -12,6 +12,7 @@ import dagster as dg
 import polars as pl
 import pytest
 
+from got_core.curate.takedown import add_takedowns
 from got_core.exchange.export import released_edits, released_t2i
 
 from .conftest import Graph
@@ -148,3 +149,8 @@ def test_ours_are_written_for_others(ours: Graph, tmp_path: Path, capsys: pytest
     assert len(document["annotations"]) == all_of(ours, "t2i_chains")["boxes"].sum()
     assert command(ours, "export", tmp_path / "t2i.txt") == 1
     assert "need one of .jsonl, .json, .parquet" in capsys.readouterr().err
+    add_takedowns(ours.storage, [records["image_id"][0]])
+    assert command(ours, "export", tmp_path / "rest.jsonl") == 0
+    assert set(records["image_id"]) - set(pl.read_ndjson(tmp_path / "rest.jsonl")["image_id"]) == {
+        records["image_id"][0]
+    }

@@ -6,11 +6,14 @@ from collections.abc import Callable
 from importlib import import_module
 
 import dagster as dg
+import pytest
 
 from .conftest import Graph
 
 
-def test_what_is_put_on_the_list_is_gone_after_the_next_run(load: Callable[..., Graph]) -> None:
+def test_what_is_put_on_the_list_is_gone_after_the_next_run(
+    load: Callable[..., Graph], capsys: pytest.CaptureFixture[str]
+) -> None:
     graph = load()
     graph.render()
     graph.make_data()
@@ -21,6 +24,8 @@ def test_what_is_put_on_the_list_is_gone_after_the_next_run(load: Callable[..., 
     assert "| failed_annotation |" in shown["rules"] and "examples" in shown
     command = import_module("got_assets.defs.curate.takedown").main
     assert command(["add", "picture.png"]) == 1
+    assert command(["models", image]) == 0
+    assert "no registered model version was trained on any of them" in capsys.readouterr().out
     assert command(["add", image, "--reason", "withdrawn"]) == 0
     again = load()
     assert again.make("training_manifest") == ["training_manifest"]

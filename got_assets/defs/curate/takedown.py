@@ -106,7 +106,7 @@ def watch_takedowns(
 
 def main(arguments: Sequence[str] | None = None, project: Project = PROJECT) -> int:
     """Entry of the command; the exit status."""
-    from got_core.curate.takedown import add_takedowns, read_takedowns
+    from got_core.curate.takedown import add_takedowns, read_takedowns, stands_for
     from got_core.curate.trained_on import versions_trained_on
 
     parser = argparse.ArgumentParser(prog="python -m got_assets.defs.curate.takedown")
@@ -121,9 +121,10 @@ def main(arguments: Sequence[str] | None = None, project: Project = PROJECT) -> 
     given = parser.parse_args(arguments)
     try:
         if given.command == "models":
-            found = versions_trained_on(
-                project.storage, set(given.ids), project.settings.tracking_uri, MODEL_NAME
-            )
+            wanted = stands_for(project.storage, given.ids)
+            found = versions_trained_on(project.storage, wanted, project.settings.tracking_uri, MODEL_NAME)
+            if found.is_empty():
+                print("no registered model version was trained on any of them")
             for row in found.iter_rows(named=True):
                 text = (
                     f"{len(row['items'])} of them"
