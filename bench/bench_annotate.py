@@ -1,7 +1,8 @@
 """Questions about pictures to a server that takes 200 ms, against a bare asynchronous loop.
 
 Both have the same number of requests under way. The bare loop posts ready requests; the annotator hashes,
-encodes, asks, reads and keeps. Five alternations; the median of each side counts.
+encodes, asks, reads and keeps. Five alternations; the median of each side counts. BENCH_QUESTIONS sets how
+many questions each round has.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from got_core.annotate.schemas import ENTITIES
 from got_core.corpus.schemas import RAW_IMAGES, frame_of
 from got_core.storage import Storage
 
-ROWS = int(os.environ.get("GOT_BENCH_ROWS", "1024"))
+ROWS = int(os.environ.get("BENCH_QUESTIONS", "1024"))
 CONCURRENCY, LATENCY, SIDE, ROUNDS = 32, 0.2, 384, 5
 REPLY = {
     "choices": [
