@@ -11,7 +11,7 @@ from functools import cached_property
 import numpy as np
 import polars as pl
 
-BATCH_ROWS = 1 << 16
+BATCH_ROWS = 1 << 15
 """Rows judged at once: bounds the memory of the flattened columns."""
 
 CORNERS = ("x1", "y1", "x2", "y2")

@@ -19,8 +19,7 @@ FUNCTION_WORDS = {
     "nl": "aan de een en er het in is met naar op staat te van voor zijn",
     "pt": "ao as com da de do dos e em na no nos o os para por que se sobre um uma",
 }
-_ENGLISH_ONLY = "and are from is its of the there this with"
-ENGLISH_ONLY = tuple(f" {word} " for word in _ENGLISH_ONLY.split())
+_ENGLISH_ONLY = " (?:and|are|from|is|its|of|the|there|this|with) "
 """Words that mark English at once, as they stand in running text."""
 
 MAX_FOREIGN_SCRIPT = 0.2
@@ -43,21 +42,25 @@ def foreign(texts: pl.Series, languages: tuple[str, ...]) -> list[tuple[int, str
     frame = texts.alias("text").to_frame().with_row_index("row").drop_nulls("text")
     if "en" in languages:
         # Most captions are settled by one search for a handful of words.
-        marks = column.str.extract_many(list(ENGLISH_ONLY)).list.len()
-        english = marks * _CHARACTERS_A_MARK >= column.str.len_bytes()
-        frame = frame.filter(column.str.contains(_NOT_LATIN) | ~english)
+        english = column.str.count_matches(_ENGLISH_ONLY) * _CHARACTERS_A_MARK >= column.str.len_bytes()
+        ascii_only = column.str.len_bytes() == column.str.len_chars()
+        # Only the few others are looked at letter by letter.
+        frame = frame.filter(~(english & ascii_only)).filter(~english | column.str.contains(_NOT_LATIN))
     faults = ((row, _fault(text, languages)) for row, text in frame.iter_rows())
     return [(row, fault) for row, fault in faults if fault]
 
 
 def _fault(text: str, languages: tuple[str, ...]) -> str:
     """Why a text is in none of the languages; "" if it may be."""
-    letters = "".join(_LETTERS.findall(text))
-    strange = sum(not _is_latin(letter) for letter in letters)
-    if strange > MAX_FOREIGN_SCRIPT * len(letters):
-        return f"{strange} of {len(letters)} letters are of another script"
-    words = _LETTERS.findall(text.lower())
-    counts = {name: sum(word in known for word in words) for name, known in _WORD_SETS.items()}
+    if not text.isascii():
+        letters = "".join(_LETTERS.findall(text))
+        strange = sum(not _is_latin(letter) for letter in letters)
+        if strange > MAX_FOREIGN_SCRIPT * len(letters):
+            return f"{strange} of {len(letters)} letters are of another script"
+    counts = dict.fromkeys(FUNCTION_WORDS, 0)
+    for word in _LETTERS.findall(text.lower()):
+        for name in _LANGUAGES_OF.get(word, ()):
+            counts[name] += 1
     wanted = max(counts[name] for name in languages)
     likely = max(counts, key=lambda name: counts[name])
     if counts[likely] < wanted + 2 or 2 * counts[likely] < 3 * wanted:
@@ -69,4 +72,12 @@ def _is_latin(letter: str) -> bool:
     return letter < "\u0250" or "\u1e00" <= letter <= "\u1eff"
 
 
-_WORD_SETS = {name: frozenset(words.split()) for name, words in FUNCTION_WORDS.items()}
+def _languages_of() -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for name, words in FUNCTION_WORDS.items():
+        for word in words.split():
+            found.setdefault(word, []).append(name)
+    return found
+
+
+_LANGUAGES_OF = _languages_of()

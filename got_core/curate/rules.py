@@ -6,7 +6,9 @@ what a rule looks at (`row_rules`), and what is trained on across shards (`manif
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Literal
 
 import polars as pl
@@ -25,6 +27,8 @@ PICTURE_COLUMNS = ("width", "height", "phash", "source_phash", "target_phash", *
 """What rules and selections take of an image or a pair, where its table holds it."""
 _PAIR_IMAGES = ("source_id", "target_id")
 _SIGNALS = ("text_share", "unsafe")
+_AT_ONCE = 2
+"""Batches judged at the same time; each is in memory."""
 _NEEDS_SIGNALS = {"text_in_image": "text_share", "unsafe_content": "unsafe"}
 _ONLY_T2I = {
     "duplicate_boxes": "the steps of an edit may share their area",
@@ -82,14 +86,16 @@ def selections(
     """
     _check_inputs(config, kind, signals, benchmark)
     known = _pictures(pictures, signals, kind)
-    for frame in batches:
+
+    def judged(frame: pl.DataFrame) -> pl.DataFrame:
         batch = Batch(_prepared(frame, known, kind), benchmark)
         first = _hits(batch, config, kind).unique("row", keep="first", maintain_order=True)
-        judged = batch.table.select("row", "chain_id", "item_id", *ORIGIN).join(
-            first, on="row", how="left", maintain_order="left"
-        )
-        judged = judged.with_columns(accepted=pl.col("rule").is_null())
-        yield judged.select(list(SELECTION)).cast(polars_schema(SELECTION))  # type: ignore[arg-type]
+        rows = batch.table.select("row", "chain_id", "item_id", *ORIGIN)
+        rows = rows.join(first, on="row", how="left", maintain_order="left")
+        rows = rows.with_columns(accepted=pl.col("rule").is_null())
+        return rows.select(list(SELECTION)).cast(polars_schema(SELECTION))  # type: ignore[arg-type]
+
+    yield from _side_by_side(judged, batches)
 
 
 def all_hits(
@@ -140,6 +146,21 @@ def rule_examples(
     ).unique("item_id", keep="first")
     shown = rejected.join(texts, on="item_id", how="left", maintain_order="left")
     return shown.select(list(EXAMPLES)).sort("rule", maintain_order=True)
+
+
+def _side_by_side(
+    judged: Callable[[pl.DataFrame], pl.DataFrame], batches: Iterable[pl.DataFrame]
+) -> Iterator[pl.DataFrame]:
+    """Each batch judged, in order, a few at once: single rules leave cores idle."""
+    pending: deque[Future[pl.DataFrame]] = deque()
+    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="judge") as pool:
+        for frame in batches:
+            pending.append(pool.submit(judged, frame))
+            del frame
+            if len(pending) >= _AT_ONCE:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
 
 
 def _collected(batches: Iterator[pl.DataFrame]) -> pl.DataFrame:
@@ -199,7 +220,9 @@ def _prepared(chains: pl.DataFrame, pictures: pl.DataFrame, kind: Kind) -> pl.Da
     if unknown.height:
         first = unknown["item_id"][0]
         raise ValueError(f"{unknown.height} edit chains have no edit pair, the first is {first!r}")
-    found = table.join(pictures, on="item_id", how="left", maintain_order="left")
+    # Of millions of pictures first those of the batch: the join then sorts out thousands.
+    few = pictures.join(table.select("item_id"), on="item_id", how="semi")
+    found = table.join(few, on="item_id", how="left", maintain_order="left")
     return found.with_columns(_stated(found, name).alias(name) for name in ORIGIN)
 
 
