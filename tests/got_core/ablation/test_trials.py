@@ -65,12 +65,12 @@ def test_cpu_seconds_go_on_after_a_checkpoint(training_run: TrainingRun, tmp_pat
     stage = replace(tiny().finetune, steps=4, bf16=False)
     first = JointTrainer(tiny_pipeline(), training_data(training_run, stage), stage)
     first.run(2, lambda step, losses: None)
-    first.save(tmp_path)
     spent = first.cpu_seconds()
     assert spent > 0.05
+    first.save(tmp_path)
     second = JointTrainer(tiny_pipeline(), training_data(training_run, stage), stage)
     second.load(tmp_path)
-    assert spent * 0.5 < second.cpu_seconds() < spent + 5
+    assert spent < second.cpu_seconds() < spent + 5
     before = second.cpu_seconds()
     second.run(4, lambda step, losses: None)
     assert second.cpu_seconds() > before + 0.02
