@@ -22,8 +22,12 @@ class FoundationConfig:
     """
 
     batch_size: int = 16
+    tower_steps: int = 0
+    """Steps of the vision tower alone; a throw-away head names what each visual token shows and says how far
+    the object's edges are."""
+    tower_rate: float = 4e-3
     vision_steps: int = 200
-    """Steps of the vision tower alone; an auxiliary head names and places what each patch shows."""
+    """Steps of the vision tower with the first half of the language model, which learns where things are."""
     language_steps: int = 700
     unet_steps: int = 600
     unet_batch_size: int = 36
@@ -38,9 +42,10 @@ class FoundationConfig:
     """Share of language batches that find named objects: what teaches edits to look."""
     language_rate: float = 2e-3
     seeing_rate: float = 2e-3
-    """Peak rate, in the language stage, of what the vision stage has taught: the vision tower and the first
-    half of the language model. After a long vision stage the full rate would make them forget it."""
+    """Peak rate, in each stage, of what the stages before it have taught: first the vision tower, then also
+    the first half of the language model. At the full rate they would forget it."""
     vision_rate: float = 1e-3
+    """Peak rate of the first half of the language model while it learns where things are."""
     unet_rate: float = 2e-3
     unet_noise_mean: float = 0.0
     """As ``LossConfig.noise_mean``, of the U-Net alone."""

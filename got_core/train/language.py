@@ -1,8 +1,9 @@
 """The small multimodal language model of the foundation: its tokenizer, its eyes, its chains.
 
-Stands where the paper has Qwen2.5-VL's published weights. The vision tower comes first: each visual token
-learns to say, in the language model's own vocabulary, what it shows and where the object's edges are. Then
-the whole model learns to write chains and to find named objects.
+Stands where the paper has Qwen2.5-VL's published weights. The vision tower comes first: each of its tokens
+learns what it shows and how far the object's edges are. Then the first half of the language model learns to
+say so in its own vocabulary, with edges as places in the picture. Then the whole model learns to write chains
+and to find named objects.
 """
 
 from __future__ import annotations
@@ -40,6 +41,13 @@ PHRASE_WORDS = 2
 NUMBER_WEIGHT = 5.0
 """Of edges' and places' distances beside the words' cross-entropy."""
 
+SHORTEST_WAVE = 150
+"""In numbers' vectors, in thousandths of a side. Of shorter waves a few layers cannot compute the sum of a
+token's own place and an edge's distance from it, which is what they have to say."""
+
+EDGE_WEIGHT = 16.0
+"""Of the distance of edges, in sides of the picture, beside the words' cross-entropy."""
+
 
 def fit_tokenizer(data: TrainingData, image_tokens: int) -> PreTrainedTokenizerBase:
     """A tokenizer over the words of all prompts and chains of the manifest."""
@@ -56,7 +64,7 @@ def fit_tokenizer(data: TrainingData, image_tokens: int) -> PreTrainedTokenizerB
 def relate_numbers(model: nn.Module, tokenizer: PreTrainedTokenizerBase, seed: int) -> None:
     """Give the tokens of 0 to 999 embeddings and output weights in which near numbers are alike.
 
-    Sines and cosines of wavelengths from 40 to 4000, turned into random directions; norms are those of fresh
+    Sines and cosines of wavelengths up to 4000, turned into random directions; norms are those of fresh
     weights. A large language model brings such an order along; a small one would have to learn every number
     by itself.
     """
@@ -65,7 +73,7 @@ def relate_numbers(model: nn.Module, tokenizer: PreTrainedTokenizerBase, seed: i
         width = weight.shape[1]
         generator = torch.Generator().manual_seed(seed)
         turn = torch.linalg.qr(torch.randn(width, width, generator=generator)).Q
-        lengths = torch.logspace(math.log10(40), math.log10(4 * LIMIT), width // 2)
+        lengths = torch.logspace(math.log10(SHORTEST_WAVE), math.log10(4 * LIMIT), width // 2)
         angles = 2 * math.pi * torch.arange(LIMIT)[:, None] / lengths
         waves = torch.cat([angles.sin(), angles.cos()], dim=1) * math.sqrt(2)
         weight[ids] = waves @ turn[: waves.shape[1]] * weight[ids].std()
@@ -80,15 +88,17 @@ def train_language_model(
     config: FoundationConfig,
     log: Log,
 ) -> dict[str, float]:
-    """Vision tower first, then chains; see the module.
+    """Vision tower first, then half of the language model, then chains; see the module.
 
     Beside the chains' cross-entropy, the projected hidden states of the image tokens learn to be what the
     text encoder says of the chain.
     """
     plain_attention(model)
     relate_numbers(model, sequences.tokenizer, config.seed)
+    whiten_patches(model, sequences, data, config)
+    metrics = _train_tower(model, sequences, data, config, log)
     head = CellHead(model.lm_head.weight)
-    metrics = _train_vision(model, head, sequences, data, config, log)
+    metrics |= _train_vision(model, head, sequences, data, config, log)
     parts = _seeing_and_speaking(model, projector, head)
     rates = (config.seeing_rate, config.language_rate)
     matrices = hidden_matrices(model) if config.optimizer == "muon" else []
@@ -219,6 +229,97 @@ def question(chain: Chain, rng: np.random.Generator) -> tuple[str, Chain]:
 
 # -- vision tower -------------------------------------------------------------------------------------
 
+WHITENING_IMAGES = 500
+SMALLEST_VARIANCE = 0.01
+"""Of a patch's principal components, as a share of their mean, below which they are not made larger."""
+
+
+@torch.no_grad()
+def whiten_patches(
+    model: Qwen2_5_VLForConditionalGeneration,
+    sequences: SequenceBuilder,
+    data: TrainingData,
+    config: FoundationConfig,
+) -> None:
+    """Start the patch embedding as a whitening projection of the data's patches.
+
+    Nearly all variance of a patch is its brightness. Embedded at random, forms would have to be learned from
+    the little that is left; whitened, each of the first principal components weighs the same.
+    """
+    rng = step_generator(config.seed, 6)
+    count = min(WHITENING_IMAGES, len(data))
+    images = [Image.fromarray(s.target) for s in data.draw(rng, "t2i", count)]
+    patches = sequences.image_processor(images, return_tensors="pt")["pixel_values"].double()
+    weight = model.model.visual.patch_embed.proj.weight
+    width, _, frames = weight.shape[:3]
+    # A picture is all frames of its patches: channels, frames, rows, columns.
+    patches = patches.view(len(patches), -1, frames, weight[0, 0, 0].numel()).mean(2).flatten(1)
+    patches = patches - patches.mean(0)
+    variances, directions = torch.linalg.eigh(patches.T @ patches / len(patches))
+    variances, directions = variances.flip(0)[:width], directions.flip(1)[:, :width]
+    rows = (
+        directions / (variances.clamp(min=0) + SMALLEST_VARIANCE * variances.sum() / patches.shape[1]).sqrt()
+    )
+    rows = rows.T.reshape(len(variances), -1, 1, *weight.shape[3:]) / frames
+    weight[: len(rows)] = rows.expand(-1, -1, frames, -1, -1).to(weight)
+
+
+class TokenHead(nn.Linear):
+    """What a visual token shows: object or not, the last words of its phrase, its edges as seen from there.
+
+    The vision tower turns by relative positions alone, so edges are relative to the token's middle.
+    """
+
+    def __init__(self, width: int, vocabulary: int) -> None:
+        super().__init__(width, 1 + 4 + PHRASE_WORDS * vocabulary)
+
+    def losses(self, tokens: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """Losses of visual tokens (B, T, width) against labels (B, T, PHRASE_WORDS + 6) as
+        :func:`cell_labels` gives them, but with numbers in place of their ids."""
+        words, edges, places = labels.split([PHRASE_WORDS, 4, 2], dim=-1)
+        seen = words[..., -1] != IGNORED
+        presence, offsets, spoken = self(tokens).split([1, 4, self.out_features - 5], dim=-1)
+        wanted = (edges - places.repeat(1, 1, 2))[seen] / LIMIT
+        return {
+            "object": F.binary_cross_entropy_with_logits(presence[..., 0].float(), seen.float()),
+            "phrase": F.cross_entropy(
+                spoken[seen].float().unflatten(-1, (PHRASE_WORDS, -1)).flatten(0, 1),
+                words[seen].flatten(),
+                ignore_index=IGNORED,
+            ),
+            "edges": EDGE_WEIGHT * F.l1_loss(offsets[seen].float() / 4, wanted),
+        }
+
+
+def _train_tower(
+    model: Qwen2_5_VLForConditionalGeneration,
+    sequences: SequenceBuilder,
+    data: TrainingData,
+    config: FoundationConfig,
+    log: Log,
+) -> dict[str, float]:
+    """Train the vision tower alone, which costs a third of a step with the language model behind it."""
+    tower = model.model.visual
+    head = TokenHead(model.lm_head.weight.shape[1], len(sequences.tokenizer))
+    parameters = [*tower.parameters(), *head.parameters()]
+    matrices = hidden_matrices(tower) if config.optimizer == "muon" else []
+    loop = Loop.over([(parameters, config.tower_rate)], config.tower_steps, config.ema_decay, matrices)
+    losses: dict[str, float] = {}
+    for step in range(config.tower_steps):
+        samples = data.draw(step_generator(config.seed, 7, step), "t2i", config.batch_size)
+        labels = torch.stack([cell_labels(sample.chain, sequences, ids=False) for sample in samples])
+        images = [Image.fromarray(sample.target) for sample in samples]
+        inputs = sequences.image_processor(images, return_tensors="pt")
+        with mixed_precision("cpu", config.bf16):
+            tokens = tower(inputs["pixel_values"], inputs["image_grid_thw"]).pooler_output
+            losses_now = head.losses(tokens.view(*labels.shape[:2], -1), labels)
+        loop.step(step, torch.stack(list(losses_now.values())).sum())
+        if step % 50 == 0 or step == config.tower_steps - 1:
+            losses = {name: value.item() for name, value in losses_now.items()}
+            log("vision tower", step, losses)
+    loop.average.swap()
+    return {f"tower_{name}": value for name, value in losses.items()}
+
 
 class CellHead(nn.Module):
     """Linear maps from a visual token's state into the frozen output vocabulary: what it shows, and where.
@@ -270,9 +371,10 @@ def _train_vision(
     """Train vision tower and the first half of the language model through the head."""
     language, layers = model.model.language_model, model.model.language_model.layers
     language.layers = layers[: _half(len(layers))]
-    parameters = [*model.model.parameters(), *head.parameters()]
+    reading = [*language.parameters(), *head.parameters()]
     matrices = hidden_matrices(model.model) if config.optimizer == "muon" else []
-    loop = Loop.over([(parameters, config.vision_rate)], config.vision_steps, config.ema_decay, matrices)
+    parts = [(list(model.model.visual.parameters()), config.seeing_rate), (reading, config.vision_rate)]
+    loop = Loop.over(parts, config.vision_steps, config.ema_decay, matrices)
     head_of_prompt = sequences.prompt(DESCRIBE_PROMPT, has_image=True, template="{}")
     losses: dict[str, float] = {}
     for step in range(config.vision_steps):
@@ -286,19 +388,24 @@ def _train_vision(
         loop.step(step, torch.stack(list(losses_now.values())).sum())
         losses = {name: value.item() for name, value in losses_now.items()}
         if step % 50 == 0:
-            log("vision tower", step, losses)
+            log("vision", step, losses)
     loop.average.swap()
     language.layers = layers
     return {f"vision_{name}": value for name, value in losses.items()}
 
 
-def cell_labels(chain: Chain, sequences: SequenceBuilder) -> Tensor:
-    """What each visual token, row by row, should say: ids of its phrase's last words, of its object's edges,
-    and of its own middle.
+def cell_labels(chain: Chain, sequences: SequenceBuilder, *, ids: bool = True) -> Tensor:
+    """What each visual token, row by row, should say: its phrase's last words, its object's edges, and its
+    own middle.
 
-    int64 (tokens, PHRASE_WORDS + 6); a token shows the object that covers most of its cell. ``IGNORED``
-    stands where a cell shows no object, and before the first word of a short phrase.
+    int64 (tokens, PHRASE_WORDS + 6): the words' ids, and the numbers' ids or, without ``ids``, the numbers
+    themselves. A token shows the object that covers most of its cell. ``IGNORED`` stands where a cell shows
+    no object, and before the first word of a short phrase.
     """
+
+    def number(value: float) -> int:
+        return sequences.chain(str(int(value)))[0] if ids else int(value)
+
     side = math.isqrt(sequences.visual_tokens)
     edges = np.arange(side + 1) / side * LIMIT
     best = np.zeros((side, side))
@@ -312,9 +419,9 @@ def cell_labels(chain: Chain, sequences: SequenceBuilder) -> Tensor:
         shared = down[:, None] * across
         said = [i for word in placed.phrase.split() for i in sequences.chain(f" {word}")][-PHRASE_WORDS:]
         said = [IGNORED] * (PHRASE_WORDS - len(said)) + said
-        corners = [sequences.chain(str(value))[0] for value in (x1, y1, x2, y2)]
+        corners = [number(value) for value in (x1, y1, x2, y2)]
         labels[shared > best] = [*said, *corners]
         best = np.maximum(best, shared)
-    middles = [sequences.chain(str(int(value)))[0] for value in (edges[1:] + edges[:-1]) / 2]
+    middles = [number(value) for value in (edges[1:] + edges[:-1]) / 2]
     across, down = np.meshgrid(middles, middles)
     return torch.from_numpy(np.dstack([labels, across, down]).reshape(side * side, -1))

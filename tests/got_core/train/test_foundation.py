@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from got_core.chain.grammar import parse
 from got_core.model.build import (
@@ -33,6 +34,7 @@ from got_core.train.language import (
     question,
     relate_numbers,
     train_language_model,
+    whiten_patches,
 )
 from got_core.train.run import TrainingRun
 from got_core.train.stages import build_text_encoder, take_published, train_foundation, training_data
@@ -57,6 +59,8 @@ def test_cells_are_labelled_with_the_object_that_covers_most_of_them(training_ru
     assert last == [" blue", " cross", "500", "0", "999", "499", str(1000 - middle), str(middle)]
     assert (labels[-1, :, : PHRASE_WORDS + 4] == IGNORED).all()
     assert (labels[..., -2:] != IGNORED).all()
+    plain = cell_labels(CHAIN, sequences, ids=False).reshape(side, side, PHRASE_WORDS + 6)
+    assert plain[0, -1].tolist() == [*labels[0, -1, :2].tolist(), 500, 0, 999, 499, 1000 - middle, middle]
 
 
 def test_a_question_asks_for_each_object_that_has_a_name_of_its_own() -> None:
@@ -134,6 +138,45 @@ def test_image_tokens_learn_to_say_what_the_text_encoder_says(training_run: Trai
     projector, encoder = build_projector(recipe.model), build_text_encoder(recipe.model, tokenizer)
     figures = train_language_model(model, projector, encoder, sequences, data, config, listen)
     assert figures["alignment_loss"] < 0.7 * np.nanmax(losses)
+
+
+def test_whitened_patches_weigh_every_component_the_same(training_run: TrainingRun) -> None:
+    data, recipe = training_data(training_run), tiny()
+    sequences = build_sequences(
+        recipe.model, fit_tokenizer(data, 4), build_image_processor(recipe.model.language_model)
+    )
+    model = build_language_model(recipe.model.language_model, sequences.tokenizer)
+
+    @torch.no_grad()
+    def spread() -> float:
+        """Largest standard deviation of an embedded patch's components, as a multiple of the median."""
+        images = [Image.fromarray(data[k].target) for k in range(len(data))]
+        patches = sequences.image_processor(images, return_tensors="pt")["pixel_values"]
+        deviations = model.model.visual.patch_embed(patches).std(dim=0)
+        return float(deviations.max() / deviations.median())
+
+    before = spread()
+    whiten_patches(model, sequences, data, recipe.foundation)
+    assert spread() < 2 < before
+
+
+def test_the_vision_tower_alone_learns_what_its_tokens_show(training_run: TrainingRun) -> None:
+    data, recipe = training_data(training_run), tiny()
+    config = replace(recipe.foundation, tower_steps=60, vision_steps=1, language_steps=1, optimizer="muon")
+    tokenizer = fit_tokenizer(data, recipe.model.image_tokens)
+    torch.manual_seed(0)
+    model = build_language_model(recipe.model.language_model, tokenizer)
+    sequences = build_sequences(recipe.model, tokenizer, build_image_processor(recipe.model.language_model))
+    first: dict[str, float] = {}
+
+    def listen(part: str, step: int, values: dict[str, float]) -> None:
+        if part == "vision tower" and step == 0:
+            first.update(values)
+
+    projector, encoder = build_projector(recipe.model), build_text_encoder(recipe.model, tokenizer)
+    figures = train_language_model(model, projector, encoder, sequences, data, config, listen)
+    for name in ("phrase", "edges"):
+        assert figures[f"tower_{name}"] < 0.6 * first[name], name
 
 
 def test_published_folders_are_a_foundation_that_a_stage_starts_from(
