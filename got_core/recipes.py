@@ -107,19 +107,22 @@ def embedded_long() -> Recipe:
         corpus=CorpusConfig(images=12_000, edits=6_000, multi_turn=0.25),
         ingest=IngestConfig(image_shard_size=2_000, edit_shard_size=1_500),
         # A visual token for every 8 pixels: of coarser ones small objects share one.
-        model=replace(short.model, language_model=replace(short.model.language_model, merge_size=1)),
+        # Chains are longer than in the short recipe, so rotary frequencies are lower: at its base the slowest
+        # one turns by a radian in 17 tokens, and what an instruction names is not found again from the chain.
+        model=replace(
+            short.model, language_model=replace(short.model.language_model, merge_size=1, rope_theta=200.0)
+        ),
         foundation=replace(
             short.foundation,
             tower_steps=2_000,
             vision_steps=400,
-            seeing_rate=5e-4,
-            language_steps=1_500,
+            language_steps=2_200,
             unet_steps=2_500,
-            edit_share=0.45,
-            describe_share=0.1,
+            edit_share=0.5,
+            describe_share=0.05,
             locate_share=0.3,
         ),
-        pretrain=replace(short.pretrain, steps=2_800, mixture={"t2i": 0.88, "edit": 0.12}),
+        pretrain=replace(short.pretrain, steps=2_400, mixture={"t2i": 0.88, "edit": 0.12}),
         # Edits are the language model's task first: it has to find the object.
         finetune=replace(
             short.finetune,
