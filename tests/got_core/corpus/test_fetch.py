@@ -280,10 +280,9 @@ def test_leaving_early_ends_the_requests(server: Server) -> None:
     results = fetch_all(urls, config(concurrency=2))
     next(results)
     results.close()
-    asked = sum(server.asked.values())
-    time.sleep(0.1)
-    assert sum(server.asked.values()) == asked < 200
-    assert not [thread for thread in threading.enumerate() if thread.name == "fetch"]
+    assert not [thread for thread in threading.enumerate() if thread.name == "fetch"], "nobody is left to ask"
+    time.sleep(0.3)  # requests on their way may still be counted
+    assert sum(server.asked.values()) < 50
 
 
 @pytest.mark.parametrize(
