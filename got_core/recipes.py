@@ -172,6 +172,7 @@ def tiny() -> Recipe:
         ),
         foundation=FoundationConfig(
             batch_size=4,
+            language_batch_size=4,
             vision_steps=2,
             language_steps=2,
             unet_steps=2,

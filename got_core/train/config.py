@@ -22,13 +22,18 @@ class FoundationConfig:
     """
 
     batch_size: int = 16
+    """Of vision tower and autoencoder."""
     tower_steps: int = 0
     """Steps of the vision tower alone; a throw-away head names what each visual token shows and says how far
     the object's edges are."""
     tower_rate: float = 4e-3
     vision_steps: int = 200
     """Steps of the vision tower with the first half of the language model, which learns where things are."""
+    locate_steps: int = 0
+    """Steps, before those of the chains, that only find named objects. Every edit rests on this, and a small
+    model learns it several times faster by itself than among chains."""
     language_steps: int = 700
+    language_batch_size: int = 16
     unet_steps: int = 600
     unet_batch_size: int = 36
     refiner_steps: int = 250
@@ -40,7 +45,11 @@ class FoundationConfig:
     """Share of language batches that list what a picture shows, with boxes."""
     locate_share: float = 0.0
     """Share of language batches that find named objects: what teaches edits to look."""
+    pointing_weight: float = 0.0
+    """Of looking at the object whose place is being said, beside the chains' cross-entropy."""
     language_rate: float = 2e-3
+    settled_rate: float | None = None
+    """Seeing rate while chains are learned; None: as before. Finding objects does not outlive a high one."""
     seeing_rate: float = 2e-3
     """Peak rate, in each stage, of what the stages before it have taught: first the vision tower, then also
     the first half of the language model. At the full rate they would forget it."""

@@ -10,7 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from got_core.chain.grammar import parse
+from got_core.chain.boxes import Box
+from got_core.chain.grammar import BOX_START, parse
 from got_core.model.build import (
     build_autoencoder,
     build_image_processor,
@@ -26,17 +27,10 @@ from got_core.model.sequence import IGNORED
 from got_core.recipes import tiny
 from got_core.train.foundation import fit_autoencoder, train_unet
 from got_core.train.joint import JointTrainer
-from got_core.train.language import (
-    LOCATE_PROMPT,
-    PHRASE_WORDS,
-    cell_labels,
-    fit_tokenizer,
-    question,
-    relate_numbers,
-    train_language_model,
-    whiten_patches,
-)
+from got_core.train.language import fit_tokenizer, relate_numbers, train_language_model
+from got_core.train.lessons import LOCATE_PROMPT, edited_boxes, has_choice, question
 from got_core.train.run import TrainingRun
+from got_core.train.seeing import PHRASE_WORDS, cell_labels, pointing_loss, whiten_patches
 from got_core.train.stages import build_text_encoder, take_published, train_foundation, training_data
 from tests.got_core.model.tiny_checkpoints import TINY, write_published
 
@@ -73,6 +67,59 @@ def test_a_question_asks_for_each_object_that_has_a_name_of_its_own() -> None:
     both, order = question(CHAIN, np.random.default_rng(1))
     assert sorted(placed.phrase for placed in order.boxes) == ["the blue cross", "the red circle"]
     assert {order.boxes[k].phrase in both for k in range(2)} == {True}
+
+
+def test_an_object_is_found_by_name_only_where_there_is_another() -> None:
+    assert has_choice(CHAIN)
+    assert not has_choice(parse("a red circle (0,0),(99,99)"))
+    assert not has_choice(parse("a red circle (0,0),(99,99) and a red circle (200,0),(299,99)"))
+    two = "a red circle (0,0),(99,99), a red circle (200,0),(299,99)"
+    assert has_choice(parse(f"{two} and a blue cross (500,0),(999,499)"))
+    assert not has_choice(parse(f"{two}, a blue cross (500,0),(999,499), a blue cross (0,500),(99,599)"))
+
+
+@pytest.mark.parametrize(
+    ("chain", "numbers"),
+    [
+        ("1. a source 2. the red circle 3. (1,2),(3,4) 4. move it to (5,6),(7,8) 5. a result", [0]),
+        ("1. a source 2. the circles 3. (1,2),(3,4), (5,6),(7,8) 4. remove them 5. a result", [0, 1]),
+        ("1. a source 2. a red circle 3. (1,2),(3,4) 4. add it 5. a result", []),
+        ("1. a source 2. the star (1,2),(3,4), remove it 3. the cross (5,6),(7,8), remove it 4. r", [0]),
+        ("a red circle (1,2),(3,4)", []),
+    ],
+)
+def test_of_an_edit_the_box_of_what_is_there_is_seen(chain: str, numbers: list[int]) -> None:
+    boxes = edited_boxes(parse(chain))
+    assert list(boxes) == numbers
+    assert all(box == parse(chain).boxes[number].box for number, box in boxes.items())
+
+
+def test_pointing_is_looking_at_the_object_whose_place_is_said(training_run: TrainingRun) -> None:
+    recipe, data = tiny(), training_data(training_run)
+    sequences = build_sequences(
+        recipe.model, fit_tokenizer(data, 4), build_image_processor(recipe.model.language_model)
+    )
+    prompt = sequences.prompt("Find it.", has_image=True, template="{}")
+    answers = [sequences.answer(prompt, CHAIN.to_model()), sequences.answer(prompt, "nothing")]
+    image = Image.fromarray(data[0].target)
+    ids = sequences.collate(answers, [image, image])["input_ids"]
+    seen: list[dict[int, Box]] = [{number: placed.box for number, placed in enumerate(CHAIN.boxes)}, {}]
+    side = int(sequences.visual_tokens**0.5)
+    visual = (ids[0] == sequences.pad_id).nonzero()[:, 0].reshape(side, side)
+    starts = (ids[0] == sequences.tokenizer.convert_tokens_to_ids(BOX_START)).nonzero()[:, 0].tolist()
+
+    def looking(at: list[torch.Tensor]) -> float:
+        """Loss where, inside each box, every token looks evenly at some tokens."""
+        attention = torch.zeros(2, 2, ids.shape[1], ids.shape[1])
+        for start, tokens in zip(starts, at, strict=True):
+            attention[0, 0, start : start + 12, tokens.flatten()] = 1 / tokens.numel()
+        return float(pointing_loss(attention, ids, seen, sequences))
+
+    half = side // 2
+    circle, cross = visual[:half, :half], visual[:half, half:]
+    assert looking([circle, cross]) == pytest.approx(0, abs=1e-3)
+    assert looking([cross, circle]) == pytest.approx(-np.log(1e-4), rel=1e-3)
+    assert looking([visual[:half], visual[:half]]) == pytest.approx(np.log(2), rel=1e-3)
 
 
 def test_near_numbers_have_near_embeddings(training_run: TrainingRun) -> None:
@@ -138,6 +185,26 @@ def test_image_tokens_learn_to_say_what_the_text_encoder_says(training_run: Trai
     projector, encoder = build_projector(recipe.model), build_text_encoder(recipe.model, tokenizer)
     figures = train_language_model(model, projector, encoder, sequences, data, config, listen)
     assert figures["alignment_loss"] < 0.7 * np.nanmax(losses)
+
+
+def test_the_language_model_learns_to_point(training_run: TrainingRun) -> None:
+    data, recipe = training_data(training_run), tiny()
+    config = replace(
+        recipe.foundation, language_steps=40, edit_share=0.3, locate_share=0.7, pointing_weight=1.0
+    )
+    model_config = replace(recipe.model, language_model=replace(recipe.model.language_model, layers=2))
+    tokenizer = fit_tokenizer(data, recipe.model.image_tokens)
+    torch.manual_seed(0)
+    model = build_language_model(model_config.language_model, tokenizer)
+    sequences = build_sequences(model_config, tokenizer, build_image_processor(model_config.language_model))
+    losses: list[float] = []
+
+    def listen(part: str, step: int, values: dict[str, float]) -> None:
+        losses.extend([values["pointing"]] if "pointing" in values else [])
+
+    projector, encoder = build_projector(model_config), build_text_encoder(model_config, tokenizer)
+    figures = train_language_model(model, projector, encoder, sequences, data, config, listen)
+    assert figures["pointing_loss"] < 0.7 * losses[0]
 
 
 def test_whitened_patches_weigh_every_component_the_same(training_run: TrainingRun) -> None:

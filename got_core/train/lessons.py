@@ -1,0 +1,135 @@
+"""What the small language model is taught: batches of descriptions, named objects, edits and chains.
+
+Belongs here: which samples and questions, and what of them is known besides the text. Does not belong here:
+losses (`seeing`, `language`).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from got_core.chain.boxes import Box
+from got_core.chain.edits import is_edit_chain, read_edit_chain
+from got_core.chain.grammar import Boxed, Chain, Text, parse
+from got_core.model.sequence import SequenceBuilder
+from got_core.train.config import FoundationConfig
+from got_core.train.data import LENGTH_MULTIPLE, TrainingData, TrainingSample, choose, step_generator
+from got_core.train.seeing import DESCRIBE_PROMPT, cell_labels
+
+LOCATE_PROMPT = "Find in the image: {}."
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """Language inputs with labels, and the chains they hold."""
+
+    inputs: dict[str, Tensor]
+    chains: list[Chain]
+    seen: list[dict[int, Box]]
+    """Of each chain, the boxes by number that are the place of something in the picture."""
+    cells: Tensor | None = None
+    """What visual tokens should say, where that is known (see :func:`cell_labels`)."""
+
+
+class Lessons:
+    """Batches, each of one kind: descriptions of pictures, named objects to be found, edit chains, or
+    text-to-image chains.
+
+    The first two are text alone; chains are followed by the image tokens.
+    """
+
+    def __init__(self, sequences: SequenceBuilder, data: TrainingData, config: FoundationConfig) -> None:
+        self.sequences, self.data, self.config = sequences, data, config
+        pictures, chains = data.of_kind["t2i"], data.manifest["chain"]
+        # Where there is nothing to choose from, an object is found without reading its name.
+        locates = config.locate_steps + config.locate_share > 0
+        choices = [k for k in pictures if locates and has_choice(parse(chains[int(k)]))]
+        self._to_choose_from = np.array(choices) if choices else pictures
+
+    def objects(self, step: int) -> Lesson:
+        """Named objects, to be found in pictures that show others too."""
+        return self._locating(step_generator(self.config.seed, 8, step))
+
+    def chains(self, step: int) -> Lesson:
+        """Chains for the most part, in the configured shares."""
+        config, rng = self.config, step_generator(self.config.seed, 3, step)
+        draw = rng.random()
+        if draw < config.describe_share:
+            return self._looking(self.data.draw(rng, "t2i", config.language_batch_size))
+        if draw < config.describe_share + config.locate_share:
+            return self._locating(rng)
+        edit = draw < config.describe_share + config.locate_share + config.edit_share
+        edit = edit and len(self.data.of_kind["edit"]) > 0
+        samples = self.data.draw(rng, "edit" if edit else "t2i", config.language_batch_size)
+        heads = [self.sequences.prompt(str(rng.choice(list(s.prompts))), has_image=edit) for s in samples]
+        sources = [Image.fromarray(s.source) for s in samples if s.source is not None]
+        tokens = [
+            self.sequences.training(head, s.chain.to_model()) for head, s in zip(heads, samples, strict=True)
+        ]
+        inputs = self.sequences.collate(tokens, sources or None, LENGTH_MULTIPLE)
+        chains = [sample.chain for sample in samples]
+        return Lesson(inputs, chains, [edited_boxes(chain) if edit else {} for chain in chains])
+
+    def _locating(self, rng: np.random.Generator) -> Lesson:
+        indices = choose(rng, self._to_choose_from, self.config.language_batch_size)
+        return self._looking([self.data[int(k)] for k in indices], rng)
+
+    def _looking(self, samples: list[TrainingSample], asking: np.random.Generator | None = None) -> Lesson:
+        """Descriptions, or answers to questions if there is a generator for them."""
+        asked = [question(s.chain, asking) if asking else (DESCRIBE_PROMPT, s.chain) for s in samples]
+        answers = [
+            self.sequences.answer(
+                self.sequences.prompt(prompt, has_image=True, template="{}"), chain.to_model()
+            )
+            for prompt, chain in asked
+        ]
+        images = [Image.fromarray(sample.target) for sample in samples]
+        chains = [chain for _, chain in asked]
+        return Lesson(
+            self.sequences.collate(answers, images, LENGTH_MULTIPLE),
+            chains,
+            [dict(enumerate(placed.box for placed in chain.boxes)) for chain in chains],
+            torch.stack([cell_labels(sample.chain, self.sequences) for sample in samples]),
+        )
+
+
+def has_choice(chain: Chain) -> bool:
+    """Whether the chain has at least two objects with unlike phrases, of which one can be asked for."""
+    phrases = [placed.phrase for placed in chain.boxes]
+    return len(set(phrases)) > 1 and any(phrases.count(phrase) == 1 for phrase in phrases)
+
+
+def edited_boxes(chain: Chain) -> dict[int, Box]:
+    """The boxes, by number, of an edit chain that are places of something in the source picture.
+
+    Those of the first step, if its object is there already ("the ..."); what later steps speak of may have
+    been made or moved by earlier ones.
+    """
+    if not is_edit_chain(chain):
+        return {}
+    first = read_edit_chain(chain).steps[0]
+    return dict(enumerate(first.boxes)) if first.object.startswith("the ") else {}
+
+
+def question(chain: Chain, rng: np.random.Generator) -> tuple[str, Chain]:
+    """A prompt that names the objects of a chain in a random order, and the answer: their boxes in it.
+
+    An object that shares its phrase with another cannot be asked for; where no other is there, the picture
+    is to be described.
+    """
+    phrases = [placed.phrase for placed in chain.boxes]
+    single = [placed for placed in chain.boxes if phrases.count(placed.phrase) == 1]
+    if not single:
+        return DESCRIBE_PROMPT, chain
+    asked = [single[k] for k in rng.permutation(len(single))]
+    named = [re.sub(r"^an? ", "the ", placed.phrase) for placed in asked]
+    parts = [
+        p for name, placed in zip(named, asked, strict=True) for p in (Text(f" {name} "), Boxed(placed.box))
+    ]
+    return LOCATE_PROMPT.format(", ".join(named)), Chain(tuple(parts))
