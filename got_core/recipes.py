@@ -104,32 +104,43 @@ def embedded_long() -> Recipe:
         short,
         name="embedded-long",
         world=FULL,
-        corpus=CorpusConfig(images=12_000, edits=6_000, multi_turn=0.25),
+        corpus=CorpusConfig(images=12_000, edits=5_000, multi_turn=0.8),
         ingest=IngestConfig(image_shard_size=2_000, edit_shard_size=1_500),
         # A visual token for every 8 pixels: of coarser ones small objects share one.
         # Chains are longer than in the short recipe, so rotary frequencies are lower: at its base the slowest
         # one turns by a radian in 17 tokens, and what an instruction names is not found again from the chain.
+        # Norms over 6 channels, as in the short recipe, lose how bright a picture is; an edit has to keep it.
+        # The shift keeps the last steps of drawing where the U-Net has been trained (see NOISE_MEAN).
         model=replace(
-            short.model, language_model=replace(short.model.language_model, merge_size=1, rope_theta=200.0)
+            short.model,
+            language_model=replace(short.model.language_model, merge_size=1, rope_theta=200.0),
+            unet=replace(short.model.unet, norm_groups=2),
+            scheduler=SchedulerConfig(options={"shift": 3.0}),
         ),
         foundation=replace(
             short.foundation,
             tower_steps=2_000,
             vision_steps=400,
-            language_steps=2_200,
+            locate_steps=1_000,
+            language_steps=5_600,
+            language_batch_size=8,
+            language_rate=1.5e-3,
+            settled_rate=1e-4,
             unet_steps=2_500,
-            edit_share=0.5,
-            describe_share=0.05,
-            locate_share=0.3,
+            edit_share=0.6,
+            describe_share=0.0,
+            locate_share=0.15,
+            pointing_weight=1.0,
         ),
-        pretrain=replace(short.pretrain, steps=2_400, mixture={"t2i": 0.88, "edit": 0.12}),
+        pretrain=replace(short.pretrain, steps=1_900, mixture={"t2i": 0.7, "edit": 0.3}, language_rate=3e-4),
         # Edits are the language model's task first: it has to find the object.
         finetune=replace(
             short.finetune,
-            steps=2_000,
-            mixture={"t2i": 0.5, "single-turn": 0.38, "multi-turn": 0.12},
-            language_rate=1e-3,
-            loss=replace(EMBEDDED_LOSS, language_share=0.5),
+            steps=2_300,
+            mixture={"t2i": 0.25, "single-turn": 0.55, "multi-turn": 0.2},
+            language_rate=3e-4,
+            # Words are bound to boxes by now: what is left is drawing exactly, at all noise levels.
+            loss=replace(EMBEDDED_LOSS, language_share=0.5, noise_mean=0.5),
         ),
         evaluate=EvaluateConfig(
             images_per_task=200, sampling_seeds=(0, 1, 2), repair="both", edit_images=200

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 import torch
@@ -23,6 +24,8 @@ from got_core.train.data import LENGTH_MULTIPLE, TrainingData, TrainingSample, c
 from got_core.train.seeing import DESCRIBE_PROMPT, cell_labels
 
 LOCATE_PROMPT = "Find in the image: {}."
+
+ARTICLES = {"a", "an", "the"}
 
 
 @dataclass(frozen=True)
@@ -47,14 +50,20 @@ class Lessons:
     def __init__(self, sequences: SequenceBuilder, data: TrainingData, config: FoundationConfig) -> None:
         self.sequences, self.data, self.config = sequences, data, config
         pictures, chains = data.of_kind["t2i"], data.manifest["chain"]
-        # Where there is nothing to choose from, an object is found without reading its name.
         locates = config.locate_steps + config.locate_share > 0
-        choices = [k for k in pictures if locates and has_choice(parse(chains[int(k)]))]
-        self._to_choose_from = np.array(choices) if choices else pictures
+        shown = {int(k): parse(chains[int(k)]) for k in pictures} if locates else {}
+        # Where there is nothing to choose from, an object is found without reading its name; where all forms
+        # differ, without reading its colour.
+        choices = [k for k, chain in shown.items() if has_choice(chain)]
+        alike = [k for k in choices if share_a_word(shown[k])]
+        self._choices = np.array(choices) if choices else np.arange(len(data))
+        self._alike = np.array(alike) if alike else self._choices
 
     def objects(self, step: int) -> Lesson:
-        """Named objects, to be found in pictures that show others too."""
-        return self._locating(step_generator(self.config.seed, 8, step))
+        """Named objects, to be found in pictures that show others too; in the second half of the steps, in
+        pictures of objects that are alike."""
+        alike = step >= self.config.locate_steps // 2
+        return self._locating(step_generator(self.config.seed, 8, step), alike)
 
     def chains(self, step: int) -> Lesson:
         """Chains for the most part, in the configured shares."""
@@ -63,7 +72,7 @@ class Lessons:
         if draw < config.describe_share:
             return self._looking(self.data.draw(rng, "t2i", config.language_batch_size))
         if draw < config.describe_share + config.locate_share:
-            return self._locating(rng)
+            return self._locating(rng, alike=bool(rng.random() < 0.5))
         edit = draw < config.describe_share + config.locate_share + config.edit_share
         edit = edit and len(self.data.of_kind["edit"]) > 0
         samples = self.data.draw(rng, "edit" if edit else "t2i", config.language_batch_size)
@@ -76,8 +85,9 @@ class Lessons:
         chains = [sample.chain for sample in samples]
         return Lesson(inputs, chains, [edited_boxes(chain) if edit else {} for chain in chains])
 
-    def _locating(self, rng: np.random.Generator) -> Lesson:
-        indices = choose(rng, self._to_choose_from, self.config.language_batch_size)
+    def _locating(self, rng: np.random.Generator, alike: bool) -> Lesson:
+        pool = self._alike if alike else self._choices
+        indices = choose(rng, pool, self.config.language_batch_size)
         return self._looking([self.data[int(k)] for k in indices], rng)
 
     def _looking(self, samples: list[TrainingSample], asking: np.random.Generator | None = None) -> Lesson:
@@ -105,6 +115,12 @@ def has_choice(chain: Chain) -> bool:
     return len(set(phrases)) > 1 and any(phrases.count(phrase) == 1 for phrase in phrases)
 
 
+def share_a_word(chain: Chain) -> bool:
+    """Whether objects of the chain with unlike phrases are alike in a word: a colour or a form."""
+    names = {frozenset(placed.phrase.split()) - ARTICLES for placed in chain.boxes}
+    return any(one & other for one, other in combinations(names, 2))
+
+
 def edited_boxes(chain: Chain) -> dict[int, Box]:
     """The boxes, by number, of an edit chain that are places of something in the source picture.
 
@@ -118,18 +134,15 @@ def edited_boxes(chain: Chain) -> dict[int, Box]:
 
 
 def question(chain: Chain, rng: np.random.Generator) -> tuple[str, Chain]:
-    """A prompt that names the objects of a chain in a random order, and the answer: their boxes in it.
+    """A prompt that names one of a chain's objects, and the answer: its box.
 
     An object that shares its phrase with another cannot be asked for; where no other is there, the picture
-    is to be described.
+    is to be described. One object at a time: the last of several is found by elimination.
     """
     phrases = [placed.phrase for placed in chain.boxes]
     single = [placed for placed in chain.boxes if phrases.count(placed.phrase) == 1]
     if not single:
         return DESCRIBE_PROMPT, chain
-    asked = [single[k] for k in rng.permutation(len(single))]
-    named = [re.sub(r"^an? ", "the ", placed.phrase) for placed in asked]
-    parts = [
-        p for name, placed in zip(named, asked, strict=True) for p in (Text(f" {name} "), Boxed(placed.box))
-    ]
-    return LOCATE_PROMPT.format(", ".join(named)), Chain(tuple(parts))
+    asked = single[int(rng.integers(len(single)))]
+    name = re.sub(r"^an? ", "the ", asked.phrase)
+    return LOCATE_PROMPT.format(name), Chain((Text(f" {name} "), Boxed(asked.box)))

@@ -28,7 +28,7 @@ from got_core.recipes import tiny
 from got_core.train.foundation import fit_autoencoder, train_unet
 from got_core.train.joint import JointTrainer
 from got_core.train.language import fit_tokenizer, relate_numbers, train_language_model
-from got_core.train.lessons import LOCATE_PROMPT, edited_boxes, has_choice, question
+from got_core.train.lessons import LOCATE_PROMPT, Lessons, edited_boxes, has_choice, question, share_a_word
 from got_core.train.run import TrainingRun
 from got_core.train.seeing import PHRASE_WORDS, cell_labels, pointing_loss, whiten_patches
 from got_core.train.stages import build_text_encoder, take_published, train_foundation, training_data
@@ -57,16 +57,15 @@ def test_cells_are_labelled_with_the_object_that_covers_most_of_them(training_ru
     assert plain[0, -1].tolist() == [*labels[0, -1, :2].tolist(), 500, 0, 999, 499, 1000 - middle, middle]
 
 
-def test_a_question_asks_for_each_object_that_has_a_name_of_its_own() -> None:
+def test_a_question_asks_for_an_object_that_has_a_name_of_its_own() -> None:
     twins = parse(
         "a red circle (0,0),(99,99), a red circle (200,0),(299,99) and a blue cross (500,0),(999,499)"
     )
     prompt, answer = question(twins, np.random.default_rng(0))
     assert prompt == LOCATE_PROMPT.format("the blue cross")
     assert answer.to_data() == " the blue cross (500,0),(999,499)"
-    both, order = question(CHAIN, np.random.default_rng(1))
-    assert sorted(placed.phrase for placed in order.boxes) == ["the blue cross", "the red circle"]
-    assert {order.boxes[k].phrase in both for k in range(2)} == {True}
+    asked = {question(CHAIN, np.random.default_rng(seed))[0] for seed in range(20)}
+    assert asked == {LOCATE_PROMPT.format("the red circle"), LOCATE_PROMPT.format("the blue cross")}
 
 
 def test_an_object_is_found_by_name_only_where_there_is_another() -> None:
@@ -76,6 +75,14 @@ def test_an_object_is_found_by_name_only_where_there_is_another() -> None:
     two = "a red circle (0,0),(99,99), a red circle (200,0),(299,99)"
     assert has_choice(parse(f"{two} and a blue cross (500,0),(999,499)"))
     assert not has_choice(parse(f"{two}, a blue cross (500,0),(999,499), a blue cross (0,500),(99,599)"))
+
+
+def test_objects_alike_differ_in_one_word_only() -> None:
+    red_circle = "a red circle (0,0),(99,99)"
+    assert share_a_word(parse(f"{red_circle} and a blue circle (500,0),(999,499)"))
+    assert share_a_word(parse(f"{red_circle} and a red cross (500,0),(999,499)"))
+    assert not share_a_word(CHAIN)
+    assert not share_a_word(parse(f"{red_circle} and a red circle (500,0),(999,499)"))
 
 
 @pytest.mark.parametrize(
@@ -92,6 +99,27 @@ def test_of_an_edit_the_box_of_what_is_there_is_seen(chain: str, numbers: list[i
     boxes = edited_boxes(parse(chain))
     assert list(boxes) == numbers
     assert all(box == parse(chain).boxes[number].box for number, box in boxes.items())
+
+
+def test_lessons_know_what_is_seen(training_run: TrainingRun) -> None:
+    recipe, data = tiny(), training_data(training_run)
+    sequences = build_sequences(
+        recipe.model, fit_tokenizer(data, 4), build_image_processor(recipe.model.language_model)
+    )
+    config = replace(recipe.foundation, locate_steps=4, describe_share=0.0, edit_share=1.0)
+    lessons = Lessons(sequences, data, config)
+    shown = [parse(chain) for chain in data.manifest["chain"]]
+    for step, condition in ((0, has_choice), (3, share_a_word)):
+        lesson = lessons.objects(step)
+        assert lesson.cells is not None and len(lesson.chains) == config.language_batch_size
+        for chain, seen in zip(lesson.chains, lesson.seen, strict=True):
+            [placed] = chain.boxes
+            assert seen == {0: placed.box}
+            assert any(condition(one) and placed.box in [p.box for p in one.boxes] for one in shown)
+    edits = lessons.chains(0)
+    assert edits.cells is None and [edited_boxes(chain) for chain in edits.chains] == edits.seen
+    again = lessons.chains(0)
+    assert torch.equal(edits.inputs["input_ids"], again.inputs["input_ids"])
 
 
 def test_pointing_is_looking_at_the_object_whose_place_is_said(training_run: TrainingRun) -> None:
