@@ -30,8 +30,8 @@ from got_core.train.optim import Log, Loop, mixed_precision, plain_attention
 from got_core.train.seeing import (
     DESCRIBE_PROMPT,
     CellHead,
-    half,
     pointing_loss,
+    seeing_layers,
     train_tower,
     train_vision,
     visual_states,
@@ -87,7 +87,15 @@ def train_language_model(
 
     Beside the chains' cross-entropy, the projected hidden states of the image tokens learn to be what the
     text encoder says of the chain. Returns the last losses of each.
+
+    Raises ValueError where attention is to be shown where to look, but all layers learn to see.
     """
+    layers = len(model.model.language_model.layers)
+    if config.pointing_weight > 0 and seeing_layers(layers) == layers:
+        raise ValueError(
+            "FoundationConfig.pointing_weight needs a language model of "
+            f"two layers or more, this one has {layers}"
+        )
     plain_attention(model)
     relate_numbers(model, sequences.tokenizer, config.seed)
     whiten_patches(model, sequences, data, config)
@@ -115,7 +123,7 @@ class _Pupil:
     def seeing_and_speaking(self) -> tuple[list[Tensor], list[Tensor]]:
         """What has learned to see already, and the rest."""
         layers = self.model.model.language_model.layers
-        seeing = [self.model.model.visual, self.head, *layers[: half(len(layers))]]
+        seeing = [self.model.model.visual, self.head, *layers[: seeing_layers(len(layers))]]
         taught = [p for module in seeing for p in module.parameters()]
         known = {id(p) for p in taught}
         every = (*self.model.parameters(), *self.projector.parameters())
@@ -129,7 +137,7 @@ class _Pupil:
             **inputs, use_cache=False, output_hidden_states=True, output_attentions=points
         )
         hidden, language = output.last_hidden_state, self.model.model.language_model
-        middle = half(len(language.layers))
+        middle = seeing_layers(len(language.layers))
         losses = {"text": text_loss(self.model, hidden, lesson.inputs["labels"])}
         if lesson.cells is not None:
             halfway = language.norm(output.hidden_states[middle])

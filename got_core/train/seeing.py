@@ -187,7 +187,7 @@ def train_vision(
 ) -> dict[str, float]:
     """Train vision tower and the first half of the language model through the head."""
     language, layers = model.model.language_model, model.model.language_model.layers
-    language.layers = layers[: half(len(layers))]
+    language.layers = layers[: seeing_layers(len(layers))]
     reading = [*language.parameters(), *head.parameters()]
     matrices = hidden_matrices(model.model) if config.optimizer == "muon" else []
     parts = [(list(model.model.visual.parameters()), config.seeing_rate), (reading, config.vision_rate)]
@@ -211,8 +211,8 @@ def train_vision(
     return {f"vision_{name}": value for name, value in losses.items()}
 
 
-def half(layers: int) -> int:
-    """How many of the language model's layers learn to see."""
+def seeing_layers(layers: int) -> int:
+    """How many of the language model's layers learn to see: the first half of them, at least one."""
     return max(1, layers // 2)
 
 
@@ -282,6 +282,7 @@ def pointing_loss(
 
 
 FIRST_WEIGHT = 5.0
+"""The other coordinates follow from the first one, by its place if not by the object's name."""
 
 SMALLEST_SHARE = 1e-4
 """Of the attention, so that its logarithm stays finite."""

@@ -233,6 +233,9 @@ def test_the_language_model_learns_to_point(training_run: TrainingRun) -> None:
     projector, encoder = build_projector(model_config), build_text_encoder(model_config, tokenizer)
     figures = train_language_model(model, projector, encoder, sequences, data, config, listen)
     assert figures["pointing_loss"] < 0.7 * losses[0]
+    shallow = build_language_model(recipe.model.language_model, tokenizer)
+    with pytest.raises(ValueError, match="two layers or more, this one has 1"):
+        train_language_model(shallow, projector, encoder, sequences, data, config, listen)
 
 
 def test_whitened_patches_weigh_every_component_the_same(training_run: TrainingRun) -> None:
