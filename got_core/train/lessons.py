@@ -24,6 +24,8 @@ from got_core.train.data import LENGTH_MULTIPLE, TrainingData, TrainingSample, c
 from got_core.train.seeing import DESCRIBE_PROMPT, cell_labels
 
 LOCATE_PROMPT = "Find in the image: {}."
+LIST_PROMPT = "Find: {}."
+"""Of the other's words, which are all that the tokenizer knows of it."""
 
 ARTICLES = {"a", "an", "the"}
 
@@ -124,20 +126,28 @@ def share_a_word(chain: Chain) -> bool:
 def edited_boxes(chain: Chain) -> dict[int, Box]:
     """The boxes, by number, of an edit chain that are places of something in the source picture.
 
-    Those of the first step, if its object is there already ("the ..."); what later steps speak of may have
-    been made or moved by earlier ones.
+    Those of objects that are there already ("the ...") and are spoken of for the first time: a place that was
+    said before can be repeated from the text, and may have been made or moved to by an earlier step.
     """
     if not is_edit_chain(chain):
         return {}
-    first = read_edit_chain(chain).steps[0]
-    return dict(enumerate(first.boxes)) if first.object.startswith("the ") else {}
+    places: dict[int, Box] = {}
+    said: list[Box] = []
+    for step in read_edit_chain(chain).steps:
+        for box in step.boxes:
+            if step.object.startswith("the ") and box not in said:
+                places[len(said)] = box
+            said.append(box)
+        said += [placed.box for placed in parse(step.change, "data").boxes]
+    return places
 
 
 def question(chain: Chain, rng: np.random.Generator) -> tuple[str, Chain]:
     """A prompt that names one of a chain's objects, and the answer: its box.
 
-    An object that shares its phrase with another cannot be asked for; where no other is there, the picture
-    is to be described. One object at a time: the last of several is found by elimination.
+    Half of the answers are a piece of an edit chain, where a number stands between name and box. An object
+    that shares its phrase with another cannot be asked for; where no other is there, the picture is to be
+    described. One object at a time: the last of several is found by elimination.
     """
     phrases = [placed.phrase for placed in chain.boxes]
     single = [placed for placed in chain.boxes if phrases.count(placed.phrase) == 1]
@@ -145,4 +155,5 @@ def question(chain: Chain, rng: np.random.Generator) -> tuple[str, Chain]:
         return DESCRIBE_PROMPT, chain
     asked = single[int(rng.integers(len(single)))]
     name = re.sub(r"^an? ", "the ", asked.phrase)
-    return LOCATE_PROMPT.format(name), Chain((Text(f" {name} "), Boxed(asked.box)))
+    prompt, lead = (LIST_PROMPT, f" 2. {name} 3. ") if rng.random() < 0.5 else (LOCATE_PROMPT, f" {name} ")
+    return prompt.format(name), Chain((Text(lead), Boxed(asked.box)))

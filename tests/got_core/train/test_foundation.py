@@ -28,7 +28,15 @@ from got_core.recipes import tiny
 from got_core.train.foundation import fit_autoencoder, train_unet
 from got_core.train.joint import JointTrainer
 from got_core.train.language import fit_tokenizer, relate_numbers, train_language_model
-from got_core.train.lessons import LOCATE_PROMPT, Lessons, edited_boxes, has_choice, question, share_a_word
+from got_core.train.lessons import (
+    LIST_PROMPT,
+    LOCATE_PROMPT,
+    Lessons,
+    edited_boxes,
+    has_choice,
+    question,
+    share_a_word,
+)
 from got_core.train.run import TrainingRun
 from got_core.train.seeing import PHRASE_WORDS, cell_labels, pointing_loss, whiten_patches
 from got_core.train.stages import build_text_encoder, take_published, train_foundation, training_data
@@ -61,11 +69,14 @@ def test_a_question_asks_for_an_object_that_has_a_name_of_its_own() -> None:
     twins = parse(
         "a red circle (0,0),(99,99), a red circle (200,0),(299,99) and a blue cross (500,0),(999,499)"
     )
-    prompt, answer = question(twins, np.random.default_rng(0))
-    assert prompt == LOCATE_PROMPT.format("the blue cross")
-    assert answer.to_data() == " the blue cross (500,0),(999,499)"
-    asked = {question(CHAIN, np.random.default_rng(seed))[0] for seed in range(20)}
-    assert asked == {LOCATE_PROMPT.format("the red circle"), LOCATE_PROMPT.format("the blue cross")}
+    answers = [question(twins, np.random.default_rng(seed)) for seed in range(20)]
+    assert {(prompt, answer.to_data()) for prompt, answer in answers} == {
+        (LOCATE_PROMPT.format("the blue cross"), " the blue cross (500,0),(999,499)"),
+        (LIST_PROMPT.format("the blue cross"), " 2. the blue cross 3. (500,0),(999,499)"),
+    }
+    asked = {question(CHAIN, np.random.default_rng(seed))[0] for seed in range(40)}
+    names = ("the red circle", "the blue cross")
+    assert asked == {prompt.format(name) for prompt in (LOCATE_PROMPT, LIST_PROMPT) for name in names}
 
 
 def test_an_object_is_found_by_name_only_where_there_is_another() -> None:
@@ -91,7 +102,12 @@ def test_objects_alike_differ_in_one_word_only() -> None:
         ("1. a source 2. the red circle 3. (1,2),(3,4) 4. move it to (5,6),(7,8) 5. a result", [0]),
         ("1. a source 2. the circles 3. (1,2),(3,4), (5,6),(7,8) 4. remove them 5. a result", [0, 1]),
         ("1. a source 2. a red circle 3. (1,2),(3,4) 4. add it 5. a result", []),
-        ("1. a source 2. the star (1,2),(3,4), remove it 3. the cross (5,6),(7,8), remove it 4. r", [0]),
+        ("1. a source 2. the star (1,2),(3,4), remove it 3. the cross (5,6),(7,8), remove it 4. r", [0, 1]),
+        (
+            "1. a source 2. the star (1,2),(3,4), move it to (5,6),(7,8) "
+            "3. the star (5,6),(7,8), remove it 4. the cross (9,9),(10,10), remove it 5. a result",
+            [0, 3],
+        ),
         ("a red circle (1,2),(3,4)", []),
     ],
 )
