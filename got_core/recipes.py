@@ -143,7 +143,11 @@ def embedded_long() -> Recipe:
             loss=replace(EMBEDDED_LOSS, language_share=0.5, noise_mean=0.5),
         ),
         evaluate=EvaluateConfig(
-            images_per_task=200, sampling_seeds=(0, 1, 2), repair="both", edit_images=200
+            images_per_task=200,
+            sampling_seeds=(0, 1, 2),
+            repair="both",
+            edit_images=200,
+            keep_outside="both",
         ),
     )
 

@@ -36,6 +36,10 @@ class EvaluateConfig:
     """Levels (of 255) by which an edit may change the picture outside the old and new boxes, on average. The
     patch autoencoder alone changed 240 scenes by at most 2.4 (plain grey) and 5.9 (full world, noise)."""
 
+    keep_outside: str = "off"
+    """`both`: edits are also drawn again from the same plans with the source put back outside their boxes
+    (`keep_outside` of the pipeline), and both scores stand side by side. `off`: only without."""
+
     batch_size: int = 50
     """Prompts planned and drawn in one call. Not part of the protocol."""
 
@@ -72,5 +76,6 @@ class EvaluateConfig:
             raise ValueError(
                 f"EvaluateConfig.sampling_seeds must be one or more unlike numbers, got {self.sampling_seeds}"
             )
-        if self.repair not in ("off", "both"):
-            raise ValueError(f"EvaluateConfig.repair must be off or both, got {self.repair!r}")
+        for field in ("repair", "keep_outside"):
+            if getattr(self, field) not in ("off", "both"):
+                raise ValueError(f"EvaluateConfig.{field} must be off or both, got {getattr(self, field)!r}")

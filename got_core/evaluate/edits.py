@@ -67,6 +67,9 @@ GROUNDING = "grounding/scenes"
 VERSION = 1
 """Raise when cases or rules change in a way that can change a verdict."""
 
+KEEPING = {"keep_outside": True}
+"""What the sampler is told besides, where edits are drawn a second time."""
+
 EDITS: dict[str, pl.DataType] = {
     "sample_id": pl.String(),
     "index": pl.Int32(),
@@ -160,7 +163,9 @@ def edit_rules(config: EvaluateConfig) -> EditRules:
     return EditRules(max_change=config.max_change_outside)
 
 
-def edits_protocol(world: World, config: EvaluateConfig, name: str = NAME) -> Protocol:
+def edits_protocol(
+    world: World, config: EvaluateConfig, name: str = NAME, *, keep_outside: bool = False
+) -> Protocol:
     """The protocol of `edits/scenes` (or of grounding) in this world and at this size."""
     cases = edit_cases(world, config)
     listed = [[case.instruction, dataclasses.asdict(case.source), case.seed] for case in cases]
@@ -176,7 +181,7 @@ def edits_protocol(world: World, config: EvaluateConfig, name: str = NAME) -> Pr
             "sampling_seeds": list(config.sampling_seeds),
             "digest": digest_of(listed),
         },
-        sampler=sampler_arguments(config),
+        sampler=sampler_arguments(config) | (KEEPING if keep_outside else {}),
         aggregation={
             "task": "mean over pictures of a kind of edit, all sampling seeds",
             "overall": "plain mean of the kinds",
@@ -201,19 +206,23 @@ def run_edit_scenes(
 ) -> EditResult:
     """Edit what is missing under `prefix`, judge all of it, and write the result beside the pictures.
 
-    Written and resumed as `scenes.run_geneval_scenes` does. Raises DetectorError if the rules refuse true
-    targets or accept unchanged sources, IncompleteRunError if pictures are missing in the end.
+    Written and resumed as `scenes.run_geneval_scenes` does; with `config.keep_outside` all are drawn once
+    more from the same plans, as `kept/NNNNN.png`, with the source kept outside their boxes. Raises
+    DetectorError if the rules refuse true targets or accept unchanged sources, IncompleteRunError if pictures
+    are missing in the end.
     """
     extra = edit_ceilings(world, config, autoencoder_redraw(pipeline.vae))
-    draw_missing(
-        pipeline,
-        edit_requests(edit_cases(world, config), config, prefix),
-        storage,
-        sampler=sampler_arguments(config),
-        weights_hash=weights_hash,
-        batch_size=config.batch_size,
-        progress=progress,
-    )
+    requests, sampler = edit_requests(edit_cases(world, config), config, prefix), sampler_arguments(config)
+    drawing: dict[str, Any] = {
+        "weights_hash": weights_hash,
+        "batch_size": config.batch_size,
+        "progress": progress,
+    }
+    draw_missing(pipeline, requests, storage, sampler=sampler, **drawing)
+    if config.keep_outside == "both":
+        drawn = read_samples(storage, requests, sampler=sampler, weights_hash=weights_hash)
+        again = kept_requests(requests, drawn, prefix)
+        draw_missing(pipeline, again, storage, sampler=sampler | KEEPING, **drawing)
     return score_stored_edits(world, config, storage, prefix, weights_hash=weights_hash, extra=extra)
 
 
@@ -247,6 +256,17 @@ def edit_requests(cases: Sequence[EditCase], config: EvaluateConfig, prefix: str
     }
 
 
+def kept_requests(
+    requests: Mapping[int, Request], drawn: Mapping[int, Drawn], prefix: str
+) -> dict[int, Request]:
+    """The same pictures once more from the plans that were written, under names of their own."""
+    folder = f"{prefix.rstrip('/')}/kept"
+    return {
+        index: dataclasses.replace(requests[index], name=sample_name(folder, index), chain=one.chain)
+        for index, one in drawn.items()
+    }
+
+
 def score_stored_edits(
     world: World,
     config: EvaluateConfig,
@@ -267,6 +287,13 @@ def score_stored_edits(
     samples = _judge(cases, drawn, world, config, protocol)
     scores = _scores(samples, cases, config, partial)
     scores = {**protocol_figures(protocol), **scores, **(extra or {})}
+    if config.keep_outside == "both":
+        asked, sampler = kept_requests(requests, drawn, prefix), sampler_arguments(config) | KEEPING
+        again = read_samples(storage, asked, sampler=sampler, weights_hash=weights_hash)
+        protocol_kept = edits_protocol(world, config, keep_outside=True)
+        kept = _judge(cases, again, world, config, protocol_kept)
+        scores["kept_outside"] = protocol_figures(protocol_kept) | _scores(kept, cases, config, partial)
+        storage.write_table(f"{prefix.rstrip('/')}/samples_kept", kept)
     result = EditResult(samples, scores, _grid(cases, samples, drawn, config), protocol)
     write_result(result, storage, prefix)
     return result

@@ -96,6 +96,7 @@ def _section(section: Section) -> str:
         _grounding(scores),
         _seeds(scores),
         _repair(scores),
+        _kept(scores),
     ]
     if section.grid_png:
         data = base64.b64encode(section.grid_png).decode()
@@ -266,29 +267,33 @@ def _repair(scores: Mapping[str, Any]) -> str:
     repaired = scores.get("repaired")
     if not repaired:
         return ""
-    pairs = [(task, scores["tasks"][task], one) for task, one in repaired["tasks"].items()]
-    rows = [
-        (
-            task,
-            *(f"{one['mean']:.3f} ({one['low']:.3f} to {one['high']:.3f})" for one in (plain, mended)),
-            *(f"{one['plan_correct']:.3f}" for one in (plain, mended)),
-        )
-        for task, plain, mended in pairs
-    ]
-    both = (scores, repaired)
-    rows.append(
-        (
-            "overall",
-            *(f"{one['overall']:.3f} ({one['low']:.3f} to {one['high']:.3f})" for one in both),
-            *(f"{one['plan_overall']:.3f}" for one in both),
-        )
-    )
     again = f"{repaired['changed']} of {scores['found']} images drawn again"
-    return _table(
-        f"Plans as written, and repaired by the smallest move ({again})",
-        ("task", "as written", "repaired", "plans right as written", "repaired"),
-        rows,
-    )
+    caption = f"Plans as written, and repaired by the smallest move ({again})"
+    return _beside(caption, {"as written": scores, "repaired": repaired})
+
+
+def _kept(scores: Mapping[str, Any]) -> str:
+    """The same edits with the source kept outside the boxes beside them."""
+    kept = scores.get("kept_outside")
+    if not kept:
+        return ""
+    levels = f"{scores['change_outside']:.1f} and {kept['change_outside']:.1f} levels of change outside"
+    caption = f"Drawn anew everywhere, and with the source kept outside the plan's boxes ({levels})"
+    return _beside(caption, {"drawn anew": scores, "kept": kept})
+
+
+def _beside(caption: str, runs: Mapping[str, Mapping[str, Any]]) -> str:
+    """Scores of two runs, by task."""
+    tasks = zip(*(run["tasks"].items() for run in runs.values()), strict=True)
+    rows = [_beside_row(pair[0][0], [score for _, score in pair]) for pair in tasks]
+    whole = [{**run, "mean": run["overall"], "plan_correct": run["plan_overall"]} for run in runs.values()]
+    rows.append(_beside_row("overall", whole))
+    return _table(caption, ("task", *runs, *(f"plans right, {name}" for name in runs)), rows)
+
+
+def _beside_row(task: str, runs: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    scores = (f"{one['mean']:.3f} ({one['low']:.3f} to {one['high']:.3f})" for one in runs)
+    return task, *scores, *(f"{one['plan_correct']:.3f}" for one in runs)
 
 
 def _table(caption: str, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

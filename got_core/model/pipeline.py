@@ -38,6 +38,7 @@ from got_core.model.guidance import (
     time_ids,
 )
 from got_core.model.inputs import Generators, as_list
+from got_core.model.keeping import KeptSource, free_cells
 from got_core.model.sampling import SeededSampling
 from got_core.model.sequence import IGNORED, Sample, SequenceBuilder
 
@@ -92,6 +93,7 @@ class _Request:
     generator: Generators
     latents: Tensor | None
     eta: float
+    keep_outside: bool
     output_type: str
     callback: Callback | None
     callback_inputs: Sequence[str]
@@ -192,6 +194,8 @@ class GoTPipeline(DiffusionPipeline):
         inputs.check_whole("num_inference_steps", request.num_inference_steps)
         inputs.check_whole("num_images_per_prompt", request.num_images_per_prompt)
         inputs.check_output_type(request.output_type)
+        if request.keep_outside and request.sources is None:
+            raise ValueError("`keep_outside` keeps what an edit does not touch: it needs `image`")
         inputs.check_scales(
             text_scale=request.text_scale,
             spatial_scale=request.spatial_scale,
@@ -345,6 +349,7 @@ class GoTPipeline(DiffusionPipeline):
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
         num_images_per_prompt: int = 1,
         eta: float = 0.0,
+        keep_outside: bool = False,
     ) -> Pictures:
         """Draw from chains, all in one call; the same seed with a changed chain keeps the rest of the scene.
 
@@ -353,7 +358,9 @@ class GoTPipeline(DiffusionPipeline):
         with the drawing's resolution as the short side, unless ``height`` or ``width`` is given or they are
         not wanted as PIL images. Scales default to the task's (paper section 4.3). ``generator``: one, or a
         list of one a picture. ``latents`` (B, C, h, w) replaces the initial noise. ``eta`` goes to schedulers
-        that have it. Raises ValueError or TypeError for inputs that cannot be used.
+        that have it. ``keep_outside`` (edits only) leaves the source as it is outside the chain's boxes, but
+        for what the autoencoder loses of it; the paper draws it anew. Raises ValueError or TypeError for
+        inputs that cannot be used.
         """
         plans = as_list(chains)
         request = _Request(
@@ -369,6 +376,7 @@ class GoTPipeline(DiffusionPipeline):
             generator=generator,
             latents=latents,
             eta=eta,
+            keep_outside=keep_outside,
             output_type=output_type,
             callback=callback_on_step_end,
             callback_inputs=_wanted_inputs(callback_on_step_end, callback_on_step_end_tensor_inputs),
@@ -398,6 +406,7 @@ class GoTPipeline(DiffusionPipeline):
         temperature: float | None = None,
         top_p: float | None = None,
         eta: float = 0.0,
+        keep_outside: bool = False,
     ) -> GoTOutput | tuple:
         """Plan and draw. Arguments as :meth:`plan` and :meth:`draw`.
 
@@ -419,6 +428,7 @@ class GoTPipeline(DiffusionPipeline):
             generator=generator,
             latents=latents,
             eta=eta,
+            keep_outside=keep_outside,
             output_type=output_type,
             callback=callback_on_step_end,
             callback_inputs=_wanted_inputs(callback_on_step_end, callback_on_step_end_tensor_inputs),
@@ -474,7 +484,8 @@ class GoTPipeline(DiffusionPipeline):
         latents = self.prepare_latents(
             len(chains) * copies, height, width, request.generator, request.latents
         )
-        latents = self._denoise(latents, conditions.repeated(copies), (height, width), request)
+        kept = self._kept(chains, conditions, latents, (height, width)) if request.keep_outside else None
+        latents = self._denoise(latents, conditions.repeated(copies), (height, width), request, kept)
         images = self.decode(latents, request.output_type)
         self.maybe_free_model_hooks()
         stretched = request.sources and request.height is None and request.width is None
@@ -539,8 +550,23 @@ class GoTPipeline(DiffusionPipeline):
         known = inspect.signature(self.scheduler.step).parameters
         return {name: value for name, value in (("generator", generator), ("eta", eta)) if name in known}
 
+    def _kept(
+        self, chains: Sequence[Chain], conditions: _Conditions, latents: Tensor, size: tuple[int, int]
+    ) -> KeptSource:
+        """The sources, to be put back where no box of the chain reaches; ``latents`` is the initial noise."""
+        copies = len(latents) // len(chains)
+        source = (conditions.reference * self.vae.config.scaling_factor).repeat_interleave(copies, dim=0)
+        free = free_cells(chains, *size, self.vae_scale_factor).repeat_interleave(copies, dim=0)
+        noise = latents / getattr(self.scheduler, "init_noise_sigma", 1.0)
+        return KeptSource(source.to(latents), noise, free.to(latents.device))
+
     def _denoise(
-        self, latents: Tensor, conditions: _Conditions, size: tuple[int, int], request: _Request
+        self,
+        latents: Tensor,
+        conditions: _Conditions,
+        size: tuple[int, int],
+        request: _Request,
+        kept: KeptSource | None = None,
     ) -> Tensor:
         """Run the scheduler; the U-Net evaluates only the branches that the scales leave."""
         used = branches(self._scales(request))
@@ -554,6 +580,8 @@ class GoTPipeline(DiffusionPipeline):
                 scaled = self.scheduler.scale_model_input(latents, t)
             output = self.as_scheduled(self.predict(scaled, t, conditions, used, size), latents, t)
             latents = self.scheduler.step(output, t, latents, **extra, return_dict=False)[0]
+            if kept is not None:
+                latents = kept.put_back(latents, self.scheduler, index)
             if request.callback is not None:
                 tensors = {"latents": latents, **vars(conditions)}
                 asked = {name: tensors[name] for name in request.callback_inputs}

@@ -224,6 +224,7 @@ def signature() -> ModelSignature:
                 ParamSpec(name, DataType.double, None)
                 for name in ("text_scale", "spatial_scale", "reference_scale")
             ),
+            ParamSpec("keep_outside", DataType.boolean, None),
         ]
     )
     return ModelSignature(inputs=inputs, outputs=outputs, params=params)

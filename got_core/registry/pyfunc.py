@@ -19,8 +19,9 @@ from PIL import Image
 BATCH = 16
 """Rows drawn in one call."""
 
-SETTINGS = ("num_inference_steps", "text_scale", "spatial_scale", "reference_scale")
-"""What `params` may set; the model's own default otherwise."""
+EDIT_SETTINGS = ("keep_outside",)
+SETTINGS = ("num_inference_steps", "text_scale", "spatial_scale", "reference_scale", *EDIT_SETTINGS)
+"""What `params` may set; the model's own default otherwise. `EDIT_SETTINGS` are for rows with `image`."""
 
 
 class GoTModel(mlflow.pyfunc.PythonModel):
@@ -50,10 +51,11 @@ class GoTModel(mlflow.pyfunc.PythonModel):
         settings = {k: v for k, v in (params or {}).items() if k in SETTINGS and not _missing(v)}
         drawn: dict[Any, dict[str, str]] = {}
         is_edit = ~frame["image"].map(_missing).astype(bool)
-        for rows in (frame[~is_edit], frame[is_edit]):
+        of_all = {k: v for k, v in settings.items() if k not in EDIT_SETTINGS}
+        for rows, used in ((frame[~is_edit], of_all), (frame[is_edit], settings)):
             for start in range(0, len(rows), BATCH):
                 part = rows.iloc[start : start + BATCH]
-                drawn.update(zip(part["row"], self._draw(part, settings), strict=True))
+                drawn.update(zip(part["row"], self._draw(part, used), strict=True))
         ordered = [drawn[row] for row in frame["row"]]
         return pd.DataFrame(ordered, columns=["image", "chain"], index=model_input.index)
 

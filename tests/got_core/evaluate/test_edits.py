@@ -271,6 +271,27 @@ class TestRun:
         assert alone["protocol"] == "grounding/scenes"
         assert alone["mean"] == pytest.approx(first.scores["grounding"]["mean"])
 
+    def test_edits_that_keep_the_source_stand_beside(self, pipeline, storage) -> None:
+        """Known pictures with the corpus's chains are there already: only the second drawing is left."""
+        config = EvaluateConfig(edit_images=5, edit_steps=1, bootstrap=50, keep_outside="both")
+        cases = edit_cases(NARROW, config)
+        requests, chains = edit_requests(cases, config, "e"), annotated_chains(cases)
+        for request, case, chain in zip(requests.values(), cases, chains, strict=True):
+            record = {"key": request.key({}, "w"), "chain": chain.to_model()}
+            storage.write_bytes(request.name, _encode(render(case.target), record))
+        steps: list[tuple[int, int]] = []
+        result = run_edit_scenes(
+            pipeline, NARROW, config, storage, "e", lambda *at: steps.append(at), weights_hash="w"
+        )
+        assert steps == [(5, 5), (0, 5), (5, 5)], "a plan is not written twice"
+        kept, drawn = result.scores["kept_outside"], storage.read_table("e/samples_kept")
+        assert result.scores["overall"] == 1 and kept["overall"] < 1, "the untrained model draws nothing"
+        assert kept["complete"] and kept["plan_overall"] == 1
+        assert kept["protocol_record"]["sampler"] == {"keep_outside": True}
+        assert kept["protocol_digest"] != result.scores["protocol_digest"]
+        assert drawn["image"].to_list() == [f"e/kept/{k:05d}.png" for k in range(5)]
+        assert drawn["chain"].to_list() == result.samples["chain"].to_list()
+
     def test_scores_of_known_pictures(self, storage) -> None:
         """True results and the corpus's chains, but for two unchanged pictures, one of them planned wrong."""
         config = EvaluateConfig(edit_images=5, edit_steps=1, bootstrap=50, sampling_seeds=(0, 3))

@@ -135,7 +135,7 @@ def test_failures_are_split_and_seeds_and_repair_stand_side_by_side() -> None:
 
 
 def test_edits_and_grounding() -> None:
-    scores = scored(edits_protocol(NARROW, EvaluateConfig(edit_images=5)))
+    scores = with_plans(scored(edits_protocol(NARROW, EvaluateConfig(edit_images=5))))
     scores |= {
         "change_found": 0.9,
         "others_kept": 0.8,
@@ -144,8 +144,11 @@ def test_edits_and_grounding() -> None:
         "reconstruction_change": {"mean": 0.5, "max": 2.0},
         "grounding": {"mean": 0.7, "low": 0.6, "high": 0.8, "n": 4, "kinds": {"move": {"mean": 0.7, "n": 4}}},
     }
-    text = " ".join(Page(benchmark_report([Section(scores), Section(scores)])).words)
+    kept = scores | {"overall": 0.875, "change_outside": 0.75}
+    sections = [Section(scores), Section(scores | {"kept_outside": kept})]
+    text = " ".join(Page(benchmark_report(sections)).words)
     assert text.count("edits/scenes") >= 2
+    assert text.count("1.2 and 0.8 levels of change outside") == 1 and "0.875" in text
     for part in ("0.900", "limit is 7.0", "0.5 (at most 2.0)", "0.600 to 0.800", "move"):
         assert part in text
 

@@ -318,6 +318,7 @@ DRAW_CASES: list[tuple[dict, str]] = [
     ({"generator": 7}, "`generator` must be a torch.Generator or a list, got int"),
     ({"generator": [None]}, "`generator` must be a torch.Generator or a list, got NoneType"),
     ({"latents": torch.zeros(1, 4, 8, 8)}, r"`latents` must have shape \(1, 8, 8, 8\), got \(1, 4, 8, 8\)"),
+    ({"keep_outside": True}, "`keep_outside` keeps what an edit does not touch: it needs `image`"),
     ({"latents": [0]}, "`latents` must be a tensor, got list"),
     ({"callback_on_step_end": 7}, "`callback_on_step_end` must be callable"),
     (

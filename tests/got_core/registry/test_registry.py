@@ -252,10 +252,16 @@ def test_predict_edits_and_names_bad_rows(first: str, uri: str) -> None:
     buffer = io.BytesIO()
     Image.new("RGB", (64, 64), "gray").save(buffer, "PNG")
     source = base64.b64encode(buffer.getvalue()).decode()
-    rows = [{"prompt": "a photo of a star"}, {"prompt": "remove the red circle", "image": source}]
-    answer = model.predict(pd.DataFrame(rows, index=[7, 9]))
-    assert list(answer.index) == [7, 9]
+    box = "the red circle (100,100),(400,400) remove it"
+    rows = [
+        {"prompt": "a photo of a star"},
+        {"prompt": "remove the red circle", "image": source, "chain": box},
+    ]
+    frame = pd.DataFrame(rows, index=[7, 9])
+    answer, kept = model.predict(frame), model.predict(frame, params={"keep_outside": True})
+    assert list(answer.index) == list(kept.index) == [7, 9]
     assert answer["image"][7] != answer["image"][9]
+    assert answer["image"][7] == kept["image"][7] and answer["image"][9] != kept["image"][9]
     for bad, says in (
         ({"prompt": " "}, "row 1: `prompt`"),
         ({"prompt": "x", "chain": "a (1,2) b"}, "row 1: `chain`"),

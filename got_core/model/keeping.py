@@ -1,0 +1,63 @@
+"""Keeping what an edit does not touch: after every step the source is put back outside the plan's boxes.
+
+A choice beside the paper, which draws an edited picture anew everywhere: blended latent diffusion (Avrahami
+et al., 2023) with the plan's boxes for a mask. Not here: the loop of steps (`pipeline`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from got_core.chain.grammar import Chain
+from got_core.chain.layout import fill_region
+
+
+@dataclass(frozen=True)
+class KeptSource:
+    """The sources of B pictures, and where they stay."""
+
+    latents: Tensor
+    """Clean latents (B, C, h, w) as the U-Net knows them, that is with the scaling factor."""
+
+    noise: Tensor
+    """The noise that drawing begins with (B, C, h, w), of unit variance."""
+
+    free: Tensor
+    """Where pictures are drawn: bool (B, 1, h, w)."""
+
+    def put_back(self, drawn: Tensor, scheduler: Any, step: int) -> Tensor:
+        """The latents after step number ``step`` with the source, as noisy as they are, in its places."""
+        source, later = self.latents, scheduler.timesteps[step + 1 : step + 2]
+        if len(later):
+            at = later.expand(len(source))
+            if hasattr(scheduler, "scale_noise"):
+                source = scheduler.scale_noise(source, at, self.noise)
+            else:
+                source = scheduler.add_noise(source, self.noise, at)
+        return torch.where(self.free, drawn, source.to(drawn.dtype))
+
+
+def free_cells(chains: Sequence[Chain], height: int, width: int, stride: int) -> Tensor:
+    """The latent cells that a box of the chain reaches: bool (B, 1, height / stride, width / stride).
+
+    Boxes are taken a quarter of a cell larger all around, since few are exact to the pixel. All cells of a
+    chain without a box are free: it does not say where the change is.
+    """
+    painted = torch.zeros(len(chains), 1, height, width)
+    for picture, chain in zip(painted, chains, strict=True):
+        for placed in chain.boxes:
+            rows, columns = (_grown(side, stride // 4) for side in fill_region(placed.box, height, width))
+            picture[:, rows, columns] = 1.0
+        if not chain.boxes:
+            picture.fill_(1.0)
+    return F.max_pool2d(painted, stride) > 0
+
+
+def _grown(side: slice, by: int) -> slice:
+    return slice(max(side.start - by, 0), side.stop + by)
