@@ -136,7 +136,7 @@ def embedded_long() -> Recipe:
         # Edits are the language model's task first: it has to find the object.
         finetune=replace(
             short.finetune,
-            steps=2_100,
+            steps=1_800,
             mixture={"t2i": 0.25, "single-turn": 0.55, "multi-turn": 0.2},
             language_rate=3e-4,
             # Words are bound to boxes by now: what is left is drawing exactly, at all noise levels.
