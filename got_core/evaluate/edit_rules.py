@@ -246,15 +246,30 @@ def edit_steps(chain: Chain) -> tuple[EditStep, ...]:
 def judge_edit_plan(
     chain: Chain, source: Scene, ops: Sequence[EditOp], world: World, rules: EditRules
 ) -> list[tuple[str, str]]:
-    """Faults of an edit chain as (kind, reason); the kinds are `chain`, `object`, `box` and `change`."""
+    """Faults of an edit chain as (kind, reason); the kinds are `chain`, `object`, `box` and `change`.
+
+    What a step has placed is for the later ones where the chain itself has put it.
+    """
     steps = edit_steps(chain)
     if len(steps) != len(ops):
         return [("chain", f"{len(steps)} steps where {len(ops)} are asked for")]
     faults = []
     for done, (op, step) in enumerate(zip(ops, steps, strict=True)):
-        state = expected_objects(source, ops[:done])
+        state = [_as_planned(one, ops, steps, world) for one in expected_objects(source, ops[:done])]
         faults += _step_faults(step, op, state, world, rules)
     return faults
+
+
+def _as_planned(one: Expected, ops: Sequence[EditOp], steps: Sequence[EditStep], world: World) -> Expected:
+    """The object where the step that has placed it says, if any has."""
+    placing = [step for op, step in zip(ops, steps, strict=True) if op is one.op]
+    return replace(one, box=_planned_place(placing[0], world)) if placing else one
+
+
+def _planned_place(step: EditStep, world: World) -> XYXY | None:
+    """Where an added or moved object is to be, in pixels: the last box of its step; None without one."""
+    places = [*step.boxes, *(placed.box for placed in parse(step.change, "data").boxes)]
+    return places[-1].to_pixels(world.size, world.size) if places else None
 
 
 def _step_faults(

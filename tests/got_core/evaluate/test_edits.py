@@ -74,6 +74,7 @@ RECOLOUR = "change the red circle to green"
 REPLACE = "replace the red circle with a green cross"
 ADD = "add a green cross at the top"
 MOVE = "move the red circle to the top"
+BELOW = "add a green cross below the red circle"
 
 
 def at(item: SceneObject, x: int, y: int) -> SceneObject:
@@ -222,6 +223,23 @@ class TestPlans:
         assert judge_edit_plan(chain, SCENE, ops, FULL, RULES) == []
         assert grounding_iou(chain, SCENE, ops) > 0.95
         assert [k for k, _ in judge_edit_plan(chain, SCENE, ops[:1], FULL, RULES)] == ["chain"]
+
+    @pytest.mark.parametrize(
+        ("then", "object", "box", "change", "kinds"),
+        [
+            (RECOLOUR, "the red circle", Box(400, 50, 600, 250), "change it to green", []),
+            (RECOLOUR, "the red circle", CIRCLE_BOX, "change it to green", ["box"]),
+            (BELOW, "a green cross", Box(400, 700, 600, 900), "add it", []),
+            (BELOW, "a green cross", Box(0, 50, 200, 250), "add it", ["box"]),
+        ],
+    )
+    def test_what_a_step_has_moved_is_where_the_chain_has_put_it(
+        self, then: str, object: str, box: Box, change: str, kinds: list[str]
+    ) -> None:
+        ops = [parse_instruction(MOVE), parse_instruction(then)]
+        moved = EditStep("the red circle", (CIRCLE_BOX,), "move it to (400,50),(600,250)")
+        chain = write_multi_turn("two things", [moved, EditStep(object, (box,), change)], "the result")
+        assert [kind for kind, _ in judge_edit_plan(chain, SCENE, ops, FULL, RULES)] == kinds
 
     def test_a_chain_that_is_no_list_is_grounded_by_its_first_box(self) -> None:
         ops = [parse_instruction("remove the red circle")]
