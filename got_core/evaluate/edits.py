@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ import numpy as np
 import polars as pl
 from PIL import Image
 
+from got_core.chain.boxes import LIMIT
 from got_core.evaluate.config import EvaluateConfig
 from got_core.evaluate.detector import (
     SELF_TEST_BAR,
@@ -45,12 +47,14 @@ from got_core.evaluate.samples import (
     sample_name,
 )
 from got_core.evaluate.scenes import (
+    REPAIR_SLACK,
     picture_seed,
     protocol_figures,
     sampler_arguments,
     with_plan_figures,
     write_result,
 )
+from got_core.planning.edits import repair_edit_plan
 from got_core.scenes.corpus import MULTI_TURN
 from got_core.scenes.edits import KINDS, EditOp, wordings
 from got_core.scenes.render import render
@@ -67,8 +71,35 @@ GROUNDING = "grounding/scenes"
 VERSION = 1
 """Raise when cases or rules change in a way that can change a verdict."""
 
-KEEPING = {"keep_outside": True}
-"""What the sampler is told besides, where edits are drawn a second time."""
+
+@dataclass(frozen=True)
+class Way:
+    """A way of drawing the same edits once more."""
+
+    key: str
+    """Of its scores."""
+
+    folder: str
+    """Of its pictures; and, behind `samples_`, of its table."""
+
+    repaired: bool = False
+    """From plans that are repaired where they fall short of their instruction."""
+
+    kept: bool = False
+    """With the source kept outside the plan's boxes."""
+
+    @property
+    def sampler(self) -> dict[str, Any]:
+        """What the sampler is told besides."""
+        return {"keep_outside": True} if self.kept else {}
+
+
+WAYS = (
+    Way("repaired", "repaired", repaired=True),
+    Way("kept_outside", "kept", kept=True),
+    Way("repaired_kept_outside", "repaired_kept", repaired=True, kept=True),
+)
+AS_WRITTEN = Way("", "")
 
 EDITS: dict[str, pl.DataType] = {
     "sample_id": pl.String(),
@@ -163,11 +194,10 @@ def edit_rules(config: EvaluateConfig) -> EditRules:
     return EditRules(max_change=config.max_change_outside)
 
 
-def edits_protocol(
-    world: World, config: EvaluateConfig, name: str = NAME, *, keep_outside: bool = False
-) -> Protocol:
+def edits_protocol(world: World, config: EvaluateConfig, name: str = NAME, way: Way = AS_WRITTEN) -> Protocol:
     """The protocol of `edits/scenes` (or of grounding) in this world and at this size."""
     cases = edit_cases(world, config)
+    mended = {"repair": {"move": "nearest", "slack_pixels": REPAIR_SLACK}} if way.repaired else {}
     listed = [[case.instruction, dataclasses.asdict(case.source), case.seed] for case in cases]
     return Protocol(
         name=name,
@@ -181,7 +211,7 @@ def edits_protocol(
             "sampling_seeds": list(config.sampling_seeds),
             "digest": digest_of(listed),
         },
-        sampler=sampler_arguments(config) | (KEEPING if keep_outside else {}),
+        sampler=sampler_arguments(config) | way.sampler | mended,
         aggregation={
             "task": "mean over pictures of a kind of edit, all sampling seeds",
             "overall": "plain mean of the kinds",
@@ -206,8 +236,9 @@ def run_edit_scenes(
 ) -> EditResult:
     """Edit what is missing under `prefix`, judge all of it, and write the result beside the pictures.
 
-    Written and resumed as `scenes.run_geneval_scenes` does; with `config.keep_outside` all are drawn once
-    more from the same plans, as `kept/NNNNN.png`, with the source kept outside their boxes. Raises
+    Written and resumed as `scenes.run_geneval_scenes` does. With `config.repair` those whose plan falls short
+    are drawn once more from the repaired plan; with `config.keep_outside` all are, with the source kept
+    outside the plan's boxes; with both in both ways at once, too: `repaired`, `kept`, `repaired_kept`. Raises
     DetectorError if the rules refuse true targets or accept unchanged sources, IncompleteRunError if pictures
     are missing in the end.
     """
@@ -219,10 +250,10 @@ def run_edit_scenes(
         "progress": progress,
     }
     draw_missing(pipeline, requests, storage, sampler=sampler, **drawing)
-    if config.keep_outside == "both":
+    for way in _ways(config):
         drawn = read_samples(storage, requests, sampler=sampler, weights_hash=weights_hash)
-        again = kept_requests(requests, drawn, prefix)
-        draw_missing(pipeline, again, storage, sampler=sampler | KEEPING, **drawing)
+        again = requests_again(way, requests, drawn, world, prefix)
+        draw_missing(pipeline, again, storage, sampler=sampler | way.sampler, **drawing)
     return score_stored_edits(world, config, storage, prefix, weights_hash=weights_hash, extra=extra)
 
 
@@ -256,15 +287,28 @@ def edit_requests(cases: Sequence[EditCase], config: EvaluateConfig, prefix: str
     }
 
 
-def kept_requests(
-    requests: Mapping[int, Request], drawn: Mapping[int, Drawn], prefix: str
+def _ways(config: EvaluateConfig) -> list[Way]:
+    return [
+        way
+        for way in WAYS
+        if (config.repair == "both" or not way.repaired) and (config.keep_outside == "both" or not way.kept)
+    ]
+
+
+def requests_again(
+    way: Way, requests: Mapping[int, Request], drawn: Mapping[int, Drawn], world: World, prefix: str
 ) -> dict[int, Request]:
-    """The same pictures once more from the plans that were written, under names of their own."""
-    folder = f"{prefix.rstrip('/')}/kept"
-    return {
-        index: dataclasses.replace(requests[index], name=sample_name(folder, index), chain=one.chain)
-        for index, one in drawn.items()
-    }
+    """The pictures that the way makes different, from plans that are written already, under other names."""
+    slack = math.ceil(LIMIT * REPAIR_SLACK / world.size)
+    again = {}
+    for index, one in drawn.items():
+        asked, chain = requests[index], one.chain
+        if way.repaired:
+            chain = repair_edit_plan(chain, asked.prompt, size=(world.size, world.size), slack=slack)
+        if chain != one.chain or not way.repaired:
+            name = sample_name(f"{prefix.rstrip('/')}/{way.folder}", index)
+            again[index] = dataclasses.replace(asked, name=name, chain=chain)
+    return again
 
 
 def score_stored_edits(
@@ -287,13 +331,20 @@ def score_stored_edits(
     samples = _judge(cases, drawn, world, config, protocol)
     scores = _scores(samples, cases, config, partial)
     scores = {**protocol_figures(protocol), **scores, **(extra or {})}
-    if config.keep_outside == "both":
-        asked, sampler = kept_requests(requests, drawn, prefix), sampler_arguments(config) | KEEPING
-        again = read_samples(storage, asked, sampler=sampler, weights_hash=weights_hash)
-        protocol_kept = edits_protocol(world, config, keep_outside=True)
-        kept = _judge(cases, again, world, config, protocol_kept)
-        scores["kept_outside"] = protocol_figures(protocol_kept) | _scores(kept, cases, config, partial)
-        storage.write_table(f"{prefix.rstrip('/')}/samples_kept", kept)
+    pictures = {False: drawn}
+    """By whether the source is kept, from the plans as written."""
+    for way in _ways(config):
+        asked, sampler = requests_again(way, requests, drawn, world, prefix), sampler_arguments(config)
+        again = read_samples(storage, asked, sampler=sampler | way.sampler, weights_hash=weights_hash)
+        if way.repaired:
+            again |= {index: one for index, one in pictures[way.kept].items() if index not in asked}
+        else:
+            pictures[way.kept] = again
+        other = edits_protocol(world, config, way=way)
+        judged = _judge(cases, again, world, config, other)
+        figures = protocol_figures(other) | _scores(judged, cases, config, partial)
+        scores[way.key] = figures | {"changed": len(asked)}
+        storage.write_table(f"{prefix.rstrip('/')}/samples_{way.folder}", judged)
     result = EditResult(samples, scores, _grid(cases, samples, drawn, config), protocol)
     write_result(result, storage, prefix)
     return result

@@ -279,13 +279,16 @@ def _kept(scores: Mapping[str, Any]) -> str:
         return ""
     levels = f"{scores['change_outside']:.1f} and {kept['change_outside']:.1f} levels of change outside"
     caption = f"Drawn anew everywhere, and with the source kept outside the plan's boxes ({levels})"
-    return _beside(caption, {"drawn anew": scores, "kept": kept})
+    both = scores.get("repaired_kept_outside")
+    return _beside(
+        caption, {"drawn anew": scores, "kept": kept} | ({"repaired and kept": both} if both else {})
+    )
 
 
 def _beside(caption: str, runs: Mapping[str, Mapping[str, Any]]) -> str:
-    """Scores of two runs, by task."""
+    """Scores of several runs, by task."""
     tasks = zip(*(run["tasks"].items() for run in runs.values()), strict=True)
-    rows = [_beside_row(pair[0][0], [score for _, score in pair]) for pair in tasks]
+    rows = [_beside_row(same[0][0], [score for _, score in same]) for same in tasks]
     whole = [{**run, "mean": run["overall"], "plan_correct": run["plan_overall"]} for run in runs.values()]
     rows.append(_beside_row("overall", whole))
     return _table(caption, ("task", *runs, *(f"plans right, {name}" for name in runs)), rows)

@@ -7,7 +7,7 @@
 
 Belongs here: requirements and faults of text-to-image chains; no model, no picture. Not here: mending them
 (`repair`), the rules for count, colour and relation (`evaluate.geneval`: pictures are judged by the same
-ones), or edit chains (`evaluate.edit_rules`).
+ones), or edit chains (`edits`).
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
+import numpy as np
+
 from got_core.chain.boxes import LIMIT, Box
 from got_core.chain.grammar import Chain
 from got_core.evaluate.geneval import (
     COLORS,
     DEFAULT_RULES,
-    XYXY,
     Detection,
     GenEvalRules,
     evaluate_image,
@@ -33,7 +34,7 @@ from got_core.evaluate.plans import planned_objects
 from got_core.scenes.prompts import parse_prompt
 from got_core.scenes.world import World
 
-MOVABLE = ("position", "overlap", "frame")
+MOVABLE = ("position", "overlap", "frame", "place", "repeat")
 """Kinds of fault that moving boxes can mend."""
 
 Related = tuple[int, int, str]
@@ -48,7 +49,8 @@ class Fault:
     """One thing that is wrong with a plan."""
 
     kind: str
-    """`count`, `color`, `position` (the prompt's), `overlap`, `frame`, `size` (of the layout itself)."""
+    """`count`, `color`, `position` (the prompt's), `overlap`, `frame`, `size` (of the layout itself); `place`
+    and `repeat` (see `edits`)."""
 
     boxes: tuple[int, ...]
     """Numbers of the chain's boxes concerned, from 0; empty where a box is missing or of the wrong kind."""
@@ -157,16 +159,16 @@ def required_relations(chain: Chain, requirements: Requirements) -> list[Related
     return [pair for pairs in related.values() for pair in pairs]
 
 
-def margin_left(a: XYXY, b: XYXY, relation: str, threshold: float) -> float:
+def margin_left(a: Sequence[Any], b: Sequence[Any], relation: str, threshold: float) -> Any:
     """By how many pixels box a clears the limit of being `relation` box b; above 0 where the relation holds.
 
     GenEval's rule is |offset| - threshold * sizes > |offset vector| / 2 on the relation's axis, a convex
-    condition on the offset of the centres.
+    condition on the offset of the centres. Corners may be arrays: the result is then one, too.
     """
     axis, sign = SIDES[relation]
     offset = [(a[i] + a[i + 2] - b[i] - b[i + 2]) / 2 for i in (0, 1)]
     sizes = a[axis + 2] - a[axis] + b[axis + 2] - b[axis]
-    return sign * offset[axis] - threshold * sizes - math.hypot(*offset) / 2
+    return sign * offset[axis] - threshold * sizes - np.hypot(*offset) / 2
 
 
 # ---------------------------------------------------------------- the prompt's faults
@@ -229,7 +231,7 @@ def _overlap_faults(boxes: Mapping[int, Box], gap: int | None) -> list[Fault]:
     return [
         Fault("overlap", (i, j), f"boxes {i} and {j} have no {gap} units between them")
         for i, j in combinations(boxes, 2)
-        if not apart(_corners(boxes[i]), _corners(boxes[j]), gap)
+        if not apart(corners(boxes[i]), corners(boxes[j]), gap)
     ]
 
 
@@ -254,5 +256,6 @@ def _size_faults(boxes: Mapping[int, Box], min_side: int) -> list[Fault]:
     ]
 
 
-def _corners(box: Box) -> tuple[int, int, int, int]:
+def corners(box: Box) -> tuple[int, int, int, int]:
+    """x1, y1, x2, y2 in chain units."""
     return box.x1, box.y1, box.x2, box.y2

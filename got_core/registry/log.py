@@ -40,6 +40,9 @@ REQUIREMENTS = (
 )
 """What a consumer needs to load and run an entry, pinned to the versions that made it; no Dagster, no Ray."""
 
+OTHER_WAYS = ("repaired", "kept_outside", "repaired_kept_outside")
+"""Scores of a benchmark whose pictures were also drawn in another way."""
+
 EXAMPLE = {"prompt": "a photo of a red circle", "seed": 0}
 
 
@@ -134,12 +137,15 @@ def _all_metrics(
     """Given metrics, and of each benchmark overall and task scores, right plans, grounding and repair."""
     named = {key: float(value) for key, value in (metrics or {}).items()}
     for one in scores:
-        figures = {task: score["mean"] for task, score in one["tasks"].items()} | {
-            "overall": one["overall"],
-            "plans_right": one.get("plan_overall"),
-            "grounding_iou": one.get("grounding", {}).get("mean"),
-            "repaired_overall": one.get("repaired", {}).get("overall"),
-        }
+        figures = (
+            {task: score["mean"] for task, score in one["tasks"].items()}
+            | {
+                "overall": one["overall"],
+                "plans_right": one.get("plan_overall"),
+                "grounding_iou": one.get("grounding", {}).get("mean"),
+            }
+            | {f"{way}_overall": one.get(way, {}).get("overall") for way in OTHER_WAYS}
+        )
         named |= {
             f"{one['protocol']}/{key}": float(value) for key, value in figures.items() if value is not None
         }

@@ -12,7 +12,7 @@ from PIL import Image
 from got_core.annotate.edit import assemble_edit_chains, describe_edits, ground_edits
 from got_core.annotate.scene_annotator import SceneAnnotator
 from got_core.chain.boxes import Box
-from got_core.chain.edits import EditStep, write_edit_chain, write_multi_turn
+from got_core.chain.edits import EditStep, move_box, write_edit_chain, write_multi_turn
 from got_core.chain.grammar import Chain, parse
 from got_core.evaluate import edits
 from got_core.evaluate.config import EvaluateConfig
@@ -309,6 +309,35 @@ class TestRun:
         assert kept["protocol_digest"] != result.scores["protocol_digest"]
         assert drawn["image"].to_list() == [f"e/kept/{k:05d}.png" for k in range(5)]
         assert drawn["chain"].to_list() == result.samples["chain"].to_list()
+
+    def test_repaired_plans_are_drawn_beside(self, pipeline, storage) -> None:
+        """One plan puts the new object somewhere else; the others are right and drawn once."""
+        config = EvaluateConfig(edit_images=5, edit_steps=1, bootstrap=50, repair="both", keep_outside="both")
+        cases = edit_cases(NARROW, config)
+        assert cases[0].kind == "add" and cases[0].ops[0].place
+        requests, chains = edit_requests(cases, config, "e"), annotated_chains(cases)
+        box = chains[0].boxes[0].box
+        away = Box(0, 0, box.width, box.height) if box.y1 > 400 else Box(700, 700, 900, 900)
+        chains[0] = move_box(chains[0], 0, away)
+        for request, case, chain in zip(requests.values(), cases, chains, strict=True):
+            record = {"key": request.key({}, "w"), "chain": chain.to_model()}
+            storage.write_bytes(request.name, _encode(render(case.target), record))
+        result = run_edit_scenes(pipeline, NARROW, config, storage, "e", weights_hash="w")
+        assert result.scores["plan_overall"] == pytest.approx(0.8)
+        changed = {"repaired": 1, "kept_outside": 5, "repaired_kept_outside": 1}
+        for key, plans in (("repaired", 1.0), ("kept_outside", 0.8), ("repaired_kept_outside", 1.0)):
+            scores = result.scores[key]
+            assert scores["plan_overall"] == pytest.approx(plans) and scores["complete"]
+            assert scores["changed"] == changed[key]
+        digests = {result.scores[key]["protocol_digest"] for key in changed}
+        assert len(digests | {result.scores["protocol_digest"]}) == 4
+        pictures = {
+            name: storage.read_table(f"e/samples_{name}")["image"].to_list()
+            for name in ("repaired", "kept", "repaired_kept")
+        }
+        assert pictures["repaired"] == ["e/repaired/00000.png", *(f"e/{k:05d}.png" for k in range(1, 5))]
+        assert pictures["kept"] == [f"e/kept/{k:05d}.png" for k in range(5)]
+        assert pictures["repaired_kept"] == ["e/repaired_kept/00000.png", *pictures["kept"][1:]]
 
     def test_scores_of_known_pictures(self, storage) -> None:
         """True results and the corpus's chains, but for two unchanged pictures, one of them planned wrong."""

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from got_core.evaluate.config import EvaluateConfig
-from got_core.evaluate.edits import edits_protocol
+from got_core.evaluate.edits import WAYS, edits_protocol
 from got_core.evaluate.geneval import TASKS, score_tasks
 from got_core.evaluate.plots import png_bytes
 from got_core.evaluate.protocol import Protocol, UnlikeProtocolsError, require_same
@@ -145,9 +145,11 @@ def test_edits_and_grounding() -> None:
         "grounding": {"mean": 0.7, "low": 0.6, "high": 0.8, "n": 4, "kinds": {"move": {"mean": 0.7, "n": 4}}},
     }
     kept = scores | {"overall": 0.875, "change_outside": 0.75}
-    sections = [Section(scores), Section(scores | {"kept_outside": kept})]
+    both = {"kept_outside": kept, "repaired_kept_outside": scores | {"overall": 0.925}}
+    sections = [Section(scores), Section(scores | both)]
     text = " ".join(Page(benchmark_report(sections)).words)
     assert text.count("edits/scenes") >= 2
+    assert "repaired and kept" in text and "0.925" in text
     assert text.count("1.2 and 0.8 levels of change outside") == 1 and "0.875" in text
     for part in ("0.900", "limit is 7.0", "0.5 (at most 2.0)", "0.600 to 0.800", "move"):
         assert part in text
@@ -165,9 +167,10 @@ def test_protocols_of_other_worlds_and_sizes_are_unlike() -> None:
         scenes_protocol(NARROW, EvaluateConfig(), repaired=True),
         edits_protocol(NARROW, EvaluateConfig()),
         edits_protocol(NARROW, EvaluateConfig(max_change_outside=9)),
+        *(edits_protocol(NARROW, EvaluateConfig(), way=way) for way in WAYS),
     ]
     assert (base.world["name"], others[0].world["name"]) == ("narrow", "full")
-    assert len({p.digest() for p in [base, *others]}) == 9
+    assert len({p.digest() for p in [base, *others]}) == 12
     require_same(scored(base), scored(base))
     with pytest.raises(UnlikeProtocolsError, match=others[0].digest()):
         require_same(scored(base), scored(others[0]))
