@@ -144,7 +144,7 @@ def embedded_long() -> Recipe:
         # Edits are the language model's task first: it has to find the object.
         finetune=replace(
             short.finetune,
-            steps=1_500,
+            steps=1_300,
             mixture={"t2i": 0.2, "single-turn": 0.5, "multi-turn": 0.3},
             language_rate=3e-4,
             # Words are bound to boxes by now: what is left is drawing exactly, at all noise levels.
