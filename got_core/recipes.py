@@ -104,7 +104,7 @@ def embedded_long() -> Recipe:
         short,
         name="embedded-long",
         world=FULL,
-        corpus=CorpusConfig(images=10_000, edits=7_000, multi_turn=0.8, place_draws=6),
+        corpus=CorpusConfig(images=12_000, edits=5_000, multi_turn=0.8),
         ingest=IngestConfig(image_shard_size=2_000, edit_shard_size=1_500),
         # A visual token for every 8 pixels: of coarser ones small objects share one.
         # Chains are longer than in the short recipe, so rotary frequencies are lower: at its base the slowest
@@ -122,7 +122,7 @@ def embedded_long() -> Recipe:
             tower_steps=2_000,
             vision_steps=400,
             locate_steps=1_000,
-            language_steps=5_200,
+            language_steps=5_400,
             language_batch_size=8,
             language_rate=1.5e-3,
             settled_rate=1e-4,
@@ -132,23 +132,15 @@ def embedded_long() -> Recipe:
             locate_share=0.15,
             pointing_weight=1.0,
         ),
-        # With a constant added to every channel's noise, how bright a picture is can be read in the source
-        # alone; else the U-Net believes the noised picture, and its small errors add up from step to step.
-        pretrain=replace(
-            short.pretrain,
-            steps=1_500,
-            mixture={"t2i": 0.6, "edit": 0.4},
-            language_rate=3e-4,
-            loss=replace(EMBEDDED_LOSS, noise_offset=1.0),
-        ),
+        pretrain=replace(short.pretrain, steps=1_800, mixture={"t2i": 0.7, "edit": 0.3}, language_rate=3e-4),
         # Edits are the language model's task first: it has to find the object.
         finetune=replace(
             short.finetune,
-            steps=1_300,
-            mixture={"t2i": 0.2, "single-turn": 0.5, "multi-turn": 0.3},
+            steps=1_800,
+            mixture={"t2i": 0.25, "single-turn": 0.55, "multi-turn": 0.2},
             language_rate=3e-4,
             # Words are bound to boxes by now: what is left is drawing exactly, at all noise levels.
-            loss=replace(EMBEDDED_LOSS, language_share=0.5, noise_mean=0.5, noise_offset=1.0),
+            loss=replace(EMBEDDED_LOSS, language_share=0.5, noise_mean=0.5),
         ),
         evaluate=EvaluateConfig(
             images_per_task=200,

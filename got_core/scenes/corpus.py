@@ -12,7 +12,6 @@ import io
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
-from itertools import tee
 from pathlib import Path
 from typing import Any
 
@@ -57,9 +56,6 @@ kind (or MULTI_TURN), background tone, side in pixels, objects with pixel boxes 
 MULTI_TURN = "multi_turn"
 """Stands for the kind of an edit of several steps."""
 
-_Edit = tuple[Scene, Scene, str, str]
-"""Source, target, kind, instruction."""
-
 Progress = Callable[[int, int], None]
 """Called with files done and files in all."""
 
@@ -74,10 +70,6 @@ class CorpusConfig:
     """Edit pairs of one step, spread evenly over the five kinds."""
     multi_turn: float = 0.05
     """Pairs of two or three steps, written behind the others: as a share of their number, rounded down."""
-    place_draws: int = 1
-    """Places drawn for a new or moved object, of which the clearest is taken. At 1 places are spread evenly
-    over all that the words allow, up to the very border of what they mean; a small model that chooses the
-    likeliest number for each edge then misses the place about as often as not."""
     seed: int = 1
     """Picture k depends on the world, the seed and k alone."""
     jpeg_share: float = 0.3
@@ -87,10 +79,9 @@ class CorpusConfig:
 
     def __post_init__(self) -> None:
         counts = (self.images, self.edits, self.multi_turn)
-        if min(counts) < 0 or not 0 <= self.jpeg_share <= 1 or min(self.folder_size, self.place_draws) < 1:
+        if min(counts) < 0 or not 0 <= self.jpeg_share <= 1 or self.folder_size < 1:
             raise ValueError(
-                "images, edits and multi_turn are >= 0, jpeg_share in [0, 1], folder_size and place_draws "
-                f">= 1: got {self}"
+                f"images, edits and multi_turn are >= 0, jpeg_share in [0, 1], folder_size >= 1: got {self}"
             )
 
     @property
@@ -131,13 +122,12 @@ def write_corpus(
         return counts | {"written": 0}
     rows: list[dict[str, Any]] = []
     written, total = 0, config.images + 2 * config.pairs
-    edits, same = tee(_edit(world, config, index) for index in range(config.pairs))
-    for row, data in _files(world, config, edits):
+    for row, data in _files(world, config):
         written += _write(folders[row["kind"]] / row["path"], data)
         rows.append(row)
         if progress and (len(rows) % 100 == 0 or len(rows) == total):
             progress(len(rows), total)
-    written += _write(edits_dir / "pairs.csv", _pair_table(same))
+    written += _write(edits_dir / "pairs.csv", _pair_table(world, config))
     _remove_earlier(truth_path, folders, {(row["kind"], row["path"]) for row in rows})
     frame = pl.DataFrame(rows, schema=TRUTH)
     buffer = io.BytesIO()
@@ -146,12 +136,11 @@ def write_corpus(
     return counts | {"written": written}
 
 
-def _files(
-    world: World, config: CorpusConfig, edits: Iterable[_Edit]
-) -> Iterator[tuple[dict[str, Any], bytes]]:
+def _files(world: World, config: CorpusConfig) -> Iterator[tuple[dict[str, Any], bytes]]:
     for index in range(config.images):
         yield _image_file(world, config, index)
-    for index, (source, target, kind, _) in enumerate(edits):
+    for index in range(config.pairs):
+        source, target, kind, _ = _edit(world, config, index)
         for scene, role in ((source, "source"), (target, "target")):
             data = _encode(render(scene), None)
             yield _truth_row(scene, data, f"{index:05d}-{role}.png", f"edit_{role}", kind), data
@@ -168,14 +157,13 @@ def _image_file(world: World, config: CorpusConfig, index: int) -> tuple[dict[st
     return _truth_row(scene, data, path, "image", style), data
 
 
-def _edit(world: World, config: CorpusConfig, index: int) -> _Edit:
+def _edit(world: World, config: CorpusConfig, index: int) -> tuple[Scene, Scene, str, str]:
     if index >= config.edits:
         rng = np.random.default_rng([config.seed, 3, index - config.edits])
-        source, target, _, text = sample_multi_turn(world, rng, place_draws=config.place_draws)
+        source, target, _, text = sample_multi_turn(world, rng)
         return source, target, MULTI_TURN, text
     kind = _evenly(KINDS, config.seed, index)
-    rng = np.random.default_rng([config.seed, 1, index])
-    source, target, _, text = sample_edit(world, rng, kind, place_draws=config.place_draws)
+    source, target, _, text = sample_edit(world, np.random.default_rng([config.seed, 1, index]), kind)
     return source, target, kind, text
 
 
@@ -200,12 +188,14 @@ def _truth_row(scene: Scene, data: bytes, path: str, kind: str, style: str) -> d
     }
 
 
-def _pair_table(edits: Iterable[_Edit]) -> bytes:
+def _pair_table(world: World, config: CorpusConfig) -> bytes:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["source", "target", "instruction"])
-    for index, (_, _, _, instruction) in enumerate(edits):
-        writer.writerow([f"{index:05d}-source.png", f"{index:05d}-target.png", instruction])
+    for index in range(config.pairs):
+        writer.writerow(
+            [f"{index:05d}-source.png", f"{index:05d}-target.png", _edit(world, config, index)[3]]
+        )
     return text.getvalue().encode()
 
 

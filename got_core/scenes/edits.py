@@ -7,7 +7,6 @@ comes without one, as it does from a parsed instruction.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -153,20 +152,6 @@ def fits_words(box: PixelBox, op: EditOp, scene: Scene) -> bool:
         relation, color, shape = op.anchor
         return relations(box, scene.objects[find(scene, color, shape)].box) == (relation,)
     return op.place is None or place_of(box, scene.size) == op.place
-
-
-def doubt(box: PixelBox, op: EditOp, scene: Scene) -> float:
-    """How far a box is from where the operation's words point: 0 where no place would be clearer.
-
-    For a place, pixels from the middle of that third of the picture; for a relation, the sine of the angle
-    between its axis and the offset of the two centres.
-    """
-    goal = _goal(scene, op)
-    across, down = (box[0] + box[2]) / 2 - goal[0], (box[1] + box[3]) / 2 - goal[1]
-    distance = math.hypot(across, down)
-    if not op.anchor or not distance:
-        return distance
-    return abs(down if op.anchor[0] in ("left of", "right of") else across) / distance
 
 
 def collides(box: PixelBox, objects: tuple[SceneObject, ...], gap: int) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from got_core.scenes.edits import KINDS, EditOp, apply, collides, doubt, fits_words, in_turn, instruction
+from got_core.scenes.edits import KINDS, EditOp, apply, collides, fits_words, in_turn, instruction
 from got_core.scenes.heldout import is_held_out
 from got_core.scenes.prompts import NUMBERS, TASKS
 from got_core.scenes.world import (
@@ -140,17 +140,16 @@ def _distinct(rng: np.random.Generator, names: tuple[str, ...], count: int) -> l
 
 
 def sample_edit(
-    world: World, rng: np.random.Generator, kind: str | None = None, *, place_draws: int = 1
+    world: World, rng: np.random.Generator, kind: str | None = None
 ) -> tuple[Scene, Scene, EditOp, str]:
     """Source scene, target scene, operation, instruction; `None` draws the kind evenly.
 
-    Neither scene shows a held-out combination or an empty picture; the background stays the same. Of
-    `place_draws` places that suit the words the clearest is taken (see `edits.doubt`).
+    Neither scene shows a held-out combination or an empty picture; the background stays the same.
     """
     kind = kind or KINDS[int(rng.integers(len(KINDS)))]
     for _ in range(_TRIES):
         source = sample_scene(world, rng, "mixed")
-        op = _sample_op(world, rng, source, kind, place_draws)
+        op = _sample_op(world, rng, source, kind)
         if op is None:
             continue
         target = apply(source, op)
@@ -162,7 +161,7 @@ def sample_edit(
 
 
 def sample_multi_turn(
-    world: World, rng: np.random.Generator, steps: int | None = None, *, place_draws: int = 1
+    world: World, rng: np.random.Generator, steps: int | None = None
 ) -> tuple[Scene, Scene, EditOp, str]:
     """Source scene, target scene, operation and instruction of an edit in `steps`; `None`: two or three.
 
@@ -173,7 +172,7 @@ def sample_multi_turn(
     count = steps or int(rng.integers(2, 4))
     for _ in range(_TRIES):
         source = sample_scene(world, rng, "mixed")
-        ops = _sample_steps(world, rng, source, count, place_draws)
+        ops = _sample_steps(world, rng, source, count)
         if ops:
             op = in_turn(ops)
             return source, apply(source, op), op, instruction(op)
@@ -182,13 +181,11 @@ def sample_multi_turn(
     )
 
 
-def _sample_steps(
-    world: World, rng: np.random.Generator, scene: Scene, count: int, place_draws: int
-) -> list[EditOp] | None:
+def _sample_steps(world: World, rng: np.random.Generator, scene: Scene, count: int) -> list[EditOp] | None:
     ops: list[EditOp] = []
     changed: dict[str, set[str]] = {}
     for _ in range(count):
-        op = _sample_op(world, rng, scene, KINDS[int(rng.integers(len(KINDS)))], place_draws)
+        op = _sample_op(world, rng, scene, KINDS[int(rng.integers(len(KINDS)))])
         if op is None or not _adds_to(op, changed):
             return None
         scene = apply(scene, op)
@@ -214,9 +211,7 @@ def _may_be_shown(scene: Scene, world: World) -> bool:
     return bool(scene.objects) and unlike and not is_held_out(scene.objects, world)
 
 
-def _sample_op(
-    world: World, rng: np.random.Generator, source: Scene, kind: str, place_draws: int
-) -> EditOp | None:
+def _sample_op(world: World, rng: np.random.Generator, source: Scene, kind: str) -> EditOp | None:
     item = source.objects[int(rng.integers(len(source.objects)))]
     op = EditOp(kind=kind, color=item.color, shape=item.shape)
     if kind == "add":
@@ -224,10 +219,10 @@ def _sample_op(
             return None
         color = _pick(rng, world.colors)
         new = EditOp(kind=kind, color=color, shape=_pick(rng, world.shapes), rgb=_fill(world, rng, color))
-        return _with_place(world, rng, new, source, source.objects, None, place_draws)
+        return _with_place(world, rng, new, source, source.objects, None)
     if kind == "move":
         rest = tuple(other for other in source.objects if other is not item)
-        return _with_place(world, rng, op, source, rest, item, place_draws)
+        return _with_place(world, rng, op, source, rest, item)
     if kind == "recolour":
         others = tuple(name for name in world.colors if name != item.color)
         if not others:
@@ -251,7 +246,6 @@ def _with_place(
     source: Scene,
     others: tuple[SceneObject, ...],
     old: SceneObject | None,
-    draws: int,
 ) -> EditOp | None:
     """The operation with words for a place and a free box there; a move's words were not true before."""
     if others and rng.random() < 0.5:
@@ -261,13 +255,8 @@ def _with_place(
         op = replace(op, place=_pick(rng, PLACES))
     if old and fits_words(old.box, op, source):
         return None
-    fitting: list[PixelBox] = []
-    for tries in range(20 * draws):
-        if len(fitting) == draws or (tries == 20 and not fitting):
-            break
+    for _ in range(20):
         box = _random_box(world, rng, others, old.x2 - old.x1 if old else None)
         if box and fits_words(box, op, source):
-            fitting.append(box)
-    if not fitting:
-        return None
-    return replace(op, box=min(fitting, key=lambda box: doubt(box, op, source)))
+            return replace(op, box=box)
+    return None

@@ -46,8 +46,7 @@ class FoundationConfig:
     locate_share: float = 0.0
     """Share of language batches that find named objects: what teaches edits to look."""
     pointing_weight: float = 0.0
-    """Of looking at the object whose place is being said, or at where it was said before, beside the chains'
-    cross-entropy."""
+    """Of looking at the object whose place is being said, beside the chains' cross-entropy."""
     language_rate: float = 2e-3
     settled_rate: float | None = None
     """Seeing rate while chains are learned; None: as before. Finding objects does not outlive a high one."""

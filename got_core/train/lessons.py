@@ -21,7 +21,7 @@ from got_core.chain.grammar import Boxed, Chain, Text, parse
 from got_core.model.sequence import SequenceBuilder
 from got_core.train.config import FoundationConfig
 from got_core.train.data import LENGTH_MULTIPLE, TrainingData, TrainingSample, choose, step_generator
-from got_core.train.seeing import DESCRIBE_PROMPT, Aim, cell_labels
+from got_core.train.seeing import DESCRIBE_PROMPT, cell_labels
 
 LOCATE_PROMPT = "Find in the image: {}."
 LIST_PROMPT = "Find: {}."
@@ -36,8 +36,8 @@ class Lesson:
 
     inputs: dict[str, Tensor]
     chains: list[Chain]
-    aims: list[dict[int, Aim]]
-    """Of each chain, where to look while a box is said, by the box's number."""
+    seen: list[dict[int, Box]]
+    """Of each chain, the boxes by number that are the place of something in the picture."""
     cells: Tensor | None = None
     """What visual tokens should say, where that is known (see :func:`cell_labels`)."""
 
@@ -85,7 +85,7 @@ class Lessons:
         ]
         inputs = self.sequences.collate(tokens, sources or None, LENGTH_MULTIPLE)
         chains = [sample.chain for sample in samples]
-        return Lesson(inputs, chains, [edit_aims(chain) if edit else {} for chain in chains])
+        return Lesson(inputs, chains, [edited_boxes(chain) if edit else {} for chain in chains])
 
     def _locating(self, rng: np.random.Generator, alike: bool) -> Lesson:
         pool = self._alike if alike else self._choices
@@ -123,26 +123,23 @@ def share_a_word(chain: Chain) -> bool:
     return any(one & other for one, other in combinations(names, 2))
 
 
-def edit_aims(chain: Chain) -> dict[int, Aim]:
-    """Where to look while the objects' places in an edit chain are said, by number of the box.
+def edited_boxes(chain: Chain) -> dict[int, Box]:
+    """The boxes, by number, of an edit chain that are places of something in the source picture.
 
-    An object that is there already ("the ...") and is spoken of for the first time is to be seen in the
-    source picture. A place that was said before is repeated from the text, for it may have been made or moved
-    to by an earlier step.
+    Those of objects that are there already ("the ...") and are spoken of for the first time: a place that was
+    said before can be repeated from the text, and may have been made or moved to by an earlier step.
     """
     if not is_edit_chain(chain):
         return {}
-    aims: dict[int, Aim] = {}
+    places: dict[int, Box] = {}
     said: list[Box] = []
     for step in read_edit_chain(chain).steps:
         for box in step.boxes:
-            if box in said:
-                aims[len(said)] = len(said) - 1 - said[::-1].index(box)
-            elif step.object.startswith("the "):
-                aims[len(said)] = box
+            if step.object.startswith("the ") and box not in said:
+                places[len(said)] = box
             said.append(box)
         said += [placed.box for placed in parse(step.change, "data").boxes]
-    return aims
+    return places
 
 
 def question(chain: Chain, rng: np.random.Generator) -> tuple[str, Chain]:

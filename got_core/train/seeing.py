@@ -253,19 +253,14 @@ def cell_labels(chain: Chain, sequences: SequenceBuilder, *, ids: bool = True) -
 # -- pointing -----------------------------------------------------------------------------------------
 
 
-Aim = Box | int
-"""Where to look while a box is said: at that place in the picture, or at an earlier box, by its number."""
-
-
 def pointing_loss(
-    attention: Tensor, input_ids: Tensor, aims: Sequence[Mapping[int, Aim]], sequences: SequenceBuilder
+    attention: Tensor, input_ids: Tensor, seen: Sequence[Mapping[int, Box]], sequences: SequenceBuilder
 ) -> Tensor:
     """How little is looked at an object where its coordinates are about to be said.
 
     Minus the logarithm of the share of ``attention`` (B, heads, L, L) that half of the heads give to the
-    object's visual tokens, or to the same coordinate where it was said before; a mean over the coordinates of
-    the boxes in ``aims`` (of each chain, by number), of which there must be one. The first coordinate counts
-    `FIRST_WEIGHT` times: there it is decided which object it is.
+    object's visual tokens; a mean over the coordinates of the boxes in ``seen``, of which there must be one.
+    The first coordinate counts `FIRST_WEIGHT` times: there it is decided which object it is.
 
     From the chains' cross-entropy alone a small model learns late, if at all, to choose among objects by
     name: for long it says the place of any.
@@ -274,17 +269,13 @@ def pointing_loss(
     coordinates = _coordinates(sequences)
     start_id = sequences.tokenizer.convert_tokens_to_ids(BOX_START)
     shares = []
-    for row, boxes in enumerate(aims):
+    for row, boxes in enumerate(seen):
         visual = (input_ids[row] == sequences.pad_id).nonzero()[:, 0]
         starts = (input_ids[row] == start_id).nonzero()[:, 0]
-        for number, aim in boxes.items():
-            about_to_say = looks[row, starts[number] + coordinates]
-            if isinstance(aim, int):
-                shares.append(about_to_say.gather(1, (starts[aim] + coordinates + 1)[:, None])[:, 0])
-                continue
-            cells = _shared_areas(aim, math.isqrt(len(visual))).flatten()
+        for number, box in boxes.items():
+            cells = _shared_areas(box, math.isqrt(len(visual))).flatten()
             covered = torch.from_numpy(cells >= cells.max() / 2)
-            shares.append(about_to_say[:, visual[covered]].sum(dim=1))
+            shares.append(looks[row, starts[number] + coordinates][:, visual[covered]].sum(dim=1))
     losses = -(torch.stack(shares) + SMALLEST_SHARE).log().mean(dim=0)
     weights = losses.new_tensor([FIRST_WEIGHT, 1.0, 1.0, 1.0])
     return (losses * weights).sum() / weights.sum()

@@ -149,7 +149,5 @@ def test_bad_places_and_settings_are_refused(tmp_path: Path) -> None:
         write_corpus(NARROW, CONFIG, tmp_path, tmp_path / "edits", tmp_path / "truth.parquet")
     with pytest.raises(ValueError, match="jpeg_share"):
         CorpusConfig(jpeg_share=1.5)
-    with pytest.raises(ValueError, match="place_draws"):
-        CorpusConfig(place_draws=0)
     with pytest.raises(ValueError, match="multi_turn"):
         CorpusConfig(multi_turn=-0.1)

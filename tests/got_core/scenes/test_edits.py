@@ -4,7 +4,7 @@ from itertools import product
 
 import pytest
 
-from got_core.scenes.edits import EditOp, apply, doubt, in_turn, instruction, parse_instruction, wordings
+from got_core.scenes.edits import EditOp, apply, in_turn, instruction, parse_instruction, wordings
 from got_core.scenes.world import PLACES, RELATIONS, RGB, Background, Scene, SceneObject, place_of, relations
 
 _RED = SceneObject("circle", "red", 4, 4, 20, 20, (210, 44, 41))
@@ -148,23 +148,3 @@ def test_apply_says_what_is_missing() -> None:
     corner = Scene((SceneObject("square", "red", 3, 3, 40, 40, RGB["red"]),), _SCENE.background, 64)
     with pytest.raises(ValueError, match="no free place"):
         apply(corner, parse_instruction("add a blue cross to the left of the red square"))
-
-
-@pytest.mark.parametrize(
-    ("where", "box", "expected"),
-    [
-        ("in the center", (24, 24, 40, 40), 0),
-        ("in the center", (27, 28, 43, 44), 5),
-        ("at the top right", (47, 4, 60, 17), 0.24),
-        ("to the left of the blue square", (4, 40, 20, 56), 0),
-        ("to the left of the blue square", (8, 16, 24, 32), 0.6),
-        ("above the blue square", (16, 8, 32, 24), 0.6),
-        ("above the blue square", (40, 40, 56, 56), 0),
-    ],
-)
-def test_the_further_a_box_is_from_where_words_point_the_more_doubt(
-    where: str, box: tuple[int, int, int, int], expected: float
-) -> None:
-    assert doubt(box, parse_instruction(f"add a red star {where}"), _SCENE) == pytest.approx(
-        expected, abs=0.01
-    )

@@ -6,7 +6,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from got_core.scenes.edits import KINDS, apply, doubt, fits_words, parse_instruction
+from got_core.scenes.edits import KINDS, apply, parse_instruction
 from got_core.scenes.heldout import is_held_out
 from got_core.scenes.prompts import TASKS, applicable_prompts
 from got_core.scenes.sample import sample_edit, sample_multi_turn, sample_scene
@@ -111,21 +111,6 @@ def test_steps_of_a_multi_turn_edit_build_on_each_other_and_undo_nothing(world: 
 
 def test_the_number_of_steps_can_be_chosen() -> None:
     assert len(sample_multi_turn(FULL, np.random.default_rng(0), 3)[2].steps) == 3
-
-
-def _doubts(draws: int) -> tuple[float, float]:
-    """Mean doubt about places, in pixels, and about relations."""
-    rng, doubts = np.random.default_rng(5), {True: list[float](), False: list[float]()}
-    for _ in range(150):
-        source, _, op, _ = sample_edit(FULL, rng, "add", place_draws=draws)
-        assert op.box and fits_words(op.box, op, source)
-        doubts[op.anchor is None].append(doubt(op.box, op, source))
-    return float(np.mean(doubts[True])), float(np.mean(doubts[False]))
-
-
-def test_of_several_places_the_clearest_is_taken() -> None:
-    one, several = _doubts(1), _doubts(6)
-    assert several[0] < 0.8 * one[0] and several[1] < 0.6 * one[1]
 
 
 def test_an_impossible_edit_says_so() -> None:
