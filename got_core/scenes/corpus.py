@@ -70,6 +70,9 @@ class CorpusConfig:
     """Edit pairs of one step, spread evenly over the five kinds."""
     multi_turn: float = 0.05
     """Pairs of two or three steps, written behind the others: as a share of their number, rounded down."""
+    place_draws: int = 1
+    """Boxes drawn for a new or moved object; the one that is most plainly where the words say is taken. With
+    many, the same words mean the same place, which is sooner learned; with one, all places that suit."""
     seed: int = 1
     """Picture k depends on the world, the seed and k alone."""
     jpeg_share: float = 0.3
@@ -79,9 +82,10 @@ class CorpusConfig:
 
     def __post_init__(self) -> None:
         counts = (self.images, self.edits, self.multi_turn)
-        if min(counts) < 0 or not 0 <= self.jpeg_share <= 1 or self.folder_size < 1:
+        if min(counts) < 0 or not 0 <= self.jpeg_share <= 1 or min(self.folder_size, self.place_draws) < 1:
             raise ValueError(
-                f"images, edits and multi_turn are >= 0, jpeg_share in [0, 1], folder_size >= 1: got {self}"
+                "images, edits and multi_turn are >= 0, jpeg_share in [0, 1], folder_size and place_draws "
+                f">= 1: got {self}"
             )
 
     @property
@@ -160,10 +164,11 @@ def _image_file(world: World, config: CorpusConfig, index: int) -> tuple[dict[st
 def _edit(world: World, config: CorpusConfig, index: int) -> tuple[Scene, Scene, str, str]:
     if index >= config.edits:
         rng = np.random.default_rng([config.seed, 3, index - config.edits])
-        source, target, _, text = sample_multi_turn(world, rng)
+        source, target, _, text = sample_multi_turn(world, rng, place_draws=config.place_draws)
         return source, target, MULTI_TURN, text
     kind = _evenly(KINDS, config.seed, index)
-    source, target, _, text = sample_edit(world, np.random.default_rng([config.seed, 1, index]), kind)
+    rng = np.random.default_rng([config.seed, 1, index])
+    source, target, _, text = sample_edit(world, rng, kind, config.place_draws)
     return source, target, kind, text
 
 

@@ -26,6 +26,9 @@ from got_core.scenes.world import (
 
 KINDS: tuple[str, ...] = ("add", "remove", "recolour", "replace", "move")
 
+CLEAR = 6
+"""Pixels between two boxes from which on neither crowds the other."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class EditOp:
@@ -129,7 +132,7 @@ def _usual_side(scene: Scene) -> int:
 
 def _free_box(scene: Scene, op: EditOp, side: int, margin: int = 3, gap: int = 2) -> PixelBox:
     """The free box of that side that fits the words and is nearest to where they point."""
-    goal = _goal(scene, op)
+    goal = pointed_at(scene, op, side)
     starts = range(margin, scene.size - margin - side + 1)
     boxes = [(x, y, x + side, y + side) for x in starts for y in starts]
     fitting = [box for box in boxes if fits_words(box, op, scene) and not collides(box, scene.objects, gap)]
@@ -138,12 +141,28 @@ def _free_box(scene: Scene, op: EditOp, side: int, margin: int = 3, gap: int = 2
     return min(fitting, key=lambda b: (b[0] + side / 2 - goal[0]) ** 2 + (b[1] + side / 2 - goal[1]) ** 2)
 
 
-def _goal(scene: Scene, op: EditOp) -> tuple[float, float]:
+def pointed_at(scene: Scene, op: EditOp, side: int) -> tuple[float, float]:
+    """x and y in pixels of the centre that the words point at most plainly, for an object of that side.
+
+    The middle of the named third, or close beside the named object; it may be outside the picture.
+    """
     if op.anchor:
-        box = scene.objects[find(scene, op.anchor[1], op.anchor[2])].box
-        return ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2)
+        relation, color, shape = op.anchor
+        box = scene.objects[find(scene, color, shape)].box
+        far = (box[2] - box[0] + side) / 2 + CLEAR
+        across, down = _STEPS[relation]
+        return ((box[0] + box[2]) / 2 + far * across, (box[1] + box[3]) / 2 + far * down)
     k = PLACES.index(op.place or "center")
     return (scene.size * (2 * (k % 3) + 1) / 6, scene.size * (2 * (k // 3) + 1) / 6)
+
+
+_STEPS: dict[str, tuple[int, int]] = {
+    "left of": (-1, 0),
+    "right of": (1, 0),
+    "above": (0, -1),
+    "below": (0, 1),
+}
+"""Across and down, where a relation points."""
 
 
 def fits_words(box: PixelBox, op: EditOp, scene: Scene) -> bool:

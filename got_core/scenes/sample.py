@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
 
-from got_core.scenes.edits import KINDS, EditOp, apply, collides, fits_words, in_turn, instruction
+from got_core.scenes.edits import (
+    CLEAR,
+    KINDS,
+    EditOp,
+    apply,
+    collides,
+    fits_words,
+    in_turn,
+    instruction,
+    pointed_at,
+)
 from got_core.scenes.heldout import is_held_out
 from got_core.scenes.prompts import NUMBERS, TASKS
 from got_core.scenes.world import (
@@ -140,16 +151,17 @@ def _distinct(rng: np.random.Generator, names: tuple[str, ...], count: int) -> l
 
 
 def sample_edit(
-    world: World, rng: np.random.Generator, kind: str | None = None
+    world: World, rng: np.random.Generator, kind: str | None = None, place_draws: int = 1
 ) -> tuple[Scene, Scene, EditOp, str]:
     """Source scene, target scene, operation, instruction; `None` draws the kind evenly.
 
-    Neither scene shows a held-out combination or an empty picture; the background stays the same.
+    Neither scene shows a held-out combination or an empty picture; the background stays the same. Of
+    `place_draws` boxes for a new or moved object, the one that is most plainly where the words say is taken.
     """
     kind = kind or KINDS[int(rng.integers(len(KINDS)))]
     for _ in range(_TRIES):
         source = sample_scene(world, rng, "mixed")
-        op = _sample_op(world, rng, source, kind)
+        op = _sample_op(world, rng, source, kind, place_draws)
         if op is None:
             continue
         target = apply(source, op)
@@ -161,7 +173,7 @@ def sample_edit(
 
 
 def sample_multi_turn(
-    world: World, rng: np.random.Generator, steps: int | None = None
+    world: World, rng: np.random.Generator, steps: int | None = None, place_draws: int = 1
 ) -> tuple[Scene, Scene, EditOp, str]:
     """Source scene, target scene, operation and instruction of an edit in `steps`; `None`: two or three.
 
@@ -172,7 +184,7 @@ def sample_multi_turn(
     count = steps or int(rng.integers(2, 4))
     for _ in range(_TRIES):
         source = sample_scene(world, rng, "mixed")
-        ops = _sample_steps(world, rng, source, count)
+        ops = _sample_steps(world, rng, source, count, place_draws)
         if ops:
             op = in_turn(ops)
             return source, apply(source, op), op, instruction(op)
@@ -181,11 +193,13 @@ def sample_multi_turn(
     )
 
 
-def _sample_steps(world: World, rng: np.random.Generator, scene: Scene, count: int) -> list[EditOp] | None:
+def _sample_steps(
+    world: World, rng: np.random.Generator, scene: Scene, count: int, place_draws: int
+) -> list[EditOp] | None:
     ops: list[EditOp] = []
     changed: dict[str, set[str]] = {}
     for _ in range(count):
-        op = _sample_op(world, rng, scene, KINDS[int(rng.integers(len(KINDS)))])
+        op = _sample_op(world, rng, scene, KINDS[int(rng.integers(len(KINDS)))], place_draws)
         if op is None or not _adds_to(op, changed):
             return None
         scene = apply(scene, op)
@@ -211,7 +225,9 @@ def _may_be_shown(scene: Scene, world: World) -> bool:
     return bool(scene.objects) and unlike and not is_held_out(scene.objects, world)
 
 
-def _sample_op(world: World, rng: np.random.Generator, source: Scene, kind: str) -> EditOp | None:
+def _sample_op(
+    world: World, rng: np.random.Generator, source: Scene, kind: str, place_draws: int
+) -> EditOp | None:
     item = source.objects[int(rng.integers(len(source.objects)))]
     op = EditOp(kind=kind, color=item.color, shape=item.shape)
     if kind == "add":
@@ -219,10 +235,10 @@ def _sample_op(world: World, rng: np.random.Generator, source: Scene, kind: str)
             return None
         color = _pick(rng, world.colors)
         new = EditOp(kind=kind, color=color, shape=_pick(rng, world.shapes), rgb=_fill(world, rng, color))
-        return _with_place(world, rng, new, source, source.objects, None)
+        return _with_place(world, rng, new, source, source.objects, None, place_draws)
     if kind == "move":
         rest = tuple(other for other in source.objects if other is not item)
-        return _with_place(world, rng, op, source, rest, item)
+        return _with_place(world, rng, op, source, rest, item, place_draws)
     if kind == "recolour":
         others = tuple(name for name in world.colors if name != item.color)
         if not others:
@@ -246,6 +262,7 @@ def _with_place(
     source: Scene,
     others: tuple[SceneObject, ...],
     old: SceneObject | None,
+    draws: int,
 ) -> EditOp | None:
     """The operation with words for a place and a free box there; a move's words were not true before."""
     if others and rng.random() < 0.5:
@@ -258,5 +275,26 @@ def _with_place(
     for _ in range(20):
         box = _random_box(world, rng, others, old.x2 - old.x1 if old else None)
         if box and fits_words(box, op, source):
-            return replace(op, box=box)
+            return replace(op, box=_plainest(world, rng, op, source, others, box, draws))
     return None
+
+
+def _plainest(
+    world: World,
+    rng: np.random.Generator,
+    op: EditOp,
+    source: Scene,
+    others: tuple[SceneObject, ...],
+    first: PixelBox,
+    draws: int,
+) -> PixelBox:
+    """Of the first box and `draws - 1` more of its size: near to where the words point, clear of objects."""
+    side = first[2] - first[0]
+    x, y = pointed_at(source, op, side)
+
+    def doubt(box: PixelBox) -> float:
+        free = next(gap for gap in range(CLEAR, -1, -1) if not collides(box, others, gap))
+        return math.hypot(box[0] + side / 2 - x, box[1] + side / 2 - y) + 2 * (CLEAR - free)
+
+    more = (_random_box(world, rng, others, side) for _ in range(draws - 1))
+    return min([first, *(box for box in more if box and fits_words(box, op, source))], key=doubt)

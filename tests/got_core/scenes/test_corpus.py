@@ -132,8 +132,9 @@ def test_digest_depends_on_world_and_configuration() -> None:
         corpus_digest(NARROW, CONFIG),
         corpus_digest(FULL, CONFIG),
         corpus_digest(NARROW, CorpusConfig()),
+        corpus_digest(NARROW, CorpusConfig(place_draws=2)),
     }
-    assert len(digests) == 3 and all(len(digest) == 12 for digest in digests)
+    assert len(digests) == 4 and all(len(digest) == 12 for digest in digests)
 
 
 def test_pairs_of_several_steps_leave_the_others_as_they_are(home: Path, tmp_path: Path) -> None:
@@ -151,3 +152,5 @@ def test_bad_places_and_settings_are_refused(tmp_path: Path) -> None:
         CorpusConfig(jpeg_share=1.5)
     with pytest.raises(ValueError, match="multi_turn"):
         CorpusConfig(multi_turn=-0.1)
+    with pytest.raises(ValueError, match="place_draws"):
+        CorpusConfig(place_draws=0)

@@ -6,7 +6,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from got_core.scenes.edits import KINDS, apply, parse_instruction
+from got_core.scenes.edits import KINDS, apply, fits_words, parse_instruction, pointed_at
 from got_core.scenes.heldout import is_held_out
 from got_core.scenes.prompts import TASKS, applicable_prompts
 from got_core.scenes.sample import sample_edit, sample_multi_turn, sample_scene
@@ -107,6 +107,21 @@ def test_steps_of_a_multi_turn_edit_build_on_each_other_and_undo_nothing(world: 
                 placed.add(scene.objects[-1].box if step.kind == "add" else step.box)
     assert set(lengths) == {2, 3} and min(lengths.values()) >= 15
     assert followed >= 10
+
+
+def test_of_many_places_the_plainest_is_taken() -> None:
+    def off_the_mark(draws: int) -> float:
+        distances = []
+        for k in range(60):
+            source, target, op, _ = sample_edit(FULL, np.random.default_rng(k), "add", draws)
+            _check_scene(target, FULL)
+            new = target.objects[-1]
+            assert fits_words(new.box, op, source)
+            x, y = pointed_at(source, op, new.x2 - new.x1)
+            distances.append(np.hypot((new.x1 + new.x2) / 2 - x, (new.y1 + new.y2) / 2 - y))
+        return float(np.mean(distances))
+
+    assert off_the_mark(64) < 0.75 * off_the_mark(1)
 
 
 def test_the_number_of_steps_can_be_chosen() -> None:
