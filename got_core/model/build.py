@@ -23,6 +23,7 @@ from got_core.model.guidance import GuidanceProjector, widen_input
 from got_core.model.pipeline import GoTPipeline
 from got_core.model.sequence import SequenceBuilder
 from got_core.model.tokens import END_OF_TEXT, IMAGE_PAD
+from got_core.model.unet import UNetWithoutOutputNorm
 
 
 def build_language_model(
@@ -115,7 +116,7 @@ def build_unet(config: ModelConfig) -> UNet2DConditionModel:
     """A text-to-image U-Net on C latent channels, SDXL's kind of conditioning; not yet widened to 3C."""
     part = config.unet
     attends = part.attention_levels or (True,) * len(part.block_out_channels)
-    return UNet2DConditionModel(
+    return unet_class(config)(
         sample_size=config.resolution // config.autoencoder.patch_size,
         in_channels=config.autoencoder.latent_channels,
         out_channels=config.autoencoder.latent_channels,
@@ -133,6 +134,11 @@ def build_unet(config: ModelConfig) -> UNet2DConditionModel:
         addition_time_embed_dim=part.time_id_dim,
         projection_class_embeddings_input_dim=part.pooled_dim + 6 * part.time_id_dim,
     )
+
+
+def unet_class(config: ModelConfig) -> type[UNet2DConditionModel]:
+    """Diffusers' U-Net, or the one without the last norm."""
+    return UNet2DConditionModel if config.unet.output_norm else UNetWithoutOutputNorm
 
 
 def build_projector(config: ModelConfig) -> GuidanceProjector:

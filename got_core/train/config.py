@@ -58,6 +58,8 @@ class FoundationConfig:
     unet_rate: float = 2e-3
     unet_noise_mean: float = 0.0
     """As ``LossConfig.noise_mean``, of the U-Net alone."""
+    unet_noise_offset: float = 0.0
+    """As ``LossConfig.noise_offset``, of the U-Net alone."""
     optimizer: OptimizerName = "adamw"
     """Of language model and U-Net."""
     ema_decay: float = 0.995

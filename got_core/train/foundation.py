@@ -85,7 +85,11 @@ def train_unet(
     matrices = hidden_matrices(unet) if config.optimizer == "muon" else []
     parts = [(list(unet.parameters()), config.unet_rate)]
     loop = Loop.over(parts, config.unet_steps, config.ema_decay, matrices)
-    loss_config = LossConfig(prediction=model.scheduler.prediction, noise_mean=config.unet_noise_mean)
+    loss_config = LossConfig(
+        prediction=model.scheduler.prediction,
+        noise_mean=config.unet_noise_mean,
+        noise_offset=config.unet_noise_offset,
+    )
     recent: list[float] = []
     for step in range(config.unet_steps):
         rng = step_generator(config.seed, 5, step)

@@ -17,7 +17,6 @@ from typing import Any
 
 import ray.train
 import torch
-from diffusers import UNet2DConditionModel
 from PIL import Image
 from ray.train.torch import get_device
 from transformers import PreTrainedTokenizerFast, Qwen2_5_VLForConditionalGeneration
@@ -33,6 +32,7 @@ from got_core.model.build import (
     build_sequences,
     build_unet,
     pipeline_settings,
+    unet_class,
 )
 from got_core.model.config import ModelConfig
 from got_core.model.guidance import GuidanceProjector
@@ -184,7 +184,7 @@ def load_foundation(folder: Path, config: ModelConfig, seed: int) -> GoTPipeline
         mllm=Qwen2_5_VLForConditionalGeneration.from_pretrained(folder / "language" / "mllm"),
         tokenizer=PreTrainedTokenizerFast.from_pretrained(folder / "language" / "tokenizer"),
         projector=GuidanceProjector.from_pretrained(folder / "language" / "projector"),
-        unet=UNet2DConditionModel.from_pretrained(folder / "drawing" / "unet"),
+        unet=unet_class(config).from_pretrained(folder / "drawing" / "unet"),
         vae=PatchAutoencoder.from_pretrained(folder / "drawing" / "vae"),
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from got_core.model.build import fresh_pipeline
+from got_core.model.config import ModelConfig
 from got_core.model.pipeline import GoTPipeline
 from got_core.model.tokens import train_tokenizer
 from got_core.recipes import tiny
@@ -12,10 +13,10 @@ from got_core.recipes import tiny
 TINY = tiny().model
 
 
-def tiny_pipeline(seed: int = 0) -> GoTPipeline:
+def tiny_pipeline(seed: int = 0, config: ModelConfig = TINY) -> GoTPipeline:
     """Random weights; the plans and pictures are noise, the code that runs is the real one."""
-    tokenizer = train_tokenizer(["a red circle (1,2),(3,4) and a blue square"], TINY.image_tokens)
-    return fresh_pipeline(TINY, tokenizer, seed)
+    tokenizer = train_tokenizer(["a red circle (1,2),(3,4) and a blue square"], config.image_tokens)
+    return fresh_pipeline(config, tokenizer, seed)
 
 
 def sees_its_conditions(pipeline: GoTPipeline) -> GoTPipeline:

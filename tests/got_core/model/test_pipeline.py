@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from got_core.chain.boxes import Box
 from got_core.chain.edits import move_box
 from got_core.chain.grammar import parse
 from got_core.model.pipeline import GoTPipeline
-from tests.got_core.tiny_pipeline import sees_its_conditions, tiny_pipeline
+from tests.got_core.tiny_pipeline import TINY, sees_its_conditions, tiny_pipeline
 
 CHAIN = parse("a red circle (100,100),(400,400)")
 SOURCE = Image.new("RGB", (64, 64), (200, 30, 30))
@@ -455,3 +456,37 @@ def test_module_paths_in_saved_pipelines_are_a_file_format(pipeline: GoTPipeline
     assert index["projector"] == ["got_core.model.guidance", "GuidanceProjector"]
     assert index["unet"] == ["diffusers", "UNet2DConditionModel"]
     assert index["mllm"] == ["transformers", "Qwen2_5_VLForConditionalGeneration"]
+
+
+def test_a_unet_without_output_norm_is_saved_and_loaded_as_one(tmp_path: Path) -> None:
+    config = replace(TINY, unet=replace(TINY.unet, output_norm=False))
+    pipeline = sees_its_conditions(tiny_pipeline(config=config))
+    pipeline.save_pretrained(tmp_path, safe_serialization=True)
+    again = GoTPipeline.from_pretrained(tmp_path)
+    assert json.loads((tmp_path / "model_index.json").read_text())["unet"] == [
+        "got_core.model.unet",
+        "UNetWithoutOutputNorm",
+    ]
+    assert not [name for name in again.unet.state_dict() if name.startswith("conv_norm_out")]
+    first, second = (
+        one.draw(CHAIN, "a red circle", image=SOURCE, generator=seeded(), output_type="pt")
+        for one in (pipeline, again)
+    )
+    assert torch.equal(first, second)
+
+
+@pytest.mark.parametrize("norm", [True, False])
+def test_the_answer_grows_with_the_features_where_no_norm_is_before_it(norm: bool) -> None:
+    unet = tiny_pipeline(config=replace(TINY, unet=replace(TINY.unet, output_norm=norm))).unet
+    inputs = {
+        "sample": torch.randn(1, unet.config.in_channels, 8, 8, generator=seeded()),
+        "timestep": 500,
+        "encoder_hidden_states": torch.randn(1, 4, 32, generator=seeded()),
+        "added_cond_kwargs": {"text_embeds": torch.zeros(1, 16), "time_ids": torch.zeros(1, 6)},
+    }
+    with torch.no_grad():
+        once = unet(**inputs).sample - unet.conv_out.bias[:, None, None]
+        unet.up_blocks[-1].register_forward_hook(lambda block, given, features: 2 * features)
+        twice = unet(**inputs).sample - unet.conv_out.bias[:, None, None]
+    grown = (twice.norm() / once.norm()).item()
+    assert grown == pytest.approx(1.0 if norm else 2.0, rel=1e-3)
