@@ -435,8 +435,10 @@ print(*sorted(name for name in sys.modules if name.startswith(others)))
 
 
 @pytest.mark.slow
-def test_a_saved_pipeline_is_bit_identical_in_a_fresh_process(pipeline: GoTPipeline, tmp_path: Path) -> None:
-    folder = tmp_path / "model"
+@pytest.mark.parametrize("output_norm", [True, False])
+def test_a_saved_pipeline_is_bit_identical_in_a_fresh_process(output_norm: bool, tmp_path: Path) -> None:
+    config = replace(TINY, unet=replace(TINY.unet, output_norm=output_norm))
+    pipeline, folder = sees_its_conditions(tiny_pipeline(config=config)), tmp_path / "model"
     pipeline.save_pretrained(folder, safe_serialization=True)
     before = pipeline("a red circle", generator=seeded(), output_type="pt")
     command = [sys.executable, "-c", FRESH, str(folder), str(tmp_path / "drawn.pt")]
@@ -458,21 +460,13 @@ def test_module_paths_in_saved_pipelines_are_a_file_format(pipeline: GoTPipeline
     assert index["mllm"] == ["transformers", "Qwen2_5_VLForConditionalGeneration"]
 
 
-def test_a_unet_without_output_norm_is_saved_and_loaded_as_one(tmp_path: Path) -> None:
+def test_a_unet_without_output_norm_is_saved_as_one(tmp_path: Path) -> None:
     config = replace(TINY, unet=replace(TINY.unet, output_norm=False))
-    pipeline = sees_its_conditions(tiny_pipeline(config=config))
-    pipeline.save_pretrained(tmp_path, safe_serialization=True)
+    tiny_pipeline(config=config).save_pretrained(tmp_path, safe_serialization=True)
+    index = json.loads((tmp_path / "model_index.json").read_text())
+    assert index["unet"] == ["got_core.model.unet", "UNetWithoutOutputNorm"]
     again = GoTPipeline.from_pretrained(tmp_path)
-    assert json.loads((tmp_path / "model_index.json").read_text())["unet"] == [
-        "got_core.model.unet",
-        "UNetWithoutOutputNorm",
-    ]
     assert not [name for name in again.unet.state_dict() if name.startswith("conv_norm_out")]
-    first, second = (
-        one.draw(CHAIN, "a red circle", image=SOURCE, generator=seeded(), output_type="pt")
-        for one in (pipeline, again)
-    )
-    assert torch.equal(first, second)
 
 
 @pytest.mark.parametrize("norm", [True, False])
