@@ -1,4 +1,4 @@
-"""A `UNet2DConditionModel` that can tell how bright a picture is; larger models use diffusers' own."""
+"""A `UNet2DConditionModel` without its last norm; larger models use diffusers' own."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ class UNetWithoutOutputNorm(UNet2DConditionModel):
     """Diffusers' U-Net without the group norm and the activation before its last convolution.
 
     A norm divides by what is in the whole picture. Of noise that does not matter: its mean and scale are
-    known. Where the U-Net answers the clean latent, the level of a background is lost in it, though Gr or
-    the noisy latent show it and skip connections carry it there.
+    known. Where the U-Net answers the clean latent, the level of a background can be blurred by it, though
+    Gr shows it and skip connections carry it there.
     """
 
     # Wrapped, so that diffusers finds the names of the settings, which are the same.
