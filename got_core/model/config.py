@@ -94,7 +94,7 @@ class UNetConfig:
     norm_groups: int = 16
     output_norm: bool = True
     """Whether features are normalized before the last convolution (see ``UNetWithoutOutputNorm``). Trained on
-    edits alone with a noise offset, a small U-Net kept the brightness better without; a whole training with
+    edits alone with a noise offset, a small U-Net kept the brightness better without; a short training with
     text to image did not show it, nor did trials without an offset."""
     cross_attention_dim: int = 192
     pooled_dim: int = 64
