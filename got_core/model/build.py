@@ -23,7 +23,7 @@ from got_core.model.guidance import GuidanceProjector, widen_input
 from got_core.model.pipeline import GoTPipeline
 from got_core.model.sequence import SequenceBuilder
 from got_core.model.tokens import END_OF_TEXT, IMAGE_PAD
-from got_core.model.unet import UNetWithoutOutputNorm
+from got_core.model.unet import UNetWithInputSkip
 
 
 def build_language_model(
@@ -137,8 +137,8 @@ def build_unet(config: ModelConfig) -> UNet2DConditionModel:
 
 
 def unet_class(config: ModelConfig) -> type[UNet2DConditionModel]:
-    """Diffusers' U-Net, or the one without the last norm."""
-    return UNet2DConditionModel if config.unet.output_norm else UNetWithoutOutputNorm
+    """Diffusers' U-Net, or the one with a skip."""
+    return UNetWithInputSkip if config.unet.input_skip else UNet2DConditionModel
 
 
 def build_projector(config: ModelConfig) -> GuidanceProjector:

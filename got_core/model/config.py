@@ -92,10 +92,8 @@ class UNetConfig:
     middle_block: bool = True
     """Whether there is a block between the way down and the way up."""
     norm_groups: int = 16
-    output_norm: bool = True
-    """Whether features are normalized before the last convolution (see ``UNetWithoutOutputNorm``). Trained on
-    edits alone with a noise offset, a small U-Net kept the brightness better without; a short training with
-    text to image did not show it, nor did trials without an offset."""
+    input_skip: bool = False
+    """Whether a linear map of the input is added to the answer (see ``UNetWithInputSkip``)."""
     cross_attention_dim: int = 192
     pooled_dim: int = 64
     """Width of the pooled text embedding (1280 in SDXL)."""
@@ -171,6 +169,9 @@ class LossConfig:
     dropped_weight: float = 1.0
     """Weight of the samples that go without conditions. Theirs are the large errors: at full weight they take
     most of a young model's gradient, which then learns to bind words to boxes several times slower."""
+    kept_weight: float = 1.0
+    """Of edits: weight of the squared error outside the chain's boxes, where the source shows what to answer.
+    Words nearly tell a background, so at 1 little is left of the error that teaches to look at the source."""
     noise_offset: float = 0.0
     """Strength of the per-channel constant added to the noise (0.1 in the paper)."""
     language_share: float = 1.0

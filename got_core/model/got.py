@@ -53,6 +53,10 @@ def text_loss(model: nn.Module, hidden: Tensor, labels: Tensor) -> Tensor:
     return F.cross_entropy(logits.float(), targets[chosen])
 
 
+REFERENCE_DROPPED = 3
+"""Number of dropped conditions of a sample that has lost Gr too (see `drop_conditions`)."""
+
+
 def count_dropped(samples: int, share: float, generator: torch.Generator) -> Tensor:
     """How many conditions a sample goes without, int (B,): 1, 2 or 3, each for ``share`` of them, else 0."""
     draw = torch.rand(samples, 1, generator=generator)
@@ -67,7 +71,8 @@ def drop_conditions(
     dropped = dropped.to(context.device)
     context = torch.where((dropped > 1)[:, None, None], null.to(context.dtype), context)
     spatial = torch.where((dropped > 0)[:, None, None, None], torch.zeros_like(spatial), spatial)
-    reference = torch.where((dropped > 2)[:, None, None, None], torch.zeros_like(reference), reference)
+    unseen = (dropped >= REFERENCE_DROPPED)[:, None, None, None]
+    reference = torch.where(unseen, torch.zeros_like(reference), reference)
     return context, spatial, reference
 
 
@@ -85,10 +90,22 @@ class Noised:
     weight: Tensor
     """Weight of each sample's squared error, (B,)."""
 
-    def loss(self, prediction: Tensor, share: Tensor | float = 1.0) -> Tensor:
-        """Weighted mean squared error of what the U-Net answered; ``share`` (B,) weights samples further."""
-        error = (prediction.float() - self.target.float()).pow(2).mean(dim=(1, 2, 3))
-        return (error * self.weight * share).mean()
+    def loss(self, prediction: Tensor, share: Tensor | float = 1.0, places: Tensor | float = 1.0) -> Tensor:
+        """Weighted mean squared error of what the U-Net answered.
+
+        ``share`` (B,) weights samples further, ``places`` (B, 1, h, w) what is where in them.
+        """
+        error = (prediction.float() - self.target.float()).pow(2) * places
+        return (error.mean(dim=(1, 2, 3)) * self.weight * share).mean()
+
+
+def weight_of_places(kept: Tensor, dropped: Tensor, config: LossConfig) -> Tensor:
+    """Weights (B, 1, h, w) for ``Noised.loss``: ``kept_weight`` where an edit keeps its source, else 1.
+
+    ``kept`` is 1 there and 0 elsewhere; a sample whose Gr is ``dropped`` (B,) cannot know what to keep.
+    """
+    shown = (dropped < REFERENCE_DROPPED).to(kept)[:, None, None, None]
+    return 1.0 + (config.kept_weight - 1.0) * kept * shown
 
 
 def add_noise(
@@ -153,7 +170,8 @@ class GoTModel(nn.Module):
         """Joint loss of a batch.
 
         ``batch`` holds the language model's inputs and labels, and the latents ``clean`` (unscaled),
-        ``spatial`` and ``reference``, each (B, C, h, w); ``time_ids`` (B, 6) unless all are whole pictures.
+        ``spatial`` and ``reference``, each (B, C, h, w); ``kept`` (B, 1, h, w), 1 where an edit leaves its
+        source as it is, needed for a ``kept_weight``; ``time_ids`` (B, 6) unless all are whole pictures.
         ``text_share`` scales the text loss where the batch is part of a larger one with other numbers of
         tokens. Returns scalars ``loss``, ``text``, ``diffusion``.
         """
@@ -194,7 +212,8 @@ class GoTModel(nn.Module):
             added_cond_kwargs={"text_embeds": pooled, "time_ids": sizes},
         ).sample
         share = torch.where(dropped > 0, self.loss.dropped_weight, 1.0).to(clean)
-        return noised.loss(prediction, share)
+        places = weight_of_places(batch["kept"], dropped, self.loss) if "kept" in batch else 1.0
+        return noised.loss(prediction, share, places)
 
 
 def latent_stride(vae: PatchAutoencoder | AutoencoderKL) -> int:

@@ -117,23 +117,30 @@ def time_ids(batch: int, height: int, width: int, device: torch.device | str = "
     return row.expand(batch, -1)
 
 
-@torch.no_grad()
 def widen_input(unet: nn.Module, factor: int = 3) -> None:
     """Widen ``conv_in`` to ``factor`` times its channels: old weights first, zeros after, bias kept.
 
     The widened network computes exactly what the old one did until training gives the new channels weight.
+    A U-Net's ``input_skip`` is widened alike.
     """
-    old = unet.conv_in
+    unet.conv_in = _widened(unet.conv_in, factor)
+    if hasattr(unet, "input_skip"):
+        unet.input_skip = _widened(unet.input_skip, factor)
+    unet.register_to_config(in_channels=unet.conv_in.in_channels)
+
+
+@torch.no_grad()
+def _widened(old: nn.Conv2d, factor: int) -> nn.Conv2d:
     new = nn.Conv2d(
         old.in_channels * factor,
         old.out_channels,
         old.kernel_size,
         padding=old.padding,
+        bias=old.bias is not None,
         device=old.weight.device,
     ).to(old.weight.dtype)
     new.weight.zero_()
     new.weight[:, : old.in_channels] = old.weight
-    assert new.bias is not None
-    new.bias.copy_(old.bias)
-    unet.conv_in = new
-    unet.register_to_config(in_channels=new.in_channels)
+    if old.bias is not None:
+        new.bias.copy_(old.bias)
+    return new

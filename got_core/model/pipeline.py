@@ -41,7 +41,7 @@ from got_core.model.inputs import Generators, as_list
 from got_core.model.keeping import KeptSource, free_cells
 from got_core.model.sampling import SeededSampling
 from got_core.model.sequence import IGNORED, Sample, SequenceBuilder
-from got_core.model.unet import UNetWithoutOutputNorm
+from got_core.model.unet import UNetWithInputSkip
 
 GENERATE_SCALES = (7.5, 4.0, 1.0)
 EDIT_SCALES = (4.0, 3.0, 1.5)
@@ -120,7 +120,7 @@ class GoTPipeline(DiffusionPipeline):
         tokenizer: PreTrainedTokenizerBase,
         image_processor: Qwen2VLImageProcessorPil,
         projector: GuidanceProjector,
-        unet: UNet2DConditionModel | UNetWithoutOutputNorm,
+        unet: UNet2DConditionModel | UNetWithInputSkip,
         vae: PatchAutoencoder | AutoencoderKL,
         scheduler: SchedulerMixin,
         resolution: int = 1024,

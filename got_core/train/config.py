@@ -60,6 +60,11 @@ class FoundationConfig:
     """As ``LossConfig.noise_mean``, of the U-Net alone."""
     unet_noise_offset: float = 0.0
     """As ``LossConfig.noise_offset``, of the U-Net alone."""
+    unet_edit_share: float = 0.0
+    """Share of the U-Net's batches that are edits. Above 0 it reads Gs and Gr from its first step on. To draw
+    from words alone first takes less time, but what it then knows of backgrounds it does not unlearn."""
+    unet_kept_weight: float = 1.0
+    """As ``LossConfig.kept_weight``, of the U-Net alone."""
     optimizer: OptimizerName = "adamw"
     """Of language model and U-Net."""
     ema_decay: float = 0.995

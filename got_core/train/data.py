@@ -24,6 +24,7 @@ from got_core.corpus.config import IngestConfig
 from got_core.corpus.ingest import edits_root
 from got_core.corpus.reader import ImageReader
 from got_core.model.guidance import black_latents, encode, spatial_latents, to_tensor
+from got_core.model.keeping import free_cells
 from got_core.model.sequence import SequenceBuilder
 from got_core.train.config import Geometry
 from got_core.train.geometry import Placement, Size, bucket_sizes, covering, nearest_bucket, stretched
@@ -324,28 +325,41 @@ class JointBatches:
         """What stands between a sample's prompt and its image tokens."""
         return sample.chain.to_model() if self.reasoning else ""
 
-    @torch.no_grad()
     def latents(self, samples: Sequence[TrainingSample]) -> dict[str, Tensor]:
-        """Latents of the target, Gs and Gr, each (B, C, h, w), unscaled, and the size numbers (B, 6)."""
-        height, width = samples[0].target.shape[:2]
-        sources = [s.source for s in samples if s.source is not None]
-        if sources:
-            reference = self._encoded(sources)
-        else:
-            reference = black_latents(self.autoencoder, len(samples), height, width)
-        if self.spatial_guidance:
-            spatial = spatial_latents(self.autoencoder, [s.chain for s in samples], height, width)
-        else:
-            spatial = torch.zeros_like(reference)
-        return {
-            "clean": self._encoded([s.target for s in samples]),
-            "spatial": spatial,
-            "reference": reference,
-            "time_ids": torch.tensor([s.time_ids for s in samples], dtype=torch.float32, device=self.device),
-        }
+        """What the U-Net is given of samples and should draw (see ``drawing_inputs``)."""
+        return drawing_inputs(self.autoencoder, samples, self.device, self.spatial_guidance)
 
-    def _encoded(self, pictures: Sequence[np.ndarray]) -> Tensor:
-        return encode(self.autoencoder, to_tensor(np.stack(pictures)).to(self.device))
+
+@torch.no_grad()
+def drawing_inputs(
+    autoencoder: nn.Module,
+    samples: Sequence[TrainingSample],
+    device: torch.device | str = "cpu",
+    spatial_guidance: bool = True,
+) -> dict[str, Tensor]:
+    """Latents ``clean``, ``spatial`` (Gs) and ``reference`` (Gr) of samples of one kind and size, each
+    (B, C, h, w), unscaled; size numbers ``time_ids`` (B, 6); of edits also ``kept`` (B, 1, h, w), 1 in the
+    cells that no box reaches. Gs is zero without ``spatial_guidance``."""
+    height, width = samples[0].target.shape[:2]
+    chains = [sample.chain for sample in samples]
+
+    def encoded(pictures: Sequence[np.ndarray]) -> Tensor:
+        return encode(autoencoder, to_tensor(np.stack(pictures)).to(device))
+
+    inputs = {"clean": encoded([sample.target for sample in samples])}
+    sources = [sample.source for sample in samples if sample.source is not None]
+    if sources:
+        inputs["reference"] = encoded(sources)
+        cell = height // inputs["clean"].shape[-2]
+        inputs["kept"] = (~free_cells(chains, height, width, cell)).to(inputs["clean"])
+    else:
+        inputs["reference"] = black_latents(autoencoder, len(samples), height, width)
+    if spatial_guidance:
+        inputs["spatial"] = spatial_latents(autoencoder, chains, height, width)
+    else:
+        inputs["spatial"] = torch.zeros_like(inputs["clean"])
+    sizes = [sample.time_ids for sample in samples]
+    return inputs | {"time_ids": torch.tensor(sizes, dtype=torch.float32, device=device)}
 
 
 def _pools(data: TrainingData, mixture: Mapping[str, float]) -> tuple[list[np.ndarray], np.ndarray]:

@@ -2,7 +2,8 @@
 
 Autoencoder (closed-form projection and a short refiner), multimodal language model (vision tower by an
 auxiliary head, then chains), text-to-image U-Net with a throw-away caption encoder. GoT itself is not
-trained here: the U-Net has C input channels and has never seen a hidden state or a canvas.
+trained here: the U-Net has never seen a hidden state; canvases and sources only where the recipe shows it
+edits.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ from torch.nn import functional as F
 from got_core.chain.layout import canvases
 from got_core.model.autoencoder import PatchAutoencoder
 from got_core.model.config import LossConfig, ModelConfig
-from got_core.model.got import add_noise
-from got_core.model.guidance import encode, time_ids, to_tensor
+from got_core.model.got import add_noise, count_dropped, drop_conditions, weight_of_places
+from got_core.model.guidance import encode, to_tensor, widen_input
 from got_core.train.config import FoundationConfig
-from got_core.train.data import TrainingData, step_generator
+from got_core.train.data import TrainingData, drawing_inputs, step_generator
 from got_core.train.muon import hidden_matrices
 from got_core.train.optim import Log, Loop, mixed_precision, plain_attention
 from got_core.train.text_encoder import PhraseEncoder
@@ -80,7 +81,14 @@ def train_unet(
     config: FoundationConfig,
     log: Log,
 ) -> dict[str, float]:
-    """Text-to-image pretraining of the U-Net on the text encoder's output: phrases without their boxes."""
+    """Pretraining of the U-Net on the text encoder's output: phrases without their boxes.
+
+    Text to image on C channels; with an ``unet_edit_share`` also edits, and then on 3C channels: both kinds
+    have their canvases and sources.
+    """
+    conditioned = config.unet_edit_share > 0
+    if conditioned:
+        widen_input(unet)
     plain_attention(unet)
     matrices = hidden_matrices(unet) if config.optimizer == "muon" else []
     parts = [(list(unet.parameters()), config.unet_rate)]
@@ -89,16 +97,19 @@ def train_unet(
         prediction=model.scheduler.prediction,
         noise_mean=config.unet_noise_mean,
         noise_offset=config.unet_noise_offset,
+        kept_weight=config.unet_kept_weight,
+        dropped_weight=0.1,
     )
     recent: list[float] = []
     for step in range(config.unet_steps):
         rng = step_generator(config.seed, 5, step)
-        samples = data.draw(rng, "t2i", config.unet_batch_size)
+        kind = "edit" if conditioned and rng.random() < config.unet_edit_share else "t2i"
+        samples = data.draw(rng, kind, config.unet_batch_size)
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        clean = encode(vae, to_tensor(np.stack([sample.target for sample in samples])))
+        inputs = drawing_inputs(vae, samples, spatial_guidance=conditioned)
         guidance = encoder([sample.chain for sample in samples])
         with mixed_precision("cpu", config.bf16):
-            loss = _unet_loss(unet, guidance, clean, loss_config, generator, model.resolution)
+            loss = _unet_loss(unet, guidance, inputs, loss_config, generator, conditioned)
         loop.step(step, loss)
         recent = [*recent[-49:], loss.item()]
         if step % 50 == 0:
@@ -110,17 +121,29 @@ def train_unet(
 def _unet_loss(
     unet: UNet2DConditionModel,
     guidance: tuple[Tensor, Tensor],
-    clean: Tensor,
+    inputs: dict[str, Tensor],
     config: LossConfig,
     generator: torch.Generator,
-    resolution: int,
+    conditioned: bool,
 ) -> Tensor:
-    context, pooled = guidance
+    (context, pooled), clean = guidance, inputs["clean"]
+    share: Tensor | float = 1.0
+    places: Tensor | float = 1.0
+    conditions: list[Tensor] = []
+    if conditioned:
+        dropped = count_dropped(len(clean), config.drop, generator)
+        null = torch.zeros_like(context)
+        context, spatial, reference = drop_conditions(
+            context, inputs["spatial"], inputs["reference"], null, dropped
+        )
+        conditions = [reference, spatial]
+        share = torch.where(dropped > 0, config.dropped_weight, 1.0)
+        places = weight_of_places(inputs["kept"], dropped, config) if "kept" in inputs else 1.0
     noised = add_noise(clean, config, generator)
     prediction = unet(
-        noised.latents,
+        torch.cat([noised.latents, *conditions], dim=1),
         noised.timesteps,
         encoder_hidden_states=context,
-        added_cond_kwargs={"text_embeds": pooled, "time_ids": time_ids(len(clean), resolution, resolution)},
+        added_cond_kwargs={"text_embeds": pooled, "time_ids": inputs["time_ids"]},
     ).sample
-    return noised.loss(prediction)
+    return noised.loss(prediction, share, places)

@@ -21,7 +21,7 @@ RMS = 0.2
 """Root mean square of an update before the rate: about that of Adam's, so both can have one rate (Liu et
 al. 2025)."""
 
-NOT_HIDDEN = ("embed", "lm_head", "lora_", "conv_in", "conv_out")
+NOT_HIDDEN = ("embed", "lm_head", "lora_", "conv_in", "conv_out", "input_skip")
 """Parts of names: weights that read or write tokens, latents or a low rank are left to Adam."""
 
 

@@ -11,12 +11,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from diffusers import UNet2DConditionModel
 from PIL import Image
 
 from got_core.chain.boxes import Box
 from got_core.chain.edits import move_box
 from got_core.chain.grammar import parse
+from got_core.model.build import build_unet
+from got_core.model.guidance import widen_input
 from got_core.model.pipeline import GoTPipeline
+from got_core.model.unet import SKIP_GAIN
 from tests.got_core.tiny_pipeline import TINY, sees_its_conditions, tiny_pipeline
 
 CHAIN = parse("a red circle (100,100),(400,400)")
@@ -435,9 +439,9 @@ print(*sorted(name for name in sys.modules if name.startswith(others)))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("output_norm", [True, False])
-def test_a_saved_pipeline_is_bit_identical_in_a_fresh_process(output_norm: bool, tmp_path: Path) -> None:
-    config = replace(TINY, unet=replace(TINY.unet, output_norm=output_norm))
+@pytest.mark.parametrize("skip", [False, True])
+def test_a_saved_pipeline_is_bit_identical_in_a_fresh_process(skip: bool, tmp_path: Path) -> None:
+    config = replace(TINY, unet=replace(TINY.unet, input_skip=skip))
     pipeline, folder = sees_its_conditions(tiny_pipeline(config=config)), tmp_path / "model"
     pipeline.save_pretrained(folder, safe_serialization=True)
     before = pipeline("a red circle", generator=seeded(), output_type="pt")
@@ -460,18 +464,24 @@ def test_module_paths_in_saved_pipelines_are_a_file_format(pipeline: GoTPipeline
     assert index["mllm"] == ["transformers", "Qwen2_5_VLForConditionalGeneration"]
 
 
-def test_a_unet_without_output_norm_is_saved_as_one(tmp_path: Path) -> None:
-    config = replace(TINY, unet=replace(TINY.unet, output_norm=False))
-    tiny_pipeline(config=config).save_pretrained(tmp_path, safe_serialization=True)
+def with_skip(weight: float = 0.0) -> GoTPipeline:
+    pipeline = tiny_pipeline(config=replace(TINY, unet=replace(TINY.unet, input_skip=True)))
+    torch.nn.init.normal_(pipeline.unet.input_skip.weight, std=weight)
+    return pipeline
+
+
+def test_a_unet_with_a_skip_is_saved_as_one(tmp_path: Path) -> None:
+    pipeline = with_skip(0.1)
+    pipeline.save_pretrained(tmp_path, safe_serialization=True)
     index = json.loads((tmp_path / "model_index.json").read_text())
-    assert index["unet"] == ["got_core.model.unet", "UNetWithoutOutputNorm"]
+    assert index["unet"] == ["got_core.model.unet", "UNetWithInputSkip"]
     again = GoTPipeline.from_pretrained(tmp_path)
-    assert not [name for name in again.unet.state_dict() if name.startswith("conv_norm_out")]
+    assert torch.equal(again.unet.input_skip.weight, pipeline.unet.input_skip.weight)
 
 
-@pytest.mark.parametrize("norm", [True, False])
-def test_the_answer_grows_with_the_features_where_no_norm_is_before_it(norm: bool) -> None:
-    unet = tiny_pipeline(config=replace(TINY, unet=replace(TINY.unet, output_norm=norm))).unet
+def test_the_skip_carries_the_input_to_the_answer_and_is_nothing_at_first() -> None:
+    unet = with_skip().unet
+    channels = unet.config.out_channels
     inputs = {
         "sample": torch.randn(1, unet.config.in_channels, 8, 8, generator=seeded()),
         "timestep": 500,
@@ -479,8 +489,24 @@ def test_the_answer_grows_with_the_features_where_no_norm_is_before_it(norm: boo
         "added_cond_kwargs": {"text_embeds": torch.zeros(1, 16), "time_ids": torch.zeros(1, 6)},
     }
     with torch.no_grad():
-        once = unet(**inputs).sample - unet.conv_out.bias[:, None, None]
-        unet.up_blocks[-1].register_forward_hook(lambda block, given, features: 2 * features)
-        twice = unet(**inputs).sample - unet.conv_out.bias[:, None, None]
-    grown = (twice.norm() / once.norm()).item()
-    assert grown == pytest.approx(1.0 if norm else 2.0, rel=1e-3)
+        before = unet(**inputs).sample
+        torch.testing.assert_close(before, UNet2DConditionModel.forward(unet, **inputs).sample)
+        # Gr, the second of three, to the answer.
+        unet.input_skip.weight[:, channels : 2 * channels, 0, 0] = torch.eye(channels) / SKIP_GAIN
+        after = unet(**inputs, return_dict=False)[0]
+    torch.testing.assert_close(after - before, inputs["sample"][:, channels : 2 * channels])
+
+
+def test_a_widened_skip_answers_as_before() -> None:
+    unet = build_unet(replace(TINY, unet=replace(TINY.unet, input_skip=True)))
+    torch.nn.init.normal_(unet.input_skip.weight)
+    inputs = {
+        "timestep": 500,
+        "encoder_hidden_states": torch.randn(1, 4, 32, generator=seeded()),
+        "added_cond_kwargs": {"text_embeds": torch.zeros(1, 16), "time_ids": torch.zeros(1, 6)},
+    }
+    sample = torch.randn(1, 3 * unet.config.in_channels, 8, 8, generator=seeded())
+    with torch.no_grad():
+        narrow = unet(sample[:, : unet.config.in_channels], **inputs).sample
+        widen_input(unet)
+        torch.testing.assert_close(unet(sample, **inputs).sample, narrow)

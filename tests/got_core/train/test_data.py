@@ -11,7 +11,7 @@ import torch
 
 from got_core.model.guidance import encode, to_tensor
 from got_core.train.config import Geometry, StageConfig
-from got_core.train.data import JointBatches, TrainingData
+from got_core.train.data import JointBatches, TrainingData, drawing_inputs
 from got_core.train.run import TrainingRun
 from got_core.train.stages import training_data
 from tests.got_core.tiny_pipeline import tiny_pipeline
@@ -123,7 +123,7 @@ def test_cut_pictures_bring_boxes_latents_and_size_numbers_along(
 
 
 def test_edits_keep_every_box_and_cut_source_and_target_alike(training_run: TrainingRun) -> None:
-    data = oblong(training_run, "crop")
+    data, autoencoder = oblong(training_run, "crop"), tiny_pipeline().vae
     stretched = 0
     for index in (int(k) for k in data.of_kind["edit"]):
         sample = data.take(index, 0.5, 0.0)
@@ -134,7 +134,10 @@ def test_edits_keep_every_box_and_cut_source_and_target_alike(training_run: Trai
         if sample.chain.to_data() == whole:
             stretched += 1
         # What the edit leaves alone is alike in both, so both were cut at the same place.
-        assert np.mean(np.abs(sample.source.astype(int) - sample.target).max(axis=2) < 12) > 0.4
+        change = np.abs(sample.source.astype(int) - sample.target).max(axis=2)
+        assert np.mean(change < 12) > 0.4
+        kept = drawing_inputs(autoencoder, [sample])["kept"].bool()[0, 0]
+        assert change[kept.repeat_interleave(8, 0).repeat_interleave(8, 1).numpy()].max(initial=0) < 12
     assert 0 < stretched < len(data.of_kind["edit"])
 
 

@@ -206,6 +206,19 @@ def test_autoencoder_and_unet_learn_something_in_a_few_steps(training_run: Train
     assert len(moved) > 0.9 * len(before)
 
 
+def test_a_unet_that_sees_edits_reads_all_conditions_from_the_start(training_run: TrainingRun) -> None:
+    data, recipe = training_data(training_run), tiny()
+    config = replace(recipe.foundation, unet_steps=6, unet_edit_share=0.5, unet_kept_weight=10.0)
+    torch.manual_seed(0)
+    vae, unet = build_autoencoder(recipe.model), build_unet(recipe.model)
+    encoder = build_text_encoder(recipe.model, fit_tokenizer(data, recipe.model.image_tokens))
+    figures = train_unet(unet, vae, encoder, data, recipe.model, config, silent)
+    assert np.isfinite(figures["diffusion_loss"])
+    channels = recipe.model.autoencoder.latent_channels
+    noisy, reference, spatial = unet.conv_in.weight.split(channels, dim=1)
+    assert noisy.any() and reference.any() and spatial.any()
+
+
 def test_the_black_of_canvases_is_no_outlier_to_the_autoencoder(training_run: TrainingRun) -> None:
     data, recipe = training_data(training_run), tiny()
     vae = build_autoencoder(recipe.model)

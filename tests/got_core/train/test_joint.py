@@ -20,6 +20,7 @@ from got_core.model.got import (
     drop_conditions,
     language_states,
     text_loss,
+    weight_of_places,
 )
 from got_core.model.sequence import IGNORED
 from got_core.recipes import tiny
@@ -135,6 +136,18 @@ def test_samples_without_conditions_can_weigh_less() -> None:
     errors = noised.target.pow(2).mean(dim=(1, 2, 3))
     guess, share = torch.zeros(2, 3, 2, 2), torch.tensor([1.0, 0.1])
     torch.testing.assert_close(noised.loss(guess, share), (errors * share).mean())
+
+
+def test_what_an_edit_keeps_can_weigh_more_where_its_source_is_shown() -> None:
+    noised = add_noise(
+        torch.zeros(2, 3, 2, 2), LossConfig(prediction="flow"), torch.Generator().manual_seed(2)
+    )
+    kept = torch.tensor([[1.0, 1.0], [1.0, 0.0]]).expand(2, 1, 2, 2)
+    # The second sample has lost its source.
+    places = weight_of_places(kept, torch.tensor([2, 3]), LossConfig(kept_weight=5.0))
+    errors = noised.target.pow(2)
+    errors[0, :, [0, 0, 1], [0, 1, 0]] *= 5
+    torch.testing.assert_close(noised.loss(torch.zeros(2, 3, 2, 2), places=places), errors.mean())
 
 
 def test_a_higher_noise_mean_gives_noisier_samples() -> None:
