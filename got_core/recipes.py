@@ -52,6 +52,9 @@ NOISE_MEAN = 1.5
 """Of the noise levels' logit. On 8 x 8 latents the layout shows through all but strong noise, and a sample
 that shows it teaches no binding of words to boxes: at 0 objects are learned three times slower."""
 EMBEDDED_LOSS = LossConfig(language_share=1 / 3, dropped_weight=0.1, noise_mean=NOISE_MEAN)
+KEEPING_LOSS = replace(EMBEDDED_LOSS, noise_offset=1.0, kept_weight=10.0)
+"""Where backgrounds differ: with an offset as strong as the noise, a noisy latent does not show how bright
+its background is, so an edit's is read from the source; and what an edit keeps weighs more."""
 
 
 def embedded() -> Recipe:
@@ -104,7 +107,7 @@ def embedded_long() -> Recipe:
         short,
         name="embedded-long",
         world=FULL,
-        corpus=CorpusConfig(images=12_000, edits=5_000, multi_turn=0.8),
+        corpus=CorpusConfig(images=12_000, edits=5_000, multi_turn=0.8, place_draws=64),
         ingest=IngestConfig(image_shard_size=2_000, edit_shard_size=1_500),
         # A visual token for every 8 pixels: of coarser ones small objects share one.
         # Chains are longer than in the short recipe, so rotary frequencies are lower: at its base the slowest
@@ -114,7 +117,7 @@ def embedded_long() -> Recipe:
         model=replace(
             short.model,
             language_model=replace(short.model.language_model, merge_size=1, rope_theta=200.0),
-            unet=replace(short.model.unet, norm_groups=2),
+            unet=replace(short.model.unet, norm_groups=2, input_skip=True),
             scheduler=SchedulerConfig(options={"shift": 3.0}),
         ),
         foundation=replace(
@@ -126,21 +129,33 @@ def embedded_long() -> Recipe:
             language_batch_size=8,
             language_rate=1.5e-3,
             settled_rate=1e-4,
-            unet_steps=2_400,
+            # Edits from the start: a background that a U-Net has learned to guess from words it does not
+            # learn to look up later. Errors outside the boxes are few and small, so they have to weigh more.
+            unet_steps=3_000,
+            unet_noise_offset=1.0,
+            unet_edit_share=0.5,
+            unet_kept_weight=30.0,
             edit_share=0.6,
             describe_share=0.0,
             locate_share=0.15,
             pointing_weight=1.0,
         ),
-        pretrain=replace(short.pretrain, steps=1_800, mixture={"t2i": 0.7, "edit": 0.3}, language_rate=3e-4),
-        # Edits are the language model's task first: it has to find the object.
+        pretrain=replace(
+            short.pretrain,
+            steps=1_300,
+            mixture={"t2i": 0.7, "edit": 0.3},
+            language_rate=3e-4,
+            loss=KEEPING_LOSS,
+        ),
+        # Edits are the language model's task first, those of several steps the hardest: it learns from all
+        # rows.
         finetune=replace(
             short.finetune,
-            steps=1_800,
-            mixture={"t2i": 0.25, "single-turn": 0.55, "multi-turn": 0.2},
-            language_rate=3e-4,
+            steps=1_020,
+            mixture={"t2i": 0.25, "single-turn": 0.3, "multi-turn": 0.45},
+            language_rate=4e-4,
             # Words are bound to boxes by now: what is left is drawing exactly, at all noise levels.
-            loss=replace(EMBEDDED_LOSS, language_share=0.5, noise_mean=0.5),
+            loss=replace(KEEPING_LOSS, language_share=1.0, noise_mean=0.5),
         ),
         evaluate=EvaluateConfig(
             images_per_task=200,

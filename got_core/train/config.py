@@ -62,7 +62,8 @@ class FoundationConfig:
     """As ``LossConfig.noise_offset``, of the U-Net alone."""
     unet_edit_share: float = 0.0
     """Share of the U-Net's batches that are edits. Above 0 it reads Gs and Gr from its first step on. To draw
-    from words alone first takes less time, but what it then knows of backgrounds it does not unlearn."""
+    from words alone first takes less time, but it was not seen to unlearn what it then guesses of
+    backgrounds."""
     unet_kept_weight: float = 1.0
     """As ``LossConfig.kept_weight``, of the U-Net alone."""
     optimizer: OptimizerName = "adamw"
