@@ -135,6 +135,37 @@ def add_noise(
     return Noised(ddpm.add_noise(clean, noise, steps), steps, noise, equal)
 
 
+def conditioned_loss(
+    unet: nn.Module,
+    guidance: tuple[Tensor, Tensor],
+    null: Tensor,
+    inputs: dict[str, Tensor],
+    config: LossConfig,
+    generator: torch.Generator,
+    ddpm: DDPMScheduler | None = None,
+) -> Tensor:
+    """Weighted mean squared error of a U-Net on 3C channels, some of whose samples go without conditions.
+
+    ``guidance`` is context (B, T, width), ``null`` where it is dropped, and the pooled vector; ``inputs`` as
+    ``GoTModel.forward`` takes them, with scaled ``clean``.
+    """
+    (context, pooled), clean = guidance, inputs["clean"]
+    dropped = count_dropped(len(clean), config.drop, generator)
+    context, spatial, reference = drop_conditions(
+        context, inputs["spatial"], inputs["reference"], null, dropped
+    )
+    noised = add_noise(clean, config, generator, ddpm)
+    prediction = unet(
+        torch.cat([noised.latents, reference, spatial], dim=1),
+        noised.timesteps,
+        encoder_hidden_states=context,
+        added_cond_kwargs={"text_embeds": pooled, "time_ids": inputs["time_ids"]},
+    ).sample
+    share = torch.where(dropped > 0, config.dropped_weight, 1.0).to(clean)
+    places = weight_of_places(inputs["kept"], dropped, config) if "kept" in inputs else 1.0
+    return noised.loss(prediction, share, places)
+
+
 class GoTModel(nn.Module):
     """All trained parts of GoT. ``forward`` gives the joint loss of one batch."""
 
@@ -200,20 +231,8 @@ class GoTModel(nn.Module):
         height, width = (side * latent_stride(self.vae) for side in clean.shape[-2:])
         sizes = batch.get("time_ids", time_ids(len(clean), height, width, clean.device))
         null = self.projector.null_context(len(context), context.shape[1])
-        dropped = count_dropped(len(clean), self.loss.drop, generator)
-        context, spatial, reference = drop_conditions(
-            context, batch["spatial"], batch["reference"], null, dropped
-        )
-        noised = add_noise(clean * self.vae.config.scaling_factor, self.loss, generator, self.ddpm)
-        prediction = self.unet(
-            torch.cat([noised.latents, reference, spatial], dim=1),
-            noised.timesteps,
-            encoder_hidden_states=context,
-            added_cond_kwargs={"text_embeds": pooled, "time_ids": sizes},
-        ).sample
-        share = torch.where(dropped > 0, self.loss.dropped_weight, 1.0).to(clean)
-        places = weight_of_places(batch["kept"], dropped, self.loss) if "kept" in batch else 1.0
-        return noised.loss(prediction, share, places)
+        inputs = {**batch, "clean": clean * self.vae.config.scaling_factor, "time_ids": sizes}
+        return conditioned_loss(self.unet, (context, pooled), null, inputs, self.loss, generator, self.ddpm)
 
 
 def latent_stride(vae: PatchAutoencoder | AutoencoderKL) -> int:

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from got_core.chain.layout import canvases
 from got_core.model.autoencoder import PatchAutoencoder
 from got_core.model.config import LossConfig, ModelConfig
-from got_core.model.got import add_noise, count_dropped, drop_conditions, weight_of_places
+from got_core.model.got import add_noise, conditioned_loss
 from got_core.model.guidance import encode, to_tensor, widen_input
 from got_core.train.config import FoundationConfig
 from got_core.train.data import TrainingData, drawing_inputs, step_generator
@@ -109,7 +109,11 @@ def train_unet(
         inputs = drawing_inputs(vae, samples, spatial_guidance=conditioned)
         guidance = encoder([sample.chain for sample in samples])
         with mixed_precision("cpu", config.bf16):
-            loss = _unet_loss(unet, guidance, inputs, loss_config, generator, conditioned)
+            if conditioned:
+                null = torch.zeros_like(guidance[0])
+                loss = conditioned_loss(unet, guidance, null, inputs, loss_config, generator)
+            else:
+                loss = _text_to_image_loss(unet, guidance, inputs, loss_config, generator)
         loop.step(step, loss)
         recent = [*recent[-49:], loss.item()]
         if step % 50 == 0:
@@ -118,32 +122,20 @@ def train_unet(
     return {"diffusion_loss": sum(recent) / max(1, len(recent))}
 
 
-def _unet_loss(
+def _text_to_image_loss(
     unet: UNet2DConditionModel,
     guidance: tuple[Tensor, Tensor],
     inputs: dict[str, Tensor],
     config: LossConfig,
     generator: torch.Generator,
-    conditioned: bool,
 ) -> Tensor:
-    (context, pooled), clean = guidance, inputs["clean"]
-    share: Tensor | float = 1.0
-    places: Tensor | float = 1.0
-    conditions: list[Tensor] = []
-    if conditioned:
-        dropped = count_dropped(len(clean), config.drop, generator)
-        null = torch.zeros_like(context)
-        context, spatial, reference = drop_conditions(
-            context, inputs["spatial"], inputs["reference"], null, dropped
-        )
-        conditions = [reference, spatial]
-        share = torch.where(dropped > 0, config.dropped_weight, 1.0)
-        places = weight_of_places(inputs["kept"], dropped, config) if "kept" in inputs else 1.0
-    noised = add_noise(clean, config, generator)
+    """The loss of a U-Net on C channels, without conditions beside the text."""
+    context, pooled = guidance
+    noised = add_noise(inputs["clean"], config, generator)
     prediction = unet(
-        torch.cat([noised.latents, *conditions], dim=1),
+        noised.latents,
         noised.timesteps,
         encoder_hidden_states=context,
         added_cond_kwargs={"text_embeds": pooled, "time_ids": inputs["time_ids"]},
     ).sample
-    return noised.loss(prediction, share, places)
+    return noised.loss(prediction)
