@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 ITERATIONS = 5
-_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Of the quintic iteration, which drives all singular values to between about 0.7 and 1.2."""
 
 RMS = 0.2
@@ -35,14 +35,24 @@ def hidden_matrices(module: nn.Module) -> list[Tensor]:
 
 
 def orthogonal(matrices: Tensor) -> Tensor:
-    """Matrices (B, m, n) of the same row and column spaces with singular values near 1."""
+    """Matrices (B, m, n) of the same row and column spaces with singular values near 1.
+
+    The iteration takes X to P(G) X, where G = X X^T and P(G) = a + b G + c G^2. All these P commute, so they
+    are gathered at the size of G: of the products with X only the first and the last are left.
+    """
     tall = matrices.shape[-2] > matrices.shape[-1]
     x = matrices.mT if tall else matrices
     x = x / x.flatten(1).norm(dim=1).clamp(min=1e-7)[:, None, None]
-    a, b, c = _COEFFICIENTS
-    for _ in range(ITERATIONS):
-        gram = x @ x.mT
-        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    a, b, c = COEFFICIENTS
+    gram = x @ x.mT
+    turn = a * torch.eye(gram.shape[-1]).to(gram).expand_as(gram)
+    for k in range(ITERATIONS):
+        rest = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+        turn = torch.baddbmm(turn, rest, turn, beta=a) if k else turn + rest
+        if k < ITERATIONS - 1:
+            half = torch.baddbmm(gram, rest, gram, beta=a)
+            gram = torch.baddbmm(half, half, rest, beta=a)
+    x = turn @ x
     return x.mT if tall else x
 
 

@@ -27,6 +27,18 @@ def test_all_singular_values_come_close_to_one_and_the_spaces_stay(shape: tuple[
     assert off.abs().max() < 1e-3
 
 
+@pytest.mark.parametrize("rank", [2, 16])
+def test_the_gathered_iteration_is_the_plain_one(rank: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    matrices = torch.randn(3, 16, rank, generator=generator) @ torch.randn(3, rank, 40, generator=generator)
+    x = matrices / matrices.flatten(1).norm(dim=1)[:, None, None]
+    a, b, c = 3.4445, -4.7750, 2.0315
+    for _ in range(5):
+        gram = x @ x.mT
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    torch.testing.assert_close(orthogonal(1e-6 * matrices), x, atol=1e-4, rtol=0)
+
+
 def test_zero_gradients_move_nothing() -> None:
     weight = nn.Parameter(torch.ones(4, 4))
     weight.grad = torch.zeros(4, 4)
