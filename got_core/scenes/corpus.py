@@ -67,7 +67,10 @@ class CorpusConfig:
     images: int = 4000
     """Pictures in the raw folder, spread evenly over the six prompt styles."""
     edits: int = 1500
-    """Edit pairs of one step, spread evenly over the five kinds."""
+    """Edit pairs of one step."""
+    edit_kinds: tuple[str, ...] = KINDS
+    """Kinds of these pairs, each as often as it stands here; a kind that stands twice is shown twice as
+    often. Of several steps, kinds are drawn evenly."""
     multi_turn: float = 0.05
     """Pairs of two or three steps, written behind the others: as a share of their number, rounded down."""
     place_draws: int = 1
@@ -87,6 +90,8 @@ class CorpusConfig:
                 "images, edits and multi_turn are >= 0, jpeg_share in [0, 1], folder_size and place_draws "
                 f">= 1: got {self}"
             )
+        if not self.edit_kinds or not set(self.edit_kinds) <= set(KINDS):
+            raise ValueError(f"edit_kinds are one or more of {', '.join(KINDS)}: got {self.edit_kinds}")
 
     @property
     def pairs(self) -> int:
@@ -166,14 +171,14 @@ def _edit(world: World, config: CorpusConfig, index: int) -> tuple[Scene, Scene,
         rng = np.random.default_rng([config.seed, 3, index - config.edits])
         source, target, _, text = sample_multi_turn(world, rng, place_draws=config.place_draws)
         return source, target, MULTI_TURN, text
-    kind = _evenly(KINDS, config.seed, index)
+    kind = _evenly(config.edit_kinds, config.seed, index)
     rng = np.random.default_rng([config.seed, 1, index])
     source, target, _, text = sample_edit(world, rng, kind, config.place_draws)
     return source, target, kind, text
 
 
 def _evenly(names: tuple[str, ...], seed: int, index: int) -> str:
-    """Each name once in every block, in an order of the block's own."""
+    """Every block holds each name as often as it is given, in an order of the block's own."""
     block, place = divmod(index, len(names))
     return names[int(np.random.default_rng([seed, 2, block]).permutation(len(names))[place])]
 

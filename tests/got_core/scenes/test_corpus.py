@@ -133,8 +133,9 @@ def test_digest_depends_on_world_and_configuration() -> None:
         corpus_digest(FULL, CONFIG),
         corpus_digest(NARROW, CorpusConfig()),
         corpus_digest(NARROW, CorpusConfig(place_draws=2)),
+        corpus_digest(NARROW, CorpusConfig(edit_kinds=("add",))),
     }
-    assert len(digests) == 4 and all(len(digest) == 12 for digest in digests)
+    assert len(digests) == 5 and all(len(digest) == 12 for digest in digests)
 
 
 def test_pairs_of_several_steps_leave_the_others_as_they_are(home: Path, tmp_path: Path) -> None:
@@ -143,6 +144,12 @@ def test_pairs_of_several_steps_leave_the_others_as_they_are(home: Path, tmp_pat
     more = {name: data for name, (data, _) in _files(home).items()}
     assert len(plain) + 10 == len([name for name in more if name.endswith("png")])
     assert all(more[name] == data for name, data in plain.items())
+
+
+def test_a_kind_that_stands_twice_is_shown_twice_as_often(tmp_path: Path) -> None:
+    _write(tmp_path, CorpusConfig(images=0, edits=12, edit_kinds=("add", "move", "add")))
+    truth = pl.read_parquet(tmp_path / "truth" / "scenes.parquet")
+    assert Counter(truth.filter(pl.col("kind") == "edit_source")["style"]) == {"add": 8, "move": 4}
 
 
 def test_bad_places_and_settings_are_refused(tmp_path: Path) -> None:
@@ -154,3 +161,6 @@ def test_bad_places_and_settings_are_refused(tmp_path: Path) -> None:
         CorpusConfig(multi_turn=-0.1)
     with pytest.raises(ValueError, match="place_draws"):
         CorpusConfig(place_draws=0)
+    for kinds in ((), ("add", "stretch")):
+        with pytest.raises(ValueError, match="edit_kinds are one or more of add, remove"):
+            CorpusConfig(edit_kinds=kinds)
