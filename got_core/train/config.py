@@ -45,6 +45,10 @@ class FoundationConfig:
     """Share of language batches that list what a picture shows, with boxes."""
     locate_share: float = 0.0
     """Share of language batches that find named objects: what teaches edits to look."""
+    renamed_share: float = 0.0
+    """Share of the language model's text-to-image samples in which other words take the place of names, in
+    prompt and chain alike. A large language model copies any name; one that has learned from a few names
+    only may write one of an unseen pair twice."""
     pointing_weight: float = 0.0
     """Of looking at the object whose place is being said, beside the chains' cross-entropy."""
     language_rate: float = 2e-3

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
 from got_core.chain.boxes import Box
 from got_core.chain.edits import is_edit_chain, read_edit_chain
@@ -60,6 +61,7 @@ class Lessons:
         alike = [k for k in choices if share_a_word(shown[k])]
         self._choices = np.array(choices) if choices else np.arange(len(data))
         self._alike = np.array(alike) if alike else self._choices
+        self._other_names = other_names(sequences.tokenizer, data) if config.renamed_share > 0 else []
 
     def objects(self, step: int) -> Lesson:
         """Named objects, to be found in pictures that show others too; in the second half of the steps, in
@@ -78,13 +80,21 @@ class Lessons:
         edit = draw < config.describe_share + config.locate_share + config.edit_share
         edit = edit and len(self.data.of_kind["edit"]) > 0
         samples = self.data.draw(rng, "edit" if edit else "t2i", config.language_batch_size)
-        heads = [self.sequences.prompt(str(rng.choice(list(s.prompts))), has_image=edit) for s in samples]
+        said = [(str(rng.choice(list(sample.prompts))), sample.chain) for sample in samples]
+        if self._other_names and not edit:
+            said = [
+                renamed(prompt, chain, self._other_names, rng)
+                if rng.random() < config.renamed_share
+                else (prompt, chain)
+                for prompt, chain in said
+            ]
         sources = [Image.fromarray(s.source) for s in samples if s.source is not None]
         tokens = [
-            self.sequences.training(head, s.chain.to_model()) for head, s in zip(heads, samples, strict=True)
+            self.sequences.training(self.sequences.prompt(prompt, has_image=edit), chain.to_model())
+            for prompt, chain in said
         ]
         inputs = self.sequences.collate(tokens, sources or None, LENGTH_MULTIPLE)
-        chains = [sample.chain for sample in samples]
+        chains = [chain for _, chain in said]
         return Lesson(inputs, chains, [edited_boxes(chain) if edit else {} for chain in chains])
 
     def _locating(self, rng: np.random.Generator, alike: bool) -> Lesson:
@@ -121,6 +131,29 @@ def share_a_word(chain: Chain) -> bool:
     """Whether objects of the chain with unlike phrases are alike in a word: a colour or a form."""
     names = {frozenset(placed.phrase.split()) - ARTICLES for placed in chain.boxes}
     return any(one & other for one, other in combinations(names, 2))
+
+
+def other_names(tokenizer: PreTrainedTokenizerBase, data: TrainingData) -> list[str]:
+    """Words of one token that no prompt or chain of text to image holds: for `renamed`."""
+    rows = data.manifest[data.of_kind["t2i"]]
+    used = {word for text in (*rows["prompt"], *rows["chain"]) for word in re.findall(r"[^\W\d_]+", text)}
+    words = (tokenizer.decode([index]) for index in sorted(tokenizer.get_vocab().values()))
+    return [word[1:] for word in words if re.fullmatch(r" [a-z]{2,}", word) and word[1:] not in used]
+
+
+def renamed(prompt: str, chain: Chain, words: list[str], rng: np.random.Generator) -> tuple[str, Chain]:
+    """Prompt and chain in which every second name that stands in both is replaced by any of the words.
+
+    A name is the last word of a box's phrase. Only text can say what to write then, so copying is learned,
+    and not which names go together.
+    """
+    text = chain.to_data()
+    for name in sorted({placed.phrase.split()[-1] for placed in chain.boxes}):
+        whole = re.compile(rf"\b{re.escape(name)}\b")
+        if whole.search(prompt) and rng.random() < 0.5:
+            word = words[int(rng.integers(len(words)))]
+            prompt, text = whole.sub(word, prompt), whole.sub(word, text)
+    return prompt, parse(text, "data")
 
 
 def edited_boxes(chain: Chain) -> dict[int, Box]:

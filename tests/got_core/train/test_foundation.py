@@ -34,7 +34,9 @@ from got_core.train.lessons import (
     Lessons,
     edited_boxes,
     has_choice,
+    other_names,
     question,
+    renamed,
     share_a_word,
 )
 from got_core.train.run import TrainingRun
@@ -136,6 +138,44 @@ def test_lessons_know_what_is_seen(training_run: TrainingRun) -> None:
     assert edits.cells is None and [edited_boxes(chain) for chain in edits.chains] == edits.seen
     again = lessons.chains(0)
     assert torch.equal(edits.inputs["input_ids"], again.inputs["input_ids"])
+
+
+def test_names_give_way_to_other_words_in_prompt_and_chain_alike() -> None:
+    prompt, rng = "a photo of a red circle and a cross", np.random.default_rng(0)
+    drawn = [renamed(prompt, CHAIN, ["object"], rng) for _ in range(60)]
+    said = {(text, chain.to_data()) for text, chain in drawn}
+    assert said == {
+        (
+            f"a photo of a red {one} and a {other}",
+            f"a red {one} (0,0),(499,499) and a blue {other} (500,0),(999,499) on a grey background",
+        )
+        for one in ("circle", "object")
+        for other in ("cross", "object")
+    }
+    # What the chain alone says could not be copied from the prompt.
+    assert {renamed("two things", CHAIN, ["object"], rng)[1] for _ in range(9)} == {CHAIN}
+
+
+def test_other_names_are_words_of_text_to_image_lessons_only_where_asked_for(
+    training_run: TrainingRun,
+) -> None:
+    recipe, data = tiny(), training_data(training_run)
+    tokenizer = fit_tokenizer(data, 4)
+    sequences = build_sequences(recipe.model, tokenizer, build_image_processor(recipe.model.language_model))
+    words = set(other_names(tokenizer, data)) - {"it"}  # which edits say before a box: "move it to ..."
+    assert words and not words & {"circle", "red", "photo", "background"}
+    for share, edit_share in ((1.0, 0.0), (1.0, 1.0), (0.0, 0.0)):
+        config = replace(
+            recipe.foundation, renamed_share=share, edit_share=edit_share, describe_share=0.0, seed=3
+        )
+        lessons = Lessons(sequences, data, config)
+        names = {
+            placed.phrase.split()[-1]
+            for step in range(8)
+            for chain in lessons.chains(step).chains
+            for placed in chain.boxes
+        }
+        assert bool(names & words) == (share > edit_share)
 
 
 def test_pointing_is_looking_at_the_object_whose_place_is_said(training_run: TrainingRun) -> None:
