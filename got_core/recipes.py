@@ -26,6 +26,7 @@ from got_core.model.config import (
     UNetConfig,
 )
 from got_core.scenes.corpus import CorpusConfig
+from got_core.scenes.edits import KINDS
 from got_core.scenes.world import FULL, NARROW, World
 from got_core.train.config import FoundationConfig, StageConfig
 
@@ -107,15 +108,25 @@ def embedded_long() -> Recipe:
         short,
         name="embedded-long",
         world=FULL,
-        corpus=CorpusConfig(images=12_000, edits=5_000, multi_turn=0.8, place_draws=64),
+        # Where a new object goes is all that an add can be judged by, and nothing in the picture shows it.
+        corpus=CorpusConfig(
+            images=12_000,
+            edits=7_500,
+            edit_kinds=("add", "add", *KINDS),
+            multi_turn=0.8,
+            place_draws=64,
+        ),
         ingest=IngestConfig(image_shard_size=2_000, edit_shard_size=1_500),
         # A visual token for every 8 pixels: of coarser ones small objects share one.
         # Chains are longer than in the short recipe, so rotary frequencies are lower: at its base the slowest
         # one turns by a radian in 17 tokens, and what an instruction names is not found again from the chain.
         # Norms over 6 channels, as in the short recipe, lose how bright a picture is; an edit has to keep it.
         # The shift keeps the last steps of drawing where the U-Net has been trained (see NOISE_MEAN).
+        # Edits without guidance: any scale above 1 leaves traces of what was there, and learned well enough
+        # to be drawn they are without it.
         model=replace(
             short.model,
+            edit_scales=GuidanceScales(text=1.0, spatial=1.0, reference=1.0),
             language_model=replace(short.model.language_model, merge_size=1, rope_theta=200.0),
             unet=replace(short.model.unet, norm_groups=2, input_skip=True),
             scheduler=SchedulerConfig(options={"shift": 3.0}),
@@ -131,13 +142,14 @@ def embedded_long() -> Recipe:
             settled_rate=1e-4,
             # Edits from the start: a background that a U-Net has learned to guess from words it does not
             # learn to look up later. Errors outside the boxes are few and small, so they have to weigh more.
-            unet_steps=3_000,
+            unet_steps=3_300,
             unet_noise_offset=1.0,
             unet_edit_share=0.5,
             unet_kept_weight=30.0,
             edit_share=0.6,
             describe_share=0.0,
             locate_share=0.15,
+            renamed_share=0.4,
             pointing_weight=1.0,
         ),
         pretrain=replace(
@@ -151,7 +163,7 @@ def embedded_long() -> Recipe:
         # rows.
         finetune=replace(
             short.finetune,
-            steps=1_020,
+            steps=1_400,
             mixture={"t2i": 0.25, "single-turn": 0.3, "multi-turn": 0.45},
             language_rate=4e-4,
             # Words are bound to boxes by now: what is left is drawing exactly, at all noise levels.
