@@ -122,8 +122,7 @@ def embedded_long() -> Recipe:
         # one turns by a radian in 17 tokens, and what an instruction names is not found again from the chain.
         # Norms over 6 channels, as in the short recipe, lose how bright a picture is; an edit has to keep it.
         # The shift keeps the last steps of drawing where the U-Net has been trained (see NOISE_MEAN).
-        # Edits without guidance: any scale above 1 leaves traces of what was there, and learned well enough
-        # to be drawn they are without it.
+        # Edits without guidance: higher scales leave more traces of what was there, and take more passes.
         model=replace(
             short.model,
             edit_scales=GuidanceScales(text=1.0, spatial=1.0, reference=1.0),
