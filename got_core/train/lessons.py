@@ -148,7 +148,7 @@ def renamed(prompt: str, chain: Chain, words: list[str], rng: np.random.Generato
     and not which names go together.
     """
     text = chain.to_data()
-    for name in sorted({placed.phrase.split()[-1] for placed in chain.boxes}):
+    for name in sorted({placed.phrase.split()[-1] for placed in chain.boxes if placed.phrase}):
         whole = re.compile(rf"\b{re.escape(name)}\b")
         if whole.search(prompt) and rng.random() < 0.5:
             word = words[int(rng.integers(len(words)))]

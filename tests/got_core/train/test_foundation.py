@@ -154,6 +154,8 @@ def test_names_give_way_to_other_words_in_prompt_and_chain_alike() -> None:
     }
     # What the chain alone says could not be copied from the prompt.
     assert {renamed("two things", CHAIN, ["object"], rng)[1] for _ in range(9)} == {CHAIN}
+    nameless = parse("(0,0),(499,499) is a circle")
+    assert renamed(prompt, nameless, ["object"], rng) == (prompt, nameless)
 
 
 def test_other_names_are_words_of_text_to_image_lessons_only_where_asked_for(
