@@ -81,7 +81,7 @@ def embedded() -> Recipe:
             seeing_rate=1e-3,
             language_steps=700,
             unet_steps=600,
-            unet_noise_mean=NOISE_MEAN,
+            unet_loss=LossConfig(dropped_weight=0.1, noise_mean=NOISE_MEAN),
         ),
         # Edits come last: from the start on, they would slow down the binding of words to boxes.
         pretrain=StageConfig(
@@ -142,9 +142,8 @@ def embedded_long() -> Recipe:
             # Edits from the start: a background that a U-Net has learned to guess from words it does not
             # learn to look up later. Errors outside the boxes are few and small, so they have to weigh more.
             unet_steps=3_300,
-            unet_noise_offset=1.0,
             unet_edit_share=0.5,
-            unet_kept_weight=30.0,
+            unet_loss=replace(short.foundation.unet_loss, noise_offset=1.0, kept_weight=30.0),
             edit_share=0.6,
             describe_share=0.0,
             locate_share=0.15,

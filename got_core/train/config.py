@@ -60,16 +60,13 @@ class FoundationConfig:
     vision_rate: float = 1e-3
     """Peak rate of the first half of the language model while it learns where things are."""
     unet_rate: float = 2e-3
-    unet_noise_mean: float = 0.0
-    """As ``LossConfig.noise_mean``, of the U-Net alone."""
-    unet_noise_offset: float = 0.0
-    """As ``LossConfig.noise_offset``, of the U-Net alone."""
+    unet_loss: LossConfig = field(default_factory=lambda: LossConfig(dropped_weight=0.1))
+    """Of the U-Net, which learns alone: what it says of language counts for nothing here, and the prediction
+    is that of the model's scheduler."""
     unet_edit_share: float = 0.0
     """Share of the U-Net's batches that are edits. Above 0 it reads Gs and Gr from its first step on. To draw
     from words alone first takes less time, but it was not seen to unlearn what it then guesses of
     backgrounds."""
-    unet_kept_weight: float = 1.0
-    """As ``LossConfig.kept_weight``, of the U-Net alone."""
     optimizer: OptimizerName = "adamw"
     """Of language model and U-Net."""
     ema_decay: float = 0.995

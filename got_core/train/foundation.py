@@ -8,6 +8,8 @@ edits.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from diffusers import UNet2DConditionModel
@@ -93,13 +95,7 @@ def train_unet(
     matrices = hidden_matrices(unet) if config.optimizer == "muon" else []
     parts = [(list(unet.parameters()), config.unet_rate)]
     loop = Loop.over(parts, config.unet_steps, config.ema_decay, matrices)
-    loss_config = LossConfig(
-        prediction=model.scheduler.prediction,
-        noise_mean=config.unet_noise_mean,
-        noise_offset=config.unet_noise_offset,
-        kept_weight=config.unet_kept_weight,
-        dropped_weight=0.1,
-    )
+    loss_config = replace(config.unet_loss, prediction=model.scheduler.prediction)
     recent: list[float] = []
     for step in range(config.unet_steps):
         rng = step_generator(config.seed, 5, step)

@@ -250,7 +250,8 @@ def test_autoencoder_and_unet_learn_something_in_a_few_steps(training_run: Train
 
 def test_a_unet_that_sees_edits_reads_all_conditions_from_the_start(training_run: TrainingRun) -> None:
     data, recipe = training_data(training_run), tiny()
-    config = replace(recipe.foundation, unet_steps=6, unet_edit_share=0.5, unet_kept_weight=10.0)
+    loss = LossConfig(dropped_weight=0.1, kept_weight=10.0)
+    config = replace(recipe.foundation, unet_steps=6, unet_edit_share=0.5, unet_loss=loss)
     torch.manual_seed(0)
     vae, unet = build_autoencoder(recipe.model), build_unet(recipe.model)
     encoder = build_text_encoder(recipe.model, fit_tokenizer(data, recipe.model.image_tokens))
