@@ -130,13 +130,16 @@ def write_corpus(
     if _is_finished(truth_path, digest, folders, edits_dir):
         return counts | {"written": 0}
     rows: list[dict[str, Any]] = []
+    instructions: list[str] = []
     written, total = 0, config.images + 2 * config.pairs
-    for row, data in _files(world, config):
+    for row, data, instruction in _files(world, config):
         written += _write(folders[row["kind"]] / row["path"], data)
         rows.append(row)
+        if instruction is not None:
+            instructions.append(instruction)
         if progress and (len(rows) % 100 == 0 or len(rows) == total):
             progress(len(rows), total)
-    written += _write(edits_dir / "pairs.csv", _pair_table(world, config))
+    written += _write(edits_dir / "pairs.csv", _pair_table(instructions))
     _remove_earlier(truth_path, folders, {(row["kind"], row["path"]) for row in rows})
     frame = pl.DataFrame(rows, schema=TRUTH)
     buffer = io.BytesIO()
@@ -145,14 +148,15 @@ def write_corpus(
     return counts | {"written": written}
 
 
-def _files(world: World, config: CorpusConfig) -> Iterator[tuple[dict[str, Any], bytes]]:
+def _files(world: World, config: CorpusConfig) -> Iterator[tuple[dict[str, Any], bytes, str | None]]:
+    """Truth and bytes of every file; with an edit's source also its instruction."""
     for index in range(config.images):
-        yield _image_file(world, config, index)
+        yield *_image_file(world, config, index), None
     for index in range(config.pairs):
-        source, target, kind, _ = _edit(world, config, index)
-        for scene, role in ((source, "source"), (target, "target")):
+        source, target, kind, instruction = _edit(world, config, index)
+        for scene, role, said in ((source, "source", instruction), (target, "target", None)):
             data = _encode(render(scene), None)
-            yield _truth_row(scene, data, f"{index:05d}-{role}.png", f"edit_{role}", kind), data
+            yield _truth_row(scene, data, f"{index:05d}-{role}.png", f"edit_{role}", kind), data, said
 
 
 def _image_file(world: World, config: CorpusConfig, index: int) -> tuple[dict[str, Any], bytes]:
@@ -198,14 +202,12 @@ def _truth_row(scene: Scene, data: bytes, path: str, kind: str, style: str) -> d
     }
 
 
-def _pair_table(world: World, config: CorpusConfig) -> bytes:
+def _pair_table(instructions: Iterable[str]) -> bytes:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["source", "target", "instruction"])
-    for index in range(config.pairs):
-        writer.writerow(
-            [f"{index:05d}-source.png", f"{index:05d}-target.png", _edit(world, config, index)[3]]
-        )
+    for index, instruction in enumerate(instructions):
+        writer.writerow([f"{index:05d}-source.png", f"{index:05d}-target.png", instruction])
     return text.getvalue().encode()
 
 
