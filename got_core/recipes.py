@@ -145,6 +145,7 @@ def embedded_long() -> Recipe:
             unet_edit_share=0.5,
             unet_loss=replace(short.foundation.unet_loss, noise_offset=1.0, kept_weight=30.0),
             edit_share=0.6,
+            multi_turn_share=0.65,
             describe_share=0.0,
             locate_share=0.15,
             renamed_share=0.4,

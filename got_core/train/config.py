@@ -41,6 +41,8 @@ class FoundationConfig:
     projection_images: int = 1000
     """Images from which the projection is computed."""
     edit_share: float = 0.2
+    multi_turn_share: float | None = None
+    """Share of the language model's edits that have several steps; None: as many as the data holds."""
     describe_share: float = 0.1
     """Share of language batches that list what a picture shows, with boxes."""
     locate_share: float = 0.0
@@ -50,7 +52,8 @@ class FoundationConfig:
     prompt and chain alike. A large language model copies any name; one that has learned from a few names
     only may write one of an unseen pair twice."""
     pointing_weight: float = 0.0
-    """Of looking at the object whose place is being said, beside the chains' cross-entropy."""
+    """Of looking at the object whose place is being said, or at where the chain has said it before, beside
+    the chains' cross-entropy."""
     language_rate: float = 2e-3
     settled_rate: float | None = None
     """Seeing rate while chains are learned; None: as before. Finding objects does not outlive a high one."""

@@ -39,6 +39,8 @@ class Lesson:
     chains: list[Chain]
     seen: list[dict[int, Box]]
     """Of each chain, the boxes by number that are the place of something in the picture."""
+    repeated: list[dict[int, list[int]]]
+    """Of each chain, the boxes by number that it has said before, and their numbers there."""
     cells: Tensor | None = None
     """What visual tokens should say, where that is known (see :func:`cell_labels`)."""
 
@@ -61,6 +63,9 @@ class Lessons:
         alike = [k for k in choices if share_a_word(shown[k])]
         self._choices = np.array(choices) if choices else np.arange(len(data))
         self._alike = np.array(alike) if alike else self._choices
+        self._turns = (
+            () if config.multi_turn_share is None else (data.group("single-turn"), data.group("multi-turn"))
+        )
         self._other_names = other_names(sequences.tokenizer, data) if config.renamed_share > 0 else []
 
     def objects(self, step: int) -> Lesson:
@@ -79,7 +84,7 @@ class Lessons:
             return self._locating(rng, alike=bool(rng.random() < 0.5))
         edit = draw < config.describe_share + config.locate_share + config.edit_share
         edit = edit and len(self.data.of_kind["edit"]) > 0
-        samples = self.data.draw(rng, "edit" if edit else "t2i", config.language_batch_size)
+        samples = self._edits(rng) if edit else self.data.draw(rng, "t2i", config.language_batch_size)
         said = [(str(rng.choice(list(sample.prompts))), sample.chain) for sample in samples]
         if self._other_names and not edit:
             said = [
@@ -95,7 +100,15 @@ class Lessons:
         ]
         inputs = self.sequences.collate(tokens, sources or None, LENGTH_MULTIPLE)
         chains = [chain for _, chain in said]
-        return Lesson(inputs, chains, [edited_boxes(chain) if edit else {} for chain in chains])
+        boxes = [edited_boxes(chain) for chain in chains]
+        return Lesson(inputs, chains, [seen for seen, _ in boxes], [repeated for _, repeated in boxes])
+
+    def _edits(self, rng: np.random.Generator) -> list[TrainingSample]:
+        """Edits; of one step or of several, where their share is configured and there are both."""
+        pool, share = self.data.of_kind["edit"], self.config.multi_turn_share
+        if share is not None and all(map(len, self._turns)):
+            pool = self._turns[rng.random() < share]
+        return [self.data[int(k)] for k in choose(rng, pool, self.config.language_batch_size)]
 
     def _locating(self, rng: np.random.Generator, alike: bool) -> Lesson:
         pool = self._alike if alike else self._choices
@@ -117,6 +130,7 @@ class Lessons:
             self.sequences.collate(answers, images, LENGTH_MULTIPLE),
             chains,
             [dict(enumerate(placed.box for placed in chain.boxes)) for chain in chains],
+            [{} for _ in chains],
             torch.stack([cell_labels(sample.chain, self.sequences) for sample in samples]),
         )
 
@@ -156,23 +170,28 @@ def renamed(prompt: str, chain: Chain, words: list[str], rng: np.random.Generato
     return prompt, parse(text, "data")
 
 
-def edited_boxes(chain: Chain) -> dict[int, Box]:
-    """The boxes, by number, of an edit chain that are places of something in the source picture.
+def edited_boxes(chain: Chain) -> tuple[dict[int, Box], dict[int, list[int]]]:
+    """Where the boxes, by number, of an edit chain's objects that are there already ("the ...") are found.
 
-    Those of objects that are there already ("the ...") and are spoken of for the first time: a place that was
-    said before can be repeated from the text, and may have been made or moved to by an earlier step.
+    In the source picture, or else in the chain, under the numbers given: a place that was said before may
+    have been made or moved to by an earlier step.
     """
     if not is_edit_chain(chain):
-        return {}
-    places: dict[int, Box] = {}
+        return {}, {}
+    seen: dict[int, Box] = {}
+    repeated: dict[int, list[int]] = {}
     said: list[Box] = []
     for step in read_edit_chain(chain).steps:
         for box in step.boxes:
-            if step.object.startswith("the ") and box not in said:
-                places[len(said)] = box
+            if step.object.startswith("the "):
+                before = [number for number, other in enumerate(said) if other == box]
+                if before:
+                    repeated[len(said)] = before
+                else:
+                    seen[len(said)] = box
             said.append(box)
         said += [placed.box for placed in parse(step.change, "data").boxes]
-    return places
+    return seen, repeated
 
 
 def question(chain: Chain, rng: np.random.Generator) -> tuple[str, Chain]:
