@@ -45,8 +45,9 @@ $(TEST_STAMP): $(STAMP)
 run: $(STAMP)
 	@$(BIN)/python -m got_assets.run
 
+train-long: export GOT_RECIPE := embedded-long
 train-long: $(STAMP)
-	@GOT_RECIPE=embedded-long $(BIN)/python -m got_assets.run
+	@$(BIN)/python -m got_assets.run
 
 ablation: $(STAMP)
 	@$(BIN)/python -m got_assets.ablation

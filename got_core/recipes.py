@@ -154,7 +154,7 @@ def embedded_long() -> Recipe:
         pretrain=replace(
             short.pretrain,
             steps=1_300,
-            mixture={"t2i": 0.7, "edit": 0.3},
+            mixture={"t2i": 0.7, "single-turn": 0.1, "multi-turn": 0.2},
             language_rate=3e-4,
             loss=KEEPING_LOSS,
         ),
