@@ -52,8 +52,7 @@ class FoundationConfig:
     prompt and chain alike. A large language model copies any name; one that has learned from a few names
     only may write one of an unseen pair twice."""
     pointing_weight: float = 0.0
-    """Of looking at the object whose place is being said, or at where the chain has said it before, beside
-    the chains' cross-entropy."""
+    """Of looking at the object whose place is being said, beside the chains' cross-entropy."""
     language_rate: float = 2e-3
     settled_rate: float | None = None
     """Seeing rate while chains are learned; None: as before. Finding objects does not outlive a high one."""

@@ -131,7 +131,7 @@ class _Pupil:
 
     def losses(self, lesson: Lesson, pointing_weight: float) -> dict[str, Tensor]:
         """Weighted losses of a lesson, by name."""
-        points = pointing_weight > 0 and any([*lesson.seen, *lesson.repeated])
+        points = pointing_weight > 0 and any(lesson.seen)
         inputs = {name: value for name, value in lesson.inputs.items() if name != "labels"}
         output = self.model.model(
             **inputs, use_cache=False, output_hidden_states=True, output_attentions=points
@@ -147,7 +147,7 @@ class _Pupil:
             losses["alignment"] = _alignment_loss(guidance, self.encoder(lesson.chains))
         if points:
             looks = output.attentions[middle]
-            pointing = pointing_loss(looks, inputs["input_ids"], lesson.seen, lesson.repeated, self.sequences)
+            pointing = pointing_loss(looks, inputs["input_ids"], lesson.seen, self.sequences)
             losses["pointing"] = pointing_weight * pointing
         return losses
 

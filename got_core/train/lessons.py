@@ -39,8 +39,6 @@ class Lesson:
     chains: list[Chain]
     seen: list[dict[int, Box]]
     """Of each chain, the boxes by number that are the place of something in the picture."""
-    repeated: list[dict[int, list[int]]]
-    """Of each chain, the boxes by number that it has said before, and their numbers there."""
     cells: Tensor | None = None
     """What visual tokens should say, where that is known (see :func:`cell_labels`)."""
 
@@ -100,8 +98,7 @@ class Lessons:
         ]
         inputs = self.sequences.collate(tokens, sources or None, LENGTH_MULTIPLE)
         chains = [chain for _, chain in said]
-        boxes = [edited_boxes(chain) for chain in chains]
-        return Lesson(inputs, chains, [seen for seen, _ in boxes], [repeated for _, repeated in boxes])
+        return Lesson(inputs, chains, [edited_boxes(chain) if edit else {} for chain in chains])
 
     def _edits(self, rng: np.random.Generator) -> list[TrainingSample]:
         """Edits; of one step or of several, where their share is configured and there are both."""
@@ -130,7 +127,6 @@ class Lessons:
             self.sequences.collate(answers, images, LENGTH_MULTIPLE),
             chains,
             [dict(enumerate(placed.box for placed in chain.boxes)) for chain in chains],
-            [{} for _ in chains],
             torch.stack([cell_labels(sample.chain, self.sequences) for sample in samples]),
         )
 
@@ -170,28 +166,23 @@ def renamed(prompt: str, chain: Chain, words: list[str], rng: np.random.Generato
     return prompt, parse(text, "data")
 
 
-def edited_boxes(chain: Chain) -> tuple[dict[int, Box], dict[int, list[int]]]:
-    """Where the boxes, by number, of an edit chain's objects that are there already ("the ...") are found.
+def edited_boxes(chain: Chain) -> dict[int, Box]:
+    """The boxes, by number, of an edit chain that are places of something in the source picture.
 
-    In the source picture, or else in the chain, under the numbers given: a place that was said before may
-    have been made or moved to by an earlier step.
+    Those of objects that are there already ("the ...") and are spoken of for the first time: a place that was
+    said before can be repeated from the text, and may have been made or moved to by an earlier step.
     """
     if not is_edit_chain(chain):
-        return {}, {}
-    seen: dict[int, Box] = {}
-    repeated: dict[int, list[int]] = {}
+        return {}
+    places: dict[int, Box] = {}
     said: list[Box] = []
     for step in read_edit_chain(chain).steps:
         for box in step.boxes:
-            if step.object.startswith("the "):
-                before = [number for number, other in enumerate(said) if other == box]
-                if before:
-                    repeated[len(said)] = before
-                else:
-                    seen[len(said)] = box
+            if step.object.startswith("the ") and box not in said:
+                places[len(said)] = box
             said.append(box)
         said += [placed.box for placed in parse(step.change, "data").boxes]
-    return seen, repeated
+    return places
 
 
 def question(chain: Chain, rng: np.random.Generator) -> tuple[str, Chain]:
