@@ -145,7 +145,6 @@ def embedded_long() -> Recipe:
             unet_edit_share=0.5,
             unet_loss=replace(short.foundation.unet_loss, noise_offset=1.0, kept_weight=30.0),
             edit_share=0.6,
-            multi_turn_share=0.65,
             describe_share=0.0,
             locate_share=0.15,
             renamed_share=0.4,
@@ -154,7 +153,7 @@ def embedded_long() -> Recipe:
         pretrain=replace(
             short.pretrain,
             steps=1_300,
-            mixture={"t2i": 0.7, "single-turn": 0.1, "multi-turn": 0.2},
+            mixture={"t2i": 0.7, "edit": 0.3},
             language_rate=3e-4,
             loss=KEEPING_LOSS,
         ),

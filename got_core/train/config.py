@@ -41,8 +41,6 @@ class FoundationConfig:
     projection_images: int = 1000
     """Images from which the projection is computed."""
     edit_share: float = 0.2
-    multi_turn_share: float | None = None
-    """Share of the language model's edits that have several steps; None: as many as the data holds."""
     describe_share: float = 0.1
     """Share of language batches that list what a picture shows, with boxes."""
     locate_share: float = 0.0

@@ -61,9 +61,6 @@ class Lessons:
         alike = [k for k in choices if share_a_word(shown[k])]
         self._choices = np.array(choices) if choices else np.arange(len(data))
         self._alike = np.array(alike) if alike else self._choices
-        self._turns = (
-            () if config.multi_turn_share is None else (data.group("single-turn"), data.group("multi-turn"))
-        )
         self._other_names = other_names(sequences.tokenizer, data) if config.renamed_share > 0 else []
 
     def objects(self, step: int) -> Lesson:
@@ -82,7 +79,7 @@ class Lessons:
             return self._locating(rng, alike=bool(rng.random() < 0.5))
         edit = draw < config.describe_share + config.locate_share + config.edit_share
         edit = edit and len(self.data.of_kind["edit"]) > 0
-        samples = self._edits(rng) if edit else self.data.draw(rng, "t2i", config.language_batch_size)
+        samples = self.data.draw(rng, "edit" if edit else "t2i", config.language_batch_size)
         said = [(str(rng.choice(list(sample.prompts))), sample.chain) for sample in samples]
         if self._other_names and not edit:
             said = [
@@ -99,13 +96,6 @@ class Lessons:
         inputs = self.sequences.collate(tokens, sources or None, LENGTH_MULTIPLE)
         chains = [chain for _, chain in said]
         return Lesson(inputs, chains, [edited_boxes(chain) if edit else {} for chain in chains])
-
-    def _edits(self, rng: np.random.Generator) -> list[TrainingSample]:
-        """Edits; of one step or of several, where their share is configured and there are both."""
-        pool, share = self.data.of_kind["edit"], self.config.multi_turn_share
-        if share is not None and all(map(len, self._turns)):
-            pool = self._turns[rng.random() < share]
-        return [self.data[int(k)] for k in choose(rng, pool, self.config.language_batch_size)]
 
     def _locating(self, rng: np.random.Generator, alike: bool) -> Lesson:
         pool = self._alike if alike else self._choices

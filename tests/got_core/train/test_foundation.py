@@ -6,13 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import polars as pl
 import pytest
 import torch
 from PIL import Image
 
 from got_core.chain.boxes import Box
-from got_core.chain.edits import read_edit_chain
 from got_core.chain.grammar import BOX_START, parse
 from got_core.model.build import (
     build_autoencoder,
@@ -140,23 +138,6 @@ def test_lessons_know_what_is_seen(training_run: TrainingRun) -> None:
     assert edits.cells is None and [edited_boxes(chain) for chain in edits.chains] == edits.seen
     again = lessons.chains(0)
     assert torch.equal(edits.inputs["input_ids"], again.inputs["input_ids"])
-
-
-@pytest.mark.parametrize("share", [0.0, 1.0])
-def test_edits_of_several_steps_have_a_share_of_their_own(training_run: TrainingRun, share: float) -> None:
-    recipe, data = tiny(), training_data(training_run)
-    several = "1. a source 2. the star (1,2),(3,4), remove it 3. the cross (5,6),(7,8), remove it 4. a result"
-    every_second = pl.int_range(pl.len()) % 2 == 0
-    data.manifest = data.manifest.with_columns(
-        chain=pl.when((pl.col("kind") == "edit") & every_second).then(pl.lit(several)).otherwise("chain")
-    )
-    sequences = build_sequences(
-        recipe.model, fit_tokenizer(data, 4), build_image_processor(recipe.model.language_model)
-    )
-    config = replace(recipe.foundation, describe_share=0.0, edit_share=1.0, multi_turn_share=share)
-    lessons = Lessons(sequences, data, config)
-    chains = [chain for step in range(4) for chain in lessons.chains(step).chains]
-    assert {len(read_edit_chain(chain).steps) > 1 for chain in chains} == {share > 0}
 
 
 def test_names_give_way_to_other_words_in_prompt_and_chain_alike() -> None:
