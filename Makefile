@@ -45,6 +45,7 @@ $(TEST_STAMP): $(STAMP)
 run: $(STAMP)
 	@$(BIN)/python -m got_assets.run
 
+# Exported and not set on the command's line: no shell then stands between make and the graph, to keep a signal from it.
 train-long: export GOT_RECIPE := embedded-long
 train-long: $(STAMP)
 	@$(BIN)/python -m got_assets.run
