@@ -136,6 +136,7 @@ def embedded_long() -> Recipe:
             vision_steps=400,
             locate_steps=1_000,
             language_steps=5_400,
+            reading_steps=1_500,
             language_batch_size=8,
             language_rate=1.5e-3,
             settled_rate=1e-4,

@@ -33,6 +33,9 @@ class FoundationConfig:
     """Steps, before those of the chains, that only find named objects. Every edit rests on this, and a small
     model learns it several times faster by itself than among chains."""
     language_steps: int = 700
+    reading_steps: int = 0
+    """How many of them, the first ones, show edits without their picture. Among visual tokens a small model
+    learns slowly, if at all, which step of an instruction comes next; once learned, it stays."""
     language_batch_size: int = 16
     unet_steps: int = 600
     unet_batch_size: int = 36

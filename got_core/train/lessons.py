@@ -7,7 +7,7 @@ losses (`seeing`, `language`).
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
@@ -18,8 +18,9 @@ from transformers import PreTrainedTokenizerBase
 
 from got_core.chain.boxes import Box
 from got_core.chain.edits import is_edit_chain, read_edit_chain
-from got_core.chain.grammar import Boxed, Chain, Text, parse
-from got_core.model.sequence import SequenceBuilder
+from got_core.chain.grammar import BOX_END, BOX_START, Boxed, Chain, Text, parse
+from got_core.model.sequence import IGNORED, Sample, SequenceBuilder
+from got_core.model.tokens import EDIT_PROMPT
 from got_core.train.config import FoundationConfig
 from got_core.train.data import LENGTH_MULTIPLE, TrainingData, TrainingSample, choose, step_generator
 from got_core.train.seeing import DESCRIBE_PROMPT, cell_labels
@@ -88,14 +89,30 @@ class Lessons:
                 else (prompt, chain)
                 for prompt, chain in said
             ]
+        chains = [chain for _, chain in said]
+        if edit and step < config.reading_steps:
+            tokens = [self._without_picture(prompt, chain) for prompt, chain in said]
+            return Lesson(self.sequences.collate(tokens, None, LENGTH_MULTIPLE), chains, [{} for _ in said])
         sources = [Image.fromarray(s.source) for s in samples if s.source is not None]
         tokens = [
             self.sequences.training(self.sequences.prompt(prompt, has_image=edit), chain.to_model())
             for prompt, chain in said
         ]
         inputs = self.sequences.collate(tokens, sources or None, LENGTH_MULTIPLE)
-        chains = [chain for _, chain in said]
         return Lesson(inputs, chains, [edited_boxes(chain) if edit else {} for chain in chains])
+
+    def _without_picture(self, instruction: str, chain: Chain) -> Sample:
+        """An edit's text alone; places that only the picture shows are not asked for."""
+        prompt = self.sequences.prompt(instruction, has_image=False, template=EDIT_PROMPT)
+        sample = self.sequences.training(prompt, chain.to_model())
+        start_id, end_id = self.sequences.tokenizer.convert_tokens_to_ids([BOX_START, BOX_END])
+        starts = [k for k, token in enumerate(sample.ids) if token == start_id]
+        labels = list(sample.labels)
+        for number in edited_boxes(chain):
+            start = starts[number] + 1
+            end = sample.ids.index(end_id, start)
+            labels[start:end] = [IGNORED] * (end - start)
+        return replace(sample, labels=labels)
 
     def _locating(self, rng: np.random.Generator, alike: bool) -> Lesson:
         pool = self._alike if alike else self._choices

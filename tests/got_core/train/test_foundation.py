@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import torch
 from PIL import Image
 
 from got_core.chain.boxes import Box
-from got_core.chain.grammar import BOX_START, parse
+from got_core.chain.grammar import BOX_END, BOX_START, parse
 from got_core.model.build import (
     build_autoencoder,
     build_image_processor,
@@ -138,6 +139,29 @@ def test_lessons_know_what_is_seen(training_run: TrainingRun) -> None:
     assert edits.cells is None and [edited_boxes(chain) for chain in edits.chains] == edits.seen
     again = lessons.chains(0)
     assert torch.equal(edits.inputs["input_ids"], again.inputs["input_ids"])
+
+
+def test_the_first_lessons_show_edits_without_picture_and_do_not_ask_what_it_shows(
+    training_run: TrainingRun,
+) -> None:
+    recipe, data = tiny(), training_data(training_run)
+    sequences = build_sequences(
+        recipe.model, fit_tokenizer(data, 4), build_image_processor(recipe.model.language_model)
+    )
+    config = replace(recipe.foundation, reading_steps=2, describe_share=0.0, edit_share=1.0)
+    lessons = Lessons(sequences, data, config)
+    read, looked = lessons.chains(1), lessons.chains(2)
+    assert "pixel_values" in looked.inputs
+    assert set(read.inputs) == {"input_ids", "attention_mask", "labels"} and not any(read.seen)
+    assert not (read.inputs["input_ids"] == sequences.pad_id).any()
+    untold = 0
+    for chain, ids, labels in zip(read.chains, read.inputs["input_ids"], read.inputs["labels"], strict=True):
+        said = sequences.tokenizer.decode(ids[labels != IGNORED])
+        shown = edited_boxes(chain)
+        boxes = ["" if number in shown else str(placed.box) for number, placed in enumerate(chain.boxes)]
+        assert re.findall(f"{re.escape(BOX_START)}(.*?){re.escape(BOX_END)}", said) == boxes
+        untold += len(shown)
+    assert untold
 
 
 def test_names_give_way_to_other_words_in_prompt_and_chain_alike() -> None:
