@@ -32,6 +32,9 @@ class FoundationConfig:
     locate_steps: int = 0
     """Steps, before those of the chains, that only find named objects. Every edit rests on this, and a small
     model learns it several times faster by itself than among chains."""
+    recall_steps: int = 0
+    """Steps, among those, that say boxes once more that were said before, by their objects' names: what an
+    edit of several steps needs, whose chain comes back to an object too rarely to teach it."""
     language_steps: int = 700
     reading_steps: int = 0
     """How many of them, the first ones, show edits without their picture. Among visual tokens a small model
@@ -48,12 +51,15 @@ class FoundationConfig:
     """Share of language batches that list what a picture shows, with boxes."""
     locate_share: float = 0.0
     """Share of language batches that find named objects: what teaches edits to look."""
+    recall_share: float = 0.0
+    """Share of language batches that say boxes once more."""
     renamed_share: float = 0.0
     """Share of the language model's text-to-image samples in which other words take the place of names, in
     prompt and chain alike. A large language model copies any name; one that has learned from a few names
     only may write one of an unseen pair twice."""
     pointing_weight: float = 0.0
-    """Of looking at the object whose place is being said, beside the chains' cross-entropy."""
+    """Of looking at the object whose place is being said, or at where the chain has said it before, beside
+    the chains' cross-entropy."""
     language_rate: float = 2e-3
     settled_rate: float | None = None
     """Seeing rate while chains are learned; None: as before. Finding objects does not outlive a high one."""

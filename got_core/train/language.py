@@ -103,7 +103,8 @@ def train_language_model(
     head = CellHead(model.lm_head.weight)
     metrics |= train_vision(model, head, sequences, data, config, log)
     pupil, lessons = _Pupil(model, projector, encoder, head, sequences), Lessons(sequences, data, config)
-    found = _teach(pupil, lessons.objects, config.locate_steps, config.seeing_rate, config, log, "objects")
+    steps = config.locate_steps + config.recall_steps
+    found = _teach(pupil, lessons.objects, steps, config.seeing_rate, config, log, "objects")
     metrics |= {f"objects_{name}": value for name, value in found.items()}
     settled = config.seeing_rate if config.settled_rate is None else config.settled_rate
     said = _teach(pupil, lessons.chains, config.language_steps, settled, config, log, "language model")
@@ -131,7 +132,7 @@ class _Pupil:
 
     def losses(self, lesson: Lesson, pointing_weight: float) -> dict[str, Tensor]:
         """Weighted losses of a lesson, by name."""
-        points = pointing_weight > 0 and any(lesson.seen)
+        points = pointing_weight > 0 and any([*lesson.seen, *lesson.repeated])
         inputs = {name: value for name, value in lesson.inputs.items() if name != "labels"}
         output = self.model.model(
             **inputs, use_cache=False, output_hidden_states=True, output_attentions=points
@@ -142,12 +143,12 @@ class _Pupil:
         if lesson.cells is not None:
             halfway = language.norm(output.hidden_states[middle])
             losses |= self.head.losses(visual_states(halfway, inputs, self.sequences), lesson.cells)
-        else:
+        if lesson.draws:
             guidance = self.projector(hidden[:, self.sequences.image_span(training=True)])
             losses["alignment"] = _alignment_loss(guidance, self.encoder(lesson.chains))
         if points:
             looks = output.attentions[middle]
-            pointing = pointing_loss(looks, inputs["input_ids"], lesson.seen, self.sequences)
+            pointing = pointing_loss(looks, inputs["input_ids"], lesson.seen, lesson.repeated, self.sequences)
             losses["pointing"] = pointing_weight * pointing
         return losses
 

@@ -7,6 +7,7 @@ losses (`seeing`, `language`).
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import combinations
 
@@ -28,6 +29,8 @@ from got_core.train.seeing import DESCRIBE_PROMPT, cell_labels
 LOCATE_PROMPT = "Find in the image: {}."
 LIST_PROMPT = "Find: {}."
 """Of the other's words, which are all that the tokenizer knows of it."""
+RECALL_PROMPT = "Find in the image:"
+"""Of the same words. There is no image: the places have been said."""
 
 ARTICLES = {"a", "an", "the"}
 
@@ -40,21 +43,25 @@ class Lesson:
     chains: list[Chain]
     seen: list[dict[int, Box]]
     """Of each chain, the boxes by number that are the place of something in the picture."""
+    repeated: list[dict[int, list[int]]]
+    """Of each chain, the boxes by number that it has said before, and their numbers there."""
+    draws: bool = True
+    """Whether the image tokens follow the chains."""
     cells: Tensor | None = None
     """What visual tokens should say, where that is known (see :func:`cell_labels`)."""
 
 
 class Lessons:
-    """Batches, each of one kind: descriptions of pictures, named objects to be found, edit chains, or
-    text-to-image chains.
+    """Batches, each of one kind: descriptions of pictures, named objects to be found in them or in what was
+    said, edit chains, or text-to-image chains.
 
-    The first two are text alone; chains are followed by the image tokens.
+    The first three are text alone; chains are followed by the image tokens.
     """
 
     def __init__(self, sequences: SequenceBuilder, data: TrainingData, config: FoundationConfig) -> None:
         self.sequences, self.data, self.config = sequences, data, config
         pictures, chains = data.of_kind["t2i"], data.manifest["chain"]
-        locates = config.locate_steps + config.locate_share > 0
+        locates = max(config.locate_steps, config.recall_steps, config.locate_share, config.recall_share) > 0
         shown = {int(k): parse(chains[int(k)]) for k in pictures} if locates else {}
         # Where there is nothing to choose from, an object is found without reading its name; where all forms
         # differ, without reading its colour.
@@ -65,10 +72,14 @@ class Lessons:
         self._other_names = other_names(sequences.tokenizer, data) if config.renamed_share > 0 else []
 
     def objects(self, step: int) -> Lesson:
-        """Named objects, to be found in pictures that show others too; in the second half of the steps, in
-        pictures of objects that are alike."""
-        alike = step >= self.config.locate_steps // 2
-        return self._locating(step_generator(self.config.seed, 8, step), alike)
+        """Named objects, to be found in pictures that show others too, or in what was said; in the second
+        half of the steps, among objects that are alike."""
+        config, rng = self.config, step_generator(self.config.seed, 8, step)
+        steps = config.locate_steps + config.recall_steps
+        alike = step >= steps // 2
+        if rng.random() * steps < config.recall_steps:
+            return self._recalling(rng, alike)
+        return self._locating(rng, alike)
 
     def chains(self, step: int) -> Lesson:
         """Chains for the most part, in the configured shares."""
@@ -78,6 +89,9 @@ class Lessons:
             return self._looking(self.data.draw(rng, "t2i", config.language_batch_size))
         if draw < config.describe_share + config.locate_share:
             return self._locating(rng, alike=bool(rng.random() < 0.5))
+        draw -= config.recall_share
+        if draw < config.describe_share + config.locate_share:
+            return self._recalling(rng, alike=bool(rng.random() < 0.5))
         edit = draw < config.describe_share + config.locate_share + config.edit_share
         edit = edit and len(self.data.of_kind["edit"]) > 0
         samples = self.data.draw(rng, "edit" if edit else "t2i", config.language_batch_size)
@@ -90,29 +104,57 @@ class Lessons:
                 for prompt, chain in said
             ]
         chains = [chain for _, chain in said]
+        boxes = [edited_boxes(chain) for chain in chains]
+        repeated = [again for _, again in boxes]
         if edit and step < config.reading_steps:
             tokens = [self._without_picture(prompt, chain) for prompt, chain in said]
-            return Lesson(self.sequences.collate(tokens, None, LENGTH_MULTIPLE), chains, [{} for _ in said])
+            inputs = self.sequences.collate(tokens, None, LENGTH_MULTIPLE)
+            return Lesson(inputs, chains, [{} for _ in chains], repeated)
         sources = [Image.fromarray(s.source) for s in samples if s.source is not None]
         tokens = [
             self.sequences.training(self.sequences.prompt(prompt, has_image=edit), chain.to_model())
             for prompt, chain in said
         ]
         inputs = self.sequences.collate(tokens, sources or None, LENGTH_MULTIPLE)
-        return Lesson(inputs, chains, [edited_boxes(chain) if edit else {} for chain in chains])
+        return Lesson(inputs, chains, [seen for seen, _ in boxes], repeated)
 
     def _without_picture(self, instruction: str, chain: Chain) -> Sample:
         """An edit's text alone; places that only the picture shows are not asked for."""
         prompt = self.sequences.prompt(instruction, has_image=False, template=EDIT_PROMPT)
         sample = self.sequences.training(prompt, chain.to_model())
-        start_id, end_id = self.sequences.tokenizer.convert_tokens_to_ids([BOX_START, BOX_END])
-        starts = [k for k, token in enumerate(sample.ids) if token == start_id]
         labels = list(sample.labels)
-        for number in edited_boxes(chain):
-            start = starts[number] + 1
-            end = sample.ids.index(end_id, start)
-            labels[start:end] = [IGNORED] * (end - start)
+        for places in self._coordinates(sample, edited_boxes(chain)[0]):
+            labels[places] = [IGNORED] * len(labels[places])
         return replace(sample, labels=labels)
+
+    def _recalling(self, rng: np.random.Generator, alike: bool) -> Lesson:
+        """Objects with their places, and again in any order: text alone, and only what comes again is asked.
+
+        An edit of several steps comes back to an object too, but edits alone hardly teach it.
+        """
+        indices = choose(rng, self._alike if alike else self._choices, self.config.language_batch_size)
+        said = [said_again(self.data[int(k)].chain, rng) for k in indices]
+        prompt = self.sequences.prompt(RECALL_PROMPT, has_image=False, template="{}")
+        samples = []
+        for chain, repeated in said:
+            sample = self.sequences.answer(prompt, chain.to_model())
+            labels = [IGNORED] * len(sample.labels)
+            for places in self._coordinates(sample, repeated):
+                labels[places] = sample.ids[places]
+            samples.append(replace(sample, labels=labels))
+        return Lesson(
+            self.sequences.collate(samples, None, LENGTH_MULTIPLE),
+            [chain for chain, _ in said],
+            [{} for _ in said],
+            [repeated for _, repeated in said],
+            draws=False,
+        )
+
+    def _coordinates(self, sample: Sample, numbers: Iterable[int]) -> list[slice]:
+        """Where a sample says the coordinates of boxes, which are given by number."""
+        start_id, end_id = self.sequences.tokenizer.convert_tokens_to_ids([BOX_START, BOX_END])
+        starts = [place for place, token in enumerate(sample.ids) if token == start_id]
+        return [slice(starts[k] + 1, sample.ids.index(end_id, starts[k])) for k in numbers]
 
     def _locating(self, rng: np.random.Generator, alike: bool) -> Lesson:
         pool = self._alike if alike else self._choices
@@ -134,7 +176,9 @@ class Lessons:
             self.sequences.collate(answers, images, LENGTH_MULTIPLE),
             chains,
             [dict(enumerate(placed.box for placed in chain.boxes)) for chain in chains],
-            torch.stack([cell_labels(sample.chain, self.sequences) for sample in samples]),
+            [{} for _ in chains],
+            draws=False,
+            cells=torch.stack([cell_labels(sample.chain, self.sequences) for sample in samples]),
         )
 
 
@@ -173,23 +217,45 @@ def renamed(prompt: str, chain: Chain, words: list[str], rng: np.random.Generato
     return prompt, parse(text, "data")
 
 
-def edited_boxes(chain: Chain) -> dict[int, Box]:
-    """The boxes, by number, of an edit chain that are places of something in the source picture.
+def edited_boxes(chain: Chain) -> tuple[dict[int, Box], dict[int, list[int]]]:
+    """Where the boxes, by number, of an edit chain's objects that are there already ("the ...") are found.
 
-    Those of objects that are there already ("the ...") and are spoken of for the first time: a place that was
-    said before can be repeated from the text, and may have been made or moved to by an earlier step.
+    In the source picture, or else in the chain, under the numbers given: a place that was said before may
+    have been made or moved to by an earlier step.
     """
     if not is_edit_chain(chain):
-        return {}
-    places: dict[int, Box] = {}
+        return {}, {}
+    seen: dict[int, Box] = {}
+    repeated: dict[int, list[int]] = {}
     said: list[Box] = []
     for step in read_edit_chain(chain).steps:
         for box in step.boxes:
-            if step.object.startswith("the ") and box not in said:
-                places[len(said)] = box
+            if step.object.startswith("the "):
+                before = [number for number, other in enumerate(said) if other == box]
+                if before:
+                    repeated[len(said)] = before
+                else:
+                    seen[len(said)] = box
             said.append(box)
         said += [placed.box for placed in parse(step.change, "data").boxes]
-    return places
+    return seen, repeated
+
+
+def said_again(chain: Chain, rng: np.random.Generator) -> tuple[Chain, dict[int, list[int]]]:
+    """The objects of a chain with their boxes, then those with a phrase of their own once more, shuffled.
+
+    Beside it, of the boxes that come again, by number, the numbers under which they were said.
+    """
+    phrases = [placed.phrase for placed in chain.boxes]
+    single = [k for k, phrase in enumerate(phrases) if phrases.count(phrase) == 1]
+    parts: list[Text | Boxed] = []
+    for phrase, placed in zip(phrases, chain.boxes, strict=True):
+        parts += [Text(f" {phrase} "), Boxed(placed.box)]
+    repeated: dict[int, list[int]] = {}
+    for k in rng.permutation(single).tolist():
+        repeated[len(parts) // 2] = [k]
+        parts += [Text(" " + re.sub(r"^an? ", "the ", phrases[k]) + " "), Boxed(chain.boxes[k].box)]
+    return Chain(tuple(parts)), repeated
 
 
 def question(chain: Chain, rng: np.random.Generator) -> tuple[str, Chain]:

@@ -254,13 +254,18 @@ def cell_labels(chain: Chain, sequences: SequenceBuilder, *, ids: bool = True) -
 
 
 def pointing_loss(
-    attention: Tensor, input_ids: Tensor, seen: Sequence[Mapping[int, Box]], sequences: SequenceBuilder
+    attention: Tensor,
+    input_ids: Tensor,
+    seen: Sequence[Mapping[int, Box]],
+    repeated: Sequence[Mapping[int, Sequence[int]]],
+    sequences: SequenceBuilder,
 ) -> Tensor:
     """How little is looked at an object where its coordinates are about to be said.
 
     Minus the logarithm of the share of ``attention`` (B, heads, L, L) that half of the heads give to the
-    object's visual tokens; a mean over the coordinates of the boxes in ``seen``, of which there must be one.
-    The first coordinate counts `FIRST_WEIGHT` times: there it is decided which object it is.
+    object's visual tokens, for boxes in ``seen``, or to the same coordinate where it was said before, for
+    those in ``repeated``; a mean over the coordinates of these boxes, of which there must be one. The first
+    coordinate counts `FIRST_WEIGHT` times: there it is decided which object it is.
 
     From the chains' cross-entropy alone a small model learns late, if at all, to choose among objects by
     name: for long it says the place of any.
@@ -269,9 +274,12 @@ def pointing_loss(
     coordinates = _coordinates(sequences)
     start_id = sequences.tokenizer.convert_tokens_to_ids(BOX_START)
     shares = []
-    for row, boxes in enumerate(seen):
+    for row, (boxes, again) in enumerate(zip(seen, repeated, strict=True)):
         visual = (input_ids[row] == sequences.pad_id).nonzero()[:, 0]
         starts = (input_ids[row] == start_id).nonzero()[:, 0]
+        for number, before in again.items():
+            said = starts[list(before), None] + coordinates + 1
+            shares.append(looks[row, starts[number] + coordinates, said].sum(dim=0))
         for number, box in boxes.items():
             cells = _shared_areas(box, math.isqrt(len(visual))).flatten()
             covered = torch.from_numpy(cells >= cells.max() / 2)

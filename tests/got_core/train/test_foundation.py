@@ -38,6 +38,7 @@ from got_core.train.lessons import (
     other_names,
     question,
     renamed,
+    said_again,
     share_a_word,
 )
 from got_core.train.run import TrainingRun
@@ -100,24 +101,32 @@ def test_objects_alike_differ_in_one_word_only() -> None:
 
 
 @pytest.mark.parametrize(
-    ("chain", "numbers"),
+    ("chain", "numbers", "again"),
     [
-        ("1. a source 2. the red circle 3. (1,2),(3,4) 4. move it to (5,6),(7,8) 5. a result", [0]),
-        ("1. a source 2. the circles 3. (1,2),(3,4), (5,6),(7,8) 4. remove them 5. a result", [0, 1]),
-        ("1. a source 2. a red circle 3. (1,2),(3,4) 4. add it 5. a result", []),
-        ("1. a source 2. the star (1,2),(3,4), remove it 3. the cross (5,6),(7,8), remove it 4. r", [0, 1]),
+        ("1. a source 2. the red circle 3. (1,2),(3,4) 4. move it to (5,6),(7,8) 5. a result", [0], {}),
+        ("1. a source 2. the circles 3. (1,2),(3,4), (5,6),(7,8) 4. remove them 5. a result", [0, 1], {}),
+        ("1. a source 2. a red circle 3. (1,2),(3,4) 4. add it 5. a result", [], {}),
+        (
+            "1. a source 2. the star (1,2),(3,4), remove it 3. the cross (5,6),(7,8), remove it 4. r",
+            [0, 1],
+            {},
+        ),
         (
             "1. a source 2. the star (1,2),(3,4), move it to (5,6),(7,8) "
-            "3. the star (5,6),(7,8), remove it 4. the cross (9,9),(10,10), remove it 5. a result",
+            "3. the star (5,6),(7,8), paint it 4. the cross (9,9),(10,10), remove it "
+            "5. the star (5,6),(7,8), remove it 6. a result",
             [0, 3],
+            {2: [1], 4: [1, 2]},
         ),
-        ("a red circle (1,2),(3,4)", []),
+        ("a red circle (1,2),(3,4)", [], {}),
     ],
 )
-def test_of_an_edit_the_box_of_what_is_there_is_seen(chain: str, numbers: list[int]) -> None:
-    boxes = edited_boxes(parse(chain))
-    assert list(boxes) == numbers
-    assert all(box == parse(chain).boxes[number].box for number, box in boxes.items())
+def test_of_an_edit_the_box_of_what_is_there_is_seen_or_was_said(
+    chain: str, numbers: list[int], again: dict[int, list[int]]
+) -> None:
+    seen, repeated = edited_boxes(parse(chain))
+    assert list(seen) == numbers and repeated == again
+    assert all(box == parse(chain).boxes[number].box for number, box in seen.items())
 
 
 def test_lessons_know_what_is_seen(training_run: TrainingRun) -> None:
@@ -136,7 +145,8 @@ def test_lessons_know_what_is_seen(training_run: TrainingRun) -> None:
             assert seen == {0: placed.box}
             assert any(condition(one) and placed.box in [p.box for p in one.boxes] for one in shown)
     edits = lessons.chains(0)
-    assert edits.cells is None and [edited_boxes(chain) for chain in edits.chains] == edits.seen
+    found = list(zip(edits.seen, edits.repeated, strict=True))
+    assert edits.cells is None and [edited_boxes(chain) for chain in edits.chains] == found
     again = lessons.chains(0)
     assert torch.equal(edits.inputs["input_ids"], again.inputs["input_ids"])
 
@@ -157,11 +167,51 @@ def test_the_first_lessons_show_edits_without_picture_and_do_not_ask_what_it_sho
     untold = 0
     for chain, ids, labels in zip(read.chains, read.inputs["input_ids"], read.inputs["labels"], strict=True):
         said = sequences.tokenizer.decode(ids[labels != IGNORED])
-        shown = edited_boxes(chain)
+        shown, _ = edited_boxes(chain)
         boxes = ["" if number in shown else str(placed.box) for number, placed in enumerate(chain.boxes)]
         assert re.findall(f"{re.escape(BOX_START)}(.*?){re.escape(BOX_END)}", said) == boxes
         untold += len(shown)
     assert untold
+
+
+def test_said_again_are_objects_with_a_phrase_of_their_own() -> None:
+    twins = parse(
+        "a red circle (0,0),(99,99), a blue cross (500,0),(999,499), a red circle (200,0),(299,99) "
+        "and a green star (0,500),(99,599)"
+    )
+    drawn = [said_again(twins, np.random.default_rng(seed)) for seed in range(20)]
+    for chain, repeated in drawn:
+        boxes = [placed.box for placed in chain.boxes]
+        assert boxes[:4] == [placed.box for placed in twins.boxes]
+        assert all(boxes[number] == boxes[before] for number, [before] in repeated.items())
+    first = "a red circle (0,0),(99,99) a blue cross (500,0),(999,499) a red circle (200,0),(299,99) "
+    first += "a green star (0,500),(99,599)"
+    cross, star = "the blue cross (500,0),(999,499)", "the green star (0,500),(99,599)"
+    assert {(chain.to_data().strip(), str(repeated)) for chain, repeated in drawn} == {
+        (f"{first} {cross} {star}", "{4: [1], 5: [3]}"),
+        (f"{first} {star} {cross}", "{4: [3], 5: [1]}"),
+    }
+
+
+def test_lessons_that_say_boxes_again_ask_for_nothing_else(training_run: TrainingRun) -> None:
+    recipe, data = tiny(), training_data(training_run)
+    sequences = build_sequences(
+        recipe.model, fit_tokenizer(data, 4), build_image_processor(recipe.model.language_model)
+    )
+    nothing = replace(recipe.foundation, locate_steps=0, describe_share=0.0, edit_share=0.0)
+    early = Lessons(sequences, data, replace(nothing, recall_steps=4)).objects(0)
+    late = Lessons(sequences, data, replace(nothing, recall_share=1.0)).chains(0)
+    for lesson in (early, late):
+        assert not lesson.draws and lesson.cells is None and not any(lesson.seen) and all(lesson.repeated)
+        assert "pixel_values" not in lesson.inputs
+        asked = [
+            sequences.tokenizer.decode(ids[labels != IGNORED])
+            for ids, labels in zip(lesson.inputs["input_ids"], lesson.inputs["labels"], strict=True)
+        ]
+        assert asked == [
+            "".join(str(chain.boxes[number].box) for number in repeated)
+            for chain, repeated in zip(lesson.chains, lesson.repeated, strict=True)
+        ]
 
 
 def test_names_give_way_to_other_words_in_prompt_and_chain_alike() -> None:
@@ -214,6 +264,7 @@ def test_pointing_is_looking_at_the_object_whose_place_is_said(training_run: Tra
     image = Image.fromarray(data[0].target)
     ids = sequences.collate(answers, [image, image])["input_ids"]
     seen: list[dict[int, Box]] = [{number: placed.box for number, placed in enumerate(CHAIN.boxes)}, {}]
+    nothing: list[dict[int, list[int]]] = [{}, {}]
     side = int(sequences.visual_tokens**0.5)
     visual = (ids[0] == sequences.pad_id).nonzero()[:, 0].reshape(side, side)
     starts = (ids[0] == sequences.tokenizer.convert_tokens_to_ids(BOX_START)).nonzero()[:, 0].tolist()
@@ -223,13 +274,39 @@ def test_pointing_is_looking_at_the_object_whose_place_is_said(training_run: Tra
         attention = torch.zeros(2, 2, ids.shape[1], ids.shape[1])
         for start, tokens in zip(starts, at, strict=True):
             attention[0, 0, start : start + 12, tokens.flatten()] = 1 / tokens.numel()
-        return float(pointing_loss(attention, ids, seen, sequences))
+        return float(pointing_loss(attention, ids, seen, nothing, sequences))
 
     half = side // 2
     circle, cross = visual[:half, :half], visual[:half, half:]
     assert looking([circle, cross]) == pytest.approx(0, abs=1e-3)
     assert looking([cross, circle]) == pytest.approx(-np.log(1e-4), rel=1e-3)
     assert looking([visual[:half], visual[:half]]) == pytest.approx(np.log(2), rel=1e-3)
+
+
+def test_pointing_is_also_looking_at_the_coordinate_that_was_said_before(training_run: TrainingRun) -> None:
+    recipe, data = tiny(), training_data(training_run)
+    sequences = build_sequences(
+        recipe.model, fit_tokenizer(data, 4), build_image_processor(recipe.model.language_model)
+    )
+    chain = "the star (10,20),(30,40), then (50,60),(70,80), and the star (50,60),(70,80)"
+    prompt = sequences.prompt("Find it.", has_image=True, template="{}")
+    answer = sequences.answer(prompt, parse(chain).to_model())
+    ids = sequences.collate([answer], [Image.fromarray(data[0].target)])["input_ids"]
+    tokens = sequences.tokenizer.convert_ids_to_tokens(ids[0].tolist())
+
+    def looking(numbers: str) -> float:
+        """Loss where the token before each coordinate of the last box looks at these numbers in order."""
+        attention = torch.zeros(1, 2, len(tokens), len(tokens))
+        for coordinate, said in zip(("50", "60", "70", "80"), numbers.split(), strict=True):
+            last = len(tokens) - 1 - tokens[::-1].index(coordinate)
+            attention[0, 0, last - 1, tokens.index(said)] = 1
+        return float(pointing_loss(attention, ids, [{}], [{2: [1]}], sequences))
+
+    assert looking("50 60 70 80") == pytest.approx(0, abs=1e-3)
+    assert looking("10 20 30 40") == pytest.approx(-np.log(1e-4), rel=1e-3)
+    # The first coordinate counts five times.
+    assert looking("10 60 70 80") == pytest.approx(-np.log(1e-4) * 5 / 8, rel=1e-3)
+    assert looking("50 60 70 40") == pytest.approx(-np.log(1e-4) / 8, rel=1e-3)
 
 
 def test_near_numbers_have_near_embeddings(training_run: TrainingRun) -> None:
