@@ -32,9 +32,6 @@ class FoundationConfig:
     locate_steps: int = 0
     """Steps, before those of the chains, that only find named objects. Every edit rests on this, and a small
     model learns it several times faster by itself than among chains."""
-    recall_steps: int = 0
-    """Steps, among those, that say boxes once more that were said before, by their objects' names: what an
-    edit of several steps needs, whose chain comes back to an object too rarely to teach it."""
     language_steps: int = 700
     reading_steps: int = 0
     """How many of them, the first ones, show edits without their picture. Among visual tokens a small model
@@ -52,7 +49,8 @@ class FoundationConfig:
     locate_share: float = 0.0
     """Share of language batches that find named objects: what teaches edits to look."""
     recall_share: float = 0.0
-    """Share of language batches that say boxes once more."""
+    """Share of language batches that say boxes once more, by their objects' names: what an edit of several
+    steps needs, and hardly learns from its own chains. In trials a stage of its own made new places worse."""
     renamed_share: float = 0.0
     """Share of the language model's text-to-image samples in which other words take the place of names, in
     prompt and chain alike. A large language model copies any name; one that has learned from a few names

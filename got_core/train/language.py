@@ -103,8 +103,7 @@ def train_language_model(
     head = CellHead(model.lm_head.weight)
     metrics |= train_vision(model, head, sequences, data, config, log)
     pupil, lessons = _Pupil(model, projector, encoder, head, sequences), Lessons(sequences, data, config)
-    steps = config.locate_steps + config.recall_steps
-    found = _teach(pupil, lessons.objects, steps, config.seeing_rate, config, log, "objects")
+    found = _teach(pupil, lessons.objects, config.locate_steps, config.seeing_rate, config, log, "objects")
     metrics |= {f"objects_{name}": value for name, value in found.items()}
     settled = config.seeing_rate if config.settled_rate is None else config.settled_rate
     said = _teach(pupil, lessons.chains, config.language_steps, settled, config, log, "language model")

@@ -61,7 +61,7 @@ class Lessons:
     def __init__(self, sequences: SequenceBuilder, data: TrainingData, config: FoundationConfig) -> None:
         self.sequences, self.data, self.config = sequences, data, config
         pictures, chains = data.of_kind["t2i"], data.manifest["chain"]
-        locates = max(config.locate_steps, config.recall_steps, config.locate_share, config.recall_share) > 0
+        locates = config.locate_steps + config.locate_share + config.recall_share > 0
         shown = {int(k): parse(chains[int(k)]) for k in pictures} if locates else {}
         # Where there is nothing to choose from, an object is found without reading its name; where all forms
         # differ, without reading its colour.
@@ -72,14 +72,10 @@ class Lessons:
         self._other_names = other_names(sequences.tokenizer, data) if config.renamed_share > 0 else []
 
     def objects(self, step: int) -> Lesson:
-        """Named objects, to be found in pictures that show others too, or in what was said; in the second
-        half of the steps, among objects that are alike."""
-        config, rng = self.config, step_generator(self.config.seed, 8, step)
-        steps = config.locate_steps + config.recall_steps
-        alike = step >= steps // 2
-        if rng.random() * steps < config.recall_steps:
-            return self._recalling(rng, alike)
-        return self._locating(rng, alike)
+        """Named objects, to be found in pictures that show others too; in the second half of the steps, in
+        pictures of objects that are alike."""
+        alike = step >= self.config.locate_steps // 2
+        return self._locating(step_generator(self.config.seed, 8, step), alike)
 
     def chains(self, step: int) -> Lesson:
         """Chains for the most part, in the configured shares."""

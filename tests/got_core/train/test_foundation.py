@@ -198,20 +198,18 @@ def test_lessons_that_say_boxes_again_ask_for_nothing_else(training_run: Trainin
     sequences = build_sequences(
         recipe.model, fit_tokenizer(data, 4), build_image_processor(recipe.model.language_model)
     )
-    nothing = replace(recipe.foundation, locate_steps=0, describe_share=0.0, edit_share=0.0)
-    early = Lessons(sequences, data, replace(nothing, recall_steps=4)).objects(0)
-    late = Lessons(sequences, data, replace(nothing, recall_share=1.0)).chains(0)
-    for lesson in (early, late):
-        assert not lesson.draws and lesson.cells is None and not any(lesson.seen) and all(lesson.repeated)
-        assert "pixel_values" not in lesson.inputs
-        asked = [
-            sequences.tokenizer.decode(ids[labels != IGNORED])
-            for ids, labels in zip(lesson.inputs["input_ids"], lesson.inputs["labels"], strict=True)
-        ]
-        assert asked == [
-            "".join(str(chain.boxes[number].box) for number in repeated)
-            for chain, repeated in zip(lesson.chains, lesson.repeated, strict=True)
-        ]
+    config = replace(recipe.foundation, describe_share=0.0, recall_share=1.0)
+    lesson = Lessons(sequences, data, config).chains(0)
+    assert not lesson.draws and lesson.cells is None and not any(lesson.seen) and all(lesson.repeated)
+    assert "pixel_values" not in lesson.inputs
+    asked = [
+        sequences.tokenizer.decode(ids[labels != IGNORED])
+        for ids, labels in zip(lesson.inputs["input_ids"], lesson.inputs["labels"], strict=True)
+    ]
+    assert asked == [
+        "".join(str(chain.boxes[number].box) for number in repeated)
+        for chain, repeated in zip(lesson.chains, lesson.repeated, strict=True)
+    ]
 
 
 def test_names_give_way_to_other_words_in_prompt_and_chain_alike() -> None:
