@@ -238,12 +238,14 @@ def edited_boxes(chain: Chain) -> tuple[dict[int, Box], dict[int, list[int]]]:
 
 
 def said_again(chain: Chain, rng: np.random.Generator) -> tuple[Chain, dict[int, list[int]]]:
-    """The objects of a chain with their boxes, then those with a phrase of their own once more, shuffled.
+    """The objects of a chain with their boxes, then those with a phrase of their own once more, shuffled; all
+    of them where none has one.
 
     Beside it, of the boxes that come again, by number, the numbers under which they were said.
     """
     phrases = [placed.phrase for placed in chain.boxes]
     single = [k for k, phrase in enumerate(phrases) if phrases.count(phrase) == 1]
+    single = single or list(range(len(phrases)))
     parts: list[Text | Boxed] = []
     for phrase, placed in zip(phrases, chain.boxes, strict=True):
         parts += [Text(f" {phrase} "), Boxed(placed.box)]

@@ -191,6 +191,8 @@ def test_said_again_are_objects_with_a_phrase_of_their_own() -> None:
         (f"{first} {cross} {star}", "{4: [1], 5: [3]}"),
         (f"{first} {star} {cross}", "{4: [3], 5: [1]}"),
     }
+    alike = parse("a red circle (0,0),(99,99) and a red circle (200,0),(299,99)")
+    assert len(said_again(alike, np.random.default_rng(0))[1]) == 2
 
 
 def test_lessons_that_say_boxes_again_ask_for_nothing_else(training_run: TrainingRun) -> None:
