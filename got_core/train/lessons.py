@@ -103,7 +103,7 @@ class Lessons:
         boxes = [edited_boxes(chain) for chain in chains]
         repeated = [again for _, again in boxes]
         if edit and step < config.reading_steps:
-            tokens = [self._without_picture(prompt, chain) for prompt, chain in said]
+            tokens = [self._without_picture(*one, seen) for one, (seen, _) in zip(said, boxes, strict=True)]
             inputs = self.sequences.collate(tokens, None, LENGTH_MULTIPLE)
             return Lesson(inputs, chains, [{} for _ in chains], repeated)
         sources = [Image.fromarray(s.source) for s in samples if s.source is not None]
@@ -114,12 +114,12 @@ class Lessons:
         inputs = self.sequences.collate(tokens, sources or None, LENGTH_MULTIPLE)
         return Lesson(inputs, chains, [seen for seen, _ in boxes], repeated)
 
-    def _without_picture(self, instruction: str, chain: Chain) -> Sample:
-        """An edit's text alone; places that only the picture shows are not asked for."""
+    def _without_picture(self, instruction: str, chain: Chain, seen: Iterable[int]) -> Sample:
+        """An edit's text alone; the boxes, by number, that only the picture shows are not asked for."""
         prompt = self.sequences.prompt(instruction, has_image=False, template=EDIT_PROMPT)
         sample = self.sequences.training(prompt, chain.to_model())
         labels = list(sample.labels)
-        for places in self._coordinates(sample, edited_boxes(chain)[0]):
+        for places in self._spans(sample, seen):
             labels[places] = [IGNORED] * len(labels[places])
         return replace(sample, labels=labels)
 
@@ -135,7 +135,7 @@ class Lessons:
         for chain, repeated in said:
             sample = self.sequences.answer(prompt, chain.to_model())
             labels = [IGNORED] * len(sample.labels)
-            for places in self._coordinates(sample, repeated):
+            for places in self._spans(sample, repeated):
                 labels[places] = sample.ids[places]
             samples.append(replace(sample, labels=labels))
         return Lesson(
@@ -146,7 +146,7 @@ class Lessons:
             draws=False,
         )
 
-    def _coordinates(self, sample: Sample, numbers: Iterable[int]) -> list[slice]:
+    def _spans(self, sample: Sample, numbers: Iterable[int]) -> list[slice]:
         """Where a sample says the coordinates of boxes, which are given by number."""
         start_id, end_id = self.sequences.tokenizer.convert_tokens_to_ids([BOX_START, BOX_END])
         starts = [place for place, token in enumerate(sample.ids) if token == start_id]
