@@ -32,10 +32,10 @@ class FoundationConfig:
     locate_steps: int = 0
     """Steps, before those of the chains, that only find named objects. Every edit rests on this, and a small
     model learns it several times faster by itself than among chains."""
-    language_steps: int = 700
     reading_steps: int = 0
-    """How many of them, the first ones, show edits without their picture. Among visual tokens a small model
-    learns slowly, if at all, which step of an instruction comes next; once learned, it stays."""
+    """Steps, after those, of chains and in their shares, but with edits as text alone. Among visual tokens a
+    small model learns slowly, if at all, which step of an instruction comes next; once learned, it stays."""
+    language_steps: int = 700
     language_batch_size: int = 16
     unet_steps: int = 600
     unet_batch_size: int = 36
@@ -60,7 +60,8 @@ class FoundationConfig:
     the chains' cross-entropy."""
     language_rate: float = 2e-3
     settled_rate: float | None = None
-    """Seeing rate while chains are learned; None: as before. Finding objects does not outlive a high one."""
+    """Seeing rate while chains with pictures are learned; None: as before. Finding objects does not outlive a
+    high one."""
     seeing_rate: float = 2e-3
     """Peak rate, in each stage, of what the stages before it have taught: first the vision tower, then also
     the first half of the language model. At the full rate they would forget it."""

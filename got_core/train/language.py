@@ -1,7 +1,8 @@
 """The small multimodal language model of the foundation: its tokenizer, and how it learns to write chains.
 
 Stands where the paper has Qwen2.5-VL's published weights. It first learns to see (`seeing`), then to find
-named objects, then to write chains, of which every edit rests on finding its object.
+named objects, then to read instructions, then to write chains, of which every edit rests on finding its
+object.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ def train_language_model(
     config: FoundationConfig,
     log: Log,
 ) -> dict[str, float]:
-    """Vision tower first, then half of the language model, then objects by name, then chains.
+    """Vision tower first, then half of the language model, objects by name, edits as text alone, then chains.
 
     Beside the chains' cross-entropy, the projected hidden states of the image tokens learn to be what the
     text encoder says of the chain. Returns the last losses of each.
@@ -105,6 +106,8 @@ def train_language_model(
     pupil, lessons = _Pupil(model, projector, encoder, head, sequences), Lessons(sequences, data, config)
     found = _teach(pupil, lessons.objects, config.locate_steps, config.seeing_rate, config, log, "objects")
     metrics |= {f"objects_{name}": value for name, value in found.items()}
+    read = _teach(pupil, lessons.reading, config.reading_steps, config.seeing_rate, config, log, "reading")
+    metrics |= {f"reading_{name}": value for name, value in read.items()}
     settled = config.seeing_rate if config.settled_rate is None else config.settled_rate
     said = _teach(pupil, lessons.chains, config.language_steps, settled, config, log, "language model")
     return metrics | {f"{name}_loss": value for name, value in said.items()}

@@ -77,10 +77,16 @@ class Lessons:
         alike = step >= self.config.locate_steps // 2
         return self._locating(step_generator(self.config.seed, 8, step), alike)
 
+    def reading(self, step: int) -> Lesson:
+        """As :meth:`chains`, but edits are shown without their pictures."""
+        return self._chains(step_generator(self.config.seed, 9, step), pictures=False)
+
     def chains(self, step: int) -> Lesson:
         """Chains for the most part, in the configured shares."""
-        config, rng = self.config, step_generator(self.config.seed, 3, step)
-        draw = rng.random()
+        return self._chains(step_generator(self.config.seed, 3, step), pictures=True)
+
+    def _chains(self, rng: np.random.Generator, pictures: bool) -> Lesson:
+        config, draw = self.config, rng.random()
         if draw < config.describe_share:
             return self._looking(self.data.draw(rng, "t2i", config.language_batch_size))
         if draw < config.describe_share + config.locate_share:
@@ -102,7 +108,7 @@ class Lessons:
         chains = [chain for _, chain in said]
         boxes = [edited_boxes(chain) for chain in chains]
         repeated = [again for _, again in boxes]
-        if edit and step < config.reading_steps:
+        if edit and not pictures:
             tokens = [self._without_picture(*one, seen) for one, (seen, _) in zip(said, boxes, strict=True)]
             inputs = self.sequences.collate(tokens, None, LENGTH_MULTIPLE)
             return Lesson(inputs, chains, [{} for _ in chains], repeated)

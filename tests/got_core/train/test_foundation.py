@@ -151,16 +151,15 @@ def test_lessons_know_what_is_seen(training_run: TrainingRun) -> None:
     assert torch.equal(edits.inputs["input_ids"], again.inputs["input_ids"])
 
 
-def test_the_first_lessons_show_edits_without_picture_and_do_not_ask_what_it_shows(
+def test_lessons_of_reading_show_edits_without_picture_and_do_not_ask_what_it_shows(
     training_run: TrainingRun,
 ) -> None:
     recipe, data = tiny(), training_data(training_run)
     sequences = build_sequences(
         recipe.model, fit_tokenizer(data, 4), build_image_processor(recipe.model.language_model)
     )
-    config = replace(recipe.foundation, reading_steps=2, describe_share=0.0, edit_share=1.0)
-    lessons = Lessons(sequences, data, config)
-    read, looked = lessons.chains(1), lessons.chains(2)
+    lessons = Lessons(sequences, data, replace(recipe.foundation, describe_share=0.0, edit_share=1.0))
+    read, looked = lessons.reading(0), lessons.chains(0)
     assert "pixel_values" in looked.inputs
     assert set(read.inputs) == {"input_ids", "attention_mask", "labels"} and not any(read.seen)
     assert not (read.inputs["input_ids"] == sequences.pad_id).any()
