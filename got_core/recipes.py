@@ -136,7 +136,7 @@ def embedded_long() -> Recipe:
             vision_steps=400,
             locate_steps=1_000,
             reading_steps=1_600,
-            language_steps=4_000,
+            language_steps=3_000,
             language_batch_size=8,
             language_rate=1.5e-3,
             settled_rate=1e-4,
@@ -154,7 +154,7 @@ def embedded_long() -> Recipe:
         ),
         pretrain=replace(
             short.pretrain,
-            steps=1_300,
+            steps=1_100,
             mixture={"t2i": 0.7, "edit": 0.3},
             language_rate=3e-4,
             loss=KEEPING_LOSS,

@@ -33,8 +33,8 @@ class FoundationConfig:
     """Steps, before those of the chains, that only find named objects. Every edit rests on this, and a small
     model learns it several times faster by itself than among chains."""
     reading_steps: int = 0
-    """Steps, after those, of chains and in their shares, but with edits as text alone. Among visual tokens a
-    small model learns slowly, if at all, which step of an instruction comes next; once learned, it stays."""
+    """Steps, after those, of chains and in their shares, but with edits as text alone: which step of an
+    instruction comes next, and to say a box again, is learned faster without visual tokens."""
     language_steps: int = 700
     language_batch_size: int = 16
     unet_steps: int = 600
@@ -56,8 +56,8 @@ class FoundationConfig:
     prompt and chain alike. A large language model copies any name; one that has learned from a few names
     only may write one of an unseen pair twice."""
     pointing_weight: float = 0.0
-    """Of looking at the object whose place is being said, or at where the chain has said it before, beside
-    the chains' cross-entropy."""
+    """Beside the chains' cross-entropy, of looking at the object whose place is being said, or at where the
+    chain has said it before; and at the word of the instruction that is being said."""
     language_rate: float = 2e-3
     settled_rate: float | None = None
     """Seeing rate while chains with pictures are learned; None: as before. Finding objects does not outlive a

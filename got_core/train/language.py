@@ -32,6 +32,7 @@ from got_core.train.seeing import (
     DESCRIBE_PROMPT,
     CellHead,
     pointing_loss,
+    reading_loss,
     seeing_layers,
     train_tower,
     train_vision,
@@ -135,9 +136,10 @@ class _Pupil:
     def losses(self, lesson: Lesson, pointing_weight: float) -> dict[str, Tensor]:
         """Weighted losses of a lesson, by name."""
         points = pointing_weight > 0 and any([*lesson.seen, *lesson.repeated])
+        reads = pointing_weight > 0 and any(lesson.told)
         inputs = {name: value for name, value in lesson.inputs.items() if name != "labels"}
         output = self.model.model(
-            **inputs, use_cache=False, output_hidden_states=True, output_attentions=points
+            **inputs, use_cache=False, output_hidden_states=True, output_attentions=points or reads
         )
         hidden, language = output.last_hidden_state, self.model.model.language_model
         middle = seeing_layers(len(language.layers))
@@ -152,6 +154,8 @@ class _Pupil:
             looks = output.attentions[middle]
             pointing = pointing_loss(looks, inputs["input_ids"], lesson.seen, lesson.repeated, self.sequences)
             losses["pointing"] = pointing_weight * pointing
+        if reads:
+            losses["words"] = pointing_weight * reading_loss(output.attentions[middle], lesson.told)
         return losses
 
 

@@ -7,8 +7,8 @@ losses (`seeing`, `language`).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 
 import numpy as np
@@ -33,6 +33,9 @@ RECALL_PROMPT = "Find in the image:"
 """Of the same words. There is no image: the places have been said."""
 
 ARTICLES = {"a", "an", "the"}
+WORD = re.compile(" (?!the$)[a-z]{3,}")
+STEPS = re.compile(r" 2\. .* (?=\d+\. )", re.DOTALL)
+"""Of an edit chain in its model form: between the caption of the source and that of the result."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,8 @@ class Lesson:
     """Of each chain, the boxes by number that are the place of something in the picture."""
     repeated: list[dict[int, list[int]]]
     """Of each chain, the boxes by number that it has said before, and their numbers there."""
+    told: list[dict[int, int]] = field(default_factory=list)
+    """Of each row, words to be said that the instruction has: their places in the row, and there."""
     draws: bool = True
     """Whether the image tokens follow the chains."""
     cells: Tensor | None = None
@@ -69,6 +74,8 @@ class Lessons:
         alike = [k for k in choices if share_a_word(shown[k])]
         self._choices = np.array(choices) if choices else np.arange(len(data))
         self._alike = np.array(alike) if alike else self._choices
+        vocabulary = sequences.tokenizer.get_vocab().values()
+        self._words = {i for i in vocabulary if WORD.fullmatch(sequences.tokenizer.decode([i]))}
         self._other_names = other_names(sequences.tokenizer, data) if config.renamed_share > 0 else []
 
     def objects(self, step: int) -> Lesson:
@@ -118,7 +125,32 @@ class Lessons:
             for prompt, chain in said
         ]
         inputs = self.sequences.collate(tokens, sources or None, LENGTH_MULTIPLE)
-        return Lesson(inputs, chains, [seen for seen, _ in boxes], repeated)
+        told = self._told(tokens, chains, inputs) if edit else []
+        return Lesson(inputs, chains, [seen for seen, _ in boxes], repeated, told)
+
+    def _told(
+        self, samples: list[Sample], chains: list[Chain], inputs: dict[str, Tensor]
+    ) -> list[dict[int, int]]:
+        """Which words of the steps the instructions have, and where, in the rows of a batch."""
+        told: list[dict[int, int]] = []
+        for sample, chain in zip(samples, chains, strict=True):
+            padding = inputs["input_ids"].shape[1] - len(sample.ids)
+            text = chain.to_model()
+            steps = STEPS.search(text)
+            if steps is None:
+                told.append({})
+                continue
+            read = self.sequences.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+            start = next(k for k, label in enumerate(sample.labels) if label != IGNORED)
+            said = [
+                start + k
+                for k, (first, last) in enumerate(read["offset_mapping"])
+                if steps.start() <= first and last <= steps.end() and read["input_ids"][k] in self._words
+            ]
+            asked = [k for k in range(start) if sample.ids[k] in self._words]
+            common = common_subsequence([sample.ids[k] for k in said], [sample.ids[k] for k in asked])
+            told.append({padding + said[a]: padding + asked[b] for a, b in common})
+        return told
 
     def _without_picture(self, instruction: str, chain: Chain, seen: Iterable[int]) -> Sample:
         """An edit's text alone; the boxes, by number, that only the picture shows are not asked for."""
@@ -182,6 +214,25 @@ class Lessons:
             draws=False,
             cells=torch.stack([cell_labels(sample.chain, self.sequences) for sample in samples]),
         )
+
+
+def common_subsequence(a: Sequence[int], b: Sequence[int]) -> list[tuple[int, int]]:
+    """The longest common subsequence, as pairs of places in both."""
+    longest = np.zeros((len(a) + 1, len(b) + 1), dtype=int)
+    for i in reversed(range(len(a))):
+        for k in reversed(range(len(b))):
+            same = longest[i + 1, k + 1] + 1 if a[i] == b[k] else 0
+            longest[i, k] = max(same, longest[i + 1, k], longest[i, k + 1])
+    pairs, i, k = [], 0, 0
+    while i < len(a) and k < len(b):
+        if a[i] == b[k] and longest[i, k] == longest[i + 1, k + 1] + 1:
+            pairs.append((i, k))
+            i, k = i + 1, k + 1
+        elif longest[i, k] == longest[i + 1, k]:
+            i += 1
+        else:
+            k += 1
+    return pairs
 
 
 def has_choice(chain: Chain) -> bool:

@@ -296,6 +296,20 @@ SMALLEST_SHARE = 1e-4
 """Of the attention, so that its logarithm stays finite."""
 
 
+def reading_loss(attention: Tensor, told: Sequence[Mapping[int, int]]) -> Tensor:
+    """How little is looked at a word of the instruction where it is about to be said.
+
+    Minus the logarithm of the share of ``attention`` (B, heads, L, L) that those heads give to it that
+    :func:`pointing_loss` leaves alone; a mean over the words in ``told``, of which there must be one.
+
+    Else a small model is slow to learn which step of an instruction comes next.
+    """
+    looks = attention[:, attention.shape[1] // 2 :].float().mean(dim=1)
+    rows = torch.tensor([row for row, words in enumerate(told) for _ in words])
+    places = torch.tensor([place for words in told for place in words.items()])
+    return -(looks[rows, places[:, 0] - 1, places[:, 1]] + SMALLEST_SHARE).log().mean()
+
+
 def _coordinates(sequences: SequenceBuilder) -> Tensor:
     """Where the four numbers of a box are said: distances from its start marker to the tokens before them."""
     tokens = sequences.tokenizer.convert_ids_to_tokens(sequences.chain("(1,1),(1,1)"))
