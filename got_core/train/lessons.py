@@ -7,7 +7,7 @@ losses (`seeing`, `language`).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 
@@ -19,11 +19,12 @@ from transformers import PreTrainedTokenizerBase
 
 from got_core.chain.boxes import Box
 from got_core.chain.edits import is_edit_chain, read_edit_chain
-from got_core.chain.grammar import BOX_END, BOX_START, Boxed, Chain, Text, parse
+from got_core.chain.grammar import Boxed, Chain, Text, parse
 from got_core.model.sequence import IGNORED, Sample, SequenceBuilder
 from got_core.model.tokens import EDIT_PROMPT
 from got_core.train.config import FoundationConfig
 from got_core.train.data import LENGTH_MULTIPLE, TrainingData, TrainingSample, choose, step_generator
+from got_core.train.instructions import Instructions, Told, box_spans
 from got_core.train.seeing import DESCRIBE_PROMPT, cell_labels
 
 LOCATE_PROMPT = "Find in the image: {}."
@@ -33,9 +34,10 @@ RECALL_PROMPT = "Find in the image:"
 """Of the same words. There is no image: the places have been said."""
 
 ARTICLES = {"a", "an", "the"}
-WORD = re.compile(" (?!the$)[a-z]{3,}")
-STEPS = re.compile(r" 2\. .* (?=\d+\. )", re.DOTALL)
-"""Of an edit chain in its model form: between the caption of the source and that of the result."""
+
+
+Edited = tuple[dict[int, Box], dict[int, list[int]]]
+"""See :func:`edited_boxes`."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +50,8 @@ class Lesson:
     """Of each chain, the boxes by number that are the place of something in the picture."""
     repeated: list[dict[int, list[int]]]
     """Of each chain, the boxes by number that it has said before, and their numbers there."""
-    told: list[dict[int, int]] = field(default_factory=list)
-    """Of each row, words to be said that the instruction has: their places in the row, and there."""
+    told: list[Told] = field(default_factory=list)
+    """Of each row, the words that the instruction has, and the coordinates of places that it names."""
     draws: bool = True
     """Whether the image tokens follow the chains."""
     cells: Tensor | None = None
@@ -74,8 +76,7 @@ class Lessons:
         alike = [k for k in choices if share_a_word(shown[k])]
         self._choices = np.array(choices) if choices else np.arange(len(data))
         self._alike = np.array(alike) if alike else self._choices
-        vocabulary = sequences.tokenizer.get_vocab().values()
-        self._words = {i for i in vocabulary if WORD.fullmatch(sequences.tokenizer.decode([i]))}
+        self._instructions = Instructions(sequences)
         self._other_names = other_names(sequences.tokenizer, data) if config.renamed_share > 0 else []
 
     def objects(self, step: int) -> Lesson:
@@ -125,31 +126,18 @@ class Lessons:
             for prompt, chain in said
         ]
         inputs = self.sequences.collate(tokens, sources or None, LENGTH_MULTIPLE)
-        told = self._told(tokens, chains, inputs) if edit else []
+        told = self._told(tokens, chains, boxes, inputs) if edit else []
         return Lesson(inputs, chains, [seen for seen, _ in boxes], repeated, told)
 
     def _told(
-        self, samples: list[Sample], chains: list[Chain], inputs: dict[str, Tensor]
-    ) -> list[dict[int, int]]:
-        """Which words of the steps the instructions have, and where, in the rows of a batch."""
-        told: list[dict[int, int]] = []
-        for sample, chain in zip(samples, chains, strict=True):
-            padding = inputs["input_ids"].shape[1] - len(sample.ids)
-            text = chain.to_model()
-            steps = STEPS.search(text)
-            if steps is None:
-                told.append({})
-                continue
-            read = self.sequences.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-            start = next(k for k, label in enumerate(sample.labels) if label != IGNORED)
-            said = [
-                start + k
-                for k, (first, last) in enumerate(read["offset_mapping"])
-                if steps.start() <= first and last <= steps.end() and read["input_ids"][k] in self._words
-            ]
-            asked = [k for k in range(start) if sample.ids[k] in self._words]
-            common = common_subsequence([sample.ids[k] for k in said], [sample.ids[k] for k in asked])
-            told.append({padding + said[a]: padding + asked[b] for a, b in common})
+        self, samples: list[Sample], chains: list[Chain], boxes: list[Edited], inputs: dict[str, Tensor]
+    ) -> list[Told]:
+        """What of edit chains their instructions say, and where, in the rows of a batch."""
+        length, told = inputs["input_ids"].shape[1], list[Told]()
+        for sample, chain, (seen, repeated) in zip(samples, chains, boxes, strict=True):
+            new = [number for number in range(len(chain.boxes)) if number not in {*seen, *repeated}]
+            found, padding = self._instructions.told(sample, chain, new), length - len(sample.ids)
+            told.append({padding + said: [padding + k for k in asked] for said, asked in found.items()})
         return told
 
     def _without_picture(self, instruction: str, chain: Chain, seen: Iterable[int]) -> Sample:
@@ -157,7 +145,7 @@ class Lessons:
         prompt = self.sequences.prompt(instruction, has_image=False, template=EDIT_PROMPT)
         sample = self.sequences.training(prompt, chain.to_model())
         labels = list(sample.labels)
-        for places in self._spans(sample, seen):
+        for places in box_spans(sample, seen, self.sequences):
             labels[places] = [IGNORED] * len(labels[places])
         return replace(sample, labels=labels)
 
@@ -173,7 +161,7 @@ class Lessons:
         for chain, repeated in said:
             sample = self.sequences.answer(prompt, chain.to_model())
             labels = [IGNORED] * len(sample.labels)
-            for places in self._spans(sample, repeated):
+            for places in box_spans(sample, repeated, self.sequences):
                 labels[places] = sample.ids[places]
             samples.append(replace(sample, labels=labels))
         return Lesson(
@@ -183,12 +171,6 @@ class Lessons:
             [repeated for _, repeated in said],
             draws=False,
         )
-
-    def _spans(self, sample: Sample, numbers: Iterable[int]) -> list[slice]:
-        """Where a sample says the coordinates of boxes, which are given by number."""
-        start_id, end_id = self.sequences.tokenizer.convert_tokens_to_ids([BOX_START, BOX_END])
-        starts = [place for place, token in enumerate(sample.ids) if token == start_id]
-        return [slice(starts[k] + 1, sample.ids.index(end_id, starts[k])) for k in numbers]
 
     def _locating(self, rng: np.random.Generator, alike: bool) -> Lesson:
         pool = self._alike if alike else self._choices
@@ -214,25 +196,6 @@ class Lessons:
             draws=False,
             cells=torch.stack([cell_labels(sample.chain, self.sequences) for sample in samples]),
         )
-
-
-def common_subsequence(a: Sequence[int], b: Sequence[int]) -> list[tuple[int, int]]:
-    """The longest common subsequence, as pairs of places in both."""
-    longest = np.zeros((len(a) + 1, len(b) + 1), dtype=int)
-    for i in reversed(range(len(a))):
-        for k in reversed(range(len(b))):
-            same = longest[i + 1, k + 1] + 1 if a[i] == b[k] else 0
-            longest[i, k] = max(same, longest[i + 1, k], longest[i, k + 1])
-    pairs, i, k = [], 0, 0
-    while i < len(a) and k < len(b):
-        if a[i] == b[k] and longest[i, k] == longest[i + 1, k + 1] + 1:
-            pairs.append((i, k))
-            i, k = i + 1, k + 1
-        elif longest[i, k] == longest[i + 1, k]:
-            i += 1
-        else:
-            k += 1
-    return pairs
 
 
 def has_choice(chain: Chain) -> bool:
@@ -270,7 +233,7 @@ def renamed(prompt: str, chain: Chain, words: list[str], rng: np.random.Generato
     return prompt, parse(text, "data")
 
 
-def edited_boxes(chain: Chain) -> tuple[dict[int, Box], dict[int, list[int]]]:
+def edited_boxes(chain: Chain) -> Edited:
     """Where the boxes, by number, of an edit chain's objects that are there already ("the ...") are found.
 
     In the source picture, or else in the chain, under the numbers given: a place that was said before may

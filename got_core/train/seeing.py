@@ -296,18 +296,20 @@ SMALLEST_SHARE = 1e-4
 """Of the attention, so that its logarithm stays finite."""
 
 
-def reading_loss(attention: Tensor, told: Sequence[Mapping[int, int]]) -> Tensor:
-    """How little is looked at a word of the instruction where it is about to be said.
+def reading_loss(attention: Tensor, told: Sequence[Mapping[int, Sequence[int]]]) -> Tensor:
+    """How little is looked at what the instruction says of a token that is about to be said.
 
     Minus the logarithm of the share of ``attention`` (B, heads, L, L) that those heads give to it that
-    :func:`pointing_loss` leaves alone; a mean over the words in ``told``, of which there must be one.
+    :func:`pointing_loss` leaves alone; a mean over the tokens in ``told``, of which there must be one.
 
     Else a small model is slow to learn which step of an instruction comes next.
     """
     looks = attention[:, attention.shape[1] // 2 :].float().mean(dim=1)
-    rows = torch.tensor([row for row, words in enumerate(told) for _ in words])
-    places = torch.tensor([place for words in told for place in words.items()])
-    return -(looks[rows, places[:, 0] - 1, places[:, 1]] + SMALLEST_SHARE).log().mean()
+    tokens = [(row, said - 1, asked) for row, words in enumerate(told) for said, asked in words.items()]
+    pairs = [(number, row, at, k) for number, (row, at, asked) in enumerate(tokens) for k in asked]
+    number, row, at, k = torch.tensor(pairs).T
+    shares = looks.new_zeros(len(tokens)).index_add(0, number, looks[row, at, k])
+    return -(shares + SMALLEST_SHARE).log().mean()
 
 
 def _coordinates(sequences: SequenceBuilder) -> Tensor:
