@@ -57,7 +57,8 @@ class FoundationConfig:
     only may write one of an unseen pair twice."""
     pointing_weight: float = 0.0
     """Beside the chains' cross-entropy, of looking at the object whose place is being said, or at where the
-    chain has said it before; and at the word of the instruction that is being said."""
+    chain has said it before; and in edits at the words of the instruction that are being said, or that tell
+    the new place that is."""
     language_rate: float = 2e-3
     settled_rate: float | None = None
     """Seeing rate while chains with pictures are learned; None: as before. Finding objects does not outlive a

@@ -35,7 +35,6 @@ RECALL_PROMPT = "Find in the image:"
 
 ARTICLES = {"a", "an", "the"}
 
-
 Edited = tuple[dict[int, Box], dict[int, list[int]]]
 """See :func:`edited_boxes`."""
 
@@ -51,7 +50,7 @@ class Lesson:
     repeated: list[dict[int, list[int]]]
     """Of each chain, the boxes by number that it has said before, and their numbers there."""
     told: list[Told] = field(default_factory=list)
-    """Of each row, the words that the instruction has, and the coordinates of places that it names."""
+    """Of each row, what the instruction says of it (see :meth:`Instructions.told`)."""
     draws: bool = True
     """Whether the image tokens follow the chains."""
     cells: Tensor | None = None
