@@ -136,7 +136,7 @@ def embedded_long() -> Recipe:
             vision_steps=400,
             locate_steps=1_000,
             reading_steps=1_600,
-            language_steps=6_000,
+            language_steps=5_000,
             language_batch_size=8,
             language_rate=1.5e-3,
             settled_rate=1e-4,
@@ -154,8 +154,8 @@ def embedded_long() -> Recipe:
         ),
         pretrain=replace(
             short.pretrain,
-            steps=700,
-            mixture={"t2i": 0.5, "edit": 0.5},
+            steps=1_300,
+            mixture={"t2i": 0.7, "edit": 0.3},
             language_rate=3e-4,
             loss=KEEPING_LOSS,
         ),
@@ -163,7 +163,7 @@ def embedded_long() -> Recipe:
         # rows.
         finetune=replace(
             short.finetune,
-            steps=1_100,
+            steps=1_400,
             mixture={"t2i": 0.25, "single-turn": 0.3, "multi-turn": 0.45},
             language_rate=4e-4,
             # Words are bound to boxes by now: what is left is drawing exactly, at all noise levels.
