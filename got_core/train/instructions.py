@@ -46,11 +46,11 @@ class Instructions:
         place all words from what is placed to the end of its clause.
         """
         start = next(k for k, label in enumerate(sample.labels) if label != IGNORED)
-        told: Told = {said: [asked] for said, asked in self._words_told(sample, chain, start).items()}
-        words = dict(told)
+        words = self._words_told(sample, chain, start)
+        told: Told = {said: [asked] for said, asked in words.items()}
         for span in box_spans(sample, new, self._sequences):
             # Between the name and the new place stand at most a box and words that the instruction lacks.
-            named = [at for said, [at] in words.items() if said < span.start]
+            named = [asked for said, asked in words.items() if said < span.start]
             where = self._clause(sample.ids[:start], named[-1] + 1) if named else []
             if where:
                 told |= {k: where for k in range(span.start, span.stop) if sample.ids[k] in self._numbers}

@@ -31,8 +31,8 @@ from got_core.train.optim import Log, Loop, mixed_precision, plain_attention
 from got_core.train.seeing import (
     DESCRIBE_PROMPT,
     CellHead,
+    instruction_loss,
     pointing_loss,
-    reading_loss,
     seeing_layers,
     train_tower,
     train_vision,
@@ -155,7 +155,7 @@ class _Pupil:
             pointing = pointing_loss(looks, inputs["input_ids"], lesson.seen, lesson.repeated, self.sequences)
             losses["pointing"] = pointing_weight * pointing
         if reads:
-            losses["words"] = pointing_weight * reading_loss(output.attentions[middle], lesson.told)
+            losses["words"] = pointing_weight * instruction_loss(output.attentions[middle], lesson.told)
         return losses
 
 

@@ -296,7 +296,7 @@ SMALLEST_SHARE = 1e-4
 """Of the attention, so that its logarithm stays finite."""
 
 
-def reading_loss(attention: Tensor, told: Sequence[Mapping[int, Sequence[int]]]) -> Tensor:
+def instruction_loss(attention: Tensor, told: Sequence[Mapping[int, Sequence[int]]]) -> Tensor:
     """How little is looked at what the instruction says of a token that is about to be said.
 
     Minus the logarithm of the share of ``attention`` (B, heads, L, L) that those heads give to it that

@@ -42,7 +42,7 @@ from got_core.train.lessons import (
     share_a_word,
 )
 from got_core.train.run import TrainingRun
-from got_core.train.seeing import PHRASE_WORDS, cell_labels, pointing_loss, reading_loss, whiten_patches
+from got_core.train.seeing import PHRASE_WORDS, cell_labels, instruction_loss, pointing_loss, whiten_patches
 from got_core.train.stages import build_text_encoder, take_published, train_foundation, training_data
 from tests.got_core.model.tiny_checkpoints import TINY, write_published
 
@@ -387,15 +387,15 @@ def test_image_tokens_learn_to_say_what_the_text_encoder_says(training_run: Trai
     assert figures["alignment_loss"] < 0.7 * np.nanmax(losses)
 
 
-def test_reading_is_looking_at_what_is_about_to_be_said() -> None:
+def test_following_an_instruction_is_looking_at_what_is_about_to_be_said() -> None:
     told = [{5: [1], 6: [3, 2]}, {}]
     attention = torch.zeros(2, 4, 8, 8)
     attention[0, 2:, 4, 1] = attention[0, 2, 5, 3] = attention[0, 3, 5, 2] = 1
-    assert float(reading_loss(attention, told)) == pytest.approx(0, abs=1e-3)
+    assert float(instruction_loss(attention, told)) == pytest.approx(0, abs=1e-3)
     attention[0, 3, 5, 2] = 0
-    assert float(reading_loss(attention, told)) == pytest.approx(np.log(2) / 2, rel=1e-3)
+    assert float(instruction_loss(attention, told)) == pytest.approx(np.log(2) / 2, rel=1e-3)
     # The other half of the heads has other things to look at.
-    assert float(reading_loss(attention.flip(1), told)) == pytest.approx(-np.log(1e-4), rel=1e-3)
+    assert float(instruction_loss(attention.flip(1), told)) == pytest.approx(-np.log(1e-4), rel=1e-3)
 
 
 def test_the_language_model_learns_to_point(training_run: TrainingRun) -> None:
