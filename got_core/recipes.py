@@ -163,7 +163,7 @@ def embedded_long() -> Recipe:
         # them by now, with attention shown where to look, so half of the rows are enough for it here.
         finetune=replace(
             short.finetune,
-            steps=1_400,
+            steps=1_050,
             mixture={"t2i": 0.25, "single-turn": 0.3, "multi-turn": 0.45},
             language_rate=4e-4,
             # Words are bound to boxes by now: what is left is drawing exactly, at all noise levels.
