@@ -159,8 +159,8 @@ def embedded_long() -> Recipe:
             language_rate=3e-4,
             loss=KEEPING_LOSS,
         ),
-        # Edits are the language model's task first, those of several steps the hardest. It has learned to plan
-        # them by now, with attention shown where to look, so half of the rows are enough for it here.
+        # Edits are the language model's task first, those of several steps the hardest. It plans them well by
+        # now and learns from half of the rows, to save time.
         finetune=replace(
             short.finetune,
             steps=1_050,
