@@ -19,7 +19,7 @@ from got_core.chain.grammar import Chain, ChainError, parse
 from got_core.evaluate.geneval import XYXY, Detection
 from got_core.evaluate.plans import iou, read_phrase
 from got_core.scenes.edits import EditOp
-from got_core.scenes.world import Scene, World, place_of, relations
+from got_core.scenes.world import TONES, Scene, World, place_of, relations
 
 _VERBS = {
     "add": re.compile(r"\b(?:add|put|draw|insert|place)"),
@@ -27,6 +27,8 @@ _VERBS = {
     "move": re.compile(r"\b(?:move|shift|bring)"),
 }
 """What the change of a step says, beside names and places."""
+
+_BACKGROUND = re.compile(rf"\b({'|'.join(TONES)}) background\b")
 
 Look = tuple[str, str]
 """Colour and shape; no two objects of a scene that is edited share theirs."""
@@ -246,9 +248,10 @@ def edit_steps(chain: Chain) -> tuple[EditStep, ...]:
 def judge_edit_plan(
     chain: Chain, source: Scene, ops: Sequence[EditOp], world: World, rules: EditRules
 ) -> list[tuple[str, str]]:
-    """Faults of an edit chain as (kind, reason); the kinds are `chain`, `object`, `box` and `change`.
+    """Faults of an edit chain as (kind, reason): `chain`, `object`, `box`, `change` and `background`.
 
-    What a step has placed is for the later ones where the chain itself has put it.
+    What a step has placed is for the later ones where the chain itself has put it. No edit changes the
+    background, so wherever the chain names it, it is the source's: a wrong name may well be drawn.
     """
     steps = edit_steps(chain)
     if len(steps) != len(ops):
@@ -257,7 +260,9 @@ def judge_edit_plan(
     for done, (op, step) in enumerate(zip(ops, steps, strict=True)):
         state = [_as_planned(one, ops, steps, world) for one in expected_objects(source, ops[:done])]
         faults += _step_faults(step, op, state, world, rules)
-    return faults
+    tone = source.background.tone
+    wrong = [name for name in _BACKGROUND.findall(chain.to_data()) if name != tone]
+    return [*faults, *(("background", f"the background is {tone}, not {name}") for name in wrong[:1])]
 
 
 def _as_planned(one: Expected, ops: Sequence[EditOp], steps: Sequence[EditStep], world: World) -> Expected:

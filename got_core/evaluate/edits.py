@@ -68,8 +68,9 @@ if TYPE_CHECKING:
 
 NAME = "edits/scenes"
 GROUNDING = "grounding/scenes"
-VERSION = 1
-"""Raise when cases or rules change in a way that can change a verdict."""
+VERSION = 2
+"""Raise when cases or rules change in a way that can change a verdict. 2: where a plan names the background,
+it has to be the source's."""
 
 
 @dataclass(frozen=True)

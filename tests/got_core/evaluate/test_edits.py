@@ -213,6 +213,16 @@ class TestPlans:
         faults = judge_edit_plan(chain, SCENE, [parse_instruction(instruction)], FULL, RULES)
         assert [kind for kind, _ in faults] == kinds
 
+    @pytest.mark.parametrize(
+        ("before", "after", "kinds"),
+        [("grey", "grey", []), ("white", "grey", ["background"]), ("white", "black", ["background"])],
+    )
+    def test_the_background_is_the_sources(self, before: str, after: str, kinds: list[str]) -> None:
+        source, result = (f"two things on a {tone} background" for tone in (before, after))
+        chain = write_edit_chain(source, "the red circle", CIRCLE_BOX, "remove it", result)
+        faults = judge_edit_plan(chain, SCENE, [parse_instruction(REMOVE)], FULL, RULES)
+        assert [kind for kind, _ in faults] == kinds
+
     def test_chains_of_several_steps(self) -> None:
         ops = [parse_instruction(t) for t in ("change the red circle to green", "remove the green circle")]
         steps = [
