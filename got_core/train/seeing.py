@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from transformers import Qwen2_5_VLForConditionalGeneration
 
 from got_core.chain.boxes import LIMIT, Box
-from got_core.chain.grammar import BOX_START, Chain
+from got_core.chain.grammar import BOX_START, Chain, Text
 from got_core.model.got import language_states
 from got_core.model.sequence import IGNORED, SequenceBuilder
 from got_core.train.config import FoundationConfig
@@ -79,7 +79,7 @@ OFFSET_UNIT = 4
 
 
 class TokenHead(nn.Linear):
-    """What a visual token shows: object or not, the last words of its phrase, its edges as seen from there.
+    """What a visual token shows: object or not, the words for it, an object's edges as seen from there.
 
     The vision tower turns by relative positions alone, so edges are relative to the token's middle.
     """
@@ -91,18 +91,26 @@ class TokenHead(nn.Linear):
         """Losses of visual tokens (B, T, width) against labels (B, T, PHRASE_WORDS + 6) as
         :func:`cell_labels` gives them, but with numbers in place of their ids."""
         words, edges, places = labels.split([PHRASE_WORDS, 4, 2], dim=-1)
-        seen = words[..., -1] != IGNORED
+        seen = edges[..., 0] != IGNORED
         presence, offsets, spoken = self(tokens).split([1, 4, self.out_features - 5], dim=-1)
         wanted = (edges - places.repeat(1, 1, 2))[seen] / LIMIT
         return {
             "object": F.binary_cross_entropy_with_logits(presence[..., 0].float(), seen.float()),
-            "phrase": F.cross_entropy(
-                spoken[seen].float().unflatten(-1, (PHRASE_WORDS, -1)).flatten(0, 1),
-                words[seen].flatten(),
-                ignore_index=IGNORED,
-            ),
+            "phrase": words_loss(spoken[seen].unflatten(-1, (PHRASE_WORDS, -1)), words[seen]),
+            "ground": words_loss(spoken[~seen].unflatten(-1, (PHRASE_WORDS, -1)), words[~seen]),
             "edges": EDGE_WEIGHT * F.l1_loss(offsets[seen].float() / OFFSET_UNIT, wanted),
         }
+
+
+def words_loss(logits: Tensor, words: Tensor) -> Tensor:
+    """Mean cross-entropy of the words (N, PHRASE_WORDS) that are not ``IGNORED``; 0 where all are.
+
+    ``logits`` is (N, PHRASE_WORDS, vocabulary).
+    """
+    total = F.cross_entropy(
+        logits.float().flatten(0, 1), words.flatten(), ignore_index=IGNORED, reduction="sum"
+    )
+    return total / (words != IGNORED).sum().clamp(min=1)
 
 
 def train_tower(
@@ -160,16 +168,17 @@ class CellHead(nn.Module):
         object or not, its words, its edges, the token's own place."""
         words, edges, places = labels.split([PHRASE_WORDS, 4, 2], dim=-1)
         seen = edges[..., 0] != IGNORED
-        spoken = self.phrase(states[seen]).unflatten(-1, (PHRASE_WORDS, self.width))
-        spoken = spoken @ F.rms_norm(self.vocabulary, (self.width,)).T / 4
         return {
             "object": F.binary_cross_entropy_with_logits(self.presence(states)[..., 0].float(), seen.float()),
-            "phrase": F.cross_entropy(
-                spoken.float().flatten(0, 1), words[seen].flatten(), ignore_index=IGNORED
-            ),
+            "phrase": words_loss(self._spoken(states[seen]), words[seen]),
+            "ground": words_loss(self._spoken(states[~seen]), words[~seen]),
             "box": self._distance(self.box(states[seen]), edges[seen]),
             "place": self._distance(self.place(states), places),
         }
+
+    def _spoken(self, states: Tensor) -> Tensor:
+        words = self.phrase(states).unflatten(-1, (PHRASE_WORDS, self.width))
+        return words @ F.rms_norm(self.vocabulary, (self.width,)).T / 4
 
     def _distance(self, said: Tensor, numbers: Tensor) -> Tensor:
         """Mean squared distance to numbers' vectors; near numbers are near there too."""
@@ -222,13 +231,17 @@ def visual_states(states: Tensor, inputs: dict[str, Tensor], sequences: Sequence
 
 
 def cell_labels(chain: Chain, sequences: SequenceBuilder, *, ids: bool = True) -> Tensor:
-    """What each visual token, row by row, should say: its phrase's last words, its object's edges, and its
-    own middle.
+    """What each visual token, row by row, should say: words, its object's edges, and its own middle.
 
     int64 (tokens, PHRASE_WORDS + 6): the words' ids, and the numbers' ids or, without ``ids``, the numbers
-    themselves. A token shows the object that covers most of its cell. ``IGNORED`` stands where a cell shows
-    no object, and before the first word of a short phrase.
+    themselves. A token shows the object that covers most of its cell, and says the last words of its phrase.
+    Where it shows none, it says those that end the chain ("on a grey background"), and its edges are
+    ``IGNORED``; so is what is before the first word of a short phrase.
     """
+
+    def said(text: str) -> list[int]:
+        ids = [i for word in text.split() for i in sequences.chain(f" {word}")][-PHRASE_WORDS:]
+        return [IGNORED] * (PHRASE_WORDS - len(ids)) + ids
 
     def number(value: float) -> int:
         return sequences.chain(str(int(value)))[0] if ids else int(value)
@@ -237,17 +250,21 @@ def cell_labels(chain: Chain, sequences: SequenceBuilder, *, ids: bool = True) -
     edges = np.arange(side + 1) / side * LIMIT
     best = np.zeros((side, side))
     labels = np.full((side, side, PHRASE_WORDS + 4), IGNORED)
+    labels[..., :PHRASE_WORDS] = said(_after_boxes(chain))
     for placed in chain.boxes:
         box = placed.box
         shared = _shared_areas(box, side)
-        said = [i for word in placed.phrase.split() for i in sequences.chain(f" {word}")][-PHRASE_WORDS:]
-        said = [IGNORED] * (PHRASE_WORDS - len(said)) + said
         corners = [number(value) for value in (box.x1, box.y1, box.x2, box.y2)]
-        labels[shared > best] = [*said, *corners]
+        labels[shared > best] = [*said(placed.phrase), *corners]
         best = np.maximum(best, shared)
     middles = [number(value) for value in (edges[1:] + edges[:-1]) / 2]
     across, down = np.meshgrid(middles, middles)
     return torch.from_numpy(np.dstack([labels, across, down]).reshape(side * side, -1))
+
+
+def _after_boxes(chain: Chain) -> str:
+    last = chain.parts[-1] if chain.parts else None
+    return last.text if isinstance(last, Text) else ""
 
 
 # -- pointing -----------------------------------------------------------------------------------------
