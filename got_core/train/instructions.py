@@ -1,4 +1,4 @@
-"""Where an instruction says what its edit chain is about to say: words, and the words for a new place.
+"""Where a prompt says what its chain is about to say: words, and of an edit the words for a new place.
 
 Belongs here: comparing the two texts of one sample. Does not belong here: which samples there are
 (`lessons`), and what is made of it (`seeing`).
@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 import numpy as np
+from transformers import BatchEncoding
 
 from got_core.chain.grammar import BOX_END, BOX_START, Chain
 from got_core.model.sequence import IGNORED, Sample, SequenceBuilder
@@ -35,17 +36,17 @@ class Instructions:
         self._clause_ends = {index for index, text in texts.items() if text in CLAUSE_ENDS}
 
     def told(self, sample: Sample, chain: Chain, new: Iterable[int]) -> Told:
-        """What the instruction says of an edit chain's tokens.
+        """What the prompt says of a chain's tokens.
 
         Args:
             sample: prompt and chain; labels begin with the chain.
             chain: the same chain.
             new: the boxes, by number, that are new places.
 
-        Of each word of the steps that the instruction has, too, the word there; of each coordinate of a new
-        place all words from what is placed to the end of its clause.
+        Of each word of the chain (of an edit, of its steps) that the prompt has, too, the word there; of each
+        coordinate of a new place all words from what is placed to the end of its clause.
         """
-        start = next(k for k, label in enumerate(sample.labels) if label != IGNORED)
+        start = _start(sample)
         words = self._words_told(sample, chain, start)
         told: Told = {said: [asked] for said, asked in words.items()}
         for span in box_spans(sample, new, self._sequences):
@@ -59,14 +60,13 @@ class Instructions:
     def _words_told(self, sample: Sample, chain: Chain, start: int) -> dict[int, int]:
         text = chain.to_model()
         steps = STEPS.search(text)
-        if steps is None:
-            return {}
-        read = self._sequences.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        begin, end = steps.span() if steps else (0, len(text))
+        read = self._read(text)
         said = [
             start + k
             for k, (first, last) in enumerate(read["offset_mapping"])
-            if steps.start() <= first
-            and last <= steps.end()
+            if begin <= first
+            and last <= end
             and read["input_ids"][k] in self._words
             # Verbs stand before the name in the instruction and after it in the chain.
             and not text.startswith(" it", last)
@@ -75,10 +75,25 @@ class Instructions:
         common = common_subsequence([sample.ids[k] for k in said], [sample.ids[k] for k in asked])
         return {said[a]: asked[b] for a, b in common}
 
+    def caption(self, sample: Sample, chain: Chain) -> slice:
+        """Where an edit chain says what the source shows; nowhere where the chain is no edit's."""
+        text, start = chain.to_model(), _start(sample)
+        steps = STEPS.search(text)
+        end = steps.start() if steps else 0
+        return slice(start, start + sum(last <= end for _, last in self._read(text)["offset_mapping"]))
+
+    def _read(self, text: str) -> BatchEncoding:
+        return self._sequences.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+
     def _clause(self, prompt: Sequence[int], first: int) -> list[int]:
         """The words from a place on to the end of the clause."""
         ends = (k for k in range(first, len(prompt)) if prompt[k] in self._clause_ends)
         return [k for k in range(first, next(ends, len(prompt))) if prompt[k] in self._words]
+
+
+def _start(sample: Sample) -> int:
+    """Where the chain begins, and with it the labels."""
+    return next(k for k, label in enumerate(sample.labels) if label != IGNORED)
 
 
 def box_spans(sample: Sample, numbers: Iterable[int], sequences: SequenceBuilder) -> list[slice]:

@@ -125,26 +125,29 @@ class Lessons:
             for prompt, chain in said
         ]
         inputs = self.sequences.collate(tokens, sources or None, LENGTH_MULTIPLE)
-        told = self._told(tokens, chains, boxes, inputs) if edit else []
+        told = self._told(tokens, chains, boxes, inputs)
         return Lesson(inputs, chains, [seen for seen, _ in boxes], repeated, told)
 
     def _told(
         self, samples: list[Sample], chains: list[Chain], boxes: list[Edited], inputs: dict[str, Tensor]
     ) -> list[Told]:
-        """What of edit chains their instructions say, and where, in the rows of a batch."""
+        """What of chains their prompts say, and where, in the rows of a batch."""
         length, told = inputs["input_ids"].shape[1], list[Told]()
         for sample, chain, (seen, repeated) in zip(samples, chains, boxes, strict=True):
-            new = [number for number in range(len(chain.boxes)) if number not in {*seen, *repeated}]
+            numbers = range(len(chain.boxes)) if is_edit_chain(chain) else ()
+            new = [number for number in numbers if number not in {*seen, *repeated}]
             found, padding = self._instructions.told(sample, chain, new), length - len(sample.ids)
             told.append({padding + said: [padding + k for k in asked] for said, asked in found.items()})
         return told
 
     def _without_picture(self, instruction: str, chain: Chain, seen: Iterable[int]) -> Sample:
-        """An edit's text alone; the boxes, by number, that only the picture shows are not asked for."""
+        """An edit's text alone; the boxes, by number, that only the picture shows are not asked for, nor is
+        its caption."""
         prompt = self.sequences.prompt(instruction, has_image=False, template=EDIT_PROMPT)
         sample = self.sequences.training(prompt, chain.to_model())
         labels = list(sample.labels)
-        for places in box_spans(sample, seen, self.sequences):
+        caption = self._instructions.caption(sample, chain)
+        for places in (caption, *box_spans(sample, seen, self.sequences)):
             labels[places] = [IGNORED] * len(labels[places])
         return replace(sample, labels=labels)
 

@@ -63,8 +63,9 @@ def test_cells_are_labelled_with_the_object_that_covers_most_of_them(training_ru
     middle = 500 // side
     assert first == [" red", " circle", "0", "0", "499", "499", str(middle), str(middle)]
     assert last == [" blue", " cross", "500", "0", "999", "499", str(1000 - middle), str(middle)]
-    assert (labels[-1, :, : PHRASE_WORDS + 4] == IGNORED).all()
-    assert (labels[..., -2:] != IGNORED).all()
+    ground = labels[-1, :, : PHRASE_WORDS + 4]
+    assert (ground[:, PHRASE_WORDS:] == IGNORED).all() and (labels[..., -2:] != IGNORED).all()
+    assert {tokenizer.decode(words) for words in ground[:, :PHRASE_WORDS]} == {" grey background"}
     plain = cell_labels(CHAIN, sequences, ids=False).reshape(side, side, PHRASE_WORDS + 6)
     assert plain[0, -1].tolist() == [*labels[0, -1, :2].tolist(), 500, 0, 999, 499, 1000 - middle, middle]
 
@@ -169,6 +170,7 @@ def test_lessons_of_reading_show_edits_without_picture_and_do_not_ask_what_it_sh
         shown, _ = edited_boxes(chain)
         boxes = ["" if number in shown else str(placed.box) for number, placed in enumerate(chain.boxes)]
         assert re.findall(f"{re.escape(BOX_START)}(.*?){re.escape(BOX_END)}", said) == boxes
+        assert said.startswith(" 2. ")
         untold += len(shown)
     assert untold
 

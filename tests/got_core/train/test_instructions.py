@@ -60,11 +60,26 @@ def test_each_step_finds_its_words_and_its_new_place_in_its_own_clause(training_
     assert circles == [[k] for k in range(len(prompt)) if texts[k] == "circle"]
 
 
-def test_a_text_that_is_no_edit_chain_is_told_nothing(training_run: TrainingRun) -> None:
+def test_a_chain_that_is_no_edit_finds_the_words_that_its_prompt_has_too(training_run: TrainingRun) -> None:
     sequences = sequences_of(training_data(training_run))
-    chain = parse("a red circle (0,0),(499,499)")
-    sample = sequences.training(sequences.prompt("a red circle", has_image=True), chain.to_model())
-    assert Instructions(sequences).told(sample, chain, new=[0]) == {}
+    chain = parse("a red circle (0,0),(499,499) and a blue cross (500,0),(999,499) on a grey background")
+    prompt = sequences.prompt("a circle and a blue cross", has_image=False)
+    sample = sequences.training(prompt, chain.to_model())
+    texts = [sequences.tokenizer.decode([token]).strip() for token in sample.ids]
+    instructions = Instructions(sequences)
+    told = instructions.told(sample, chain, new=[])
+    assert [(texts[said], texts[asked]) for said, [asked] in told.items()] == [
+        (word, word) for word in ("circle", "blue", "cross")
+    ]
+    assert all(asked < len(prompt) <= said for said, [asked] in told.items())
+    assert instructions.caption(sample, chain) == slice(len(prompt), len(prompt))
+
+
+def test_the_caption_of_an_edit_ends_where_its_steps_begin(training_run: TrainingRun) -> None:
+    sequences = sequences_of(training_data(training_run))
+    sample = sequences.training(sequences.prompt(INSTRUCTION, has_image=True), CHAIN.to_model())
+    caption = sample.ids[Instructions(sequences).caption(sample, CHAIN)]
+    assert sequences.tokenizer.decode(caption) == CHAIN.to_model().split(" 2. ")[0]
 
 
 def test_lessons_tell_of_every_edit_its_names_and_new_places(training_run: TrainingRun) -> None:
@@ -88,4 +103,11 @@ def test_lessons_tell_of_every_edit_its_names_and_new_places(training_run: Train
             new = set(range(len(chain.boxes))).difference(*edited_boxes(chain))
             assert len(texts) - len(words) == 4 * len(new)
             placed += len(new)
-    assert placed and not Lessons(sequences, data, replace(config, edit_share=0.0)).chains(0).told
+    assert placed
+    drawn = Lessons(sequences, data, replace(config, edit_share=0.0)).chains(0)
+    said = {
+        sequences.tokenizer.decode(ids[k])
+        for ids, told in zip(drawn.inputs["input_ids"], drawn.told, strict=True)
+        for k in told
+    }
+    assert said and not any(text.isdigit() for text in said)
