@@ -59,6 +59,8 @@ class FoundationConfig:
     """Beside the chains' cross-entropy, of looking at the object whose place is being said, or at where the
     chain has said it before; and in edits at the words of the instruction that are being said, or that tell
     the new place that is."""
+    alignment_weight: float = 1.0
+    """Beside the chains' cross-entropy, of image tokens that say what the text encoder does."""
     language_rate: float = 2e-3
     settled_rate: float | None = None
     """Seeing rate while chains with pictures are learned; None: as before. Finding objects does not outlive a

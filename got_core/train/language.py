@@ -133,8 +133,9 @@ class _Pupil:
         every = (*self.model.parameters(), *self.projector.parameters())
         return taught, [p for p in every if id(p) not in known]
 
-    def losses(self, lesson: Lesson, pointing_weight: float) -> dict[str, Tensor]:
+    def losses(self, lesson: Lesson, config: FoundationConfig) -> dict[str, Tensor]:
         """Weighted losses of a lesson, by name."""
+        pointing_weight = config.pointing_weight
         points = pointing_weight > 0 and any([*lesson.seen, *lesson.repeated])
         reads = pointing_weight > 0 and any(lesson.told)
         inputs = {name: value for name, value in lesson.inputs.items() if name != "labels"}
@@ -149,7 +150,8 @@ class _Pupil:
             losses |= self.head.losses(visual_states(halfway, inputs, self.sequences), lesson.cells)
         if lesson.draws:
             guidance = self.projector(hidden[:, self.sequences.image_span(training=True)])
-            losses["alignment"] = _alignment_loss(guidance, self.encoder(lesson.chains))
+            alignment = _alignment_loss(guidance, self.encoder(lesson.chains))
+            losses["alignment"] = config.alignment_weight * alignment
         if points:
             looks = output.attentions[middle]
             pointing = pointing_loss(looks, inputs["input_ids"], lesson.seen, lesson.repeated, self.sequences)
@@ -176,7 +178,7 @@ def _teach(
     last: dict[str, float] = {}
     for step in range(steps):
         with mixed_precision("cpu", config.bf16):
-            losses = pupil.losses(lessons(step), config.pointing_weight)
+            losses = pupil.losses(lessons(step), config)
         loop.step(step, torch.stack(list(losses.values())).sum())
         if step % 50 == 0 or step == steps - 1:
             last = {name: value.item() for name, value in losses.items()}
