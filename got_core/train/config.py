@@ -57,10 +57,11 @@ class FoundationConfig:
     only may write one of an unseen pair twice."""
     pointing_weight: float = 0.0
     """Beside the chains' cross-entropy, of looking at the object whose place is being said, or at where the
-    chain has said it before; and in edits at the words of the instruction that are being said, or that tell
-    the new place that is."""
+    chain has said it before; and at the words of the prompt that are being said, or that tell an edit's new
+    place that is."""
     alignment_weight: float = 1.0
-    """Beside the chains' cross-entropy, of image tokens that say what the text encoder does."""
+    """Beside the chains' cross-entropy, of image tokens that say what the text encoder does. Phrases are
+    learned at any; what an edit makes of them, a small part of the error, was not at 1."""
     language_rate: float = 2e-3
     settled_rate: float | None = None
     """Seeing rate while chains with pictures are learned; None: as before. Finding objects does not outlive a

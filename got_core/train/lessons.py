@@ -50,7 +50,7 @@ class Lesson:
     repeated: list[dict[int, list[int]]]
     """Of each chain, the boxes by number that it has said before, and their numbers there."""
     told: list[Told] = field(default_factory=list)
-    """Of each row, what the instruction says of it (see :meth:`Instructions.told`)."""
+    """Of each row, what its prompt says of it (see :meth:`Instructions.told`)."""
     draws: bool = True
     """Whether the image tokens follow the chains."""
     cells: Tensor | None = None
