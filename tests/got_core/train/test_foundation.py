@@ -389,6 +389,25 @@ def test_image_tokens_learn_to_say_what_the_text_encoder_says(training_run: Trai
     assert figures["alignment_loss"] < 0.7 * np.nanmax(losses)
 
 
+def test_alignment_weighs_as_much_as_configured(training_run: TrainingRun) -> None:
+    data, recipe = training_data(training_run), tiny()
+    tokenizer = fit_tokenizer(data, recipe.model.image_tokens)
+    sequences = build_sequences(recipe.model, tokenizer, build_image_processor(recipe.model.language_model))
+    encoder = build_text_encoder(recipe.model, tokenizer)
+
+    def first_loss(weight: float) -> float:
+        config = replace(
+            recipe.foundation, vision_steps=1, language_steps=1, describe_share=0.0, alignment_weight=weight
+        )
+        torch.manual_seed(0)
+        model = build_language_model(recipe.model.language_model, tokenizer)
+        projector = build_projector(recipe.model)
+        found = train_language_model(model, projector, encoder, sequences, data, config, silent)
+        return found["alignment_loss"]
+
+    assert first_loss(3.0) == pytest.approx(3 * first_loss(1.0), rel=1e-4)
+
+
 def test_following_an_instruction_is_looking_at_what_is_about_to_be_said() -> None:
     told = [{5: [1], 6: [3, 2]}, {}]
     attention = torch.zeros(2, 4, 8, 8)
@@ -461,7 +480,7 @@ def test_the_vision_tower_alone_learns_what_its_tokens_show(training_run: Traini
 
     projector, encoder = build_projector(recipe.model), build_text_encoder(recipe.model, tokenizer)
     figures = train_language_model(model, projector, encoder, sequences, data, config, listen)
-    for name in ("phrase", "edges"):
+    for name in ("phrase", "ground", "edges"):
         assert figures[f"tower_{name}"] < 0.6 * first[name], name
 
 
