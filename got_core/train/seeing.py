@@ -314,7 +314,7 @@ SMALLEST_SHARE = 1e-4
 
 
 def instruction_loss(attention: Tensor, told: Sequence[Mapping[int, Sequence[int]]]) -> Tensor:
-    """How little is looked at what the instruction says of a token that is about to be said.
+    """How little is looked at what the prompt says of a token that is about to be said.
 
     Minus the logarithm of the share of ``attention`` (B, heads, L, L) that those heads give to it that
     :func:`pointing_loss` leaves alone; a mean over the tokens in ``told``, of which there must be one.
