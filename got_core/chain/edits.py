@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 
 from got_core.chain.boxes import Box
 from got_core.chain.grammar import Boxed, Chain, ChainError, Text, parse
+from got_core.chain.palette import palette_color
 from got_core.chain.phrases import phrase_span
 
 _LEADING_BOX = re.compile(r"\s*(\([0-9]+,[0-9]+\),\([0-9]+,[0-9]+\))")
@@ -113,9 +114,10 @@ def replace_phrase(chain: Chain, index: int, phrase: str) -> Chain:
 def add(chain: Chain, phrase: str, box: Box) -> Chain:
     """The chain with one object more, named after the last boxed one ("a, b and c").
 
-    Where nothing is boxed yet, the object is put in front of the text ("a red circle (...) on a table").
+    Where nothing is boxed yet, the object is put in front of the text ("a red circle (...) on a table"). Mask
+    colours that are the palette's follow the new order.
     """
-    phrase = _clean_phrase(phrase)
+    phrase, chain = _clean_phrase(phrase), _without_palette(chain)
     marked = any(isinstance(p, Boxed) and p.phrase for p in chain.parts)
     new = [Boxed(box, None, phrase, " ")] if marked else [Text(f"{phrase} "), Boxed(box)]
     places = [k for k, p in enumerate(chain.parts) if isinstance(p, Boxed)]
@@ -130,8 +132,11 @@ def add(chain: Chain, phrase: str, box: Box) -> Chain:
 
 
 def remove(chain: Chain, index: int) -> Chain:
-    """The chain without box number `index`, its phrase, and the comma or "and" that joined it."""
-    at = _part_of(chain, index)
+    """The chain without box number `index`, its phrase, and the comma or "and" that joined it.
+
+    Mask colours that are the palette's follow the new order.
+    """
+    at, chain = _part_of(chain, index), _without_palette(chain)
     part = chain.parts[at]
     assert isinstance(part, Boxed)
     before, start, _ = _phrase_before(chain, at)
@@ -193,13 +198,21 @@ def _items(text: str) -> list[tuple[int, str]]:
 
 
 def _steps(middle: list[tuple[int, str]]) -> list[EditStep]:
-    if len(middle) == 3 and not _BOX.search(middle[0][1]) and _LEADING_BOX.match(middle[1][1]):
+    if len(middle) == 3 and _LEADING_BOX.match(middle[1][1]) and not _change_of(middle[0]):
         boxes, rest = _leading_boxes(middle[1][1])
-        return [EditStep(middle[0][1], boxes, " ".join(filter(None, [rest, middle[2][1]])))]
-    if len(middle) == 2 and _BOX.search(middle[0][1]) and not _BOX.search(middle[1][1]):
+        object = _BOX.split(middle[0][1], maxsplit=1)[0].strip(" ,:")
+        return [EditStep(object, boxes, " ".join(filter(None, [rest, middle[2][1]])))]
+    if len(middle) == 2 and _BOX.search(middle[0][1]):
         named = _object_step(*middle[0])
-        return [EditStep(named.object, named.boxes, middle[1][1])]
+        # A step of its own would begin with its object and end with a change.
+        if not named.change or not _BOX.search(middle[1][1]):
+            return [replace(named, change=" ".join(filter(None, [named.change, middle[1][1]])))]
     return [_object_step(*item) for item in middle]
+
+
+def _change_of(item: tuple[int, str]) -> str:
+    """What an item says after its first boxes; "" where it has none."""
+    return _object_step(*item).change if _BOX.search(item[1]) else ""
 
 
 def _object_step(position: int, item: str) -> EditStep:
@@ -240,6 +253,19 @@ def _phrase_before(chain: Chain, at: int) -> tuple[str, int, int]:
 
 def _with_parts(chain: Chain, start: int, end: int, *parts: Text | Boxed) -> Chain:
     return Chain((*chain.parts[:start], *parts, *chain.parts[end:]))
+
+
+def _without_palette(chain: Chain) -> Chain:
+    """The chain with colours written only where they are not those that the palette gives anyway."""
+    order = iter(range(len(chain.parts)))
+    return Chain(
+        tuple(
+            replace(part, color=None)
+            if isinstance(part, Boxed) and part.color == palette_color(next(order))
+            else part
+            for part in chain.parts
+        )
+    )
 
 
 def _clean_phrase(phrase: str) -> str:

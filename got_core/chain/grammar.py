@@ -15,7 +15,7 @@ an error with its position.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from got_core.chain.boxes import LIMIT, Box
@@ -172,7 +172,10 @@ class Chain:
 
 
 def spelling_of(text: str) -> Spelling:
-    """Which spelling a text is in, by its markers. Boxes with markers, none with a colour: marked form."""
+    """Which spelling a text is in, by its markers. Boxes with markers, none with a colour: marked form.
+
+    A guess: where no phrase is marked, a text that goes on with a bracket after a box reads as model form.
+    """
     if OBJ_START in text or OBJ_END in text:
         return "marked"
     if BOX_START not in text and BOX_END not in text:
@@ -192,9 +195,8 @@ def parse(text: str, spelling: Spelling | None = None) -> Chain:
     end = 0
     for match in _STRICT[spelling].finditer(text):
         plain = text[end : match.start()]
-        boxed = _strict_box(match)
-        _check_run(plain, boxed.words, end, spelling)
-        parts += [Text(plain), boxed]
+        _check_run(plain, _named(match), end, spelling)
+        parts += [Text(plain), _strict_box(match)]
         end = match.end()
     check_text(text[end:], end, spelling)
     return Chain((*parts, Text(text[end:])))
@@ -224,29 +226,40 @@ class _TolerantReader:
 
     def read(self) -> Chain:
         parts: list[Text | Boxed] = []
-        words, end = "", 0
+        words: list[int] = []
+        end = 0
         for match in _LOOSE.finditer(self.text):
-            words = self._clean(words + self._clean(self.text[end : match.start()], end), match.start())
-            named = (match["phrase"] or "") + (match["gap"] or "")
-            joined = self._clean(words + named, match.start())
+            words = self._clean([*words, *self._clean(range(end, match.start()))])
+            named = [k for name in ("phrase", "gap") for k in range(*match.span(name))]
+            joined = self._clean([*words, *named])
             boxed, end = self._box(match)
+            marked = boxed is not None and bool(named) and joined == [*words, *named]
+            if named and not marked:
+                self.dropped.append(Dropped(match.start(), OBJ_START, "marked phrase without its box"))
             if boxed is None:
                 words = joined
                 continue
-            marked = bool(named) and joined == words + named
-            parts += [Text(words), boxed] if marked else [Text(joined), Boxed(boxed.box, boxed.color)]
-            words = ""
-        return Chain((*parts, Text(self._clean(words + self._clean(self.text[end:], end), end))))
+            parts += (
+                [Text(self._read(words)), boxed]
+                if marked
+                else [Text(self._read(joined)), Boxed(boxed.box, boxed.color)]
+            )
+            words = []
+        words = self._clean([*words, *self._clean(range(end, len(self.text)))])
+        return Chain((*parts, Text(self._read(words))))
 
-    def _clean(self, text: str, offset: int) -> str:
-        """Running text without its faults; each is listed as dropped."""
-        removed = 0
-        while (found := first_debris(text)) is not None:
+    def _read(self, places: Sequence[int]) -> str:
+        return "".join(self.text[k] for k in places)
+
+    def _clean(self, places: Sequence[int]) -> list[int]:
+        """Running text, as places in the whole text, without its faults; each is listed as dropped."""
+        places = list(places)
+        while (found := first_debris(self._read(places))) is not None:
             start, end, reason = found
-            self.dropped.append(Dropped(offset + removed + start, text[start:end], reason))
-            text = text[:start] + text[end:]
-            removed += end - start
-        return text
+            first, last = places[start], places[end - 1] + 1
+            self.dropped.append(Dropped(first, self.text[first:last], reason))
+            del places[start:end]
+        return places
 
     def _box(self, match: re.Match[str]) -> tuple[Boxed | None, int]:
         """The box of a match, None where it cannot be one, and where the text goes on."""
@@ -314,6 +327,12 @@ def _check_run(plain: str, words: str, offset: int, spelling: Spelling) -> None:
     except ChainError as error:
         inside = error.position - offset >= len(plain) and words
         raise ChainError(error.position + (len(OBJ_START) if inside else 0), error.message) from None
+
+
+def _named(match: re.Match[str]) -> str:
+    """A marked phrase and the space after it; "" in the other forms."""
+    named = match.groupdict()
+    return (named.get("phrase") or "") + (named.get("gap") or "")
 
 
 def _strict_box(match: re.Match[str]) -> Boxed:

@@ -50,6 +50,39 @@ def test_merged_items_of_real_data_are_read() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("middle", "step"),
+    [
+        (
+            "2. The dog (1,2),(3,4) 3. Move it to (5,6),(7,8).",
+            EditStep("The dog", (Box(1, 2, 3, 4),), "Move it to (5,6),(7,8)."),
+        ),
+        (
+            "2. The dog (1,2),(3,4) 3. (1,2),(3,4) 4. Make it blue.",
+            EditStep("The dog", (Box(1, 2, 3, 4),), "Make it blue."),
+        ),
+        (
+            "2. The dog (1,2),(3,4) on grass 3. Make it blue.",
+            EditStep("The dog", (Box(1, 2, 3, 4),), "on grass Make it blue."),
+        ),
+    ],
+)
+def test_items_with_boxes_in_several_of_them_are_one_step(middle: str, step: EditStep) -> None:
+    last = middle.count(". ") + 2
+    plan = read_edit_chain(parse(f"1. A dog. {middle} {last}. Result."))
+    assert plan == EditPlan("A dog.", (step,), "Result.")
+
+
+def test_mask_colours_follow_the_palette_after_removing_and_adding() -> None:
+    three = parse(
+        "a cat <|box_start|>(1,1),(9,9)<|box_end|> (red), a dog <|box_start|>(20,1),(29,9)<|box_end|> (lime) "
+        "and a cow <|box_start|>(40,1),(49,9)<|box_end|> (pink)"
+    )
+    fewer = remove(three, 0)
+    assert fewer.colors == ["red", "pink"]
+    assert add(fewer, "a pig", NEW).colors == ["red", "pink", "blue"]
+
+
 def test_what_is_no_edit_chain_is_refused() -> None:
     with pytest.raises(ChainError, match="at least three"):
         read_edit_chain(parse(A))

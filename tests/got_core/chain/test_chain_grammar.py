@@ -267,3 +267,23 @@ def test_the_phrase_before_a_box(before: str, phrase: str) -> None:
 def test_errors_survive_pickling() -> None:
     error = pickle.loads(pickle.dumps(ChainError(7, "half a box")))
     assert (error.position, error.message) == (7, "half a box")
+
+
+def test_the_first_of_two_faults_is_told() -> None:
+    with pytest.raises(ChainError, match="half a box") as caught:
+        parse("a (1,2) b (9,2),(3,4)")
+    assert caught.value.position == 2
+
+
+def test_what_a_removal_brings_together_is_dropped_where_it_stood() -> None:
+    text = "oh (1,<|x|>2) cat"
+    chain, dropped = parse_tolerant(text)
+    assert chain.to_data() == "oh  cat"
+    assert [(d.position, d.text) for d in dropped] == [(3, "(1,<|x|>2)"), (6, "<|x|>")]
+
+
+def test_a_marked_phrase_that_loses_its_box_is_listed_with_its_marker() -> None:
+    text = "<|obj_start|>a cat<|obj_end|> <|box_start|>(9,2),(3,4)<|box_end|> sits"
+    chain, dropped = parse_tolerant(text)
+    assert chain.to_data() == "a cat  sits"
+    assert [(d.position, d.reason.split(" ")[0]) for d in dropped] == [(0, "marked"), (30, "box")]
