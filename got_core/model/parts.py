@@ -32,8 +32,10 @@ from got_core.model.build import scheduler_class
 from got_core.model.guidance import GuidanceProjector, widen_input
 from got_core.model.pipeline import GoTPipeline
 from got_core.model.tokens import generation_tokens
+from got_core.model.unet import UNetWithInputSkip
 
 AUTOENCODERS = {"AutoencoderKL": AutoencoderKL, "PatchAutoencoder": PatchAutoencoder}
+UNETS = {"UNet2DConditionModel": UNet2DConditionModel, "UNetWithInputSkip": UNetWithInputSkip}
 
 
 class CheckpointKeysError(ValueError):
@@ -154,9 +156,9 @@ def _names_a_class(value: Any) -> bool:
 
 def empty_unet(folder: Path, factor: int = 1) -> UNet2DConditionModel:
     """A U-Net without memory; one that takes plain latents gets ``factor`` times as many input channels."""
-    config = UNet2DConditionModel.load_config(folder)
+    cls = _named_class(folder, UNETS)
     with init_empty_weights():
-        unet = UNet2DConditionModel.from_config(config)
+        unet = cls.from_config(cls.load_config(folder))
         if unet.config.in_channels == unet.config.out_channels and factor > 1:
             widen_input(unet, factor)
     return unet.eval()
@@ -164,7 +166,7 @@ def empty_unet(folder: Path, factor: int = 1) -> UNet2DConditionModel:
 
 def empty_autoencoder(folder: Path) -> AutoencoderKL | PatchAutoencoder:
     """An autoencoder without memory."""
-    cls = _autoencoder_class(folder)
+    cls = _named_class(folder, AUTOENCODERS)
     with init_empty_weights():
         return cls.from_config(cls.load_config(folder)).eval()
 
@@ -173,18 +175,23 @@ def load_autoencoder(
     folder: Path, report: KeyReport, dtype: torch.dtype | None = None, **options: Any
 ) -> AutoencoderKL | PatchAutoencoder:
     """The autoencoder with the weights of its folder; keys that do not fit go to the report."""
-    vae, info = _autoencoder_class(folder).from_pretrained(
-        folder, torch_dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True, **options
+    vae, info = _named_class(folder, AUTOENCODERS).from_pretrained(
+        folder,
+        torch_dtype=dtype,
+        use_safetensors=True,
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,
+        **options,
     )
     report.add_loading_info("vae", info)
     return vae
 
 
-def _autoencoder_class(folder: Path) -> Any:
-    name = AutoencoderKL.load_config(folder)["_class_name"]
-    if name not in AUTOENCODERS:
-        raise ValueError(f"{folder} is of class {name!r}; known are {', '.join(AUTOENCODERS)}")
-    return AUTOENCODERS[name]
+def _named_class(folder: Path, known: Mapping[str, Any]) -> Any:
+    name = UNet2DConditionModel.load_config(folder)["_class_name"]
+    if name not in known:
+        raise ValueError(f"{folder} is of class {name!r}; known are {', '.join(known)}")
+    return known[name]
 
 
 def fitting_projector(hidden_size: int, unet: Any, *, empty: bool = False) -> GuidanceProjector:
@@ -236,17 +243,25 @@ def pipeline_of_parts(
     unet: UNet2DConditionModel,
     vae: AutoencoderKL | PatchAutoencoder,
     settings: Mapping[str, Any],
+    fresh: bool = False,
 ) -> GoTPipeline:
     """The pipeline around loaded parts, in evaluation mode.
 
-    An embedding with too few rows for GoT's tokens grows; the published one has spare rows.
+    ``fresh``: the language model has not learned GoT's tokens yet. Its embedding grows if it has too few rows
+    for them; the published one has spare rows. Else that raises ValueError.
     """
     chosen = {**folders.settings, **settings}
     tokens = chosen.get(
         "image_tokens", inspect.signature(GoTPipeline.__init__).parameters["image_tokens"].default
     )
     tokenizer = load_tokenizer(folders.tokenizer, tokens)
-    if len(tokenizer) > mllm.get_input_embeddings().num_embeddings:
+    rows = mllm.get_input_embeddings().num_embeddings
+    if len(tokenizer) > rows and not fresh:
+        raise ValueError(
+            f"{tokens} image tokens need an embedding of {len(tokenizer)} rows, and the checkpoint's has "
+            f"{rows}: set image_tokens to what it was trained with"
+        )
+    if len(tokenizer) > rows:
         mllm.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     pipeline = GoTPipeline(
         mllm=mllm.eval(),

@@ -347,7 +347,7 @@ class GoTPipeline(DiffusionPipeline):
         latents: Tensor | None = None,
         output_type: str = "pil",
         callback_on_step_end: Callback | None = None,
-        callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
+        callback_on_step_end_tensor_inputs: Sequence[str] | None = ("latents",),
         num_images_per_prompt: int = 1,
         eta: float = 0.0,
         keep_outside: bool = False,
@@ -363,7 +363,7 @@ class GoTPipeline(DiffusionPipeline):
         for what the autoencoder loses of it; the paper draws it anew. Raises ValueError or TypeError for
         inputs that cannot be used.
         """
-        plans = as_list(chains)
+        plans = as_list(chains) or []
         request = _Request(
             prompts=as_list(prompt),
             sources=as_list(image),
@@ -403,7 +403,7 @@ class GoTPipeline(DiffusionPipeline):
         latents: Tensor | None = None,
         output_type: str = "pil",
         callback_on_step_end: Callback | None = None,
-        callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
+        callback_on_step_end_tensor_inputs: Sequence[str] | None = ("latents",),
         temperature: float | None = None,
         top_p: float | None = None,
         eta: float = 0.0,
@@ -463,6 +463,8 @@ class GoTPipeline(DiffusionPipeline):
         if not instructions or isinstance(instructions, str):
             raise ValueError("`instructions` must be a list with one entry a round")
         pictures = as_list(image)
+        if not pictures:
+            raise ValueError("`image` is empty; pass the picture to edit")
         asked = [[entry] * len(pictures) if isinstance(entry, str) else list(entry) for entry in instructions]
         for prompts in asked:
             inputs.check_prompts(prompts)
@@ -654,9 +656,9 @@ def _onload(module: nn.Module) -> None:
         hook.pre_forward(module)
 
 
-def _wanted_inputs(callback: object, names: Sequence[str]) -> Sequence[str]:
+def _wanted_inputs(callback: object, names: Sequence[str] | None) -> Sequence[str]:
     """The tensors that a callback asks for; diffusers' own callback classes know them."""
-    return list(getattr(callback, "tensor_inputs", names))
+    return list(getattr(callback, "tensor_inputs", names) or ())
 
 
 def _copied(generator: Generators, every: int) -> Generators:

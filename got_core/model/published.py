@@ -47,7 +47,7 @@ def load_foundation_folders(
         dtype: of all parts.
         quantization: a ``BitsAndBytesConfig`` for the language model (for drawing only; not tested here).
         variant: of SDXL's weight files, such as ``fp16``.
-        seed: of the projectors.
+        seed: of the projectors, and of rows that the embedding may need for GoT's tokens.
         **settings: of ``GoTPipeline`` (resolution, image_tokens ...); defaults are the paper's.
 
     Raises:
@@ -57,7 +57,7 @@ def load_foundation_folders(
     folders = ConfigFolders.published(Path(sdxl_folder), Path(qwen_folder))
     report = KeyReport()
     unet = _load_unet(folders.unet, report, dtype, variant)
-    vae = load_autoencoder(folders.vae, report, dtype, use_safetensors=True, variant=variant)
+    vae = load_autoencoder(folders.vae, report, dtype, variant=variant)
     mllm = _load_language_model(folders.mllm, report, dtype, quantization)
     report.raise_if_any(f"{sdxl_folder} and {qwen_folder}")
     widen_input(unet)
@@ -65,8 +65,10 @@ def load_foundation_folders(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         projector = fitting_projector(mllm.config.text_config.hidden_size, unet.config)
-    nn.Module.to(projector, dtype)
-    return pipeline_of_parts(folders, mllm=mllm, projector=projector, unet=unet, vae=vae, settings=settings)
+        nn.Module.to(projector, dtype)
+        return pipeline_of_parts(
+            folders, mllm=mllm, projector=projector, unet=unet, vae=vae, settings=settings, fresh=True
+        )
 
 
 def _load_unet(

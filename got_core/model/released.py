@@ -13,6 +13,7 @@ bitsandbytes and a CUDA device, and is therefore passed through untested here);
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import shutil
@@ -90,14 +91,16 @@ def load_got_checkpoint(
             ``vae/``, ``scheduler/``, ``tokenizer/``, or ``ConfigFolders.published(sdxl, qwen)``. Default: the
             checkpoint's folder, as :func:`save_got_checkpoint` leaves it.
         lora: rank and alpha, 32 and 32 as released.
-        dtype: of all parts; default: as stored.
+        dtype: of all parts; default: as stored, the language model in the widest type of its tensors.
         quantization: a ``BitsAndBytesConfig`` for the language model.
-        vae_from_configs: take the (frozen) autoencoder's weights from ``configs``, not from the checkpoint.
+        vae_from_configs: take the (frozen) autoencoder's weights from ``configs``; the checkpoint may have
+            none, and those that it has are left aside.
         **settings: of ``GoTPipeline`` (resolution, scales ...), over those of ``configs``.
 
     Raises:
         CheckpointKeysError: keys that are missing, not expected or of another shape, all at once.
-        FileNotFoundError, ValueError: files that are not there or not readable.
+        FileNotFoundError, ValueError: files that are not there or not readable, or more image tokens than the
+            checkpoint's embedding has rows for.
     """
     folder = Path(folder)
     if not isinstance(configs, ConfigFolders):
@@ -110,12 +113,10 @@ def load_got_checkpoint(
         parts["mllm"], configs.mllm, lora or Lora(), files.metadata.get("lora") == "merged", report
     )
     unet = empty_unet(configs.unet, factor=3)
-    vae = empty_autoencoder(configs.vae)
+    vae = load_autoencoder(configs.vae, report, dtype) if vae_from_configs else empty_autoencoder(configs.vae)
     projector = fitting_projector(mllm_config.text_config.hidden_size, unet.config, empty=True)
     plain = {"unet": unet, "projector": projector} | ({} if vae_from_configs else {"vae": vae})
     states = {name: _plain_state(name, parts[name], module, report) for name, module in plain.items()}
-    if vae_from_configs:
-        report.unexpected += [key for key, _ in parts["vae"].values()]
     report.raise_if_any(str(folder))
     for name, module in plain.items():
         state = {key: value.to(dtype or value.dtype) for key, value in states[name].items()}
@@ -124,12 +125,10 @@ def load_got_checkpoint(
         None,
         config=mllm_config,
         state_dict=mllm_state,
-        dtype=dtype or next(iter(mllm_state.values())).dtype,
+        dtype=dtype or functools.reduce(torch.promote_types, (v.dtype for v in mllm_state.values())),
         quantization_config=quantization,
     )
     load_generation_config(mllm, configs.mllm)
-    if vae_from_configs:
-        vae = load_autoencoder(configs.vae, KeyReport(), dtype)
     return pipeline_of_parts(configs, mllm=mllm, projector=projector, unet=unet, vae=vae, settings=settings)
 
 
@@ -278,6 +277,8 @@ def _resolve(
         return None
     key, weight = found.tensors[kind]
     fits = report.check(key, shape, weight)
+    if "original_module" in found.tensors:
+        report.check(found.tensors["original_module"][0], shape, found.tensors["original_module"][1])
     halves = [found.tensors.get(f"lora_{half}.default") for half in "AB"]
     if kind != "base_layer" or not name.endswith(".weight"):
         report.unexpected += [half[0] for half in halves if half is not None]

@@ -22,6 +22,7 @@ from got_core.model.tokens import (
     IMAGE_END,
     IMAGE_PAD,
     IMAGE_START,
+    as_plain_words,
     image_token,
 )
 
@@ -60,10 +61,11 @@ class SequenceBuilder:
     def prompt(self, text: str, *, has_image: bool, template: str | None = None) -> list[int]:
         """Ids of the user message and the opening of the answer.
 
-        ``template`` replaces the prompt around the text; by default the released one for the task.
+        ``template`` replaces the prompt around the text; by default the released one for the task. Tokens
+        of chat, vision or image generation in the text are taken for words.
         """
         template = template or (EDIT_PROMPT if has_image else GENERATE_PROMPT)
-        content: list[dict[str, str]] = [{"type": "text", "text": template.format(text)}]
+        content: list[dict[str, str]] = [{"type": "text", "text": template.format(as_plain_words(text))}]
         if has_image:
             content.insert(0, {"type": "image"})
         rendered = self.tokenizer.apply_chat_template(

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import pickle
 import uuid
 import zipfile
 from collections.abc import Mapping
@@ -147,7 +146,9 @@ def _made_from(target: Path, source: dict[str, str]) -> bool:
 def _load_pickled(path: Path) -> dict[str, Tensor]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+    except OSError:
+        raise
+    except Exception as error:  # reading damaged bytes may raise anything
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(
             f"{path} was refused: it is damaged or holds more than tensors ({reason})"

@@ -63,6 +63,15 @@ _FIXED = (
 _PIECES = r" ?\(\p{L}+\)|\p{N}{1,3}| ?\p{L}+| ?[^\s\p{L}\p{N}]+|\s+"
 
 
+# What a text may not say, or it would end its message or stand for a picture that is not there.
+_RESERVED = re.compile(r"<\|(?=(?:im_|endoftext|vision_|image_pad|video_pad))")
+
+
+def as_plain_words(text: str) -> str:
+    """The text with a space in markers that only templates and the model may write ("< |im_end|>")."""
+    return _RESERVED.sub("< |", text)
+
+
 def image_token(index: int) -> str:
     """Name of the image token with this index, counted from 0."""
     return f"<|im_gen_{index:04d}|>"

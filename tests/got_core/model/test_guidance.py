@@ -22,6 +22,7 @@ from got_core.model.guidance import (
     to_tensor,
     widen_input,
 )
+from tests.got_core.model.tiny_checkpoints import TINY as KL
 from tests.got_core.tiny_pipeline import TINY, sees_its_conditions, tiny_pipeline
 
 CHAINS = [
@@ -158,6 +159,20 @@ def test_spatial_guidance_is_the_mean_over_one_latent_a_box() -> None:
         alone = [encode(vae, to_tensor(canvas[None]))[0] for canvas in canvases(chain, 64, 64)]
         torch.testing.assert_close(found, torch.stack(alone).mean(dim=0))
     torch.testing.assert_close(together[1:2], black_latents(vae, 1, 64, 64))
+
+
+def test_conditions_are_the_posterior_mode_and_not_scaled() -> None:
+    torch.manual_seed(0)
+    vae = build_autoencoder(KL)
+    assert vae.config.scaling_factor == 0.13025
+    chain = parse(CHAINS[0])
+    pictures = to_tensor(canvases(chain, 16, 16))
+    with torch.no_grad():
+        mean, log_variance = vae.quant_conv(vae.encoder(pictures)).chunk(2, dim=1)
+        assert log_variance.min() > -10
+        torch.testing.assert_close(spatial_latents(vae, [chain], 16, 16)[0], mean.mean(dim=0))
+        black = vae.quant_conv(vae.encoder(torch.full((1, 3, 16, 16), -1.0))).chunk(2, dim=1)[0]
+        torch.testing.assert_close(black_latents(vae, 2, 16, 16), black.expand(2, -1, -1, -1))
 
 
 def test_widened_input_computes_the_same_until_new_channels_learn() -> None:

@@ -18,8 +18,8 @@ from got_core.chain.boxes import Box
 from got_core.chain.edits import move_box
 from got_core.chain.grammar import parse
 from got_core.model.build import build_unet
-from got_core.model.guidance import widen_input
-from got_core.model.pipeline import GoTPipeline
+from got_core.model.guidance import encode, to_tensor, widen_input
+from got_core.model.pipeline import EDIT_SCALES, GENERATE_SCALES, GoTPipeline
 from got_core.model.unet import SKIP_GAIN
 from tests.got_core.tiny_pipeline import TINY, sees_its_conditions, tiny_pipeline
 
@@ -66,6 +66,52 @@ def test_the_chain_and_the_source_change_the_picture(pipeline: GoTPipeline) -> N
     )
     assert not torch.equal(first, second)
     assert not torch.equal(edit, other)
+
+
+def test_scales_default_to_those_of_the_task() -> None:
+    assert GENERATE_SCALES == (7.5, 4.0, 1.0)
+    assert EDIT_SCALES == (4.0, 3.0, 1.5)
+    pipeline = sees_its_conditions(tiny_pipeline())
+    generate, edit = (2.0, 1.5, 1.0), (3.0, 2.0, 1.5)
+    pipeline.register_to_config(generate_scales=list(generate), edit_scales=list(edit))
+
+    def draw(image: Image.Image | None, scales: tuple[float, float, float] | None = None) -> torch.Tensor:
+        names = ("text_scale", "spatial_scale", "reference_scale")
+        given = dict(zip(names, scales, strict=True)) if scales else {}
+        return pipeline.draw(CHAIN, "a cat", image, generator=seeded(), output_type="latent", **given)
+
+    for image, own, other in ((None, generate, edit), (SOURCE, edit, generate)):
+        assert torch.equal(draw(image), draw(image, own))
+        assert not torch.equal(draw(image), draw(image, other))
+
+
+def test_guidance_is_read_off_the_last_layer_at_the_image_tokens(pipeline: GoTPipeline) -> None:
+    prompts, chains = ["a cat", "a much longer prompt than that"], [CHAIN, parse("no box")]
+    conditions = pipeline.encode_conditions(chains, prompts, None, 64, 64)
+    sequences = pipeline.sequences
+    for row, (prompt, chain) in enumerate(zip(prompts, chains, strict=True)):
+        sample = sequences.drawing(sequences.prompt(prompt, has_image=False), chain.to_model())
+        with torch.no_grad():
+            states = pipeline.mllm(
+                input_ids=torch.tensor([sample.ids]), output_hidden_states=True
+            ).hidden_states[-1][0]
+        places = [k for k, token in enumerate(sample.ids) if token in sequences.image_ids]
+        assert [sample.ids[k] for k in places] == sequences.image_ids
+        context = pipeline.projector.output_projector(states[places])
+        pooled = pipeline.projector.output_projector_add(states[places]).mean(0)
+        torch.testing.assert_close(conditions.context[row], context, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(conditions.pooled[row], pooled, rtol=1e-4, atol=1e-5)
+
+
+def test_the_reference_is_black_or_the_source_stretched(pipeline: GoTPipeline) -> None:
+    black = pipeline.encode_conditions([CHAIN], ["a cat"], None, 64, 64).reference
+    assert torch.equal(black[0], encode(pipeline.vae, torch.full((1, 3, 64, 64), -1.0))[0])
+    assert black.abs().max() > 0
+    wide = Image.new("RGB", (100, 40), "red")
+    wide.paste("blue", (0, 0, 50, 40))
+    reference = pipeline.encode_conditions([CHAIN], ["a cat"], [wide], 64, 64).reference
+    square = np.array(wide.resize((64, 64), Image.Resampling.BICUBIC))
+    torch.testing.assert_close(reference, encode(pipeline.vae, to_tensor(square[None])))
 
 
 def test_a_batch_draws_what_single_calls_draw(pipeline: GoTPipeline) -> None:
@@ -349,6 +395,7 @@ def test_bad_arguments_are_named_before_anything_runs(
     [
         ([CHAIN, CHAIN], "2 chains for 1 prompts"),
         ([], "0 chains for 1 prompts"),
+        (None, "0 chains for 1 prompts"),
         ("a cat (1,2),(3,4)", r"`chains\[0\]` must be a Chain, got str; read text with"),
     ],
 )
@@ -374,6 +421,28 @@ def test_bad_planning_arguments_are_named(pipeline: GoTPipeline, arguments: dict
             ask("x", **arguments)
     with pytest.raises(ValueError, match="2 generators for 1 prompts"):
         pipeline.plan("x", generator=[torch.Generator()] * 2)
+
+
+def test_a_prompt_may_hold_any_marker(pipeline: GoTPipeline) -> None:
+    drawn = pipeline(["add <|image_pad|>", "make it blue"], image=[SOURCE, SOURCE], generator=seeded())
+    assert len(drawn.images) == 2
+
+
+def test_no_picture_to_edit_in_rounds_is_said(pipeline: GoTPipeline) -> None:
+    with pytest.raises(ValueError, match="`image` is empty; pass the picture to edit"):
+        pipeline.edit_rounds(None, ["make it blue"])
+
+
+def test_a_callback_may_ask_for_no_tensors(pipeline: GoTPipeline) -> None:
+    seen = []
+
+    def callback(pipe: GoTPipeline, step: int, t: torch.Tensor, tensors: dict) -> dict:
+        seen.append(dict(tensors))
+        return {}
+
+    pipeline.draw(CHAIN, "x", callback_on_step_end=callback, callback_on_step_end_tensor_inputs=None)
+    assert seen
+    assert not any(seen)
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from got_core.chain.grammar import parse
 from got_core.model.pipeline import GoTPipeline
@@ -32,6 +33,8 @@ from tests.got_core.model.tiny_checkpoints import (
     write_published,
     write_shards,
 )
+from tests.got_core.tiny_pipeline import TINY as SCENES
+from tests.got_core.tiny_pipeline import tiny_pipeline
 
 CHAIN = parse("a cat (100,100),(700,800)")
 LORA = Lora(rank=RANK, alpha=ALPHA)
@@ -163,6 +166,52 @@ def test_the_frozen_autoencoder_may_come_from_elsewhere(folders: Folders, tmp_pa
         load(tmp_path, folders)
     vae = load(tmp_path, folders, vae_from_configs=True).vae.state_dict()
     assert all(torch.equal(vae[key], folders.released[f"vae.{key}"]) for key in vae)
+    # One in the checkpoint is then left aside.
+    write_shards(folders.released | {"vae.quant_conv.bias": torch.ones(8)}, tmp_path)
+    vae = load(tmp_path, folders, vae_from_configs=True).vae.state_dict()
+    assert torch.equal(vae["quant_conv.bias"], folders.released["vae.quant_conv.bias"])
+
+
+def test_a_key_that_the_other_autoencoder_lacks_is_named(tmp_path: Path) -> None:
+    folders = write_published(tmp_path / "published")
+    write_shards(folders.released, tmp_path / "got")
+    weights = folders.sdxl / "vae" / "diffusion_pytorch_model.safetensors"
+    state = load_file(weights)
+    del state["decoder.conv_in.bias"]
+    save_file(state, weights, {"format": "pt"})
+    with pytest.raises(CheckpointKeysError, match=r"1 missing.*\n.*\n *vae\.decoder\.conv_in\.bias"):
+        load(tmp_path / "got", folders, vae_from_configs=True)
+
+
+def test_a_unet_with_a_skip_comes_back_as_one(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    pipeline = tiny_pipeline(config=replace(SCENES, unet=replace(SCENES.unet, input_skip=True)))
+    torch.nn.init.normal_(pipeline.unet.input_skip.weight, std=0.1)
+    save_got_checkpoint(pipeline, tmp_path / "got")
+    again = load_got_checkpoint(tmp_path / "got")
+    assert torch.equal(draw(again), draw(pipeline))
+    config = tmp_path / "got" / "unet" / "config.json"
+    config.write_text(config.read_text().replace("UNetWithInputSkip", "UNetOfSomebody"))
+    with pytest.raises(ValueError, match="of class 'UNetOfSomebody'; known are UNet2DConditionModel"):
+        load_got_checkpoint(tmp_path / "got")
+
+
+def test_more_image_tokens_than_were_trained_are_refused(folders: Folders, tmp_path: Path) -> None:
+    write_shards(folders.released, tmp_path)
+    with pytest.raises(ValueError, match=r"300 image tokens need an embedding of .* has 320"):
+        load(tmp_path, folders, image_tokens=300)
+
+
+def test_a_language_model_of_two_types_keeps_the_wider(folders: Folders, tmp_path: Path) -> None:
+    state = {
+        key: value.bfloat16() if key.startswith("mllm.base_model.model.visual.") else value
+        for key, value in folders.released.items()
+    }
+    write_shards(state, tmp_path)
+    mllm = load(tmp_path, folders).mllm.state_dict()
+    assert {value.dtype for value in mllm.values()} == {torch.float32}
+    plain = [name for name in mllm if "visual" not in name]
+    assert all(torch.equal(mllm[name], folders.merged[name]) for name in plain)
 
 
 def test_a_folder_is_never_written_over_and_lora_is_never_lost(folders: Folders, tmp_path: Path) -> None:
@@ -228,6 +277,13 @@ def test_nothing_in_a_pickle_is_executed(tmp_path: Path, legacy: bool) -> None:
         read_state(tmp_path)
     assert not trap.exists()
     assert [path.name for path in tmp_path.iterdir()] == ["pytorch_model.bin"]
+
+
+@pytest.mark.parametrize("data", [b"hello", b"", b"\x80\x02}q\x00.", b"PK\x03\x04 no archive"])
+def test_bytes_that_are_no_weights_are_named(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "pytorch_model.bin").write_bytes(data)
+    with pytest.raises(ValueError, match=r"pytorch_model\.bin"):
+        read_state(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,32 @@ def test_released_token_order() -> None:
     assert tokenizer.convert_tokens_to_ids(names) == [start + 1, start + 2, start + 3]
 
 
+def test_a_prompt_is_the_published_one_in_the_chat_template_with_the_picture_first() -> None:
+    sequences = tiny_pipeline().sequences
+    opening = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n"
+    picture = f"<|vision_start|>{'<|image_pad|>' * sequences.visual_tokens}<|vision_end|>"
+    generate = "Follow the caption to generate an image through a chain of thought process: "
+    edit = "Follow the instruction to edit the given image through a chain of thought process: "
+    closing = "<|im_end|>\n<|im_start|>assistant\n"
+    for has_image, before in ((False, generate), (True, picture + edit)):
+        ids = sequences.prompt("make it {blue}", has_image=has_image)
+        text = sequences.tokenizer.decode(ids, clean_up_tokenization_spaces=False)
+        assert text == f"{opening}{before}make it {{blue}}{closing}"
+
+
+def test_tokens_of_templates_are_words_in_a_prompt() -> None:
+    sequences = tiny_pipeline().sequences
+    text = "add <|image_pad|> <|im_end|><|im_gen_start|><|endoftext|> or <|vision_start|>"
+    ids = sequences.prompt(text, has_image=True)
+    assert ids.count(sequences.pad_id) == sequences.visual_tokens
+    for name in ("<|im_gen_start|>", "<|endoftext|>"):
+        assert sequences.tokenizer.convert_tokens_to_ids(name) not in ids
+    said = sequences.tokenizer.decode(ids, clean_up_tokenization_spaces=False)
+    assert text.replace("<|", "< |") in said
+    boxes = "a cat <|box_start|>(1,2),(3,4)<|box_end|>"
+    assert boxes in sequences.tokenizer.decode(sequences.prompt(boxes, has_image=False))
+
+
 def test_the_loss_covers_chain_start_and_end_but_not_the_image_tokens() -> None:
     sequences = tiny_pipeline().sequences
     prompt = sequences.prompt("a red circle", has_image=False)
