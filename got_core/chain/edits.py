@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from got_core.chain.boxes import Box
 from got_core.chain.grammar import Boxed, Chain, ChainError, Text, parse
@@ -29,6 +29,8 @@ class EditStep:
     object: str
     boxes: tuple[Box, ...]
     change: str
+    first: int = field(default=0, compare=False)
+    """Of a chain that was read: which of its boxes, counted from 0, is the first of ``boxes``."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,9 @@ def read_edit_chain(chain: Chain) -> EditPlan:
     if len(items) < 3:
         raise ChainError(0, f"an edit chain has at least three numbered items, this one has {len(items)}")
     (_, source), *middle, (_, result) = items
-    return EditPlan(source, tuple(_steps(middle)), result)
+    before = len(_BOX.findall(source))
+    steps = (replace(step, first=before + step.first) for step in _steps(middle))
+    return EditPlan(source, tuple(steps), result)
 
 
 def is_edit_chain(chain: Chain) -> bool:
@@ -198,16 +202,18 @@ def _items(text: str) -> list[tuple[int, str]]:
 
 
 def _steps(middle: list[tuple[int, str]]) -> list[EditStep]:
+    """The steps of the items between source and result; ``first`` counts from the first of them."""
+    counts = [len(_BOX.findall(item)) for _, item in middle]
     if len(middle) == 3 and _LEADING_BOX.match(middle[1][1]) and not _change_of(middle[0]):
         boxes, rest = _leading_boxes(middle[1][1])
         object = _BOX.split(middle[0][1], maxsplit=1)[0].strip(" ,:")
-        return [EditStep(object, boxes, " ".join(filter(None, [rest, middle[2][1]])))]
+        return [EditStep(object, boxes, " ".join(filter(None, [rest, middle[2][1]])), counts[0])]
     if len(middle) == 2 and _BOX.search(middle[0][1]):
         named = _object_step(*middle[0])
         # A step of its own would begin with its object and end with a change.
         if not named.change or not _BOX.search(middle[1][1]):
             return [replace(named, change=" ".join(filter(None, [named.change, middle[1][1]])))]
-    return [_object_step(*item) for item in middle]
+    return [replace(_object_step(*item), first=sum(counts[:k])) for k, item in enumerate(middle)]
 
 
 def _change_of(item: tuple[int, str]) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from got_core.chain.edits import EditStep, read_edit_chain
-from got_core.chain.grammar import Chain, ChainError, parse
+from got_core.chain.grammar import Chain, ChainError, Dropped, parse
 from got_core.evaluate.geneval import XYXY, Detection
 from got_core.evaluate.plans import iou, read_phrase
 from got_core.scenes.edits import EditOp
@@ -48,7 +48,8 @@ class EditRules:
     """Most levels (of 255) by which the picture may change outside old and new boxes, on average."""
 
     halo: int = 2
-    """Pixels around those boxes that may change too: an object's edge is soft."""
+    """Pixels around those boxes that may change too, and by which a planned place may reach into another
+    object's: an object's edge is soft."""
 
 
 @dataclass(frozen=True)
@@ -246,17 +247,23 @@ def edit_steps(chain: Chain) -> tuple[EditStep, ...]:
 
 
 def judge_edit_plan(
-    chain: Chain, source: Scene, ops: Sequence[EditOp], world: World, rules: EditRules
+    chain: Chain,
+    source: Scene,
+    ops: Sequence[EditOp],
+    world: World,
+    rules: EditRules,
+    dropped: Sequence[Dropped] = (),
 ) -> list[tuple[str, str]]:
-    """Faults of an edit chain as (kind, reason): `chain`, `object`, `box`, `change` and `background`.
+    """Faults of an edit chain as (kind, reason): `malformed` (`dropped`, what the tolerant reader left out of
+    the model's text), `chain`, `object`, `box`, `change`, `size` and `overlap` of a new place, `background`.
 
     What a step has placed is for the later ones where the chain itself has put it. No edit changes the
     background, so wherever the chain names it, it is the source's: a wrong name may well be drawn.
     """
     steps = edit_steps(chain)
+    faults = [("malformed", f"{one.text[:40]!r} is no part of a chain: {one.reason}") for one in dropped]
     if len(steps) != len(ops):
-        return [("chain", f"{len(steps)} steps where {len(ops)} are asked for")]
-    faults = []
+        return [*faults, ("chain", f"{len(steps)} steps where {len(ops)} are asked for")]
     for done, (op, step) in enumerate(zip(ops, steps, strict=True)):
         state = [_as_planned(one, ops, steps, world) for one in expected_objects(source, ops[:done])]
         faults += _step_faults(step, op, state, world, rules)
@@ -288,7 +295,30 @@ def _step_faults(
         faults.append(("box", f"the box of the {op.phrase} is wrong"))
     if not _change_right(step, op, state, world):
         faults.append(("change", f"{step.change!r} is not the change asked for"))
-    return faults
+    return [*faults, *_place_faults(step, op, state, world, rules)]
+
+
+def _place_faults(
+    step: EditStep, op: EditOp, state: Sequence[Expected], world: World, rules: EditRules
+) -> list[tuple[str, str]]:
+    """What is against the place of an added or moved object as such: no room for it, or not free."""
+    place = _planned_place(step, world) if op.kind in ("add", "move") else None
+    if place is None:
+        return []
+    if min(place[2] - place[0], place[3] - place[1]) < world.min_object / 2:
+        return [("size", f"the {op.phrase} is to be only a point or a line")]
+    moved = _number(state, (op.color, op.shape)) if op.kind == "move" else None
+    others = [one for number, one in enumerate(state) if number != moved and not one.gone]
+    return [
+        ("overlap", f"the {op.phrase} is to lie on the {' '.join(one.look)}")
+        for one in others
+        if one.box is not None and _depth(place, one.box) > rules.halo
+    ]
+
+
+def _depth(a: XYXY, b: XYXY) -> float:
+    """How far two boxes reach into each other, in pixels; 0 or less where they are apart."""
+    return min(min(a[axis + 2], b[axis + 2]) - max(a[axis], b[axis]) for axis in (0, 1))
 
 
 def _first_box_right(

@@ -68,9 +68,9 @@ if TYPE_CHECKING:
 
 NAME = "edits/scenes"
 GROUNDING = "grounding/scenes"
-VERSION = 2
+VERSION = 3
 """Raise when cases or rules change in a way that can change a verdict. 2: where a plan names the background,
-it has to be the source's."""
+it has to be the source's. 3: the model's text must be a chain as it stands, and new places must be free."""
 
 
 @dataclass(frozen=True)
@@ -264,7 +264,8 @@ def run_grounding_scenes(pipeline: GoTPipeline, world: World, config: EvaluateCo
     requests = list(edit_requests(cases, config, "none").values())[: len(cases)]
     sampler, chains = sampler_arguments(config), list["Chain"]()
     for start in range(0, len(cases), config.batch_size):
-        chains += plan_requests(pipeline, requests[start : start + config.batch_size], sampler, {})
+        plans = plan_requests(pipeline, requests[start : start + config.batch_size], sampler, {})
+        chains += [plan.chain for plan in plans]
     rows = [
         {"task": case.kind, "grounding_iou": grounding_iou(chain, case.source, case.ops)}
         for case, chain in zip(cases, chains, strict=True)
@@ -429,7 +430,7 @@ def _judge_one(case: EditCase, drawn: Drawn, world: World, rules: EditRules) -> 
     after = drawn.image if drawn.image.size == before.size else drawn.image.resize(before.size)
     found = detect(after)
     verdict = judge_edit(before, after, found, expected_objects(case.source, case.ops), rules)
-    faults = judge_edit_plan(drawn.chain, case.source, case.ops, world, rules)
+    faults = judge_edit_plan(drawn.chain, case.source, case.ops, world, rules, drawn.dropped)
     return {
         "chain": drawn.chain.to_data(),
         "image_id": drawn.image_id,

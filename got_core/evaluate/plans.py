@@ -47,13 +47,18 @@ def read_phrase(
     phrase: str, classes: Sequence[str], colors: Sequence[str] = COLORS
 ) -> tuple[str | None, str | None]:
     """(class, colour) that a noun phrase names; None for what it does not name."""
-    words = _WORDS.findall(phrase.lower())
-    singular = {form: cls for cls in classes for form in (cls, f"{cls}s", f"{cls}es")}
-    places = [k for k, word in enumerate(words) if word in singular]
-    if not places:
+    words = " ".join(_WORDS.findall(phrase.lower()))
+    # The last to end, and of those the longest: "hot dog" and not "dog".
+    found = [
+        (match.end("name"), -match.start("name"), cls)
+        for cls in classes
+        for match in re.finditer(rf"\b(?P<name>{re.escape(cls.lower())})(?:s|es)?\b", words)
+    ]
+    if not found:
         return None, None
-    before = [word for word in words[: places[-1]] if word in colors]
-    return singular[words[places[-1]]], before[-1] if before else None
+    _, start, cls = max(found)
+    before = [word for word in words[:-start].split() if word in colors]
+    return cls, before[-1] if before else None
 
 
 def iou(a: XYXY, b: XYXY) -> float:

@@ -8,6 +8,7 @@ again.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import io
 import json
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image, PngImagePlugin
 
-from got_core.chain.grammar import Chain, parse_tolerant
+from got_core.chain.grammar import Chain, Dropped, parse_tolerant
 from got_core.evaluate.protocol import digest_of
 
 if TYPE_CHECKING:
@@ -60,6 +61,15 @@ class Request:
 
 
 @dataclass(frozen=True)
+class Plan:
+    """A chain to draw from."""
+
+    chain: Chain
+    dropped: tuple[Dropped, ...] = ()
+    """What the model wrote besides, and no chain can hold."""
+
+
+@dataclass(frozen=True)
 class Drawn:
     """One benchmark picture with the chain that it was drawn from."""
 
@@ -68,6 +78,9 @@ class Drawn:
 
     image: Image.Image
     chain: Chain
+    dropped: tuple[Dropped, ...]
+    """What the model wrote besides, and no chain can hold."""
+
     data: bytes
     """The PNG as stored."""
 
@@ -125,15 +138,16 @@ def draw_missing(
     missing = [request for index, request in requests.items() if index not in done]
     if progress:
         progress(len(done), len(requests))
-    planned: dict[tuple[str, bytes], Chain] = {}
+    planned: dict[tuple[str, bytes], Plan] = {}
     for start in range(0, len(missing), batch_size):
         batch = missing[start : start + batch_size]
-        chains = plan_requests(pipeline, batch, sampler, planned)
-        images = _draw(pipeline, batch, chains, sampler)
-        for request, chain, image in zip(batch, chains, images, strict=True):
+        plans = plan_requests(pipeline, batch, sampler, planned)
+        images = _draw(pipeline, batch, [plan.chain for plan in plans], sampler)
+        for request, plan, image in zip(batch, plans, images, strict=True):
             record = {
                 "key": request.key(sampler, weights_hash),
-                "chain": chain.to_model(),
+                "chain": plan.chain.to_model(),
+                "dropped": [dataclasses.astuple(one) for one in plan.dropped],
                 "prompt": request.prompt,
                 "seed": request.seed,
             }
@@ -147,16 +161,18 @@ def plan_requests(
     pipeline: GoTPipeline,
     requests: Sequence[Request],
     sampler: Mapping[str, Any],
-    planned: dict[tuple[str, bytes], Chain],
-) -> list[Chain]:
+    planned: dict[tuple[str, bytes], Plan],
+) -> list[Plan]:
     """The requests' own chains, or those that the model writes; `planned` keeps what it has written."""
     open_ones = {_question(r): r for r in requests if r.chain is None and _question(r) not in planned}
     if open_ones:
         asked = list(open_ones.values())
         options = {key: value for key, value in sampler.items() if key == "max_new_tokens"}
-        chains = pipeline.plan([r.prompt for r in asked], _sources(asked), **options)
-        planned.update(zip(open_ones, chains, strict=True))
-    return [planned[_question(r)] if r.chain is None else r.chain for r in requests]
+        texts = pipeline.write_chains([r.prompt for r in asked], _sources(asked), **options)
+        for question, text in zip(open_ones, texts, strict=True):
+            chain, dropped = parse_tolerant(text)
+            planned[question] = Plan(chain, tuple(dropped))
+    return [planned[_question(r)] if r.chain is None else Plan(r.chain) for r in requests]
 
 
 def _question(request: Request) -> tuple[str, bytes]:
@@ -197,6 +213,7 @@ def _decode(name: str, data: bytes, key: str) -> Drawn | None:
         record = json.loads(image.info.get(_TEXT_KEY, "{}"))
         if record.get("key") != key:
             return None
-        return Drawn(name, image.convert("RGB"), parse_tolerant(record["chain"])[0], data)
-    except (OSError, SyntaxError, ValueError):
+        dropped = tuple(Dropped(*one) for one in record["dropped"])
+        return Drawn(name, image.convert("RGB"), parse_tolerant(record["chain"])[0], dropped, data)
+    except (OSError, SyntaxError, ValueError, TypeError, KeyError):
         return None

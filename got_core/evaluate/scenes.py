@@ -43,9 +43,9 @@ if TYPE_CHECKING:
     from got_core.storage import Storage
 
 NAME = "geneval/scenes"
-VERSION = 2
+VERSION = 3
 """Raise when prompts or rules change in a way that can change a verdict. 2: a plan must also be valid
-(overlap, size), and intervals are over prompts."""
+(overlap, size), and intervals are over prompts. 3: the model's text must be a chain as it stands."""
 
 REPAIR_SLACK = 1
 """Pixels by which a repaired plan keeps its distance from every limit."""
@@ -164,11 +164,12 @@ def run_geneval_scenes(
 ) -> GenEvalResult:
     """Draw what is missing under `prefix`, judge all of it, and write the result beside the pictures.
 
-    Pictures come from chains that the model wrote itself; with `config.repair` those whose plan falls short
-    are drawn once more from the repaired plan. Written: `<prefix>/NNNNN.png`, `repaired/NNNNN.png`,
-    `samples.parquet`, `scores.json`, `protocol.json`, `grid.png`. Give `weights_hash` (or a prefix of its own
-    for each model) so that pictures of other weights are not taken for this model's. Raises DetectorError if
-    the detector fails its self-test, IncompleteRunError if pictures are missing in the end.
+    Pictures come from chains that the model wrote itself; with `config.repair` those whose plan falls short,
+    or is within REPAIR_SLACK of it, are drawn once more from the repaired plan. Written:
+    `<prefix>/NNNNN.png`, `repaired/NNNNN.png`, `samples.parquet`, `scores.json`, `protocol.json`, `grid.png`.
+    Give `weights_hash` (or a prefix of its own for each model) so that pictures of other weights are not
+    taken for this model's. Raises DetectorError if the detector fails its self-test, IncompleteRunError if
+    pictures are missing in the end.
     """
     check_detector(world, config)
     rows, sampler = scene_prompts(world, config), sampler_arguments(config)
@@ -278,7 +279,7 @@ def _judge_one(row: Mapping[str, Any], drawn: Drawn, world: World) -> dict[str, 
     planned = plan_detections(drawn.chain, world.shapes, *drawn.image.size, colors=world.colors)
     image, faults = (
         evaluate_image(found, row, RULES),
-        check_plan(drawn.chain, Requirements.in_world(row, world)),
+        check_plan(drawn.chain, Requirements.in_world(row, world), drawn.dropped),
     )
     reason = "; ".join(image.reasons) or None
     return {

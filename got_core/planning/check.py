@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from got_core.chain.boxes import LIMIT, Box
-from got_core.chain.grammar import Chain
+from got_core.chain.grammar import Chain, Dropped
 from got_core.evaluate.geneval import (
     COLORS,
     DEFAULT_RULES,
@@ -49,8 +49,8 @@ class Fault:
     """One thing that is wrong with a plan."""
 
     kind: str
-    """`count`, `color`, `position` (the prompt's), `overlap`, `frame`, `size` (of the layout itself); `place`
-    and `repeat` (see `edits`)."""
+    """`malformed` (what was written), `count`, `color`, `position` (the prompt's), `overlap`, `frame`, `size`
+    (of the layout itself); `place` and `repeat` (see `edits`)."""
 
     boxes: tuple[int, ...]
     """Numbers of the chain's boxes concerned, from 0; empty where a box is missing or of the wrong kind."""
@@ -132,18 +132,28 @@ class Requirements:
         return Box(self.slack, self.slack, LIMIT - 1 - self.slack, LIMIT - 1 - self.slack)
 
 
-def check_plan(chain: Chain, requirements: Requirements) -> list[Fault]:
+def check_plan(chain: Chain, requirements: Requirements, dropped: Sequence[Dropped] = ()) -> list[Fault]:
     """Everything that is wrong with a plan, the prompt's faults first; an empty list if nothing is.
 
-    A box that the model wrote out of range never gets into a chain (the tolerant reader drops it), so it
-    shows as a missing object. Raises MetadataError for metadata that GenEval's rules cannot judge.
+    `dropped`: what the tolerant reader left out of the model's text; each is a fault `malformed`. A box that
+    was written out of range or with swapped corners is one of these: it never gets into a chain. Raises
+    MetadataError for metadata that GenEval's rules cannot judge.
     """
     boxes = planned_boxes(chain, requirements)
     return [
+        *malformed(dropped),
         *_prompt_faults(_objects(chain, requirements), requirements),
         *_overlap_faults(boxes, requirements.gap),
         *_frame_faults(boxes, requirements.frame),
         *_size_faults(boxes, requirements.min_side),
+    ]
+
+
+def malformed(dropped: Sequence[Dropped]) -> list[Fault]:
+    """A fault for each thing that the model wrote and no chain can hold."""
+    return [
+        Fault("malformed", (), f"{one.text[:40]!r} was written at character {one.position}: {one.reason}")
+        for one in dropped
     ]
 
 

@@ -19,26 +19,32 @@ import numpy as np
 
 from got_core.chain.boxes import LIMIT, Box
 from got_core.chain.edits import EditStep, move_box
-from got_core.chain.grammar import Chain, parse
+from got_core.chain.grammar import Chain, Dropped, parse
 from got_core.evaluate.edit_rules import edit_steps
 from got_core.evaluate.geneval import DEFAULT_RULES
-from got_core.planning.check import SIDES, Fault, corners, margin_left
+from got_core.planning.check import SIDES, Fault, apart, corners, malformed, margin_left
 from got_core.scenes.edits import EditOp, parse_instruction
 from got_core.scenes.world import PLACES
 
 
 def check_edit_plan(
-    chain: Chain, instruction: str, *, size: tuple[float, float] = (LIMIT, LIMIT), slack: int = 0
+    chain: Chain,
+    instruction: str,
+    *,
+    size: tuple[float, float] = (LIMIT, LIMIT),
+    slack: int = 0,
+    dropped: Sequence[Dropped] = (),
 ) -> list[Fault]:
-    """Faults of an edit chain: `count` (of steps), `repeat`, `place`, `position`.
+    """Faults of an edit chain: `malformed`, `count` (of steps), `repeat`, `place`, `position`, `overlap`.
 
     `repeat`: an object that an earlier step spoke of is somewhere else than that step left it. `place` and
     `position`: a new or moved object is not in the third of the picture that is named, or does not stand to
-    another one as asked; the latter can be told where the chain has spoken of that one. `size`: width and
-    height of the picture, whose aspect matters to relations; `slack`: units by which limits are cleared.
-    Raises ValueError, naming what is understood, for an instruction that is no edit of scenes.
+    another one as asked; the latter can be told where the chain has spoken of that one. `overlap`: it lies on
+    an object that the chain has spoken of. `size`: width and height of the picture, whose aspect matters to
+    relations; `slack`: units by which limits are cleared; `dropped`: as in `check_plan`. Raises ValueError,
+    naming what is understood, for an instruction that is no edit of scenes.
     """
-    return _Walk(chain, size, slack, mends=False).take(instruction).faults
+    return [*malformed(dropped), *_Walk(chain, size, slack, mends=False).take(instruction).faults]
 
 
 def repair_edit_plan(
@@ -48,8 +54,8 @@ def repair_edit_plan(
 
     A repeated box is where it was; a new place is the nearest (sum of moves across and down) that suits the
     words and touches nothing that the chain has placed. Words, sizes and mask colours stay. A chain without
-    such faults comes back as it is, and what no move can mend stays. Arguments and errors as in
-    `check_edit_plan`.
+    such faults comes back as it is, and what no move can mend stays. A move is the smallest for its own step,
+    given what the steps before have placed. Arguments and errors as in `check_edit_plan`.
     """
     return _Walk(chain, size, slack, mends=True).take(instruction).chain
 
@@ -72,11 +78,8 @@ class _Walk:
             message = f"the plan has {len(steps)} steps where {len(ops)} are asked for"
             self.faults.append(Fault("count", (), message))
             return self
-        number = 0
         for op, step in zip(ops, steps, strict=True):
-            boxes = range(number, number + _count_boxes(step))
-            self._step(op, boxes)
-            number = boxes.stop
+            self._step(op, range(step.first, step.first + _count_boxes(step)))
         return self
 
     def _step(self, op: EditOp, boxes: Sequence[int]) -> None:
@@ -96,11 +99,16 @@ class _Walk:
             return
         number = boxes[-1] if op.kind == "move" else boxes[0]
         box = self._box(number)
-        if self._suits(op, corners(box)):
+        if not self._suits(op, corners(box)):
+            where = f"{op.anchor[0]} the {' '.join(op.anchor[1:])}" if op.anchor else f"at the {op.place}"
+            fault = Fault("position" if op.anchor else "place", (number,), f"box {number} is not {where}")
+            self._mend(fault, number, self._nearest(op, box))
             return
-        where = f"{op.anchor[0]} the {' '.join(op.anchor[1:])}" if op.anchor else f"at the {op.place}"
-        fault = Fault("position" if op.anchor else "place", (number,), f"box {number} is not {where}")
-        self._mend(fault, number, self._nearest(op, box))
+        others = self.places.values()
+        touched = [k for k in others if not apart(corners(box), corners(self._box(k)), 0)]
+        if touched:
+            fault = Fault("overlap", (number, touched[0]), f"box {number} lies on box {touched[0]}")
+            self._mend(fault, number, self._nearest(op, box))
 
     def _suits(self, op: EditOp, box: Sequence[Any]) -> Any:
         """Whether a box is where the operation's words say, if that is known. Corners may be arrays."""

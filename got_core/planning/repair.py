@@ -69,9 +69,9 @@ def repair_plan(chain: Chain, requirements: Requirements) -> Chain:
     """The chain with its boxes moved by as little as possible (sum of absolute moves, in chain units).
 
     Mends relation, overlap and frame; a chain without such faults comes back as it is, and so does one that
-    no move can mend. What is missing or has the wrong colour is not invented: ask `check_plan` about the
-    result. The minimum is proved by the solver (integer programming), not searched for. Raises MetadataError
-    as `check_plan` does.
+    no move can mend. A box that is longer than the frame with its slack may lie anywhere in the picture.
+    What is missing or has the wrong colour is not invented: ask `check_plan` about the result. The minimum is
+    proved by the solver (integer programming), not searched for. Raises MetadataError as `check_plan` does.
     """
     if not any(fault.movable for fault in check_plan(chain, requirements)):
         return chain
@@ -137,8 +137,6 @@ class _Program:
         cost = np.zeros(self.columns)
         cost[self.moves : 2 * self.moves] = 1
         low, high = self._bounds()
-        if (low > high).any():
-            return None
         answer = milp(
             cost,
             integrality=np.ones(self.columns),
@@ -153,6 +151,9 @@ class _Program:
         low, high = np.zeros(self.columns), np.ones(self.columns)
         low[: self.moves] = (frame[:2] - boxes[:, :2]).ravel()
         high[: self.moves] = (frame[2:] - boxes[:, 2:]).ravel()
+        too_long = low[: self.moves] > high[: self.moves]
+        low[: self.moves][too_long] = -boxes[:, :2].ravel()[too_long]
+        high[: self.moves][too_long] = (LIMIT - 1 - boxes[:, 2:]).ravel()[too_long]
         high[self.moves : 2 * self.moves] = np.inf
         return low, high
 

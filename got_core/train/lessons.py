@@ -245,8 +245,9 @@ def edited_boxes(chain: Chain) -> Edited:
         return {}, {}
     seen: dict[int, Box] = {}
     repeated: dict[int, list[int]] = {}
-    said: list[Box] = []
-    for step in read_edit_chain(chain).steps:
+    plan = read_edit_chain(chain)
+    said = [placed.box for placed in parse(plan.source, "data").boxes]
+    for step in plan.steps:
         for box in step.boxes:
             if step.object.startswith("the "):
                 before = [number for number, other in enumerate(said) if other == box]

@@ -13,7 +13,7 @@ from got_core.annotate.edit import assemble_edit_chains, describe_edits, ground_
 from got_core.annotate.scene_annotator import SceneAnnotator
 from got_core.chain.boxes import Box
 from got_core.chain.edits import EditStep, move_box, write_edit_chain, write_multi_turn
-from got_core.chain.grammar import Chain, parse
+from got_core.chain.grammar import Chain, parse, parse_tolerant
 from got_core.evaluate import edits
 from got_core.evaluate.config import EvaluateConfig
 from got_core.evaluate.detector import DetectorError, detect
@@ -203,6 +203,7 @@ class TestPlans:
             (REPLACE, "the red circle", CIRCLE_BOX, "replace it with a green star", ["change"]),
             (ADD, "a green cross", Box(400, 50, 600, 250), "add it", []),
             (ADD, "a green cross", Box(400, 700, 600, 900), "add it", ["box"]),
+            (ADD, "a green cross", Box(500, 50, 500, 50), "add it", ["size"]),
             (MOVE, "the red circle", CIRCLE_BOX, "move it to (400,50),(600,250)", []),
             (MOVE, "the red circle", CIRCLE_BOX, "move it to (0,700),(200,900)", ["change"]),
             (MOVE, "the red circle", CIRCLE_BOX, "move it", ["change"]),
@@ -212,6 +213,23 @@ class TestPlans:
         chain = write_edit_chain("two things", object, box, change, "the result")
         faults = judge_edit_plan(chain, SCENE, [parse_instruction(instruction)], FULL, RULES)
         assert [kind for kind, _ in faults] == kinds
+
+    def test_what_was_not_written_as_a_chain_is_a_fault(self) -> None:
+        chain = write_edit_chain("two things", "the red circle", CIRCLE_BOX, "remove it", "the result")
+        dropped = parse_tolerant("a <|box_start|>(9")[1]
+        faults = judge_edit_plan(chain, SCENE, [parse_instruction(REMOVE)], FULL, RULES, dropped)
+        assert [kind for kind, _ in faults] == ["malformed"]
+
+    def test_a_new_place_is_free(self) -> None:
+        """Beside the red circle is right; a pixel of it is its soft edge, more is not."""
+        side = CIRCLE_BOX.x2 - CIRCLE_BOX.x1
+        for pixels, kinds in ((0, []), (1, []), (4, ["overlap"])):
+            left = CIRCLE_BOX.x2 - 1000 * pixels // FULL.size
+            box = Box(left, CIRCLE_BOX.y1, left + side, CIRCLE_BOX.y2)
+            chain = write_edit_chain("two things", "a green cross", box, "add it", "the result")
+            ops = [parse_instruction("add a green cross right of the red circle")]
+            faults = judge_edit_plan(chain, SCENE, ops, FULL, RULES)
+            assert [kind for kind, _ in faults if kind != "box"] == kinds
 
     @pytest.mark.parametrize(
         ("before", "after", "kinds"),
@@ -305,7 +323,7 @@ class TestRun:
         cases = edit_cases(NARROW, config)
         requests, chains = edit_requests(cases, config, "e"), annotated_chains(cases)
         for request, case, chain in zip(requests.values(), cases, chains, strict=True):
-            record = {"key": request.key({}, "w"), "chain": chain.to_model()}
+            record = {"key": request.key({}, "w"), "chain": chain.to_model(), "dropped": []}
             storage.write_bytes(request.name, _encode(render(case.target), record))
         steps: list[tuple[int, int]] = []
         result = run_edit_scenes(
@@ -330,7 +348,7 @@ class TestRun:
         away = Box(0, 0, box.width, box.height) if box.y1 > 400 else Box(700, 700, 900, 900)
         chains[0] = move_box(chains[0], 0, away)
         for request, case, chain in zip(requests.values(), cases, chains, strict=True):
-            record = {"key": request.key({}, "w"), "chain": chain.to_model()}
+            record = {"key": request.key({}, "w"), "chain": chain.to_model(), "dropped": []}
             storage.write_bytes(request.name, _encode(render(case.target), record))
         result = run_edit_scenes(pipeline, NARROW, config, storage, "e", weights_hash="w")
         assert result.scores["plan_overall"] == pytest.approx(0.8)
@@ -362,7 +380,7 @@ class TestRun:
                 picture = render(case.source)
             if index == 1:
                 chain = parse("no plan at all")
-            record = {"key": request.key({}, None), "chain": chain.to_model()}
+            record = {"key": request.key({}, None), "chain": chain.to_model(), "dropped": []}
             storage.write_bytes(request.name, _encode(picture, record))
         result = score_stored_edits(NARROW, config, storage, "e")
         assert result.scores["overall"] == pytest.approx(0.8)

@@ -29,6 +29,20 @@ def test_phrases(phrase: str, expected: tuple) -> None:
     assert read_phrase(phrase, FULL.shapes) == expected
 
 
+@pytest.mark.parametrize(
+    ("phrase", "expected"),
+    [
+        ("two red traffic lights", ("traffic light", "red")),
+        ("a hot dog", ("hot dog", None)),
+        ("a dog that is hot", ("dog", None)),
+        ("a bear and a brown teddy bear", ("teddy bear", "brown")),
+        ("light traffic", (None, None)),
+    ],
+)
+def test_classes_of_several_words(phrase: str, expected: tuple) -> None:
+    assert read_phrase(phrase, ("bear", "dog", "hot dog", "teddy bear", "traffic light")) == expected
+
+
 def test_a_plan_is_judged_by_the_same_rules() -> None:
     planned = plan_detections(parse(CHAIN), FULL.shapes, 64, 64)
     assert [(d.cls, d.color) for d in planned] == [("circle", "red"), ("square", "blue")]

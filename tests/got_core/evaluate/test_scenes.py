@@ -125,15 +125,34 @@ def test_pictures_of_other_weights_are_drawn_again(pipeline, storage) -> None:
 
 def test_each_prompt_is_planned_once(pipeline, storage, monkeypatch) -> None:
     planned: list[str] = []
-    plan = pipeline.plan
+    write = pipeline.write_chains
     monkeypatch.setattr(
         pipeline,
-        "plan",
-        lambda prompts, *rest, **more: planned.extend(prompts) or plan(prompts, *rest, **more),
+        "write_chains",
+        lambda prompts, *rest, **more: planned.extend(prompts) or write(prompts, *rest, **more),
     )
     requests = {k: Request(f"run/{k}.png", f"prompt {k % 2}", k) for k in range(5)}
     draw_missing(pipeline, requests, storage, sampler={"num_inference_steps": 1}, batch_size=2)
     assert planned == ["prompt 0", "prompt 1"]
+
+
+def test_a_plan_that_was_not_written_whole_is_wrong(pipeline, storage, monkeypatch) -> None:
+    """The row asks for what the chain's readable part holds; the rest of the text was cut off."""
+    rows, requests = scene_prompts(NARROW, ONE_EACH), asked(ONE_EACH)
+    index = next(k for k, row in enumerate(rows) if row["tag"] == "single_object")
+    shape = rows[index]["include"][0]["class"]
+    text = f"a {shape} <|box_start|>(100,100),(400,400)<|box_end|> (red) and a blue"
+    verdicts = []
+    for written in (text, f"{text} <|box_start|>(9"):
+        monkeypatch.setattr(pipeline, "write_chains", lambda prompts, *_, said=written, **__: [said])
+        weights = str(len(written))
+        options = {"sampler": sampler_arguments(ONE_EACH), "weights_hash": weights}
+        draw_missing(pipeline, {index: requests[index]}, storage, **options)
+        result = score_stored(NARROW, ONE_EACH, storage, "run", weights_hash=weights, partial=True)
+        row = result.samples.row(0, named=True)
+        verdicts.append((row["plan_correct"], row["plan_faults"], row["chain"]))
+    chain = f"a {shape} (100,100),(400,400) and a blue"
+    assert verdicts == [(True, [], chain), (False, ["malformed"], f"{chain} ")]
 
 
 def test_batches_do_not_change_a_picture(pipeline, storage) -> None:
@@ -172,7 +191,7 @@ def chain_of(scene: Scene) -> Chain:
 
 def put(storage: Storage, request: Request, picture: Image.Image, chain: Chain) -> None:
     """Store a picture as a run would have."""
-    record = {"key": request.key({}, None), "chain": chain.to_model()}
+    record = {"key": request.key({}, None), "chain": chain.to_model(), "dropped": []}
     storage.write_bytes(request.name, _encode(picture, record))
 
 
@@ -280,7 +299,7 @@ def test_repaired_plans_are_drawn_beside(pipeline, storage) -> None:
         names = [c["class"] for c in rows[index]["include"] for _ in range(c["count"])]
         parts = [p for n in names for p in (Text(f" a {n} "), Boxed(Box(100, 100, 350, 350)))]
         chain = Chain(tuple(parts))
-        record = {"key": request.key(sampler, None), "chain": chain.to_model()}
+        record = {"key": request.key(sampler, None), "chain": chain.to_model(), "dropped": []}
         storage.write_bytes(request.name, _encode(blank, record))
     drawn = read_samples(storage, asked(config), sampler=sampler)
     again = repaired_requests(rows, drawn, NARROW, "run")

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from got_core.chain.boxes import Box
-from got_core.chain.grammar import Boxed, Chain, Text, parse
+from got_core.chain.grammar import Boxed, Chain, Text, parse, parse_tolerant
 from got_core.evaluate.geneval import RELATIONS, evaluate_image, relation
 from got_core.evaluate.plans import plan_detections
 from got_core.planning.check import Requirements, apart, check_plan, margin_left
@@ -55,6 +55,16 @@ class TestCheck:
         )
         assert kinds(three, Requirements.of_prompt("a photo of two circles")) == ["count"]
         assert kinds(three, Requirements.of_prompt("a photo of a circle")) == []
+
+    def test_what_was_written_out_of_range_is_told(self) -> None:
+        text = SIDE_BY_SIDE.replace("grey", "grey (1200,1),(1300,9)")
+        chain, dropped = parse_tolerant(text)
+        needs = Requirements.of_prompt("a photo of a circle and a square")
+        assert check_plan(chain, needs) == []
+        (fault,) = check_plan(chain, needs, dropped)
+        assert fault.kind == "malformed"
+        assert not fault.movable
+        assert "0..999" in fault.message
 
     def test_layout_faults_name_their_boxes(self) -> None:
         chain = chain_of(
