@@ -50,6 +50,8 @@ Pictures: TypeAlias = list[Image.Image] | np.ndarray | Tensor
 """``pil``; ``np`` (B, H, W, 3) in [0, 1]; ``pt`` (B, 3, H, W) in [0, 1]; ``latent`` (B, C, h, w)."""
 Callback: TypeAlias = Callable[..., dict | None]
 """Called as (pipeline, step index, timestep, tensors); tensors in the dict it returns replace the loop's."""
+OnPlan: TypeAlias = Callable[[Chain, str, bool], Chain]
+"""Called as (chain, prompt, whether there is a picture to edit); the chain it returns is drawn."""
 
 
 @dataclass
@@ -408,9 +410,12 @@ class GoTPipeline(DiffusionPipeline):
         top_p: float | None = None,
         eta: float = 0.0,
         keep_outside: bool = False,
+        on_plan: OnPlan | None = None,
     ) -> GoTOutput | tuple:
         """Plan and draw. Arguments as :meth:`plan` and :meth:`draw`.
 
+        ``on_plan`` sees each plan before it is drawn and may change it: ``planning.any_prompt.mended``
+        repairs what falls short of its prompt.
         With ``num_images_per_prompt`` above 1 the pictures of a prompt stand together and share its chain.
         Where chains are sampled, planning uses a copy of ``generator``, so that ``plan`` and ``draw`` with
         generators of the same seed give the same chains and pictures. With ``return_dict=False`` the result
@@ -435,10 +440,19 @@ class GoTPipeline(DiffusionPipeline):
             callback_inputs=_wanted_inputs(callback_on_step_end, callback_on_step_end_tensor_inputs),
         )
         self.check_inputs(request)
+        if on_plan is not None and not callable(on_plan):
+            raise TypeError(f"`on_plan` must be callable, got {type(on_plan).__name__}")
         self._check_writing(max_new_tokens, temperature, top_p)
         planner = _copied(generator, every=num_images_per_prompt)
         texts = self._write(request.prompts, request.sources, max_new_tokens, temperature, top_p, planner)
         read = [parse_tolerant(text) for text in texts]
+        if on_plan is not None:
+            has_image = request.sources is not None
+            read = [
+                (on_plan(chain, prompt, has_image), lost)
+                for (chain, lost), prompt in zip(read, request.prompts, strict=True)
+            ]
+            self.check_inputs(request, [chain for chain, _ in read])
         images = self._draw([chain for chain, _ in read], request)
         read = _repeat(read, num_images_per_prompt)
         chains, dropped = [chain for chain, _ in read], [lost for _, lost in read]

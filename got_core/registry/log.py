@@ -35,6 +35,7 @@ REQUIREMENTS = (
     "numpy",
     "scipy",
     "pandas",
+    "polars",
     "pillow",
     "mlflow",
 )
@@ -208,7 +209,7 @@ def _check_upload(client: MlflowClient, folder: Path, info: Any) -> None:
         raise RegistrationError(
             f"{folder} was uploaded but cannot draw: {error}; nothing was registered"
         ) from error
-    if list(output.columns) != ["image", "chain"] or len(output) != 1:
+    if list(output.columns) != [column.name for column in signature().outputs] or len(output) != 1:
         raise RegistrationError(f"{folder}: the uploaded model answers with {list(output.columns)}")
 
 
@@ -222,7 +223,7 @@ def signature() -> ModelSignature:
             ColSpec(DataType.string, "image", required=False),
         ]
     )
-    outputs = Schema([ColSpec(DataType.string, "image"), ColSpec(DataType.string, "chain")])
+    outputs = Schema([ColSpec(DataType.string, name) for name in ("image", "chain", "plan_faults")])
     params = ParamSchema(
         [
             ParamSpec("num_inference_steps", DataType.long, None),
@@ -231,6 +232,7 @@ def signature() -> ModelSignature:
                 for name in ("text_scale", "spatial_scale", "reference_scale")
             ),
             ParamSpec("keep_outside", DataType.boolean, None),
+            ParamSpec("repair", DataType.boolean, False),
         ]
     )
     return ModelSignature(inputs=inputs, outputs=outputs, params=params)

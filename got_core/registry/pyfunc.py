@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,7 +22,10 @@ BATCH = 16
 
 EDIT_SETTINGS = ("keep_outside",)
 SETTINGS = ("num_inference_steps", "text_scale", "spatial_scale", "reference_scale", *EDIT_SETTINGS)
-"""What `params` may set; the model's own default otherwise. `EDIT_SETTINGS` are for rows with `image`."""
+"""What `params` may set of drawing; the model's own default otherwise. `EDIT_SETTINGS` are for rows with
+`image`. Besides, `repair` (bool) moves boxes of the model's own plans where they fall short of the prompt."""
+
+COLUMNS = ("image", "chain", "plan_faults")
 
 
 class GoTModel(mlflow.pyfunc.PythonModel):
@@ -44,45 +48,58 @@ class GoTModel(mlflow.pyfunc.PythonModel):
 
         `model_input`: DataFrame with `prompt`, and optionally `seed` (int, default 0), `chain` (a plan to
         draw from instead of the model's own) and `image` (base64 PNG or JPEG: an edit's source). `params`:
-        SETTINGS. Returns a DataFrame with `image` (base64 PNG) and `chain` (the plan, data form), same index.
-        Raises ValueError naming the row for input that cannot be used.
+        SETTINGS and `repair`. Returns a DataFrame, same index, with `image` (base64 PNG), `chain` (the plan
+        that was drawn, data form) and `plan_faults` (JSON list of what is wrong with it; missing where the
+        prompt is of no style that can be checked). Raises ValueError naming the row for input that cannot be
+        used.
         """
         frame = _checked(model_input)
+        repair = bool((params or {}).get("repair"))
         settings = {k: v for k, v in (params or {}).items() if k in SETTINGS and not _missing(v)}
-        drawn: dict[Any, dict[str, str]] = {}
+        drawn: dict[Any, dict[str, str | None]] = {}
         is_edit = ~frame["image"].map(_missing).astype(bool)
         of_all = {k: v for k, v in settings.items() if k not in EDIT_SETTINGS}
         for rows, used in ((frame[~is_edit], of_all), (frame[is_edit], settings)):
             for start in range(0, len(rows), BATCH):
                 part = rows.iloc[start : start + BATCH]
-                drawn.update(zip(part["row"], self._draw(part, used), strict=True))
+                drawn.update(zip(part["row"], self._draw(part, used, repair), strict=True))
         ordered = [drawn[row] for row in frame["row"]]
-        return pd.DataFrame(ordered, columns=["image", "chain"], index=model_input.index)
+        return pd.DataFrame(ordered, columns=list(COLUMNS), index=model_input.index)
 
-    def _draw(self, rows: pd.DataFrame, settings: Mapping[str, Any]) -> list[dict[str, str]]:
+    def _draw(
+        self, rows: pd.DataFrame, settings: Mapping[str, Any], repair: bool
+    ) -> list[dict[str, str | None]]:
         import torch
 
         prompts = list(rows["prompt"])
         sources = [
             _picture(row.image, row.row) for row in rows.itertuples() if not _missing(row.image)
         ] or None
-        chains = self._chains(rows, prompts, sources)
+        chains = self._chains(rows, prompts, sources, repair)
         generators = [torch.Generator("cpu").manual_seed(int(seed)) for seed in rows["seed"]]
         images = self.pipeline.draw(chains, prompts, sources, generator=generators, **settings)
         return [
-            {"image": _base64_png(image), "chain": chain.to_data()}
-            for image, chain in zip(images, chains, strict=True)
+            {
+                "image": _base64_png(image),
+                "chain": chain.to_data(),
+                "plan_faults": _faults(chain, prompt, sources is not None),
+            }
+            for image, chain, prompt in zip(images, chains, prompts, strict=True)
         ]
 
-    def _chains(self, rows: pd.DataFrame, prompts: list[str], sources: list[Image.Image] | None) -> list[Any]:
-        """Given chains parsed, the others planned by the model in one call."""
+    def _chains(
+        self, rows: pd.DataFrame, prompts: list[str], sources: list[Image.Image] | None, repair: bool
+    ) -> list[Any]:
+        """Given chains parsed, the others planned by the model in one call, and repaired if asked for."""
+        from got_core.planning.any_prompt import mended
+
         given = [None if _missing(row.chain) else _parsed(row.chain, row.row) for row in rows.itertuples()]
         open_rows = [k for k, chain in enumerate(given) if chain is None]
         if open_rows:
             pictures = [sources[k] for k in open_rows] if sources else None
             planned = self.pipeline.plan([prompts[k] for k in open_rows], pictures)
             for k, chain in zip(open_rows, planned, strict=True):
-                given[k] = chain
+                given[k] = mended(chain, prompts[k], sources is not None) if repair else chain
         return given
 
 
@@ -112,6 +129,13 @@ def _parsed(text: str, row: int) -> Any:
         return parse(text)
     except ChainError as error:
         raise ValueError(f"row {row}: `chain` cannot be read: {error}") from error
+
+
+def _faults(chain: Any, prompt: str, has_image: bool) -> str | None:
+    from got_core.planning.any_prompt import faults_of
+
+    faults = faults_of(chain, prompt, has_image)
+    return None if faults is None else json.dumps([str(fault) for fault in faults])
 
 
 def _picture(text: str, row: int) -> Image.Image:

@@ -16,7 +16,7 @@ from PIL import Image
 
 from got_core.chain.boxes import Box
 from got_core.chain.edits import move_box
-from got_core.chain.grammar import parse
+from got_core.chain.grammar import Chain, parse
 from got_core.model.build import build_unet
 from got_core.model.guidance import encode, to_tensor, widen_input
 from got_core.model.pipeline import EDIT_SCALES, GENERATE_SCALES, GoTPipeline
@@ -421,6 +421,25 @@ def test_bad_planning_arguments_are_named(pipeline: GoTPipeline, arguments: dict
             ask("x", **arguments)
     with pytest.raises(ValueError, match="2 generators for 1 prompts"):
         pipeline.plan("x", generator=[torch.Generator()] * 2)
+
+
+def test_a_plan_may_be_changed_before_it_is_drawn(pipeline: GoTPipeline) -> None:
+    moved, asked = move_box(CHAIN, 0, Box(500, 500, 800, 800)), []
+
+    def on_plan(chain: Chain, prompt: str, has_image: bool) -> Chain:
+        asked.append((prompt, has_image))
+        return moved
+
+    drawn = pipeline("a red circle", generator=seeded(), num_images_per_prompt=2, on_plan=on_plan)
+    assert drawn.chains == [moved, moved]
+    alone = pipeline.draw(moved, "a red circle", generator=seeded(), num_images_per_prompt=2)
+    assert (pixels(drawn.images) == pixels(alone)).all()
+    pipeline.edit_rounds(SOURCE, ["make it blue", "remove it"], on_plan=on_plan, num_inference_steps=1)
+    assert asked == [("a red circle", False), ("make it blue", True), ("remove it", True)]
+    with pytest.raises(TypeError, match="`on_plan` must be callable, got Chain"):
+        pipeline("a red circle", on_plan=moved)
+    with pytest.raises(TypeError, match=r"`chains\[0\]` must be a Chain, got NoneType"):
+        pipeline("a red circle", on_plan=lambda *_: None)
 
 
 def test_a_prompt_may_hold_any_marker(pipeline: GoTPipeline) -> None:

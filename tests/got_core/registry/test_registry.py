@@ -262,6 +262,15 @@ def test_predict_edits_and_names_bad_rows(first: str, uri: str) -> None:
     assert list(answer.index) == list(kept.index) == [7, 9]
     assert answer["image"][7] != answer["image"][9]
     assert answer["image"][7] == kept["image"][7] and answer["image"][9] != kept["image"][9]
+    # Of the given plans, faults are told; only the model's own are repaired.
+    faults = json.loads(answer["plan_faults"][9])
+    assert faults and "1 steps" not in faults[0]
+    bad_plan = "a red circle (100,100),(400,400) and a blue square (300,100),(600,400)"
+    asked = [{"prompt": "a photo of a circle and a square", "chain": bad_plan}, {"prompt": "a castle"}]
+    told = model.predict(pd.DataFrame(asked), params={"num_inference_steps": 1, "repair": True})
+    assert told["chain"][0] == bad_plan
+    assert json.loads(told["plan_faults"][0]) == ["boxes 0 and 1 have no 0 units between them"]
+    assert pd.isna(told["plan_faults"][1])
     for bad, says in (
         ({"prompt": " "}, "row 1: `prompt`"),
         ({"prompt": "x", "chain": "a (1,2) b"}, "row 1: `chain`"),

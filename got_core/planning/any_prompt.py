@@ -1,0 +1,49 @@
+"""Checking and repairing plans of whatever was asked, as far as its words are understood.
+
+    pipe(prompt, on_plan=mended)
+
+Belongs here: choosing between text to image (`check`, `repair`) and edits (`edits`) where a caller has any
+prompt. Not here: the checks themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from got_core.chain.grammar import Chain, Dropped
+from got_core.planning.check import Fault, Requirements, check_plan
+from got_core.planning.edits import check_edit_plan, repair_edit_plan
+from got_core.planning.repair import repair_plan
+from got_core.scenes.edits import parse_instruction
+from got_core.scenes.prompts import parse_prompt
+
+
+def faults_of(
+    chain: Chain, prompt: str, has_image: bool, dropped: Sequence[Dropped] = ()
+) -> list[Fault] | None:
+    """What is wrong with a plan; None where the prompt is of no style that can be checked.
+
+    `has_image`: the prompt is an instruction for an edit. `dropped`: as in `check_plan`.
+    """
+    if not _understood(prompt, has_image):
+        return None
+    if has_image:
+        return check_edit_plan(chain, prompt, dropped=dropped)
+    return check_plan(chain, Requirements.of_prompt(prompt), dropped)
+
+
+def mended(chain: Chain, prompt: str, has_image: bool) -> Chain:
+    """The chain with what moving its boxes can mend; as it is where the prompt cannot be checked."""
+    if not _understood(prompt, has_image):
+        return chain
+    if has_image:
+        return repair_edit_plan(chain, prompt)
+    return repair_plan(chain, Requirements.of_prompt(prompt))
+
+
+def _understood(prompt: str, has_image: bool) -> bool:
+    try:
+        parse_instruction(prompt) if has_image else parse_prompt(prompt)
+    except ValueError:
+        return False
+    return True
