@@ -284,6 +284,23 @@ def _planned_place(step: EditStep, world: World) -> XYXY | None:
     return places[-1].to_pixels(world.size, world.size) if places else None
 
 
+def planned_places(chain: Chain, source: Scene, ops: Sequence[EditOp], world: World) -> list[Detection]:
+    """Where the chain puts the objects that are added or moved, as they should look in the end.
+
+    Those without an area, and chains of another number of steps, plan nothing.
+    """
+    steps = edit_steps(chain)
+    if len(steps) != len(ops):
+        return []
+    planned = []
+    for one in expected_objects(source, ops):
+        place = None if one.op is None or one.gone else _as_planned(one, ops, steps, world).box
+        if place is not None and place[2] > place[0] and place[3] > place[1]:
+            color, shape = one.look
+            planned.append(Detection(shape, 1.0, place, color))
+    return planned
+
+
 def _step_faults(
     step: EditStep, op: EditOp, state: Sequence[Expected], world: World, rules: EditRules
 ) -> list[tuple[str, str]]:

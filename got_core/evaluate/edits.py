@@ -33,8 +33,10 @@ from got_core.evaluate.edit_rules import (
     grounding_iou,
     judge_edit,
     judge_edit_plan,
+    planned_places,
 )
 from got_core.evaluate.geneval import score_tasks
+from got_core.evaluate.plans import plan_followed
 from got_core.evaluate.plots import GridItem, picture_grid, png_bytes
 from got_core.evaluate.protocol import Protocol, digest_of, world_record
 from got_core.evaluate.samples import (
@@ -123,11 +125,14 @@ EDITS: dict[str, pl.DataType] = {
     "plan_reason": pl.String(),
     "failure": pl.String(),
     "grounding_iou": pl.Float64(),
+    "plan_iou": pl.Float64(),
+    "place_iou": pl.Float64(),
     "found": pl.String(),
 }
 """Columns of `EditResult.samples`. `case`: number of the source scene and its edit; `task`: kind of edit;
 `prompt`: the instruction; `change_outside`: levels of 255; `failure`: `planned_wrong`, `drawn_wrong` or
-null."""
+null; `plan_iou`: mean IoU of the places planned for added and moved objects with found ones of that class and
+colour, `place_iou`: whatever they are; null where nothing is added or moved."""
 
 
 @dataclass(frozen=True)
@@ -430,6 +435,7 @@ def _judge_one(case: EditCase, drawn: Drawn, world: World, rules: EditRules) -> 
     after = drawn.image if drawn.image.size == before.size else drawn.image.resize(before.size)
     found = detect(after)
     verdict = judge_edit(before, after, found, expected_objects(case.source, case.ops), rules)
+    planned = planned_places(drawn.chain, case.source, case.ops, world)
     faults = judge_edit_plan(drawn.chain, case.source, case.ops, world, rules, drawn.dropped)
     return {
         "chain": drawn.chain.to_data(),
@@ -444,6 +450,8 @@ def _judge_one(case: EditCase, drawn: Drawn, world: World, rules: EditRules) -> 
         "plan_reason": "; ".join(reason for _, reason in faults) or None,
         "failure": None if verdict.correct else "planned_wrong" if faults else "drawn_wrong",
         "grounding_iou": grounding_iou(drawn.chain, case.source, case.ops),
+        "plan_iou": plan_followed(planned, found),
+        "place_iou": plan_followed(planned, found, place_only=True),
         "found": json.dumps([dataclasses.asdict(d) for d in found]),
     }
 

@@ -24,6 +24,7 @@ from got_core.evaluate.edit_rules import (
     grounding_iou,
     judge_edit,
     judge_edit_plan,
+    planned_places,
 )
 from got_core.evaluate.edits import (
     EditCase,
@@ -72,6 +73,7 @@ GREEN, CROSS = thing("green", "circle", 4, 22), thing("green", "cross", 4, 22)
 REMOVE = "remove the red circle"
 RECOLOUR = "change the red circle to green"
 REPLACE = "replace the red circle with a green cross"
+REMOVE_SQUARE = "remove the blue square"
 ADD = "add a green cross at the top"
 MOVE = "move the red circle to the top"
 BELOW = "add a green cross below the red circle"
@@ -219,6 +221,29 @@ class TestPlans:
         dropped = parse_tolerant("a <|box_start|>(9")[1]
         faults = judge_edit_plan(chain, SCENE, [parse_instruction(REMOVE)], FULL, RULES, dropped)
         assert [kind for kind, _ in faults] == ["malformed"]
+
+    def test_places_are_those_of_what_is_added_or_moved_as_it_looks_in_the_end(self) -> None:
+        there, then = Box(400, 50, 600, 250), Box(100, 700, 300, 900)
+        texts = (
+            ADD,
+            "change the green cross to blue",
+            "move the red circle to the bottom left",
+            REMOVE_SQUARE,
+        )
+        ops = [parse_instruction(text) for text in texts]
+        steps = [
+            EditStep("a green cross", (there,), "add it"),
+            EditStep("the green cross", (there,), "change it to blue"),
+            EditStep("the red circle", (CIRCLE_BOX,), f"move it to {then}"),
+            EditStep("the blue square", (Box(0, 0, 9, 9),), "remove it"),
+        ]
+        chain = write_multi_turn("two things", steps, "the result")
+        planned = planned_places(chain, SCENE, ops, FULL)
+        assert [(one.color, one.cls, one.box) for one in planned] == [
+            ("red", "circle", then.to_pixels(64, 64)),
+            ("blue", "cross", there.to_pixels(64, 64)),
+        ]
+        assert planned_places(chain, SCENE, ops[:1], FULL) == []
 
     def test_a_new_place_is_free(self) -> None:
         """Beside the red circle is right; a pixel of it is its soft edge, more is not."""
