@@ -62,8 +62,8 @@ def embedded() -> Recipe:
     """Small instances of the real classes on rendered scenes: the graph in minutes on two cores."""
     return Recipe(
         name="embedded",
-        # Plain grey and nothing tiny: what a small model can learn to draw within minutes.
-        world=World(tones=("grey",), min_object=18),
+        # Plain grey, nothing tiny, pairs of two colours: what a small model can learn to draw within minutes.
+        world=World(tones=("grey",), min_object=18, unlike_colors=True),
         corpus=CorpusConfig(),
         ingest=IngestConfig(image_shard_size=500, edit_shard_size=500),
         curate=CurateConfig(),

@@ -43,8 +43,9 @@ def sample_scene(world: World, rng: np.random.Generator, style: str | None = Non
 
     single_object and colors: one object. counting: two or more of one shape, half of the time in one
     colour, else in independent colours. two_object, position, color_attr: two objects of unlike shapes;
-    position with exactly one of GenEval's relations, color_attr in unlike colours. `mixed` (for edits): one
-    to max_objects, all unlike in (shape, colour). Raises ValueError if the world cannot show the style.
+    position with exactly one of GenEval's relations, color_attr (with `unlike_colors` all three) in unlike
+    colours. `mixed` (for edits): one to max_objects, all unlike in (shape, colour). Raises ValueError if the
+    world cannot show the style.
     """
     style = style or TASKS[int(rng.integers(len(TASKS)))]
     if style not in (*TASKS, "mixed"):
@@ -75,7 +76,7 @@ def _looks(world: World, rng: np.random.Generator, style: str) -> Looks:
     shapes = _distinct(rng, world.shapes, 2)
     colors = (
         _distinct(rng, world.colors, 2)
-        if style == "color_attr"
+        if style == "color_attr" or world.unlike_colors
         else [_pick(rng, world.colors) for _ in shapes]
     )
     return list(zip(shapes, colors, strict=True))

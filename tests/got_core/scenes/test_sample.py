@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -36,6 +37,17 @@ def test_scenes_suit_their_style(world: World, style: str) -> None:
         _check_scene(scene, world)
         tags = {tag for tag, _ in applicable_prompts(scene.objects)}
         assert style in tags
+
+
+@pytest.mark.parametrize("style", ["two_object", "position"])
+def test_pairs_have_unlike_colours_where_the_world_says_so(style: str) -> None:
+    def pairs(world: World) -> list[bool]:
+        rng = np.random.default_rng(7)
+        scenes = [sample_scene(world, rng, style).objects for _ in range(60)]
+        return [a.color == b.color for a, b in scenes]
+
+    assert any(pairs(NARROW))
+    assert not any(pairs(replace(NARROW, unlike_colors=True)))
 
 
 def test_counting_scenes_show_every_number_in_one_and_in_mixed_colours() -> None:
