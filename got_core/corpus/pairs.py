@@ -80,6 +80,8 @@ def _pair_row(
         "target_phash": target.print.phash if target.print else None,
         "width": source.width,
         "height": source.height,
+        "target_width": target.width,
+        "target_height": target.height,
         "source": entry["source_name"] or config.source,
         "licence": entry["licence"] or config.licence,
         "rows": entry["rows"],

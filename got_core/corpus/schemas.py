@@ -80,6 +80,8 @@ EDIT_PAIRS: Columns = {
     "target_phash": (pl.String(), "64-bit perceptual hash of the target, 16 hex digits"),
     "width": (pl.Int32(), "pixels of the source, after EXIF rotation"),
     "height": (pl.Int32(), "pixels of the source, after EXIF rotation"),
+    "target_width": (pl.Int32(), "pixels of the target, after EXIF rotation"),
+    "target_height": (pl.Int32(), "pixels of the target, after EXIF rotation"),
     "source": (pl.String(), "where the pair comes from"),
     "licence": (pl.String(), "licence of the pair; null = not stated"),
     "rows": (pl.Int32(), "rows of the pair table folded into this one"),

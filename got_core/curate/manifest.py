@@ -130,13 +130,15 @@ def _t2i_rows(shard: str, selection: pl.DataFrame, chains: pl.DataFrame, raw: pl
     fingerprint = [name for name in ("phash", "colors") if name in raw.columns]
     images = raw.filter(pl.col("error").is_null())
     _check_known(shard, rows, images, "image_id")
-    rows = with_origin(rows, images, "image_id", "path", *fingerprint)
+    rows = with_origin(rows, images, "image_id", "path", "width", "height", *fingerprint)
     return rows.select(
         sample_id="chain_id",
         kind=pl.lit("t2i"),
         shard=pl.lit(shard),
         target_path="path",
         source_path=pl.lit(None, pl.String),
+        width="width",
+        height="height",
         prompt="prompt",
         instructions=pl.concat_list("prompt"),
         chain="chain",
@@ -156,13 +158,17 @@ def _edit_rows(
     rows = _accepted(shard, selection, chains)
     good = pairs.filter(pl.col("error").is_null())
     _check_known(shard, rows, good, "pair_id")
-    rows = with_origin(rows, good, "pair_id", "source_path", "target_path", "source_id", "target_id")
+    size = [name for name in ("target_width", "target_height") if name in pairs.columns]
+    rows = with_origin(rows, good, "pair_id", "source_path", "target_path", "source_id", "target_id", *size)
     return rows.select(
         sample_id="chain_id",
         kind=pl.lit("edit"),
         shard=pl.lit(shard),
         target_path="target_path",
         source_path="source_path",
+        # Tables from before there were sizes of targets: only training in buckets asks for them.
+        width="target_width" if size else pl.lit(None, pl.Int32),
+        height="target_height" if size else pl.lit(None, pl.Int32),
         prompt="instruction",
         instructions="instructions",
         chain="chain",

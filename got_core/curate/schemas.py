@@ -57,6 +57,8 @@ MANIFEST: Columns = {
         "image to draw, relative to the raw folder (t2i) or the pair table's folder (edit)",
     ),
     "source_path": (pl.String(), "image to edit, relative to the pair table's folder; null for t2i"),
+    "width": (pl.Int32(), "pixels of the image to draw, after EXIF rotation"),
+    "height": (pl.Int32(), "pixels of the image to draw, after EXIF rotation"),
     "prompt": (pl.String(), "concise prompt, or the instruction"),
     "instructions": (pl.List(pl.String()), "the prompt and its other wordings"),
     "chain": (pl.String(), "reasoning chain in data form"),

@@ -292,7 +292,9 @@ def _stacked(frames: Iterable[pl.DataFrame]) -> pl.DataFrame:
 
 
 def _row_digest(row: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(row, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+    # Sizes are not in the tars, and follow from the bytes that image_id names.
+    packed = {name: value for name, value in row.items() if name not in ("width", "height")}
+    return hashlib.sha256(json.dumps(packed, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
 def _folder(shard: str) -> str:

@@ -97,8 +97,9 @@ class TrainingData:
 
     ``store_url`` is the storage that holds pictures whose source was no plain file.
 
-    Raises ValueError where the manifest holds no sample at all. Rows are trusted to be accepted ones; a file
-    that has vanished since raises the reader's error, which names it.
+    Raises ValueError where the manifest holds no sample at all, and with the geometry ``bucket`` where a row
+    lacks its width or height. Rows are trusted to be accepted ones; a file that has vanished since raises the
+    reader's error, which names it.
     """
 
     def __init__(
@@ -134,7 +135,7 @@ class TrainingData:
         self.bucket = np.zeros(len(manifest), dtype=np.int16)
         if geometry == "bucket":
             self.sizes = bucket_sizes(resolution, bucket_multiple)
-            self.bucket[:] = [nearest_bucket(size, self.sizes) for size in self._original_sizes()]
+            self.bucket[:] = self._nearest_buckets()
 
     @property
     def rows(self) -> Iterator[dict[str, Any]]:
@@ -191,13 +192,24 @@ class TrainingData:
             None if source is None else placement.resize(source),
         )
 
-    def _original_sizes(self) -> Iterator[Size]:
-        """Size of every row's target, from the manifest's columns ``width`` and ``height`` or the files."""
-        if {"width", "height"} <= set(self.manifest.columns):
-            yield from self.manifest.select("width", "height").iter_rows()
-            return
-        for kind, path in self.manifest.select("kind", "target_path").iter_rows():
-            yield self._readers[kind].open(path).size
+    def _nearest_buckets(self) -> list[int]:
+        """Index of the size nearest to each row's target.
+
+        The manifest says how large pictures are: opening millions of them would take hours on every worker.
+        """
+        known = {"width", "height"} <= set(self.manifest.columns)
+        rows = self.manifest if known else self.manifest.with_columns(width=None, height=None)
+        sizes = rows.select("width", "height")
+        unknown = rows.filter(pl.any_horizontal(pl.col("width", "height").is_null()))
+        if len(unknown):
+            row = unknown.row(0, named=True)
+            raise ValueError(
+                f"sample {row['sample_id']} ({row['target_path']}): the training manifest does not say how "
+                "wide and high the picture is, so it has no bucket; materialize training_manifest (for "
+                "edits, edit_pairs before it) again"
+            )
+        nearest = {size: nearest_bucket(size, self.sizes) for size in sizes.unique().iter_rows()}
+        return [nearest[size] for size in sizes.iter_rows()]
 
     def group(self, name: str) -> np.ndarray:
         """Indices of a mixture's group (see ``StageConfig.mixture``).

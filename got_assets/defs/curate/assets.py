@@ -157,7 +157,7 @@ def _selection_result(
     group_name="curate",
     kinds={"polars"},
     owners=["team:data"],
-    code_version=code_version(2, PROJECT.recipe.curate, PROJECT.recipe.ingest, TAKEDOWNS),
+    code_version=code_version(3, PROJECT.recipe.curate, PROJECT.recipe.ingest, TAKEDOWNS),
     metadata=column_schema(schemas.MANIFEST),
 )
 def training_manifest(

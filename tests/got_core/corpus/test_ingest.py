@@ -282,6 +282,10 @@ def test_edit_pairs_have_ids_and_each_row_one_fate(edits: Path, storage: Storage
         ("make it blue", 3, "CC0", "team", 96),
         ("make it green", 1, "house", "team", 96),
     ]
+    sizes = frame.select("instruction", "width", "height", "target_width", "target_height").rows()
+    assert ("make it blue", 96, 64, 96, 64) in sizes
+    assert ("crop it", 96, 64, 64, 64) in sizes
+    assert ("cut it", 96, 64, None, None) in sizes
     source, target = (hashlib.sha256((edits / name).read_bytes()).hexdigest() for name in ("0.png", "1.png"))
     expected = hashlib.sha256(f"{source}|{target}|make it blue".encode()).hexdigest()
     assert fine["pair_id"][0] == expected

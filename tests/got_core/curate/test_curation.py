@@ -104,6 +104,10 @@ def edits_of(*chains: str | None) -> tuple[pl.DataFrame, pl.DataFrame]:
             "source_path": f"{k}a",
             "target_path": f"{k}b",
             "target_id": f"t{k}",
+            "width": 640,
+            "height": 480,
+            "target_width": 320,
+            "target_height": 241,
             "licence": "MIT",
         }
         for k in range(len(chains))
@@ -127,7 +131,7 @@ def test_empty_shards_give_empty_selections() -> None:
 
 
 def shards() -> tuple[dict, dict]:
-    raw = raw_of(3, source="web", licence="CC0")
+    raw = raw_of(3, source="web", licence="CC0", width=96, height=64)
     chains = chains_of(GOOD, "a cat", GOOD)
     selection = select_t2i(chains, raw, CurateConfig())
     again = chains.with_columns(chain_id=pl.lit("0") + pl.col("chain_id")).head(1)
@@ -148,6 +152,17 @@ def test_the_manifest_lists_accepted_samples_once_sorted_by_id() -> None:
     assert (edit["kind"], edit["target_path"], edit["source_path"]) == ("edit", "0b", "0a")
     assert (edit["image_id"], edit["pair_id"], edit["licence"]) == ("t0", "pair-0", "MIT")
     assert edit["instructions"] == ["remove it", "delete it"]
+    assert (first["width"], first["height"]) == (96, 64)
+    assert (edit["width"], edit["height"]) == (320, 241), "those of the picture that is drawn"
+
+
+def test_pair_tables_without_sizes_of_targets_leave_the_manifest_without_them() -> None:
+    images, edits = shards()
+    selection, chains, pairs = edits["edits-0"]
+    older = {"edits-0": (selection, chains, pairs.drop("target_width", "target_height"))}
+    manifest = build_manifest(images, older)
+    check_schema(manifest, MANIFEST, "manifest")
+    assert manifest.select("kind", "width", "height").rows()[1:] == [("t2i", 96, 64), ("edit", None, None)]
 
 
 def test_the_manifest_does_not_depend_on_the_order_of_shards() -> None:

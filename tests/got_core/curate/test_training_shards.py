@@ -192,8 +192,8 @@ def test_new_rows_make_new_parts_and_changed_ones_rewrite_their_own(storage: Sto
         chain=pl.when(pl.col("sample_id") == "t05").then(pl.lit("b (1,1),(9,9)")).otherwise("chain")
     )
     readers.read.clear()
-    index = write_training_shards(storage, "s", changed, readers, TWO)
-    assert readers.read == ["5.png", "7.png"]
+    index = write_training_shards(storage, "s", changed.with_columns(width=8, height=8), readers, TWO)
+    assert readers.read == ["5.png", "7.png"], "sizes, which are in no tar, rewrite nothing"
     (row,) = index.filter(pl.col("sample_id") == "t05").to_dicts()
     assert read_sample(storage, row)["chain"] == "b (1,1),(9,9)"
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 import torch
 
+from got_core.corpus.decode import ImageError
 from got_core.model.guidance import encode, to_tensor
 from got_core.train.config import Geometry, StageConfig
 from got_core.train.data import JointBatches, TrainingData, drawing_inputs
@@ -120,6 +122,32 @@ def test_cut_pictures_bring_boxes_latents_and_size_numbers_along(
             inside = sample.target[y1:y2, x1:x2].reshape(-1, 3).astype(int)
             # What a box shows is not the plain background of the picture's corner.
             assert not len(inside) or np.abs(inside - sample.target[0, 0].astype(int)).max() > 10
+
+
+def test_buckets_follow_from_the_manifest_and_open_no_file(training_run: TrainingRun, tmp_path: Path) -> None:
+    config = StageConfig(steps=1, geometry="bucket", bucket_multiple=16)
+    wide = pl.col("sample_id") == training_run.manifest["sample_id"][3]
+    shaped = training_run.manifest.with_columns(width=pl.when(wide).then(128).otherwise("width"))
+    away = replace(training_run, raw_url=str(tmp_path), edits_url=str(tmp_path / "pairs.csv"))
+    data = training_data(replace(away, manifest=shaped), config)
+    sizes = [data.sizes[k] for k in data.bucket]
+    assert sizes[3] == (96, 48)
+    assert set(sizes[:3] + sizes[4:]) == {(64, 64)}
+    assert data.manifest["kind"].n_unique() == 2
+    with pytest.raises(ImageError, match="vanished"):
+        data[0]
+
+
+def test_a_row_without_a_size_is_named_where_there_are_buckets(training_run: TrainingRun) -> None:
+    config, manifest = StageConfig(steps=1, geometry="bucket", bucket_multiple=16), training_run.manifest
+    named = pl.col("sample_id") == manifest["sample_id"][5]
+    unknown = manifest.with_columns(height=pl.when(~named).then("height"))
+    for frame, row in ((unknown, 5), (manifest.drop("width", "height"), 0)):
+        with pytest.raises(
+            ValueError, match=rf"^sample {manifest['sample_id'][row]} .*does not say how wide"
+        ):
+            training_data(replace(training_run, manifest=frame), config)
+        assert len(training_data(replace(training_run, manifest=frame))) == len(manifest)
 
 
 def test_edits_keep_every_box_and_cut_source_and_target_alike(training_run: TrainingRun) -> None:
