@@ -339,7 +339,11 @@ class JointBatches:
 
     def latents(self, samples: Sequence[TrainingSample]) -> dict[str, Tensor]:
         """What the U-Net is given of samples and should draw (see ``drawing_inputs``)."""
-        return drawing_inputs(self.autoencoder, samples, self.device, self.spatial_guidance)
+        inputs = drawing_inputs(self.autoencoder, samples, self.device, self.spatial_guidance)
+        if not self.reasoning:
+            # Where the boxes are would reach a model that has no chain through the weights of its loss.
+            inputs.pop("kept", None)
+        return inputs
 
 
 @torch.no_grad()

@@ -10,7 +10,7 @@ import torch
 
 from got_core.chain.grammar import Chain, parse
 from got_core.model.build import fresh_pipeline
-from got_core.model.config import ModelConfig
+from got_core.model.config import LossConfig, ModelConfig
 from got_core.model.pipeline import GoTPipeline
 from got_core.model.sequence import IGNORED
 from got_core.model.tokens import train_tokenizer
@@ -61,6 +61,21 @@ def test_without_reasoning_batches_have_no_chain_and_learn_start_and_end_alone(
         assert sample.chain.to_model() not in pipe.tokenizer.decode(ids)
     joint.run(1, lambda step, losses: None)
     assert joint.step == 1
+
+
+@pytest.mark.parametrize("reasoning", [True, False])
+def test_boxes_weigh_the_loss_of_edits_only_where_the_model_has_a_chain(
+    training_run: TrainingRun, reasoning: bool
+) -> None:
+    heard: list[float] = []
+    for weight in (1.0, 10.0):
+        loss = LossConfig(kept_weight=weight)
+        config = StageConfig(steps=1, batch_size=2, lora_rank=4, mixture={"edit": 1.0}, bf16=False, loss=loss)
+        torch.manual_seed(0)
+        pipe = pipeline(reasoning=reasoning, spatial_guidance=False)
+        joint = JointTrainer(pipe, training_data(training_run, config), config)
+        joint.run(1, lambda step, losses: heard.append(losses["diffusion"]))
+    assert (heard[0] == heard[1]) is not reasoning
 
 
 def test_without_spatial_guidance_batches_keep_the_chain_and_lose_the_boxes(
