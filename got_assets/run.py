@@ -27,6 +27,7 @@ from got_assets.reporting import say
 from got_assets.staleness import Staleness, next_batch
 from got_assets.summary import stage_rows, text_table
 from got_core.curate.takedown import read_takedowns
+from got_core.storage import Storage
 
 QUIET_LIBRARIES = {
     "TRANSFORMERS_VERBOSITY": "error",
@@ -251,19 +252,39 @@ def print_scores(project: Project) -> None:
 
 
 def score_lines(scores: dict[str, Any]) -> str:
-    """Each task and the overall score, as a table for the terminal."""
-    rows = [
-        (name, f"{one['mean']:.3f}", f"{one['low']:.3f} to {one['high']:.3f}", one["n"])
-        for name, one in scores["tasks"].items()
-    ]
-    interval = f"{scores['low']:.3f} to {scores['high']:.3f}"
-    rows.append(("overall", f"{scores['overall']:.3f}", interval, scores["found"]))
-    return text_table([scores["protocol"], "score", "95 % interval", "pictures"], rows)
+    """Each task and the overall score, as a table for the terminal; `plans`: the share of right plans."""
+
+    def cells(name: str, one: dict[str, Any], mean: str, plans: str, pictures: str) -> tuple[Any, ...]:
+        interval = f"{one['low']:.3f} to {one['high']:.3f}"
+        return name, f"{one[mean]:.3f}", interval, f"{one[plans]:.3f}", one[pictures]
+
+    rows = [cells(name, one, "mean", "plan_correct", "n") for name, one in scores["tasks"].items()]
+    rows.append(cells("overall", scores, "overall", "plan_overall", "found"))
+    lines = [text_table([scores["protocol"], "score", "95 % interval", "plans", "pictures"], rows)]
+    if scores.get("grounding", {}).get("mean") is not None:
+        lines.append(f"mean IoU of planned boxes with the true ones: {scores['grounding']['mean']:.3f}")
+    return "\n".join(lines)
+
+
+def training_line(storage: Storage) -> str | None:
+    """CPU-seconds of the training behind the current model; None while there is none."""
+    stages = (
+        ("foundation", "foundation_models"),
+        ("pretraining", "pretrained_model"),
+        ("finetuning", "finetuned_model"),
+    )
+    if not all(storage.exists(f"{name}.json") for _, name in stages):
+        return None
+    spent = {stage: storage.read_json(f"{name}.json")["cpu_seconds"] for stage, name in stages}
+    parts = ", ".join(f"{part} {seconds:,.0f}" for part, seconds in spent.items())
+    return f"training  {sum(spent.values()):,.0f} CPU-seconds ({parts})"
 
 
 def where_next(project: Project) -> None:
     """Places to look at, those that exist."""
     storage = project.storage
+    if training := training_line(storage):
+        say(training)
     if storage.exists("benchmark_report.html"):
         say(f"report    {storage.url_of('benchmark_report.html')}")
     if storage.exists("promoted_model.json"):

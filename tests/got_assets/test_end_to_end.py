@@ -54,6 +54,20 @@ def walked(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
 
 @pytest.mark.slow
+def test_the_end_tells_scores_plans_and_what_training_took(walked: tuple[Path, str]) -> None:
+    said = walked[1]
+    assert re.search(r"geneval/scenes +score +95 % interval +plans +pictures", said)
+    assert re.search(r"overall +[01]\.\d{3} +[01]\.\d{3} to [01]\.\d{3} +[01]\.\d{3} +12\b", said)
+    assert "mean IoU of planned boxes with the true ones: 0." in said
+    parts = re.search(
+        r"training  (\d+) CPU-seconds \(foundation (\d+), pretraining (\d+), finetuning (\d+)\)", said
+    )
+    assert parts
+    total, *stages = map(int, parts.groups())
+    assert abs(total - sum(stages)) <= 2 and min(stages) > 0
+
+
+@pytest.mark.slow
 def test_the_table_accounts_for_every_row(walked: tuple[Path, str]) -> None:
     rows = {}
     for line in walked[1].splitlines():
@@ -64,7 +78,6 @@ def test_the_table_accounts_for_every_row(walked: tuple[Path, str]) -> None:
     assert rows["edit_pairs"] == (16, 16, 0)
     assert all(into == out + rejected for into, out, rejected in rows.values())
     assert rows["training_manifest"][0] == rows["t2i_selection"][1] + rows["edit_selection"][1]
-    assert re.search(r"overall +\d\.\d{3} +\d\.\d{3} to \d\.\d{3} +12", walked[1])
 
 
 @pytest.mark.slow
