@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +26,7 @@ from got_core.model.sequence import SequenceBuilder
 from got_core.model.tokens import train_tokenizer
 from got_core.train.config import FoundationConfig
 from got_core.train.data import TrainingData
+from got_core.train.finished import FinishedStages
 from got_core.train.lessons import LOCATE_PROMPT, Lesson, Lessons
 from got_core.train.muon import hidden_matrices
 from got_core.train.optim import Log, Loop, mixed_precision, plain_attention
@@ -84,11 +86,13 @@ def train_language_model(
     data: TrainingData,
     config: FoundationConfig,
     log: Log,
+    finished: FinishedStages | None = None,
 ) -> dict[str, float]:
     """Vision tower first, then half of the language model, objects by name, edits as text alone, then chains.
 
     Beside the chains' cross-entropy, the projected hidden states of the image tokens learn to be what the
-    text encoder says of the chain. Returns the last losses of each.
+    text encoder says of the chain. Returns the last losses of each. With ``finished`` the stages in it are
+    left out, and what comes out is the same, bit by bit, as in one go.
 
     Raises ValueError where attention is to be shown where to look, but all layers learn to see.
     """
@@ -98,19 +102,27 @@ def train_language_model(
             "FoundationConfig.pointing_weight needs a language model of "
             f"two layers or more, this one has {layers}"
         )
+    finished, parts = finished or FinishedStages(), {"model": model, "projector": projector}
     plain_attention(model)
     relate_numbers(model, sequences.tokenizer, config.seed)
     whiten_patches(model, sequences, data, config)
-    metrics = train_tower(model, sequences, data, config, log)
-    head = CellHead(model.lm_head.weight)
-    metrics |= train_vision(model, head, sequences, data, config, log)
+    tower = partial(train_tower, model, sequences, data, config, log)
+    metrics = finished.run("vision tower", parts, tower)
+    parts["head"] = head = CellHead(model.lm_head.weight)
+    vision = partial(train_vision, model, head, sequences, data, config, log)
+    metrics |= finished.run("vision", parts, vision)
     pupil, lessons = _Pupil(model, projector, encoder, head, sequences), Lessons(sequences, data, config)
-    found = _teach(pupil, lessons.objects, config.locate_steps, config.seeing_rate, config, log, "objects")
+
+    def teach(name: str, lesson: Callable[[int], Lesson], steps: int, seeing_rate: float) -> dict[str, float]:
+        stage = partial(_teach, pupil, lesson, steps, seeing_rate, config, log, name)
+        return finished.run(name, parts, stage)
+
+    found = teach("objects", lessons.objects, config.locate_steps, config.seeing_rate)
     metrics |= {f"objects_{name}": value for name, value in found.items()}
-    read = _teach(pupil, lessons.reading, config.reading_steps, config.seeing_rate, config, log, "reading")
+    read = teach("reading", lessons.reading, config.reading_steps, config.seeing_rate)
     metrics |= {f"reading_{name}": value for name, value in read.items()}
     settled = config.seeing_rate if config.settled_rate is None else config.settled_rate
-    said = _teach(pupil, lessons.chains, config.language_steps, settled, config, log, "language model")
+    said = teach("language model", lessons.chains, config.language_steps, settled)
     return metrics | {f"{name}_loss": value for name, value in said.items()}
 
 

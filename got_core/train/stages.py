@@ -44,6 +44,7 @@ from got_core.train import cluster
 from got_core.train.clock import CpuClock
 from got_core.train.config import StageConfig
 from got_core.train.data import TrainingData, step_generator
+from got_core.train.finished import FinishedStages
 from got_core.train.foundation import fit_autoencoder, train_unet
 from got_core.train.joint import JointTrainer
 from got_core.train.language import fit_tokenizer, train_language_model
@@ -123,11 +124,15 @@ def train_foundation(run: TrainingRun) -> Reference:
 
 
 def _language_part(run: TrainingRun, name: str) -> dict[str, float]:
-    """Tokenizer and language model. Skipped where the folder is already there."""
+    """Tokenizer and language model. Skipped where the folder is already there; one that was cut off goes on
+    after the last stage that it finished."""
     storage, config = run.storage(), run.recipe.foundation
     if storage.exists(f"{name}/metrics.json"):
         return storage.read_json(f"{name}/metrics.json")
-    clock, data, model_config = CpuClock(), training_data(run), run.recipe.model
+    finished = FinishedStages(storage, name)
+    if finished.names:
+        run.say(f"foundation: language model, after {', '.join(finished.names)}")
+    data, model_config = training_data(run), run.recipe.model
     tokenizer = fit_tokenizer(data, model_config.image_tokens)
     image_processor = build_image_processor(model_config.language_model)
     torch.manual_seed(config.seed)
@@ -136,8 +141,10 @@ def _language_part(run: TrainingRun, name: str) -> dict[str, float]:
     encoder = build_text_encoder(model_config, tokenizer)
     sequences = build_sequences(model_config, tokenizer, image_processor)
     with Tracker.start(run, "foundation: language model") as tracker:
-        metrics = train_language_model(model, projector, encoder, sequences, data, config, tracker.log)
-    metrics["language_cpu_seconds"] = clock.seconds()
+        metrics = train_language_model(
+            model, projector, encoder, sequences, data, config, tracker.log, finished
+        )
+    metrics["language_cpu_seconds"] = finished.cpu_seconds()
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(f"{folder}/mllm")
         projector.save_pretrained(f"{folder}/projector")
