@@ -57,6 +57,9 @@ def test_the_paper_recipe_trains_as_published() -> None:
         (60_000, 1e-4, 500),
         (10_000, 5e-5, 200),
     ]
+    # LAHR, JourneyDB and OmniEdit; then FLUX, OmniEdit and SEED-Edit's rows of several turns, by their sizes.
+    assert recipe.pretrain.mixture == {"t2i/lahr": 0.438, "t2i/journeydb": 0.476, "single-turn": 0.086}
+    assert recipe.finetune.mixture == {"t2i/flux": 0.395, "single-turn": 0.486, "multi-turn": 0.119}
     for stage in stages:
         assert stage.samples_per_step == 128
         assert (stage.betas, stage.epsilon, stage.weight_decay) == ((0.9, 0.98), 1e-6, 0.05)
