@@ -117,7 +117,7 @@ class StageConfig:
     """Decoded pictures that a worker keeps, the least recently used going first."""
     peak_rate: float = 2e-3
     language_rate: float | None = 5e-4
-    """Peak rate of the language model's parts; None means ``peak_rate``."""
+    """Peak rate of the language model's parts; None means ``peak_rate``, 0 leaves them as they are."""
     warmup_steps: int = 50
     final_rate: float = 0.1
     """Share of the peak rate that cosine decay ends at."""
@@ -126,7 +126,9 @@ class StageConfig:
     betas: tuple[float, float] = (0.9, 0.98)
     epsilon: float = 1e-6
     weight_decay: float = 0.05
+    """Of matrices. That vectors (norms, biases) have none is this project's choice; the paper is silent."""
     gradient_clip: float = 1.0
+    """Largest norm of the gradient of all trained parameters together. This project's choice as well."""
     lora_rank: int = 32
     lora_alpha: int = 32
     lora_dropout: float = 0.0
@@ -146,6 +148,7 @@ class StageConfig:
     max_failures: int = 2
     """Losses of workers that a run survives, each going on from the last checkpoint."""
     checkpoint_every: int = 200
+    """Steps between checkpoints, at least 1."""
     sample_every: int = 400
     """Steps between grids of sample pictures; 0 draws one at the end only."""
     seed: int = 0
@@ -153,6 +156,13 @@ class StageConfig:
     def __post_init__(self) -> None:
         if min(self.steps, self.workers, self.batch_size) < 1:
             raise ValueError("steps, workers and batch_size must be at least 1")
+        if self.checkpoint_every < 1:
+            raise ValueError(f"checkpoint_every is at least 1 step, got {self.checkpoint_every}")
+        if self.sample_every < 0:
+            raise ValueError(f"sample_every is 0 or a number of steps, got {self.sample_every}")
+        for name, rate in (("peak_rate", self.peak_rate), ("language_rate", self.language_rate)):
+            if rate is not None and rate < 0:
+                raise ValueError(f"{name} is not negative, got {rate}")
         if self.samples_per_step % (self.workers * self.batch_size) or self.samples_per_step < 1:
             raise ValueError(
                 f"global_batch {self.global_batch} is not a multiple of workers {self.workers} x batch_size "

@@ -143,7 +143,7 @@ class JointTrainer:
     def _optimizers(self) -> Optimizers:
         """The language model may have a rate of its own; Muon is for the U-Net, which is trained whole."""
         config = self.config
-        language = config.language_rate or config.peak_rate
+        language = config.peak_rate if config.language_rate is None else config.language_rate
         drawing = [*self.model.projector.parameters(), *self.model.unet.parameters()]
         return Optimizers(
             [(self.model.mllm.parameters(), language), (drawing, config.peak_rate)],

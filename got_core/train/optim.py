@@ -61,7 +61,10 @@ def cosine_share(step: int, steps: int, warmup: int, final: float) -> float:
 
 
 def decayed_groups(parameters: Iterable[Tensor], rate: float, weight_decay: float) -> list[dict[str, object]]:
-    """Two optimizer groups: matrices with weight decay, vectors (norms, biases) without."""
+    """Two optimizer groups: matrices with weight decay, vectors (norms, biases) without.
+
+    The paper gives one weight decay and does not say for which parameters: the split is a choice of ours.
+    """
     trained = [p for p in parameters if p.requires_grad]
     return [
         {"params": [p for p in trained if p.ndim > 1], "lr": rate, "weight_decay": weight_decay},

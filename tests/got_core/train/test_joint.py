@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -291,6 +293,56 @@ def test_the_global_batch_gives_the_number_of_passes_or_a_clear_error() -> None:
     one, other = (StageConfig(steps=1, workers=w, batch_size=b, global_batch=16) for w, b in ((1, 2), (4, 4)))
     assert one.identity() == other.identity()
     assert one.identity() != replace(one, global_batch=32).identity()
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ({"checkpoint_every": 0}, "checkpoint_every is at least 1 step, got 0"),
+        ({"sample_every": -1}, "sample_every is 0 or a number of steps, got -1"),
+        ({"peak_rate": -1e-4}, "peak_rate is not negative, got -0.0001"),
+        ({"language_rate": -1e-4}, "language_rate is not negative, got -0.0001"),
+    ],
+)
+def test_numbers_that_no_training_can_have_are_refused(value: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        StageConfig(steps=1, **value)
+    StageConfig(steps=1, checkpoint_every=1, sample_every=0, peak_rate=0.0, language_rate=0.0)
+
+
+@pytest.mark.parametrize(("given", "language"), [(5e-4, 5e-4), (None, 3e-3), (0.0, 0.0)])
+def test_adamw_gets_the_numbers_of_the_stage(
+    training_run: TrainingRun, given: float | None, language: float
+) -> None:
+    config = replace(
+        CONFIG,
+        peak_rate=3e-3,
+        language_rate=given,
+        betas=(0.8, 0.97),
+        epsilon=1e-5,
+        weight_decay=0.07,
+        warmup_steps=0,
+    )
+    joint = trainer(training_run, config)
+    (adamw,) = joint.optimizer._each
+    assert type(adamw) is torch.optim.AdamW
+    seen: dict[int, tuple[float, float]] = {}
+    for group in adamw.param_groups:
+        assert (group["betas"], group["eps"], group["amsgrad"]) == ((0.8, 0.97), 1e-5, False)
+        seen |= {id(parameter): (group["lr"], group["weight_decay"]) for parameter in group["params"]}
+    assert len(seen) == len(joint.trained())
+    for name, parameter in joint.trained().items():
+        rate = language if name.startswith("mllm.") else 3e-3
+        assert seen[id(parameter)] == (rate, 0.07 if parameter.ndim > 1 else 0.0), name
+    before = {name: value.detach().clone() for name, value in joint.trained().items()}
+    joint.run(1, ignore)
+    for name, value in joint.trained().items():
+        # Adam's first update is the gradient over its own size plus epsilon; the clipped one is still there.
+        assert value.grad is not None
+        seen_rate, decay = seen[id(value)]
+        update = value.grad / (value.grad.abs() + 1e-5)
+        expected = before[name] * (1 - seen_rate * decay) - seen_rate * update
+        torch.testing.assert_close(value.detach(), expected, rtol=1e-4, atol=1e-6, msg=name)
 
 
 def test_without_an_average_none_is_kept_or_saved(training_run: TrainingRun, tmp_path: Path) -> None:
