@@ -26,6 +26,7 @@ from got_core.model.got import (
 )
 from got_core.model.sequence import IGNORED
 from got_core.recipes import tiny
+from got_core.train import optim
 from got_core.train.config import Geometry, OptimizerName, StageConfig
 from got_core.train.data import JointBatches, step_generator
 from got_core.train.joint import STATE_FILE, JointTrainer
@@ -343,6 +344,29 @@ def test_adamw_gets_the_numbers_of_the_stage(
         update = value.grad / (value.grad.abs() + 1e-5)
         expected = before[name] * (1 - seen_rate * decay) - seen_rate * update
         torch.testing.assert_close(value.detach(), expected, rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_a_stage_in_bfloat16_computes_in_it_and_keeps_its_weights_in_float32(
+    training_run: TrainingRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losses: dict[bool, dict[str, float]] = {}
+    # Not every processor computes in bfloat16 at a bearable speed; at this size the emulation will do.
+    monkeypatch.setattr(optim, "computes_in_bf16", lambda device_type: True)
+    for bf16 in (False, True):
+        joint = trainer(training_run, replace(CONFIG, bf16=bf16, ema_decay=0.0))
+        seen: set[torch.dtype] = set()
+        layer = base_language_model(joint.model.mllm).model.language_model.layers[0]
+        for part in (layer.mlp.up_proj, joint.model.unet.conv_in, joint.model.projector.output_projector):
+            part.register_forward_hook(lambda part, given, answer, seen=seen: seen.add(answer.dtype))
+        joint.run(1, lambda step, found, bf16=bf16: losses.update({bf16: found}))
+        assert seen == {torch.bfloat16 if bf16 else torch.float32}
+        for name, parameter in joint.trained().items():
+            assert parameter.grad is not None, name
+            for value in (parameter, parameter.grad, *joint.optimizer.state(parameter).values()):
+                assert value.dtype == torch.float32, name
+                assert value.isfinite().all(), name
+    assert losses[True] != losses[False]
+    assert losses[True] == pytest.approx(losses[False], rel=0.02)
 
 
 def test_without_an_average_none_is_kept_or_saved(training_run: TrainingRun, tmp_path: Path) -> None:
