@@ -32,6 +32,8 @@ class Tracker:
     started: float = field(default_factory=time.monotonic)
     _sums: dict[str, float] = field(default_factory=dict)
     _count: int = 0
+    _done: int = 0
+    """Steps since ``started``: not those before an interruption."""
     _last: dict[str, float] = field(default_factory=dict)
 
     @classmethod
@@ -58,9 +60,13 @@ class Tracker:
         self.say(f"{part}: step {step}, {_spelled(losses)}")
 
     def log_step(self, step: int, steps: int, losses: dict[str, float]) -> None:
-        """Average losses over a window of steps, then log and print them with the expected time left."""
+        """Average losses over a window of steps, then log and print them with the expected time left.
+
+        Call it once a step. The time left follows from the steps of this process alone.
+        """
         if self.client is None:
             return
+        self._done += 1
         for name, value in losses.items():
             self._sums[name] = self._sums.get(name, 0.0) + value
         self._count += 1
@@ -69,7 +75,7 @@ class Tracker:
         self._last = {name: total / self._count for name, total in self._sums.items()}
         self._sums, self._count = {}, 0
         self._send(self._last, step)
-        left = (time.monotonic() - self.started) / step * (steps - step)
+        left = (time.monotonic() - self.started) / self._done * (steps - step)
         self.say(
             f"{self.title}: step {step} of {steps}, {_spelled(self._last)}, about {left / 60:.0f} min left"
         )
@@ -80,8 +86,13 @@ class Tracker:
             self.client.log_image(self.run_id, image, name)
 
     def last(self) -> dict[str, float]:
-        """Losses over the last window."""
-        return self._last
+        """Losses over the last window: of this process, or those that the run it goes on with has logged.
+
+        Empty where there is neither.
+        """
+        if self._last or self.client is None:
+            return self._last
+        return dict(self.client.get_run(self.run_id).data.metrics)
 
     def plot(self) -> bytes:
         """PNG of the logged losses over the steps."""

@@ -1,0 +1,53 @@
+"""What a tracker says and keeps, above all of a stage that goes on after an interruption."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from got_core.train.run import TrainingRun
+from got_core.train.tracking import WINDOW, Tracker
+
+
+@pytest.fixture
+def said() -> list[str]:
+    """Lines that the run has told."""
+    return []
+
+
+@pytest.fixture
+def run(training_run: TrainingRun, tmp_path: Path, said: list[str]) -> TrainingRun:
+    """A run with a tracking database of its own."""
+    return replace(training_run, tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}", progress=said.append)
+
+
+def take_steps(tracker: Tracker, first: int, last: int, steps: int) -> None:
+    """Log steps ``first`` to ``last`` of ``steps``; the loss of a step is its number."""
+    for step in range(first, last + 1):
+        tracker.log_step(step, steps, {"loss": float(step), "text": 1.0})
+
+
+def test_the_time_left_counts_the_steps_of_this_process_alone(run: TrainingRun, said: list[str]) -> None:
+    for first, last, elapsed, left in ((1, 2 * WINDOW, 500, 158), (901, 900 + WINDOW, 600, 30)):
+        with Tracker.start(run, "finetune", resume_key="key") as tracker:
+            tracker.started -= elapsed
+            take_steps(tracker, first, last, 1000)
+        # 10 and 24 seconds a step.
+        assert re.search(rf"step {last} of 1000, .*about {left} min left", said[-1])
+
+
+def test_a_process_without_a_step_of_its_own_knows_the_last_losses(run: TrainingRun) -> None:
+    with pytest.raises(RuntimeError), Tracker.start(run, "finetune", resume_key="key") as killed:
+        take_steps(killed, 1, WINDOW + 3, WINDOW + 3)
+        raise RuntimeError("killed between the last checkpoint and the model")
+    assert killed.last() == {"loss": WINDOW + 2, "text": 1.0}
+    with Tracker.start(run, "finetune", resume_key="key") as resumed:
+        assert resumed.run_id == killed.run_id
+        assert resumed.last() == killed.last()
+    with Tracker.start(run, "finetune", resume_key="another") as fresh:
+        assert fresh.last() == {}
+    with Tracker.start(run, "finetune", active=False) as silent:
+        assert silent.last() == {}
