@@ -20,8 +20,11 @@ from got_core.model.got import GoTModel, base_language_model
 
 
 def replicate(model: GoTModel) -> nn.Module:
-    """The model with its gradients averaged over all workers."""
-    return DistributedDataParallel(model)
+    """The model with its gradients averaged over all workers.
+
+    Gradients lie in the buffers that are exchanged; only between passes of one step there are two copies.
+    """
+    return DistributedDataParallel(model, gradient_as_bucket_view=True)
 
 
 def shard(model: GoTModel, device: torch.device, bf16: bool) -> nn.Module:
