@@ -3,7 +3,8 @@
 Belongs here: arithmetic over what ``measure`` counted, with the assumptions of ``config``. State of
 training per parameter: the weights in 32 bits, and of trained ones the gradient (4 bytes), Adam's moments
 (8) and, if kept, the average (4). Spread (``fsdp``), all of it is divided by the workers but the
-autoencoder and what is gathered.
+autoencoder and what is gathered. Where a step takes several passes, gradients that are not exchanged yet are
+whole on every worker, in 32 bits, beside those of the state.
 """
 
 from __future__ import annotations
@@ -46,6 +47,8 @@ class Memory:
     gathered: int
     """Of a spread model: weights and gradients that are whole at some moment, in 16 bits. Of a replicated
     one: the 16-bit copies of trained weights."""
+    accumulated: int
+    """Whole gradients of a step's passes before they are exchanged, in 32 bits; 0 where it has one pass."""
     activations: int
     overhead: int
     chosen: bool
@@ -54,7 +57,7 @@ class Memory:
     @property
     def total(self) -> int:
         """All of it."""
-        return self.state + self.gathered + self.activations + self.overhead
+        return self.state + self.gathered + self.accumulated + self.activations + self.overhead
 
 
 @dataclass(frozen=True)
@@ -210,6 +213,9 @@ def _memory(stage: StageConfig, counted: _Counted, picture: Work, gpu: Accelerat
     trained = sum(counted.trained.values())
     state = 4 * (counted.total - counted.frozen_autoencoder) + (16 if stage.ema_decay else 12) * trained
     autoencoder = 4 * counted.frozen_autoencoder
+    # Gradients are exchanged in the last pass only. Until then FSDP keeps them whole, cast to the type it
+    # sums in; DDP keeps them beside its buffers.
+    accumulated = 4 * trained if stage.accumulation > 1 else 0
     spread = (state // stage.workers, 4 * (counted.gathered.rest + 2 * counted.gathered.layer))
     for sharding, (share, gathered) in {"ddp": (state, 2 * trained), "fsdp": spread}.items():
         for checkpointing in (False, True):
@@ -222,6 +228,7 @@ def _memory(stage: StageConfig, counted: _Counted, picture: Work, gpu: Accelerat
                 checkpointing,
                 share + autoencoder,
                 gathered if stage.bf16 else 2 * gathered,
+                accumulated,
                 max(activations, encoded),
                 int(gpu.overhead_gb * GB),
                 chosen and sharding == stage.sharding,
@@ -296,7 +303,9 @@ def memory_table(plan: TrainingPlan) -> str:
     rows = []
     for stage in plan.stages:
         for one in stage.memory:
-            numbers = (one.state, one.gathered, one.activations, one.overhead, one.total)
+            numbers = (
+                one.state, one.gathered, one.accumulated, one.activations, one.overhead, one.total
+            )  # fmt: skip
             rows.append(
                 (
                     f"{stage.name}, {stage.workers} x {stage.batch_size}",
@@ -306,10 +315,8 @@ def memory_table(plan: TrainingPlan) -> str:
                     ("fits" if one.total <= limit else "**too much**") + (", chosen" if one.chosen else ""),
                 )
             )
-    return table(
-        ["stage", "sharding", "checkpointing", "state GB", "gathered", "activations", "overhead", "all", ""],
-        rows,
-    )
+    header = ["stage", "sharding", "checkpointing", "state GB", "gathered", "accumulated", "activations"]
+    return table([*header, "overhead", "all", ""], rows)
 
 
 def cost_table(plan: TrainingPlan) -> str:

@@ -137,6 +137,18 @@ def test_hours_and_cost_follow_from_operations(plan: TrainingPlan) -> None:
     )
 
 
+def test_passes_of_a_step_keep_whole_gradients_on_every_worker(plan: TrainingPlan) -> None:
+    recipe = tiny()
+    stage = replace(recipe.pretrain, global_batch=3 * recipe.pretrain.samples_per_step)
+    several = make_plan(replace(recipe, pretrain=stage, finetune=stage), CONFIG).stages[0]
+    assert (several.accumulation, plan.stages[0].accumulation) == (3, 1)
+    trained = sum(part.trained for part in plan.parts)
+    for one, other in zip(plan.stages[0].memory, several.memory, strict=True):
+        assert one.accumulated == 0
+        assert other == replace(one, accumulated=4 * trained)
+        assert other.total == one.total + 4 * trained
+
+
 def test_the_page_and_the_command(plan: TrainingPlan, capsys: pytest.CaptureFixture[str]) -> None:
     page = markdown(plan)
     assert f"{plan.parts[4].parameters:,}" in page and "small with 5 GB at 50% of 10 TFLOP/s" in page
@@ -184,6 +196,9 @@ def test_the_paper_plan() -> None:
     assert plan.training["text to image"].forward["other"] == pytest.approx(
         2 * 2.8e9 * tokens[0] * tokens[1], rel=0.2
     )
+    # The chosen way has four passes a step: gradients of all that is trained, whole, take most of its memory.
+    (chosen,) = [one for one in plan.stages[0].memory if one.chosen]
+    assert chosen.accumulated == 4 * sum(part.trained for part in plan.parts) > chosen.total / 3
     fits = {(m.sharding, m.checkpointing): m.total < 80e9 for m in plan.stages[0].memory}
     assert fits == {("ddp", False): False, ("ddp", True): False, ("fsdp", False): True, ("fsdp", True): True}
     assert 500 < plan.stages[0].gpu_hours < 5000
