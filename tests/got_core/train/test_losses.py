@@ -10,7 +10,7 @@ from torch import Tensor
 
 from got_core.model.build import fresh_pipeline
 from got_core.model.config import LossConfig, SchedulerConfig
-from got_core.model.got import GoTModel, add_noise, base_language_model
+from got_core.model.got import GoTModel, add_noise, base_language_model, count_dropped
 from got_core.model.pipeline import GoTPipeline
 from got_core.model.tokens import train_tokenizer
 from got_core.train.config import StageConfig
@@ -96,6 +96,48 @@ def test_steps_are_uniform_and_the_offset_is_one_number_a_channel() -> None:
     torch.testing.assert_close(
         with_offset.latents, (1 - signal).sqrt() * with_offset.target, rtol=1e-3, atol=1e-4
     )
+
+
+@pytest.mark.parametrize("language_share", [1.0, 0.5])
+def test_dropped_conditions_are_missing_in_what_the_unet_is_given(
+    training_run: TrainingRun, language_share: float
+) -> None:
+    pipeline = tiny_pipeline()
+    torch.nn.init.normal_(pipeline.projector.output_projector.bias, generator=seeded(1))
+    config = StageConfig(
+        steps=1, batch_size=4, lora_rank=4, mixture={"edit": 1.0}, bf16=False,
+        loss=LossConfig(drop=0.25, language_share=language_share),
+    )  # fmt: skip
+    trainer = JointTrainer(pipeline, training_data(training_run), config)
+    batch, span = trainer.batches[0], pipeline.sequences.image_span(training=True)
+    seen: list[dict[str, Tensor]] = []
+
+    def note(module: object, given: tuple, named: dict) -> None:
+        noisy, reference, spatial = given[0].split(8, dim=1)
+        seen.append({"noisy": noisy, "reference": reference, "spatial": spatial})
+        seen[-1] |= {"context": named["encoder_hidden_states"], **named["added_cond_kwargs"]}
+
+    pipeline.unet.register_forward_pre_hook(note, with_kwargs=True)
+    # What is dropped is drawn first, so it can be drawn here too: one row of each branch.
+    seed = next(k for k in range(1000) if sorted(count_dropped(4, 0.25, seeded(k)).tolist()) == [0, 1, 2, 3])
+    dropped = count_dropped(4, 0.25, seeded(seed))
+    for share in (0.0, 0.25):
+        trainer.model.loss = replace(config.loss, drop=share)
+        trainer.model(batch, span, seeded(seed))["loss"].backward()
+    whole, partly = seen
+    bias = pipeline.projector.output_projector.bias.detach()
+    for row, missing in enumerate(dropped.tolist()):
+        context = bias.expand_as(whole["context"][row]) if missing >= 2 else whole["context"][row]
+        torch.testing.assert_close(partly["context"][row], context, rtol=0, atol=0)
+        for name, needed in (("spatial", 1), ("reference", 3)):
+            expected = torch.zeros_like(batch[name][row]) if missing >= needed else batch[name][row]
+            assert torch.equal(partly[name][row], expected), name
+            assert batch[name][row].abs().sum() > 0
+            assert torch.equal(whole[name][row], batch[name][row])
+        assert not torch.equal(whole["context"][row], bias.expand_as(whole["context"][row]))
+    for name in ("text_embeds", "time_ids", "noisy"):
+        assert torch.equal(partly[name], whole[name]), name
+    assert len({tuple(vector.tolist()) for vector in partly["text_embeds"]}) == 4
 
 
 def test_the_paper_path_trains_and_its_gradient_reaches_the_language_model(
