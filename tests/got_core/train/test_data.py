@@ -9,7 +9,9 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from PIL import Image
 
+from got_core.corpus.config import IngestConfig
 from got_core.corpus.decode import ImageError
 from got_core.model.guidance import encode, to_tensor
 from got_core.train.config import Geometry, StageConfig
@@ -97,6 +99,49 @@ def test_kinds_that_the_manifest_lacks_leave_their_share_to_the_others(training_
     assert {batches(data).samples(k)[0][0].kind for k in range(8)} == {"t2i"}
     with pytest.raises(ValueError, match=r"no row of the mixture .*'edit'"):
         batches(data, mixture={"edit": 1.0})
+
+
+ASPECTS = {
+    (100, 100): (64, 64),
+    (90, 100): (64, 64),
+    (160, 100): (80, 48),
+    (96, 150): (48, 80),
+    (230, 100): (96, 48),
+    (60, 130): (48, 96),
+}
+"""Sizes of pictures and, worked out by hand, of the nearest bucket of 64 x 64 pixels, in steps of 16."""
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_pictures_of_several_aspects_train_in_batches_of_one_shape(tmp_path: Path, told: bool) -> None:
+    rows = []
+    for name, size in enumerate(size for size in ASPECTS for _ in range(2)):
+        Image.new("RGB", size, (200, 10 * name, 90)).save(tmp_path / f"{name}.png")
+        rows.append(
+            {"sample_id": str(name), "kind": "t2i", "prompt": "a wall", "chain": "a wall (0,0),(999,999)",
+             "target_path": f"{name}.png", "width": size[0], "height": size[1]}
+        )  # fmt: skip
+    # The manifest may say how large the pictures are; else the files do.
+    manifest = pl.DataFrame(rows) if told else pl.DataFrame(rows).drop("width", "height")
+    data = TrainingData(
+        manifest, str(tmp_path), None, IngestConfig(), 64, geometry="bucket", bucket_multiple=16
+    )
+    expected = [ASPECTS[row["width"], row["height"]] for row in rows]
+    assert [data.sizes[bucket] for bucket in data.bucket] == expected
+    drawn = batches(data, batch_size=3, mixture={"t2i": 1.0})
+    counts: dict[tuple[int, int], int] = dict.fromkeys(ASPECTS.values(), 0)
+    for index in range(240):
+        samples, _ = drawn.samples(index)
+        shapes = {(sample.target.shape[1], sample.target.shape[0]) for sample in samples}
+        assert shapes == {expected[int(sample.sample_id)] for sample in samples}
+        (shape,) = shapes
+        counts[shape] += 1
+        if index < 12:
+            assert drawn[index]["clean"].shape[-2:] == (shape[1] // 8, shape[0] // 8)
+            assert {tuple(row[4:]) for row in drawn[index]["time_ids"].tolist()} == {shape[::-1]}
+    # A bucket's share of the batches is its share of the pictures.
+    for shape, count in counts.items():
+        assert count / 240 == pytest.approx(expected.count(shape) / len(rows), abs=0.08)
 
 
 @pytest.mark.parametrize("geometry", ["crop", "bucket"])
