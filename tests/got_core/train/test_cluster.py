@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from glob import glob
@@ -18,8 +18,12 @@ from typing import Any
 
 import psutil
 import pytest
+import s3fs
+from moto.server import ThreadedMotoServer
+from ray.train import TrainingFailedError
 
 from got_core.recipes import Recipe, tiny
+from got_core.storage import Storage
 from got_core.train.config import StageConfig
 from got_core.train.run import TrainingRun, weights_hash
 from got_core.train.stages import finetune
@@ -119,6 +123,53 @@ def test_two_spread_workers_with_storage_behind_another_scheme(
     assert reference["steps"] == 3
     assert run.storage().exists(reference["samples"])
     assert _checkpoints(tmp_path)
+
+
+@pytest.fixture
+def s3(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[dict[str, str]]:
+    """Options of an S3 server with a bucket ``lake``; its credentials and a cache are in the environment."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    options = {"endpoint_url": "http://{}:{}".format(*server.get_host_and_port())}
+    s3fs.S3FileSystem(**options).mkdir("lake")
+    yield options
+    server.stop()
+
+
+def test_a_stage_that_broke_off_goes_on_from_its_checkpoint_in_a_bucket(
+    training_run: TrainingRun, undisturbed: str, s3: dict[str, str], tmp_path: Path
+) -> None:
+    said: list[str] = []
+    local, start = prepared(training_run, tmp_path, recipe=recipe(replace(STAGE, max_failures=0)))
+    run = replace(local, storage_url="s3://lake/got", storage_options=s3, progress=said.append)
+    storage = run.storage()
+    storage.upload(local.storage().download(start["folder"]), start["folder"])
+
+    def kill_the_worker() -> None:
+        _wait(lambda: _known_in(storage), 300)
+        os.kill(_starts(said)[0][0], signal.SIGKILL)
+
+    with ThreadPoolExecutor(1) as pool:
+        killed = pool.submit(kill_the_worker)
+        with pytest.raises(TrainingFailedError):
+            finetune(run, start)
+        killed.result()
+    reference = finetune(run, start)
+    (_, first), (_, second) = _starts(said)
+    assert first == 0
+    assert second > 0
+    assert reference["weights_hash"] == undisturbed
+    assert not _checkpoints(tmp_path), "nothing of the run was written to this machine's storage"
+
+
+def _known_in(storage: Storage) -> int:
+    """Checkpoints in a storage that Ray would go on from."""
+    notes = [name for name in storage.list("ray") if name.endswith("checkpoint_manager_snapshot.json")]
+    return sum(len(storage.read_json(note)["checkpoint_results"]) for note in notes)
 
 
 def _starts(said: list[str]) -> list[tuple[int, int]]:
