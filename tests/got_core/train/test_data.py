@@ -112,8 +112,7 @@ ASPECTS = {
 """Sizes of pictures and, worked out by hand, of the nearest bucket of 64 x 64 pixels, in steps of 16."""
 
 
-@pytest.mark.parametrize("told", [True, False])
-def test_pictures_of_several_aspects_train_in_batches_of_one_shape(tmp_path: Path, told: bool) -> None:
+def test_pictures_of_several_aspects_train_in_batches_of_one_shape(tmp_path: Path) -> None:
     rows = []
     for name, size in enumerate(size for size in ASPECTS for _ in range(2)):
         Image.new("RGB", size, (200, 10 * name, 90)).save(tmp_path / f"{name}.png")
@@ -121,8 +120,7 @@ def test_pictures_of_several_aspects_train_in_batches_of_one_shape(tmp_path: Pat
             {"sample_id": str(name), "kind": "t2i", "prompt": "a wall", "chain": "a wall (0,0),(999,999)",
              "target_path": f"{name}.png", "width": size[0], "height": size[1]}
         )  # fmt: skip
-    # The manifest may say how large the pictures are; else the files do.
-    manifest = pl.DataFrame(rows) if told else pl.DataFrame(rows).drop("width", "height")
+    manifest = pl.DataFrame(rows)
     data = TrainingData(
         manifest, str(tmp_path), None, IngestConfig(), 64, geometry="bucket", bucket_multiple=16
     )
