@@ -10,7 +10,7 @@ whole on every worker, in 32 bits, beside those of the state.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from got_core.budget.config import Accelerator, BudgetConfig
@@ -31,7 +31,7 @@ from got_core.budget.measure import (
 from got_core.model.got import GoTModel
 from got_core.model.pipeline import GoTPipeline
 from got_core.recipes import Recipe, digest
-from got_core.train.config import StageConfig
+from got_core.train.config import Sharding, StageConfig
 
 GB = 1e9
 
@@ -50,14 +50,18 @@ class Memory:
     accumulated: int
     """Whole gradients of a step's passes before they are exchanged, in 32 bits; 0 where it has one pass."""
     activations: int
+    samples: int
+    """While sample pictures are drawn, in place of the three before: those of one call in 32 bits, and of a
+    spread model the whole copy that the first worker draws with."""
     overhead: int
     chosen: bool
     """Whether the recipe's stage works this way."""
 
     @property
     def total(self) -> int:
-        """All of it."""
-        return self.state + self.gathered + self.accumulated + self.activations + self.overhead
+        """The most there is at any time."""
+        training = self.gathered + self.accumulated + self.activations
+        return self.state + max(training, self.samples) + self.overhead
 
 
 @dataclass(frozen=True)
@@ -129,7 +133,7 @@ def make_plan(recipe: Recipe, config: BudgetConfig | None = None) -> TrainingPla
         if key not in known:
             fresh = pipeline if not known else empty_pipeline(recipe.model)
             known[key] = _Counted.of(fresh, recipe, stage, config)
-        stages.append(_plan_stage(name, stage, known[key], picture, config))
+        stages.append(_plan_stage(name, stage, known[key], picture, sampling["text to image"], config))
     first = next(iter(known.values()))
     return TrainingPlan(
         recipe.name,
@@ -183,7 +187,7 @@ def _trained(pipeline: GoTPipeline, model: GoTModel) -> dict[str, int]:
 
 
 def _plan_stage(
-    name: str, stage: StageConfig, counted: _Counted, picture: Work, config: BudgetConfig
+    name: str, stage: StageConfig, counted: _Counted, picture: Work, drawing: Work, config: BudgetConfig
 ) -> StagePlan:
     texts = sum(share for group, share in stage.mixture.items() if group.startswith("t2i"))
     samples = stage.batch_size
@@ -205,11 +209,13 @@ def _plan_stage(
         encodings / (passes + encodings),
         hours,
         hours * gpu.price_per_hour,
-        tuple(_memory(stage, counted, picture, gpu)),
+        tuple(_memory(stage, counted, picture, drawing, gpu)),
     )
 
 
-def _memory(stage: StageConfig, counted: _Counted, picture: Work, gpu: Accelerator) -> Iterable[Memory]:
+def _memory(
+    stage: StageConfig, counted: _Counted, picture: Work, drawing: Work, gpu: Accelerator
+) -> Iterable[Memory]:
     trained = sum(counted.trained.values())
     state = 4 * (counted.total - counted.frozen_autoencoder) + (16 if stage.ema_decay else 12) * trained
     autoencoder = 4 * counted.frozen_autoencoder
@@ -217,9 +223,11 @@ def _memory(stage: StageConfig, counted: _Counted, picture: Work, gpu: Accelerat
     # sums in; DDP keeps them beside its buffers.
     accumulated = 4 * trained if stage.accumulation > 1 else 0
     spread = (state // stage.workers, 4 * (counted.gathered.rest + 2 * counted.gathered.layer))
-    for sharding, (share, gathered) in {"ddp": (state, 2 * trained), "fsdp": spread}.items():
+    ways: dict[Sharding, tuple[int, int]] = {"ddp": (state, 2 * trained), "fsdp": spread}
+    for sharding, (share, gathered) in ways.items():
         for checkpointing in (False, True):
             chosen = checkpointing == stage.gradient_checkpointing
+            way = replace(stage, sharding=sharding, gradient_checkpointing=checkpointing)
             activations = counted.work["edit"].bytes if chosen else counted.other_bytes
             # With checkpointing, pictures are encoded one by one; otherwise a batch's pictures at once.
             encoded = picture.bytes * (1 if checkpointing else stage.batch_size)
@@ -230,6 +238,8 @@ def _memory(stage: StageConfig, counted: _Counted, picture: Work, gpu: Accelerat
                 gathered if stage.bf16 else 2 * gathered,
                 accumulated,
                 max(activations, encoded),
+                # The plan's pictures are drawn in 16 bits, a stage's in 32.
+                2 * way.samples_at_once * drawing.bytes + (4 * counted.total if sharding == "fsdp" else 0),
                 int(gpu.overhead_gb * GB),
                 chosen and sharding == stage.sharding,
             )
@@ -304,7 +314,8 @@ def memory_table(plan: TrainingPlan) -> str:
     for stage in plan.stages:
         for one in stage.memory:
             numbers = (
-                one.state, one.gathered, one.accumulated, one.activations, one.overhead, one.total
+                one.state, one.gathered, one.accumulated, one.activations,
+                one.samples, one.overhead, one.total,
             )  # fmt: skip
             rows.append(
                 (
@@ -316,7 +327,7 @@ def memory_table(plan: TrainingPlan) -> str:
                 )
             )
     header = ["stage", "sharding", "checkpointing", "state GB", "gathered", "accumulated", "activations"]
-    return table([*header, "overhead", "all", ""], rows)
+    return table([*header, "or samples", "overhead", "all", ""], rows)
 
 
 def cost_table(plan: TrainingPlan) -> str:

@@ -192,6 +192,11 @@ class StageConfig:
         """Forward passes of a worker an optimizer step."""
         return self.samples_per_step // (self.workers * self.batch_size)
 
+    @property
+    def samples_at_once(self) -> int:
+        """Sample pictures that are drawn in one call: one by one where memory is short."""
+        return self.batch_size if self.sharding == "ddp" and not self.gradient_checkpointing else 1
+
     def identity(self) -> dict[str, Any]:
         """What makes a trained model a different one: everything but how the work is spread and watched.
 

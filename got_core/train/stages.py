@@ -290,9 +290,13 @@ def _samples(trainer: JointTrainer, count: int = 12) -> Image.Image | None:
         data = trainer.batches.data
         rng = step_generator(trainer.config.seed, 9)
         prompts = [sample.prompts[0] for sample in data.draw(rng, "t2i", min(count, len(data)))]
-        output = pipeline(prompts, generator=torch.Generator().manual_seed(trainer.config.seed))
+        generator = torch.Generator().manual_seed(trainer.config.seed)
+        at_once = trainer.config.samples_at_once
+        batches = [prompts[start : start + at_once] for start in range(0, len(prompts), at_once)]
+        drawn = [pipeline(batch, generator=generator) for batch in batches]
+    images, chains = ([one for output in drawn for one in output[k]] for k in ("images", "chains"))
     items = []
-    for prompt, image, chain in zip(prompts, output.images, output.chains, strict=True):
+    for prompt, image, chain in zip(prompts, images, chains, strict=True):
         boxes = tuple((placed.box.to_pixels(1, 1), placed.color) for placed in chain.boxes)
         items.append(GridItem(image, prompt, boxes))
     return picture_grid(items)

@@ -146,7 +146,7 @@ def test_passes_of_a_step_keep_whole_gradients_on_every_worker(plan: TrainingPla
     for one, other in zip(plan.stages[0].memory, several.memory, strict=True):
         assert one.accumulated == 0
         assert other == replace(one, accumulated=4 * trained)
-        assert other.total == one.total + 4 * trained
+        assert other.total >= one.total
 
 
 def test_the_page_and_the_command(plan: TrainingPlan, capsys: pytest.CaptureFixture[str]) -> None:
@@ -196,9 +196,12 @@ def test_the_paper_plan() -> None:
     assert plan.training["text to image"].forward["other"] == pytest.approx(
         2 * 2.8e9 * tokens[0] * tokens[1], rel=0.2
     )
-    # The chosen way has four passes a step: gradients of all that is trained, whole, take most of its memory.
+    # The chosen way has four passes a step, and keeps gradients of all that is trained whole.
     (chosen,) = [one for one in plan.stages[0].memory if one.chosen]
-    assert chosen.accumulated == 4 * sum(part.trained for part in plan.parts) > chosen.total / 3
+    assert chosen.accumulated == 4 * sum(part.trained for part in plan.parts)
+    # Rank 0 draws samples with a whole copy, while no gradients are in the making.
+    assert chosen.samples > 4 * sum(part.parameters for part in plan.parts)
+    assert chosen.total == chosen.state + chosen.samples + chosen.overhead
     fits = {(m.sharding, m.checkpointing): m.total < 80e9 for m in plan.stages[0].memory}
     assert fits == {("ddp", False): False, ("ddp", True): False, ("fsdp", False): True, ("fsdp", True): True}
     assert 500 < plan.stages[0].gpu_hours < 5000
