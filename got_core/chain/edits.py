@@ -210,10 +210,15 @@ def _steps(middle: list[tuple[int, str]]) -> list[EditStep]:
         return [EditStep(object, boxes, " ".join(filter(None, [rest, middle[2][1]])), counts[0])]
     if len(middle) == 2 and _BOX.search(middle[0][1]):
         named = _object_step(*middle[0])
-        # A step of its own would begin with its object and end with a change.
-        if not named.change or not _BOX.search(middle[1][1]):
+        if not _BOX.search(middle[1][1]) or (not named.change and _speaks_of(middle[1][1], named.object)):
             return [replace(named, change=" ".join(filter(None, [named.change, middle[1][1]])))]
     return [replace(_object_step(*item), first=sum(counts[:k])) for k, item in enumerate(middle)]
+
+
+def _speaks_of(change: str, object: str) -> bool:
+    """Whether a text is about an object that was named before: "it", or its last word."""
+    words = set(re.findall(r"\w+", change.lower()))
+    return bool(words & {"it", "its", "them", "their", *object.lower().split()[-1:]})
 
 
 def _change_of(item: tuple[int, str]) -> str:

@@ -235,7 +235,7 @@ class _TolerantReader:
             boxed, end = self._box(match)
             marked = boxed is not None and bool(named) and joined == [*words, *named]
             if named and not marked:
-                self.dropped.append(Dropped(match.start(), OBJ_START, "marked phrase without its box"))
+                self.dropped.append(Dropped(match.start(), OBJ_START, "mark of a phrase, not its box"))
             if boxed is None:
                 words = joined
                 continue

@@ -245,18 +245,16 @@ def edited_boxes(chain: Chain) -> Edited:
         return {}, {}
     seen: dict[int, Box] = {}
     repeated: dict[int, list[int]] = {}
-    plan = read_edit_chain(chain)
-    said = [placed.box for placed in parse(plan.source, "data").boxes]
-    for step in plan.steps:
-        for box in step.boxes:
-            if step.object.startswith("the "):
-                before = [number for number, other in enumerate(said) if other == box]
-                if before:
-                    repeated[len(said)] = before
-                else:
-                    seen[len(said)] = box
-            said.append(box)
-        said += [placed.box for placed in parse(step.change, "data").boxes]
+    said = [placed.box for placed in chain.boxes]
+    for step in read_edit_chain(chain).steps:
+        for number, box in enumerate(step.boxes, start=step.first):
+            if not step.object.startswith("the "):
+                continue
+            before = [other for other in range(number) if said[other] == box]
+            if before:
+                repeated[number] = before
+            else:
+                seen[number] = box
     return seen, repeated
 
 

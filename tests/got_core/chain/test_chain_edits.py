@@ -73,6 +73,20 @@ def test_items_with_boxes_in_several_of_them_are_one_step(middle: str, step: Edi
     assert plan == EditPlan("A dog.", (step,), "Result.")
 
 
+def test_a_second_object_is_a_second_step() -> None:
+    plan = read_edit_chain(
+        parse("1. A room. 2. Remove the chair (1,2),(3,4) 3. Add a lamp (5,6),(7,8). 4. Another room.")
+    )
+    assert [(step.object, step.first) for step in plan.steps] == [("Remove the chair", 0), ("Add a lamp", 1)]
+
+
+def test_steps_tell_which_of_the_chains_boxes_are_theirs() -> None:
+    chain = parse("1. A dog (0,0),(9,9). 2. The dog (1,2),(3,4) 3. (1,2),(3,4) 4. Make it blue. 5. Result.")
+    (step,) = read_edit_chain(chain).steps
+    assert step.first == 2
+    assert chain.boxes[step.first].box == step.boxes[0]
+
+
 def test_mask_colours_follow_the_palette_after_removing_and_adding() -> None:
     three = parse(
         "a cat <|box_start|>(1,1),(9,9)<|box_end|> (red), a dog <|box_start|>(20,1),(29,9)<|box_end|> (lime) "

@@ -286,4 +286,4 @@ def test_a_marked_phrase_that_loses_its_box_is_listed_with_its_marker() -> None:
     text = "<|obj_start|>a cat<|obj_end|> <|box_start|>(9,2),(3,4)<|box_end|> sits"
     chain, dropped = parse_tolerant(text)
     assert chain.to_data() == "a cat  sits"
-    assert [(d.position, d.reason.split(" ")[0]) for d in dropped] == [(0, "marked"), (30, "box")]
+    assert [(d.position, d.reason.split(" ")[0]) for d in dropped] == [(0, "mark"), (30, "box")]
