@@ -23,7 +23,8 @@ def faults_of(
 ) -> list[Fault] | None:
     """What is wrong with a plan; None where the prompt is of no style that can be checked.
 
-    `has_image`: the prompt is an instruction for an edit. `dropped`: as in `check_plan`.
+    Relations are measured as in a square picture. `has_image`: the prompt is an instruction for an edit.
+    `dropped`: as in `check_plan`.
     """
     if not _understood(prompt, has_image):
         return None
@@ -33,7 +34,10 @@ def faults_of(
 
 
 def mended(chain: Chain, prompt: str, has_image: bool) -> Chain:
-    """The chain with what moving its boxes can mend; as it is where the prompt cannot be checked."""
+    """The chain without what moving its boxes can mend; as it is where the prompt cannot be checked.
+
+    Relations are measured as in a square picture.
+    """
     if not _understood(prompt, has_image):
         return chain
     if has_image:

@@ -10,6 +10,7 @@ nothing is added, removed or renamed.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -36,7 +37,8 @@ CLEARANCE = 1e-3
 
 _CUT = CLEARANCE + 1e-5  # above the solver's own tolerance, so that a cut point stays cut off
 _FIRST_CUTS = tuple(math.radians(degrees) for degrees in range(-60, 61, 20))
-_ROUNDS = 300
+_SECONDS = 20.0
+"""A plan of many boxes on one another may take the solver hours; it is then left as it is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,9 +71,10 @@ def repair_plan(chain: Chain, requirements: Requirements) -> Chain:
     """The chain with its boxes moved by as little as possible (sum of absolute moves, in chain units).
 
     Mends relation, overlap and frame; a chain without such faults comes back as it is, and so does one that
-    no move can mend. A box that is longer than the frame with its slack may lie anywhere in the picture.
-    What is missing or has the wrong colour is not invented: ask `check_plan` about the result. The minimum is
-    proved by the solver (integer programming), not searched for. Raises MetadataError as `check_plan` does.
+    no move can mend, or none that is proved to be the smallest within 20 seconds. A box that is longer than
+    the frame with its slack may lie anywhere in the picture. What is missing or has the wrong colour is not
+    invented: ask `check_plan` about the result. The minimum is proved by the solver (integer programming).
+    Raises MetadataError as `check_plan` does.
     """
     if not any(fault.movable for fault in check_plan(chain, requirements)):
         return chain
@@ -98,19 +101,20 @@ def repair_plan(chain: Chain, requirements: Requirements) -> Chain:
 
 
 def smallest_shifts(layout: Layout) -> np.ndarray | None:
-    """The move of each box, int (N, 2), whose sum of absolute values is smallest; None if there is none.
+    """The move of each box, int (N, 2), whose sum of absolute values is smallest; None if there is none, or
+    none is found in time.
 
     A mixed-integer program with only those conditions in it that its solutions have run into so far: a
     smaller program's minimum that satisfies all conditions is the minimum of all. Boxes apart are a choice of
     four half-planes. A relation is a convex condition on the offset of two centres, and is added as tangents
     to it.
     """
-    program = _Program(layout)
-    for _ in range(_ROUNDS):
-        shifts = program.solve()
+    program, end = _Program(layout), time.monotonic() + _SECONDS
+    while (left := end - time.monotonic()) > 0:
+        shifts = program.solve(left)
         if shifts is None or not program.add_violated(shifts):
             return shifts
-    raise RuntimeError(f"no repair after {_ROUNDS} rounds of cuts for {layout}")
+    return None
 
 
 class _Program:
@@ -130,7 +134,7 @@ class _Program:
             for angle in _FIRST_CUTS:
                 self._cut(pair, math.cos(angle), math.sin(angle))
 
-    def solve(self) -> np.ndarray | None:
+    def solve(self, seconds: float) -> np.ndarray | None:
         matrix = np.zeros((len(self.rows), self.columns))
         for row, (terms, _) in enumerate(self.rows):
             matrix[row, list(terms)] = list(terms.values())
@@ -142,9 +146,10 @@ class _Program:
             integrality=np.ones(self.columns),
             bounds=Bounds(low, high),
             constraints=LinearConstraint(matrix, lb=[limit for _, limit in self.rows]),
-            options={"mip_rel_gap": 0.0},
+            options={"mip_rel_gap": 0.0, "time_limit": seconds},
         )
-        return None if answer.x is None else np.rint(answer.x[: self.moves]).astype(int).reshape(-1, 2)
+        # Other than 0: there is no answer, or it is not proved.
+        return None if answer.status else np.rint(answer.x[: self.moves]).astype(int).reshape(-1, 2)
 
     def _bounds(self) -> tuple[np.ndarray, np.ndarray]:
         boxes, frame = self.layout.boxes, np.array(self.layout.frame)
@@ -185,8 +190,8 @@ class _Program:
         sides = [(first, second, axis) for axis in (0, 1) for first, second in ((i, j), (j, i))]
         for choice, (first, second, axis) in zip(choices, sides, strict=True):
             need = int(boxes[first, axis + 2]) + gap - int(boxes[second, axis])
-            # Not chosen, the condition is one that every box within the frame satisfies.
-            reach = float(np.ptp(self.layout.frame)) + gap
+            # Not chosen, the condition is one that every box within the picture satisfies.
+            reach = float(max(np.ptp(self.layout.frame), LIMIT - 1)) + gap
             terms = {2 * second + axis: 1.0, 2 * first + axis: -1.0, choice: -reach}
             self.rows.append((terms, need - reach))
         self.rows.append((dict.fromkeys(choices, 1.0), 1.0))

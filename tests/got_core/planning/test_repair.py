@@ -13,6 +13,7 @@ from got_core.chain.boxes import Box
 from got_core.chain.grammar import Boxed, Chain, Text, parse, parse_tolerant
 from got_core.evaluate.geneval import RELATIONS, evaluate_image, relation
 from got_core.evaluate.plans import plan_detections
+from got_core.planning import repair
 from got_core.planning.check import Requirements, apart, check_plan, margin_left
 from got_core.planning.repair import Layout, repair_plan, smallest_shifts, total_shift
 from got_core.scenes.prompts import color_attr, counting, position, two_object
@@ -163,6 +164,22 @@ class TestRepair:
         assert kinds(chain, requirements) == ["count", "overlap"]
         assert kinds(repaired, requirements) == ["count"]
         assert len(repaired.boxes) == 2
+
+    def test_boxes_that_do_not_fit_the_frame_with_its_slack_are_moved_apart_all_the_same(self) -> None:
+        long = [Box(300, 0, 500, 990), Box(450, 0, 650, 990)]
+        chain = chain_of(
+            *((f"a red {shape}", box) for shape, box in zip(("circle", "square"), long, strict=True))
+        )
+        needs = Requirements.of_prompt("a photo of a circle and a square", slack=16, gap=16)
+        assert kinds(chain, needs) == ["overlap", "frame", "frame"]
+        repaired = repair_plan(chain, needs)
+        assert kinds(repaired, needs) == ["frame", "frame"]
+        assert total_shift(long, [placed.box for placed in repaired.boxes]) == 66
+
+    def test_a_plan_that_takes_too_long_to_mend_stays(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        chain = chain_of(*(("a red circle", Box(300, 300, 420 + k, 420)) for k in range(40)))
+        monkeypatch.setattr(repair, "_SECONDS", 0.5)
+        assert repair_plan(chain, Requirements.of_prompt("a photo of a circle")) == chain
 
     def test_what_no_move_can_mend_stays(self) -> None:
         chain = parse("a circle (0,0),(900,900) and a square (50,50),(950,950)")
