@@ -323,7 +323,8 @@ def _place_faults(
     if place is None:
         return []
     if min(place[2] - place[0], place[3] - place[1]) < world.min_object / 2:
-        return [("size", f"the {op.phrase} is to be only a point or a line")]
+        width, height = place[2] - place[0], place[3] - place[1]
+        return [("size", f"the {op.phrase} is to be only {width:.0f} x {height:.0f} pixels")]
     moved = _number(state, (op.color, op.shape)) if op.kind == "move" else None
     others = [one for number, one in enumerate(state) if number != moved and not one.gone]
     return [

@@ -132,7 +132,7 @@ EDITS: dict[str, pl.DataType] = {
 """Columns of `EditResult.samples`. `case`: number of the source scene and its edit; `task`: kind of edit;
 `prompt`: the instruction; `change_outside`: levels of 255; `failure`: `planned_wrong`, `drawn_wrong` or
 null; `plan_iou`: mean IoU of the places planned for added and moved objects with found ones of that class and
-colour, `place_iou`: whatever they are; null where nothing is added or moved."""
+colour, `place_iou`: whatever they are; 0 for a place that is not planned, null where none is asked for."""
 
 
 @dataclass(frozen=True)
@@ -314,7 +314,7 @@ def requests_again(
             chain = repair_edit_plan(chain, asked.prompt, size=(world.size, world.size), slack=slack)
         if chain != one.chain or not way.repaired:
             name = sample_name(f"{prefix.rstrip('/')}/{way.folder}", index)
-            again[index] = dataclasses.replace(asked, name=name, chain=chain)
+            again[index] = dataclasses.replace(asked, name=name, chain=chain, dropped=one.dropped)
     return again
 
 
@@ -434,8 +434,12 @@ def _judge_one(case: EditCase, drawn: Drawn, world: World, rules: EditRules) -> 
     before = render(case.source)
     after = drawn.image if drawn.image.size == before.size else drawn.image.resize(before.size)
     found = detect(after)
-    verdict = judge_edit(before, after, found, expected_objects(case.source, case.ops), rules)
+    expected = expected_objects(case.source, case.ops)
+    verdict = judge_edit(before, after, found, expected, rules)
     planned = planned_places(drawn.chain, case.source, case.ops, world)
+    new = sum(one.op is not None and not one.gone for one in expected)
+    # Of places that are asked for and not planned, the IoU is 0.
+    share = len(planned) / new if new else None
     faults = judge_edit_plan(drawn.chain, case.source, case.ops, world, rules, drawn.dropped)
     return {
         "chain": drawn.chain.to_data(),
@@ -450,8 +454,8 @@ def _judge_one(case: EditCase, drawn: Drawn, world: World, rules: EditRules) -> 
         "plan_reason": "; ".join(reason for _, reason in faults) or None,
         "failure": None if verdict.correct else "planned_wrong" if faults else "drawn_wrong",
         "grounding_iou": grounding_iou(drawn.chain, case.source, case.ops),
-        "plan_iou": plan_followed(planned, found),
-        "place_iou": plan_followed(planned, found, place_only=True),
+        "plan_iou": share and share * (plan_followed(planned, found) or 0.0),
+        "place_iou": share and share * (plan_followed(planned, found, place_only=True) or 0.0),
         "found": json.dumps([dataclasses.asdict(d) for d in found]),
     }
 

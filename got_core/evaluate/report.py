@@ -194,8 +194,9 @@ def _plan_note(scores: Mapping[str, Any]) -> str:
             "wrong from a right plan."
         )
     if scores.get("plan_iou") is not None:
+        what = "places planned for new objects" if "change_found" in scores else "planned boxes"
         facts.append(
-            f"Mean IoU of planned boxes with found ones: {scores['place_iou']:.3f} whatever is found there, "
+            f"Mean IoU of {what} with found ones: {scores['place_iou']:.3f} whatever is found there, "
             f"{scores['plan_iou']:.3f} counting only objects of the planned class and colour."
         )
     names = {

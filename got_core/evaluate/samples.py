@@ -50,6 +50,9 @@ class Request:
     chain: Chain | None = None
     """The plan to draw from; None: the model writes it."""
 
+    dropped: tuple[Dropped, ...] = ()
+    """What was written besides a given plan."""
+
     def key(self, sampler: Mapping[str, Any], weights_hash: str | None) -> str:
         """What was asked, with which seed and sampler, of which weights (12 hex)."""
         asked: list[Any] = [self.prompt, self.seed, dict(sampler), weights_hash]
@@ -172,7 +175,7 @@ def plan_requests(
         for question, text in zip(open_ones, texts, strict=True):
             chain, dropped = parse_tolerant(text)
             planned[question] = Plan(chain, tuple(dropped))
-    return [planned[_question(r)] if r.chain is None else Plan(r.chain) for r in requests]
+    return [planned[_question(r)] if r.chain is None else Plan(r.chain, r.dropped) for r in requests]
 
 
 def _question(request: Request) -> tuple[str, bytes]:

@@ -165,7 +165,7 @@ def run_geneval_scenes(
     """Draw what is missing under `prefix`, judge all of it, and write the result beside the pictures.
 
     Pictures come from chains that the model wrote itself; with `config.repair` those whose plan falls short,
-    or is within REPAIR_SLACK of it, are drawn once more from the repaired plan. Written:
+    or comes within REPAIR_SLACK of that, are drawn once more from the repaired plan. Written:
     `<prefix>/NNNNN.png`, `repaired/NNNNN.png`, `samples.parquet`, `scores.json`, `protocol.json`, `grid.png`.
     Give `weights_hash` (or a prefix of its own for each model) so that pictures of other weights are not
     taken for this model's. Raises DetectorError if the detector fails its self-test, IncompleteRunError if
@@ -206,7 +206,9 @@ def repaired_requests(
             plans[question] = repair_plan(one.chain, Requirements.in_world(row, world, REPAIR_SLACK))
         if plans[question] != one.chain:
             name = sample_name(f"{prefix.rstrip('/')}/repaired", index)
-            requests[index] = Request(name, row["prompt"], row["seed"], chain=plans[question])
+            requests[index] = Request(
+                name, row["prompt"], row["seed"], chain=plans[question], dropped=one.dropped
+            )
     return requests
 
 
