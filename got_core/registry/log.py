@@ -223,7 +223,13 @@ def signature() -> ModelSignature:
             ColSpec(DataType.string, "image", required=False),
         ]
     )
-    outputs = Schema([ColSpec(DataType.string, name) for name in ("image", "chain", "plan_faults")])
+    outputs = Schema(
+        [
+            ColSpec(DataType.string, "image"),
+            ColSpec(DataType.string, "chain"),
+            ColSpec(DataType.string, "plan_faults", required=False),
+        ]
+    )
     params = ParamSchema(
         [
             ParamSpec("num_inference_steps", DataType.long, None),

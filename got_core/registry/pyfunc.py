@@ -75,31 +75,37 @@ class GoTModel(mlflow.pyfunc.PythonModel):
         sources = [
             _picture(row.image, row.row) for row in rows.itertuples() if not _missing(row.image)
         ] or None
-        chains = self._chains(rows, prompts, sources, repair)
+        plans = self._plans(rows, prompts, sources, repair)
+        chains = [chain for chain, _ in plans]
         generators = [torch.Generator("cpu").manual_seed(int(seed)) for seed in rows["seed"]]
         images = self.pipeline.draw(chains, prompts, sources, generator=generators, **settings)
         return [
             {
                 "image": _base64_png(image),
                 "chain": chain.to_data(),
-                "plan_faults": _faults(chain, prompt, sources is not None),
+                "plan_faults": _faults(chain, dropped, prompt, sources is not None),
             }
-            for image, chain, prompt in zip(images, chains, prompts, strict=True)
+            for image, (chain, dropped), prompt in zip(images, plans, prompts, strict=True)
         ]
 
-    def _chains(
+    def _plans(
         self, rows: pd.DataFrame, prompts: list[str], sources: list[Image.Image] | None, repair: bool
     ) -> list[Any]:
-        """Given chains parsed, the others planned by the model in one call, and repaired if asked for."""
+        """Given chains parsed, the others planned by the model in one call, and repaired if asked for; each
+        with what the model wrote besides."""
+        from got_core.chain.grammar import parse_tolerant
         from got_core.planning.any_prompt import mended
 
-        given = [None if _missing(row.chain) else _parsed(row.chain, row.row) for row in rows.itertuples()]
-        open_rows = [k for k, chain in enumerate(given) if chain is None]
+        given: list[Any] = [
+            None if _missing(row.chain) else (_parsed(row.chain, row.row), []) for row in rows.itertuples()
+        ]
+        open_rows = [k for k, plan in enumerate(given) if plan is None]
         if open_rows:
             pictures = [sources[k] for k in open_rows] if sources else None
-            planned = self.pipeline.plan([prompts[k] for k in open_rows], pictures)
-            for k, chain in zip(open_rows, planned, strict=True):
-                given[k] = mended(chain, prompts[k], sources is not None) if repair else chain
+            texts = self.pipeline.write_chains([prompts[k] for k in open_rows], pictures)
+            for k, text in zip(open_rows, texts, strict=True):
+                chain, dropped = parse_tolerant(text)
+                given[k] = mended(chain, prompts[k], sources is not None) if repair else chain, dropped
         return given
 
 
@@ -131,10 +137,10 @@ def _parsed(text: str, row: int) -> Any:
         raise ValueError(f"row {row}: `chain` cannot be read: {error}") from error
 
 
-def _faults(chain: Any, prompt: str, has_image: bool) -> str | None:
+def _faults(chain: Any, dropped: Any, prompt: str, has_image: bool) -> str | None:
     from got_core.planning.any_prompt import faults_of
 
-    faults = faults_of(chain, prompt, has_image)
+    faults = faults_of(chain, prompt, has_image, dropped)
     return None if faults is None else json.dumps([str(fault) for fault in faults])
 
 

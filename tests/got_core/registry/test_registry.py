@@ -17,6 +17,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from got_core.chain.grammar import parse
 from got_core.evaluate.geneval import TASKS
 from got_core.registry import log
 from got_core.registry.log import RegistrationError, check_folder, find_version, register
@@ -246,6 +247,30 @@ def test_champion_draws_in_a_fresh_process_without_dagster_ray_or_this_repositor
     assert answer["rows"][2]["chain"] == "a red circle (100,100),(400,400) on a grey background"
 
 
+def test_predict_tells_faults_and_repairs_the_models_own_plans(
+    first: str, uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with fluent(uri):
+        model = mlflow.pyfunc.load_model(f"models:/got/{first}")
+    overlapping = "a red circle (100,100),(400,400) and a blue square (300,100),(600,400)"
+    own = parse(overlapping).to_model()
+    pipeline = model.unwrap_python_model().pipeline
+    monkeypatch.setattr(
+        pipeline, "write_chains", lambda prompts, _: [f"{own} <|box_start|>(9"] * len(prompts)
+    )
+    pair = "a photo of a circle and a square"
+    frame = pd.DataFrame([{"prompt": pair}, {"prompt": pair, "chain": overlapping}, {"prompt": "a castle"}])
+    touching = "boxes 0 and 1 have no 0 units between them"
+    for repair, left in ((False, [touching]), (True, [])):
+        told = model.predict(frame, params={"num_inference_steps": 1, "repair": repair})
+        malformed, *others = json.loads(told["plan_faults"][0])
+        assert "at character" in malformed and others == left
+        assert (told["chain"][0].strip() == overlapping) is not repair
+        # A plan that was given is drawn as it is.
+        assert (told["chain"][1], json.loads(told["plan_faults"][1])) == (overlapping, [touching])
+        assert pd.isna(told["plan_faults"][2])
+
+
 def test_predict_edits_and_names_bad_rows(first: str, uri: str) -> None:
     with fluent(uri):
         model = mlflow.pyfunc.load_model(f"models:/got/{first}")
@@ -262,15 +287,7 @@ def test_predict_edits_and_names_bad_rows(first: str, uri: str) -> None:
     assert list(answer.index) == list(kept.index) == [7, 9]
     assert answer["image"][7] != answer["image"][9]
     assert answer["image"][7] == kept["image"][7] and answer["image"][9] != kept["image"][9]
-    # Of the given plans, faults are told; only the model's own are repaired.
-    faults = json.loads(answer["plan_faults"][9])
-    assert faults and "1 steps" not in faults[0]
-    bad_plan = "a red circle (100,100),(400,400) and a blue square (300,100),(600,400)"
-    asked = [{"prompt": "a photo of a circle and a square", "chain": bad_plan}, {"prompt": "a castle"}]
-    told = model.predict(pd.DataFrame(asked), params={"num_inference_steps": 1, "repair": True})
-    assert told["chain"][0] == bad_plan
-    assert json.loads(told["plan_faults"][0]) == ["boxes 0 and 1 have no 0 units between them"]
-    assert pd.isna(told["plan_faults"][1])
+    assert json.loads(answer["plan_faults"][9]) == ["the plan has 0 steps where 1 are asked for"]
     for bad, says in (
         ({"prompt": " "}, "row 1: `prompt`"),
         ({"prompt": "x", "chain": "a (1,2) b"}, "row 1: `chain`"),
