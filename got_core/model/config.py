@@ -171,7 +171,8 @@ class LossConfig:
     most of a young model's gradient, which then learns to bind words to boxes several times slower."""
     kept_weight: float = 1.0
     """Of edits: weight of the squared error outside the chain's boxes, where the source shows what to answer.
-    Words nearly tell a background, so at 1 little is left of the error that teaches to look at the source."""
+    Joint training without reasoning takes 1, for boxes are not that model's to know. Words nearly tell a
+    background, so at 1 little is left of the error that teaches to look at the source."""
     noise_offset: float = 0.0
     """Strength of the per-channel constant added to the noise (0.1 in the paper)."""
     language_share: float = 1.0

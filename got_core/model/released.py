@@ -113,7 +113,7 @@ def load_got_checkpoint(
         parts["mllm"], configs.mllm, lora or Lora(), files.metadata.get("lora") == "merged", report
     )
     unet = empty_unet(configs.unet, factor=3)
-    vae = load_autoencoder(configs.vae, report, dtype) if vae_from_configs else empty_autoencoder(configs.vae)
+    vae = _borrowed(configs.vae, dtype) if vae_from_configs else empty_autoencoder(configs.vae)
     projector = fitting_projector(mllm_config.text_config.hidden_size, unet.config, empty=True)
     plain = {"unet": unet, "projector": projector} | ({} if vae_from_configs else {"vae": vae})
     states = {name: _plain_state(name, parts[name], module, report) for name, module in plain.items()}
@@ -130,6 +130,14 @@ def load_got_checkpoint(
     )
     load_generation_config(mllm, configs.mllm)
     return pipeline_of_parts(configs, mllm=mllm, projector=projector, unet=unet, vae=vae, settings=settings)
+
+
+def _borrowed(folder: Path, dtype: torch.dtype | None) -> nn.Module:
+    """The autoencoder of a folder of its own, all keys of which have to fit."""
+    report = KeyReport()
+    vae = load_autoencoder(folder, report, dtype)
+    report.raise_if_any(str(folder))
+    return vae
 
 
 Group = dict[str, tuple[str, Tensor]]

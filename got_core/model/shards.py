@@ -146,7 +146,7 @@ def _made_from(target: Path, source: dict[str, str]) -> bool:
 def _load_pickled(path: Path) -> dict[str, Tensor]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except OSError:
+    except (OSError, MemoryError):
         raise
     except Exception as error:  # reading damaged bytes may raise anything
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -179,8 +179,9 @@ def test_a_key_that_the_other_autoencoder_lacks_is_named(tmp_path: Path) -> None
     state = load_file(weights)
     del state["decoder.conv_in.bias"]
     save_file(state, weights, {"format": "pt"})
-    with pytest.raises(CheckpointKeysError, match=r"1 missing.*\n.*\n *vae\.decoder\.conv_in\.bias"):
+    with pytest.raises(CheckpointKeysError, match=r"sdxl/vae do not fit the model: 1 missing") as caught:
         load(tmp_path / "got", folders, vae_from_configs=True)
+    assert caught.value.missing == ("vae.decoder.conv_in.bias",)
 
 
 def test_a_unet_with_a_skip_comes_back_as_one(tmp_path: Path) -> None:
