@@ -221,7 +221,7 @@ def _memory(
     autoencoder = 4 * counted.frozen_autoencoder
     # Gradients are exchanged in the last pass only. Until then FSDP keeps them whole, cast to the type it
     # sums in; DDP keeps them beside its buffers.
-    accumulated = 4 * trained if stage.accumulation > 1 else 0
+    accumulated = 4 * trained if stage.accumulation > 1 and stage.workers > 1 else 0
     spread = (state // stage.workers, 4 * (counted.gathered.rest + 2 * counted.gathered.layer))
     ways: dict[Sharding, tuple[int, int]] = {"ddp": (state, 2 * trained), "fsdp": spread}
     for sharding, (share, gathered) in ways.items():

@@ -9,6 +9,8 @@ from got_core.model.config import LossConfig
 
 Geometry = Literal["stretch", "crop", "bucket"]
 Sharding = Literal["ddp", "fsdp"]
+SAMPLE_PICTURES = 12
+"""Pictures in a grid of samples."""
 Device = Literal["auto", "cpu", "cuda"]
 OptimizerName = Literal["adamw", "muon"]
 """``adamw``, the paper's; ``muon``: weights between hidden layers go to Muon, all others to AdamW."""
@@ -195,7 +197,8 @@ class StageConfig:
     @property
     def samples_at_once(self) -> int:
         """Sample pictures that are drawn in one call: one by one where memory is short."""
-        return self.batch_size if self.sharding == "ddp" and not self.gradient_checkpointing else 1
+        short = self.sharding == "fsdp" or self.gradient_checkpointing
+        return 1 if short else min(self.batch_size, SAMPLE_PICTURES)
 
     def identity(self) -> dict[str, Any]:
         """What makes a trained model a different one: everything but how the work is spread and watched.

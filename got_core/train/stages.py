@@ -42,7 +42,7 @@ from got_core.recipes import digest
 from got_core.registry.tracking import ensure_experiment
 from got_core.train import cluster
 from got_core.train.clock import CpuClock
-from got_core.train.config import StageConfig
+from got_core.train.config import SAMPLE_PICTURES, StageConfig
 from got_core.train.data import TrainingData, step_generator
 from got_core.train.finished import FinishedStages
 from got_core.train.foundation import fit_autoencoder, train_unet
@@ -279,7 +279,7 @@ def _is_sample_step(step: int, config: StageConfig) -> bool:
     return step % config.sample_every < config.checkpoint_every and step >= config.sample_every
 
 
-def _samples(trainer: JointTrainer, count: int = 12) -> Image.Image | None:
+def _samples(trainer: JointTrainer) -> Image.Image | None:
     """A grid of text-to-image samples for fixed prompts of the manifest, planned boxes drawn on.
 
     All ranks call it; rank 0 draws, the others get None.
@@ -289,7 +289,7 @@ def _samples(trainer: JointTrainer, count: int = 12) -> Image.Image | None:
             return None
         data = trainer.batches.data
         rng = step_generator(trainer.config.seed, 9)
-        prompts = [sample.prompts[0] for sample in data.draw(rng, "t2i", min(count, len(data)))]
+        prompts = [sample.prompts[0] for sample in data.draw(rng, "t2i", min(SAMPLE_PICTURES, len(data)))]
         generator = torch.Generator().manual_seed(trainer.config.seed)
         at_once = trainer.config.samples_at_once
         batches = [prompts[start : start + at_once] for start in range(0, len(prompts), at_once)]
