@@ -219,6 +219,8 @@ def report(project: Project, instance: dg.DagsterInstance, runner: Runner, parti
     if project.settings.annotator_name is None:
         print(missing_annotator(project), flush=True)
     print_scores(project)
+    if training := training_line(project.storage):
+        say(training)
     where_next(project)
 
 
@@ -283,8 +285,6 @@ def training_line(storage: Storage) -> str | None:
 def where_next(project: Project) -> None:
     """Places to look at, those that exist."""
     storage = project.storage
-    if training := training_line(storage):
-        say(training)
     if storage.exists("benchmark_report.html"):
         say(f"report    {storage.url_of('benchmark_report.html')}")
     if storage.exists("promoted_model.json"):

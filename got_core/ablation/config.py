@@ -46,7 +46,7 @@ class AblationConfig:
     """One run of each row for each. A seed gives all rows the same batches of the finetuning stage."""
     pretrain_steps: int = 340
     finetune_steps: int = 260
-    """Together the longest runs stay under 600 CPU-seconds on a slow processor too (embedded recipe)."""
+    """Together such that the longest runs take at most 600 CPU-seconds (embedded recipe)."""
     images_per_task: int = 50
     """Benchmark pictures of each of the six tasks a run; the prompts are the same for all runs."""
     workers: int = 1

@@ -76,9 +76,9 @@ class World:
     color_jitter: int = 8
     """Largest change of a colour channel from its name's value, in levels of 255."""
     unlike_colors: bool = False
-    """Whether two objects of unlike shapes, where there are no others, always have unlike colours; else these
-    are independent. A small model mistakes a pair of one colour, in shapes that it has not seen together, for
-    two of one shape."""
+    """Whether the two objects of a text-to-image scene (`two_object`, `position`) always have unlike colours;
+    else these are independent. A small model mistakes a pair of one colour, in shapes that it has not seen
+    together, for two of one shape."""
 
     def __post_init__(self) -> None:
         _require_known("shape", self.shapes, PLURALS)
