@@ -199,6 +199,11 @@ class GoTPipeline(DiffusionPipeline):
         inputs.check_output_type(request.output_type)
         if request.keep_outside and request.sources is None:
             raise ValueError("`keep_outside` keeps what an edit does not touch: it needs `image`")
+        if request.keep_outside and not {"scale_noise", "add_noise"} & set(dir(self.scheduler)):
+            name = type(self.scheduler).__name__
+            raise ValueError(
+                f"`keep_outside` makes the source noisy again, which {name} cannot; set another one"
+            )
         inputs.check_scales(
             text_scale=request.text_scale,
             spatial_scale=request.spatial_scale,
@@ -221,6 +226,17 @@ class GoTPipeline(DiffusionPipeline):
         if not fits:
             wanted = "a velocity" if self._wants_velocity else f"prediction_type {wanted!r}"
             raise ValueError(f"the U-Net predicts {given!r}, but {name} steps with {wanted}; set another one")
+
+    def _shift(self, height: int, width: int) -> dict[str, float]:
+        """What a scheduler that shifts its steps by the picture's size is told: a line through its two settings,
+        over the number of latent cells (Esser et al., 2024, section 5.3.2, as diffusers has it)."""
+        told = self.scheduler.config
+        if not told.get("use_dynamic_shifting"):
+            return {}
+        few, many = told.base_image_seq_len, told.max_image_seq_len
+        cells = (height // self.vae_scale_factor) * (width // self.vae_scale_factor)
+        rise = (told.max_shift - told.base_shift) / (many - few)
+        return {"mu": told.base_shift + rise * (cells - few)}
 
     @property
     def _wants_velocity(self) -> bool:
@@ -497,7 +513,9 @@ class GoTPipeline(DiffusionPipeline):
         copies = request.num_images_per_prompt
         conditions = self.encode_conditions(chains, request.prompts, request.sources, height, width)
         # Before the noise is drawn: how strong it is may depend on the number of steps.
-        self.scheduler.set_timesteps(request.num_inference_steps, device=self._execution_device)
+        self.scheduler.set_timesteps(
+            request.num_inference_steps, device=self._execution_device, **self._shift(height, width)
+        )
         latents = self.prepare_latents(
             len(chains) * copies, height, width, request.generator, request.latents
         )

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from diffusers import DDIMScheduler, EulerDiscreteScheduler, SchedulerMixin
+from PIL import Image
 
 from got_core.chain.grammar import parse
 from got_core.model.build import fresh_pipeline
@@ -24,8 +25,17 @@ EPSILON = [
     ("EulerDiscreteScheduler", SDXL | {"timestep_spacing": "leading", "steps_offset": 1}),
     ("EulerAncestralDiscreteScheduler", SDXL),
     ("DPMSolverMultistepScheduler", SDXL),
+    ("HeunDiscreteScheduler", SDXL),
+    ("LCMScheduler", SDXL),
+    ("LMSDiscreteScheduler", SDXL),
+    ("PNDMScheduler", SDXL | {"skip_prk_steps": True}),
+    ("UniPCMultistepScheduler", SDXL),
 ]
-FLOW = [("FlowMatchEulerDiscreteScheduler", {"shift": 3.0})]
+FLOW = [
+    ("FlowMatchEulerDiscreteScheduler", {"shift": 3.0}),
+    ("FlowMatchEulerDiscreteScheduler", {"use_dynamic_shifting": True}),
+    ("FlowMatchHeunDiscreteScheduler", {}),
+]
 STOCHASTIC = ("DDPMScheduler", "EulerAncestralDiscreteScheduler")
 
 
@@ -46,7 +56,9 @@ def latents(pipeline: GoTPipeline, seed: int = 0, **arguments: object) -> torch.
     [
         *((*case, "epsilon") for case in EPSILON),
         *((*case, kind) for case in FLOW for kind in ("flow", "sample")),
+        ("UniPCMultistepScheduler", {"prediction_type": "flow_prediction", "use_flow_sigmas": True}, "flow"),
         ("DDIMScheduler", {"prediction_type": "sample"}, "sample"),
+        ("DDIMScheduler", SDXL | {"prediction_type": "v_prediction"}, "v_prediction"),
     ],
 )
 def test_schedulers_draw_finite_latents_that_depend_on_the_seed_alone(
@@ -58,6 +70,25 @@ def test_schedulers_draw_finite_latents_that_depend_on_the_seed_alone(
     assert torch.isfinite(first).all()
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
+
+
+def test_larger_pictures_shift_the_steps_of_schedulers_that_ask_for_it() -> None:
+    pipeline = build("FlowMatchEulerDiscreteScheduler", {"use_dynamic_shifting": True}, "flow")
+    # By the scheduler's settings: 0.5 at 256 cells, 1.15 at 4,096.
+    assert pipeline._shift(128, 128) == {"mu": pytest.approx(0.5)}
+    assert pipeline._shift(512, 512) == {"mu": pytest.approx(1.15)}
+    firsts = []
+    for side in (64, 128):
+        latents(pipeline, height=side, width=side)
+        firsts.append(pipeline.scheduler.timesteps[1].item())
+    assert firsts[1] > firsts[0]
+
+
+def test_a_scheduler_that_cannot_make_noisy_again_keeps_no_source() -> None:
+    pipeline = build("IPNDMScheduler", {}, "epsilon")
+    assert torch.isfinite(latents(pipeline)).all()
+    with pytest.raises(ValueError, match="which IPNDMScheduler cannot; set another one"):
+        latents(pipeline, image=Image.new("RGB", (64, 64)), keep_outside=True)
 
 
 @pytest.mark.parametrize(("name", "options"), [case for case in EPSILON if case[0] in STOCHASTIC])
