@@ -200,9 +200,9 @@ class GoTPipeline(DiffusionPipeline):
         if request.keep_outside and request.sources is None:
             raise ValueError("`keep_outside` keeps what an edit does not touch: it needs `image`")
         if request.keep_outside and not {"scale_noise", "add_noise"} & set(dir(self.scheduler)):
-            name = type(self.scheduler).__name__
             raise ValueError(
-                f"`keep_outside` makes the source noisy again, which {name} cannot; set another one"
+                "`keep_outside` makes the source noisy again, which "
+                f"{type(self.scheduler).__name__} cannot; set another one"
             )
         inputs.check_scales(
             text_scale=request.text_scale,
@@ -228,8 +228,10 @@ class GoTPipeline(DiffusionPipeline):
             raise ValueError(f"the U-Net predicts {given!r}, but {name} steps with {wanted}; set another one")
 
     def _shift(self, height: int, width: int) -> dict[str, float]:
-        """What a scheduler that shifts its steps by the picture's size is told: a line through its two settings,
-        over the number of latent cells (Esser et al., 2024, section 5.3.2, as diffusers has it)."""
+        """What a scheduler that shifts its steps by the picture's size is told.
+
+        As by diffusers' own pipelines: between its two settings by the number of latent cells.
+        """
         told = self.scheduler.config
         if not told.get("use_dynamic_shifting"):
             return {}
