@@ -127,7 +127,7 @@ def test_two_spread_workers_with_storage_behind_another_scheme(
 
 @pytest.fixture
 def s3(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[dict[str, str]]:
-    """Options of an S3 server with a bucket ``lake``; its credentials and a cache are in the environment."""
+    """Options of an S3 server with a bucket `training`; credentials and a cache are in the environment."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "testing")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
@@ -135,7 +135,7 @@ def s3(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[dict[str, st
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     options = {"endpoint_url": "http://{}:{}".format(*server.get_host_and_port())}
-    s3fs.S3FileSystem(**options).mkdir("lake")
+    s3fs.S3FileSystem(**options).mkdir("training")
     yield options
     server.stop()
 
@@ -145,7 +145,7 @@ def test_a_stage_that_broke_off_goes_on_from_its_checkpoint_in_a_bucket(
 ) -> None:
     said: list[str] = []
     local, start = prepared(training_run, tmp_path, recipe=recipe(replace(STAGE, max_failures=0)))
-    run = replace(local, storage_url="s3://lake/got", storage_options=s3, progress=said.append)
+    run = replace(local, storage_url="s3://training/got", storage_options=s3, progress=said.append)
     storage = run.storage()
     storage.upload(local.storage().download(start["folder"]), start["folder"])
 
