@@ -268,15 +268,13 @@ def _with_parts(chain: Chain, start: int, end: int, *parts: Text | Boxed) -> Cha
 
 def _without_palette(chain: Chain) -> Chain:
     """The chain with colours written only where they are not those that the palette gives anyway."""
-    order = iter(range(len(chain.parts)))
-    return Chain(
-        tuple(
-            replace(part, color=None)
-            if isinstance(part, Boxed) and part.color == palette_color(next(order))
-            else part
-            for part in chain.parts
-        )
-    )
+    parts, number = list(chain.parts), 0
+    for at, part in enumerate(parts):
+        if isinstance(part, Boxed):
+            if part.color == palette_color(number):
+                parts[at] = replace(part, color=None)
+            number += 1
+    return Chain(tuple(parts))
 
 
 def _clean_phrase(phrase: str) -> str:

@@ -18,6 +18,7 @@ from got_core.chain.edits import EditStep, read_edit_chain
 from got_core.chain.grammar import Chain, ChainError, Dropped, parse
 from got_core.evaluate.geneval import XYXY, Detection
 from got_core.evaluate.plans import iou, read_phrase
+from got_core.planning.check import malformed
 from got_core.scenes.edits import EditOp
 from got_core.scenes.world import TONES, Scene, World, place_of, relations
 
@@ -261,7 +262,7 @@ def judge_edit_plan(
     background, so wherever the chain names it, it is the source's: a wrong name may well be drawn.
     """
     steps = edit_steps(chain)
-    faults = [("malformed", f"{one.text[:40]!r} is no part of a chain: {one.reason}") for one in dropped]
+    faults = [(fault.kind, fault.message) for fault in malformed(dropped)]
     if len(steps) != len(ops):
         return [*faults, ("chain", f"{len(steps)} steps where {len(ops)} are asked for")]
     for done, (op, step) in enumerate(zip(ops, steps, strict=True)):

@@ -438,8 +438,12 @@ def _judge_one(case: EditCase, drawn: Drawn, world: World, rules: EditRules) -> 
     verdict = judge_edit(before, after, found, expected, rules)
     planned = planned_places(drawn.chain, case.source, case.ops, world)
     new = sum(one.op is not None and not one.gone for one in expected)
-    # Of places that are asked for and not planned, the IoU is 0.
-    share = len(planned) / new if new else None
+
+    def mean_iou(**options: bool) -> float | None:
+        """Over the places that are asked for; 0 for those that are not planned."""
+        followed = plan_followed(planned, found, **options) or 0.0
+        return followed * len(planned) / new if new else None
+
     faults = judge_edit_plan(drawn.chain, case.source, case.ops, world, rules, drawn.dropped)
     return {
         "chain": drawn.chain.to_data(),
@@ -454,8 +458,8 @@ def _judge_one(case: EditCase, drawn: Drawn, world: World, rules: EditRules) -> 
         "plan_reason": "; ".join(reason for _, reason in faults) or None,
         "failure": None if verdict.correct else "planned_wrong" if faults else "drawn_wrong",
         "grounding_iou": grounding_iou(drawn.chain, case.source, case.ops),
-        "plan_iou": share and share * (plan_followed(planned, found) or 0.0),
-        "place_iou": share and share * (plan_followed(planned, found, place_only=True) or 0.0),
+        "plan_iou": mean_iou(),
+        "place_iou": mean_iou(place_only=True),
         "found": json.dumps([dataclasses.asdict(d) for d in found]),
     }
 

@@ -99,16 +99,15 @@ class _Walk:
             return
         number = boxes[-1] if op.kind == "move" else boxes[0]
         box = self._box(number)
+        taken = [k for k in self.places.values() if not apart(corners(box), corners(self._box(k)), 0)]
         if not self._suits(op, corners(box)):
             where = f"{op.anchor[0]} the {' '.join(op.anchor[1:])}" if op.anchor else f"at the {op.place}"
             fault = Fault("position" if op.anchor else "place", (number,), f"box {number} is not {where}")
-            self._mend(fault, number, self._nearest(op, box))
+        elif taken:
+            fault = Fault("overlap", (number, taken[0]), f"box {number} lies on box {taken[0]}")
+        else:
             return
-        others = self.places.values()
-        touched = [k for k in others if not apart(corners(box), corners(self._box(k)), 0)]
-        if touched:
-            fault = Fault("overlap", (number, touched[0]), f"box {number} lies on box {touched[0]}")
-            self._mend(fault, number, self._nearest(op, box))
+        self._mend(fault, number, self._nearest(op, box))
 
     def _suits(self, op: EditOp, box: Sequence[Any]) -> Any:
         """Whether a box is where the operation's words say, if that is known. Corners may be arrays."""

@@ -25,8 +25,6 @@ SETTINGS = ("num_inference_steps", "text_scale", "spatial_scale", "reference_sca
 """What `params` may set of drawing; the model's own default otherwise. `EDIT_SETTINGS` are for rows with
 `image`. Besides, `repair` (bool) moves boxes of the model's own plans where they fall short of the prompt."""
 
-COLUMNS = ("image", "chain", "plan_faults")
-
 
 class GoTModel(mlflow.pyfunc.PythonModel):
     """A GoT pipeline behind MLflow's `predict`."""
@@ -64,7 +62,7 @@ class GoTModel(mlflow.pyfunc.PythonModel):
                 part = rows.iloc[start : start + BATCH]
                 drawn.update(zip(part["row"], self._draw(part, used, repair), strict=True))
         ordered = [drawn[row] for row in frame["row"]]
-        return pd.DataFrame(ordered, columns=list(COLUMNS), index=model_input.index)
+        return pd.DataFrame(ordered, columns=["image", "chain", "plan_faults"], index=model_input.index)
 
     def _draw(
         self, rows: pd.DataFrame, settings: Mapping[str, Any], repair: bool
