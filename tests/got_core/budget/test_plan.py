@@ -70,6 +70,15 @@ def test_the_paper_recipe_trains_as_published() -> None:
     assert recipe.model.edit_scales.as_tuple() == (4.0, 3.0, 1.5)
 
 
+@pytest.mark.parametrize("name", ["embedded", "embedded-long"])
+def test_muon_is_planned_with_whole_weights_only(name: str) -> None:
+    plan = make_plan(get_recipe(name), CONFIG)
+    assert [(m.sharding, m.chosen) for stage in plan.stages for m in stage.memory] == 2 * [
+        ("ddp", True),
+        ("ddp", False),
+    ]
+
+
 def test_counts_are_those_of_the_real_model_and_of_what_training_changes(plan: TrainingPlan) -> None:
     recipe = tiny()
     real = fresh_pipeline(recipe.model, train_tokenizer([], recipe.model.image_tokens))
