@@ -102,7 +102,7 @@ def embedded() -> Recipe:
 
 
 def embedded_long() -> Recipe:
-    """The embedded recipe on the full world of scenes, with three CPU-hours of training."""
+    """The embedded recipe on the full world of scenes, with at most three CPU-hours of training."""
     short = embedded()
     return replace(
         short,
