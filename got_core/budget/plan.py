@@ -223,10 +223,9 @@ def _memory(
     # sums in; DDP keeps them beside its buffers.
     accumulated = 4 * trained if stage.accumulation > 1 and stage.workers > 1 else 0
     spread = (state // stage.workers, 4 * (counted.gathered.rest + 2 * counted.gathered.layer))
-    ways: dict[Sharding, tuple[int, int]] = {"ddp": (state, 2 * trained)}
-    if stage.optimizer != "muon":  # which needs whole weights
-        ways["fsdp"] = spread
-    for sharding, (share, gathered) in ways.items():
+    ways: dict[Sharding, tuple[int, int]] = {"ddp": (state, 2 * trained), "fsdp": spread}
+    for sharding in stage.shardings:
+        share, gathered = ways[sharding]
         for checkpointing in (False, True):
             chosen = checkpointing == stage.gradient_checkpointing
             way = replace(stage, sharding=sharding, gradient_checkpointing=checkpointing)

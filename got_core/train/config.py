@@ -172,8 +172,6 @@ class StageConfig:
             )
         if min(self.mixture.values(), default=0) <= 0 or abs(sum(self.mixture.values()) - 1) > 1e-6:
             raise ValueError(f"the shares of a mixture are positive and sum to 1, got {self.mixture}")
-        if self.optimizer == "muon" and self.sharding == "fsdp":
-            raise ValueError("optimizer muon needs whole weights on each worker: set sharding to ddp")
         choices = (
             ("geometry", Geometry),
             ("sharding", Sharding),
@@ -183,6 +181,8 @@ class StageConfig:
         for name, known in choices:
             if getattr(self, name) not in get_args(known):
                 raise ValueError(f"{name} is one of {get_args(known)}, got {getattr(self, name)!r}")
+        if self.sharding not in self.shardings:
+            raise ValueError("optimizer muon needs whole weights on each worker: set sharding to ddp")
 
     @property
     def samples_per_step(self) -> int:
@@ -193,6 +193,11 @@ class StageConfig:
     def accumulation(self) -> int:
         """Forward passes of a worker an optimizer step."""
         return self.samples_per_step // (self.workers * self.batch_size)
+
+    @property
+    def shardings(self) -> tuple[Sharding, ...]:
+        """Those that the optimizer can work with: Muon needs whole weights on each worker."""
+        return ("ddp",) if self.optimizer == "muon" else get_args(Sharding)
 
     @property
     def samples_at_once(self) -> int:
