@@ -25,7 +25,7 @@ from got_core.recipes import Recipe, digest
 from got_core.train.board import told_progress
 from got_core.train.cluster import ray_session
 from got_core.train.config import StageConfig
-from got_core.train.run import TrainingRun
+from got_core.train.run import VERSION, TrainingRun
 from got_core.train.stages import Reference, finetune, pretrain
 
 SEED_STRIDE = 1000
@@ -80,6 +80,7 @@ class Trial:
         stages = [recipe.pretrain] * self.setting.pretrained + [recipe.finetune]
         return digest(
             [
+                VERSION,
                 recipe.model,
                 [stage.identity() for stage in stages],
                 scenes_protocol(recipe.world, recipe.evaluate).digest(),

@@ -50,7 +50,10 @@ class Box:
         return cls(*scaled)
 
     def to_pixels(self, width: float, height: float) -> tuple[float, float, float, float]:
-        """Pixel rectangle (x1, y1, x2, y2) = value / 1000 * size, as floats (released inference code)."""
+        """Edges in pixels (x1, y1, x2, y2) = value / 1000 * size, as floats: for measuring, as in an IoU.
+
+        Which pixels the box paints is `layout.fill_region`'s business.
+        """
         return (
             self.x1 / LIMIT * width,
             self.y1 / LIMIT * height,

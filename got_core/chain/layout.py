@@ -1,6 +1,7 @@
 """Layout canvases: a chain's boxes as pictures, the raw material of the spatial guidance Gs.
 
-Belongs here: drawing boxes. Not here: encoding or averaging the canvases (`model`).
+Belongs here: which pixels a box paints, for canvases and for masks alike. Not here: encoding or averaging the
+canvases (`model`), or where the edges of a planned object lie (`Box.to_pixels`).
 """
 
 from __future__ import annotations
@@ -15,12 +16,10 @@ from got_core.chain.palette import rgb
 def canvases(chain: Chain, height: int, width: int) -> np.ndarray:
     """One canvas per box: uint8 (N, H, W, 3), black with the box filled in its mask colour.
 
-    A chain without boxes gives one black canvas (1, H, W, 3). Corners are value / 1000 * size, rounded; a box
-    covers at least one pixel. Released inference code (one canvas per box, RGB, black). Raises ValueError for
-    a size that is not positive.
+    A chain without boxes gives one black canvas (1, H, W, 3), as in the released inference code. Raises
+    ValueError for a size that is not positive.
     """
-    if height < 1 or width < 1:
-        raise ValueError(f"canvas size must be positive, got {width}x{height}")
+    _check_size(height, width)
     boxes = chain.boxes
     drawn = np.zeros((max(len(boxes), 1), height, width, 3), dtype=np.uint8)
     for canvas, placed in zip(drawn, boxes, strict=False):
@@ -30,11 +29,17 @@ def canvases(chain: Chain, height: int, width: int) -> np.ndarray:
 
 
 def fill_region(box: Box, height: int, width: int) -> tuple[slice, slice]:
-    """Rows and columns that a box covers on an H x W canvas, at least one pixel each."""
-    x1, y1, x2, y2 = box.to_pixels(width, height)
-    return _span(y1, y2, height), _span(x1, x2, width)
+    """Rows and columns that a box paints on an H x W canvas, at least one pixel each.
+
+    Corners are value / 1000 * size, truncated, and the pixel of the far corner is painted too: what the
+    released inference code gets from PIL's `ImageDraw.rectangle`. Above 1000 pixels a box up to 999 therefore
+    ends before the last row. Raises ValueError for a size that is not positive.
+    """
+    _check_size(height, width)
+    x1, y1, x2, y2 = (int(corner) for corner in box.to_pixels(width, height))
+    return slice(y1, y2 + 1), slice(x1, x2 + 1)
 
 
-def _span(low: float, high: float, size: int) -> slice:
-    start = min(round(low), size - 1)
-    return slice(start, max(round(high), start + 1))
+def _check_size(height: int, width: int) -> None:
+    if height < 1 or width < 1:
+        raise ValueError(f"canvas size must be positive, got {width}x{height}")

@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from got_core.chain.boxes import Box
 from got_core.chain.edits import EditStep, read_edit_chain
 from got_core.chain.grammar import Chain, ChainError, Dropped, parse
+from got_core.chain.layout import fill_region
 from got_core.evaluate.geneval import XYXY, Detection
 from got_core.evaluate.plans import iou, read_phrase
 from got_core.planning.check import malformed
@@ -276,13 +278,16 @@ def judge_edit_plan(
 def _as_planned(one: Expected, ops: Sequence[EditOp], steps: Sequence[EditStep], world: World) -> Expected:
     """The object where the step that has placed it says, if any has."""
     placing = [step for op, step in zip(ops, steps, strict=True) if op is one.op]
-    return replace(one, box=_planned_place(placing[0], world)) if placing else one
+    if not placing:
+        return one
+    place = _planned_place(placing[0])
+    return replace(one, box=place and place.to_pixels(world.size, world.size))
 
 
-def _planned_place(step: EditStep, world: World) -> XYXY | None:
-    """Where an added or moved object is to be, in pixels: the last box of its step; None without one."""
+def _planned_place(step: EditStep) -> Box | None:
+    """Where an added or moved object is to be: the last box of its step; None without one."""
     places = [*step.boxes, *(placed.box for placed in parse(step.change, "data").boxes)]
-    return places[-1].to_pixels(world.size, world.size) if places else None
+    return places[-1] if places else None
 
 
 def planned_places(chain: Chain, source: Scene, ops: Sequence[EditOp], world: World) -> list[Detection]:
@@ -319,12 +324,14 @@ def _step_faults(
 def _place_faults(
     step: EditStep, op: EditOp, state: Sequence[Expected], world: World, rules: EditRules
 ) -> list[tuple[str, str]]:
-    """What is against the place of an added or moved object as such: no room for it, or not free."""
-    place = _planned_place(step, world) if op.kind in ("add", "move") else None
-    if place is None:
+    """What is against the pixels that the place of an added or moved object paints: too few, or not free."""
+    box = _planned_place(step) if op.kind in ("add", "move") else None
+    if box is None:
         return []
-    if min(place[2] - place[0], place[3] - place[1]) < world.min_object / 2:
-        width, height = place[2] - place[0], place[3] - place[1]
+    rows, columns = fill_region(box, world.size, world.size)
+    place = _floats((columns.start, rows.start, columns.stop, rows.stop))
+    width, height = place[2] - place[0], place[3] - place[1]
+    if min(width, height) < world.min_object / 2:
         return [("size", f"the {op.phrase} is to be only {width:.0f} x {height:.0f} pixels")]
     moved = _number(state, (op.color, op.shape)) if op.kind == "move" else None
     others = [one for number, one in enumerate(state) if number != moved and not one.gone]

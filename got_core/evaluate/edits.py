@@ -70,9 +70,11 @@ if TYPE_CHECKING:
 
 NAME = "edits/scenes"
 GROUNDING = "grounding/scenes"
-VERSION = 3
+VERSION = 4
 """Raise when cases or rules change in a way that can change a verdict. 2: where a plan names the background,
-it has to be the source's. 3: the model's text must be a chain as it stands, and new places must be free."""
+it has to be the source's. 3: the model's text must be a chain as it stands, and new places must be free.
+4: canvases as the released inference code paints them, places of the same pixels, evenly spaced noise
+levels."""
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 Progress = Callable[[int, int], None]
 """Called with (done, total) after each batch."""
 
+DRAWING = 2
+"""Raise when the pipeline draws another picture from the same request. 2: canvases as the released inference
+code paints them, and evenly spaced noise levels."""
+
 _TEXT_KEY = "got"
 
 
@@ -54,8 +58,8 @@ class Request:
     """What was written besides a given plan."""
 
     def key(self, sampler: Mapping[str, Any], weights_hash: str | None) -> str:
-        """What was asked, with which seed and sampler, of which weights (12 hex)."""
-        asked: list[Any] = [self.prompt, self.seed, dict(sampler), weights_hash]
+        """What was asked, with which seed and sampler, of which weights, drawn by which code (12 hex)."""
+        asked: list[Any] = [DRAWING, self.prompt, self.seed, dict(sampler), weights_hash]
         if self.source is not None:
             asked.append(hashlib.sha256(self.source.tobytes()).hexdigest())
         if self.chain is not None:

@@ -43,9 +43,10 @@ if TYPE_CHECKING:
     from got_core.storage import Storage
 
 NAME = "geneval/scenes"
-VERSION = 3
+VERSION = 4
 """Raise when prompts or rules change in a way that can change a verdict. 2: a plan must also be valid
-(overlap, size), and intervals are over prompts. 3: the model's text must be a chain as it stands."""
+(overlap, size), and intervals are over prompts. 3: the model's text must be a chain as it stands.
+4: canvases as the released inference code paints them, and evenly spaced noise levels."""
 
 REPAIR_SLACK = 1
 """Pixels by which a repaired plan keeps its distance from every limit."""

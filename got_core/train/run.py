@@ -16,6 +16,10 @@ import polars as pl
 from got_core.recipes import Recipe
 from got_core.storage import Storage
 
+VERSION = 2
+"""Raise when the same recipe and data train another model; it is part of every trained model's key. 2: boxes
+are painted on canvases, and masked, as the released inference code does."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingRun:

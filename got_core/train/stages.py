@@ -48,7 +48,7 @@ from got_core.train.finished import FinishedStages
 from got_core.train.foundation import fit_autoencoder, train_unet
 from got_core.train.joint import JointTrainer
 from got_core.train.language import fit_tokenizer, train_language_model
-from got_core.train.run import TrainingRun, weights_hash
+from got_core.train.run import VERSION, TrainingRun, weights_hash
 from got_core.train.text_encoder import PhraseEncoder
 from got_core.train.tracking import EXPERIMENT, Tracker
 
@@ -106,7 +106,7 @@ def train_foundation(run: TrainingRun) -> Reference:
         raise ValueError(
             f"recipe {recipe.name!r} starts from published weights: set GOT_SDXL and GOT_QWEN to folders"
         )
-    key = digest([recipe.model, recipe.foundation, run.manifest_hash])
+    key = digest([VERSION, recipe.model, recipe.foundation, run.manifest_hash])
     name = f"models/foundation/{key}"
     started = time.monotonic()
     ensure_experiment(run.tracking_uri, EXPERIMENT)
@@ -210,7 +210,7 @@ def finetune(run: TrainingRun, pretrained: Reference) -> Reference:
 
 
 def _joint_stage(run: TrainingRun, stage: str, config: StageConfig, start: Reference) -> Reference:
-    key = digest([run.recipe.model, config.identity(), run.manifest_hash, start["weights_hash"]])
+    key = digest([VERSION, run.recipe.model, config.identity(), run.manifest_hash, start["weights_hash"]])
     name = f"models/{stage}/{key}"
     started = time.monotonic()
     # Written last: where it is, the stage is finished.

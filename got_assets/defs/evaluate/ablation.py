@@ -25,7 +25,7 @@ PLOT = "ablation.png"
     kinds={"pytorch", "ray"},
     owners=["team:model"],
     code_version=code_version(
-        2,
+        3,
         *(_RECIPE.model, _RECIPE.pretrain, _RECIPE.finetune),
         *(_RECIPE.ablation, _RECIPE.evaluate, _RECIPE.world),
     ),

@@ -19,7 +19,7 @@ Document = dict[str, Any]
     group_name="evaluate",
     kinds={"pytorch"},
     owners=["team:model"],
-    code_version=code_version(3, PROJECT.recipe.evaluate, PROJECT.recipe.world),
+    code_version=code_version(4, PROJECT.recipe.evaluate, PROJECT.recipe.world),
 )
 def geneval(
     context: dg.AssetExecutionContext, project: dg.ResourceParam[Project], finetuned_model: Document
@@ -38,7 +38,7 @@ def geneval(
     group_name="evaluate",
     kinds={"pytorch"},
     owners=["team:model"],
-    code_version=code_version(2, PROJECT.recipe.evaluate, PROJECT.recipe.world),
+    code_version=code_version(3, PROJECT.recipe.evaluate, PROJECT.recipe.world),
 )
 def scene_edits(
     context: dg.AssetExecutionContext, project: dg.ResourceParam[Project], finetuned_model: Document

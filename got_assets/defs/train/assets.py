@@ -27,7 +27,7 @@ Reference = dict[str, Any]
     group_name="train",
     kinds={"pytorch", "huggingface"},
     owners=["team:model"],
-    code_version=code_version(3, _RECIPE.model, _RECIPE.foundation, *(PROJECT.settings.published or ())),
+    code_version=code_version(4, _RECIPE.model, _RECIPE.foundation, *(PROJECT.settings.published or ())),
 )
 def foundation_models(
     context: dg.AssetExecutionContext, project: dg.ResourceParam[Project], training_manifest: pl.DataFrame
@@ -47,7 +47,7 @@ def foundation_models(
     group_name="train",
     kinds={"pytorch", "ray"},
     owners=["team:model"],
-    code_version=code_version(2, _RECIPE.model, _RECIPE.pretrain),
+    code_version=code_version(3, _RECIPE.model, _RECIPE.pretrain),
 )
 def pretrained_model(
     context: dg.AssetExecutionContext,
@@ -68,7 +68,7 @@ def pretrained_model(
     group_name="train",
     kinds={"pytorch", "ray"},
     owners=["team:model"],
-    code_version=code_version(2, _RECIPE.model, _RECIPE.finetune),
+    code_version=code_version(3, _RECIPE.model, _RECIPE.finetune),
 )
 def finetuned_model(
     context: dg.AssetExecutionContext,

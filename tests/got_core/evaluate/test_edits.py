@@ -206,6 +206,9 @@ class TestPlans:
             (ADD, "a green cross", Box(400, 50, 600, 250), "add it", []),
             (ADD, "a green cross", Box(400, 700, 600, 900), "add it", ["box"]),
             (ADD, "a green cross", Box(500, 50, 500, 50), "add it", ["size"]),
+            # 6.9 pixels across, which paint eight columns; half of the smallest object is seven.
+            (ADD, "a green cross", Box(436, 50, 544, 250), "add it", []),
+            (ADD, "a green cross", Box(407, 50, 484, 250), "add it", ["size"]),
             (MOVE, "the red circle", CIRCLE_BOX, "move it to (400,50),(600,250)", []),
             (MOVE, "the red circle", CIRCLE_BOX, "move it to (0,700),(200,900)", ["change"]),
             (MOVE, "the red circle", CIRCLE_BOX, "move it", ["change"]),

@@ -8,6 +8,7 @@ from diffusers import DDIMScheduler, EulerDiscreteScheduler, FlowMatchEulerDiscr
 from PIL import Image
 
 from got_core.chain.grammar import parse
+from got_core.chain.layout import canvases
 from got_core.model.guidance import encode, to_tensor
 from got_core.model.keeping import free_cells
 from got_core.model.pipeline import GoTPipeline
@@ -32,10 +33,20 @@ def test_cells_that_a_box_reaches_are_free() -> None:
     chains = [CHAIN, parse("no box"), parse("a cat (0,0),(130,120) and a dog (990,990),(999,999)")]
     free = free_cells(chains, 64, 64, stride=8)
     assert free.shape == (3, 1, 8, 8) and free.dtype == torch.bool
-    # Pixels 8 to 15 and 17 to 31, two more on each side.
+    # Columns 8 to 15 and rows 16 to 31, two more on each side.
     assert free[0, 0].nonzero().tolist() == [[y, x] for y in (1, 2, 3, 4) for x in (0, 1, 2)]
     assert free[1].all()
     assert free[2, 0].nonzero().tolist() == [[0, 0], [0, 1], [1, 0], [1, 1], [7, 7]]
+
+
+def test_free_cells_are_those_of_the_pixels_that_the_canvas_paints() -> None:
+    for text in ("a (120,80),(420,380)", "b (333,10),(333,999)", "c (0,0),(375,250) d (999,999),(999,999)"):
+        chain = parse(text)
+        painted = torch.from_numpy(canvases(chain, 64, 96).any(axis=(0, 3)))
+        assert torch.equal(free_cells([chain], 64, 96, stride=1)[0, 0], painted)
+        # Cells of two pixels are too small for a margin.
+        cells = painted.unflatten(0, (-1, 2)).unflatten(2, (-1, 2)).any(3).any(1)
+        assert torch.equal(free_cells([chain], 64, 96, stride=2)[0, 0], cells)
 
 
 @pytest.mark.parametrize("name", ["flow", "ddim", "euler"])
