@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, is_dataclass, replace
+from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from typing import Any
 
 from got_core.ablation.config import AblationConfig
@@ -25,6 +25,7 @@ from got_core.model.config import (
     SchedulerConfig,
     UNetConfig,
 )
+from got_core.registry.config import PromotionConfig
 from got_core.scenes.corpus import CorpusConfig
 from got_core.scenes.edits import KINDS
 from got_core.scenes.world import FULL, NARROW, World
@@ -47,6 +48,7 @@ class Recipe:
     finetune: StageConfig
     evaluate: EvaluateConfig
     ablation: AblationConfig
+    promotion: PromotionConfig = field(default_factory=PromotionConfig)
 
 
 NOISE_MEAN = 1.5

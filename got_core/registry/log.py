@@ -6,22 +6,28 @@ which version is the champion (`promote`), or what a consumer runs (`pyfunc`).
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 
 import got_core
+from got_core.registry.results import (
+    EXPERIMENT,
+    BenchmarkResult,
+    log_results,
+    store_results,
+    tag_entries,
+    tags_of,
+)
 from got_core.registry.tracking import MlflowClient, connect, ensure_experiment, fluent, mlflow
 
 CHALLENGER = "challenger"
-SCORES_TAG = "scores"
 WEIGHTS_TAG = "weights_hash"
-EXPERIMENT = "got-registry"
 
 ALLOWED = (".safetensors", ".json", ".txt", ".jinja", ".md")
 """What a model folder may hold: weights as safetensors only, the rest plain text."""
@@ -41,9 +47,6 @@ REQUIREMENTS = (
 )
 """What a consumer needs to load and run an entry, pinned to the versions that made it; no Dagster, no Ray."""
 
-OTHER_WAYS = ("repaired", "kept_outside", "repaired_kept_outside")
-"""Scores of a benchmark whose pictures were also drawn in another way."""
-
 EXAMPLE = {"prompt": "a photo of a red circle", "seed": 0}
 
 
@@ -58,30 +61,31 @@ def register(
     tracking_uri: str,
     scores: Mapping[str, Any] | None = None,
     others: Sequence[Mapping[str, Any]] = (),
+    outcomes: Mapping[str, pl.DataFrame] | None = None,
     tags: Mapping[str, Any],
     metrics: Mapping[str, float] | None = None,
 ) -> str:
     """Register a pipeline folder, point `@challenger` at it, and return its version.
 
     `tags` must hold `weights_hash`, by which a retry finds the version that exists already (its scores are
-    brought up to date, nothing is uploaded again). `scores`: a score dict with its protocol, as `evaluate`
-    returns it: what promotion compares. `others`: score dicts of further benchmarks, logged beside it. Each
-    attempt uploads to a new artifact folder, and a version appears only once its model has
-    been loaded from there and has drawn. Raises RegistrationError for a folder that is no pipeline, holds
-    anything but safetensors and text, or does not load.
+    brought up to date, nothing is uploaded again). `scores` and `others`: score dicts of benchmarks with
+    their protocols, as `evaluate` returns them; `outcomes`: what became of each sample
+    (`results.OUTCOMES`), by benchmark. Promotion compares both. Each attempt uploads to a new artifact
+    folder, and a version appears only once its model has been loaded from there and has drawn. Raises
+    RegistrationError for a folder that is no pipeline, holds anything but safetensors and text, or does not
+    load.
     """
     folder = Path(folder)
     check_folder(folder)
-    wanted = _version_tags(tags, scores)
+    wanted = _version_tags(tags)
+    given = [*([] if scores is None else [scores]), *others]
+    results = [BenchmarkResult(one, (outcomes or {}).get(one["protocol"])) for one in given]
     client = connect(tracking_uri)
     version = find_version(client, name, wanted[WEIGHTS_TAG])
     if version is None:
-        files = {} if scores is None else {"scores.json": scores}
-        files |= {f"scores-{one['protocol'].replace('/', '-')}.json": one for one in others}
-        logged = _all_metrics(files.values(), metrics)
-        version = _upload(client, folder, name, tracking_uri, wanted, logged, files)
-    else:
-        _update_scores(client, name, version, wanted)
+        version = _upload(client, folder, name, tracking_uri, wanted, results, metrics or {})
+    elif results:
+        store_results(client, name, client.get_model_version(name, version), results, tracking_uri)
     client.set_registered_model_alias(name, CHALLENGER, version)
     return version
 
@@ -106,57 +110,10 @@ def find_version(client: MlflowClient, name: str, weights_hash: str) -> str | No
     return max((str(version.version) for version in found), key=int, default=None)
 
 
-def compact_scores(scores: Mapping[str, Any]) -> dict[str, Any]:
-    """What promotion needs of a score dict: protocol, overall and per task mean, interval and count."""
-    keep = ("mean", "low", "high", "n")
-    return {
-        "protocol": scores["protocol"],
-        "protocol_digest": scores["protocol_digest"],
-        "complete": scores["complete"],
-        "overall": scores["overall"],
-        "low": scores["low"],
-        "high": scores["high"],
-        "tasks": {task: {k: score[k] for k in keep} for task, score in scores["tasks"].items()},
-    }
-
-
-def _version_tags(tags: Mapping[str, Any], scores: Mapping[str, Any] | None) -> dict[str, str]:
+def _version_tags(tags: Mapping[str, Any]) -> dict[str, str]:
     if not tags.get(WEIGHTS_TAG):
         raise RegistrationError(f"tags need a {WEIGHTS_TAG}: without it a retry could not find its version")
-    texts = {key: str(value) for key, value in tags.items() if value is not None}
-    if scores is not None:
-        texts |= {
-            SCORES_TAG: json.dumps(compact_scores(scores), sort_keys=True),
-            "protocol": f"{scores['protocol']} {scores['protocol_digest']}",
-        }
-    return texts
-
-
-def _all_metrics(
-    scores: Iterable[Mapping[str, Any]], metrics: Mapping[str, float] | None
-) -> dict[str, float]:
-    """Given metrics, and of each benchmark overall and task scores, right plans, grounding and repair."""
-    named = {key: float(value) for key, value in (metrics or {}).items()}
-    for one in scores:
-        figures = (
-            {task: score["mean"] for task, score in one["tasks"].items()}
-            | {
-                "overall": one["overall"],
-                "plans_right": one.get("plan_overall"),
-                "grounding_iou": one.get("grounding", {}).get("mean"),
-            }
-            | {f"{way}_overall": one.get(way, {}).get("overall") for way in OTHER_WAYS}
-        )
-        named |= {
-            f"{one['protocol']}/{key}": float(value) for key, value in figures.items() if value is not None
-        }
-    return named
-
-
-def _update_scores(client: MlflowClient, name: str, version: str, tags: Mapping[str, str]) -> None:
-    for key in (SCORES_TAG, "protocol"):
-        if key in tags:
-            client.set_model_version_tag(name, version, key, tags[key])
+    return {key: str(value) for key, value in tags.items() if value is not None}
 
 
 def _upload(
@@ -165,21 +122,21 @@ def _upload(
     name: str,
     tracking_uri: str,
     tags: Mapping[str, str],
+    results: Sequence[BenchmarkResult],
     metrics: Mapping[str, float],
-    files: Mapping[str, Mapping[str, Any]],
 ) -> str:
-    run_tags = {key: value for key, value in tags.items() if key != SCORES_TAG}
     # Made by the client, so that an MLFLOW_RUN_ID in the environment cannot redirect it.
     run = client.create_run(
-        ensure_experiment(tracking_uri, EXPERIMENT), tags=run_tags, run_name=f"register {name}"
+        ensure_experiment(tracking_uri, EXPERIMENT), tags=dict(tags), run_name=f"register {name}"
     )
-    with fluent(tracking_uri), mlflow.start_run(run_id=run.info.run_id, nested=True):
-        mlflow.log_metrics(dict(metrics))
-        for file, scores in files.items():
-            client.log_dict(run.info.run_id, dict(scores), file)
+    run_id = run.info.run_id
+    with fluent(tracking_uri), mlflow.start_run(run_id=run_id, nested=True):
+        log_results(client, run_id, results, metrics)
         info = _log_model(folder)
         _check_upload(client, folder, info)
-        made = mlflow.register_model(info.model_uri, name, tags=dict(tags))
+        made = mlflow.register_model(
+            info.model_uri, name, tags={**tags, **tags_of(tag_entries(results, run_id))}
+        )
     return str(made.version)
 
 

@@ -1,24 +1,31 @@
 """When the champion moves.
 
-Belongs here: the rule, as a pure function over two score dicts, and its application to a registry. Not here:
-how scores are made.
+Belongs here: the rule applied to a registry, and what the decision leaves there. Not here: the rule (`rule`),
+scoring a champion again (`rescore`), how scores are made.
 """
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from got_core.registry.log import CHALLENGER, SCORES_TAG
+from got_core.registry.config import PromotionConfig
+from got_core.registry.log import CHALLENGER, WEIGHTS_TAG
+from got_core.registry.rescore import CannotScoreError, Scorer
+from got_core.registry.results import BenchmarkResult, read_results, store_results
+from got_core.registry.rule import Comparison, compare, fault_of, no_primary, primary_score
 from got_core.registry.tracking import MlflowClient, connect
 
 CHAMPION = "champion"
+REASON_TAG = "promotion"
+FIGURES_TAG = "promotion_figures"
+
+Results = Mapping[str, BenchmarkResult]
 
 
 @dataclass(frozen=True)
@@ -33,125 +40,170 @@ class PromotionDecision:
     champion: str | None = None
     """Version that is champion afterwards."""
 
-    table: list[dict[str, Any]] = field(default_factory=list)
-    """One row a task and one for `overall`: task, champion, challenger, difference, upper, verdict."""
+    benchmarks: list[dict[str, Any]] = field(default_factory=list)
+    """As `rule.Comparison.benchmarks`; empty if nothing was compared."""
+
+    tasks: list[dict[str, Any]] = field(default_factory=list)
+    """As `rule.Comparison.tasks`."""
+
+    scored_again: list[str] = field(default_factory=list)
+    """Benchmarks by which the champion was scored again first."""
 
     def markdown(self) -> str:
-        """The table as markdown, empty if nothing was compared."""
-        if not self.table:
+        """The figures as two markdown tables, empty if nothing was compared."""
+        if not self.benchmarks:
             return ""
-        head = "| task | champion | challenger | difference | verdict |\n|---|---|---|---|---|"
-        rows = [
-            f"| {row['task']} | {row['champion']:.3f} | {row['challenger']:.3f} "
-            f"| {row['difference']:+.3f} | {row['verdict']} |"
-            for row in self.table
+        overall = [
+            [
+                one["benchmark"],
+                *_values(one),
+                f"{one['margin']:.3f}",
+                one["verdict"],
+            ]
+            for one in self.benchmarks
         ]
-        return "\n".join([head, *rows])
-
-
-def compare(
-    champion: Mapping[str, Any], challenger: Mapping[str, Any]
-) -> tuple[bool, str, list[dict[str, Any]]]:
-    """Whether the challenger replaces the champion: (yes or no, reason, table).
-
-    It must be better overall, and on no task worse beyond the interval: the upper end of the interval of the
-    difference (both tasks' own intervals, combined by the square-and-add rule, MOVER) must reach zero.
-    Scores of unlike protocols, and incomplete ones, are not compared: the answer is no.
-    """
-    if champion["protocol_digest"] != challenger["protocol_digest"]:
-        return False, _unlike(champion, challenger), []
-    if not challenger["complete"]:
-        return False, "the challenger's score is partial; finish its benchmark run", []
-    if set(champion["tasks"]) != set(challenger["tasks"]):
-        return False, "the two scores cover different tasks", []
-    table = [_row(t, champion["tasks"][t], challenger["tasks"][t]) for t in champion["tasks"]]
-    worse = [row["task"] for row in table if row["verdict"] == "worse"]
-    gain = challenger["overall"] - champion["overall"]
-    table.append(_overall_row(champion, challenger, gain))
-    if worse:
-        return False, f"worse than the champion on {', '.join(worse)} beyond the interval", table
-    if gain <= 0:
-        return (
-            False,
-            f"not better overall ({challenger['overall']:.3f} against {champion['overall']:.3f})",
-            table,
+        tasks = [
+            [
+                f"{one['benchmark']}/{one['task']}",
+                *_values(one),
+                f"{one['gained']} and {one['lost']}",
+                f"{one['p']:.3g}",
+                f"{one['threshold']:.3g}",
+                one["verdict"],
+            ]
+            for one in self.tasks
+        ]
+        both = ["champion", "challenger", "difference"]
+        return "\n\n".join(
+            [
+                _table(["benchmark", *both, "margin", "verdict"], overall),
+                _table(["task", *both, "gained and lost", "p (worse)", "Holm's threshold", "verdict"], tasks),
+            ]
         )
-    return True, f"better overall ({gain:+.3f}) and worse on no task beyond the interval", table
 
 
-def _unlike(champion: Mapping[str, Any], challenger: Mapping[str, Any]) -> str:
-    return (
-        f"the champion was scored under {champion['protocol']} {champion['protocol_digest']}, the challenger "
-        f"under {challenger['protocol']} {challenger['protocol_digest']}: not comparable; score the champion "
-        "again under the new protocol, or move the alias by hand"
-    )
+def _values(row: Mapping[str, Any]) -> list[str]:
+    return [f"{row['champion']:.3f}", f"{row['challenger']:.3f}", f"{row['difference']:+.3f}"]
 
 
-def _row(task: str, champion: Mapping[str, Any], challenger: Mapping[str, Any]) -> dict[str, Any]:
-    difference = challenger["mean"] - champion["mean"]
-    reach = math.hypot(challenger["high"] - challenger["mean"], champion["mean"] - champion["low"])
-    upper = difference + reach
-    # Rounding must not turn a tie into a loss.
-    verdict = "worse" if upper < -1e-9 else "better" if difference > 0 else "no worse"
-    return {
-        "task": task,
-        "champion": champion["mean"],
-        "challenger": challenger["mean"],
-        "difference": difference,
-        "upper": upper,
-        "verdict": verdict,
-    }
+def _table(header: list[str], rows: list[list[str]]) -> str:
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (header, ["---"] * len(header), *rows))
 
 
-def _overall_row(champion: Mapping[str, Any], challenger: Mapping[str, Any], gain: float) -> dict[str, Any]:
-    verdict = "better" if gain > 0 else "not better"
-    return {
-        "task": "overall",
-        "champion": champion["overall"],
-        "challenger": challenger["overall"],
-        "difference": gain,
-        "upper": gain,
-        "verdict": verdict,
-    }
+def promote(
+    name: str = "got",
+    *,
+    tracking_uri: str,
+    config: PromotionConfig | None = None,
+    scorer: Scorer | None = None,
+) -> PromotionDecision:
+    """Move `@champion` to `@challenger` if the rule allows it (`rule.compare`), and write the decision on the
+    challenger's version.
 
-
-def promote(name: str = "got", *, tracking_uri: str) -> PromotionDecision:
-    """Move `@champion` to `@challenger` if the rule allows it, and write the decision on the challenger's
-    version.
-
-    Without a champion, a challenger with a complete score becomes the first one. Asking again changes
-    nothing. Raises ValueError if there is no challenger at all.
+    Without a champion, a challenger with whole scores becomes the first one. `scorer`: today's benchmarks and
+    their protocols; by those of them for which the champion has no comparable result it is scored again
+    first, and the result is kept with its version. Without a scorer, or if that is impossible, the champion
+    stays, and the reason says what to do. Asking again changes nothing. Raises ValueError if there is no
+    challenger at all, and what a benchmark raises.
     """
-    client = connect(tracking_uri)
+    client, config = connect(tracking_uri), config or PromotionConfig()
     challenger, champion = _version_at(client, name, CHALLENGER), _version_at(client, name, CHAMPION)
     if challenger is None:
         raise ValueError(f"model {name!r} has no @{CHALLENGER} in {tracking_uri}; register one first")
     if champion is not None and champion.version == challenger.version:
         version = str(champion.version)
         return PromotionDecision(False, f"version {version} is the champion already", version, version)
-    decision = _decide(challenger, champion)
+    decision = _decide(client, challenger, champion, config, scorer, tracking_uri)
     if decision.promoted:
         client.set_registered_model_alias(name, CHAMPION, str(challenger.version))
-    client.set_model_version_tag(name, str(challenger.version), "promotion", decision.reason)
+    for key, text in ((REASON_TAG, decision.reason), (FIGURES_TAG, decision.markdown())):
+        client.set_model_version_tag(name, str(challenger.version), key, text)
     return decision
 
 
-def _decide(challenger: ModelVersion, champion: ModelVersion | None) -> PromotionDecision:
+def _decide(
+    client: MlflowClient,
+    challenger: ModelVersion,
+    champion: ModelVersion | None,
+    config: PromotionConfig,
+    scorer: Scorer | None,
+    tracking_uri: str,
+) -> PromotionDecision:
     asked, standing = str(challenger.version), None if champion is None else str(champion.version)
-    scores = _scores(challenger)
-    if scores is None or not scores["complete"]:
-        reason = f"version {asked} has no complete benchmark score; run the benchmark and register it again"
-        return PromotionDecision(False, reason, asked, standing)
+    stays = PromotionDecision(False, "", asked, standing)
+    results, held = (read_results(client, one) if one else {} for one in (challenger, champion))
+    today = scorer.protocols() if scorer else _protocols(held) | _protocols(results)
+    if told := _challenger_fault(results, today, config, first=champion is None):
+        return replace(stays, reason=f"version {asked} {told}")
     if champion is None:
         return PromotionDecision(True, "there was no champion yet", asked, asked)
-    held = _scores(champion)
-    if held is None:
-        reason = (
-            f"champion version {standing} has no score to compare with; score it or move the alias by hand"
+    if challenger.tags.get(WEIGHTS_TAG) == champion.tags.get(WEIGHTS_TAG, ""):
+        return replace(stays, reason=f"version {asked} has the weights of champion version {standing}")
+    old = {one: fault for one, digest in today.items() if (fault := fault_of(held.get(one), digest))}
+    if old:
+        if told := _score_again(client, champion, old, scorer, tracking_uri):
+            return replace(stays, reason=told)
+        held = read_results(client, client.get_model_version(champion.name, str(champion.version)))
+    before, after = ({one: side[one] for one in today if one in side} for side in (held, results))
+    return _decision(compare(before, after, config), stays, list(old))
+
+
+def _protocols(results: Results) -> dict[str, str]:
+    return {name: one.scores["protocol_digest"] for name, one in results.items()}
+
+
+def _decision(verdict: Comparison, stays: PromotionDecision, scored_again: list[str]) -> PromotionDecision:
+    return replace(
+        stays,
+        promoted=verdict.promoted,
+        reason=verdict.reason,
+        champion=stays.challenger if verdict.promoted else stays.champion,
+        benchmarks=verdict.benchmarks,
+        tasks=verdict.tasks,
+        scored_again=scored_again,
+    )
+
+
+def _challenger_fault(
+    results: Results, today: Mapping[str, str], config: PromotionConfig, first: bool
+) -> str | None:
+    """Why the challenger cannot become champion, whatever the champion's scores; `first`: there is none."""
+    if not today:
+        return "has no benchmark result; run the benchmarks and register it again"
+    for one, digest in today.items():
+        if fault := fault_of(results.get(one), digest, by_sample=not first):
+            return (
+                f"cannot be compared: its result of {one} {fault}; run that benchmark and register it again"
+            )
+    score = primary_score({one: results[one] for one in today}, config.primary)
+    if score is None or not math.isfinite(score):
+        return f"cannot be compared: {no_primary(results, config.primary)}"
+    return None
+
+
+def _score_again(
+    client: MlflowClient,
+    champion: ModelVersion,
+    old: Mapping[str, str],
+    scorer: Scorer | None,
+    tracking_uri: str,
+) -> str | None:
+    """Score the champion by the benchmarks in `old` (name to what is wrong with its result); why not, or
+    None."""
+    faults = "; ".join(f"its result of {one} {fault}" for one, fault in old.items())
+    who = f"champion version {champion.version} stays: {faults}"
+    by_hand = f"or move the alias {CHAMPION} of {champion.name} by hand"
+    if scorer is None:
+        return f"{who}, and nothing was given to score it again with; give promote() a scorer, {by_hand}"
+    scorer.tell(f"champion version {champion.version} is scored again: {faults}")
+    try:
+        made = scorer.score(champion, old, tracking_uri)
+    except CannotScoreError as error:
+        return (
+            f"{who}, and it cannot be scored again: {error}; put its files back and promote again, {by_hand}"
         )
-        return PromotionDecision(False, reason, asked, standing)
-    promoted, reason, table = compare(held, scores)
-    return PromotionDecision(promoted, reason, asked, asked if promoted else standing, table)
+    store_results(client, champion.name, champion, made, tracking_uri)
+    return None
 
 
 def _version_at(client: MlflowClient, name: str, alias: str) -> ModelVersion | None:
@@ -161,8 +213,3 @@ def _version_at(client: MlflowClient, name: str, alias: str) -> ModelVersion | N
         if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             return None
         raise
-
-
-def _scores(version: ModelVersion) -> dict[str, Any] | None:
-    text = version.tags.get(SCORES_TAG)
-    return json.loads(text) if text else None

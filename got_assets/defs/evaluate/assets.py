@@ -2,15 +2,16 @@
 
 # No postponed annotations here: Dagster looks at the annotation objects themselves.
 
-import os
 import time
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from got_assets.project import PROJECT, Project, code_version, git_commit
 from got_assets.reporting import document_hash, document_result, markdown_table, say, stored_image
+
+if TYPE_CHECKING:
+    from got_core.evaluate.benchmarks import Benchmark
 
 Document = dict[str, Any]
 
@@ -29,9 +30,9 @@ def geneval(
 
     Pictures that are in storage already are not drawn again, so an interrupted run goes on.
     """
-    from got_core.evaluate.scenes import run_geneval_scenes
+    from got_core.evaluate.benchmarks import GENEVAL
 
-    return _benchmark(project, finetuned_model, run_geneval_scenes, "geneval", "pictures drawn")
+    return _benchmark(project, finetuned_model, GENEVAL)
 
 
 @dg.asset(
@@ -47,34 +48,25 @@ def scene_edits(
 
     Resumes as `geneval` does.
     """
-    from got_core.evaluate.edits import run_edit_scenes
+    from got_core.evaluate.benchmarks import SCENE_EDITS
 
-    return _benchmark(project, finetuned_model, run_edit_scenes, "edits", "scenes edited")
+    return _benchmark(project, finetuned_model, SCENE_EDITS)
 
 
-def _benchmark(
-    project: Project, model: Document, run: Callable[..., Any], folder: str, done_what: str
-) -> dg.MaterializeResult[Document]:
+def _benchmark(project: Project, model: Document, benchmark: "Benchmark") -> dg.MaterializeResult[Document]:
     """Run a benchmark on a model's pipeline; the document holds its scores and where its pictures are."""
-    import torch
-
-    from got_core.model.pipeline import GoTPipeline
+    from got_core.evaluate.benchmarks import open_pipeline
 
     started = time.monotonic()
-    # Nothing else computes meanwhile; the workers of training have one thread each instead.
-    torch.set_num_threads(os.cpu_count() or 1)
     weights = model["weights_hash"]
-    prefix = f"{folder}/{weights[:12]}"
-    pipeline = GoTPipeline.from_pretrained(project.storage.download(model["folder"]))
-    pipeline.set_progress_bar_config(disable=True)
-    result = run(
-        pipeline,
+    prefix = benchmark.prefix(weights)
+    result = benchmark.score(
+        open_pipeline(project.storage.download(model["folder"])),
         project.recipe.world,
         project.recipe.evaluate,
         project.storage,
-        prefix,
-        progress=lambda done, total: say(f"{done} of {total} {done_what}"),
-        weights_hash=weights,
+        weights,
+        progress=lambda done, total: say(f"{done} of {total} {benchmark.unit}"),
     )
     document = {"prefix": prefix, "weights_hash": weights, "scores": result.scores}
     grounding = result.scores.get("grounding", {}).get("mean")

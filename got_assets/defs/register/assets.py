@@ -7,15 +7,16 @@ import time
 from typing import Any
 
 import dagster as dg
+import polars as pl
 
-from got_assets.project import Project, code_version, git_commit
-from got_assets.reporting import document_hash, document_result
+from got_assets.project import PROJECT, Project, code_version, git_commit
+from got_assets.reporting import document_hash, document_result, say
 
 Document = dict[str, Any]
 MODEL_NAME = "got"
 
 
-@dg.asset(group_name="register", kinds={"mlflow"}, owners=["team:model"], code_version=code_version(3))
+@dg.asset(group_name="register", kinds={"mlflow"}, owners=["team:model"], code_version=code_version(4))
 def registered_model(
     context: dg.AssetExecutionContext,
     project: dg.ResourceParam[Project],
@@ -30,6 +31,7 @@ def registered_model(
     Weights that have a version already get no second one.
     """
     from got_core.registry.log import register
+    from got_core.storage import content_hash
 
     started = time.monotonic()
     trained = [one for one in (foundation_models, pretrained_model, finetuned_model) if one["steps"]]
@@ -46,14 +48,17 @@ def registered_model(
     }
     uri = project.settings.tracking_uri
     folder = project.storage.download(finetuned_model["folder"])
-    scores, others = geneval["scores"], [scene_edits["scores"]]
-    version = register(folder, MODEL_NAME, tracking_uri=uri, scores=scores, others=others, tags=tags)
+    scores, *others = [one["scores"] for one in (geneval, scene_edits)]
+    outcomes = _outcomes(project, geneval, scene_edits)
+    version = register(
+        folder, MODEL_NAME, tracking_uri=uri, scores=scores, others=others, outcomes=outcomes, tags=tags
+    )
     document = {"name": MODEL_NAME, "version": version, "weights_hash": finetuned_model["weights_hash"]}
-    overall = [one["overall"] for one in (scores, *others)]
-    scored = {**document, "overall": overall, "tracking_uri": uri}
+    judged = {name: content_hash(table) for name, table in outcomes.items()}
+    compared = {**document, "scores": [scores, *others], "outcomes": judged, "tracking_uri": uri}
     return document_result(
         document,
-        version=document_hash(scored),
+        version=document_hash(compared),
         started=started,
         model_version=version,
         uri=f"models:/{MODEL_NAME}@challenger",
@@ -61,16 +66,41 @@ def registered_model(
     )
 
 
-@dg.asset(group_name="register", kinds={"mlflow"}, owners=["team:model"], code_version=code_version(1))
+def _outcomes(project: Project, geneval: Document, scene_edits: Document) -> dict[str, pl.DataFrame]:
+    """What became of each sample, by benchmark."""
+    from got_core.evaluate.benchmarks import GENEVAL, SCENE_EDITS
+
+    return {
+        benchmark.name: benchmark.outcomes(project.storage.read_table(f"{one['prefix']}/samples"))
+        for benchmark, one in ((GENEVAL, geneval), (SCENE_EDITS, scene_edits))
+    }
+
+
+@dg.asset(
+    group_name="register",
+    kinds={"mlflow", "pytorch"},
+    owners=["team:model"],
+    code_version=code_version(2, PROJECT.recipe.promotion),
+)
 def promoted_model(
     project: dg.ResourceParam[Project], registered_model: Document
 ) -> dg.MaterializeResult[Document]:
-    """`@champion` moves to the challenger if that is better overall and no worse on any task within the
-    interval."""
-    from got_core.registry.promote import promote
+    """`@champion` moves to the challenger if the recipe's primary score is better, no benchmark is worse by
+    more than its margin, and no task is worse.
 
-    started = time.monotonic()
-    decision = promote(registered_model["name"], tracking_uri=project.settings.tracking_uri)
+    A champion that was scored under other protocols is scored again first.
+    """
+    from got_core.registry.promote import promote
+    from got_core.registry.rescore import Scorer
+
+    started, recipe = time.monotonic(), project.recipe
+    scorer = Scorer(world=recipe.world, config=recipe.evaluate, storage=project.storage, tell=say)
+    decision = promote(
+        registered_model["name"],
+        tracking_uri=project.settings.tracking_uri,
+        config=recipe.promotion,
+        scorer=scorer,
+    )
     document = dataclasses.asdict(decision)
     return document_result(
         document,
@@ -79,5 +109,6 @@ def promoted_model(
         promoted=decision.promoted,
         reason=decision.reason,
         champion=str(decision.champion),
+        scored_again=decision.scored_again,
         comparison=dg.MetadataValue.md(decision.markdown() or "nothing to compare with"),
     )

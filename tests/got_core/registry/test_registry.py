@@ -18,12 +18,14 @@ import pytest
 from PIL import Image
 
 from got_core.chain.grammar import parse
-from got_core.evaluate.geneval import TASKS
 from got_core.registry import log
 from got_core.registry.log import RegistrationError, check_folder, find_version, register
 from got_core.registry.promote import promote
+from got_core.registry.results import read_results
 from got_core.registry.tracking import connect, ensure_experiment, fluent
 from tests.got_core.tiny_pipeline import tiny_pipeline
+
+from .scored import result
 
 pytestmark = [
     pytest.mark.slow,
@@ -33,17 +35,11 @@ pytestmark = [
 
 
 def scores(mean: float, digest: str = "p1") -> dict:
-    task = {"mean": mean, "low": mean - 0.05, "high": mean + 0.05, "n": 100, "prompts": 4}
-    return {
-        "protocol": "geneval/scenes",
-        "protocol_digest": digest,
-        "protocol_record": {"name": "geneval/scenes"},
-        "complete": True,
-        "overall": mean,
-        "low": mean - 0.03,
-        "high": mean + 0.03,
-        "tasks": dict.fromkeys(TASKS, task),
-    }
+    return dict(result(round(100 * (1 - mean)), digest=digest).scores)
+
+
+def outcomes(mean: float, digest: str = "p1") -> dict:
+    return {"geneval/scenes": result(round(100 * (1 - mean)), digest=digest).outcomes}
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +59,13 @@ def first(folder: Path, uri: str) -> str:
     tags = {"weights_hash": "w1", "git_commit": "c1", "dagster_run_id": "r1", "nothing": None}
     edits = scores(0.75) | {"protocol": "edits/scenes", "plan_overall": 0.9, "grounding": {"mean": 0.6}}
     return register(
-        folder, tracking_uri=uri, scores=scores(0.5), others=[edits], tags=tags, metrics={"loss": 0.25}
+        folder,
+        tracking_uri=uri,
+        scores=scores(0.5),
+        others=[edits],
+        outcomes=outcomes(0.5),
+        tags=tags,
+        metrics={"loss": 0.25},
     )
 
 
@@ -89,16 +91,20 @@ def test_entry_says_what_it_is(first: str, uri: str) -> None:
     tags = version.tags
     assert (tags["weights_hash"], tags["git_commit"], tags["dagster_run_id"]) == ("w1", "c1", "r1")
     assert "nothing" not in tags
-    assert json.loads(tags["scores"])["overall"] == 0.5
+    told = json.loads(tags["scores"])
+    assert {name: one["overall"] for name, one in told.items()} == {
+        "geneval/scenes": pytest.approx(0.5),
+        "edits/scenes": pytest.approx(0.75),
+    }
+    assert tags["protocol"] == "geneval/scenes p1, edits/scenes p1"
     run = client.get_run(version.run_id)
     assert run.data.metrics["loss"] == 0.25
-    assert run.data.metrics["geneval/scenes/overall"] == 0.5
-    # Another benchmark is logged beside it, but promotion goes by the first.
+    assert run.data.metrics["geneval/scenes/overall"] == pytest.approx(0.5)
     edits = {
         name: run.data.metrics[f"edits/scenes/{name}"] for name in ("overall", "plans_right", "grounding_iou")
     }
     assert edits == {"overall": 0.75, "plans_right": 0.9, "grounding_iou": 0.6}
-    for file, overall in (("scores.json", 0.5), ("scores-edits-scenes.json", 0.75)):
+    for file, overall in (("scores-geneval-scenes.json", 0.5), ("scores-edits-scenes.json", 0.75)):
         logged = json.loads(Path(client.download_artifacts(run.info.run_id, file)).read_text())
         assert (logged["overall"], "protocol_record" in logged) == (overall, True)
     with fluent(uri):
@@ -116,12 +122,24 @@ def test_requirements_are_pinned_and_need_neither_dagster_nor_ray() -> None:
 
 
 def test_a_retry_finds_its_version_and_uploads_nothing(first: str, uri: str, folder: Path) -> None:
-    before = connect(uri).search_logged_models([ensure_experiment(uri, log.EXPERIMENT)])
-    again = register(folder, tracking_uri=uri, scores=scores(0.6, "p9"), tags={"weights_hash": "w1"})
-    assert again == first
-    assert len(connect(uri).search_logged_models([ensure_experiment(uri, log.EXPERIMENT)])) == len(before)
-    assert json.loads(connect(uri).get_model_version("got", first).tags["scores"])["protocol_digest"] == "p9"
-    register(folder, tracking_uri=uri, scores=scores(0.5), tags={"weights_hash": "w1"})
+    client, experiment = connect(uri), ensure_experiment(uri, log.EXPERIMENT)
+
+    def there() -> tuple[int, int]:
+        return len(client.search_logged_models([experiment])), len(client.search_runs([experiment]))
+
+    def held() -> dict:
+        return read_results(client, client.get_model_version("got", first))
+
+    models, runs = there()
+    tags = {"weights_hash": "w1"}
+    again = register(folder, tracking_uri=uri, scores=scores(0.6, "p9"), tags=tags)
+    assert again == first and there() == (models, runs + 1), "new scores have a run of their own"
+    assert held()["geneval/scenes"].scores["protocol_digest"] == "p9"
+    assert held()["geneval/scenes"].outcomes is None and "edits/scenes" in held()
+    for _ in range(2):
+        register(folder, tracking_uri=uri, scores=scores(0.5), outcomes=outcomes(0.5), tags=tags)
+    assert there() == (models, runs + 2), "equal ones have none"
+    assert held()["geneval/scenes"].outcomes.equals(outcomes(0.5)["geneval/scenes"])
 
 
 def test_a_crash_before_the_version_leaves_none_and_the_retry_starts_clean(
@@ -164,19 +182,26 @@ def test_an_interrupted_first_use_leaves_no_half_made_database(
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["mlflow.db"]
 
 
-def test_champion_moves_only_for_the_better(first: str, uri: str, folder: Path) -> None:
-    assert promote(tracking_uri=uri).champion == first
+def test_champion_moves_only_for_the_better(folder: Path, tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    register(
+        folder, tracking_uri=uri, scores=scores(0.5), outcomes=outcomes(0.5), tags={"weights_hash": "w1"}
+    )
+    assert promote(tracking_uri=uri).champion == "1"
     again = promote(tracking_uri=uri)
-    assert (again.promoted, again.champion) == (False, first)
+    assert (again.promoted, again.champion) == (False, "1")
     verdicts = []
     for weights, mean, digest in (("w2", 0.4, "p1"), ("w3", 0.7, "other"), ("w4", 0.7, "p1")):
         # Other weights, same bytes: only the identity matters here.
-        register(folder, tracking_uri=uri, scores=scores(mean, digest), tags={"weights_hash": weights})
+        more = {"scores": scores(mean, digest), "outcomes": outcomes(mean, digest)}
+        register(folder, tracking_uri=uri, **more, tags={"weights_hash": weights})
         decision = promote(tracking_uri=uri)
         verdicts.append((decision.promoted, decision.champion))
         assert decision.champion == str(connect(uri).get_model_version_by_alias("got", "champion").version)
-    assert verdicts == [(False, first), (False, first), (True, find_version(connect(uri), "got", "w4"))]
-    assert "| position | 0.500 | 0.700 | +0.200 | better |" in decision.markdown()
+    assert verdicts == [(False, "1"), (False, "1"), (True, "4")]
+    assert "| geneval/scenes/position | 0.500 | 0.700 | +0.200 | 20 and 0 | 1 |" in decision.markdown()
+    tags = connect(uri).get_model_version("got", "4").tags
+    assert tags["promotion"] == decision.reason and tags["promotion_figures"] == decision.markdown()
 
 
 def test_without_a_score_there_is_no_promotion(folder: Path, tmp_path: Path) -> None:
@@ -186,7 +211,18 @@ def test_without_a_score_there_is_no_promotion(folder: Path, tmp_path: Path) -> 
     register(folder, tracking_uri=uri, tags={"weights_hash": "w"})
     decision = promote(tracking_uri=uri)
     assert not decision.promoted
-    assert "no complete benchmark score" in decision.reason
+    assert decision.reason == "version 1 has no benchmark result; run the benchmarks and register it again"
+    register(folder, tracking_uri=uri, scores=scores(0.5) | {"complete": False}, tags={"weights_hash": "w"})
+    assert "its result of geneval/scenes is partial" in promote(tracking_uri=uri).reason
+    # Nothing is compared yet, so what each sample came to may be unknown.
+    register(folder, tracking_uri=uri, scores=scores(0.5), tags={"weights_hash": "w"})
+    assert promote(tracking_uri=uri).promoted
+    # What the champion was scored by and the challenger was not is missed.
+    edits = scores(0.5) | {"protocol": "edits/scenes"}
+    register(folder, tracking_uri=uri, scores=scores(0.5), others=[edits], tags={"weights_hash": "w"})
+    register(folder, tracking_uri=uri, scores=scores(0.9), outcomes=outcomes(0.9), tags={"weights_hash": "v"})
+    decision = promote(tracking_uri=uri)
+    assert not decision.promoted and "its result of edits/scenes is missing" in decision.reason
 
 
 @pytest.mark.parametrize("name", ["unet/diffusion_pytorch_model.bin", "optimizer.pt", "x.pkl"])

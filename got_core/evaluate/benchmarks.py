@@ -1,0 +1,98 @@
+"""The benchmarks that a model is scored by, each with its protocol and its run.
+
+Belongs here: which there are, and scoring a model by one. Not here: their rules (`scenes`, `edits`).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from got_core.evaluate import edits, scenes
+from got_core.evaluate.config import EvaluateConfig
+from got_core.evaluate.protocol import Protocol
+from got_core.evaluate.samples import Progress
+from got_core.scenes.world import World
+
+if TYPE_CHECKING:
+    from got_core.model.pipeline import GoTPipeline
+    from got_core.storage import Storage
+
+
+@dataclass(frozen=True, kw_only=True)
+class Benchmark:
+    """One benchmark of the graph."""
+
+    name: str
+    """Of its protocol."""
+
+    folder: str
+    """Of its pictures and results in the storage."""
+
+    cluster: str
+    """Column of its samples of which equal values are not independent."""
+
+    unit: str
+    """What its progress counts."""
+
+    protocol: Callable[[World, EvaluateConfig], Protocol]
+    run: Callable[..., scenes.GenEvalResult | edits.EditResult]
+
+    def prefix(self, weights_hash: str) -> str:
+        """Where the pictures and results of these weights are kept."""
+        return f"{self.folder}/{weights_hash[:12]}"
+
+    def score(
+        self,
+        pipeline: GoTPipeline,
+        world: World,
+        config: EvaluateConfig,
+        storage: Storage,
+        weights_hash: str,
+        progress: Progress | None = None,
+    ) -> scenes.GenEvalResult | edits.EditResult:
+        """Score a model; pictures of it that are in storage already are not drawn again. Raises as `run`."""
+        prefix = self.prefix(weights_hash)
+        return self.run(pipeline, world, config, storage, prefix, progress, weights_hash=weights_hash)
+
+    def outcomes(self, samples: pl.DataFrame) -> pl.DataFrame:
+        """What became of each sample of a run: sample_id, task, cluster, correct."""
+        return samples.select(
+            "sample_id", "task", pl.col(self.cluster).cast(pl.String).alias("cluster"), "correct"
+        )
+
+
+GENEVAL = Benchmark(
+    name=scenes.NAME,
+    folder="geneval",
+    cluster="prompt",
+    unit="pictures drawn",
+    protocol=scenes.scenes_protocol,
+    run=scenes.run_geneval_scenes,
+)
+SCENE_EDITS = Benchmark(
+    name=edits.NAME,
+    folder="edits",
+    cluster="case",
+    unit="scenes edited",
+    protocol=edits.edits_protocol,
+    run=edits.run_edit_scenes,
+)
+BENCHMARKS = (GENEVAL, SCENE_EDITS)
+
+
+def open_pipeline(folder: Path) -> GoTPipeline:
+    """A saved pipeline for a benchmark run: quiet, and with all cores, since nothing else computes then."""
+    import torch
+
+    from got_core.model.pipeline import GoTPipeline
+
+    torch.set_num_threads(os.cpu_count() or 1)  # the workers of training have one thread each instead
+    pipeline = GoTPipeline.from_pretrained(folder)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline

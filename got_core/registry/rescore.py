@@ -1,0 +1,111 @@
+"""A registered version scored again under today's protocol.
+
+Belongs here: from the registry's own artifacts to a stored result. Not here: benchmarks
+(`got_core.evaluate`), and when this is asked for (`promote`).
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+
+from got_core.evaluate.benchmarks import BENCHMARKS, Benchmark, open_pipeline
+from got_core.evaluate.config import EvaluateConfig
+from got_core.registry.log import WEIGHTS_TAG
+from got_core.registry.results import BenchmarkResult
+from got_core.registry.tracking import fluent, mlflow
+from got_core.scenes.world import World
+from got_core.storage import Storage
+
+if TYPE_CHECKING:
+    from got_core.model.pipeline import GoTPipeline
+
+Tell = Callable[[str], None]
+
+
+class CannotScoreError(RuntimeError):
+    """A version that cannot be scored again: its model is gone, or does not load any more."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scorer:
+    """Scores registered versions as the graph scores its candidate; pictures are kept in its storage."""
+
+    world: World
+    config: EvaluateConfig
+    storage: Storage
+    tell: Tell = lambda line: None
+    """Called with lines about progress."""
+
+    def protocols(self) -> dict[str, str]:
+        """Digest of today's protocol of each benchmark, by name."""
+        return {one.name: one.protocol(self.world, self.config).digest() for one in BENCHMARKS}
+
+    def score(
+        self, version: ModelVersion, names: Collection[str], tracking_uri: str
+    ) -> list[BenchmarkResult]:
+        """Results of the named benchmarks. What an interrupted run has drawn is not drawn again.
+
+        Raises CannotScoreError; what a benchmark raises is passed on, since trying again may help.
+        """
+        weights = version.tags.get(WEIGHTS_TAG)
+        if not weights:
+            raise CannotScoreError(f"it has no tag {WEIGHTS_TAG}")
+        with _opened(version, tracking_uri) as pipeline:
+            return [self._result(one, pipeline, weights) for one in BENCHMARKS if one.name in names]
+
+    def _result(self, benchmark: Benchmark, pipeline: GoTPipeline, weights: str) -> BenchmarkResult:
+        def progress(done: int, total: int) -> None:
+            self.tell(f"champion, {benchmark.name}: {done} of {total} {benchmark.unit}")
+
+        made = benchmark.score(pipeline, self.world, self.config, self.storage, weights, progress)
+        return BenchmarkResult(made.scores, benchmark.outcomes(made.samples))
+
+
+@contextmanager
+def _opened(version: ModelVersion, tracking_uri: str) -> Iterator[GoTPipeline]:
+    """The version's pipeline, from a copy of its artifacts that is deleted afterwards."""
+    folder = Path(tempfile.mkdtemp(prefix="got-champion-"))
+    try:
+        entry = _downloaded(version, tracking_uri, folder)
+        try:
+            pipeline = open_pipeline(_pipeline_folder(entry))
+        except MemoryError:
+            raise
+        except Exception as error:  # whatever a library raises over files it cannot use
+            raise CannotScoreError(f"its model does not load: {type(error).__name__}: {error}") from error
+        yield pipeline
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _pipeline_folder(entry: Path) -> Path:
+    """Where an entry holds its pipeline: MLflow keeps the name that the folder had when it was uploaded."""
+    flavor = mlflow.models.Model.load(str(entry)).flavors["python_function"]
+    return entry / flavor["artifacts"]["pipeline"]["path"]
+
+
+def _downloaded(version: ModelVersion, tracking_uri: str, folder: Path) -> Path:
+    uri = f"models:/{version.name}/{version.version}"
+    try:
+        with fluent(tracking_uri):
+            return Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(folder)))
+    except (MlflowException, OSError) as error:
+        if not _gone(error):
+            raise  # the server may be back later
+        raise CannotScoreError(f"its model is gone: {error}") from error
+
+
+def _gone(error: MlflowException | OSError) -> bool:
+    if isinstance(error, MlflowException):
+        return error.error_code == "RESOURCE_DOES_NOT_EXIST"
+    # MLflow's own error for a missing local folder is a plain OSError.
+    return type(error) in (FileNotFoundError, NotADirectoryError, OSError)
