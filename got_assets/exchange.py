@@ -152,7 +152,7 @@ def _chosen(project: Project, kind: str, columns: Columns, everything: bool) -> 
     from got_core.curate.takedown import removal_of
 
     chains = corrected(_stored(project, f"{kind}_chains", columns), load_verdicts(project.storage))
-    removal = removal_of(project.storage, project.recipe.curate.takedown_distance)
+    removal = removal_of(project.storage)
     chains = chains.filter(~removal.concerns(chains))
     if everything:
         return chains

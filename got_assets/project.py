@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import subprocess
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,6 +54,14 @@ class Project:
 
         url = edits_root(self.edits_url)
         return ImageReader(url, self.recipe.ingest, self.settings.fs_options(url))
+
+    def readers(self) -> dict[str, ImageReader]:
+        """What opens raw pictures by kind (t2i, edit), as far as their inputs are there."""
+        made = {}
+        for kind, make in (("t2i", self.reader), ("edit", self.edit_reader)):
+            with suppress(FileNotFoundError, ValueError):
+                made[kind] = make()
+        return made
 
     @property
     def edits_url(self) -> str:

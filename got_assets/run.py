@@ -27,6 +27,7 @@ from got_assets.reporting import say
 from got_assets.staleness import Staleness, next_batch
 from got_assets.summary import stage_rows, text_table
 from got_core.curate.takedown import read_takedowns
+from got_core.curate.takedown_lists import COPIES_PAGE
 from got_core.storage import Storage
 
 QUIET_LIBRARIES = {
@@ -290,6 +291,8 @@ def where_next(project: Project) -> None:
     if storage.exists("promoted_model.json"):
         decision = storage.read_json("promoted_model.json")
         say(f"registry  models:/got@champion is version {decision['champion']} ({decision['reason']})")
+    if storage.exists(COPIES_PAGE):
+        say(f"takedown  pictures that may be copies wait for a verdict: {storage.url_of(COPIES_PAGE)}")
     say(f"storage   {project.settings.storage_url}")
     say("make ui   the graph, every table's numbers and pictures, and the losses in MLflow")
 

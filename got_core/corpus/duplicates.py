@@ -16,6 +16,10 @@ from PIL import Image
 
 GRID = 4
 BITS = 64
+FEW_BITS = 8
+"""Bits set of a hash below which it says nothing: a plain area has at most one, a smooth gradient a few."""
+FLAT = 8
+"""Levels by which the cells of a picture without features differ, at most."""
 _CHUNK = 1 << 21
 """Candidate pairs compared at once: some 100 MB."""
 
@@ -33,6 +37,27 @@ class Pairs(NamedTuple):
     query: np.ndarray
     reference: np.ndarray
     distance: np.ndarray
+
+
+class Prints(NamedTuple):
+    """Fingerprints of n pictures, as arrays."""
+
+    hashes: np.ndarray
+    """uint64 (n,)."""
+    grids: np.ndarray
+    """uint8 (n, GRID * GRID * 3)."""
+    known: np.ndarray
+    """bool (n,): whether the grid is known; it is zeros where not."""
+
+
+class Copies(NamedTuple):
+    """Pictures that pass for copies, sorted by query, then nearest first: indices (int64), bits of the hash
+    (uint8), and levels of the most unlike cell of the colour grid (int16; -1 where a grid is not known)."""
+
+    query: np.ndarray
+    reference: np.ndarray
+    distance: np.ndarray
+    color: np.ndarray
 
 
 Alike = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -68,6 +93,36 @@ def near_duplicates(prints: list[Fingerprint], max_distance: int, max_color: int
     return [None if index < 0 else int(index) for index in found]
 
 
+def prints_of(phashes: Sequence[str], colors: Sequence[bytes | None]) -> Prints:
+    """Stored fingerprints as arrays: hashes of 16 hex digits, grids as bytes or None."""
+    cells = GRID * GRID * 3
+    known = np.array([one is not None and len(one) == cells for one in colors], dtype=bool)
+    rows = [one if there else bytes(cells) for one, there in zip(colors, known, strict=True)]
+    grids = np.frombuffer(b"".join(rows), dtype=np.uint8).reshape(len(rows), cells)  # type: ignore[arg-type]
+    return Prints(hash_bits(phashes), grids, known)
+
+
+def near_copies(queries: Prints, references: Prints, max_distance: int, max_color: int) -> Copies:
+    """All pairs that pass the test of near duplicates, both limits at once (see `near_duplicates`).
+
+    Where a grid is not known the hash has to do, and only if it says anything: never of plain pictures, which
+    all hash alike.
+    """
+    colors = _alike_colors(queries.grids, references.grids, max_color)
+    told = _telling(queries), _telling(references)
+
+    def alike(query: np.ndarray, reference: np.ndarray) -> np.ndarray:
+        both = queries.known[query] & references.known[reference]
+        return np.where(both, colors(query, reference), told[0][query] & told[1][reference])
+
+    pairs = near_pairs(queries.hashes, references.hashes, max_distance, alike)
+    both = queries.known[pairs.query] & references.known[pairs.reference]
+    levels = np.full(len(both), -1, dtype=np.int16)
+    levels[both] = _levels(queries.grids[pairs.query[both]], references.grids[pairs.reference[both]])
+    order = np.lexsort((pairs.reference, levels, pairs.distance, pairs.query))
+    return Copies(*(column[order] for column in (pairs.query, pairs.reference, pairs.distance, levels)))
+
+
 def leaders(hashes: np.ndarray, grids: np.ndarray | None, max_distance: int, max_color: int) -> np.ndarray:
     """The same for arrays of millions: per row the index of its leader (int64), -1 for a leader itself.
 
@@ -80,7 +135,7 @@ def leaders(hashes: np.ndarray, grids: np.ndarray | None, max_distance: int, max
     whole = whole if grids is None else np.hstack([whole, grids])
     _, first, group = np.unique(whole, axis=0, return_index=True, return_inverse=True)
     kept = np.sort(first)
-    alike = None if grids is None else _alike_colors(grids[kept], max_color)
+    alike = None if grids is None else _alike_colors(grids[kept], grids[kept], max_color)
     pairs = near_pairs(hashes[kept], None, max_distance, alike)
     result = np.full(len(hashes), -1, dtype=np.int64)
     result[kept] = _follow(pairs, kept)
@@ -171,12 +226,23 @@ def _slices(counts: np.ndarray) -> Iterator[slice]:
         start = stop
 
 
-def _alike_colors(grids: np.ndarray, max_color: int) -> Alike:
+def _alike_colors(queries: np.ndarray, references: np.ndarray, max_color: int) -> Alike:
     def alike(query: np.ndarray, reference: np.ndarray) -> np.ndarray:
-        difference = grids[query].astype(np.int16) - grids[reference]
-        return np.abs(difference).max(axis=1) <= max_color
+        return _levels(queries[query], references[reference]) <= max_color
 
     return alike
+
+
+def _levels(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Levels of the most unlike cell, for each pair of grids."""
+    return np.abs(left.astype(np.int16) - right).max(axis=1)
+
+
+def _telling(prints: Prints) -> np.ndarray:
+    """Whether each hash says anything by itself: it has bits, and the picture is not known to be plain."""
+    cells = prints.grids.reshape(-1, GRID * GRID, 3)
+    plain = prints.known & ((cells.max(axis=1) - cells.min(axis=1)).max(axis=1) <= FLAT)
+    return (np.bitwise_count(prints.hashes) >= FEW_BITS) & ~plain
 
 
 def _follow(pairs: Pairs, kept: np.ndarray) -> np.ndarray:

@@ -78,6 +78,8 @@ def _pair_row(
         "instruction": entry["instruction"],
         "source_phash": source.print.phash if source.print else None,
         "target_phash": target.print.phash if target.print else None,
+        "source_colors": source.print.colors.tobytes() if source.print else None,
+        "target_colors": target.print.colors.tobytes() if target.print else None,
         "width": source.width,
         "height": source.height,
         "target_width": target.width,

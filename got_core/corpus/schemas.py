@@ -78,6 +78,8 @@ EDIT_PAIRS: Columns = {
     "instruction": (pl.String(), "what changes from source to target"),
     "source_phash": (pl.String(), "64-bit perceptual hash of the source, 16 hex digits"),
     "target_phash": (pl.String(), "64-bit perceptual hash of the target, 16 hex digits"),
+    "source_colors": (pl.Binary(), "mean colours of a 4 x 4 grid of the source, 48 bytes RGB"),
+    "target_colors": (pl.Binary(), "mean colours of a 4 x 4 grid of the target, 48 bytes RGB"),
     "width": (pl.Int32(), "pixels of the source, after EXIF rotation"),
     "height": (pl.Int32(), "pixels of the source, after EXIF rotation"),
     "target_width": (pl.Int32(), "pixels of the target, after EXIF rotation"),

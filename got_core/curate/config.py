@@ -92,7 +92,8 @@ class CurateConfig:
     """Levels (0 to 255) by which near duplicates differ in any cell of the colour grid, at most; only where
     the image tables hold the grid."""
     takedown_distance: int = 4
-    """Bits in which an image differs from a perceptual hash on the takedown list and still goes."""
+    """Bits in which a picture's hash differs from that of one that was taken down, at most, for it to be
+    listed as a copy; its colours are asked as those of near duplicates are (near_duplicate_color)."""
     max_error_share: float = 0.2
     """Largest share of quarantined rows in a shard's annotation tables before the shard is left out."""
 

@@ -188,7 +188,7 @@ def _opened(path: str, boxes: Sequence[PlacedBox], open_image: Opener) -> Image.
 
 def _card_html(card: Card) -> str:
     verdict = "accepted" if card.accepted else f"rejected by {card.rule}"
-    figures = "".join(_figure(name, picture) for name, picture in card.pictures)
+    figures = "".join(figure(name, picture) for name, picture in card.pictures)
     rules = "".join(
         f"<li class='{'fine' if saw is None else 'bad'}'>{escape(name)}: {escape(saw or 'fine')}</li>"
         for name, saw in card.rules
@@ -212,7 +212,8 @@ def _card_html(card: Card) -> str:
     )
 
 
-def _figure(name: str, picture: Image.Image | str) -> str:
+def figure(name: str, picture: Image.Image | str) -> str:
+    """A picture within the page, or why there is none, with its name below."""
     if isinstance(picture, str):
         return f"<figure><p class='bad'>{escape(picture)}</p><figcaption>{escape(name)}</figcaption></figure>"
     buffer = io.BytesIO()

@@ -82,6 +82,30 @@ TAKEDOWNS: Columns = {
     "added": (pl.String(), "when it was put on the list; null = not stated"),
 }
 
+JUDGED: Columns = {
+    "request": (pl.String(), "id on the takedown list"),
+    "item_id": (pl.String(), "image_id of a picture that looks like what the request names"),
+    "verdict": (pl.String(), "copy: it goes too; other: it is another picture and stays"),
+    "judged": (pl.String(), "when; null = not stated"),
+}
+
+COPIES: Columns = {
+    "request": (pl.String(), "id on the takedown list"),
+    "item_id": (pl.String(), "image_id of the picture that looks like it"),
+    "original": (pl.String(), "image_id that it looks like; null = the request is a perceptual hash"),
+    "distance": (pl.UInt8(), "bits in which the perceptual hashes differ"),
+    "color": (pl.Int16(), "levels in which the most unlike cell of the colour grids differs; -1 = not known"),
+    "kind": (pl.String(), "t2i: a raw image; edit: a picture of a pair"),
+    "path": (pl.String(), "what opens the picture"),
+}
+
+PRINTS: Columns = {
+    "image_id": (pl.String(), "SHA-256 of the bytes of a picture that was taken down"),
+    "phash": (pl.String(), "64-bit perceptual hash, 16 hex digits"),
+    "colors": (pl.Binary(), "mean colours of its grid; null = not known"),
+    "pixels": (pl.String(), "SHA-256 of its size and pixels; null = it could not be opened"),
+}
+
 TAKEN_DOWN: Columns = {
     "request": (pl.String(), "id on the takedown list"),
     "item_id": (pl.String(), "image_id, pair_id or chain_id that it stands for; null = nothing found yet"),

@@ -1,128 +1,85 @@
 """Takedown: images and pairs that must go, from every table, selection, shard and manifest.
 
-The list is a small CSV table in the storage, `takedown/list.csv` with the columns id, reason, added, which a
-person may edit; `python -m got_assets.defs.curate.takedown add ID` adds to it. An id is the SHA-256 of an
-image's bytes, the id of an edit pair, or a perceptual hash, which stands for every image near to it.
+What must go is on a list in the storage, `takedown/list.csv`, which a person may edit;
+`python -m got_assets.defs.curate.takedown add ID` adds to it. An id is the SHA-256 of an image's bytes or
+the id of an edit pair: that goes, with what was made from it, and whatever has the very pixels of the image.
+Pictures that look like it are listed for a person first (`copies`), and so are those near to a perceptual
+hash on the list, which removes nothing by itself.
 
-Belongs here: the list, what it stands for, and removing that from stored tables. Not here: which models were
-trained on it (`trained_on`), and files outside of the storage: the raw folder is its owner's.
+Belongs here: what the list stands for, and removing that from stored tables. Not here: the list itself
+(`takedown_lists`), which models were trained on it (`trained_on`), and files outside of the storage: the raw
+folder is its owner's.
 """
 
 from __future__ import annotations
 
-import hashlib
-import io
-import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from typing import NamedTuple
 
 import polars as pl
 
-from got_core.corpus.duplicates import hash_bits, nearest
-from got_core.corpus.schemas import polars_schema
 from got_core.corpus.store import stored_name
-from got_core.curate.schemas import TAKEDOWNS
+from got_core.curate import copies
+from got_core.curate.config import CurateConfig
+from got_core.curate.copies import Readers
+from got_core.curate.takedown_lists import LIST, add_takedowns, is_hash, list_digest, read_takedowns
 from got_core.storage import TABLE_SUFFIX, Storage
 
-LIST = "takedown/list.csv"
+__all__ = ["LIST", "add_takedowns", "list_digest", "read_takedowns"]
+
 LEDGER = "takedown/ledger"
 """What requests were found to stand for: kept, since the rows that said so are removed."""
 
 ITEM_COLUMNS = ("image_id", "source_id", "target_id", "pair_id", "item_id", "chain_id", "sample_id")
 """Columns that name an image, a pair or a chain, in any table."""
 
-HASH_COLUMNS = ("phash", "source_phash", "target_phash")
-
 _KEPT = ("takedown/", "manifests/", "training_shards/", "taken_down.parquet", "training_manifest.parquet")
 """Records of what was done; indices of tars, which go with them; the manifest, made anew from the list."""
 
-_ID = re.compile(r"[0-9a-f]{64}|[0-9a-f]{16}")
 _LEDGER = {"request": pl.String(), "item_id": pl.String(), "kind": pl.String()}
 
 
 @dataclass(frozen=True)
 class Removal:
-    """What has to go: ids of images, pairs and chains, perceptual hashes, and how near counts."""
+    """What has to go: ids of images, pairs and chains."""
 
     items: frozenset[str] = frozenset()
-    hashes: tuple[str, ...] = ()
-    distance: int = 0
 
     def __bool__(self) -> bool:
-        return bool(self.items or self.hashes)
+        return bool(self.items)
 
     def concerns(self, frame: pl.DataFrame) -> pl.Series:
-        """Which rows are about a removed image or pair, by ITEM_COLUMNS and HASH_COLUMNS, where there are."""
+        """Which rows are about a removed image or pair, by ITEM_COLUMNS, where there are."""
         named = [pl.col(c).is_in(list(self.items)) for c in ITEM_COLUMNS if c in frame.columns]
         hit = frame.select(pl.any_horizontal(pl.lit(False), *named).fill_null(False).alias("hit"))
         # A frame without such a column gives a single value.
-        series = hit["hit"] if hit.height == frame.height else pl.Series("hit", [False] * frame.height)
-        for column in (name for name in HASH_COLUMNS if self.hashes and name in frame.columns):
-            near = [found is not None for found in _near(frame[column], self)]
-            series = series | pl.Series("hit", near, dtype=pl.Boolean)
-        return series
+        return hit["hit"] if hit.height == frame.height else pl.Series("hit", [False] * frame.height)
 
 
-def read_takedowns(storage: Storage) -> pl.DataFrame:
-    """TAKEDOWNS: the list, each id once. No list is an empty one.
+class TakenDown(NamedTuple):
+    """What a takedown did."""
 
-    Raises:
-        ValueError: it is no CSV table with a column id, or an id is none; the message names the row.
-    """
-    data = storage.read_bytes(LIST).removeprefix(b"\xef\xbb\xbf") if storage.exists(LIST) else b""
-    if not data.strip():
-        return pl.DataFrame(schema=polars_schema(TAKEDOWNS))
-    place = storage.url_of(LIST)
-    try:
-        frame = pl.read_csv(io.BytesIO(data), infer_schema=False)
-    except pl.exceptions.PolarsError as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ValueError(f"takedown list {place} cannot be read: {reason}; it must be UTF-8 CSV") from error
-    if "id" not in frame.columns:
-        raise ValueError(f"takedown list {place} has no column id; its first line must be id,reason,added")
-    texts = [_text(frame, name) for name in TAKEDOWNS]
-    table = frame.select(texts).with_columns(pl.col("id").str.to_lowercase()).with_row_index("row", offset=1)
-    for row, found in table.select("row", "id").iter_rows():
-        if found is None or not _ID.fullmatch(found):
-            raise ValueError(f"takedown list {place}, row {row}: {_wrong(found)}")
-    return table.drop("row").unique("id", keep="first", maintain_order=True)
+    ledger: pl.DataFrame
+    """request, item_id and kind (image, pair or chain) of all that was ever found for the list."""
+    removed: dict[str, int]
+    """How many rows were removed now, by table."""
+    waiting: pl.DataFrame
+    """COPIES that a person has to judge before they go."""
 
 
-def add_takedowns(storage: Storage, ids: Iterable[str], reason: str | None = None) -> pl.DataFrame:
-    """Put ids on the list; those that are on it stay as they are. Returns the list.
-
-    Raises:
-        ValueError: something is no id; then nothing is added.
-    """
-    wanted = [one.strip().lower() for one in ids]
-    for one in wanted:
-        if not _ID.fullmatch(one):
-            raise ValueError(_wrong(one))
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    new = pl.DataFrame({"id": wanted}).with_columns(
-        reason=pl.lit(reason, pl.String), added=pl.lit(now, pl.String)
-    )
-    table = pl.concat([read_takedowns(storage), new]).unique("id", keep="first", maintain_order=True)
-    storage.write_bytes(LIST, table.write_csv().encode())
-    return table
+def removal_of(storage: Storage) -> Removal:
+    """What the list, the ledger and people's verdicts name now: for whoever makes rows or archives and must
+    leave it out."""
+    return Removal(frozenset(_requests(storage)))
 
 
-def list_digest(storage: Storage) -> str:
-    """Twelve hex digits that change with the list; `unreadable` where the storage cannot be asked."""
-    try:
-        data = storage.read_bytes(LIST) if storage.exists(LIST) else b""
-    except OSError:
-        return "unreadable"
-    return hashlib.sha256(data).hexdigest()[:12]
-
-
-def removal_of(storage: Storage, distance: int) -> Removal:
-    """What the list and the ledger name now: for whoever makes rows or archives and must leave it out."""
-    listed = read_takedowns(storage)["id"]
-    ledger = _read_ledger(storage).filter(pl.col("request").is_in(listed.to_list()))
-    items = {one for one in listed if len(one) == 64} | set(ledger["item_id"])
-    return Removal(frozenset(items), tuple(one for one in listed if len(one) == 16), distance)
+def _requests(storage: Storage) -> dict[str, str]:
+    """Every id that goes, with the request on the list that it goes for."""
+    listed = read_takedowns(storage)["id"].to_list()
+    ledger = _read_ledger(storage).filter(pl.col("request").is_in(listed))
+    found = dict(ledger.select("item_id", "request").iter_rows())
+    return found | copies.confirmed(storage, listed) | {one: one for one in listed if not is_hash(one)}
 
 
 def stands_for(storage: Storage, ids: Iterable[str]) -> set[str]:
@@ -131,79 +88,112 @@ def stands_for(storage: Storage, ids: Iterable[str]) -> set[str]:
     return asked | set(_read_ledger(storage).filter(pl.col("request").is_in(list(asked)))["item_id"])
 
 
-def take_down(storage: Storage, distance: int) -> tuple[pl.DataFrame, dict[str, int]]:
+def told_of(storage: Storage, ids: Collection[str]) -> dict[str, str]:
+    """What is known of each id on the list, in words: what it stands for, or that nothing matches it."""
+    ledger = _read_ledger(storage).filter(pl.col("request").is_in(list(ids)))
+    waiting, prints = copies.waiting_copies(storage), copies.with_prints(storage)
+    kinds: dict[str, dict[str, int]] = {}
+    for request, kind, count in ledger.group_by("request", "kind").len().sort("kind").iter_rows():
+        kinds.setdefault(request, {})[kind] = count
+    there = _present(storage, {one for one in ids if one not in kinds and not is_hash(one)})
+    return {
+        one: _told(one, kinds.get(one, {}), one in there)
+        + _told_of_copies(one, kinds.get(one, {}), waiting, one in prints)
+        for one in ids
+    }
+
+
+def _told(one: str, kinds: Mapping[str, int], there: bool) -> str:
+    if kinds:
+        return "removed: " + ", ".join(f"{count} {kind}(s)" for kind, count in kinds.items())
+    if is_hash(one):
+        return "a perceptual hash removes nothing by itself; pictures near to it are listed as copies"
+    return (
+        "found; the next run removes it"
+        if there
+        else "matches nothing that is stored; should it come, it will be removed"
+    )
+
+
+def _told_of_copies(one: str, kinds: Mapping[str, int], waiting: pl.DataFrame, known: bool) -> str:
+    if "image" in kinds and not is_hash(one) and not known:
+        return "; its fingerprint was not kept, so copies are not looked for"
+    count = waiting.filter(pl.col("request") == one).height
+    return f"; {count} copies wait to be judged" if count else ""
+
+
+def take_down(storage: Storage, config: CurateConfig, readers: Readers | None = None) -> TakenDown:
     """Remove what the list names from every stored table, training shard and page, and its stored bytes.
 
+    `readers` open raw pictures, for copies with the very same pixels, and for the page of those that wait.
     Interrupted and run again it goes on; run twice it changes nothing. What is taken off the list comes back
     when its shard is made again.
 
-    Returns:
-        request, item_id and kind (image, pair or chain) of all that was ever found for the list, and how
-        many rows were removed now, by table.
-
     Raises:
-        ValueError: the list cannot be read.
+        ValueError: a list cannot be read.
     """
     from got_core.curate import training_shards
+    from got_core.curate.copies_page import write_page
     from got_core.curate.gallery import forget_pages  # brings matplotlib
 
-    listed = read_takedowns(storage)["id"]
-    if listed.is_empty():
-        return pl.DataFrame(schema=_LEDGER), {}
-    removal = removal_of(storage, distance)
-    ledger = _read_ledger(storage).filter(pl.col("request").is_in(listed.to_list()))
-    ledger = pl.concat([ledger, _resolve(storage, removal, ledger)]).unique().sort("request", "item_id")
+    readers, listed = readers or {}, read_takedowns(storage)
+    requests = _requests(storage)
+    copies.remember_prints(storage, requests, readers)
+    hashes = [one for one in listed["id"] if is_hash(one)]
+    found = copies.find_copies(storage, requests, hashes, config)
+    exact = copies.same_pixels(storage, found, readers)
+    requests |= dict(found.filter(exact).select("item_id", "request").iter_rows())
+    waiting = found.filter(~exact)
+    if waiting.height or storage.exists(f"{copies.TABLE}{TABLE_SUFFIX}"):
+        storage.write_table(copies.TABLE, waiting)
+    reasons = dict(listed.drop_nulls("reason").select("id", "reason").iter_rows())
+    write_page(storage, waiting, reasons, readers)
+    if not requests:
+        return TakenDown(pl.DataFrame(schema=_LEDGER), {}, waiting)
+    ledger = _read_ledger(storage).filter(pl.col("request").is_in(listed["id"].to_list()))
+    ledger = pl.concat([ledger, _resolve(storage, requests)]).unique().sort("request", "item_id")
     storage.write_table(LEDGER, ledger)  # before the rows that it was found in are gone
-    items = removal.items | set(ledger["item_id"])
+    items = requests.keys() | set(ledger["item_id"])
     counts = {name: _clean(storage, name, frozenset(items)) for name in _tables(storage)}
     counts[training_shards.FOLDER] = len(training_shards.remove(storage, items).samples)
     counts["pages"] = len(forget_pages(storage, items))
-    return ledger, {name: count for name, count in counts.items() if count}
+    return TakenDown(ledger, {name: count for name, count in counts.items() if count}, waiting)
 
 
-def _resolve(storage: Storage, removal: Removal, ledger: pl.DataFrame) -> pl.DataFrame:
-    """request, item_id, kind of what the stored image and pair tables hold."""
-    request = dict(ledger.select("item_id", "request").iter_rows())
-    images: dict[str, str] = {}
-    pairs: dict[str, str] = {}
+def _resolve(storage: Storage, requests: Mapping[str, str]) -> pl.DataFrame:
+    """request, item_id, kind of what the stored image and pair tables hold, and of the chains about it."""
+    goes, rows = list(requests), []
+    about = dict(requests)
     for name in _names(storage, "raw_images/"):
-        frame = storage.scan_table(name).select("image_id", "phash").collect().drop_nulls("image_id")
-        direct = frame.filter(pl.col("image_id").is_in(list(removal.items)))["image_id"]
-        images |= {image: request.get(image, image) for image in direct}
-        near = zip(frame["image_id"], _near(frame["phash"], removal), strict=True)
-        images |= {image: wanted for image, wanted in near if wanted}
+        ids = storage.scan_table(name).select("image_id").filter(pl.col("image_id").is_in(goes)).collect()
+        rows += [(requests[image], image, "image") for image in ids["image_id"]]
     for name in _names(storage, "edit_pairs/"):
-        frame = storage.read_table(name)
-        for side in (side for side in ("source", "target") if f"{side}_phash" in frame.columns):
-            near = zip(frame[f"{side}_id"], _near(frame[f"{side}_phash"], removal), strict=True)
-            images |= {image: wanted for image, wanted in near if wanted}
-        for pair, *both in frame.select("pair_id", "source_id", "target_id").iter_rows():
-            if pair in removal.items:
-                pairs[pair] = request.get(pair, pair)
-            for image in both:
-                if image in removal.items or image in images:
-                    images[image] = pairs[pair] = images.get(image) or request.get(image, image)
-    rows = [(wanted, image, "image") for image, wanted in images.items()]
-    rows += [(wanted, pair, "pair") for pair, wanted in pairs.items()]
-    for folder, key, known in (("t2i_chains/", "image_id", images), ("edit_chains/", "pair_id", pairs)):
-        about = list(removal.items | known.keys())
+        ids = storage.scan_table(name).select("pair_id", "source_id", "target_id").collect()
+        for pair, *both in ids.iter_rows():
+            images = [image for image in both if image in requests]
+            rows += [(requests[image], image, "image") for image in images]
+            if images or pair in requests:
+                about[pair] = requests[images[0] if images else pair]
+                rows.append((about[pair], pair, "pair"))
+    for folder, key in (("t2i_chains/", "image_id"), ("edit_chains/", "pair_id")):
         for name in _names(storage, folder):
             chains = storage.scan_table(name).select(key, "chain_id").drop_nulls().collect()
-            found = chains.filter(pl.col(key).is_in(about)).iter_rows()
-            rows += [(known.get(item) or request.get(item, item), chain, "chain") for item, chain in found]
+            found = chains.filter(pl.col(key).is_in(list(about))).iter_rows()
+            rows += [(about[item], chain, "chain") for item, chain in found]
     return pl.DataFrame(rows, schema=_LEDGER, orient="row")
 
 
-def _near(phashes: pl.Series, removal: Removal) -> list[str | None]:
-    """The perceptual hash on the list that each one is near to."""
-    if not removal.hashes:
-        return [None] * len(phashes)
-    known = phashes.is_not_null()
-    found = iter(
-        nearest(hash_bits(phashes.drop_nulls().to_list()), hash_bits(removal.hashes), removal.distance)
-    )
-    indices = [int(next(found)) if there else -1 for there in known]
-    return [removal.hashes[index] if index >= 0 else None for index in indices]
+def _present(storage: Storage, ids: Collection[str]) -> set[str]:
+    """Those of the ids that name an image or a pair of the stored tables."""
+    found: set[str] = set()
+    for folder, columns in (
+        ("raw_images/", ["image_id"]),
+        ("edit_pairs/", ["pair_id", "source_id", "target_id"]),
+    ):
+        for name in _names(storage, folder) if ids else ():
+            held = storage.scan_table(name).select(columns).collect()
+            found |= {one for column in held.get_columns() for one in column if one in ids}
+    return found
 
 
 def _tables(storage: Storage) -> list[str]:
@@ -246,17 +236,3 @@ def _read_ledger(storage: Storage) -> pl.DataFrame:
     if not storage.exists(f"{LEDGER}{TABLE_SUFFIX}"):
         return pl.DataFrame(schema=_LEDGER)
     return storage.read_table(LEDGER)
-
-
-def _text(frame: pl.DataFrame, name: str) -> pl.Expr:
-    if name not in frame.columns:
-        return pl.lit(None, pl.String).alias(name)
-    stripped = pl.col(name).str.strip_chars()
-    return pl.when(stripped != "").then(stripped).alias(name)
-
-
-def _wrong(found: str | None) -> str:
-    return (
-        f"{found!r} is no id: give the SHA-256 of an image or the id of a pair (64 hex digits), or a "
-        "perceptual hash (16 hex digits)"
-    )

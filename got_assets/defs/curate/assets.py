@@ -157,7 +157,7 @@ def _selection_result(
     group_name="curate",
     kinds={"polars"},
     owners=["team:data"],
-    code_version=code_version(3, PROJECT.recipe.curate, PROJECT.recipe.ingest, TAKEDOWNS),
+    code_version=code_version(4, PROJECT.recipe.curate, PROJECT.recipe.ingest, TAKEDOWNS),
     metadata=column_schema(schemas.MANIFEST),
 )
 def training_manifest(
@@ -175,10 +175,10 @@ def training_manifest(
     started, storage, config = time.monotonic(), project.storage, project.recipe.curate
     inputs = dict.fromkeys(IMAGE_INPUTS, IMAGE_SHARDS) | dict.fromkeys(EDIT_INPUTS, EDIT_SHARDS)
     tags = inputs_tag(context.instance, inputs)
-    take_down(storage, config.takedown_distance)
+    take_down(storage, config, project.readers())
     images, image_notes = _accepted(context, project, IMAGE_SHARDS, IMAGE_INPUTS)
     edits, edit_notes = _accepted(context, project, EDIT_SHARDS, EDIT_INPUTS)
-    frame, left_out = assemble(images, edits, config, removal_of(storage, config.takedown_distance))
+    frame, left_out = assemble(images, edits, config, removal_of(storage))
     storage.write_table(LEFT_OUT_TABLE, left_out)
     archive_manifest(storage, frame)
     notes = {**image_notes, **edit_notes}

@@ -79,7 +79,7 @@ def _packed(
     selection, chains, ingested = tables
     one = {shard: (selection, corrected(chains, load_verdicts(project.storage)), ingested)}
     config = project.recipe.curate
-    removal = removal_of(project.storage, config.takedown_distance)
+    removal = removal_of(project.storage)
     t2i, edits = (one, {}) if kind == "t2i" else ({}, one)
     rows = assemble(t2i, edits, config, removal).manifest
     index = write_training_shards(project.storage, shard, rows, {kind: reader}, progress=_told(shard))

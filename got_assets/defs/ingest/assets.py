@@ -62,7 +62,7 @@ def _raw_grid(project: Project, frame: pl.DataFrame) -> dg.MarkdownMetadataValue
     group_name="ingest",
     kinds={"polars", "file"},
     owners=["team:data"],
-    code_version=code_version(4, PROJECT.recipe.ingest),
+    code_version=code_version(5, PROJECT.recipe.ingest),
     metadata=column_schema(schemas.EDIT_PAIRS),
 )
 def edit_pairs(

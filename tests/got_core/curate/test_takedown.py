@@ -10,6 +10,7 @@ import pytest
 from got_core.annotate.schemas import EDIT_CHAINS, T2I_CHAINS
 from got_core.corpus.schemas import EDIT_PAIRS, RAW_IMAGES
 from got_core.curate.config import CurateConfig
+from got_core.curate.copies import judge_copies
 from got_core.curate.manifest import archive_manifest, assemble
 from got_core.curate.rules import select_edits, select_t2i
 from got_core.curate.takedown import (
@@ -19,12 +20,15 @@ from got_core.curate.takedown import (
     read_takedowns,
     removal_of,
     take_down,
+    told_of,
 )
 from got_core.curate.trained_on import versions_trained_on
 from got_core.storage import Storage
 from tests.got_core.annotate.scenes_on_hand import table
 
 A, B, C, D, PAIR = (letter * 64 for letter in "abcde")
+CONFIG = CurateConfig()
+NOTHING = "matches nothing that is stored; should it come, it will be removed"
 CHAIN = "a cat (10,20),(300,400) on a mat"
 
 
@@ -74,12 +78,12 @@ def tables(storage: Storage, kind: str, *shards: str) -> dict:
 
 def manifest(storage: Storage) -> pl.DataFrame:
     images, edits = tables(storage, "t2i", "images-0", "images-1"), tables(storage, "edit", "edits-0")
-    return assemble(images, edits, CurateConfig(), removal_of(storage, 4)).manifest
+    return assemble(images, edits, CurateConfig(), removal_of(storage)).manifest
 
 
 def test_the_list_is_a_table_that_people_edit(storage: Storage) -> None:
     empty = list_digest(storage)
-    assert read_takedowns(storage).height == 0 and take_down(storage, 4)[0].height == 0
+    assert read_takedowns(storage).height == 0 and take_down(storage, CONFIG).ledger.height == 0
     add_takedowns(storage, [A.upper()], "asked for")
     add_takedowns(storage, [A, "00000000000000ff"])
     assert read_takedowns(storage)["id"].to_list() == [A, "00000000000000ff"]
@@ -99,7 +103,7 @@ def test_the_list_is_a_table_that_people_edit(storage: Storage) -> None:
 def test_an_image_goes_from_all_tables_and_with_it_what_was_made_from_it(storage: Storage) -> None:
     assert manifest(storage)["sample_id"].to_list() == ["c-a", "c-b", "c-c", "c-e"]
     add_takedowns(storage, [A])
-    ledger, removed = take_down(storage, 4)
+    ledger, removed, _ = take_down(storage, CONFIG)
     assert set(ledger.rows()) == {
         (A, A, "image"),
         (A, PAIR, "pair"),
@@ -113,15 +117,17 @@ def test_an_image_goes_from_all_tables_and_with_it_what_was_made_from_it(storage
     assert storage.exists(f"stored_images/{B[:2]}/{B}.png")
     assert storage.read_table("raw_images/images-1")["near_duplicate_of"].to_list() == [None]
     assert manifest(storage)["sample_id"].to_list() == ["c-b", "c-c"]
-    assert take_down(storage, 4)[1] == {}, "a second time nothing is left to do"
-    assert set(take_down(storage, 4)[0].rows()) == set(ledger.rows()), "what was found is not forgotten"
+    assert take_down(storage, CONFIG).removed == {}, "a second time nothing is left to do"
+    assert set(take_down(storage, CONFIG).ledger.rows()) == set(ledger.rows()), (
+        "what was found is not forgotten"
+    )
 
 
 def test_what_comes_back_stays_out_of_the_manifest(storage: Storage) -> None:
     images, edits = tables(storage, "t2i", "images-0", "images-1"), tables(storage, "edit", "edits-0")
     add_takedowns(storage, [A])
-    take_down(storage, 4)
-    made = assemble(images, edits, CurateConfig(), removal_of(storage, 4))
+    take_down(storage, CONFIG)
+    made = assemble(images, edits, CurateConfig(), removal_of(storage))
     assert made.manifest["sample_id"].to_list() == ["c-b", "c-c"]
     assert made.left_out.select("chain_id", "item_id", "rule").rows() == [
         ("c-e", PAIR, "taken_down"),
@@ -129,36 +135,39 @@ def test_what_comes_back_stays_out_of_the_manifest(storage: Storage) -> None:
     ]
 
 
-def test_a_perceptual_hash_stands_for_all_images_near_to_it(storage: Storage) -> None:
-    add_takedowns(storage, ["0000000000000003"])
-    ledger, _ = take_down(storage, 2)
-    assert set(ledger.filter(pl.col("kind") == "image")["item_id"]) == {A, C}
-    assert storage.read_table("raw_images/images-0")["image_id"].to_list() == [B]
-    assert manifest(storage)["sample_id"].to_list() == ["c-b"]
-
-
-def test_a_perceptual_hash_finds_pictures_of_pairs_too(storage: Storage) -> None:
-    pairs = storage.read_table("edit_pairs/edits-0")
-    hashed = pairs.with_columns(source_phash=pl.lit("0" * 16), target_phash=pl.lit("f" * 16))
+def test_a_perceptual_hash_removes_nothing_by_itself(storage: Storage) -> None:
+    hashed = storage.read_table("edit_pairs/edits-0").with_columns(target_phash=pl.lit("f" * 15 + "e"))
     storage.write_table("edit_pairs/edits-0", hashed)
-    assert storage.read_table("edit_chains/edits-0").height == 1
-    add_takedowns(storage, ["f" * 15 + "e"])
-    ledger, removed = take_down(storage, 4)
-    assert set(ledger.select("item_id", "kind").iter_rows()) == {
-        (D, "image"),
-        (PAIR, "pair"),
-        ("c-e", "chain"),
-    }
+    add_takedowns(storage, ["f" * 16, "0000000000000003"])
+    done = take_down(storage, CONFIG)
+    assert done.ledger.is_empty() and done.removed == {}
+    # B differs in 48 bits; A and C have hashes that say nothing, as all plain pictures have.
+    assert done.waiting.select("request", "item_id", "original", "distance", "color").rows() == [
+        ("f" * 16, D, None, 1, -1)
+    ]
+    assert "removes nothing by itself" in told_of(storage, ["f" * 16])["f" * 16]
+    judge_copies(storage, [D], copies=True)
+    ledger, removed, waiting = take_down(storage, CONFIG)
+    assert set(ledger["item_id"]) == {D, PAIR, "c-e"} and waiting.is_empty()
     assert removed["edit_pairs/edits-0"] == removed["edit_chains/edits-0"] == 1
     assert removed["edit_selection/edits-0"] == 1 and "raw_images/images-0" not in removed
 
 
+def test_an_id_that_matches_nothing_is_said(storage: Storage) -> None:
+    add_takedowns(storage, [A, "f" * 64])
+    told = told_of(storage, [A, "f" * 64])
+    assert told == {A: "found; the next run removes it", "f" * 64: f"{NOTHING}"}
+    take_down(storage, CONFIG)
+    assert told_of(storage, [A])[A] == "removed: 2 chain(s), 1 image(s), 1 pair(s)"
+    assert told_of(storage, ["f" * 64])["f" * 64] == NOTHING
+
+
 def test_a_withdrawn_request_is_forgotten(storage: Storage) -> None:
     add_takedowns(storage, [A])
-    take_down(storage, 4)
+    take_down(storage, CONFIG)
     storage.write_bytes(LIST, b"id\n" + B.encode())
-    assert set(take_down(storage, 4)[0]["request"]) == {B}
-    assert A not in removal_of(storage, 4).items
+    assert set(take_down(storage, CONFIG).ledger["request"]) == {B}
+    assert A not in removal_of(storage).items
 
 
 def test_model_versions_trained_on_an_image_are_named(storage: Storage, tmp_path: Path) -> None:
@@ -169,7 +178,7 @@ def test_model_versions_trained_on_an_image_are_named(storage: Storage, tmp_path
     assert not (tmp_path / "mlflow").exists(), "asking makes no registry"
     with_a = archive_manifest(storage, manifest(storage))
     add_takedowns(storage, [A])
-    take_down(storage, 4)
+    take_down(storage, CONFIG)
     without = archive_manifest(storage, manifest(storage))
     client = connect(uri)
     client.create_registered_model("got")

@@ -1,0 +1,178 @@
+"""Copies of pictures that were taken down: found by fingerprint, and judged by a person before they go.
+
+The test is that of near duplicates, perceptual hash and colour grid. What has the very pixels of a picture
+that was taken down goes at once; what only looks like it waits, listed in the table and on the page of
+`takedown/`, until a person says `copy` or `other` (`judged.csv`). A verdict holds for good: what was judged
+is not listed again for the same request.
+
+    python -m got_assets.defs.curate.takedown copies
+    python -m got_assets.defs.curate.takedown confirm IMAGE_ID [...]
+    python -m got_assets.defs.curate.takedown keep IMAGE_ID [...]
+
+Belongs here: finding and listing them. Not here: removing (`takedown`), the lists (`takedown_lists`), and
+the page (`copies_page`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any
+
+import polars as pl
+from PIL import Image
+
+from got_core.corpus.decode import ImageError
+from got_core.corpus.duplicates import near_copies, prints_of
+from got_core.corpus.schemas import Columns, frame_of, polars_schema
+from got_core.curate.config import CurateConfig
+from got_core.curate.schemas import COPIES, PRINTS
+from got_core.curate.takedown_lists import COPY, OTHER, add_judged, read_judged
+from got_core.storage import TABLE_SUFFIX, Storage
+
+TABLE = "takedown/copies"
+PRINTS_TABLE = "takedown/prints"
+
+Opener = Callable[[str], Image.Image]
+Readers = Mapping[str, Opener]
+"""What opens a picture by its path, by kind (t2i, edit); raises ImageError."""
+
+
+def waiting_copies(storage: Storage) -> pl.DataFrame:
+    """COPIES that the last takedown listed and that nobody has judged since."""
+    found = _stored(storage, TABLE, COPIES)
+    return found.join(read_judged(storage), on=["request", "item_id"], how="anti", maintain_order="left")
+
+
+def judge_copies(storage: Storage, ids: Collection[str], copies: bool) -> pl.DataFrame:
+    """Say of listed pictures that they are copies and go, or that they are others and stay. Returns JUDGED.
+
+    Raises ValueError for an id that is not among the listed ones; then nothing is recorded.
+    """
+    listed = _stored(storage, TABLE, COPIES)
+    wanted = {one.strip().lower() for one in ids}
+    unknown = sorted(wanted - set(listed["item_id"]))
+    if unknown:
+        raise ValueError(
+            f"{unknown[0]!r} is not among the copies that were listed; the command `copies` shows them, and "
+            "what must go anyway is put on the list with `add`"
+        )
+    rows = listed.filter(pl.col("item_id").is_in(list(wanted)))
+    return add_judged(storage, rows, COPY if copies else OTHER)
+
+
+def confirmed(storage: Storage, listed: Collection[str]) -> dict[str, str]:
+    """Ids of pictures that a person called copies, with the request, for the requests on the list."""
+    rows = read_judged(storage).filter(pl.col("verdict") == COPY, pl.col("request").is_in(list(listed)))
+    return dict(rows.select("item_id", "request").iter_rows())
+
+
+def find_copies(
+    storage: Storage, requests: Mapping[str, str], hashes: Collection[str], config: CurateConfig
+) -> pl.DataFrame:
+    """COPIES among all stored pictures, those that were judged before left out.
+
+    `requests`: ids of what goes anyway, with the request on the list; `hashes`: perceptual hashes on it.
+    """
+    prints = _stored(storage, PRINTS_TABLE, PRINTS).filter(pl.col("image_id").is_in(list(requests)))
+    images = prints.drop_nulls("phash")
+    references = prints_of([*images["phash"], *hashes], [*images["colors"], *[None] * len(hashes)])
+    if not len(references.hashes):
+        return frame_of([], COPIES)
+    asked = [*(requests[one] for one in images["image_id"]), *hashes]
+    originals = [*images["image_id"], *[None] * len(hashes)]
+    rows: list[dict[str, Any]] = []
+    for frame in stored_pictures(storage):
+        frame = frame.filter(~pl.col("image_id").is_in(list(requests)))
+        queries = prints_of(frame["phash"].to_list(), frame["colors"].to_list())
+        found = near_copies(queries, references, config.takedown_distance, config.near_duplicate_color)
+        for query, reference, distance, color in zip(*(one.tolist() for one in found), strict=True):
+            row = frame.row(query, named=True)
+            rows.append(
+                {
+                    "request": asked[reference],
+                    "item_id": row["image_id"],
+                    "original": originals[reference],
+                    "distance": distance,
+                    "color": color,
+                    "kind": row["kind"],
+                    "path": row["path"],
+                }
+            )
+    copies = frame_of(rows, COPIES).sort("request", "item_id", "distance", "color", maintain_order=True)
+    copies = copies.unique(["request", "item_id"], keep="first", maintain_order=True)
+    return copies.join(read_judged(storage), on=["request", "item_id"], how="anti", maintain_order="left")
+
+
+def same_pixels(storage: Storage, copies: pl.DataFrame, readers: Readers) -> pl.Series:
+    """Which of the COPIES have the very pixels of a picture that was taken down; opens the few that may."""
+    known = dict(_stored(storage, PRINTS_TABLE, PRINTS).select("image_id", "pixels").iter_rows())
+    answers = [
+        row["distance"] == 0
+        and row["color"] == 0
+        and known.get(row["original"]) is not None
+        and known[row["original"]] == pixels_hash(readers, row["kind"], row["path"])
+        for row in copies.iter_rows(named=True)
+    ]
+    return pl.Series("same", answers, dtype=pl.Boolean)
+
+
+def remember_prints(storage: Storage, ids: Collection[str], readers: Readers) -> None:
+    """Keep the fingerprints of pictures that are about to go: copies of them may come later."""
+    known = _stored(storage, PRINTS_TABLE, PRINTS)
+    wanted, new = set(ids) - set(known["image_id"]), dict[str, dict[str, Any]]()
+    for frame in stored_pictures(storage) if wanted else ():
+        for row in frame.filter(pl.col("image_id").is_in(list(wanted))).iter_rows(named=True):
+            if row["image_id"] not in new:
+                pixels = pixels_hash(readers, row["kind"], row["path"])
+                new[row["image_id"]] = {name: row.get(name) for name in PRINTS} | {"pixels": pixels}
+    if new:
+        storage.write_table(PRINTS_TABLE, pl.concat([known, frame_of([*new.values()], PRINTS)]))
+
+
+def pixels_hash(readers: Readers, kind: str, path: str) -> str | None:
+    """SHA-256 of a picture's size and pixels; None where it cannot be opened."""
+    try:
+        picture = readers[kind](path)
+    except (KeyError, ImageError):
+        return None
+    return hashlib.sha256(f"{picture.size}".encode() + picture.convert("RGB").tobytes()).hexdigest()
+
+
+def with_prints(storage: Storage) -> dict[str, bytes | None]:
+    """Pictures whose fingerprint is kept, with the colours of its grid: copies of them are looked for."""
+    return dict(_stored(storage, PRINTS_TABLE, PRINTS).select("image_id", "colors").iter_rows())
+
+
+def stored_pictures(storage: Storage) -> Iterator[pl.DataFrame]:
+    """image_id, phash, colors, path, kind of all good pictures, table by table."""
+    for name in _tables(storage, "raw_images/"):
+        yield _pictures(storage, name, "t2i", {"image_id": "image_id", "path": "path"}, "")
+    for name in _tables(storage, "edit_pairs/"):
+        for side in ("source", "target"):
+            columns = {"image_id": f"{side}_id", "path": f"{side}_path"}
+            yield _pictures(storage, name, "edit", columns, f"{side}_").unique("image_id", keep="first")
+
+
+def _pictures(
+    storage: Storage, name: str, kind: str, columns: Mapping[str, str], prefix: str
+) -> pl.DataFrame:
+    scan = storage.scan_table(name)
+    there = scan.collect_schema()
+    chosen = [pl.col(column).alias(new) for new, column in columns.items()]
+    for new, dtype in (("phash", pl.String()), ("colors", pl.Binary())):
+        column = f"{prefix}{new}"  # tables from before there were fingerprints of pairs lack them
+        chosen.append((pl.col(column) if column in there else pl.lit(None, dtype)).alias(new))
+    frame = scan.select(chosen).collect().drop_nulls(["image_id", "phash"])
+    return frame.with_columns(kind=pl.lit(kind))
+
+
+def _tables(storage: Storage, prefix: str) -> list[str]:
+    names = [name for name in storage.list(prefix) if name.endswith(TABLE_SUFFIX)]
+    return [name.removesuffix(TABLE_SUFFIX) for name in names]
+
+
+def _stored(storage: Storage, name: str, columns: Columns) -> pl.DataFrame:
+    if not storage.exists(f"{name}{TABLE_SUFFIX}"):
+        return pl.DataFrame(schema=polars_schema(columns))
+    return storage.read_table(name)

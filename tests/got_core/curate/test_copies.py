@@ -1,0 +1,231 @@
+"""Copies of what was taken down, with real pictures: which go at once, which wait for a person."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from importlib import import_module
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import polars as pl
+import pytest
+from PIL import Image
+
+from got_core.corpus.config import IngestConfig
+from got_core.corpus.ingest import ImageReader, ingest_edit_pairs, ingest_images
+from got_core.corpus.shards import assign_edit_shards, assign_image_shards
+from got_core.curate.config import CurateConfig
+from got_core.curate.copies import PRINTS_TABLE, TABLE, judge_copies, waiting_copies
+from got_core.curate.takedown import add_takedowns, removal_of, take_down
+from got_core.curate.takedown_lists import COPIES_PAGE, JUDGEMENTS, LIST, list_digest, read_judged
+from got_core.storage import Storage
+
+CONFIG = CurateConfig()
+INGEST = IngestConfig(image_shard_size=100)
+
+
+def photograph(seed: int = 0, size: int = 64) -> Image.Image:
+    """Smooth blobs of colour."""
+    small = np.random.default_rng(seed).integers(0, 256, (5, 5, 3), dtype=np.uint8)
+    return Image.fromarray(small).resize((size, size), Image.Resampling.BICUBIC)
+
+
+def encoded(picture: Image.Image, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, **{"format": "PNG", **options})  # type: ignore[arg-type]
+    return buffer.getvalue()
+
+
+def tinted(picture: Image.Image) -> Image.Image:
+    """The same luminance in other colours: red and blue lean apart."""
+    y, cb, cr = picture.convert("YCbCr").split()
+    return Image.merge("YCbCr", (y, cb.point(lambda v: 255 - v), cr.point(lambda v: 255 - v))).convert("RGB")
+
+
+class Corpus:
+    """A raw folder with its storage."""
+
+    def __init__(self, root: Path) -> None:
+        self.raw = root / "raw"
+        self.raw.mkdir()
+        self.storage = Storage(f"file://{root / 'storage'}")
+        self.ids: dict[str, str] = {}
+
+    @property
+    def readers(self) -> dict[str, ImageReader]:
+        reader = ImageReader(self.raw, INGEST, store_url=self.storage.url)
+        return {"t2i": reader, "edit": reader}
+
+    def put(self, **files: bytes) -> None:
+        """Add files (the name is the path without its ending) and ingest all of them."""
+        for name, data in files.items():
+            (self.raw / f"{name}.img").write_bytes(data)
+            self.ids[name] = hashlib.sha256(data).hexdigest()
+        assign_image_shards(self.storage, str(self.raw), INGEST)
+        for shard in [n.split("/")[1].split(".")[0] for n in self.storage.list("shards/") if "/images-" in n]:
+            if not self.storage.exists(f"raw_images/{shard}.parquet"):
+                frame = ingest_images(self.storage, str(self.raw), shard, INGEST)
+                self.storage.write_table(f"raw_images/{shard}", frame)
+
+    def left(self) -> set[str]:
+        """Names of the pictures that the tables hold."""
+        held = {one for name in self.tables() for one in self.storage.read_table(name)["image_id"]}
+        return {name for name, one in self.ids.items() if one in held}
+
+    def tables(self) -> list[str]:
+        return [name.removesuffix(".parquet") for name in self.storage.list("raw_images/")]
+
+    def waiting(self) -> list[str]:
+        names = {one: name for name, one in self.ids.items()}
+        return sorted(names[one] for one in waiting_copies(self.storage)["item_id"])
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Corpus:
+    picture = photograph()
+    made = Corpus(tmp_path)
+    made.put(
+        original=encoded(picture),
+        recompressed=encoded(picture, compress_level=0),
+        jpeg=encoded(picture, format="JPEG", quality=80),
+        recoloured=encoded(tinted(picture)),
+        other=encoded(photograph(1)),
+    )
+    return made
+
+
+def test_same_pixels_go_at_once_and_what_looks_alike_waits(corpus: Corpus) -> None:
+    add_takedowns(corpus.storage, [corpus.ids["original"]], "withdrawn & more")
+    done = take_down(corpus.storage, CONFIG, corpus.readers)
+    assert corpus.left() == {"jpeg", "recoloured", "other"}
+    assert set(done.ledger["request"]) == {corpus.ids["original"]}
+    assert corpus.waiting() == ["jpeg"], "of other colours, so no copy whatever its hash"
+    (row,) = done.waiting.iter_rows(named=True)
+    assert row["original"] == row["request"] == corpus.ids["original"]
+    assert row["path"] == "jpeg.img" and row["distance"] <= 4 and 0 <= row["color"] <= 24
+    page = corpus.storage.read_bytes(COPIES_PAGE).decode()
+    assert page.count("<article>") == 1 and page.count("data:image/jpeg") == 2
+    assert corpus.ids["jpeg"] in page and "withdrawn &amp; more" in page
+    again = take_down(corpus.storage, CONFIG, corpus.readers)
+    assert again.removed == {} and again.waiting.equals(done.waiting) and again.ledger.equals(done.ledger)
+
+
+def test_without_the_pictures_nothing_but_equal_bytes_goes_at_once(corpus: Corpus) -> None:
+    add_takedowns(corpus.storage, [corpus.ids["original"]])
+    take_down(corpus.storage, CONFIG)
+    assert corpus.left() == {"recompressed", "jpeg", "recoloured", "other"}
+    assert corpus.waiting() == ["jpeg", "recompressed"]
+    assert "nothing here opens it" in corpus.storage.read_bytes(COPIES_PAGE).decode()
+
+
+def test_a_confirmed_copy_goes_and_what_looks_like_it_waits_too(corpus: Corpus) -> None:
+    storage, before = corpus.storage, list_digest(corpus.storage)
+    add_takedowns(storage, [corpus.ids["original"]])
+    take_down(storage, CONFIG, corpus.readers)
+    listed = list_digest(storage)
+    judge_copies(storage, [corpus.ids["jpeg"].upper()], copies=True)
+    assert len({before, listed, list_digest(storage)}) == 3, "a verdict makes stored results out of date"
+    assert corpus.ids["jpeg"] in removal_of(storage).items, "at once for all that is made from now on"
+    done = take_down(storage, CONFIG, corpus.readers)
+    assert corpus.left() == {"recoloured", "other"} and done.waiting.is_empty()
+    assert not storage.exists(COPIES_PAGE)
+    assert (corpus.ids["original"], corpus.ids["jpeg"], "image") in done.ledger.rows()
+    # Later the very bytes, the very pixels and another likeness come.
+    (corpus.raw / "more").mkdir()
+    corpus.put(
+        **{
+            "more/jpeg": (corpus.raw / "jpeg.img").read_bytes(),
+            "more/pixels": encoded(Image.open(corpus.raw / "jpeg.img")),
+            "more/small": encoded(photograph(size=48)),
+        }
+    )
+    take_down(storage, CONFIG, corpus.readers)
+    assert corpus.left() == {"recoloured", "other", "more/small"} and corpus.waiting() == ["more/small"]
+    storage.write_bytes(LIST, b"id\n")
+    assert not removal_of(storage), "a withdrawn request takes its copies with it"
+    assert take_down(storage, CONFIG, corpus.readers).waiting.is_empty()
+
+
+def test_what_was_judged_another_picture_stays_and_is_not_listed_again(corpus: Corpus) -> None:
+    storage = corpus.storage
+    add_takedowns(storage, [corpus.ids["original"]])
+    take_down(storage, CONFIG, corpus.readers)
+    judge_copies(storage, [corpus.ids["jpeg"]], copies=False)
+    assert corpus.waiting() == []
+    assert take_down(storage, CONFIG, corpus.readers).waiting.is_empty()
+    assert "jpeg" in corpus.left() and not storage.exists(COPIES_PAGE)
+    with pytest.raises(ValueError, match="is not among the copies that were listed"):
+        judge_copies(storage, [corpus.ids["other"]], copies=True)
+    storage.write_bytes(JUDGEMENTS, f"request,item_id,verdict\n{'a' * 64},{'b' * 64},maybe\n".encode())
+    with pytest.raises(ValueError, match=r"judged.csv, row 1: verdict 'maybe' must be copy or other"):
+        read_judged(storage)
+    storage.write_bytes(JUDGEMENTS, b"request,verdict\n")
+    with pytest.raises(ValueError, match="has no column item_id"):
+        read_judged(storage)
+
+
+def test_plain_pictures_are_copies_of_their_own_colour_only(tmp_path: Path) -> None:
+    corpus = Corpus(tmp_path)
+    colours = {"red": (200, 0, 0), "dark": (195, 0, 0), "blue": (0, 0, 200), "grey": (90, 90, 90), "black": 0}
+    corpus.put(**{name: encoded(Image.new("RGB", (64, 64), value)) for name, value in colours.items()})
+    hashes = {one for name in corpus.tables() for one in corpus.storage.read_table(name)["phash"]}
+    assert len(hashes) <= 2, "all plain pictures hash alike"
+    add_takedowns(corpus.storage, [*hashes])
+    assert take_down(corpus.storage, CONFIG, corpus.readers).waiting.is_empty()
+    add_takedowns(corpus.storage, [corpus.ids["red"]])
+    take_down(corpus.storage, CONFIG, corpus.readers)
+    assert corpus.left() == colours.keys() - {"red"} and corpus.waiting() == ["dark"]
+
+
+def test_pictures_of_pairs_are_found_and_their_pairs_go(corpus: Corpus) -> None:
+    storage = corpus.storage
+    (corpus.raw / "edited.img").write_bytes(encoded(photograph(2)))
+    table = corpus.raw / "pairs.csv"
+    table.write_text("source,target,instruction\njpeg.img,edited.img,go\nother.img,recompressed.img,come\n")
+    (shard,) = assign_edit_shards(storage, str(table), INGEST)
+    storage.write_table(f"edit_pairs/{shard}", ingest_edit_pairs(storage, str(table), shard, INGEST))
+    pairs = storage.read_table(f"edit_pairs/{shard}")
+    assert pairs["source_colors"].bin.size().to_list() == [48, 48]
+    add_takedowns(storage, [corpus.ids["original"]])
+    take_down(storage, CONFIG, corpus.readers)
+    assert storage.read_table(f"edit_pairs/{shard}")["instruction"].to_list() == ["go"]
+    assert corpus.waiting() == ["jpeg"]
+    judge_copies(storage, [corpus.ids["jpeg"]], copies=True)
+    take_down(storage, CONFIG, corpus.readers)
+    assert storage.read_table(f"edit_pairs/{shard}").is_empty()
+    assert set(pairs["pair_id"]) <= removal_of(storage).items
+
+
+def test_a_picture_that_was_removed_before_fingerprints_were_kept_is_told(corpus: Corpus) -> None:
+    from got_core.curate.takedown import LEDGER, told_of
+
+    gone = "a" * 64
+    add_takedowns(corpus.storage, [gone])
+    ledger = pl.DataFrame([(gone, gone, "image")], ["request", "item_id", "kind"], orient="row")
+    corpus.storage.write_table(LEDGER, ledger)
+    assert "its fingerprint was not kept" in told_of(corpus.storage, [gone])[gone]
+    assert gone in removal_of(corpus.storage).items
+
+
+def test_the_command_lists_and_judges(corpus: Corpus, capsys: pytest.CaptureFixture[str]) -> None:
+    command = import_module("got_assets.defs.curate.takedown").main
+    project = SimpleNamespace(storage=corpus.storage)
+
+    def said(*arguments: str, status: int = 0) -> str:
+        assert command(arguments, project) == status
+        captured = capsys.readouterr()
+        return captured.out + captured.err
+
+    assert "matches nothing that is stored" in said("add", "f" * 64)
+    assert "found; the next run removes it" in said("add", corpus.ids["original"])
+    assert "no picture waits" in said("copies")
+    take_down(corpus.storage, CONFIG, corpus.readers)
+    listed = said("copies")
+    assert corpus.ids["jpeg"] in listed and "jpeg.img" in listed and COPIES_PAGE in listed
+    assert "(removed: 2 image(s); 1 copies wait to be judged)" in said("list")
+    assert "not among the copies" in said("confirm", "f" * 64, status=1)
+    assert "the next run removes them" in said("confirm", corpus.ids["jpeg"])
+    assert "no picture waits" in said("copies")
+    assert corpus.storage.read_table(TABLE).height == 1 and corpus.storage.exists(f"{PRINTS_TABLE}.parquet")
