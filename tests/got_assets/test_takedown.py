@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
+from types import SimpleNamespace
 
 import dagster as dg
 import pytest
+
+from got_core.curate.config import CurateConfig
+from got_core.curate.copies import TABLE
+from got_core.curate.takedown import take_down
+from got_core.curate.takedown_lists import COPIES_PAGE
+from tests.got_core.curate.test_copies import five_pictures
 
 from .conftest import Graph
 
@@ -50,3 +58,26 @@ def _io(graph: Graph) -> dg.IOManager:
     from got_assets.io import StorageIOManager
 
     return StorageIOManager(graph.storage)
+
+
+def test_the_command_lists_and_judges_copies(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    corpus = five_pictures(tmp_path)
+    command = import_module("got_assets.defs.curate.takedown").main
+    project = SimpleNamespace(storage=corpus.storage)
+
+    def said(*arguments: str, status: int = 0) -> str:
+        assert command(arguments, project) == status
+        captured = capsys.readouterr()
+        return captured.out + captured.err
+
+    assert "matches nothing that is stored" in said("add", "f" * 64)
+    assert "found; the next run removes it" in said("add", corpus.ids["original"])
+    assert "no picture waits" in said("copies")
+    take_down(corpus.storage, CurateConfig(), corpus.readers)
+    listed = said("copies")
+    assert corpus.ids["jpeg"] in listed and "jpeg.img" in listed and COPIES_PAGE in listed
+    assert "(removed: 2 image(s); 1 copies wait to be judged)" in said("list")
+    assert "not among the copies" in said("confirm", "f" * 64, status=1)
+    assert "the next run removes them" in said("confirm", corpus.ids["jpeg"])
+    assert "no picture waits" in said("copies")
+    assert corpus.storage.read_table(TABLE).height == 1, "the next run takes it off"

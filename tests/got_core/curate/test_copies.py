@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from importlib import import_module
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -14,12 +12,17 @@ import pytest
 from PIL import Image
 
 from got_core.corpus.config import IngestConfig
+from got_core.corpus.duplicates import fingerprint, near_copies, near_pairs, prints_of
 from got_core.corpus.ingest import ImageReader, ingest_edit_pairs, ingest_images
 from got_core.corpus.shards import assign_edit_shards, assign_image_shards
 from got_core.curate.config import CurateConfig
-from got_core.curate.copies import PRINTS_TABLE, TABLE, judge_copies, waiting_copies
+from got_core.curate.copies import judge_copies, waiting_copies
 from got_core.curate.takedown import add_takedowns, removal_of, take_down
 from got_core.curate.takedown_lists import COPIES_PAGE, JUDGEMENTS, LIST, list_digest, read_judged
+from got_core.recipes import embedded
+from got_core.scenes.prompts import TASKS
+from got_core.scenes.render import render
+from got_core.scenes.sample import sample_scene
 from got_core.storage import Storage
 
 CONFIG = CurateConfig()
@@ -82,10 +85,10 @@ class Corpus:
         return sorted(names[one] for one in waiting_copies(self.storage)["item_id"])
 
 
-@pytest.fixture
-def corpus(tmp_path: Path) -> Corpus:
+def five_pictures(root: Path) -> Corpus:
+    """A picture, two copies of it, the same in other colours, and another one."""
     picture = photograph()
-    made = Corpus(tmp_path)
+    made = Corpus(root)
     made.put(
         original=encoded(picture),
         recompressed=encoded(picture, compress_level=0),
@@ -94,6 +97,11 @@ def corpus(tmp_path: Path) -> Corpus:
         other=encoded(photograph(1)),
     )
     return made
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Corpus:
+    return five_pictures(tmp_path)
 
 
 def test_same_pixels_go_at_once_and_what_looks_alike_waits(corpus: Corpus) -> None:
@@ -209,23 +217,19 @@ def test_a_picture_that_was_removed_before_fingerprints_were_kept_is_told(corpus
     assert gone in removal_of(corpus.storage).items
 
 
-def test_the_command_lists_and_judges(corpus: Corpus, capsys: pytest.CaptureFixture[str]) -> None:
-    command = import_module("got_assets.defs.curate.takedown").main
-    project = SimpleNamespace(storage=corpus.storage)
+def test_no_rendered_scene_passes_for_one_of_other_colours() -> None:
+    recipe, frames, truth = embedded(), [], []
+    for index in range(600):
+        scene = sample_scene(recipe.world, np.random.default_rng([7, index]), TASKS[index % len(TASKS)])
+        frames.append(fingerprint(render(scene)))
+        truth.append(sorted(one.color for one in scene.objects))
+    prints = prints_of([one.phash for one in frames], [one.colors.tobytes() for one in frames])
 
-    def said(*arguments: str, status: int = 0) -> str:
-        assert command(arguments, project) == status
-        captured = capsys.readouterr()
-        return captured.out + captured.err
+    def unlike(query: np.ndarray, reference: np.ndarray) -> int:
+        """Pictures that another one with objects of other colours passes for."""
+        return len({q for q, r in zip(query, reference, strict=True) if truth[q] != truth[r]})
 
-    assert "matches nothing that is stored" in said("add", "f" * 64)
-    assert "found; the next run removes it" in said("add", corpus.ids["original"])
-    assert "no picture waits" in said("copies")
-    take_down(corpus.storage, CONFIG, corpus.readers)
-    listed = said("copies")
-    assert corpus.ids["jpeg"] in listed and "jpeg.img" in listed and COPIES_PAGE in listed
-    assert "(removed: 2 image(s); 1 copies wait to be judged)" in said("list")
-    assert "not among the copies" in said("confirm", "f" * 64, status=1)
-    assert "the next run removes them" in said("confirm", corpus.ids["jpeg"])
-    assert "no picture waits" in said("copies")
-    assert corpus.storage.read_table(TABLE).height == 1 and corpus.storage.exists(f"{PRINTS_TABLE}.parquet")
+    alone = near_pairs(prints.hashes, prints.hashes, CONFIG.takedown_distance)
+    assert unlike(alone.query, alone.reference) > 20, "the hash alone takes others with it"
+    found = near_copies(prints, prints, CONFIG.takedown_distance, CONFIG.near_duplicate_color)
+    assert unlike(found.query, found.reference) == 0 and (found.query == found.reference).sum() >= 590
