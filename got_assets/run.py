@@ -184,12 +184,22 @@ def make_data(runner: Runner) -> set[str]:
         render_corpus(runner.project)
     images, edits = assign_shards(runner.project, runner.instance)
     heading(f"Data: {len(images)} image shards, {len(edits)} edit shards")
+    say_passed_over(runner.project)
     for shard in images:
         waiting = urls_to_ask_again(runner.project.storage, shard)
         runner.bring_up_to_date(IMAGE_STEPS, shard, f"{waiting} URLs to ask again" if waiting else "")
     for shard in edits:
         runner.bring_up_to_date(EDIT_STEPS, shard)
     return {*images, *edits}
+
+
+def say_passed_over(project: Project) -> None:
+    """What lies beside the pictures and is no input."""
+    from got_core.corpus.shards import passed_over
+    from got_core.corpus.sieve import told
+
+    if counts := passed_over(project.storage):
+        say(f"passed over, no pictures by their names (IngestConfig.pictures): {told(counts)}")
 
 
 def run(project: Project, instance: dg.DagsterInstance) -> int:

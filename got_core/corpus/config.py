@@ -5,6 +5,13 @@ from __future__ import annotations
 import ipaddress
 from dataclasses import dataclass, field
 
+_ENDINGS = (
+    *("jpg", "jpeg", "jpe", "jfif", "png", "webp", "gif", "bmp"),
+    *("tif", "tiff", "avif", "heic", "heif", "jxl", "jp2", "psd"),
+)
+PICTURES = tuple(f"*.{ending}" for ending in _ENDINGS)
+"""Names of pictures, capital letters or not: also of formats that are not read, so that each is told of."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class FetchConfig:
@@ -118,8 +125,12 @@ class IngestConfig:
     max_error_share: float = 0.2
     """Share of quarantined rows above which a shard fails its check."""
 
-    ignore: tuple[str, ...] = (".*", "Thumbs.db", "desktop.ini", "@eaDir")
-    """Names (glob patterns) of files and folders that are no input at all and are never listed."""
+    pictures: tuple[str, ...] = PICTURES
+    """Names (glob patterns) of files in folders and archives that are pictures, whatever their bytes turn out
+    to be. All others are no input: passed over and counted. ("*",) takes every file."""
+
+    ignore: tuple[str, ...] = (".*", "__MACOSX", "Thumbs.db", "desktop.ini", "@eaDir")
+    """Names (glob patterns) of files and folders that are no input, whatever lies in them."""
 
     source: str = "raw"
     """Name of where the images come from; travels with every row. A name in the table, in the tar's metadata
@@ -149,5 +160,14 @@ class IngestConfig:
         ):
             if getattr(self, name) < 1:
                 raise ValueError(f"IngestConfig.{name} must be at least 1, not {getattr(self, name)}")
+        if not self.pictures:
+            raise ValueError('IngestConfig.pictures must hold at least one pattern; ("*",) takes every file')
+        for name in ("pictures", "ignore"):
+            patterns = getattr(self, name)
+            if isinstance(patterns, str) or not all(patterns):
+                raise ValueError(
+                    f"IngestConfig.{name} must be a tuple of patterns such as '*.png', none of them empty, "
+                    f"not {patterns!r}"
+                )
         if not 0 <= self.max_error_share <= 1:
             raise ValueError(f"IngestConfig.max_error_share must lie in 0..1, not {self.max_error_share}")

@@ -7,6 +7,7 @@ opening one file (``reader``, ``inspection``), getting bytes out of archives and
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import closing
 from functools import partial
 from typing import Any
@@ -21,6 +22,7 @@ from got_core.corpus.pairs import edits_root, ingest_edit_pairs
 from got_core.corpus.reader import ImageReader, Stamp
 from got_core.corpus.schemas import RAW_IMAGES, frame_of
 from got_core.corpus.shards import read_shard
+from got_core.corpus.sieve import Sieve
 from got_core.corpus.sources import FetchLog, Item, items_of
 from got_core.corpus.store import keep
 from got_core.storage import Storage
@@ -35,11 +37,13 @@ def ingest_images(
     config: IngestConfig,
     progress: Progress | None = None,
     fs_options: dict | None = None,
+    passed_over: Counter[str] | None = None,
 ) -> pl.DataFrame:
     """Read, check and identify everything that an image shard lists.
 
     Bytes that are no plain files are kept in the storage, once for each content; URLs that were fetched in an
-    earlier run of the shard are not asked again, those that failed are.
+    earlier run of the shard are not asked again, those that failed are. What turns out to be no input
+    (members of archives that are no pictures) is in no row; it is added to ``passed_over``, by kind.
 
     Returns:
         :data:`RAW_IMAGES`, sorted by path. Good pictures of equal bytes are one row with all their ``paths``;
@@ -51,12 +55,12 @@ def ingest_images(
     """
     entries = read_shard(storage, shard).rows(named=True)
     reader = ImageReader(raw_url, config, fs_options, store_url=storage.url, store_options=storage.fs_options)
-    log = FetchLog(storage, shard)
+    log, sieve = FetchLog(storage, shard), Sieve(config)
     rows, prints = [], {}
     inspect = partial(_inspect, storage, reader)
     expected = sum(entry["count"] or 1 for entry in entries)
     # Closed at once when interrupted, or requests would go on in the background.
-    with closing(items_of(entries, reader, log, config)) as items:
+    with closing(items_of(entries, reader, log, config, sieve)) as items:
         try:
             for item, path, one in bounded_map(inspect, items, config, expected, progress):
                 log.note(item, path, one)
@@ -65,6 +69,8 @@ def ingest_images(
                     prints[one.image_id] = one.print
         finally:
             log.flush()
+    if passed_over is not None:
+        passed_over.update(sieve.counts)
     return frame_of(_mark_near_duplicates(_fold_images(rows), prints, config), RAW_IMAGES).sort(
         "path", "error"
     )

@@ -8,33 +8,46 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import fsspec
 import polars as pl
 
 from got_core.corpus.config import IngestConfig
 from got_core.corpus.inputs import ARCHIVES, Input
+from got_core.corpus.links import CACHE_PARTS, is_cached_repository, is_within, refusal
 from got_core.corpus.reader import EPOCH, Stamp, local_stamp, remote_stamp
 from got_core.corpus.schemas import IMAGE_LIST, frame_of, polars_schema
+from got_core.corpus.sieve import LINKED_AGAIN, Sieve, is_ignored
 from got_core.storage import local_path
 
 
-def list_input(one: Input, config: IngestConfig) -> pl.DataFrame:
-    """:data:`IMAGE_LIST` of an input: files, tars and parts of parquet files sorted, URLs in their order.
+class Listing(NamedTuple):
+    """What an input holds."""
+
+    found: pl.DataFrame
+    """:data:`IMAGE_LIST`: files, tars and parts of parquet files sorted, URLs in their order."""
+
+    passed_over: dict[str, int]
+    """Numbers of files that are no input, by kind (see ``sieve``)."""
+
+
+def list_input(one: Input, config: IngestConfig) -> Listing:
+    """What an input holds, and how much beside it is none.
 
     Raises:
         FileNotFoundError, NotADirectoryError, ValueError: as ``shards.assign_image_shards``.
     """
+    sieve = Sieve(config)
     if one.pattern is not None:
-        frames = [_list_container(one, *found, config) for found in _containers(one, config)]
-        return pl.concat(frames).unique(["path", "first"], keep="first", maintain_order=True)
-    rows = (
-        _list_local(one.base, config) if local_path(one.base) else _list_remote(one.base, config, one.options)
-    )
-    return _listed(one, list(rows), "file").sort("path", "bytes", "modified")
+        frames = [_list_container(one, *found, config) for found in _containers(one, sieve)]
+        found = pl.concat(frames).unique(["path", "first"], keep="first", maintain_order=True)
+    else:
+        local = local_path(one.base)
+        rows = _list_local(local, sieve, config) if local else _list_remote(one.base, sieve, one.options)
+        found = _listed(one, list(rows), "file").sort("path", "bytes", "modified")
+    return Listing(found, dict(sieve.counts))
 
 
 def _listed(one: Input, rows: list[dict], kind: str) -> pl.DataFrame:
@@ -45,21 +58,18 @@ def _listed(one: Input, rows: list[dict], kind: str) -> pl.DataFrame:
 # Archives and tables
 
 
-def _containers(one: Input, config: IngestConfig) -> list[tuple[str, Stamp]]:
-    """Relative path and stamp of every file that fits the pattern, sorted."""
+def _containers(one: Input, sieve: Sieve) -> list[tuple[str, Stamp]]:
+    """Relative path and stamp of all files that fit the pattern, sorted; one named in full always does."""
     assert one.pattern is not None
     fs, base = fsspec.core.url_to_fs(one.base, **one.options)
     fs.invalidate_cache()
     base = base.rstrip("/")
     exact = f"{base}/{one.pattern}"
     if fs.isfile(exact):
-        found = {exact: fs.info(exact)}
-    else:
-        found = {
-            path: info for path, info in fs.glob(exact, detail=True).items() if info["type"] != "directory"
-        }
-    names = {path[len(base) :].lstrip("/"): info for path, info in found.items()}
-    kept = [name for name in sorted(names) if not any(_ignored(part, config) for part in name.split("/"))]
+        return [(one.pattern, _stamp_of(fs.info(exact)))]
+    found = fs.glob(exact, detail=True).items()
+    names = {path[len(base) :].lstrip("/"): info for path, info in found if info["type"] != "directory"}
+    kept = [name for name in sorted(names) if sieve.enters(name)]
     if not kept:
         raise FileNotFoundError(f"{one.base}/{one.pattern} does not exist; set GOT_RAW to what does")
     return [(name, _stamp_of(names[name])) for name in kept]
@@ -89,35 +99,62 @@ def _list_container(one: Input, path: str, stamp: Stamp, config: IngestConfig) -
 # Listing files
 
 
-def _list_local(raw_url: str, config: IngestConfig) -> Iterator[dict]:
-    root = local_path(raw_url)
-    assert root is not None
-    if not root.exists():
+def _list_local(given: Path, sieve: Sieve, config: IngestConfig) -> Iterator[dict]:
+    if not given.exists():
         raise FileNotFoundError(
-            f"the raw image folder {root} does not exist; set GOT_RAW to a folder of images"
+            f"the raw image folder {given} does not exist; set GOT_RAW to a folder of images"
         )
-    if not root.is_dir():
+    if not given.is_dir():
         raise NotADirectoryError(
-            f"the raw image folder {root} is a file; set GOT_RAW to the folder it lies in, or to a .tar, "
+            f"the raw image folder {given} is a file; set GOT_RAW to the folder it lies in, or to a .tar, "
             ".parquet, .csv or .toml file"
         )
-    unreadable: list[OSError] = []
-    for folder, subfolders, files in os.walk(os.path.realpath(root), onerror=unreadable.append):
-        here = Path(folder)
-        links = [name for name in subfolders if (here / name).is_symlink()]
-        subfolders[:] = [name for name in subfolders if not _ignored(name, config)]
-        for name in [*files, *links]:
-            if not _ignored(name, config):
-                yield _local_entry(here / name, Path(os.path.realpath(root)), name in links)
-    for error in unreadable:
-        yield _problem(
-            Path(error.filename), Path(os.path.realpath(root)), f"unreadable_folder: {error.strerror}"
-        )
+    root = Path(os.path.realpath(given))
+    yield from _Walk(root, sieve, config).entries(root)
 
 
-def _local_entry(path: Path, root: Path, linked_folder: bool) -> dict:
-    if linked_folder:
-        return _problem(path, root, f"linked_folder: link to {os.readlink(path)!r}; give that folder itself")
+class _Walk:
+    """Files below a root, each at one place: links to folders are entered only where nothing else leads."""
+
+    def __init__(self, root: Path, sieve: Sieve, config: IngestConfig) -> None:
+        self._root, self._sieve, self._config = root, sieve, config
+        self._entered: set[str] = set()
+        """Targets of links to folders that were followed."""
+
+    def entries(self, top: Path) -> Iterator[dict]:
+        unreadable: list[OSError] = []
+        for folder, subfolders, files in os.walk(top, onerror=unreadable.append):
+            here = Path(folder)
+            inner = [name for name in subfolders if self._sieve.enters(self._relative(here / name))]
+            if is_cached_repository(here):
+                for name in set(inner) & set(CACHE_PARTS):
+                    self._sieve.passed(f"{name} of a Hugging Face cache")
+                inner = [name for name in inner if name not in CACHE_PARTS]
+            links = [name for name in inner if (here / name).is_symlink()]
+            subfolders[:] = [name for name in inner if name not in links]
+            for name in links:
+                yield from self._linked(here / name)
+            for name in files:
+                if self._sieve.takes(self._relative(here / name)):
+                    yield _local_entry(here / name, self._root)
+        for error in unreadable:
+            yield _problem(Path(error.filename), self._root, f"unreadable_folder: {error.strerror}")
+
+    def _linked(self, link: Path) -> Iterator[dict]:
+        target = os.path.realpath(link)
+        if not is_within(target, (self._root,)):
+            yield _problem(link, self._root, f"linked_folder: {refusal(target, self._root)}")
+        elif not is_ignored(self._relative(Path(target)), self._config) or target in self._entered:
+            self._sieve.passed(LINKED_AGAIN)
+        else:
+            self._entered.add(target)
+            yield from self.entries(link)
+
+    def _relative(self, path: Path) -> str:
+        return os.path.relpath(path, self._root)
+
+
+def _local_entry(path: Path, root: Path) -> dict:
     relative = path.relative_to(root).as_posix()
     try:
         relative.encode()
@@ -141,19 +178,17 @@ def _problem(path: Path, root: Path, problem: str) -> dict:
     return {"path": name, "bytes": 0, "modified": EPOCH, "problem": readable}
 
 
-def _list_remote(raw_url: str, config: IngestConfig, fs_options: dict) -> Iterator[dict]:
+def _list_remote(raw_url: str, sieve: Sieve, fs_options: dict) -> Iterator[dict]:
     fs, root = fsspec.core.url_to_fs(raw_url, **fs_options)
     fs.invalidate_cache()
     if not fs.isdir(root):
         raise FileNotFoundError(f"{raw_url} holds no files; set GOT_RAW to a folder or prefix of images")
+    base = root.rstrip("/")
     for path, info in fs.find(root, detail=True).items():
-        relative = path[len(root.rstrip("/")) :].lstrip("/")
-        if not relative or any(_ignored(part, config) for part in relative.split("/")):
+        relative = path[len(base) :].removeprefix("/")
+        if not relative or not sieve.takes(relative):
             continue
         stamp = remote_stamp(info)
-        problem = "bad_name: '://' in a key; rename it" if "://" in relative else None
+        odd = "://" in relative or relative.startswith("/")
+        problem = "bad_name: a key with '://' in it or '/' before it; rename it" if odd else None
         yield {"path": relative, "bytes": stamp.bytes, "modified": stamp.modified, "problem": problem}
-
-
-def _ignored(name: str, config: IngestConfig) -> bool:
-    return any(fnmatch(name, pattern) for pattern in config.ignore)

@@ -18,7 +18,8 @@ from PIL import Image
 
 from got_core.corpus.config import IngestConfig
 from got_core.corpus.decode import ImageError, decode_image
-from got_core.corpus.inputs import STORE, inputs_of
+from got_core.corpus.inputs import STORE, Input, inputs_of
+from got_core.corpus.links import allowed_folders, is_within, refusal
 from got_core.corpus.store import FOLDER
 from got_core.storage import local_path
 
@@ -60,7 +61,7 @@ class ImageReader:
     ) -> None:
         self.config = config or IngestConfig()
         inputs = inputs_of(root_url, fs_options)
-        self._folders = {one.name: Folder(one.base, self.config, one.options) for one in inputs}
+        self._folders = {one.name: Folder.of(one, self.config) for one in inputs}
         if store_url:
             self._folders[STORE] = Folder(f"{store_url.rstrip('/')}/{FOLDER}", self.config, store_options)
 
@@ -92,26 +93,38 @@ class ImageReader:
 
 
 class Folder:
-    """Files below one folder or URL. Symbolic links are followed only where they stay below it.
+    """Files below one folder or URL. Links are followed only where they stay below it (see ``links``).
 
     Args:
         root_url: a folder (relative or absolute), ``file://`` or any fsspec URL.
         config: its limits.
         fs_options: passed to the fsspec file system of a remote root.
+        named: the one file that the user named; it may be a link to anywhere.
     """
 
     def __init__(
-        self, root_url: str | os.PathLike[str], config: IngestConfig, fs_options: dict | None = None
+        self,
+        root_url: str | os.PathLike[str],
+        config: IngestConfig,
+        fs_options: dict | None = None,
+        named: str | None = None,
     ) -> None:
         self.config = config
+        self._named = named
         root = local_path(root_url)
         self.local_root = Path(os.path.realpath(root)) if root else None
+        self._allowed = allowed_folders(self.local_root) if self.local_root else ()
         self.root_url = str(self.local_root or os.fspath(root_url).rstrip("/"))
         self._fs: Any = None
         self._prefix = self.root_url
         if self.local_root is None:
             self._fs, prefix = fsspec.core.url_to_fs(self.root_url, **(fs_options or {}))
             self._prefix = prefix.rstrip("/")
+
+    @classmethod
+    def of(cls, one: Input, config: IngestConfig) -> Folder:
+        """The folder of an input."""
+        return cls(one.base, config, one.options, one.pattern)
 
     def read_bytes(self, path: str, expected: Stamp | None = None) -> bytes:
         """The file's bytes; never more than ``config.max_bytes``.
@@ -171,8 +184,8 @@ class Folder:
         if self.local_root is None:
             return full
         real = os.path.realpath(full)
-        if os.path.commonpath([real, self.local_root]) != str(self.local_root):
-            raise ImageError("outside_root", "a symbolic link leads out of the root")
+        if path != self._named and not is_within(real, self._allowed):
+            raise ImageError("outside_root", refusal(real, self.local_root))
         return full
 
     def _os_error(self, error: OSError, path: str) -> ImageError:
@@ -181,7 +194,7 @@ class Folder:
         full = f"{self._prefix}/{path}"
         linked = self.local_root is not None and os.path.islink(full)
         if linked and (isinstance(error, FileNotFoundError) or error.errno == errno.ELOOP):
-            return ImageError("broken_link", f"a symbolic link to {os.readlink(full)!r}")
+            return ImageError("broken_link", f"a symbolic link to {os.readlink(full)!r}, which is not there")
         if isinstance(error, (FileNotFoundError, NotADirectoryError)):
             return ImageError("vanished", "the file is no longer there")
         if isinstance(error, IsADirectoryError):

@@ -8,6 +8,7 @@ exists never changes, so a partition always means the same input. Does not belon
 from __future__ import annotations
 
 import io
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Literal
@@ -25,6 +26,7 @@ Kind = Literal["images", "edits"]
 
 IMAGE_KEY = ["path", "bytes", "modified", "first"]
 EDIT_KEY = ["source", "target", "instruction", "licence", "source_name"]
+_PASSED_OVER = "shards/passed_over.json"
 _REQUIRED = ("source", "target", "instruction")
 _TAR_BYTES_A_PICTURE = 100_000
 """A guess that decides only how many small tars make up a shard."""
@@ -52,10 +54,11 @@ def assign_image_shards(
     """Append what no shard lists yet (files by path, size and time of change; URLs by themselves) as new
     shards; a shard holds entries of one input.
 
-    Every file of a folder counts, whatever its name, except for ``config.ignore``; entries that cannot be
-    files to read (linked or unreadable folders, names that are not UTF-8) are listed with their problem, so
-    that they too end in quarantine. A tar is one entry; a parquet file with pictures one for each part of a
-    shard's size. Two processes may assign at the same moment; nothing is listed twice.
+    Every file of a folder with a picture's name counts (see ``sieve``); what cannot be read as one (folders
+    that may not be listed or lie behind links that lead out, names that are not UTF-8) is listed with its
+    problem, so that it too ends in quarantine. What is no input is only counted: :func:`passed_over`.
+    A tar is one entry; a parquet file with pictures one for each part of a shard's size. Two processes may
+    assign at the same moment; nothing is listed twice.
 
     Returns:
         The names of all image shards, sorted.
@@ -65,10 +68,22 @@ def assign_image_shards(
         NotADirectoryError: the raw folder is a file.
         ValueError: a list of inputs or a table that cannot be used; the message names the file.
     """
+    counts: Counter[str] = Counter()
     for one in inputs_of(raw_url, fs_options):
-        found = list_input(one, config)
-        _append(storage, "images", found, IMAGE_KEY, IMAGE_LIST, config.image_shard_size)
+        listing = list_input(one, config)
+        _append(storage, "images", listing.found, IMAGE_KEY, IMAGE_LIST, config.image_shard_size)
+        counts.update(listing.passed_over)
+    if counts != passed_over(storage):
+        storage.write_json(_PASSED_OVER, counts)
     return shard_names(storage, "images")
+
+
+def passed_over(storage: Storage) -> dict[str, int]:
+    """How many files the latest listing of images found that are no input, by kind (see ``sieve``)."""
+    try:
+        return storage.read_json(_PASSED_OVER)
+    except FileNotFoundError:
+        return {}
 
 
 def assign_edit_shards(

@@ -17,6 +17,7 @@ from got_core.corpus.decode import ImageError
 from got_core.corpus.inspection import Inspected
 from got_core.corpus.reader import ImageReader, Stamp
 from got_core.corpus.schemas import FETCHED, frame_of
+from got_core.corpus.sieve import Sieve
 from got_core.corpus.store import stored_name
 from got_core.storage import Storage
 
@@ -39,9 +40,12 @@ class Item(NamedTuple):
 
 
 def items_of(
-    entries: list[Entry], reader: ImageReader, log: FetchLog, config: IngestConfig
+    entries: list[Entry], reader: ImageReader, log: FetchLog, config: IngestConfig, sieve: Sieve
 ) -> Generator[Item, None, None]:
-    """Every picture of the entries: files, then archives and tables, then URLs in the order they come in."""
+    """Every picture of the entries: files, then archives and tables, then URLs in the order they come in.
+
+    What is no input is counted by the sieve alone: members of archives, and files of older lists.
+    """
     urls = []
     for entry in entries:
         if entry["problem"]:
@@ -49,10 +53,10 @@ def items_of(
             yield _item(entry, size=entry["bytes"], error=ImageError(reason, detail))
         elif entry["kind"] == "url":
             urls.append(entry)
-        elif entry["kind"] == "file":
+        elif entry["kind"] != "file":
+            yield from _unpacked(entry, reader, config, sieve)
+        elif sieve.takes(entry["path"]):
             yield _item(entry, path=entry["path"], size=entry["bytes"], modified=entry["modified"])
-        else:
-            yield from _unpacked(entry, reader, config)
     if urls:
         yield from _from_urls(urls, log, config)
 
@@ -61,7 +65,7 @@ def _item(entry: Entry, **more: Any) -> Item:
     return Item(entry["path"], source=entry["source"], licence=entry["licence"], **more)
 
 
-def _unpacked(entry: Entry, reader: ImageReader, config: IngestConfig) -> Iterator[Item]:
+def _unpacked(entry: Entry, reader: ImageReader, config: IngestConfig, sieve: Sieve) -> Iterator[Item]:
     from got_core.corpus.tables import read_parquet
     from got_core.corpus.tars import read_tar
 
@@ -69,7 +73,7 @@ def _unpacked(entry: Entry, reader: ImageReader, config: IngestConfig) -> Iterat
     try:
         with reader.open_file(path, Stamp(entry["bytes"], entry["modified"])) as file:
             found = (
-                read_tar(file, path, config)
+                read_tar(file, path, config, sieve)
                 if entry["kind"] == "tar"
                 else read_parquet(file, path, entry["first"], entry["count"], config)
             )

@@ -50,7 +50,7 @@ def list_table(
     Raises:
         ValueError: a CSV that cannot be read, or a table with neither URLs nor pictures; names the file.
     """
-    folder = Folder(one.base, config, one.options)
+    folder = Folder.of(one, config)
     where = f"{one.base}/{path}"
     try:
         with folder.open_file(path, stamp) as file:

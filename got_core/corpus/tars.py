@@ -16,10 +16,8 @@ from typing import IO, Any
 
 from got_core.corpus.config import IngestConfig
 from got_core.corpus.decode import ImageError
+from got_core.corpus.sieve import Sieve, is_ignored
 from got_core.corpus.tables import LICENCE_COLUMNS, SOURCE_COLUMNS, Unpacked
-
-SUFFIXES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif", "heic", "jxl", "jp2")
-"""Endings (after the last dot of the name) of members that are pictures; what they are, their bytes say."""
 
 _BUFFER = 1024**2
 _HEADERS: Any = tarfile  # the kinds of header errors are public names that type stubs leave out
@@ -36,14 +34,16 @@ _EXTENDED = (
 )
 
 
-def read_tar(file: IO[bytes], path: str, config: IngestConfig) -> Iterator[Unpacked]:
+def read_tar(
+    file: IO[bytes], path: str, config: IngestConfig, sieve: Sieve | None = None
+) -> Iterator[Unpacked]:
     """Every picture of a tar (plain or gzip), in order; members that are refused come with their reason.
 
     Names of members are shown, never used as paths; links are not followed. A JSON member of a picture's own
-    key may hold licence (license) and source_name. Damage or a limit ends the archive with one last item that
-    says so; it raises nothing.
+    key may hold licence (license) and source_name. What else is no input is counted by the sieve. Damage or a
+    limit ends the archive with one last item that says so; it raises nothing.
     """
-    members, sample = 0, _Sample()
+    members, sample, sieve = 0, _Sample(), sieve or Sieve(config)
     try:
         plain: Any = _Plain(file, config)
         # Zero blocks are skipped: tars may be strung together.
@@ -55,6 +55,8 @@ def read_tar(file: IO[bytes], path: str, config: IngestConfig) -> Iterator[Unpac
                 members += 1
                 if members > config.max_archive_members:
                     raise ImageError("archive_limit", f"more than {config.max_archive_members} members")
+                if member.isdir() or not (_is_facts(member, config) or sieve.takes(member.name)):
+                    continue
                 if sample.key != _key(member.name) or sample.full(config):
                     yield from sample.finish()
                     sample = _Sample(_key(member.name))
@@ -95,24 +97,23 @@ def _add(
     sample: _Sample, tar: tarfile.TarFile, member: tarfile.TarInfo, path: str, config: IngestConfig
 ) -> None:
     origin = f"{path}//{member.name.encode('utf-8', 'surrogateescape').decode('utf-8', 'backslashreplace')}"
-    refused = _refusal(member)
-    suffix = member.name.rpartition(".")[2].lower()
-    if refused:
-        sample.found.append(Unpacked(origin, error=refused))
-    elif suffix in SUFFIXES and member.isreg():
-        if member.size > config.max_bytes:
-            error = ImageError("too_large", f"{member.size} bytes, limit {config.max_bytes}")
-            sample.found.append(Unpacked(origin, error=error))
-        else:
-            sample.found.append(Unpacked(origin, _read(tar, member)))
-    elif suffix == "json" and member.isreg():
+    if _is_facts(member, config):
         try:
             sample.facts = _facts(tar, member)
         except ImageError as error:
             sample.error = error
+    elif refused := _refusal(member, config):
+        sample.found.append(Unpacked(origin, error=refused))
+    else:
+        sample.found.append(Unpacked(origin, _read(tar, member)))
 
 
-def _refusal(member: tarfile.TarInfo) -> ImageError | None:
+def _is_facts(member: tarfile.TarInfo, config: IngestConfig) -> bool:
+    """Whether a member is the JSON beside pictures."""
+    return member.isreg() and member.name.lower().endswith(".json") and not is_ignored(member.name, config)
+
+
+def _refusal(member: tarfile.TarInfo, config: IngestConfig) -> ImageError | None:
     name = PurePosixPath(member.name)
     if name.is_absolute() or ".." in name.parts or "\\" in member.name or "\0" in member.name:
         return ImageError(
@@ -120,8 +121,10 @@ def _refusal(member: tarfile.TarInfo) -> ImageError | None:
         )
     if member.issym() or member.islnk():
         return ImageError("not_a_file", f"a link to {member.linkname!r:.200}, which is not followed")
-    if not (member.isreg() or member.isdir()):
+    if not member.isreg():
         return ImageError("not_a_file", "a pipe, device or other special member")
+    if member.size > config.max_bytes:
+        return ImageError("too_large", f"{member.size} bytes, limit {config.max_bytes}")
     return None
 
 
@@ -140,8 +143,8 @@ def _facts(tar: tarfile.TarFile, member: tarfile.TarInfo) -> dict[str, Any]:
         facts = json.loads(_read(tar, member))
     except (ValueError, RecursionError) as error:
         raise ImageError("bad_metadata", f"{type(error).__name__} {error}"[:200]) from error
-    if not isinstance(facts, dict):
-        raise ImageError("bad_metadata", f"JSON holds a {type(facts).__name__} instead of an object")
+    if not isinstance(facts, dict):  # a list of tags, say: nothing about licence and source
+        return {}
     return {str(key).lower(): value for key, value in facts.items()}
 
 

@@ -4,13 +4,21 @@ twice later on for identity; nothing but paths, ids and sizes leaves this group.
 # No postponed annotations here: Dagster looks at the annotation objects themselves.
 
 import time
+from collections import Counter
 
 import dagster as dg
 import polars as pl
 
 from got_assets.defs.ingest.partitions import EDIT_SHARDS, IMAGE_SHARDS
 from got_assets.project import PROJECT, Project, code_version
-from got_assets.reporting import column_schema, grid, reason_counts, spread, table_result
+from got_assets.reporting import (
+    column_schema,
+    grid,
+    markdown_table,
+    reason_counts,
+    spread,
+    table_result,
+)
 from got_core.corpus import schemas
 
 
@@ -19,14 +27,14 @@ from got_core.corpus import schemas
     group_name="ingest",
     kinds={"polars", "file"},
     owners=["team:data"],
-    code_version=code_version(2, PROJECT.recipe.ingest),
+    code_version=code_version(3, PROJECT.recipe.ingest),
     metadata=column_schema(schemas.RAW_IMAGES),
 )
 def raw_images(
     context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]
 ) -> dg.MaterializeResult[pl.DataFrame]:
     """The images of one shard of the raw folder (or bucket prefix, tars, parquet files, tables of URLs), one
-    row for each distinct picture.
+    row for each distinct picture. What is no picture by its name is in no row: `passed_over` tells its kinds.
 
     An image is named by the SHA-256 of its bytes. Exact duplicates fold into one row that lists all paths,
     near duplicates (perceptual hash) are marked, and whatever cannot be read is quarantined: the row
@@ -35,10 +43,12 @@ def raw_images(
     """
     from got_core.corpus.ingest import ingest_images
 
-    started = time.monotonic()
+    started, passed = time.monotonic(), Counter[str]()
     shard, url = context.partition_key, project.settings.raw_url
     options = project.settings.fs_options(url)
-    frame = ingest_images(project.storage, url, shard, project.recipe.ingest, fs_options=options)
+    frame = ingest_images(
+        project.storage, url, shard, project.recipe.ingest, fs_options=options, passed_over=passed
+    )
     return table_result(
         frame,
         rows_in=int(frame["paths"].list.len().sum()),
@@ -46,8 +56,19 @@ def raw_images(
         near_duplicates=frame["near_duplicate_of"].count(),
         bytes=int(frame["bytes"].sum() or 0),
         reasons=reason_counts(frame),
+        passed_over=_passed_over(project, passed),
         pictures=_raw_grid(project, frame),
     )
+
+
+def _passed_over(project: Project, of_shard: Counter[str]) -> dg.MarkdownMetadataValue:
+    """What is no input: in the shard's own archives, and where all inputs were listed."""
+    from got_core.corpus.shards import passed_over
+
+    listed = Counter(passed_over(project.storage))
+    places = (("this shard", of_shard), ("listing of all inputs", listed))
+    rows = [(where, kind, count) for where, counts in places for kind, count in counts.most_common()]
+    return markdown_table(["where", "kind", "files"], rows)
 
 
 def _raw_grid(project: Project, frame: pl.DataFrame) -> dg.MarkdownMetadataValue:

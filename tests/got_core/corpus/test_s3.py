@@ -6,13 +6,14 @@ import io
 import tarfile
 from collections.abc import Iterator
 
+import boto3
 import pytest
 import s3fs
 from moto.server import ThreadedMotoServer
 
 from got_core.corpus.config import IngestConfig
 from got_core.corpus.ingest import ImageReader, ingest_images
-from got_core.corpus.shards import assign_image_shards
+from got_core.corpus.shards import assign_image_shards, passed_over
 from got_core.storage import Storage
 
 from .pictures import png
@@ -38,6 +39,8 @@ def test_a_prefix_and_tars_in_a_bucket(options: dict) -> None:
         fs.pipe_file(f"pictures/raw/set/{seed}.png", png(seed))
     fs.pipe_file("pictures/raw/cut.png", png(7)[:200])
     fs.pipe_file("pictures/raw/empty.png", b"")
+    for name in ("set/", "photos.jpg/", "cut.txt"):  # markers of empty folders, and a caption
+        boto3.client("s3", **options).put_object(Bucket="pictures", Key=f"raw/{name}", Body=b"")
     storage = Storage("s3://pictures/storage", **options)
     [shard] = assign_image_shards(storage, "s3://pictures/raw", CONFIG, options)
     frame = ingest_images(storage, "s3://pictures/raw", shard, CONFIG, fs_options=options)
@@ -47,6 +50,7 @@ def test_a_prefix_and_tars_in_a_bucket(options: dict) -> None:
         **{f"set/{seed}.png": None for seed in range(3)},
     }
     assert assign_image_shards(storage, "s3://pictures/raw", CONFIG, options) == [shard]
+    assert passed_over(storage) == {"folder marker": 2, ".txt": 1}
 
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
