@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import queue
 import random
+import re
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
@@ -17,11 +18,11 @@ from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 import aiohttp
-from yarl import URL
 
 from got_core.corpus.addresses import ForbiddenAddress, PublicResolver, check_host, networks
 from got_core.corpus.config import FetchConfig, IngestConfig
 from got_core.corpus.decode import ImageError
+from got_core.corpus.webaddress import web_address
 
 _CHUNK = 64 * 1024
 _LARGE = 8 * 1024**2
@@ -192,7 +193,7 @@ class _Client:
             raise _Failure(error) from None
         except TimeoutError:
             raise _Failure(ImageError("timed_out", f"not complete after {seconds:g} s"), again=True) from None
-        except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError, ValueError) as error:
+        except (aiohttp.InvalidURL, ValueError) as error:
             raise _Failure(ImageError("bad_url", _short(error))) from None
         except aiohttp.ClientConnectorError as error:
             inner = error.os_error
@@ -203,24 +204,17 @@ class _Client:
             raise _Failure(ImageError("bad_response", _short(error)), again=True) from None
 
     async def _follow(self, address: str) -> bytes:
-        url = URL(address)
+        here = web_address(address)
         for _ in range(self._config.fetch.max_redirects + 1):
-            self._check(url)
-            async with self._session.get(url, allow_redirects=False) as response:
+            check_host(here.host, self._allowed)
+            async with self._session.get(here.url(), allow_redirects=False) as response:
                 if response.status not in _REDIRECTS:
                     return await self._body(response)
                 target = response.headers.get("Location")
                 if not target:
                     raise ImageError("bad_response", f"status {response.status} without a Location")
-                url = url.join(URL(target))
+                here = here.joined(target)
         raise ImageError("too_many_redirects", f"more than {self._config.fetch.max_redirects}")
-
-    def _check(self, url: URL) -> None:
-        if url.scheme not in ("http", "https") or not url.host:
-            raise ImageError("bad_url", f"{url.scheme or 'no scheme'}: only http and https are fetched")
-        if url.user or url.password:
-            raise ImageError("bad_url", "holds a user name or password")
-        check_host(url.host, self._allowed)
 
     async def _body(self, response: aiohttp.ClientResponse) -> bytes:
         if response.status != 200:
@@ -305,11 +299,13 @@ async def _session(config: FetchConfig) -> AsyncIterator[aiohttp.ClientSession]:
 
 def _host(url: str) -> str:
     try:
-        parsed = URL(url)
-        return f"{parsed.host}:{parsed.port}"
-    except ValueError:
+        address = web_address(url)
+        return f"{address.host}:{address.port or address.scheme}"
+    except ImageError:
         return ""
 
 
 def _short(error: BaseException) -> str:
-    return " ".join(f"{type(error).__name__} {error}".split())[:200]
+    """The error in short, without queries of addresses, which may hold signatures."""
+    text = " ".join(f"{type(error).__name__} {error}".split())
+    return re.sub(r"\?[^\s'\"]+", "?...", text)[:200]
