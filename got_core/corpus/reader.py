@@ -25,6 +25,13 @@ from got_core.storage import local_path
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
+SCATTERED: dict[str, Any] = {
+    "block_size": 4 * 1024**2,
+    "cache_type": "blockcache",
+    "cache_options": {"maxblocks": 16},
+}
+"""For fsspec's ``open``: columns lie far apart and are read in turn, which is not reading ahead."""
+
 
 class Stamp(NamedTuple):
     """Size in bytes and time of last change (microseconds, UTC): together with the path, a file's version."""
@@ -79,10 +86,10 @@ class ImageReader:
         folder, relative = self._find(path)
         return folder.read_bytes(relative, expected)
 
-    def open_file(self, path: str, expected: Stamp) -> IO[bytes]:
+    def open_file(self, path: str, expected: Stamp, *, scattered: bool = False) -> IO[bytes]:
         """An archive or table as a file; see :meth:`Folder.open_file`."""
         folder, relative = self._find(path)
-        return folder.open_file(relative, expected)
+        return folder.open_file(relative, expected, scattered=scattered)
 
     def _find(self, path: str) -> tuple[Folder, str]:
         name, separator, relative = path.rpartition("://")
@@ -155,8 +162,12 @@ class Folder:
         self._check_stamp(remote_stamp(info), expected)
         return self._fs.cat_file(info["name"])
 
-    def open_file(self, path: str, expected: Stamp) -> IO[bytes]:
-        """A regular file, whatever its size, for reading bit by bit. Raises ImageError as `read_bytes`."""
+    def open_file(self, path: str, expected: Stamp, *, scattered: bool = False) -> IO[bytes]:
+        """A regular file, whatever its size, to be read bit by bit: from front to back, or
+        `scattered` (parquet).
+
+        Raises ImageError as `read_bytes`.
+        """
         try:
             full = self._inside(path)
             if self.local_root:
@@ -166,7 +177,7 @@ class Folder:
                 _check_version(local_stamp(status), expected)
                 return open(full, "rb")
             _check_version(remote_stamp(self._fs.info(full)), expected)
-            return self._fs.open(full, "rb")
+            return self._fs.open(full, "rb", **(SCATTERED if scattered else {}))
         except OSError as error:
             raise self._os_error(error, path) from error
 

@@ -71,10 +71,11 @@ def _unpacked(entry: Entry, reader: ImageReader, config: IngestConfig, sieve: Si
 
     path = entry["path"]
     try:
-        with reader.open_file(path, Stamp(entry["bytes"], entry["modified"])) as file:
+        is_tar, stamp = entry["kind"] == "tar", Stamp(entry["bytes"], entry["modified"])
+        with reader.open_file(path, stamp, scattered=not is_tar) as file:
             found = (
                 read_tar(file, path, config, sieve)
-                if entry["kind"] == "tar"
+                if is_tar
                 else read_parquet(file, path, entry["first"], entry["count"], config)
             )
             for one in found:

@@ -17,14 +17,13 @@ import pyarrow.parquet as pq
 from got_core.corpus.config import IngestConfig
 from got_core.corpus.decode import ImageError
 from got_core.corpus.inputs import Input
+from got_core.corpus.parquet import group_rows, open_parquet
 from got_core.corpus.reader import EPOCH, Folder, Stamp
 
 URL_COLUMNS = ("url", "image_url")
 IMAGE_COLUMNS = ("image", "jpg", "png", "webp", "bytes", "img")
 LICENCE_COLUMNS = ("licence", "license")
 SOURCE_COLUMNS = ("source_name",)
-_BATCH = 16
-_BUFFER = 1024**2
 _SMALL = 64 * 1024**2
 """Bytes below which nobody minds how well a row group was compressed."""
 
@@ -53,7 +52,7 @@ def list_table(
     folder = Folder.of(one, config)
     where = f"{one.base}/{path}"
     try:
-        with folder.open_file(path, stamp) as file:
+        with folder.open_file(path, stamp, scattered=True) as file:
             if not path.lower().endswith(".parquet"):
                 return _url_rows(one, path, _read_csv(file, where))
             parquet = _open_parquet(file)
@@ -130,7 +129,7 @@ def read_parquet(
     followed. Damage ends the part with one last item that says so; it raises nothing."""
     try:
         parquet = _open_parquet(file)
-        for number, row in _rows(parquet, first, count, config):
+        for number, row in _rows(file, parquet, first, count, config):
             yield _unpacked(f"{path}#{number}", row)
     except ImageError as error:
         yield Unpacked(path, error=ImageError(error.reason, error.detail))
@@ -139,7 +138,7 @@ def read_parquet(
 
 
 def _rows(
-    parquet: pq.ParquetFile, first: int, count: int, config: IngestConfig
+    file: IO[bytes], parquet: pq.ParquetFile, first: int, count: int, config: IngestConfig
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     schema = parquet.schema_arrow
     names = {
@@ -151,21 +150,17 @@ def _rows(
     start = 0
     for group in range(parquet.num_row_groups):
         rows = parquet.metadata.row_group(group).num_rows
-        if start < first + count and start + rows > first:
-            size = _check_group(parquet.metadata.row_group(group), group, config)
-            few = max(1, min(_BATCH, rows * _SMALL // max(1, size)))
-            number = start
-            for batch in parquet.iter_batches(few, row_groups=[group], columns=columns):
-                low, high = max(first - number, 0), min(first + count - number, batch.num_rows)
-                for index in range(low, high):
-                    row = {key: batch.column(name)[index].as_py() for key, name in names.items() if name}
-                    yield number + index, row
-                number += batch.num_rows
+        low, high = max(first - start, 0), min(first + count - start, rows)
+        if low < high:
+            _check_group(parquet.metadata.row_group(group), group, config)
+            found = group_rows(file, parquet.metadata, group, columns, low, high)
+            for number, row in enumerate(found, start + low):
+                yield number, {key: row[name] for key, name in names.items() if name}
         start += rows
 
 
-def _check_group(group: Any, index: int, config: IngestConfig) -> int:
-    """Bytes of a row group after decompression. Raises ImageError if they are too many."""
+def _check_group(group: Any, index: int, config: IngestConfig) -> None:
+    """Raises ImageError if a row group has too many bytes after decompression."""
     columns = [group.column(position) for position in range(group.num_columns)]
     size = sum(column.total_uncompressed_size for column in columns)
     packed = max(1, sum(column.total_compressed_size for column in columns))
@@ -173,7 +168,6 @@ def _check_group(group: Any, index: int, config: IngestConfig) -> int:
         raise ImageError(
             "decompression_bomb", f"row group {index} grows from {packed} to {size} bytes, above the limits"
         )
-    return size
 
 
 def _unpacked(origin: str, row: dict[str, Any]) -> Unpacked:
@@ -219,7 +213,7 @@ def _parts(groups: list[int], size: int) -> Iterator[dict[str, Any]]:
 
 def _open_parquet(file: IO[bytes]) -> pq.ParquetFile:
     try:
-        return pq.ParquetFile(file, buffer_size=_BUFFER)
+        return open_parquet(file)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise _damaged(error) from error
 

@@ -153,7 +153,12 @@ class PairMapping:
     @property
     def columns(self) -> tuple[str, ...]:
         """All columns that are read."""
-        return (self.key, self.source_image, self.target_image, self.instructions)
+        return (self.key, *self.pictures, self.instructions)
+
+    @property
+    def pictures(self) -> tuple[str, str]:
+        """The columns of the source and the target pictures."""
+        return (self.source_image, self.target_image)
 
 
 LAHR = T2IMapping(name="lahr")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +20,14 @@ from got_core.corpus.config import IngestConfig
 from got_core.corpus.decode import ImageError, check_bytes
 from got_core.corpus.schemas import Columns, frame_of
 from got_core.exchange.config import PairMapping
-from got_core.exchange.records import Record, RecordError, read_records, record_text, value_of
+from got_core.exchange.records import (
+    Record,
+    RecordError,
+    RecordGroup,
+    check_columns,
+    read_groups,
+    record_text,
+)
 from got_core.exchange.schemas import PAIRS, REFUSED
 
 TABLE, REFUSED_TABLE = "pairs.parquet", "refused.parquet"
@@ -55,25 +62,20 @@ def unpack_pairs(
 ) -> dict[str, int]:
     """Write the pictures of a local copy below `folder`, then its pair table; returns rows, pairs, refused.
 
-    One row is in memory at a time, but for the table. Files that are there already are not written again, so
-    a stopped run goes on cheaply. A row without an id, an instruction or picture bytes is refused, with its
-    reason.
+    One picture is in memory at a time, but for the table and what `read_groups` needs of one column of one
+    row group. Files that are there already are not written again, so a stopped run goes on cheaply. A row
+    without an id, an instruction or picture bytes is refused, with its reason.
     """
     mapping, config = mapping or PairMapping(), config or IngestConfig()
     rows: list[dict[str, Any]] = []
     refused: list[dict[str, Any]] = []
-    for record in _all(urls, mapping, fs_options):
-        try:
-            rows.append(_pair(record, folder, mapping, config))
-        except (RecordError, ImageError) as error:
-            raw = record.raw if record.values is None else record_text(record.values)
-            said = {"error": str(error), "reason": error.reason, "record": raw}
-            key = value_of(record.values or {}, mapping.key)
-            refused.append(
-                {"file": record.file, "row": record.row, "key": None if key is None else str(key), **said}
-            )
-        if progress:
-            progress(len(rows) + len(refused), len(rows) + len(refused))
+    for url in urls:
+        check_columns(url, mapping.columns, "PairMapping", fs_options)
+        for group in read_groups(url, mapping.columns, mapping.pictures, fs_options):
+            for made in _unpack_group(group, folder, mapping, config):
+                (refused if "error" in made else rows).append(made)
+                if progress:
+                    progress(len(rows) + len(refused), len(rows) + len(refused))
     _write_frame(frame_of(refused, REFUSED), folder / REFUSED_TABLE)
     _write_frame(frame_of(rows, PAIR_TABLE), folder / TABLE)
     return {"rows": len(rows) + len(refused), "pairs": len(rows), "refused": len(refused)}
@@ -98,32 +100,51 @@ def read_pairs(table: Path) -> pl.DataFrame:
     return named.select(list(PAIRS))
 
 
-def _all(urls: Sequence[str], mapping: PairMapping, fs_options: dict[str, Any] | None) -> Iterator[Record]:
-    for url in urls:
-        checked = False
-        for record in read_records(url, mapping.columns, fs_options):
-            if not checked and record.values is not None:
-                missing = [name for name in mapping.columns if name not in record.values]
-                if missing:
-                    found = ", ".join(sorted(record.values))
-                    raise ValueError(
-                        f"{url} has no column {', '.join(missing)}; it has {found}: "
-                        "name the right ones in the PairMapping"
-                    )
-                checked = True
-            yield record
+def _unpack_group(
+    group: RecordGroup, folder: Path, mapping: PairMapping, config: IngestConfig
+) -> list[dict[str, Any]]:
+    """A row of PAIR_TABLE for each record, or one of REFUSED."""
+    made = [_facts(record, mapping) for record in group.records]
+    for side, column in zip(("source", "target"), mapping.pictures, strict=True):
+        for one, value in zip(made, group.values(column), strict=True):
+            if "error" not in one:
+                try:
+                    one[side] = _stored(value, column, folder, config)
+                except (RecordError, ImageError) as error:
+                    one |= _refusal(error)
+    return [_refused_row(one) if "error" in one else _pair_row(one, mapping) for one in made]
 
 
-def _pair(record: Record, folder: Path, mapping: PairMapping, config: IngestConfig) -> dict[str, Any]:
-    if record.values is None:
-        reason, _, detail = (record.error or "").partition(": ")
-        raise RecordError(reason, detail)
-    key = record.values.get(mapping.key)
-    if not isinstance(key, str | int) or not str(key).strip():
-        raise RecordError("no_value", f"column {mapping.key} holds no id")
-    wordings = _wordings(record.values.get(mapping.instructions), mapping.instructions)
-    source = _stored(record.values.get(mapping.source_image), mapping.source_image, folder, config)
-    target = _stored(record.values.get(mapping.target_image), mapping.target_image, folder, config)
+def _facts(record: Record, mapping: PairMapping) -> dict[str, Any]:
+    """Key and wordings of a record, or why it has none; the record itself goes along."""
+    facts: dict[str, Any] = {"of": record}
+    try:
+        if record.values is None:
+            reason, _, detail = (record.error or "").partition(": ")
+            raise RecordError(reason, detail)
+        key = facts["key"] = record.values.get(mapping.key)
+        if not isinstance(key, str | int) or not str(key).strip():
+            raise RecordError("no_value", f"column {mapping.key} holds no id")
+        facts["wordings"] = _wordings(record.values.get(mapping.instructions), mapping.instructions)
+    except RecordError as error:
+        facts |= _refusal(error)
+    return facts
+
+
+def _refusal(error: RecordError | ImageError) -> dict[str, Any]:
+    return {"error": str(error), "reason": error.reason}
+
+
+def _refused_row(one: dict[str, Any]) -> dict[str, Any]:
+    record: Record = one["of"]
+    raw = record.raw if record.values is None else record_text(record.values)
+    key = one.get("key")
+    said = {"error": one["error"], "reason": one["reason"], "record": raw}
+    return {"file": record.file, "row": record.row, "key": None if key is None else str(key)[:200], **said}
+
+
+def _pair_row(one: dict[str, Any], mapping: PairMapping) -> dict[str, Any]:
+    source, target, wordings = one["source"], one["target"], one["wordings"]
     named = f"{source.sha256}|{target.sha256}|{wordings[0]}"
     return {
         "source": source.path,
@@ -131,7 +152,7 @@ def _pair(record: Record, folder: Path, mapping: PairMapping, config: IngestConf
         "instruction": wordings[0],
         "licence": mapping.licence,
         "source_name": mapping.source_name,
-        "key": str(key).strip(),
+        "key": str(one["key"]).strip(),
         "pair_id": hashlib.sha256(named.encode()).hexdigest(),
         "instructions": wordings,
     }

@@ -24,7 +24,7 @@ from got_core.annotate.schemas import EDIT_CHAINS, ORIGIN, T2I_CHAINS
 from got_core.corpus.schemas import Columns, frame_of, polars_schema
 from got_core.exchange.config import AnyMapping, T2IMapping
 from got_core.exchange.importer import import_batch
-from got_core.exchange.records import Record, read_records, value_of
+from got_core.exchange.records import Record, check_columns, read_records
 from got_core.exchange.schemas import REFUSED
 from got_core.storage import Storage, content_hash, local_path
 
@@ -51,7 +51,7 @@ def import_files(
     without the mapped columns, naming them, before anything is written.
     """
     for url in urls:
-        check_columns(url, mapping, fs_options)
+        check_columns(url, mapping.required, type(mapping).__name__, fs_options)
     folder = f"{FOLDER}/{mapping.name}"
     plan = {"mapping": asdict(mapping), "files": _stamps(urls, fs_options), "keys": content_hash(keys)}
     digest = hashlib.sha256(json.dumps([plan, batch], sort_keys=True).encode()).hexdigest()
@@ -129,20 +129,6 @@ def refused_records(storage: Storage, name: str) -> pl.DataFrame:
     """All REFUSED records of an import."""
     tables = [storage.read_table(part) for part in _parts(storage, f"{FOLDER}/{name}/refused")]
     return pl.concat([pl.DataFrame(schema=polars_schema(REFUSED)), *tables])
-
-
-def check_columns(url: str, mapping: AnyMapping, fs_options: dict[str, Any] | None = None) -> None:
-    """Raise ValueError if the first readable record of a file lacks a required column of the mapping."""
-    columns = None if url.lower().endswith(".parquet") else mapping.columns
-    first = next((one.values for one in read_records(url, columns, fs_options) if one.values), None)
-    if first is None:
-        return
-    missing = [name for name in mapping.required if name not in first and value_of(first, name) is None]
-    if missing:
-        raise ValueError(
-            f"{url} has no column {', '.join(missing)}; it has {', '.join(sorted(first))}: "
-            f"name the right ones in the {type(mapping).__name__}"
-        )
 
 
 def _part(

@@ -6,11 +6,14 @@ Belongs here: files to dictionaries. Not here: what a column means (`importer`).
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import IO, Any, NamedTuple
 
 import fsspec
 
+from got_core.corpus.reader import SCATTERED
 from got_core.storage import local_path
 
 MAX_LINE = 16 << 20
@@ -19,7 +22,6 @@ MAX_DOCUMENT = 2 << 30
 """Bytes of a json file, at most: it is read as a whole, unlike jsonl and parquet."""
 KEPT = 100_000
 """Characters of a faulty record that are kept as they were."""
-_BATCH = 512
 
 
 class Record(NamedTuple):
@@ -44,6 +46,14 @@ class RecordError(ValueError):
         self.detail = detail
 
 
+class RecordGroup(NamedTuple):
+    """Records that are stored together, and their large values, which are read a column at a time."""
+
+    records: Iterator[Record]
+    values: Callable[[str], Iterator[Any]]
+    """The values of a large column, one for each record; None where there is none."""
+
+
 def read_records(
     url: str, columns: Sequence[str] | None = None, fs_options: dict[str, Any] | None = None
 ) -> Iterator[Record]:
@@ -52,16 +62,67 @@ def read_records(
     `columns`: the only ones needed; others of a parquet file are not read at all. Raises FileNotFoundError,
     or ValueError for a file that is none of these formats or broken as a whole; both name the file.
     """
+    with _opened(url, fs_options) as file:
+        yield from _reader(url)(file, url, columns)
+
+
+def read_groups(
+    url: str, columns: Sequence[str], large: Sequence[str], fs_options: dict[str, Any] | None = None
+) -> Iterator[RecordGroup]:
+    """As `read_records`, but the values of `large` columns come apart from the records of their row group, so
+    that two columns of pictures are never in memory together. A group is to be used before the next."""
+    with _opened(url, fs_options) as file:
+        if _reader(url) is _parquet:
+            yield from _groups(file, url, columns, large)
+            return
+        for record in _reader(url)(file, url, columns):
+            yield RecordGroup(iter([record]), partial(_value, record))
+
+
+def _value(record: Record, name: str) -> Iterator[Any]:
+    yield (record.values or {}).get(name)
+
+
+def check_columns(url: str, required: Sequence[str], mapping: str, fs_options: dict[str, Any] | None) -> None:
+    """Raise ValueError if a parquet file, or the first readable record of another, lacks a required column;
+    `mapping` is where the right names belong."""
+    with _opened(url, fs_options) as file:
+        if _reader(url) is _parquet:
+            found = _column_names(file, url)
+        else:
+            records = _reader(url)(file, url, None)
+            found = next((set(_names(one.values)) for one in records if one.values), set(required))
+    missing = [name for name in required if name not in found]
+    if missing:
+        top = sorted(name for name in found if name.rpartition(".")[0] not in found)
+        told = textwrap.shorten(", ".join(top), 500, placeholder=" ...")
+        raise ValueError(
+            f"{url} has no column {', '.join(missing)}; it has {told}: name the right ones in the {mapping}"
+        )
+
+
+def _names(values: dict[str, Any], before: str = "") -> Iterator[str]:
+    """Names of all columns, with dots for those inside of nested records."""
+    for name, value in values.items():
+        yield before + name
+        if isinstance(value, dict):
+            yield from _names(value, f"{before}{name}.")
+
+
+def _reader(url: str) -> Reader:
     reader = next((read for ending, read in _READERS.items() if url.lower().endswith(ending)), None)
     if reader is None:
         raise ValueError(f"{url} is not a file that can be imported: need one of {', '.join(_READERS)}")
+    return reader
+
+
+def _opened(url: str, fs_options: dict[str, Any] | None) -> IO[bytes]:
+    scattered = _reader(url) is _parquet
     fs, path = fsspec.core.url_to_fs(str(local_path(url) or url), **(fs_options or {}))
     try:
-        file = fs.open(path, "rb")
+        return fs.open(path, "rb", **(SCATTERED if scattered else {}))
     except (FileNotFoundError, IsADirectoryError) as error:
         raise FileNotFoundError(f"{url} does not exist or is no file") from error
-    with file:
-        yield from reader(file, url, columns)
 
 
 def value_of(values: dict[str, Any], column: str) -> Any:
@@ -130,19 +191,60 @@ def _json(file: IO[bytes], url: str, columns: Sequence[str] | None) -> Iterator[
 
 
 def _parquet(file: IO[bytes], url: str, columns: Sequence[str] | None) -> Iterator[Record]:
+    for group in _groups(file, url, columns, ()):
+        yield from group.records
+
+
+def _groups(
+    file: IO[bytes], url: str, columns: Sequence[str] | None, large: Sequence[str]
+) -> Iterator[RecordGroup]:
     import pyarrow as pa
-    import pyarrow.parquet as pq
+
+    from got_core.corpus.parquet import group_rows, open_parquet
+
+    def values(group: int, wanted: list[str]) -> Iterator[dict[str, Any]]:
+        try:
+            yield from group_rows(file, table.metadata, group, wanted)
+        except (pa.ArrowException, OSError) as error:
+            raise _not_parquet(url, error) from error
+
+    def group_of(group: int, before: int) -> RecordGroup:
+        found = (Record(url, row, one, None, "") for row, one in enumerate(values(group, small), before + 1))
+        return RecordGroup(found, lambda name: (one.get(name) for one in values(group, _present(name))))
+
+    def _present(name: str) -> list[str]:
+        return [name] if name in table.schema_arrow.names else []
 
     try:
-        table = pq.ParquetFile(file)
-        wanted = _stored_columns(table.schema_arrow.names, columns)
-        row = 0
-        for batch in table.iter_batches(_BATCH, columns=wanted):
-            for values in batch.to_pylist():
-                row += 1
-                yield Record(url, row, values, None, "")
+        table = open_parquet(file)
     except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"{url} is not a readable parquet file: {_short(error)}") from error
+        raise _not_parquet(url, error) from error
+    small = [name for name in _stored_columns(table.schema_arrow.names, columns) if name not in large]
+    before = 0
+    for group in range(table.num_row_groups):
+        yield group_of(group, before)
+        before += table.metadata.row_group(group).num_rows
+
+
+def _column_names(file: IO[bytes], url: str) -> set[str]:
+    import pyarrow as pa
+
+    from got_core.corpus.parquet import open_parquet
+
+    def names(fields: Any, before: str = "") -> Iterator[str]:
+        for field in fields:
+            yield before + field.name
+            if pa.types.is_struct(field.type):
+                yield from names(field.type, f"{before}{field.name}.")
+
+    try:
+        return set(names(open_parquet(file).schema_arrow))
+    except (pa.ArrowException, OSError) as error:
+        raise _not_parquet(url, error) from error
+
+
+def _not_parquet(url: str, error: BaseException) -> ValueError:
+    return ValueError(f"{url} is not a readable parquet file: {_short(error)}")
 
 
 def _stored_columns(names: list[str], columns: Sequence[str] | None) -> list[str]:
@@ -161,7 +263,8 @@ def _short(error: BaseException) -> str:
     return " ".join(f"{type(error).__name__} {error}".split())[:200]
 
 
-_READERS: dict[str, Callable[[IO[bytes], str, Sequence[str] | None], Iterator[Record]]] = {
+Reader = Callable[[IO[bytes], str, Sequence[str] | None], Iterator[Record]]
+_READERS: dict[str, Reader] = {
     ".jsonl": _jsonl,
     ".json": _json,
     ".parquet": _parquet,
