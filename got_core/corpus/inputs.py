@@ -18,7 +18,7 @@ import fsspec
 from got_core.storage import local_path
 
 ARCHIVES = (".tar", ".tar.gz", ".tgz")
-TABLES = (".parquet", ".csv")
+TABLES = (".parquet", ".csv", ".tsv")
 LIST_SUFFIX = ".toml"
 STORE = "store"
 """Prefix of paths of pictures kept in the storage; no input may be called that."""
@@ -53,8 +53,9 @@ class Input:
 def inputs_of(raw_url: str | os.PathLike[str], fs_options: dict | None = None) -> list[Input]:
     """The inputs that GOT_RAW names, in order.
 
-    A name (or glob pattern) ending in .tar, .tar.gz, .tgz, .parquet or .csv means archives or tables, one
-    ending in .toml a list of inputs, all else a folder or prefix. ``fs_options`` go to S3 URLs of a list too.
+    A name (or glob pattern) ending in .tar, .tar.gz, .tgz, .parquet, .csv or .tsv means archives or tables,
+    one ending in .toml a list of inputs, all else a folder or prefix. ``fs_options`` go to S3 URLs of a list
+    too.
 
     Raises:
         FileNotFoundError: the list does not exist.

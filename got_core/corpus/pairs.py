@@ -68,7 +68,8 @@ def _pair_row(
     entry: dict[str, Any], source: Inspected, target: Inspected, config: IngestConfig
 ) -> dict[str, Any]:
     error = _pair_error(entry, source, target, config)
-    names = (source.image_id or entry["source"], target.image_id or entry["target"], entry["instruction"])
+    said = entry["instruction"] or entry["problem"]
+    names = (source.image_id or entry["source"], target.image_id or entry["target"], said)
     return {
         "pair_id": hashlib.sha256("|".join(name or "" for name in names).encode()).hexdigest(),
         "source_id": source.image_id,
@@ -95,6 +96,9 @@ def _pair_row(
 def _pair_error(
     entry: dict[str, Any], source: Inspected, target: Inspected, config: IngestConfig
 ) -> ImageError | None:
+    if entry["problem"]:
+        reason, _, detail = entry["problem"].partition(": ")
+        return ImageError(reason, detail)
     row = f"row {entry['row']}"
     empty = [name for name in ("source", "target", "instruction") if not entry[name]]
     if empty:

@@ -37,6 +37,7 @@ EDIT_LIST: Columns = {
     "source_name": (pl.String(), "where the pair comes from; null = not stated"),
     "row": (pl.Int64(), "first row of the pair table with this content (1 = first below the header)"),
     "rows": (pl.Int32(), "how many rows of the pair table had this content"),
+    "problem": (pl.String(), "why the line could not be read (reason: detail); null = fine"),
 }
 
 RAW_IMAGES: Columns = {

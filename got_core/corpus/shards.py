@@ -7,27 +7,24 @@ exists never changes, so a partition always means the same input. Does not belon
 
 from __future__ import annotations
 
-import io
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Literal
 
-import fsspec
 import polars as pl
 
 from got_core.corpus.config import IngestConfig
 from got_core.corpus.inputs import inputs_of
 from got_core.corpus.listing import list_input
+from got_core.corpus.pair_table import EDIT_KEY, read_pair_table
 from got_core.corpus.schemas import EDIT_LIST, IMAGE_LIST, Columns, polars_schema
-from got_core.storage import Storage, local_path
+from got_core.storage import Storage
 
 Kind = Literal["images", "edits"]
 
 IMAGE_KEY = ["path", "bytes", "modified", "first"]
-EDIT_KEY = ["source", "target", "instruction", "licence", "source_name"]
 _PASSED_OVER = "shards/passed_over.json"
-_REQUIRED = ("source", "target", "instruction")
 _TAR_BYTES_A_PICTURE = 100_000
 """A guess that decides only how many small tars make up a shard."""
 
@@ -41,11 +38,10 @@ def shard_names(storage: Storage, kind: Kind) -> list[str]:
 def read_shard(storage: Storage, shard: str) -> pl.DataFrame:
     """A shard's list (:data:`IMAGE_LIST` or :data:`EDIT_LIST`). Raises FileNotFoundError if not assigned."""
     frame = storage.read_table(f"shards/{shard}")
-    if shard.startswith("images-") and "kind" not in frame.columns:  # listed when there were only files
-        new = {name: dtype for name, (dtype, _) in IMAGE_LIST.items() if name not in frame.columns}
-        frame = frame.with_columns(pl.lit(None, dtype).alias(name) for name, dtype in new.items())
-        return frame.with_columns(kind=pl.lit("file"))
-    return frame
+    columns = IMAGE_LIST if shard.startswith("images-") else EDIT_LIST
+    new = {name: dtype for name, (dtype, _) in columns.items() if name not in frame.columns}  # an older list
+    frame = frame.with_columns(pl.lit(None, dtype).alias(name) for name, dtype in new.items())
+    return frame.with_columns(kind=pl.lit("file")) if "kind" in new else frame
 
 
 def assign_image_shards(
@@ -98,7 +94,7 @@ def assign_edit_shards(
 
     Raises:
         FileNotFoundError: there is no such table.
-        ValueError: it cannot be read, or lacks a column; the message names the file and the column.
+        ValueError: as :func:`got_core.corpus.pair_table.read_pair_table`.
     """
     found = read_pair_table(edits_url, fs_options)
     return _append(storage, "edits", found, EDIT_KEY, EDIT_LIST, config.edit_shard_size)
@@ -144,60 +140,3 @@ def _weights(frame: pl.DataFrame) -> list[int]:
 def _listed(storage: Storage, names: list[str], key: list[str], columns: Columns) -> pl.DataFrame:
     empty = pl.DataFrame(schema=polars_schema(columns)).select(key)
     return pl.concat([empty, *(read_shard(storage, name).select(key) for name in names)])
-
-
-# The pair table
-
-
-def read_pair_table(edits_url: str, fs_options: dict | None = None) -> pl.DataFrame:
-    """The pair table as :data:`EDIT_LIST`: text stripped, empty cells null, equal rows folded, in order.
-
-    CSV (UTF-8, with header) or parquet by the name's ending; columns source, target, instruction and,
-    optionally, licence and source_name.
-
-    Raises:
-        FileNotFoundError, ValueError: as :func:`assign_edit_shards`.
-    """
-    frame = _read_frame(edits_url, fs_options or {})
-    missing = [name for name in _REQUIRED if name not in frame.columns]
-    if missing:
-        raise ValueError(
-            f"pair table {edits_url} has no column {', '.join(missing)}; it needs {', '.join(_REQUIRED)} "
-            f"(licence and source_name are optional) and has {', '.join(frame.columns) or 'none'}"
-        )
-    text = [_text_column(frame, name) for name in EDIT_KEY]
-    cleaned = frame.select(text).with_row_index("row", offset=1)
-    folded = cleaned.group_by(EDIT_KEY, maintain_order=True).agg(
-        pl.col("row").first(), pl.len().alias("rows")
-    )
-    return folded.sort("row").select(pl.col(name).cast(dtype) for name, (dtype, _) in EDIT_LIST.items())
-
-
-def _text_column(frame: pl.DataFrame, name: str) -> pl.Expr:
-    if name not in frame.columns:
-        return pl.lit(None, pl.String).alias(name)
-    stripped = pl.col(name).cast(pl.String).str.strip_chars()
-    return pl.when(stripped != "").then(stripped).alias(name)
-
-
-def _read_frame(edits_url: str, fs_options: dict) -> pl.DataFrame:
-    fs, path = fsspec.core.url_to_fs(str(local_path(edits_url) or edits_url), **fs_options)
-    try:
-        data = io.BytesIO(fs.cat_file(path))
-    except (FileNotFoundError, IsADirectoryError) as error:
-        raise FileNotFoundError(
-            f"pair table {edits_url} does not exist; set GOT_EDITS to a CSV or parquet"
-        ) from error
-    try:
-        if path.endswith(".parquet"):
-            return pl.read_parquet(data)
-        return pl.read_csv(data, infer_schema=False)
-    except pl.exceptions.NoDataError as error:
-        raise ValueError(
-            f"pair table {edits_url} is empty; it needs a header: {','.join(_REQUIRED)}"
-        ) from error
-    except (pl.exceptions.PolarsError, OSError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ValueError(
-            f"pair table {edits_url} cannot be read: {reason}; it must be UTF-8 CSV or parquet"
-        ) from error

@@ -6,7 +6,6 @@ Belongs here: which of both a table is, its columns, its rows and parts. Does no
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from typing import IO, Any, NamedTuple
 
@@ -19,11 +18,13 @@ from got_core.corpus.decode import ImageError
 from got_core.corpus.inputs import Input
 from got_core.corpus.parquet import group_rows, open_parquet
 from got_core.corpus.reader import EPOCH, Folder, Stamp
+from got_core.corpus.text_tables import TextTable, read_text_table, some_names
 
 URL_COLUMNS = ("url", "image_url")
 IMAGE_COLUMNS = ("image", "jpg", "png", "webp", "bytes", "img")
 LICENCE_COLUMNS = ("licence", "license")
 SOURCE_COLUMNS = ("source_name",)
+_TEXT_COLUMNS = (*URL_COLUMNS, *LICENCE_COLUMNS, *SOURCE_COLUMNS)
 _SMALL = 64 * 1024**2
 """Bytes below which nobody minds how well a row group was compressed."""
 
@@ -53,37 +54,14 @@ def list_table(
     where = f"{one.base}/{path}"
     try:
         with folder.open_file(path, stamp, scattered=True) as file:
-            if not path.lower().endswith(".parquet"):
-                return _url_rows(one, path, _read_csv(file, where))
-            parquet = _open_parquet(file)
-            if _image_column(parquet.schema_arrow):
-                groups = [parquet.metadata.row_group(at).num_rows for at in range(parquet.num_row_groups)]
-                return list(_parts(groups, config.image_shard_size))
-            wanted = _wanted(parquet.schema_arrow.names, where)
-            return _url_rows(one, path, pl.DataFrame(pl.from_arrow(parquet.read(wanted))))
+            if path.lower().endswith(".parquet"):
+                parquet = _open_parquet(file)
+                if _image_column(parquet.schema_arrow):
+                    groups = [parquet.metadata.row_group(at).num_rows for at in range(parquet.num_row_groups)]
+                    return list(_parts(groups, config.image_shard_size))
+            return _url_rows(one, path, read_text_table(file, path, _TEXT_COLUMNS, f"table {where}"))
     except ImageError as error:
         return [{"problem": str(error)}]
-
-
-def _read_csv(file: IO[bytes], where: str) -> pl.DataFrame:
-    try:
-        frame = pl.read_csv(io.BytesIO(file.read()), infer_schema=False)
-    except pl.exceptions.NoDataError as error:
-        raise ValueError(f"table of URLs {where} is empty; it needs a header with a column url") from error
-    except (pl.exceptions.PolarsError, OSError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ValueError(f"table of URLs {where} cannot be read: {reason}; it must be UTF-8 CSV") from error
-    return frame.select(_wanted(frame.columns, where))
-
-
-def _wanted(columns: list[str], where: str) -> list[str]:
-    names = [_named(columns, choice) for choice in (URL_COLUMNS, LICENCE_COLUMNS, SOURCE_COLUMNS)]
-    if names[0] is None:
-        raise ValueError(
-            f"table {where} has neither a column url nor one with pictures ({', '.join(IMAGE_COLUMNS)}: "
-            f"binary, or a struct with bytes); it has {', '.join(columns) or 'none'}"
-        )
-    return [name for name in names if name is not None]
 
 
 def _named(columns: list[str], choice: tuple[str, ...]) -> str | None:
@@ -92,28 +70,34 @@ def _named(columns: list[str], choice: tuple[str, ...]) -> str | None:
     return next((lower[name] for name in choice if name in lower), None)
 
 
-def _url_rows(one: Input, path: str, frame: pl.DataFrame) -> pl.DataFrame:
+def _url_rows(one: Input, path: str, table: TextTable) -> pl.DataFrame:
     def text(choice: tuple[str, ...], default: str | None) -> pl.Expr:
-        name = _named(frame.columns, choice)
-        if name is None:
-            return pl.lit(default, pl.String)
-        stripped = pl.col(name).cast(pl.String).str.strip_chars()
-        return pl.when(stripped != "").then(stripped).otherwise(pl.lit(default, pl.String))
+        name = _named(table.frame.columns, choice)
+        given = pl.lit(default, pl.String)
+        return given if name is None else pl.coalesce(name, given)
 
+    if _named(table.frame.columns, URL_COLUMNS) is None:
+        raise ValueError(
+            f"table {one.base}/{path} has neither a column url nor one with pictures "
+            f"({', '.join(IMAGE_COLUMNS)}: binary, or a struct with bytes); it has {some_names(table.names)}"
+        )
     row = pl.int_range(1, pl.len() + 1).cast(pl.String)
-    empty = pl.col("path").is_null()
-    listed = frame.select(
+    bad_line = pl.format("bad_line: line {}: {}", "line", "fault")
+    listed = table.frame.select(
         path=text(URL_COLUMNS, None),
         bytes=pl.lit(0),
         modified=pl.lit(EPOCH),
+        problem=bad_line,
         kind=pl.lit("url"),
         first=pl.lit(None, pl.Int64),
         count=pl.lit(None, pl.Int64),
         source=text(SOURCE_COLUMNS, one.source),
         licence=text(LICENCE_COLUMNS, one.licence),
         row=row,
-    ).with_columns(
-        problem=pl.when(empty).then(pl.format("incomplete_row: row {} has no URL", "row")),
+    )
+    empty, no_url = pl.col("path").is_null(), pl.format("incomplete_row: row {} has no URL", "row")
+    listed = listed.with_columns(
+        problem=pl.when(empty).then(pl.coalesce("problem", no_url)),
         path=pl.when(empty).then(pl.format("{}#{}", pl.lit(one.path_of(path)), "row")).otherwise("path"),
     )
     return listed.unique("path", keep="first", maintain_order=True)
