@@ -37,7 +37,7 @@ REASONS: dict[str, str] = {
     "unreadable_folder": "a folder that may not be listed",
     "bad_name": "a file name that is not UTF-8",
     "unreadable": "the operating system or the object store reports another error",
-    "bad_metadata": "the archive's JSON beside the picture does not say source and licence readably",
+    "bad_metadata": "what stands beside the picture in its archive does not say source and licence readably",
     "bad_archive": "the tar or parquet file is damaged here; what came before it is kept",
     "archive_limit": "the tar has more members or bytes than the limit; what came before is kept",
     # Only of tables of URLs; all of them are tried again in the next run of the shard:

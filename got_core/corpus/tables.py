@@ -157,14 +157,22 @@ def _check_group(group: Any, index: int, config: IngestConfig) -> None:
 def _unpacked(origin: str, row: dict[str, Any]) -> Unpacked:
     image = row["image"]
     data = image.get("bytes") if isinstance(image, dict) else image
-    source, licence = (_text(row.get(key)) for key in ("source", "licence"))
+    try:
+        source, licence = (_text(row.get(key), key) for key in ("source", "licence"))
+    except ImageError as error:
+        return Unpacked(origin, error=error)
     if data is not None:
         return Unpacked(origin, data, None, source, licence)
     hint = " (a path only, which is not followed)" if isinstance(image, dict) and image.get("path") else ""
     return Unpacked(origin, None, ImageError("incomplete_row", f"no bytes{hint}"), source, licence)
 
 
-def _text(value: Any) -> str | None:
+def _text(value: Any, name: str) -> str | None:
+    """A text or number, or a list of texts, as text. Raises ImageError for what is none."""
+    if isinstance(value, list) and all(isinstance(one, str) for one in value):
+        value = "; ".join(value)
+    if not isinstance(value, str | int | float | None):
+        raise ImageError("bad_metadata", f"the row's {name} is no text but {type(value).__name__}")
     return str(value).strip() or None if value is not None else None
 
 

@@ -140,7 +140,12 @@ def _refused_row(one: dict[str, Any]) -> dict[str, Any]:
     raw = record.raw if record.values is None else record_text(record.values)
     key = one.get("key")
     said = {"error": one["error"], "reason": one["reason"], "record": raw}
-    return {"file": record.file, "row": record.row, "key": None if key is None else str(key)[:200], **said}
+    return {
+        "file": record.file,
+        "row": record.row,
+        "key": str(key) if isinstance(key, str | int) else None,
+        **said,
+    }
 
 
 def _pair_row(one: dict[str, Any], mapping: PairMapping) -> dict[str, Any]:

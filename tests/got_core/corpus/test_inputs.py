@@ -170,3 +170,19 @@ def test_lists_from_before_other_inputs_are_still_read(tmp_path: Path, storage: 
     assert read_shard(storage, shard).columns == list(IMAGE_LIST)
     assert assign_image_shards(storage, str(tmp_path / "raw"), CONFIG) == [shard]
     assert ingest_images(storage, str(tmp_path / "raw"), shard, CONFIG)["error"].to_list() == [None]
+
+
+def test_a_licence_that_is_no_text_keeps_its_picture_out(tmp_path: Path, storage: Storage) -> None:
+    rows = [
+        {"image": png(1), "licence": {"name": "MIT", "bytes": png(4)}},
+        {"image": png(2), "licence": None},
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "records.parquet")
+    pq.write_table(pa.table({"image": [png(3)], "licence": [["MIT", "CC0-1.0"]]}), tmp_path / "lists.parquet")
+    frame = ingest(storage, tmp_path / "*.parquet")
+    found = {row["paths"][0]: (row["licence"], row["error"]) for row in frame.iter_rows(named=True)}
+    assert found == {
+        "lists.parquet#0": ("MIT; CC0-1.0", None),
+        "records.parquet#0": ("unknown", "bad_metadata: the row's licence is no text but dict"),
+        "records.parquet#1": ("unknown", None),
+    }

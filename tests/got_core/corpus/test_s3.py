@@ -5,15 +5,21 @@ from __future__ import annotations
 import io
 import tarfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import boto3
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import s3fs
 from moto.server import ThreadedMotoServer
 
 from got_core.corpus.config import IngestConfig
 from got_core.corpus.ingest import ImageReader, ingest_images
+from got_core.corpus.pair_table import read_pair_table
 from got_core.corpus.shards import assign_image_shards, passed_over
+from got_core.exchange.config import PairMapping
+from got_core.exchange.pairs import read_pairs, unpack_pairs
 from got_core.storage import Storage
 
 from .pictures import png
@@ -64,3 +70,25 @@ def test_a_prefix_and_tars_in_a_bucket(options: dict) -> None:
     assert row["paths"] == ["a.tar//1.png"] and row["error"] is None
     reader = ImageReader(raw, CONFIG, options, store_url=storage.url, store_options=options)
     assert reader.read_bytes(row["path"]) == png(8)
+
+
+def test_parquet_and_tables_in_a_bucket(options: dict, tmp_path: Path) -> None:
+    fs = s3fs.S3FileSystem(**options)
+    fs.mkdir("tables")
+    rows = [
+        {"omni_edit_id": seed, "src_img": {"bytes": png(seed)}, "edited_img": png(seed + 50), "said": ["x"]}
+        for seed in range(30)
+    ]
+    with fs.open("tables/p.parquet", "wb") as file:
+        pq.write_table(pa.Table.from_pylist(rows), file, row_group_size=7)
+    fs.pipe_file("tables/pairs.csv", b'source;target;instruction\na.png;b.png;make it 5" wide\n"x;y\n')
+
+    mapping = PairMapping(instructions="said")
+    counts = unpack_pairs(["s3://tables/p.parquet"], tmp_path, mapping, fs_options=options)
+    assert counts == {"rows": 30, "pairs": 30, "refused": 0}
+    found = read_pairs(tmp_path / "pairs.parquet").row(29, named=True)
+    assert found["key"] == "29" and (tmp_path / found["target_path"]).read_bytes() == png(79)
+
+    table = read_pair_table("s3://tables/pairs.csv", options)
+    assert table.select("instruction", "row").rows() == [('make it 5" wide', 1), (None, 2)]
+    assert table["problem"][1].startswith("bad_line: line 3: a quote")

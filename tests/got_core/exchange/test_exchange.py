@@ -484,3 +484,14 @@ def test_coco_boxes_are_pixels_of_the_ingested_image(tmp_path: Path, storage: St
     with pytest.raises(ValueError, match="1 rows have no image_id"):
         coco_boxes(chains, raw.clear())
     assert category_name("  ") == "object"
+
+
+def test_unpacking_another_file_names_its_columns(tmp_path: Path) -> None:
+    pl.DataFrame({"a": [1], "b": [["x"]]}).write_parquet(tmp_path / "p.parquet")
+    (tmp_path / "p.jsonl").write_text('not json\n{"a": 1, "b": {"c": 2}}\n')
+    for name in ("p.parquet", "p.jsonl"):
+        with pytest.raises(
+            ValueError, match=rf"{name} has no column omni_edit_id, .*; it has a, b: .*PairMapping"
+        ):
+            unpack_pairs([str(tmp_path / name)], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
