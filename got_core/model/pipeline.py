@@ -6,7 +6,6 @@ have been edited in between, ``pipe.edit_rounds`` goes through several instructi
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
@@ -23,10 +22,10 @@ from transformers import LogitsProcessorList, PreTrainedTokenizerBase, Qwen2_5_V
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from got_core.chain.grammar import Chain, Dropped, parse_tolerant
-from got_core.model import inputs
+from got_core.model import inputs, schedule
 from got_core.model.autoencoder import PatchAutoencoder
 from got_core.model.config import GuidanceScales
-from got_core.model.got import SMALLEST_SIGMA, language_states, latent_stride
+from got_core.model.got import language_states, latent_stride
 from got_core.model.guidance import (
     Branch,
     GuidanceProjector,
@@ -216,35 +215,8 @@ class GoTPipeline(DiffusionPipeline):
         pictures = len(request.prompts) * request.num_images_per_prompt
         inputs.check_generator(request.generator, pictures, "pictures")
         inputs.check_latents(request.latents, self._latent_shape(pictures, height, width))
-        self._check_scheduler()
-
-    def _check_scheduler(self) -> None:
-        """The scheduler must step with what the U-Net predicts."""
-        given, name = self.config.prediction, type(self.scheduler).__name__
-        wanted = self.scheduler.config.get("prediction_type", given)
-        fits = given in ("flow", "sample") if self._wants_velocity else wanted == given
-        if not fits:
-            wanted = "a velocity" if self._wants_velocity else f"prediction_type {wanted!r}"
-            raise ValueError(f"the U-Net predicts {given!r}, but {name} steps with {wanted}; set another one")
-
-    def _shift(self, height: int, width: int) -> dict[str, float]:
-        """What a scheduler that shifts its steps by the picture's size is told.
-
-        As by diffusers' own pipelines: between its two settings by the number of latent cells.
-        """
-        told = self.scheduler.config
-        if not told.get("use_dynamic_shifting"):
-            return {}
-        few, many = told.base_image_seq_len, told.max_image_seq_len
-        cells = (height // self.vae_scale_factor) * (width // self.vae_scale_factor)
-        rise = (told.max_shift - told.base_shift) / (many - few)
-        return {"mu": told.base_shift + rise * (cells - few)}
-
-    @property
-    def _wants_velocity(self) -> bool:
-        """Whether the scheduler steps along a straight path from data to noise."""
-        named = self.scheduler.config.get("prediction_type") == "flow_prediction"
-        return named or "FlowMatch" in type(self.scheduler).__name__
+        schedule.check_prediction(self.scheduler, self.config.prediction)
+        schedule.check_steps(self.scheduler, int(request.num_inference_steps), self._cells(height, width))
 
     def _size(self, request: _Request) -> tuple[int, int]:
         side = int(self.config.resolution)
@@ -256,6 +228,9 @@ class GoTPipeline(DiffusionPipeline):
     def _latent_shape(self, batch: int, height: int, width: int) -> tuple[int, int, int, int]:
         stride = self.vae_scale_factor
         return batch, int(self.unet.config.out_channels), height // stride, width // stride
+
+    def _cells(self, height: int, width: int) -> int:
+        return (height // self.vae_scale_factor) * (width // self.vae_scale_factor)
 
     # -- planning -------------------------------------------------------------------------------------
 
@@ -515,8 +490,8 @@ class GoTPipeline(DiffusionPipeline):
         copies = request.num_images_per_prompt
         conditions = self.encode_conditions(chains, request.prompts, request.sources, height, width)
         # Before the noise is drawn: how strong it is may depend on the number of steps.
-        self.scheduler.set_timesteps(
-            request.num_inference_steps, device=self._execution_device, **self._shift(height, width)
+        schedule.set_timesteps(
+            self.scheduler, request.num_inference_steps, self._cells(height, width), self._execution_device
         )
         latents = self.prepare_latents(
             len(chains) * copies, height, width, request.generator, request.latents
@@ -582,11 +557,6 @@ class GoTPipeline(DiffusionPipeline):
         latents = latents.to(device, dtype)
         return latents * getattr(self.scheduler, "init_noise_sigma", 1.0)
 
-    def prepare_extra_step_kwargs(self, generator: Generators, eta: float) -> dict[str, Any]:
-        """What this scheduler's step takes besides prediction, timestep and latents."""
-        known = inspect.signature(self.scheduler.step).parameters
-        return {name: value for name, value in (("generator", generator), ("eta", eta)) if name in known}
-
     def _kept(
         self, chains: Sequence[Chain], conditions: _Conditions, latents: Tensor, size: tuple[int, int]
     ) -> KeptSource:
@@ -607,7 +577,7 @@ class GoTPipeline(DiffusionPipeline):
     ) -> Tensor:
         """Run the scheduler; the U-Net evaluates only the branches that the scales leave."""
         used = branches(self._scales(request))
-        extra = self.prepare_extra_step_kwargs(request.generator, request.eta)
+        extra = schedule.step_arguments(self.scheduler, request.generator, request.eta)
         self._interrupt = False
         for index, t in enumerate(self.progress_bar(self.scheduler.timesteps)):
             if self._interrupt:
@@ -615,7 +585,8 @@ class GoTPipeline(DiffusionPipeline):
             scaled = latents
             if hasattr(self.scheduler, "scale_model_input"):
                 scaled = self.scheduler.scale_model_input(latents, t)
-            output = self.as_scheduled(self.predict(scaled, t, conditions, used, size), latents, t)
+            output = self.predict(scaled, t, conditions, used, size)
+            output = schedule.as_scheduled(self.scheduler, self.config.prediction, output, latents, t)
             latents = self.scheduler.step(output, t, latents, **extra, return_dict=False)[0]
             if kept is not None:
                 latents = kept.put_back(latents, self.scheduler, index)
@@ -651,17 +622,6 @@ class GoTPipeline(DiffusionPipeline):
             },
         ).sample
         return combine(output.chunk(count), used)
-
-    def as_scheduled(self, output: Tensor, latents: Tensor, t: Tensor) -> Tensor:
-        """The guided prediction in the form that the scheduler steps with.
-
-        Flow schedulers want the velocity; a U-Net that answers the clean latent leaves it to be computed.
-        Other schedulers know what is predicted (their ``prediction_type``).
-        """
-        if self.config.prediction != "sample" or not self._wants_velocity:
-            return output
-        sigma = (t / self.scheduler.config.num_train_timesteps).clamp(min=SMALLEST_SIGMA)
-        return (latents - output) / sigma
 
     def decode(self, latents: Tensor, output_type: str) -> Pictures:
         """Latents (B, C, h, w) to pictures."""

@@ -35,7 +35,9 @@ FLOW = [
     ("FlowMatchEulerDiscreteScheduler", {"shift": 3.0}),
     ("FlowMatchEulerDiscreteScheduler", {"use_dynamic_shifting": True}),
     ("FlowMatchHeunDiscreteScheduler", {}),
+    ("FlowMatchLCMScheduler", {"shift": 3.0}),
 ]
+FLOW_SIGMAS = {"prediction_type": "flow_prediction", "use_flow_sigmas": True}
 STOCHASTIC = ("DDPMScheduler", "EulerAncestralDiscreteScheduler")
 
 
@@ -56,7 +58,8 @@ def latents(pipeline: GoTPipeline, seed: int = 0, **arguments: object) -> torch.
     [
         *((*case, "epsilon") for case in EPSILON),
         *((*case, kind) for case in FLOW for kind in ("flow", "sample")),
-        ("UniPCMultistepScheduler", {"prediction_type": "flow_prediction", "use_flow_sigmas": True}, "flow"),
+        ("UniPCMultistepScheduler", FLOW_SIGMAS, "flow"),
+        ("DPMSolverMultistepScheduler", FLOW_SIGMAS | {"use_dynamic_shifting": True}, "flow"),
         ("DDIMScheduler", {"prediction_type": "sample"}, "sample"),
         ("DDIMScheduler", SDXL | {"prediction_type": "v_prediction"}, "v_prediction"),
     ],
@@ -74,14 +77,34 @@ def test_schedulers_draw_finite_latents_that_depend_on_the_seed_alone(
 
 def test_larger_pictures_shift_the_steps_of_schedulers_that_ask_for_it() -> None:
     pipeline = build("FlowMatchEulerDiscreteScheduler", {"use_dynamic_shifting": True}, "flow")
-    # By the scheduler's settings: 0.5 at 256 cells, 1.15 at 4,096.
-    assert pipeline._shift(128, 128) == {"mu": pytest.approx(0.5)}
-    assert pipeline._shift(512, 512) == {"mu": pytest.approx(1.15)}
     firsts = []
     for side in (64, 128):
         latents(pipeline, height=side, width=side)
         firsts.append(pipeline.scheduler.timesteps[1].item())
     assert firsts[1] > firsts[0]
+
+
+@pytest.mark.parametrize("arguments", [{}, {"image": Image.new("RGB", (64, 64))}], ids=["text", "edit"])
+@pytest.mark.parametrize("steps", [1, 2, 5])
+def test_the_network_is_called_once_a_step_at_evenly_spaced_noise_levels(steps: int, arguments: dict) -> None:
+    pipeline, seen = build("FlowMatchEulerDiscreteScheduler", {}, "flow"), []
+    for keep in (False, True)[: 1 + len(arguments)]:
+        hook = pipeline.unet.register_forward_pre_hook(lambda _, given: seen.append(float(given[1])))
+        latents(pipeline, num_inference_steps=steps, keep_outside=keep, **arguments)
+        hook.remove()
+        assert seen == pytest.approx([1000 * (steps - k) / steps for k in range(steps)])
+        seen.clear()
+
+
+def test_steps_that_the_scheduler_cannot_take_are_refused_before_anything_is_drawn() -> None:
+    pipeline = build("DDPMScheduler", SDXL | {"timestep_spacing": "leading", "steps_offset": 1}, "epsilon")
+    pipeline.unet.register_forward_pre_hook(lambda *_: pytest.fail("the network was called"))
+    pipeline.mllm.register_forward_pre_hook(lambda *_: pytest.fail("the language model was called"))
+    for steps in (1000, 1001, 10**9):
+        with pytest.raises(ValueError, match=rf"`num_inference_steps` = {steps} does not fit DDPMScheduler"):
+            latents(pipeline, num_inference_steps=steps)
+        with pytest.raises(ValueError, match=r"the next smaller that does is (999|1000)$"):
+            pipeline("a red circle", num_inference_steps=steps)
 
 
 def test_a_scheduler_that_cannot_make_noisy_again_keeps_no_source() -> None:
