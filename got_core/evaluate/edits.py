@@ -50,6 +50,7 @@ from got_core.evaluate.samples import (
 )
 from got_core.evaluate.scenes import (
     REPAIR_SLACK,
+    failure_of,
     picture_seed,
     protocol_figures,
     sampler_arguments,
@@ -132,9 +133,10 @@ EDITS: dict[str, pl.DataType] = {
     "found": pl.String(),
 }
 """Columns of `EditResult.samples`. `case`: number of the source scene and its edit; `task`: kind of edit;
-`prompt`: the instruction; `change_outside`: levels of 255; `failure`: `planned_wrong`, `drawn_wrong` or
-null; `plan_iou`: mean IoU of the places planned for added and moved objects with found ones of that class and
-colour, `place_iou`: whatever they are; 0 for a place that is not planned, null where none is asked for."""
+`prompt`: the instruction; `change_outside`: levels of 255, null where nothing could be drawn; `failure`: one
+of `scenes.FAILURES` or null; `plan_iou`: mean IoU of the places planned for added and moved objects with
+found ones of that class and colour, `place_iou`: whatever they are; 0 for a place that is not planned, null
+where none is asked for."""
 
 
 @dataclass(frozen=True)
@@ -435,9 +437,10 @@ def _judge(
 def _judge_one(case: EditCase, drawn: Drawn, world: World, rules: EditRules) -> dict[str, Any]:
     before = render(case.source)
     after = drawn.image if drawn.image.size == before.size else drawn.image.resize(before.size)
-    found = detect(after)
+    found = [] if drawn.fault else detect(after)
     expected = expected_objects(case.source, case.ops)
     verdict = judge_edit(before, after, found, expected, rules)
+    correct = verdict.correct and not drawn.fault
     planned = planned_places(drawn.chain, case.source, case.ops, world)
     new = sum(one.op is not None and not one.gone for one in expected)
 
@@ -450,15 +453,15 @@ def _judge_one(case: EditCase, drawn: Drawn, world: World, rules: EditRules) -> 
     return {
         "chain": drawn.chain.to_data(),
         "image_id": drawn.image_id,
-        "correct": verdict.correct,
-        "reason": verdict.reason,
-        "change_found": verdict.change is None,
-        "others_kept": verdict.others is None,
-        "change_outside": verdict.change_outside,
+        "correct": correct,
+        "reason": drawn.fault or verdict.reason,
+        "change_found": verdict.change is None and not drawn.fault,
+        "others_kept": verdict.others is None and not drawn.fault,
+        "change_outside": None if drawn.fault else verdict.change_outside,
         "plan_correct": not faults,
         "plan_faults": sorted({kind for kind, _ in faults}),
         "plan_reason": "; ".join(reason for _, reason in faults) or None,
-        "failure": None if verdict.correct else "planned_wrong" if faults else "drawn_wrong",
+        "failure": failure_of(drawn, correct, bool(faults)),
         "grounding_iou": grounding_iou(drawn.chain, case.source, case.ops),
         "plan_iou": mean_iou(),
         "place_iou": mean_iou(place_only=True),

@@ -47,10 +47,15 @@ relative } .bar span { background: #3a78b5; height: 100%; position: absolute; le
 color: #a4282a; font-weight: 600 } img { max-width: 100% } pre { background: #f5f5f5; padding: .8rem;
 overflow-x: auto; font-size: .85rem } .split { display: flex; width: 24rem; height: 1.1rem } .split span {
 height: 100% } .right { background: #268a4a } .planned { background: #d9822b } .drawn { background: #c4302b }
-.key { display: inline-block; width: .8rem; height: .8rem; margin: 0 .3rem 0 1rem }
+.none { background: #222 } .key { display: inline-block; width: .8rem; height: .8rem; margin: 0 .3rem 0 1rem }
 """
 
-_OUTCOMES = (("right", "right"), ("planned", "planned wrong"), ("drawn", "drawn wrong"))
+_OUTCOMES = (
+    ("right", "right"),
+    ("planned", "planned wrong"),
+    ("drawn", "drawn wrong"),
+    ("none", "not drawn"),
+)
 
 
 @dataclass(frozen=True)
@@ -125,9 +130,8 @@ def _headline(scores: Mapping[str, Any]) -> str:
 
 def _task_table(scores: Mapping[str, Any]) -> str:
     rows = "".join(_task_row(task, score) for task, score in scores["tasks"].items())
-    head = _row(
-        ("task", "score", "", "95 % interval", "images", "plans right", "planned wrong", "drawn wrong"), "th"
-    )
+    failures = [label for _, label in _OUTCOMES[1:]]
+    head = _row(("task", "score", "", "95 % interval", "images", "plans right", *failures), "th")
     return f"<table><caption>Scores by task</caption>{head}{rows}</table>"
 
 
@@ -143,6 +147,7 @@ def _task_row(task: str, score: Mapping[str, Any]) -> str:
         "" if plans is None else f"{plans:.3f}",
         str(score.get("planned_wrong", "")),
         str(score.get("drawn_wrong", "")),
+        str(score.get("not_drawn", "")),
     )
     cells = "".join(f"<td class='number'>{number}</td>" for number in numbers)
     mean = f"<td class='number'>{score['mean']:.3f}</td>"
@@ -172,7 +177,7 @@ def _split_plot(scores: Mapping[str, Any]) -> str:
 
 
 def _split_bar(score: Mapping[str, Any]) -> str:
-    counts = (score["correct"], score["planned_wrong"], score["drawn_wrong"])
+    counts = (score["correct"], score["planned_wrong"], score["drawn_wrong"], score["not_drawn"])
     parts = "".join(
         f"<span class='{name}' style='width:{count / score['n']:.2%}' title='{label}: {count}'></span>"
         for (name, label), count in zip(_OUTCOMES, counts, strict=True)
@@ -192,6 +197,11 @@ def _plan_note(scores: Mapping[str, Any]) -> str:
             f"Plans alone satisfy what is asked in {scores['plan_overall']:.3f} (mean of tasks). Of the "
             f"wrong images {scores['planned_wrong']} were planned wrong and {scores['drawn_wrong']} drawn "
             "wrong from a right plan."
+        )
+    if scores.get("not_drawn"):
+        facts.append(
+            f"<span class='warning'>{scores['not_drawn']} could not be drawn at all: the model answered with "
+            "NaN or infinity.</span>"
         )
     if scores.get("plan_iou") is not None:
         what = "places planned for new objects" if "change_found" in scores else "planned boxes"
@@ -216,7 +226,7 @@ def _edit_note(scores: Mapping[str, Any]) -> str:
     facts = [
         f"The requested change is found in {scores['change_found']:.3f} of the pictures, all other objects "
         f"keep class, colour and place in {scores['others_kept']:.3f}. Outside old and new boxes the picture "
-        f"changes by {scores['change_outside']:.1f} levels of 255 on average; the limit is "
+        f"changes by {_levels(scores)} levels of 255 on average; the limit is "
         f"{scores['protocol_record']['rules']['max_change']}."
     ]
     if scores.get("unchanged") is not None:
@@ -226,6 +236,12 @@ def _edit_note(scores: Mapping[str, Any]) -> str:
             f"only passed through it count as edited in {scores['unchanged']:.3f}."
         )
     return _note(facts)
+
+
+def _levels(scores: Mapping[str, Any]) -> str:
+    """Mean change outside; there is none where no picture could be drawn."""
+    value = scores["change_outside"]
+    return "unknown" if value is None else f"{value:.1f}"
 
 
 def _note(facts: Sequence[str]) -> str:
@@ -278,7 +294,7 @@ def _kept(scores: Mapping[str, Any]) -> str:
     kept = scores.get("kept_outside")
     if not kept:
         return ""
-    levels = f"{scores['change_outside']:.1f} and {kept['change_outside']:.1f} levels of change outside"
+    levels = f"{_levels(scores)} and {_levels(kept)} levels of change outside"
     caption = f"Drawn anew everywhere, and with the source kept outside the plan's boxes ({levels})"
     both = scores.get("repaired_kept_outside")
     return _beside(

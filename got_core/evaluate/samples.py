@@ -91,6 +91,9 @@ class Drawn:
     data: bytes
     """The PNG as stored."""
 
+    fault: str | None = None
+    """Why there is no picture (it holds NaN or infinity); the image is then an empty one."""
+
     @property
     def image_id(self) -> str:
         """SHA-256 hex of the PNG's bytes."""
@@ -137,11 +140,13 @@ def draw_missing(
     """Plan and draw every request whose picture is not in storage yet; returns how many were drawn.
 
     Each picture has a generator of its own, so neither batch size nor interruption changes it beyond
-    rounding. Planning is greedy, so a prompt that is asked for several times is planned once. `sampler`:
-    arguments for the pipeline; `max_new_tokens` goes to planning, the rest to drawing. Either all requests
-    have a source or none has.
+    rounding. One that holds NaN or infinity is stored as an empty picture with its `fault`; the next run
+    tries it again. Planning is greedy, so a prompt that is asked for several times is planned once.
+    `sampler`: arguments for the pipeline; `max_new_tokens` goes to planning, the rest to drawing. Either all
+    requests have a source or none has.
     """
-    done = read_samples(storage, requests, sampler=sampler, weights_hash=weights_hash)
+    stored = read_samples(storage, requests, sampler=sampler, weights_hash=weights_hash)
+    done = {index for index, drawn in stored.items() if drawn.fault is None}
     missing = [request for index, request in requests.items() if index not in done]
     if progress:
         progress(len(done), len(requests))
@@ -149,14 +154,15 @@ def draw_missing(
     for start in range(0, len(missing), batch_size):
         batch = missing[start : start + batch_size]
         plans = plan_requests(pipeline, batch, sampler, planned)
-        images = _draw(pipeline, batch, [plan.chain for plan in plans], sampler)
-        for request, plan, image in zip(batch, plans, images, strict=True):
+        images, faults = _draw(pipeline, batch, [plan.chain for plan in plans], sampler)
+        for number, (request, plan, image) in enumerate(zip(batch, plans, images, strict=True)):
             record = {
                 "key": request.key(sampler, weights_hash),
                 "chain": plan.chain.to_model(),
                 "dropped": [dataclasses.astuple(one) for one in plan.dropped],
                 "prompt": request.prompt,
                 "seed": request.seed,
+                "fault": faults.get(number),
             }
             storage.write_bytes(request.name, _encode(image, record))
         if progress:
@@ -192,16 +198,24 @@ def _sources(requests: Sequence[Request]) -> list[Image.Image] | None:
 
 def _draw(
     pipeline: GoTPipeline, requests: Sequence[Request], chains: Sequence[Chain], sampler: Mapping[str, Any]
-) -> list[Image.Image]:
+) -> tuple[list[Image.Image], dict[int, str]]:
+    """The pictures, an empty one where there is none, and why there is none."""
     import torch
 
-    return pipeline.draw(  # type: ignore[return-value]  # the default output type is PIL
-        chains,
-        [request.prompt for request in requests],
-        _sources(requests),
-        generator=[torch.Generator("cpu").manual_seed(request.seed) for request in requests],
-        **{key: value for key, value in sampler.items() if key != "max_new_tokens"},
-    )
+    from got_core.model.finite import NotFiniteError
+
+    try:
+        images = pipeline.draw(
+            chains,
+            [request.prompt for request in requests],
+            _sources(requests),
+            generator=[torch.Generator("cpu").manual_seed(request.seed) for request in requests],
+            **{key: value for key, value in sampler.items() if key != "max_new_tokens"},
+        )
+    except NotFiniteError as error:
+        empty = Image.new("RGB", (pipeline.config.resolution,) * 2)
+        return [empty if image is None else image for image in error.images], error.reasons
+    return images, {}  # type: ignore[return-value]  # the default output type is PIL
 
 
 def _encode(image: Image.Image, record: Mapping[str, Any]) -> bytes:
@@ -221,6 +235,7 @@ def _decode(name: str, data: bytes, key: str) -> Drawn | None:
         if record.get("key") != key:
             return None
         dropped = tuple(Dropped(*one) for one in record["dropped"])
-        return Drawn(name, image.convert("RGB"), parse_tolerant(record["chain"])[0], dropped, data)
+        chain = parse_tolerant(record["chain"])[0]
+        return Drawn(name, image.convert("RGB"), chain, dropped, data, record.get("fault"))
     except (OSError, SyntaxError, ValueError, TypeError, KeyError):
         return None

@@ -73,8 +73,11 @@ SAMPLES: dict[str, pl.DataType] = {
     "found": pl.String(),
 }
 """Columns of `GenEvalResult.samples`. `plan_faults`: kinds of fault of the plan (see `planning.check`);
-`failure`: `planned_wrong`, `drawn_wrong` or null; `plan_iou`: planned with found boxes of the same class and
+`failure`: one of FAILURES or null; `plan_iou`: planned with found boxes of the same class and
 colour, `place_iou`: whatever they are; `image`: a storage name."""
+
+FAILURES = ("planned_wrong", "drawn_wrong", "not_drawn")
+"""Causes of wrong pictures: the plan; the drawing of a right one; NaN or infinity, so there is no picture."""
 
 IOUS = ("plan_iou", "place_iou", "grounding_iou")
 """Columns whose means are reported where they exist."""
@@ -278,13 +281,13 @@ def _judge(
 
 
 def _judge_one(row: Mapping[str, Any], drawn: Drawn, world: World) -> dict[str, Any]:
-    found = detect(drawn.image)
+    found = [] if drawn.fault else detect(drawn.image)
     planned = plan_detections(drawn.chain, world.shapes, *drawn.image.size, colors=world.colors)
     image, faults = (
         evaluate_image(found, row, RULES),
         check_plan(drawn.chain, Requirements.in_world(row, world), drawn.dropped),
     )
-    reason = "; ".join(image.reasons) or None
+    correct, reason = image.correct and not drawn.fault, "; ".join(image.reasons) or None
     return {
         "task": row["tag"],
         "prompt": row["prompt"],
@@ -293,16 +296,23 @@ def _judge_one(row: Mapping[str, Any], drawn: Drawn, world: World) -> dict[str, 
         "seed": row["seed"],
         "chain": drawn.chain.to_data(),
         "image_id": drawn.image_id,
-        "correct": image.correct,
-        "reason": reason if found else refusal(drawn.image) or reason,
+        "correct": correct,
+        "reason": reason if found else drawn.fault or refusal(drawn.image) or reason,
         "plan_correct": not faults,
         "plan_faults": sorted({fault.kind for fault in faults}),
         "plan_reason": "; ".join(map(str, faults)) or None,
-        "failure": None if image.correct else "planned_wrong" if faults else "drawn_wrong",
+        "failure": failure_of(drawn, correct, bool(faults)),
         "plan_iou": plan_followed(planned, found),
         "place_iou": plan_followed(planned, found, place_only=True),
         "found": json.dumps([dataclasses.asdict(d) for d in found]),
     }
+
+
+def failure_of(drawn: Drawn, correct: bool, plan_wrong: bool) -> str | None:
+    """One of FAILURES, or None for a right picture."""
+    if drawn.fault:
+        return "not_drawn"
+    return None if correct else "planned_wrong" if plan_wrong else "drawn_wrong"
 
 
 def _scores(
@@ -349,8 +359,7 @@ def plan_figures(samples: pl.DataFrame) -> dict[str, Any]:
     return {
         "plan_correct": _mean(samples, "plan_correct"),
         "plan_faults": dict(faults.iter_rows()),
-        "planned_wrong": int((samples["failure"] == "planned_wrong").sum()),
-        "drawn_wrong": int((samples["failure"] == "drawn_wrong").sum()),
+        **{failure: int((samples["failure"] == failure).sum()) for failure in FAILURES},
         **{name: _mean(samples, name) for name in IOUS if name in samples.columns},
     }
 

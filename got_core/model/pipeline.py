@@ -25,6 +25,7 @@ from got_core.chain.grammar import Chain, Dropped, parse_tolerant
 from got_core.model import inputs, schedule
 from got_core.model.autoencoder import PatchAutoencoder
 from got_core.model.config import GuidanceScales
+from got_core.model.finite import NotFiniteError, check_finite
 from got_core.model.got import language_states, latent_stride
 from got_core.model.guidance import (
     Branch,
@@ -356,7 +357,8 @@ class GoTPipeline(DiffusionPipeline):
         list of one a picture. ``latents`` (B, C, h, w) replaces the initial noise. ``eta`` goes to schedulers
         that have it. ``keep_outside`` (edits only) leaves the source as it is outside the chain's boxes, but
         for what the autoencoder loses of it; the paper draws it anew. Raises ValueError or TypeError for
-        inputs that cannot be used.
+        inputs that cannot be used, and NotFiniteError, with all other pictures, for those that hold NaN or
+        infinity.
         """
         plans = as_list(chains) or []
         request = _Request(
@@ -498,12 +500,12 @@ class GoTPipeline(DiffusionPipeline):
         )
         kept = self._kept(chains, conditions, latents, (height, width)) if request.keep_outside else None
         latents = self._denoise(latents, conditions.repeated(copies), (height, width), request, kept)
-        images = self.decode(latents, request.output_type)
-        self.maybe_free_model_hooks()
         stretched = request.sources and request.height is None and request.width is None
-        if stretched and request.output_type == "pil":
-            return _with_aspect(images, _repeat(request.sources, copies), height)
-        return images
+        sizes = _sizes_in_aspect(_repeat(request.sources, copies), height) if stretched else None
+        try:
+            return self.decode(latents, request.output_type, sizes)
+        finally:
+            self.maybe_free_model_hooks()
 
     def encode_conditions(
         self,
@@ -623,12 +625,25 @@ class GoTPipeline(DiffusionPipeline):
         ).sample
         return combine(output.chunk(count), used)
 
-    def decode(self, latents: Tensor, output_type: str) -> Pictures:
-        """Latents (B, C, h, w) to pictures."""
-        if output_type == "latent":
-            return latents
-        pixels = self.vae.decode(latents.to(self.vae.dtype) / self.vae.config.scaling_factor).sample
-        return self.picture_processor.postprocess(pixels, output_type=output_type)
+    def decode(
+        self, latents: Tensor, output_type: str, sizes: Sequence[tuple[int, int]] | None = None
+    ) -> Pictures:
+        """Latents (B, C, h, w) to pictures; PIL images are resized to ``sizes`` (width, height) if given.
+
+        Raises NotFiniteError, which holds the other pictures, where latents or pixels are no numbers.
+        """
+        faults, images = check_finite(latents, "its latents hold"), latents
+        if output_type != "latent":
+            pixels = self.vae.decode(latents.to(self.vae.dtype) / self.vae.config.scaling_factor).sample
+            faults = check_finite(pixels, "its latents are decoded to") | faults
+            for number in faults:
+                pixels[number] = 0.0
+            images = self.picture_processor.postprocess(pixels, output_type=output_type)
+        if sizes is not None and output_type == "pil":
+            images = [_resized(image, size) for image, size in zip(images, sizes, strict=True)]
+        if faults:
+            raise NotFiniteError(faults, [None if k in faults else one for k, one in enumerate(images)])
+        return images
 
     def _scales(self, request: _Request) -> GuidanceScales:
         default = self.config.generate_scales if request.sources is None else self.config.edit_scales
@@ -662,14 +677,14 @@ def _copied(generator: Generators, every: int) -> Generators:
     return None if generator is None else generator.clone_state()
 
 
-def _with_aspect(images: Any, sources: Sequence[Image.Image], short: int) -> list[Image.Image]:
-    """Pictures in their sources' aspect, the short side as given (released inference code)."""
-    fitted = []
-    for image, source in zip(images, sources, strict=True):
-        scale = short / min(source.size)
-        size = (round(source.width * scale), round(source.height * scale))
-        fitted.append(image if image.size == size else image.resize(size, Image.Resampling.BICUBIC))
-    return fitted
+def _sizes_in_aspect(sources: Sequence[Image.Image], short: int) -> list[tuple[int, int]]:
+    """Sizes in the sources' aspect, the short side as given (released inference code)."""
+    scales = [short / min(source.size) for source in sources]
+    return [(round(one.width * k), round(one.height * k)) for one, k in zip(sources, scales, strict=True)]
+
+
+def _resized(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    return image if image.size == size else image.resize(size, Image.Resampling.BICUBIC)
 
 
 def _repeat(values: Any, times: int) -> list:

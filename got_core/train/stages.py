@@ -11,6 +11,8 @@ import os
 import platform
 import tempfile
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,6 +37,7 @@ from got_core.model.build import (
     unet_class,
 )
 from got_core.model.config import ModelConfig
+from got_core.model.finite import NotFiniteError
 from got_core.model.guidance import GuidanceProjector
 from got_core.model.pipeline import GoTPipeline
 from got_core.model.published import load_foundation_folders
@@ -267,7 +270,7 @@ def _train_with_checkpoints(
     while trainer.step < config.steps:
         until = min(config.steps, (trainer.step // config.checkpoint_every + 1) * config.checkpoint_every)
         trainer.run(until, on_step)
-        if _is_sample_step(trainer.step, config) and (samples := _samples(trainer)) is not None:
+        if _is_sample_step(trainer.step, config) and (samples := _samples(trainer, run.say)) is not None:
             tracker.log_image(f"samples/{trainer.step:06d}.png", samples)
         cluster.report({"step": trainer.step}, trainer.save, trainer.rank)
 
@@ -279,10 +282,11 @@ def _is_sample_step(step: int, config: StageConfig) -> bool:
     return step % config.sample_every < config.checkpoint_every and step >= config.sample_every
 
 
-def _samples(trainer: JointTrainer) -> Image.Image | None:
+def _samples(trainer: JointTrainer, say: Callable[[str], None]) -> Image.Image | None:
     """A grid of text-to-image samples for fixed prompts of the manifest, planned boxes drawn on.
 
-    All ranks call it; rank 0 draws, the others get None.
+    Pictures that hold NaN or infinity are marked in it and counted to ``say``. All ranks call it; rank 0
+    draws, the others get None.
     """
     with trainer.averaged() as pipeline:
         if pipeline is None:
@@ -293,13 +297,27 @@ def _samples(trainer: JointTrainer) -> Image.Image | None:
         generator = torch.Generator().manual_seed(trainer.config.seed)
         at_once = trainer.config.samples_at_once
         batches = [prompts[start : start + at_once] for start in range(0, len(prompts), at_once)]
-        drawn = [pipeline(batch, generator=generator) for batch in batches]
-    images, chains = ([one for output in drawn for one in output[k]] for k in ("images", "chains"))
+        items = [item for batch in batches for item in _drawn(pipeline, batch, generator)]
+    failed = sum(bool(item.note) for item in items)
+    if failed:
+        say(f"{failed} of {len(items)} sample pictures hold NaN or infinity: the weights or the data do")
+    return picture_grid(items)
+
+
+def _drawn(pipeline: GoTPipeline, prompts: list[str], generator: torch.Generator) -> list[GridItem]:
+    """A picture of each prompt with its planned boxes; an empty one, marked as wrong, where it failed."""
+    chains = pipeline.plan(prompts)
+    try:
+        images = list(pipeline.draw(chains, prompts, generator=generator))
+    except NotFiniteError as error:
+        images = error.images
+    empty = Image.new("RGB", (pipeline.config.resolution,) * 2)
     items = []
     for prompt, image, chain in zip(prompts, images, chains, strict=True):
         boxes = tuple((placed.box.to_pixels(1, 1), placed.color) for placed in chain.boxes)
-        items.append(GridItem(image, prompt, boxes))
-    return picture_grid(items)
+        item = GridItem(image or empty, prompt, boxes)
+        items.append(item if image else replace(item, correct=False, note="not drawn: NaN or infinity"))
+    return items
 
 
 def _leave_model(trainer: JointTrainer, run: TrainingRun, name: str, tracker: Tracker) -> None:
@@ -308,7 +326,7 @@ def _leave_model(trainer: JointTrainer, run: TrainingRun, name: str, tracker: Tr
     All ranks call it; rank 0 writes.
     """
     storage = run.storage()
-    samples, spent, pipeline = _samples(trainer), trainer.cpu_seconds(), trainer.finish()
+    samples, spent, pipeline = _samples(trainer, run.say), trainer.cpu_seconds(), trainer.finish()
     if samples is None or pipeline is None:
         return
     storage.write_bytes(f"{name}/samples.png", _png(samples))

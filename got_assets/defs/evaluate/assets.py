@@ -85,7 +85,7 @@ def _benchmark(project: Project, model: Document, benchmark: "Benchmark") -> dg.
     )
 
 
-@dg.asset(group_name="evaluate", kinds={"html"}, owners=["team:model"], code_version=code_version(2))
+@dg.asset(group_name="evaluate", kinds={"html"}, owners=["team:model"], code_version=code_version(3))
 def benchmark_report(
     context: dg.AssetExecutionContext,
     project: dg.ResourceParam[Project],
@@ -129,14 +129,15 @@ def benchmark_report(
 
 def score_table(scores: Document) -> dg.MarkdownMetadataValue:
     """Task, score, interval, count and failures by cause, the overall score last."""
+    from got_core.evaluate.scenes import FAILURES
+
     rows = [
         (
             task,
             f"{one['mean']:.3f}",
             f"{one['low']:.3f} to {one['high']:.3f}",
             one["n"],
-            one["planned_wrong"],
-            one["drawn_wrong"],
+            *(one[failure] for failure in FAILURES),
         )
         for task, one in scores["tasks"].items()
     ]
@@ -145,8 +146,8 @@ def score_table(scores: Document) -> dg.MarkdownMetadataValue:
         f"{scores['overall']:.3f}",
         f"{scores['low']:.3f} to {scores['high']:.3f}",
         scores["found"],
-        scores["planned_wrong"],
-        scores["drawn_wrong"],
+        *(scores[failure] for failure in FAILURES),
     )
-    header = ["task", "score", "95 % interval", "pictures", "planned wrong", "drawn wrong"]
+    named = (failure.replace("_", " ") for failure in FAILURES)
+    header = ["task", "score", "95 % interval", "pictures", *named]
     return markdown_table(header, [*rows, overall])

@@ -37,6 +37,7 @@ from got_core.evaluate.edits import (
     score_stored_edits,
 )
 from got_core.evaluate.samples import _encode
+from got_core.evaluate.scenes import FAILURES
 from got_core.scenes.corpus import MULTI_TURN
 from got_core.scenes.edits import KINDS, parse_instruction
 from got_core.scenes.render import render
@@ -397,7 +398,7 @@ class TestRun:
         assert pictures["repaired_kept"] == ["e/repaired_kept/00000.png", *pictures["kept"][1:]]
 
     def test_scores_of_known_pictures(self, storage) -> None:
-        """True results and the corpus's chains, but for two unchanged pictures, one of them planned wrong."""
+        """True results and chains, but for two unchanged pictures, one planned wrong, and one not drawn."""
         config = EvaluateConfig(edit_images=5, edit_steps=1, bootstrap=50, sampling_seeds=(0, 3))
         cases = edit_cases(NARROW, config)
         requests, chains = edit_requests(cases, config, "e"), annotated_chains(cases)
@@ -410,18 +411,21 @@ class TestRun:
             if index == 1:
                 chain = parse("no plan at all")
             record = {"key": request.key({}, None), "chain": chain.to_model(), "dropped": []}
+            if index == 2:
+                record["fault"] = "its latents hold NaN"
             storage.write_bytes(request.name, _encode(picture, record))
         result = score_stored_edits(NARROW, config, storage, "e")
-        assert result.scores["overall"] == pytest.approx(0.8)
+        assert result.scores["overall"] == pytest.approx(0.7)
         assert result.scores["tasks"]["add"] == result.scores["tasks"]["add"] | {
             "mean": 0.5,
             "drawn_wrong": 1,
         }
-        assert (result.scores["planned_wrong"], result.scores["drawn_wrong"]) == (1, 1)
-        assert result.samples["failure"].to_list()[:3] == ["drawn_wrong", "planned_wrong", None]
+        assert [result.scores[failure] for failure in FAILURES] == [1, 1, 1]
+        assert result.samples["failure"].to_list()[:4] == ["drawn_wrong", "planned_wrong", "not_drawn", None]
+        assert result.samples["change_outside"].is_null().to_list() == [k == 2 for k in range(10)]
         assert result.samples["plan_faults"].to_list()[1] == ["chain"]
-        assert {k: v["overall"] for k, v in result.scores["seeds"]["by_seed"].items()} == {"0": 0.6, "3": 1.0}
-        assert result.scores["change_found"] == pytest.approx(0.8)
+        assert {k: v["overall"] for k, v in result.scores["seeds"]["by_seed"].items()} == {"0": 0.4, "3": 1.0}
+        assert result.scores["change_found"] == pytest.approx(0.7)
         # One case of four cannot be grounded; chains are the same for both seeds and count once.
         assert result.scores["grounding"]["n"] == 4
         assert result.scores["grounding"]["kinds"]["remove"]["mean"] == 0

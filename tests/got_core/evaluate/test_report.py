@@ -89,13 +89,13 @@ def test_a_partial_score_says_so() -> None:
 
 
 def with_plans(scores: dict) -> dict:
-    """Every fourth image is wrong: the odd ones of these were planned wrong."""
+    """Every fourth image is wrong: the odd ones of these were planned wrong, and the first was not drawn."""
     rows = [
         (
             t,
             k // 8,
             k % 4 > 0,
-            None if k % 4 else "planned_wrong" if k % 8 else "drawn_wrong",
+            None if k % 4 else "planned_wrong" if k % 8 else "drawn_wrong" if k else "not_drawn",
             k % 8 != 4,
             ["position"] * (k % 8 == 4),
             0.5,
@@ -125,9 +125,11 @@ def test_failures_are_split_and_seeds_and_repair_stand_side_by_side() -> None:
     repaired = scores | {"overall": 0.875, "plan_overall": 1.0, "changed": 12}
     html = benchmark_report([Section(scores | {"repaired": repaired})])
     text = " ".join(Page(html).words)
-    assert html.count("title='drawn wrong: 2'") == html.count("title='planned wrong: 2'") == len(TASKS)
+    for outcome in ("drawn wrong: 1", "planned wrong: 2", "not drawn: 1"):
+        assert html.count(f"title='{outcome}'") == len(TASKS)
+    assert f"{len(TASKS)} could not be drawn at all" in text
     assert html.count("class='right' style='width:75.00%'") == len(TASKS)
-    assert "12 were planned wrong and 12 drawn wrong" in text
+    assert "12 were planned wrong and 6 drawn wrong" in text
     assert "position 2" in text
     assert "0.750 whatever is found there, 0.500 counting only" in text
     for part in ("seed 0", "seed 1", "standard deviation", "12 of 48 images drawn again", "0.875"):

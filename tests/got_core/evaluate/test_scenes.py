@@ -11,7 +11,7 @@ from PIL import Image
 
 from got_core.chain.boxes import Box
 from got_core.chain.grammar import Boxed, Chain, Text
-from got_core.evaluate import detector
+from got_core.evaluate import detector, samples
 from got_core.evaluate.config import EvaluateConfig
 from got_core.evaluate.detector import (
     DetectorError,
@@ -193,6 +193,42 @@ def put(storage: Storage, request: Request, picture: Image.Image, chain: Chain) 
     """Store a picture as a run would have."""
     record = {"key": request.key({}, None), "chain": chain.to_model(), "dropped": []}
     storage.write_bytes(request.name, _encode(picture, record))
+
+
+def test_a_picture_of_nan_is_a_failure_of_its_own_and_tried_again(storage) -> None:
+    """The U-Net's answer to one of the prompts holds NaN, as for latents that overflow."""
+    pipeline = tiny_pipeline()
+    broken, healthy = pipeline.unet.forward, True
+
+    def forward(sample: torch.Tensor, *args: object, **options: object) -> object:
+        answer = broken(sample, *args, **options)
+        if not healthy:
+            answer.sample[1] = torch.nan
+        return answer
+
+    pipeline.unet.forward = forward
+    healthy = False
+    result = run_geneval_scenes(pipeline, NARROW, ONE_EACH, storage, "run", weights_hash="w")
+    rows = result.samples.to_dicts()
+    assert [row["failure"] == "not_drawn" for row in rows] == [k == 1 for k in range(6)]
+    assert not rows[1]["correct"] and "NaN or infinity" in rows[1]["reason"]
+    assert result.scores["not_drawn"] == 1
+    assert result.scores["tasks"]["two_object"]["not_drawn"] == 1
+    assert result.scores["planned_wrong"] + result.scores["drawn_wrong"] + 1 == sum(
+        not row["correct"] for row in rows
+    )
+    healthy = True
+    again = run_geneval_scenes(pipeline, NARROW, ONE_EACH, storage, "run", weights_hash="w")
+    assert again.scores["not_drawn"] == 0
+    assert again.samples["image_id"].to_list()[2:] == result.samples["image_id"].to_list()[2:]
+
+
+def test_pictures_that_another_code_drew_are_drawn_again(storage, monkeypatch) -> None:
+    request = asked(ONE_EACH)[0]
+    put(storage, request, Image.new("RGB", (64, 64)), Chain(()))
+    assert list(read_samples(storage, {0: request}, sampler={})) == [0]
+    monkeypatch.setattr(samples, "DRAWING", samples.DRAWING + 1)
+    assert read_samples(storage, {0: request}, sampler={}) == {}
 
 
 def test_planned_wrong_and_drawn_wrong_are_told_apart(storage) -> None:
