@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
+import diffusers
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, DiffusionPipeline, SchedulerMixin, UNet2DConditionModel
@@ -653,6 +654,11 @@ class GoTPipeline(DiffusionPipeline):
             # With Gs null two branches are the same one: at scale 0 the formula leaves the other out.
             spatial = 0.0
         return GuidanceScales(text=text, spatial=spatial, reference=reference)
+
+
+# `DiffusionPipeline.from_pretrained` looks among diffusers' own names for the class of a folder, and for the
+# modules of its components, which are imported above, among the loaded ones.
+diffusers.GoTPipeline = GoTPipeline
 
 
 def _onload(module: nn.Module) -> None:

@@ -542,6 +542,27 @@ def test_a_saved_pipeline_is_bit_identical_in_a_fresh_process(skip: bool, tmp_pa
     assert not [path for path in folder.rglob("*") if path.suffix in {".bin", ".pt", ".pkl"}]
 
 
+ANYHOW = """
+import sys
+import got_core.model.pipeline
+from diffusers import DiffusionPipeline
+
+pipe = DiffusionPipeline.from_pretrained(sys.argv[1])
+print(*sorted(f"{name}={type(part).__name__}" for name, part in pipe.components.items()), type(pipe).__name__)
+"""
+
+
+@pytest.mark.slow
+def test_diffusers_own_loader_finds_a_pipeline_whose_module_is_imported(tmp_path: Path) -> None:
+    pipeline = with_skip(0.1)
+    pipeline.save_pretrained(tmp_path, safe_serialization=True)
+    command = [sys.executable, "-c", ANYHOW, str(tmp_path)]
+    told = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+    assert told[-1] == "GoTPipeline"
+    assert {"unet=UNetWithInputSkip", "vae=PatchAutoencoder", "projector=GuidanceProjector"} <= set(told)
+    assert told[:-1] == sorted(f"{name}={type(part).__name__}" for name, part in pipeline.components.items())
+
+
 def test_module_paths_in_saved_pipelines_are_a_file_format(pipeline: GoTPipeline, tmp_path: Path) -> None:
     pipeline.save_pretrained(tmp_path, safe_serialization=True)
     index = json.loads((tmp_path / "model_index.json").read_text())
