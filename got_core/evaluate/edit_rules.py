@@ -281,7 +281,7 @@ def _as_planned(one: Expected, ops: Sequence[EditOp], steps: Sequence[EditStep],
     if not placing:
         return one
     place = _planned_place(placing[0])
-    return replace(one, box=place and place.to_pixels(world.size, world.size))
+    return replace(one, box=None if place is None else place.to_pixels(world.size, world.size))
 
 
 def _planned_place(step: EditStep) -> Box | None:
