@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+from dagster._utils.error import SerializableErrorInfo
 
 from got_assets.definitions import defs
 from got_assets.defs.ingest.jobs import EDIT_STEPS, IMAGE_STEPS
@@ -28,6 +29,7 @@ from got_assets.staleness import Staleness, next_batch
 from got_assets.summary import stage_rows, text_table
 from got_core.curate.takedown import read_takedowns
 from got_core.curate.takedown_lists import COPIES_PAGE
+from got_core.filesystems import StoreUnavailableError
 from got_core.storage import Storage
 
 QUIET_LIBRARIES = {
@@ -55,6 +57,9 @@ class Outcome:
     made: list[str] = field(default_factory=list)
     blocked: dict[str, str] = field(default_factory=dict)
     """Asset that could not be made, and the parent whose check failed."""
+
+    failed: dict[str, str] = field(default_factory=dict)
+    """Asset whose check failed, and what the check said."""
 
     error: str = ""
 
@@ -85,8 +90,11 @@ class Runner:
             if outcome.error:
                 return outcome
         for _ in range(2 * len(assets)):
-            states = Staleness(self.instance, self._graph, self.project.storage).states(assets, partition)
+            staleness = Staleness(self.instance, self._graph, self.project.storage)
+            states = staleness.states(assets, partition)
             outcome.blocked = {state.key: state.blocked for state in states if state.blocked}
+            failed = {asset: staleness.failed_checks(asset, partition) for asset in assets}
+            outcome.failed = {asset: "; ".join(said.values()) for asset, said in failed.items() if said}
             batch = next_batch(self._graph, states)
             if not batch:
                 return outcome
@@ -98,6 +106,13 @@ class Runner:
                 return outcome
         outcome.error = f"{', '.join(batch)} is still out of date after being made; look at it in `make ui`"
         return outcome
+
+    def nothing_passes(self) -> bool:
+        """Whether all shards of images, or all of edits, are stopped by a failed check, or the models are."""
+        kinds: dict[str, list[bool]] = {}
+        for name, outcome in self.outcomes.items():
+            kinds.setdefault(name.rpartition("-")[0] or name, []).append(bool(outcome.failed))
+        return any(all(stopped) for stopped in kinds.values())
 
     def _materialize(
         self, batch: list[str], partition: str | None, why: dict[str, str]
@@ -119,9 +134,21 @@ class Runner:
             cause = real[0].cause or real[0]
             if cause.cls_name in INTERRUPTED:
                 raise KeyboardInterrupt
+            if unavailable := _unavailable(cause):
+                raise StoreUnavailableError(unavailable)  # every other step would wait for it, too
             sys.stderr.write(cause.to_string() + "\n")
             return made, f"{cause.cls_name}: {_first_line(cause.message)}"
         return made, "" if result.success or failures else "the run ended without a result; see `make ui`"
+
+
+def _unavailable(error: SerializableErrorInfo) -> str | None:
+    """What a store that could not be asked said, wherever in the chain of causes it stands."""
+    link: SerializableErrorInfo | None = error
+    while link is not None:
+        if link.cls_name == StoreUnavailableError.__name__:
+            return link.message.strip().split(": ", 1)[-1]
+        link = link.cause or link.context
+    return None
 
 
 def _spelled(batch: list[str], why: dict[str, str]) -> str:
@@ -203,7 +230,10 @@ def say_passed_over(project: Project) -> None:
 
 
 def run(project: Project, instance: dg.DagsterInstance) -> int:
-    """The whole graph. Returns 0, or 1 if something failed (a quarantined shard is no failure)."""
+    """The whole graph. Returns 0, or 1 if something failed: a step, or the check of every shard of a kind.
+
+    One shard that is stopped among others is no failure.
+    """
     started = time.monotonic()
     runner = Runner(project, instance)
     shards = make_data(runner)
@@ -218,7 +248,8 @@ def run(project: Project, instance: dg.DagsterInstance) -> int:
     say(
         f"{made} tables, models and reports made, the rest was up to date; {time.monotonic() - started:.0f} s"
     )
-    return 1 if any(outcome.error for outcome in runner.outcomes.values()) else 0
+    failed = any(outcome.error for outcome in runner.outcomes.values())
+    return 1 if failed or runner.nothing_passes() else 0
 
 
 def report(project: Project, instance: dg.DagsterInstance, runner: Runner, partitions: set[str]) -> None:
@@ -227,7 +258,7 @@ def report(project: Project, instance: dg.DagsterInstance, runner: Runner, parti
     cells = [(row.stage, row.rows_in, row.rows_out, row.rejected, f"{row.seconds:.1f}") for row in rows]
     print(text_table(["stage", "rows in", "rows out", "rejected", "seconds"], cells), "\n", flush=True)
     report_failures(runner)
-    if project.settings.annotator_name is None:
+    if project.settings.annotator_name is None and not runner.nothing_passes():
         print(missing_annotator(project), flush=True)
     print_scores(project)
     if training := training_line(project.storage):
@@ -238,8 +269,10 @@ def report(project: Project, instance: dg.DagsterInstance, runner: Runner, parti
 def report_failures(runner: Runner) -> None:
     """What was blocked by a failed check, and what failed."""
     for name, outcome in runner.outcomes.items():
-        for parent in dict.fromkeys(outcome.blocked.values()):
-            say(f"{name} stops here: {parent} fails its check (see `make ui`); everything else went on")
+        for asset, said in outcome.failed.items():
+            say(f"{name} stops here: {asset} fails its check: {said} (see `make ui`)")
+        for parent in dict.fromkeys(p for p in outcome.blocked.values() if p not in outcome.failed):
+            say(f"{name} stops here: {parent} is missing or was not checked")
         if outcome.error:
             say(f"{name} FAILED: {outcome.error}")
 
@@ -320,7 +353,7 @@ def main(work: Callable[[Project, dg.DagsterInstance], int] = run) -> int:
     try:
         with dg.DagsterInstance.get() as instance:
             return work(PROJECT, instance)
-    except (FileNotFoundError, NotADirectoryError, ValueError) as error:
+    except (FileNotFoundError, NotADirectoryError, ValueError, StoreUnavailableError) as error:
         sys.stderr.write(f"\n{error}\n")
         return 1
     except (KeyboardInterrupt, dg.DagsterExecutionInterruptedError):

@@ -13,15 +13,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import dagster as dg
+from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluation
 from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGraph
 from dagster._core.definitions.data_version import (
     DATA_VERSION_TAG,
     CachingStaleStatusResolver,
     StaleStatus,
 )
+from dagster._core.event_api import PartitionKeyFilter
 from dagster._core.events import DagsterEventType
+from dagster._core.instance import RUNLESS_RUN_ID
 from dagster._core.loader import LoadingContext
-from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
+from dagster._core.storage.asset_check_execution_record import (
+    COMPLETED_ASSET_CHECK_EXECUTION_RECORD_STATUSES,
+    AssetCheckPartitionInfo,
+)
 
 from got_assets.io import value_exists
 from got_core.storage import Storage
@@ -61,6 +67,7 @@ class Staleness:
     def __init__(self, instance: dg.DagsterInstance, graph: BaseAssetGraph, storage: Storage) -> None:
         self._instance, self._graph, self._storage = instance, graph, storage
         self._resolver = CachingStaleStatusResolver(instance, graph, _Loading(instance))
+        self._checked: dict[tuple[str, str | None], dict[str, AssetCheckEvaluation | None]] = {}
 
     def need(self, asset: str, partition: str | None = None) -> str:
         """Why the asset must be made: `missing`, `value lost` or Dagster's cause; "" if it need not."""
@@ -73,7 +80,9 @@ class Staleness:
         if status == StaleStatus.STALE:
             causes = self._resolver.get_stale_causes(key, partition)
             return "; ".join(dict.fromkeys(_cause(cause) for cause in causes))
-        return self._need_by_inputs(key)
+        return self._need_by_inputs(key) or (
+            "its check did not run" if self.unchecked(asset, partition) else ""
+        )
 
     def _need_by_inputs(self, key: dg.AssetKey) -> str:
         """Dagster leaves dependencies on a hundred or more partitions out; the recorded digest does not."""
@@ -89,22 +98,53 @@ class Staleness:
             return ""
         return "has a new dependency data version"
 
-    def failed_checks(self, asset: str, partition: str | None = None) -> list[str]:
-        """Blocking checks that failed on the asset's latest materialization."""
-        keys = [
-            key
-            for key in self._graph.get_check_keys_for_assets({dg.AssetKey(asset)})
-            if self._graph.get(key).blocking
-        ]
-        found = self._instance.event_log_storage.get_asset_check_partition_info(
-            keys, partition_keys=[partition] if partition else None
+    def failed_checks(self, asset: str, partition: str | None = None) -> dict[str, str]:
+        """Blocking checks that failed when they last looked at the asset, and what they said."""
+        found = self._evaluations(asset, partition)
+        return {
+            name: evaluation.description or "no reason given"
+            for name, evaluation in found.items()
+            if evaluation and not evaluation.passed
+        }
+
+    def unchecked(self, asset: str, partition: str | None = None) -> bool:
+        """Whether a run made the asset and ended before a blocking check had looked at it."""
+        return None in self._evaluations(asset, partition).values()
+
+    def _evaluations(self, asset: str, partition: str | None) -> dict[str, AssetCheckEvaluation | None]:
+        """Blocking checks that were ever planned: their evaluation of what there is now, None without."""
+        place = (asset, partition)
+        if place not in self._checked:
+            keys = self._graph.get_check_keys_for_assets({dg.AssetKey(asset)})
+            found = self._instance.event_log_storage.get_asset_check_partition_info(
+                [key for key in keys if self._graph.get(key).blocking],
+                partition_keys=[partition] if partition else None,
+            )
+            here = [info for info in found if info.partition_key == partition]
+            made = [info for info in here if info.latest_materialization_storage_id is not None]
+            self._checked[place] = {info.check_key.name: self._evaluation(info) for info in made}
+        return self._checked[place]
+
+    def _evaluation(self, info: AssetCheckPartitionInfo) -> AssetCheckEvaluation | None:
+        # Not the latest record: a run that dies early leaves a planned one above the last evaluation.
+        history = self._instance.event_log_storage.get_asset_check_execution_history(
+            info.check_key,
+            limit=1,
+            status=COMPLETED_ASSET_CHECK_EXECUTION_RECORD_STATUSES,
+            partition_filter=PartitionKeyFilter(key=info.partition_key),
         )
-        bad = AssetCheckExecutionRecordStatus.FAILED
-        return [
-            info.check_key.name
-            for info in found
-            if info.partition_key == partition and info.is_current and info.latest_execution_status == bad
-        ]
+        evaluation = history[0].evaluation if history else None
+        looked_at = evaluation.target_materialization_data if evaluation else None
+        if looked_at and looked_at.storage_id == info.latest_materialization_storage_id:
+            return evaluation
+        # What a person reports as made was made by no run that could have checked it.
+        return evaluation if self._reported_by_hand(info) else None
+
+    def _reported_by_hand(self, info: AssetCheckPartitionInfo) -> bool:
+        partition = info.partition_key
+        chosen = dg.AssetRecordsFilter(info.check_key.asset_key, [partition] if partition else None)
+        records = self._instance.fetch_materializations(chosen, limit=1).records
+        return bool(records) and records[0].run_id == RUNLESS_RUN_ID
 
     def states(self, assets: Sequence[str], partition: str | None = None) -> list[State]:
         """The state of each asset of a topologically ordered list, for one partition or unpartitioned ones.
@@ -133,7 +173,7 @@ class Staleness:
             return state.blocked
         if state and state.needed:
             return None
-        if self.failed_checks(parent, partition):
+        if self.failed_checks(parent, partition) or (not state and self.unchecked(parent, partition)):
             return parent
         return parent if not state and self.need(parent, partition) == "missing" else None
 

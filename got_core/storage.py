@@ -18,10 +18,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-import fsspec
 import numpy as np
 import polars as pl
 from fsspec.implementations.local import LocalFileSystem
+
+from got_core.filesystems import open_filesystem, remove
 
 TABLE_SUFFIX = ".parquet"
 LISTING_SUFFIX = ".files.json"
@@ -58,7 +59,7 @@ class Storage:
         self.fs_options = fs_options
         self._cache_dir = cache_dir
         try:
-            self._fs, root = fsspec.core.url_to_fs(self.url, **fs_options)
+            self._fs, root = open_filesystem(self.url, **fs_options)
         except (ImportError, ValueError) as error:
             raise ValueError(
                 f"storage URL {url!r} cannot be opened: {error}; use file:// or s3://"
@@ -141,7 +142,7 @@ class Storage:
         """Raises FileNotFoundError if there is no such table, ValueError if it is not readable parquet."""
         source = self._table_source(name)
         try:
-            return pl.read_parquet(source)
+            return pl.read_parquet(source, glob=False)
         except pl.exceptions.ComputeError as error:
             url = self.url_of(name + TABLE_SUFFIX)
             raise ValueError(
@@ -150,7 +151,7 @@ class Storage:
 
     def scan_table(self, name: str) -> pl.LazyFrame:
         """A lazy frame over a table. Locally only the columns and rows asked for are read."""
-        return pl.scan_parquet(self._table_source(name))
+        return pl.scan_parquet(self._table_source(name), glob=False)
 
     def _table_source(self, name: str) -> str | io.BytesIO:
         if not self._is_local:
@@ -176,7 +177,7 @@ class Storage:
         doomed = (path, path + LISTING_SUFFIX) if self._fs.exists(path) else (path + TABLE_SUFFIX,)
         for candidate in doomed:
             if self._fs.exists(candidate):
-                self._fs.rm(candidate, recursive=True)
+                remove(self._fs, candidate)
 
     # Folders
 

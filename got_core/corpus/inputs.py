@@ -13,8 +13,7 @@ import tomllib
 from dataclasses import dataclass, field
 from typing import Any
 
-import fsspec
-
+from got_core.filesystems import open_filesystem
 from got_core.storage import local_path
 
 ARCHIVES = (".tar", ".tar.gz", ".tgz")
@@ -75,13 +74,22 @@ def _input(url: str, options: dict[str, Any], **more: Any) -> Input:
     if local and local.exists():  # as it stands, whatever characters it has
         return Input(base=str(local.parent), pattern=local.name, options=options, **more)
     parts = url.split("/")
-    wild = next((index for index, part in enumerate(parts) if _WILD.search(part)), len(parts) - 1)
+    wild = next((index for index in range(len(parts)) if _is_pattern(parts, index, options)), len(parts) - 1)
     return Input(base="/".join(parts[:wild]), pattern="/".join(parts[wild:]), options=options, **more)
+
+
+def _is_pattern(parts: list[str], index: int, options: dict[str, Any]) -> bool:
+    """Whether a part of a URL stands for several names; a folder that is called so does not."""
+    if not _WILD.search(parts[index]):
+        return False
+    folder = "/".join(parts[: index + 1])
+    fs, path = open_filesystem(folder, **(options if "://" in folder else {}))
+    return index == len(parts) - 1 or not fs.isdir(path)
 
 
 def _read_list(url: str, options: dict[str, Any]) -> list[Input]:
     try:
-        fs, path = fsspec.core.url_to_fs(url, **(options if "://" in url else {}))
+        fs, path = open_filesystem(url, **(options if "://" in url else {}))
         entries = tomllib.loads(fs.cat_file(path).decode())
     except FileNotFoundError as error:
         raise FileNotFoundError(f"the list of inputs {url} does not exist; set GOT_RAW to it") from error

@@ -7,12 +7,13 @@ Belongs here: one row of :data:`IMAGE_LIST` for each. Does not belong here: cutt
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import fsspec
 import polars as pl
+from fsspec.utils import glob_translate
 
 from got_core.corpus.config import IngestConfig
 from got_core.corpus.inputs import ARCHIVES, Input
@@ -20,6 +21,7 @@ from got_core.corpus.links import CACHE_PARTS, is_cached_repository, is_within, 
 from got_core.corpus.reader import EPOCH, Stamp, local_stamp, remote_stamp
 from got_core.corpus.schemas import IMAGE_LIST, frame_of, polars_schema
 from got_core.corpus.sieve import LINKED_AGAIN, Sieve, is_ignored
+from got_core.filesystems import open_filesystem
 from got_core.storage import local_path
 
 
@@ -61,14 +63,18 @@ def _listed(one: Input, rows: list[dict], kind: str) -> pl.DataFrame:
 def _containers(one: Input, sieve: Sieve) -> list[tuple[str, Stamp]]:
     """Relative path and stamp of all files that fit the pattern, sorted; one named in full always does."""
     assert one.pattern is not None
-    fs, base = fsspec.core.url_to_fs(one.base, **one.options)
+    fs, base = open_filesystem(one.base, **one.options)
     fs.invalidate_cache()
     base = base.rstrip("/")
     exact = f"{base}/{one.pattern}"
     if fs.isfile(exact):
         return [(one.pattern, _stamp_of(fs.info(exact)))]
-    found = fs.glob(exact, detail=True).items()
-    names = {path[len(base) :].lstrip("/"): info for path, info in found if info["type"] != "directory"}
+    # Not `fs.glob`: it would take the base for a pattern, too.
+    depth = None if "**" in one.pattern else one.pattern.count("/") + 1
+    found = fs.find(base, maxdepth=depth, detail=True).items()
+    below = {path[len(base) :].lstrip("/"): info for path, info in found}
+    fits = re.compile(glob_translate(one.pattern)).match
+    names = {name: info for name, info in below.items() if fits(name)}
     kept = [name for name in sorted(names) if sieve.enters(name)]
     if not kept:
         raise FileNotFoundError(f"{one.base}/{one.pattern} does not exist; set GOT_RAW to what does")
@@ -179,7 +185,7 @@ def _problem(path: Path, root: Path, problem: str) -> dict:
 
 
 def _list_remote(raw_url: str, sieve: Sieve, fs_options: dict) -> Iterator[dict]:
-    fs, root = fsspec.core.url_to_fs(raw_url, **fs_options)
+    fs, root = open_filesystem(raw_url, **fs_options)
     fs.invalidate_cache()
     if not fs.isdir(root):
         raise FileNotFoundError(f"{raw_url} holds no files; set GOT_RAW to a folder or prefix of images")

@@ -6,12 +6,12 @@ pictures (``pairs``).
 
 from __future__ import annotations
 
-import fsspec
 import polars as pl
 
 from got_core.corpus.reader import SCATTERED
 from got_core.corpus.schemas import EDIT_LIST
 from got_core.corpus.text_tables import TextTable, read_text_table, some_names
+from got_core.filesystems import open_filesystem
 from got_core.storage import local_path
 
 EDIT_KEY = ["source", "target", "instruction", "licence", "source_name", "problem"]
@@ -57,7 +57,7 @@ def _read(edits_url: str, fs_options: dict) -> TextTable:
     where = f"pair table {edits_url}"
     if edits_url.lower().endswith(_OTHER_ENDINGS):
         raise ValueError(f"{where} cannot be read: it must be CSV or parquet")
-    fs, path = fsspec.core.url_to_fs(str(local_path(edits_url) or edits_url), **fs_options)
+    fs, path = open_filesystem(str(local_path(edits_url) or edits_url), **fs_options)
     scattered = path.lower().endswith(".parquet")
     try:
         file = fs.open(path, "rb", **(SCATTERED if scattered else {}))

@@ -13,7 +13,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, NamedTuple
 
-import fsspec
 from PIL import Image
 
 from got_core.corpus.config import IngestConfig
@@ -21,6 +20,7 @@ from got_core.corpus.decode import ImageError, decode_image
 from got_core.corpus.inputs import STORE, Input, inputs_of
 from got_core.corpus.links import allowed_folders, is_within, refusal
 from got_core.corpus.store import FOLDER
+from got_core.filesystems import open_filesystem
 from got_core.storage import local_path
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -125,7 +125,7 @@ class Folder:
         self._fs: Any = None
         self._prefix = self.root_url
         if self.local_root is None:
-            self._fs, prefix = fsspec.core.url_to_fs(self.root_url, **(fs_options or {}))
+            self._fs, prefix = open_filesystem(self.root_url, **(fs_options or {}))
             self._prefix = prefix.rstrip("/")
 
     @classmethod

@@ -10,11 +10,11 @@ import io
 import re
 from typing import Any
 
-import fsspec
 import polars as pl
 
 from got_core.corpus.schemas import polars_schema
 from got_core.curate.schemas import BENCHMARK
+from got_core.filesystems import open_filesystem
 from got_core.storage import local_path
 
 _HASH = re.compile(r"[0-9a-f]{16}")
@@ -57,5 +57,5 @@ def benchmark_digest(url: str | None, fs_options: dict[str, Any] | None = None) 
 
 
 def _read(url: str, fs_options: dict[str, Any] | None) -> bytes:
-    fs, path = fsspec.core.url_to_fs(str(local_path(url) or url), **(fs_options or {}))
+    fs, path = open_filesystem(str(local_path(url) or url), **(fs_options or {}))
     return fs.cat_file(path)

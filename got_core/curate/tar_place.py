@@ -13,8 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-import fsspec
-
+from got_core.filesystems import open_filesystem
 from got_core.storage import Storage, local_path
 
 _PREFIX, _SUFFIX = ".tar-", ".partial"
@@ -49,7 +48,7 @@ class TarPlace:
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
-        self._fs, _ = fsspec.core.url_to_fs(storage.url, **storage.fs_options)
+        self._fs, _ = open_filesystem(storage.url, **storage.fs_options)
 
     def _path(self, name: str) -> str:
         return self._fs._strip_protocol(self._storage.url_of(name))

@@ -83,7 +83,7 @@ def unpack_pairs(
 
 def read_pairs(table: Path) -> pl.DataFrame:
     """PAIRS of a table that `unpack_pairs` wrote. Raises ValueError if it is another one."""
-    frame = pl.read_parquet(table)
+    frame = pl.read_parquet(table, glob=False)
     missing = sorted(set(PAIR_TABLE) - set(frame.columns))
     if missing:
         raise ValueError(f"{table} has no column {', '.join(missing)}: it was not made by unpacking pairs")

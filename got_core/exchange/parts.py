@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
-import fsspec
 import polars as pl
 
 from got_core.annotate.schemas import EDIT_CHAINS, ORIGIN, T2I_CHAINS
@@ -26,6 +25,7 @@ from got_core.exchange.config import AnyMapping, T2IMapping
 from got_core.exchange.importer import import_batch
 from got_core.exchange.records import Record, check_columns, read_records
 from got_core.exchange.schemas import REFUSED
+from got_core.filesystems import open_filesystem
 from got_core.storage import Storage, content_hash, local_path
 
 BATCH = 20_000
@@ -168,7 +168,7 @@ def _stamps(urls: Sequence[str], fs_options: dict[str, Any] | None) -> list[list
     """Name, size and time of change of each file."""
     stamps = []
     for url in urls:
-        fs, path = fsspec.core.url_to_fs(str(local_path(url) or url), **(fs_options or {}))
+        fs, path = open_filesystem(str(local_path(url) or url), **(fs_options or {}))
         info = fs.info(path)
         changed = next((info[key] for key in ("LastModified", "mtime", "created") if info.get(key)), None)
         stamps.append([url, info.get("size"), str(changed)])

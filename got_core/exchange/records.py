@@ -11,9 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import IO, Any, NamedTuple
 
-import fsspec
-
 from got_core.corpus.reader import SCATTERED
+from got_core.filesystems import open_filesystem
 from got_core.storage import local_path
 
 MAX_LINE = 16 << 20
@@ -118,7 +117,7 @@ def _reader(url: str) -> Reader:
 
 def _opened(url: str, fs_options: dict[str, Any] | None) -> IO[bytes]:
     scattered = _reader(url) is _parquet
-    fs, path = fsspec.core.url_to_fs(str(local_path(url) or url), **(fs_options or {}))
+    fs, path = open_filesystem(str(local_path(url) or url), **(fs_options or {}))
     try:
         return fs.open(path, "rb", **(SCATTERED if scattered else {}))
     except (FileNotFoundError, IsADirectoryError) as error:

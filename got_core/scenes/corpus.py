@@ -235,7 +235,7 @@ def _write(path: Path, data: bytes) -> bool:
 def _is_finished(truth_path: Path, digest: str, folders: dict[str, Path], edits_dir: Path) -> bool:
     if not truth_path.is_file() or pl.read_parquet_metadata(truth_path).get("corpus") != digest:
         return False
-    named = pl.read_parquet(truth_path, columns=["kind", "path"]).iter_rows()
+    named = pl.read_parquet(truth_path, columns=["kind", "path"], glob=False).iter_rows()
     return (edits_dir / "pairs.csv").is_file() and all(
         (folders[kind] / path).is_file() for kind, path in named
     )
@@ -244,7 +244,7 @@ def _is_finished(truth_path: Path, digest: str, folders: dict[str, Path], edits_
 def _remove_earlier(truth_path: Path, folders: dict[str, Path], current: set[tuple[str, str]]) -> None:
     if not truth_path.is_file():
         return
-    earlier = pl.read_parquet(truth_path, columns=["kind", "path", "image_id"])
+    earlier = pl.read_parquet(truth_path, columns=["kind", "path", "image_id"], glob=False)
     for kind, path, image_id in earlier.iter_rows():
         file = folders[kind] / path
         if (kind, path) in current or not file.is_file():

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import ray
 import ray.train
 import torch
@@ -18,6 +17,7 @@ from pyarrow.fs import FSSpecHandler, PyFileSystem
 from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
+from got_core.filesystems import open_filesystem
 from got_core.storage import Storage
 from got_core.train.board import told_progress
 from got_core.train.config import StageConfig
@@ -102,7 +102,7 @@ def _ray_storage(storage: Storage) -> tuple[str, Any]:
     url = storage.url_of("ray")
     if url.startswith("file://"):
         return url.removeprefix("file://"), None
-    filesystem, path = fsspec.core.url_to_fs(url, **storage.fs_options)
+    filesystem, path = open_filesystem(url, **storage.fs_options)
     return path, PyFileSystem(FSSpecHandler(filesystem))
 
 

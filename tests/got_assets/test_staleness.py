@@ -215,14 +215,112 @@ def test_twelve_kinds_of_bad_file_are_quarantined_and_the_rest_goes_on(graph: Gr
 def test_own_images_without_an_annotator_end_after_ingestion(load, tmp_path: Path, capsys) -> None:
     folder = tmp_path / "photos"
     folder.mkdir()
-    Image.effect_noise((80, 60), 60).save(folder / "one.jpg")
-    (folder / "two.png").write_bytes(b"")
+    for index in range(5):
+        Image.effect_noise((80, 60), 60 + index).save(folder / f"{index}.jpg")
+    (folder / "bad.png").write_bytes(b"")
     graph = load(raw=str(folder))
     assert graph.run.run(graph.project, graph.instance) == 0
     said = capsys.readouterr().out
     assert "GOT_ANNOTATOR" in said and "does not guess" in said
-    assert graph.storage.list() == ["raw_images/images-00000.parquet", "shards/images-00000.parquet"]
-    assert graph.storage.read_table("raw_images/images-00000")["reason"].to_list() == [None, "empty_file"]
+    stored = [name for name in graph.storage.list() if name.endswith("images-00000.parquet")]
+    assert stored == ["raw_images/images-00000.parquet", "shards/images-00000.parquet"]
+    assert graph.storage.read_table("raw_images/images-00000")["reason"].to_list() == [
+        *[None] * 5,
+        "empty_file",
+    ]
+
+
+@pytest.mark.parametrize("annotator", ["", "scenes"])
+def test_a_run_of_which_nothing_passes_says_why_and_fails(
+    load, tmp_path: Path, capsys, annotator: str
+) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for index in range(3):
+        (folder / f"{index}.png").write_bytes(b"")
+    graph = load(raw=str(folder), annotator=annotator)
+    runner = graph.run.Runner(graph.project, graph.instance)
+    graph.run.make_data(runner)
+    graph.run.report_failures(runner)
+    said = capsys.readouterr().out
+    assert "images-00000 stops here: raw_images fails its check" in said and "mostly empty_file" in said
+    assert runner.nothing_passes()
+    if not annotator:
+        assert graph.run.run(graph.project, graph.instance) == 1
+        assert "Ingestion of" not in capsys.readouterr().out
+
+
+def test_one_stopped_shard_among_others_is_no_failure(graph: Graph) -> None:
+    graph.render()
+    graph.run.assign_shards(graph.project, graph.instance)
+    for path in read_shard(graph.storage, "images-00000")["path"].to_list()[:10]:
+        (graph.raw / path).unlink()
+    runner = graph.run.Runner(graph.project, graph.instance)
+    graph.run.make_data(runner)
+    assert runner.outcomes["images-00000"].failed.keys() == {"raw_images"}
+    assert not runner.nothing_passes()
+
+
+def spoil(graph: Graph, shard: str) -> None:
+    """So many pictures away that the shard's check fails."""
+    for path in read_shard(graph.storage, shard)["path"].to_list()[:10]:
+        (graph.raw / path).unlink()
+
+
+def cut_off(graph: Graph, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+    """A run of `raw_images` that dies before making anything (`asset`), or before its check (`check`)."""
+    import got_core.corpus.ingest as ingest
+    import got_core.curate.verdict as verdict
+
+    def die(*_: object, **__: object) -> None:
+        raise RuntimeError("cut off")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(*((ingest, "ingest_images") if where == "asset" else (verdict, "shard_verdict")), die)
+        runner = graph.run.Runner(graph.project, graph.instance)
+        made, error = runner._materialize(["raw_images"], "images-00000", {"raw_images": "by hand"})
+    assert "cut off" in error and made == ([] if where == "asset" else ["raw_images"])
+
+
+def test_a_run_that_dies_early_does_not_hide_a_failed_check(
+    graph: Graph, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph.render()
+    graph.run.assign_shards(graph.project, graph.instance)
+    spoil(graph, "images-00000")
+    graph.make_data()
+    cut_off(graph, monkeypatch, "asset")
+    assert graph.make_data()["images-00000"] == []
+    assert graph.outcomes["images-00000"].failed.keys() == {"raw_images"}
+
+
+@pytest.mark.parametrize("bad", [True, False])
+def test_what_was_made_and_not_checked_is_checked_before_it_flows_on(
+    graph: Graph, monkeypatch: pytest.MonkeyPatch, bad: bool
+) -> None:
+    graph.render()
+    graph.run.assign_shards(graph.project, graph.instance)
+    if bad:
+        spoil(graph, "images-00000")
+    cut_off(graph, monkeypatch, "check")
+    staleness = graph.run.Staleness(graph.instance, graph.run.defs.resolve_asset_graph(), graph.storage)
+    first, second = staleness.states(["raw_images", "captions"], "images-00000")
+    assert (first.needed, first.why) == (True, "its check did not run") and second.blocked is None
+    assert staleness.states(["captions"], "images-00000")[0].blocked == "raw_images"
+    assert graph.make_data()["images-00000"] == (["raw_images"] if bad else IMAGE_STEPS)
+    assert graph.make_data()["images-00000"] == []
+
+
+def test_a_failed_check_of_earlier_data_does_not_count_once_new_data_was_checked(graph: Graph) -> None:
+    graph.render()
+    graph.run.assign_shards(graph.project, graph.instance)
+    folder = graph.raw.rename(graph.raw.with_name("away"))
+    graph.raw.mkdir()
+    assert graph.make_data()["images-00000"] == ["raw_images"]
+    graph.raw.rmdir()
+    folder.rename(graph.raw)
+    graph.storage.delete("raw_images/images-00000")
+    assert graph.make_data()["images-00000"] == IMAGE_STEPS
 
 
 def test_photographs_are_refused_not_guessed(load, tmp_path: Path) -> None:
