@@ -1,23 +1,101 @@
-"""Dagster's own folder: DAGSTER_HOME below GOT_HOME, with the instance settings of `deployments/local`."""
+"""Dagster's own folder: DAGSTER_HOME below GOT_HOME, with the instance settings of `deployments/local`.
+
+Belongs here: making it once, also where several processes start together, and at a path that Dagster can
+use. Not here: what is kept in it.
+"""
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
 import os
+import re
 import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import dagster as dg
+
 from got_assets.project import ROOT, Project
+from got_assets.reporting import say
+
+_MISREAD = re.compile(r"%[0-9a-fA-F]{2}|\?")
+"""What SQLAlchemy 2.1 decodes, or cuts a path at, in the database URLs that Dagster 1.13 makes of paths."""
+
+_READY = ".made-by-dagster"
+_PATIENCE = 300.0
+"""Seconds to wait for another process that makes the folder; it takes some."""
 
 
 def prepare_dagster_home(project: Project) -> Path:
     """Make `$GOT_HOME/dagster` (unless DAGSTER_HOME names another place), set DAGSTER_HOME, and return the
     folder.
 
-    Settings are copied once and then belong to the user.
+    Settings are copied once and then belong to the user. Dagster's databases are made here, by one process:
+    their first start in several fails.
+
+    Raises:
+        TimeoutError: another process has been making the folder for minutes.
+        ValueError: neither the folder nor the cache folder has a path that Dagster can use.
     """
     home = Path(os.environ.get("DAGSTER_HOME") or project.settings.home / "dagster").absolute()
     home.mkdir(parents=True, exist_ok=True)
-    if not (home / "dagster.yaml").exists():
-        shutil.copyfile(ROOT / "deployments" / "local" / "dagster.yaml", home / "dagster.yaml")
-    os.environ["DAGSTER_HOME"] = str(home)
+    os.environ["DAGSTER_HOME"] = str(_usable(home))
+    with _locked(home):
+        if not (home / "dagster.yaml").exists():
+            _copy(ROOT / "deployments" / "local" / "dagster.yaml", home / "dagster.yaml")
+        ready = home / _READY
+        if not ready.exists() or ready.read_text() != dg.__version__:
+            with dg.DagsterInstance.get():
+                pass
+            ready.write_text(dg.__version__)
     return home
+
+
+def _copy(source: Path, target: Path) -> None:
+    partial = target.with_name(f".{target.name}.partial")
+    shutil.copyfile(source, partial)
+    os.replace(partial, target)
+
+
+@contextmanager
+def _locked(home: Path) -> Iterator[None]:
+    """Held by one process at a time; the system lets go of it when a process is killed."""
+    with open(home / ".lock", "w") as file:
+        until = time.monotonic() + _PATIENCE
+        told = False
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > until:
+                    raise TimeoutError(
+                        f"another process has held {file.name} for {_PATIENCE:.0f} s; end it and try again"
+                    ) from None
+                if not told:
+                    say(f"waiting for another process that makes {home}")
+                told = True
+                time.sleep(0.1)
+        yield
+
+
+def _usable(home: Path) -> Path:
+    """The folder itself, or a link to it in the cache folder whose path no database URL misreads."""
+    if not _MISREAD.search(str(home)):
+        return home
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").absolute() / "got" / "dagster"
+    link = cache / hashlib.sha256(str(home).encode()).hexdigest()[:16]
+    if found := _MISREAD.search(str(link)):
+        raise ValueError(
+            f"Dagster cannot keep its databases in {home}: it misreads {found.group()!r} in a path; "
+            "set DAGSTER_HOME to a folder without"
+        )
+    cache.mkdir(parents=True, exist_ok=True, mode=0o700)
+    partial = link.with_name(f".{link.name}.{os.getpid()}")
+    partial.unlink(missing_ok=True)
+    partial.symlink_to(home)
+    os.replace(partial, link)  # whatever it pointed to before
+    return link

@@ -349,11 +349,11 @@ def main(work: Callable[[Project, dg.DagsterInstance], int] = run) -> int:
     """Entry of `python -m got_assets.run`: do some work on this process's project; the exit status."""
     for name, value in QUIET_LIBRARIES.items():
         os.environ.setdefault(name, value)
-    prepare_dagster_home(PROJECT)
     try:
+        prepare_dagster_home(PROJECT)
         with dg.DagsterInstance.get() as instance:
             return work(PROJECT, instance)
-    except (FileNotFoundError, NotADirectoryError, ValueError, StoreUnavailableError) as error:
+    except (FileNotFoundError, NotADirectoryError, TimeoutError, ValueError, StoreUnavailableError) as error:
         sys.stderr.write(f"\n{error}\n")
         return 1
     except (KeyboardInterrupt, dg.DagsterExecutionInterruptedError):

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from got_assets.home import prepare_dagster_home
 from got_assets.project import PROJECT, ROOT, Project
+from got_core.sqlite_urls import sqlite_path
 
 HOST = "127.0.0.1"
 DAGSTER_PORT, MLFLOW_PORT = 3000, 5000
@@ -53,6 +54,14 @@ def commands(project: Project, dagster_port: int, mlflow_port: int) -> dict[str,
     return found
 
 
+def prepare_tracking(project: Project) -> None:
+    """Make the local tracking database before a server opens it, which would make it piece by piece."""
+    if sqlite_path(project.settings.tracking_uri) is not None:
+        from got_core.registry.tracking import connect
+
+        connect(project.settings.tracking_uri)
+
+
 def answers(url: str, seconds: float) -> bool:
     """Whether something answers at the address within the time."""
     until = time.monotonic() + seconds
@@ -68,7 +77,7 @@ def answers(url: str, seconds: float) -> bool:
 def main() -> int:
     """Start both, print their addresses when they answer, and wait."""
     prepare_dagster_home(PROJECT)
-    (PROJECT.settings.home / "mlflow").mkdir(parents=True, exist_ok=True)
+    prepare_tracking(PROJECT)
     ports = {"Dagster": free_port(DAGSTER_PORT), "MLflow": free_port(MLFLOW_PORT)}
     lines = commands(PROJECT, ports["Dagster"], ports["MLflow"])
     logs = PROJECT.settings.home / "logs"

@@ -12,6 +12,7 @@ from pydantic import AliasChoices, Field, SecretStr, field_validator, model_vali
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from got_core.annotate.config import OpenAIConfig, VLLMConfig
+from got_core.sqlite_urls import sqlite_url
 from got_core.storage import local_path
 
 _OF_ENGINES = ("replicas", "engine", "gpu", "python", "cpus")
@@ -247,7 +248,7 @@ class Settings(BaseSettings):
     @property
     def tracking_uri(self) -> str:
         """MLflow tracking URI. The folder of the default database is made by whoever first writes to it."""
-        return self.mlflow_uri or f"sqlite:///{self.home / 'mlflow' / 'mlflow.db'}"
+        return self.mlflow_uri or sqlite_url(self.home / "mlflow" / "mlflow.db")
 
     @property
     def annotator_name(self) -> str | None:

@@ -7,7 +7,6 @@ registry itself.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -15,6 +14,7 @@ import polars as pl
 from got_core.corpus.schemas import polars_schema
 from got_core.curate.manifest import ARCHIVE
 from got_core.curate.schemas import MODEL_VERSIONS
+from got_core.sqlite_urls import sqlite_path
 from got_core.storage import TABLE_SUFFIX, Storage
 
 MANIFEST_TAGS = ("manifest_hash", "manifest_hashes")
@@ -71,7 +71,8 @@ def _items_in(storage: Storage, digest: str, items: Collection[str]) -> list[str
 
 def _versions(tracking_uri: str, name: str) -> Iterator[Any]:
     # Asking must not make an empty registry.
-    if tracking_uri.startswith("sqlite:///") and not Path(tracking_uri.removeprefix("sqlite:///")).exists():
+    database = sqlite_path(tracking_uri)
+    if database is not None and not database.exists():
         return
     from got_core.registry.tracking import connect
 

@@ -20,12 +20,12 @@ import mlflow
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-_SQLITE = "sqlite:///"
+from got_core.sqlite_urls import sqlite_path, sqlite_url
 
 
 def connect(tracking_uri: str) -> MlflowClient:
     """A client; an SQLite database is made, whole or not at all, if it is missing."""
-    path = _sqlite_path(tracking_uri)
+    path = sqlite_path(tracking_uri)
     if path is not None and not path.exists():
         _create_database(path)
     return MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
@@ -36,7 +36,7 @@ def _create_database(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
     try:
-        MlflowClient(f"{_SQLITE}{partial}").search_experiments(max_results=1)
+        MlflowClient(sqlite_url(partial)).search_experiments(max_results=1)
         # A link, not a rename: a database that another process has made meanwhile stays.
         with suppress(FileExistsError):
             os.link(partial, path)
@@ -54,7 +54,7 @@ def ensure_experiment(tracking_uri: str, name: str) -> str:
     found = client.get_experiment_by_name(name)
     if found is not None:
         return str(found.experiment_id)
-    path = _sqlite_path(tracking_uri)
+    path = sqlite_path(tracking_uri)
     location = (path.parent / "artifacts" / name).as_uri() if path is not None else None
     try:
         return str(client.create_experiment(name, artifact_location=location))
@@ -89,9 +89,3 @@ def fluent(tracking_uri: str) -> Iterator[None]:
             if value is not None:
                 os.environ[key] = value
         sys.path[:] = path
-
-
-def _sqlite_path(tracking_uri: str) -> Path | None:
-    if not tracking_uri.startswith(_SQLITE):
-        return None
-    return Path(tracking_uri[len(_SQLITE) :].split("?")[0]).absolute()

@@ -1,0 +1,74 @@
+"""Dagster's and MLflow's own files: in folders of any name, made once where processes start together."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+USE_BOTH = """
+import dagster as dg
+from pathlib import Path
+from got_assets.home import prepare_dagster_home
+from got_assets.project import PROJECT
+from got_assets.ui import prepare_tracking
+from got_core.registry.tracking import connect, ensure_experiment
+
+prepare_dagster_home(PROJECT)
+with dg.DagsterInstance.get() as instance:
+    instance.report_runless_asset_event(dg.AssetMaterialization("here"))
+    assert instance.get_latest_materialization_event(dg.AssetKey("here"))
+prepare_tracking(PROJECT)
+uri = PROJECT.settings.tracking_uri
+client = connect(uri)
+run = client.create_run(ensure_experiment(uri, "test")).info.run_id
+client.log_artifact(run, __file__)
+assert Path(client.download_artifacts(run, Path(__file__).name)).is_file()
+"""
+
+
+def start(script: Path, home: Path, cache: Path) -> subprocess.Popen[str]:
+    """A fresh process with a home of its own name that writes to both kinds of store."""
+    root = str(Path(__file__).parents[2])
+    settings = {"GOT_HOME": str(home), "GOT_RECIPE": "tiny", "XDG_CACHE_HOME": str(cache), "PYTHONPATH": root}
+    return subprocess.Popen(
+        [sys.executable, str(script)],
+        env={**os.environ, **settings},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=script.parent,
+    )
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Path:
+    path = tmp_path / "script" / "use_both.py"
+    path.parent.mkdir()
+    path.write_text(USE_BOTH)
+    return path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["a%2Fb", "a%20b", "what?", "[1] #+&=;@:ü"])
+def test_databases_lie_in_the_home_whatever_its_name(script: Path, tmp_path: Path, name: str) -> None:
+    home = tmp_path / "above" / name / "home"
+    process = start(script, home, tmp_path / "cache")
+    said, _ = process.communicate(timeout=240)
+    assert process.returncode == 0, said
+    databases = {path.relative_to(home).as_posix() for path in home.rglob("*.db")}
+    assert {"dagster/history/runs.db", "dagster/schedules/schedules.db", "mlflow/mlflow.db"} <= databases
+    assert [*home.glob("mlflow/artifacts/*/*/artifacts/use_both.py")]
+    elsewhere = [path for path in tmp_path.rglob("*") if path.is_file() and home not in path.parents]
+    assert elsewhere == [script]
+
+
+@pytest.mark.slow
+def test_processes_that_start_together_on_a_fresh_home_all_work(script: Path, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    processes = [start(script, home, tmp_path / "cache") for _ in range(4)]
+    said = [process.communicate(timeout=400)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0] * 4, said

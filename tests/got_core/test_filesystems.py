@@ -1,0 +1,150 @@
+"""Literal names on every file system, and an S3 server that fails, against a real one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import polars as pl
+import pytest
+import s3fs
+from moto.server import ThreadedMotoServer
+
+from got_core.corpus.config import IngestConfig
+from got_core.corpus.decode import ImageError
+from got_core.corpus.inputs import inputs_of
+from got_core.corpus.listing import list_input
+from got_core.corpus.reader import Folder, remote_stamp
+from got_core.filesystems import StoreUnavailableError, open_filesystem
+from got_core.storage import Storage
+
+ODD = ("a[1]", "b?c", "d*", "e{x,y}", "f#g", "h%20i", "j+k l", "ünï")
+SIBLINGS = ("a1", "bxc", "dd", "ex", "f", "h i", "j k l", "uni")
+"""What each name of ODD would match if it were a pattern, or were decoded or cut."""
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ThreadedMotoServer]:
+    """An S3 server of the test's own, with an empty bucket `got`, and credentials that it takes."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    s3fs.S3FileSystem(endpoint_url=address(server), skip_instance_cache=True).mkdir(f"got-{id(server)}")
+    yield server
+    server.stop()
+
+
+def address(server: ThreadedMotoServer) -> str:
+    return "http://{}:{}".format(*server.get_host_and_port())
+
+
+@pytest.fixture(params=["disk", "memory", "s3"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, dict[str, str]]:
+    """URL of an empty folder of each kind, and options."""
+    if request.param == "disk":
+        return str(tmp_path), {}
+    if request.param == "memory":
+        return f"memory://{uuid4().hex}", {}
+    server = request.getfixturevalue("server")
+    return f"s3://got-{id(server)}", {"endpoint_url": address(server)}
+
+
+@pytest.mark.parametrize(("odd", "sibling"), zip(ODD, SIBLINGS, strict=True))
+def test_names_are_literal(place: tuple[str, dict[str, str]], tmp_path: Path, odd: str, sibling: str) -> None:
+    url, options = place
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    (weights / "w.bin").write_bytes(odd.encode())
+    named, other = (
+        Storage(f"{url}/{name}", cache_dir=tmp_path / "cache", **options) for name in (odd, sibling)
+    )
+    for one, name in ((other, sibling), (named, odd)):
+        one.write_table(f"{odd}/table", pl.DataFrame({"name": [name]}))
+        one.write_table(f"{sibling}/table", pl.DataFrame({"name": [f"sibling in {name}"]}))
+        one.upload(weights, f"{odd}-model")
+        one.upload(weights, f"{sibling}-model")
+    assert named.read_table(f"{odd}/table")["name"].to_list() == [odd]
+    assert named.scan_table(f"{odd}/table").collect()["name"].to_list() == [odd]
+    assert (named.download(f"{odd}-model") / "w.bin").read_bytes() == odd.encode()
+    before = other.list()
+    named.delete(f"{odd}/table")
+    named.delete(f"{odd}-model")
+    named.delete(odd)
+    left = [name for name in named.list() if not name.endswith(".files.json")]
+    assert left == sorted([f"{sibling}-model/w.bin", f"{sibling}/table.parquet"])
+    assert not named.exists(odd) and not named.exists(f"{odd}-model")
+    assert other.list() == before
+    assert other.read_table(f"{odd}/table")["name"].to_list() == [sibling]
+
+
+@pytest.mark.parametrize(("odd", "sibling"), zip(ODD, SIBLINGS, strict=True))
+def test_a_pattern_of_tars_lies_in_a_folder_that_is_literal(
+    place: tuple[str, dict[str, str]], odd: str, sibling: str
+) -> None:
+    url, options = place
+    for name in (odd, sibling):
+        Storage(f"{url}/{name}", **options).write_bytes("part-1.tar", b"\0" * 1024)
+    [one] = inputs_of(f"{url}/{odd}/part-*.tar", options)
+    assert one.base.endswith(odd)
+    assert list_input(one, IngestConfig()).found["path"].to_list() == ["part-1.tar"]
+
+
+def test_a_server_that_is_gone_is_no_fault_of_a_file(server: ThreadedMotoServer) -> None:
+    bucket, options = f"s3://got-{id(server)}", {"endpoint_url": address(server)}
+    storage = Storage(f"{bucket}/store", **options)
+    storage.write_table("shards/one", pl.DataFrame({"n": [1]}))
+    folder = Folder(bucket, IngestConfig(), options)
+    opened = open_filesystem(bucket, **options)[0].open(f"{bucket}/store/shards/one.parquet", "rb")
+    server.stop()
+    for ask in (
+        lambda: storage.read_table("shards/one"),
+        lambda: storage.write_table("shards/two", pl.DataFrame({"n": [2]})),
+        lambda: storage.exists("shards/one"),
+        lambda: storage.list("shards"),
+        lambda: storage.delete("shards/one"),
+        lambda: folder.read_bytes("store/shards/one.parquet"),
+        opened.read,
+    ):
+        with pytest.raises(StoreUnavailableError, match=r"GOT_S3_ENDPOINT.*run it again") as caught:
+            ask()
+        assert address(server) in str(caught.value)
+
+
+def test_a_missing_bucket_and_refused_credentials_are_told(
+    server: ThreadedMotoServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"endpoint_url": address(server)}
+    with pytest.raises(StoreUnavailableError, match="NoSuchBucket"):
+        Storage("s3://nowhere-at-all", **options).list()
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nowhere")
+    fs, _ = open_filesystem("s3://got", **options, skip_instance_cache=True)
+    with pytest.raises(StoreUnavailableError, match="AWS_ACCESS_KEY_ID"):
+        fs.cat_file("got/x")
+
+
+def test_what_is_about_the_object_stays_so(server: ThreadedMotoServer) -> None:
+    storage = Storage(f"s3://got-{id(server)}", endpoint_url=address(server))
+    with pytest.raises(FileNotFoundError):
+        storage.read_bytes("not-there")
+    storage.write_table("t", pl.DataFrame({"n": [1]}))
+    with pytest.raises(FileExistsError):
+        storage.write_table("t", pl.DataFrame({"n": [2]}), exclusive=True)
+
+
+def test_an_object_replaced_after_it_was_listed_is_seen_as_changed(server: ThreadedMotoServer) -> None:
+    bucket, options = f"s3://got-{id(server)}", {"endpoint_url": address(server)}
+    outside = s3fs.S3FileSystem(**options, skip_instance_cache=True)
+    outside.pipe_file(f"got-{id(server)}/raw/x.jpg", b"old")
+    fs, root = open_filesystem(f"{bucket}/raw", **options)
+    [listed] = fs.find(root, detail=True).values()
+    stamp = remote_stamp(listed)
+    outside.pipe_file(f"got-{id(server)}/raw/x.jpg", b"another, longer")
+    with pytest.raises(ImageError) as caught:
+        Folder(f"{bucket}/raw", IngestConfig(), options).read_bytes("x.jpg", stamp)
+    assert caught.value.reason == "changed"
