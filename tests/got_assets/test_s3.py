@@ -171,3 +171,39 @@ def review_and_take_down(load: Callable[..., Graph], settings: dict[str, str], g
             assert second["image_id"].encode() not in (held if isinstance(held, bytes) else held.encode()), (
                 name
             )
+
+
+@pytest.mark.parametrize("when", ["before", "in a step"])
+def test_an_outage_ends_the_run_with_one_sentence(
+    load: Callable[..., Graph],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    when: str,
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "dagster"))
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    address = "http://{}:{}".format(*server.get_host_and_port())
+    bucket = f"outage-{when.replace(' ', '-')}"  # moto's are one for a process
+    s3fs.S3FileSystem(endpoint_url=address).mkdir(bucket)
+    graph = load(storage=f"s3://{bucket}/store", s3_endpoint=address)
+    ingest = import_module("got_core.corpus.ingest")
+    whole = ingest.ingest_images
+
+    def cut_off(*args: object, **kwargs: object) -> pl.DataFrame:
+        server.stop()
+        return whole(*args, **kwargs)
+
+    if when == "before":
+        graph.render()
+        server.stop()
+    else:
+        monkeypatch.setattr(ingest, "ingest_images", cut_off)
+    assert graph.run.main() == 1
+    said = capfd.readouterr().err
+    assert "Traceback" not in said
+    assert f"the S3 store at {address} (GOT_S3_ENDPOINT) could not be used" in said and "run it again" in said
