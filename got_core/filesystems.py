@@ -6,13 +6,24 @@ file that is not there. Not here: what is kept where (`storage`), which files ar
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
+
+
+def local_path(url: str | os.PathLike[str]) -> Path | None:
+    """The absolute local path of a plain path or ``file://`` URL; None for every other kind of URL."""
+    text = os.fspath(url)
+    if "://" in text and not text.startswith("file://"):
+        return None
+    return Path(os.path.abspath(os.path.expanduser(text.removeprefix("file://"))))
 
 
 class StoreUnavailableError(RuntimeError):
@@ -23,10 +34,14 @@ class StoreUnavailableError(RuntimeError):
 
 
 def open_filesystem(url: str, **options: Any) -> tuple[Any, str]:
-    """The fsspec file system of a URL, and the path in it. ``s3://`` is served by :class:`S3`.
+    """The fsspec file system of a URL, and the path in it.
+
+    ``s3://`` is served by :class:`S3`. A local name is taken literally, also one with ``::``.
 
     Raises what `fsspec.core.url_to_fs` raises: ImportError or ValueError for a protocol that is not known.
     """
+    if local := local_path(url):
+        return LocalFileSystem(), str(local)
     if not url.startswith(("s3://", "s3a://")):
         return fsspec.core.url_to_fs(url, **options)
     s3 = _s3_class()
@@ -45,12 +60,12 @@ def remove(fs: Any, path: str) -> None:
 
 
 def _remove_below(fs: Any, path: str) -> None:
-    # Object stores keep no folders; fsspec's memory does, and they count as being there.
-    folders = fs.protocol == "memory"
-    for name, info in sorted(fs.find(path, withdirs=folders, detail=True).items(), reverse=True):
-        (fs.rmdir if info["type"] == "directory" else fs.rm_file)(name)
-    if folders and fs.exists(path):
-        fs.rmdir(path)
+    for name in fs.find(path):
+        fs.rm_file(name)
+    if fs.protocol == "memory":  # object stores keep no folders; this one keeps some, and they count as there
+        for name in sorted({path, *fs.find(path, withdirs=True)}, reverse=True):
+            with contextlib.suppress(FileNotFoundError):
+                fs.rmdir(name)
 
 
 @cache

@@ -22,19 +22,11 @@ import numpy as np
 import polars as pl
 from fsspec.implementations.local import LocalFileSystem
 
-from got_core.filesystems import open_filesystem, remove
+from got_core.filesystems import local_path, open_filesystem, remove
 
 TABLE_SUFFIX = ".parquet"
 LISTING_SUFFIX = ".files.json"
 _TEMPORARY_SUFFIX = ".partial"
-
-
-def local_path(url: str | os.PathLike[str]) -> Path | None:
-    """The absolute local path of a plain path or ``file://`` URL; None for every other kind of URL."""
-    text = os.fspath(url)
-    if "://" in text and not text.startswith("file://"):
-        return None
-    return Path(os.path.abspath(os.path.expanduser(text.removeprefix("file://"))))
 
 
 class Storage:

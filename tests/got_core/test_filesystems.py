@@ -19,8 +19,8 @@ from got_core.corpus.reader import Folder, remote_stamp
 from got_core.filesystems import StoreUnavailableError, open_filesystem
 from got_core.storage import Storage
 
-ODD = ("a[1]", "b?c", "d*", "e{x,y}", "f#g", "h%20i", "j+k l", "ünï")
-SIBLINGS = ("a1", "bxc", "dd", "ex", "f", "h i", "j k l", "uni")
+ODD = ("a[1]", "b?c", "d*", "e{x,y}", "f#g", "h%20i", "j+k l", "ünï", "k=1")
+SIBLINGS = ("a1", "bxc", "dd", "ex", "f", "h i", "j k l", "uni", "k")
 """What each name of ODD would match if it were a pattern, or were decoded or cut."""
 
 
@@ -66,8 +66,8 @@ def test_names_are_literal(place: tuple[str, dict[str, str]], tmp_path: Path, od
         one.write_table(f"{sibling}/table", pl.DataFrame({"name": [f"sibling in {name}"]}))
         one.upload(weights, f"{odd}-model")
         one.upload(weights, f"{sibling}-model")
-    assert named.read_table(f"{odd}/table")["name"].to_list() == [odd]
-    assert named.scan_table(f"{odd}/table").collect()["name"].to_list() == [odd]
+    assert named.read_table(f"{odd}/table").to_dict(as_series=False) == {"name": [odd]}
+    assert named.scan_table(f"{odd}/table").collect().to_dict(as_series=False) == {"name": [odd]}
     assert (named.download(f"{odd}-model") / "w.bin").read_bytes() == odd.encode()
     before = other.list()
     named.delete(f"{odd}/table")
@@ -90,6 +90,13 @@ def test_a_pattern_of_tars_lies_in_a_folder_that_is_literal(
     [one] = inputs_of(f"{url}/{odd}/part-*.tar", options)
     assert one.base.endswith(odd)
     assert list_input(one, IngestConfig()).found["path"].to_list() == ["part-1.tar"]
+
+
+def test_a_local_name_that_looks_like_a_chain_of_file_systems(tmp_path: Path) -> None:
+    storage = Storage(str(tmp_path / "a::b"))
+    storage.write_table("t", pl.DataFrame({"n": [1]}))
+    assert storage.list() == ["t.parquet"] and storage.read_table("t")["n"].to_list() == [1]
+    assert (tmp_path / "a::b" / "t.parquet").is_file()
 
 
 def test_a_server_that_is_gone_is_no_fault_of_a_file(server: ThreadedMotoServer) -> None:
