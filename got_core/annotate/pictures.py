@@ -13,16 +13,17 @@ from functools import cached_property
 from PIL import Image
 
 from got_core.annotate.config import OpenAIConfig
+from got_core.pictures.colours import to_rgb
 
 _SMALLEST = 56  # vision models refuse pictures of less than a few patches
 _PATCH = 28  # pixels of a visual token's side, in Qwen2-VL and later; others need fewer tokens
 
 
 class Picture:
-    """An RGB image, its name, and what is sent of it."""
+    """An image in RGB, its name, and what is sent of it."""
 
     def __init__(self, image: Image.Image, config: OpenAIConfig) -> None:
-        self.image = image
+        self.image = to_rgb(image)
         self._side, self._quality = config.image_side, config.image_quality
 
     @cached_property
@@ -45,7 +46,7 @@ class Picture:
     @cached_property
     def data_url(self) -> str:
         """`data:image/jpeg;base64,...`"""
-        image = self.image.convert("RGB")
+        image = self.image
         if image.size != self.size:
             image = image.resize(self.size, Image.Resampling.BICUBIC, reducing_gap=3.0)
         buffer = io.BytesIO()

@@ -1,7 +1,7 @@
 """One file's bytes to one RGB picture, or one reason why not.
 
-Belongs here: recognising formats, limits, truncation, colour modes and rotation. Does not belong here: where
-bytes come from (``got_core.corpus.ingest``) and what becomes of a refused file.
+Belongs here: recognising formats, limits, truncation. Does not belong here: colours and rotation
+(``got_core.pictures``), where bytes come from (``got_core.corpus.ingest``), what becomes of a refused file.
 """
 
 from __future__ import annotations
@@ -9,11 +9,12 @@ from __future__ import annotations
 import io
 import struct
 import warnings
+from typing import Protocol
 
-import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
-from got_core.corpus.config import IngestConfig
+from got_core.pictures.colours import to_rgb
+from got_core.pictures.orientation import upright
 
 REASONS: dict[str, str] = {
     "empty_file": "zero bytes long",
@@ -95,7 +96,21 @@ _OTHER_FILES: tuple[tuple[bytes, str], ...] = (
     (b"<", "XML or other markup"),
 )
 _LFS = b"version https://git-lfs.github.com/spec"
-_EXIF_ORIENTATION = 0x0112
+
+
+class Limits(Protocol):
+    """What is taken; see the fields of ``IngestConfig``, which has them."""
+
+    @property
+    def formats(self) -> tuple[str, ...]: ...
+    @property
+    def max_bytes(self) -> int: ...
+    @property
+    def max_pixels(self) -> int: ...
+    @property
+    def min_side(self) -> int: ...
+    @property
+    def max_aspect(self) -> float: ...
 
 
 class ImageError(ValueError):
@@ -121,25 +136,26 @@ def sniff_format(data: bytes) -> str | None:
     return next((name for magic, name in _MAGIC if data.startswith(magic)), None)
 
 
-def decode_image(data: bytes, config: IngestConfig) -> Image.Image:
-    """Decode one file's bytes to an RGB picture, 8 bits a channel.
+def decode_image(data: bytes, limits: Limits) -> Image.Image:
+    """Decode one file's bytes to an RGB picture, 8 bits a channel, without metadata: as everything sees it.
 
-    EXIF rotation is applied; alpha is laid over white; palette, grey, 16-bit and CMYK are converted; of an
-    animation the first frame is taken. Size limits are judged from the header, before decompression.
+    Turned upright, in sRGB over white (see :func:`to_rgb`); of an animation the first frame. Size limits are
+    judged from the header, before decompression.
 
     Raises:
         ImageError: with one of :data:`REASONS`; no other exception, whatever the bytes.
     """
-    kind = check_bytes(data, config)
+    kind = check_bytes(data, limits)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's own bomb warning: the limit below is ours
             picture = Image.open(io.BytesIO(data), formats=[kind])
-            _check_size(picture.size, config)
+            _check_size(picture.size, limits)
+            _scale_transparent_level(picture, data, kind)
             picture.load()
             if is_truncated(data, kind):
                 raise ImageError("truncated", f"{kind} of {len(data)} bytes has no end marker")
-            return _to_rgb(_upright(picture))
+            return _seen(picture)
     except ImageError:
         raise
     except Image.DecompressionBombError as error:
@@ -148,17 +164,17 @@ def decode_image(data: bytes, config: IngestConfig) -> Image.Image:
         raise _decoder_error(error, data, kind) from error
 
 
-def check_bytes(data: bytes, config: IngestConfig) -> str:
+def check_bytes(data: bytes, limits: Limits) -> str:
     """The format of the bytes; ImageError if they are refused before any decoding."""
     if not data:
         raise ImageError("empty_file", "0 bytes")
-    if len(data) > config.max_bytes:
-        raise ImageError("too_large", f"more than {config.max_bytes} bytes")
+    if len(data) > limits.max_bytes:
+        raise ImageError("too_large", f"more than {limits.max_bytes} bytes")
     kind = sniff_format(data)
     if kind is None:
         raise _not_an_image(data)
-    if kind not in config.formats:
-        raise ImageError("unsupported_format", f"{kind}; convert it to one of {', '.join(config.formats)}")
+    if kind not in limits.formats:
+        raise ImageError("unsupported_format", f"{kind}; convert it to one of {', '.join(limits.formats)}")
     return kind
 
 
@@ -172,15 +188,15 @@ def _not_an_image(data: bytes) -> ImageError:
     return ImageError("not_an_image", other or f"starts with {data[:8]!r}")
 
 
-def _check_size(size: tuple[int, int], config: IngestConfig) -> None:
+def _check_size(size: tuple[int, int], limits: Limits) -> None:
     width, height = size
     short, long = min(size), max(size)
-    if width * height > config.max_pixels:
-        raise ImageError("decompression_bomb", f"{width}x{height} is more than {config.max_pixels} pixels")
-    if short < config.min_side:
-        raise ImageError("too_small", f"{width}x{height}, shorter side below {config.min_side}")
-    if long > config.max_aspect * short:
-        raise ImageError("extreme_aspect", f"{width}x{height} is longer than {config.max_aspect:g}:1")
+    if width * height > limits.max_pixels:
+        raise ImageError("decompression_bomb", f"{width}x{height} is more than {limits.max_pixels} pixels")
+    if short < limits.min_side:
+        raise ImageError("too_small", f"{width}x{height}, shorter side below {limits.min_side}")
+    if long > limits.max_aspect * short:
+        raise ImageError("extreme_aspect", f"{width}x{height} is longer than {limits.max_aspect:g}:1")
 
 
 def _decoder_error(error: Exception, data: bytes, kind: str) -> ImageError:
@@ -190,6 +206,24 @@ def _decoder_error(error: Exception, data: bytes, kind: str) -> ImageError:
     if is_truncated(data, kind):
         return ImageError("truncated", f"{kind} ends after {len(data)} bytes")
     return ImageError("corrupt", f"{kind}: {text}")
+
+
+def _seen(picture: Image.Image) -> Image.Image:
+    """The loaded picture upright, in RGB, and without metadata that would be applied once more."""
+    made = to_rgb(upright(picture))
+    made = made.copy() if made.readonly else made
+    made.info = {}
+    return made
+
+
+def _scale_transparent_level(picture: Image.Image, data: bytes, kind: str) -> None:
+    """A PNG names its transparent colour in its own depth; Pillow compares with eight bits."""
+    key = picture.info.get("transparency") if kind == "PNG" else None
+    bits = data[24]
+    if picture.mode == "L" and isinstance(key, int):
+        picture.info["transparency"] = key * 255 // (2**bits - 1)
+    elif picture.mode == "RGB" and isinstance(key, tuple) and bits == 16:
+        picture.info["transparency"] = tuple(level >> 8 for level in key)
 
 
 # Truncation, read from the container and not from a decoder's message. Some decoders fill up with grey
@@ -232,33 +266,3 @@ def _png_ends_early(data: bytes) -> bool:
 
 def _webp_ends_early(data: bytes) -> bool:
     return len(data) < 12 or len(data) < 8 + int.from_bytes(data[4:8], "little")
-
-
-# Colour and rotation
-
-
-def _upright(picture: Image.Image) -> Image.Image:
-    try:
-        rotated = picture.getexif().get(_EXIF_ORIENTATION, 1) != 1
-        return ImageOps.exif_transpose(picture) if rotated else picture
-    except Exception:  # broken metadata of a good picture: show it as it is stored
-        return picture
-
-
-def _to_rgb(picture: Image.Image) -> Image.Image:
-    if picture.mode == "RGB" and "transparency" not in picture.info:
-        return picture.copy() if picture.readonly else picture
-    if picture.mode.startswith("I") or picture.mode == "F":
-        return _eight_bits(picture).convert("RGB")
-    if picture.has_transparency_data:
-        rgba = picture.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
-    return picture.convert("RGB")
-
-
-def _eight_bits(picture: Image.Image) -> Image.Image:
-    """16-bit grey (in 16- or 32-bit storage) by its high byte; values that fit in 8 bits stay."""
-    values = np.nan_to_num(np.asarray(picture).astype(np.float64))
-    if picture.mode.startswith("I;16") or values.max(initial=0) > 255:
-        values = values / 257
-    return Image.fromarray(np.clip(np.rint(values), 0, 255).astype(np.uint8))

@@ -21,6 +21,7 @@ from got_core.corpus.decode import ImageError
 from got_core.corpus.schemas import polars_schema
 from got_core.curate.config import CurateConfig
 from got_core.curate.schemas import IMAGE_SIGNALS
+from got_core.pictures import PIXELS
 from got_core.storage import TABLE_SUFFIX, Storage
 
 OpenImage = Callable[[str], Image.Image]
@@ -124,7 +125,7 @@ def measure_shard(
     chosen = meters(config)
     if not chosen:
         return None
-    name, revision = f"{FOLDER}/{shard}", ", ".join(meter.revision for meter in chosen)
+    name, revision = f"{FOLDER}/{shard}", ", ".join([*(meter.revision for meter in chosen), PIXELS])
     wanted = _images(raw.filter(pl.col("error").is_null())).unique("image_id", keep="first")
     known = pl.DataFrame(schema=polars_schema(IMAGE_SIGNALS))
     if (before := kept_signals(storage, shard)) is not None:

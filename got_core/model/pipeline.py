@@ -43,6 +43,7 @@ from got_core.model.keeping import KeptSource, free_cells
 from got_core.model.sampling import SeededSampling
 from got_core.model.sequence import IGNORED, Sample, SequenceBuilder
 from got_core.model.unet import UNetWithInputSkip
+from got_core.pictures.colours import to_rgb
 
 GENERATE_SCALES = (7.5, 4.0, 1.0)
 EDIT_SCALES = (4.0, 3.0, 1.5)
@@ -110,6 +111,9 @@ class GoTPipeline(DiffusionPipeline):
     channels), ``vae``, ``scheduler``. Scales, steps, resolution and token numbers are configuration values,
     saved with the pipeline, and so are two switches: without ``reasoning`` the model writes no chain and
     draws from none, without ``spatial_guidance`` it does not look at the boxes (Gs is null).
+
+    Pictures to edit may be of any Pillow mode and profile: see :func:`to_rgb`. Turning them upright is
+    left to the caller.
     """
 
     # The autoencoder also encodes the conditions, before the U-Net runs. It then stays where it is during the
@@ -535,7 +539,7 @@ class GoTPipeline(DiffusionPipeline):
         else:
             # Stretched to the output size, as the released code does.
             pixels = self.picture_processor.preprocess(
-                [s.convert("RGB").resize((width, height), Image.Resampling.BICUBIC) for s in sources]
+                [to_rgb(s).resize((width, height), Image.Resampling.BICUBIC) for s in sources]
             )
             reference = encode(self.vae, pixels.to(device))
         if self.config.spatial_guidance:

@@ -25,6 +25,7 @@ from got_core.model.tokens import (
     as_plain_words,
     image_token,
 )
+from got_core.pictures.colours import to_rgb
 
 IGNORED = -100
 
@@ -128,7 +129,7 @@ class SequenceBuilder:
     def patches(self, images: Sequence[Image.Image], input_ids: Tensor) -> dict[str, Tensor]:
         """``pixel_values`` and ``image_grid_thw`` of images stretched to the vision tower's square."""
         size = (self.image_size, self.image_size)
-        resized = [image.convert("RGB").resize(size, Image.Resampling.BICUBIC) for image in images]
+        resized = [to_rgb(image).resize(size, Image.Resampling.BICUBIC) for image in images]
         features = self.image_processor(images=resized, do_resize=False, return_tensors="pt")
         return {
             "pixel_values": features["pixel_values"],

@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
+from got_core.pictures.colours import to_rgb
 from got_core.scenes.world import PLURALS, RGB, TONES, PixelBox, coverage
 
 Picture = Image.Image | np.ndarray
@@ -116,7 +117,7 @@ def _pixels(image: Picture, config: ReaderConfig) -> tuple[np.ndarray, tuple[int
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
             raise ValueError(f"need a uint8 array (H, W, 3), got {image.dtype} {image.shape}")
         image = Image.fromarray(image)
-    image = image if image.mode == "RGB" else image.convert("RGB")
+    image = to_rgb(image)
     if min(image.size) < 16:
         raise NotASceneError(f"{image.width}x{image.height} px is too small to read")
     if max(image.size) <= config.work_side:

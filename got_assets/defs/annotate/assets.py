@@ -31,7 +31,7 @@ def _good(frame: pl.DataFrame) -> int:
     group_name="annotate",
     kinds={"polars"},
     owners=["team:data"],
-    code_version=code_version(3, *_VERSION),
+    code_version=code_version(4, *_VERSION),
     metadata=column_schema(schemas.CAPTIONS),
 )
 def captions(
@@ -96,7 +96,7 @@ def entities(
     group_name="annotate",
     kinds={"polars"},
     owners=["team:data"],
-    code_version=code_version(3, *_VERSION),
+    code_version=code_version(4, *_VERSION),
     metadata=column_schema(schemas.BOXES),
 )
 def boxes(
@@ -158,7 +158,7 @@ def t2i_chains(
     group_name="annotate",
     kinds={"polars"},
     owners=["team:data"],
-    code_version=code_version(4, *_VERSION),
+    code_version=code_version(5, *_VERSION),
     metadata=column_schema(schemas.EDIT_DESCRIPTIONS),
 )
 def edit_descriptions(
@@ -192,7 +192,7 @@ def edit_descriptions(
     group_name="annotate",
     kinds={"polars"},
     owners=["team:data"],
-    code_version=code_version(4, *_VERSION),
+    code_version=code_version(5, *_VERSION),
     metadata=column_schema(schemas.EDIT_BOXES),
 )
 def edit_boxes(

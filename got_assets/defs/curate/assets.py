@@ -67,7 +67,7 @@ _BENCHMARK = benchmark_digest(PROJECT.recipe.curate.benchmark_hashes, _benchmark
     group_name="curate",
     kinds={"polars"},
     owners=["team:data"],
-    code_version=code_version(3, PROJECT.recipe.curate, _BENCHMARK, REVIEWS),
+    code_version=code_version(4, PROJECT.recipe.curate, _BENCHMARK, REVIEWS),
     metadata=column_schema(schemas.SELECTION),
 )
 def t2i_selection(
@@ -100,7 +100,7 @@ def t2i_selection(
     group_name="curate",
     kinds={"polars"},
     owners=["team:data"],
-    code_version=code_version(3, PROJECT.recipe.curate, _BENCHMARK, REVIEWS),
+    code_version=code_version(4, PROJECT.recipe.curate, _BENCHMARK, REVIEWS),
     metadata=column_schema(schemas.SELECTION),
 )
 def edit_selection(
