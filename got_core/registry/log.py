@@ -16,6 +16,7 @@ from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 
 import got_core
+from got_core.registry.request import ANSWER, COLUMNS
 from got_core.registry.results import (
     EXPERIMENT,
     BenchmarkResult,
@@ -152,6 +153,7 @@ def _log_model(folder: Path) -> Any:
         code_paths=[str(Path(got_core.__file__).parent)],
         signature=signature(),
         input_example=pd.DataFrame([EXAMPLE]),
+        metadata={"inputs": COLUMNS},
         pip_requirements=requirements(),
     )
 
@@ -166,27 +168,20 @@ def _check_upload(client: MlflowClient, folder: Path, info: Any) -> None:
         raise RegistrationError(
             f"{folder} was uploaded but cannot draw: {error}; nothing was registered"
         ) from error
+    if (fault := output["error"].iloc[0]) is not None:
+        raise RegistrationError(f"{folder} was uploaded but cannot draw: {fault}; nothing was registered")
     if list(output.columns) != [column.name for column in signature().outputs] or len(output) != 1:
         raise RegistrationError(f"{folder}: the uploaded model answers with {list(output.columns)}")
 
 
 def signature() -> ModelSignature:
-    """Columns and parameters of `predict`."""
-    inputs = Schema(
-        [
-            ColSpec(DataType.string, "prompt"),
-            ColSpec(DataType.long, "seed", required=False),
-            ColSpec(DataType.string, "chain", required=False),
-            ColSpec(DataType.string, "image", required=False),
-        ]
-    )
-    outputs = Schema(
-        [
-            ColSpec(DataType.string, "image"),
-            ColSpec(DataType.string, "chain"),
-            ColSpec(DataType.string, "plan_faults", required=False),
-        ]
-    )
+    """Answer and parameters of `predict`; what it reads is in the entry's metadata, under `inputs`.
+
+    Columns of a signature are of one type each, for all rows: a whole number beside a missing one is refused
+    before the model sees it, an array of texts has the text "None" for a missing one, and a column of any
+    type makes CSV unreadable. So the model reads its rows itself.
+    """
+    outputs = Schema([ColSpec(DataType.string, name, required=False) for name in ANSWER])
     params = ParamSchema(
         [
             ParamSpec("num_inference_steps", DataType.long, None),
@@ -198,7 +193,7 @@ def signature() -> ModelSignature:
             ParamSpec("repair", DataType.boolean, False),
         ]
     )
-    return ModelSignature(inputs=inputs, outputs=outputs, params=params)
+    return ModelSignature(outputs=outputs, params=params)
 
 
 def requirements() -> list[str]:

@@ -1,8 +1,8 @@
 """The model that consumers load: `mlflow.pyfunc.load_model("models:/got@champion").predict(frame)`.
 
 MLflow copies this file into every registry entry and runs it when the entry is loaded (models from code), so
-nothing is unpickled. It needs neither Dagster nor Ray. Belongs here: frames in, frames out. Not here:
-drawing.
+nothing is unpickled. It needs neither Dagster nor Ray. Belongs here: rows in, rows out. Not here: what may be
+asked (`request`), drawing (`model.pipeline`).
 """
 
 from __future__ import annotations
@@ -10,24 +10,37 @@ from __future__ import annotations
 import base64
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import mlflow
 import pandas as pd
+from mlflow.exceptions import MlflowException
 from PIL import Image
 
-BATCH = 16
-"""Rows drawn in one call."""
+from got_core.registry.request import (
+    ANSWER,
+    Params,
+    PictureLimits,
+    Row,
+    RowError,
+    cells_of,
+    is_missing,
+    read_frame,
+    read_params,
+    read_row,
+)
 
-EDIT_SETTINGS = ("keep_outside",)
-SETTINGS = ("num_inference_steps", "text_scale", "spatial_scale", "reference_scale", *EDIT_SETTINGS)
-"""What `params` may set of drawing; the model's own default otherwise. `EDIT_SETTINGS` are for rows with
-`image`. Besides, `repair` (bool) moves boxes of the model's own plans where they fall short of the prompt."""
+BATCH = 16
+"""Rows drawn in one call, at most."""
+BATCH_PIXELS = 100_000_000
+"""Pixels of the pictures to edit in one call, beyond which no further row joins it."""
 
 
 class GoTModel(mlflow.pyfunc.PythonModel):
     """A GoT pipeline behind MLflow's `predict`."""
+
+    limits = PictureLimits()
 
     def load_context(self, context: Any) -> None:
         """Load the pipeline from the entry's `pipeline` folder (safetensors), onto a GPU if there is one."""
@@ -44,95 +57,94 @@ class GoTModel(mlflow.pyfunc.PythonModel):
     ) -> pd.DataFrame:
         """Draw one picture a row.
 
-        `model_input`: DataFrame with `prompt`, and optionally `seed` (int, default 0), `chain` (a plan to
-        draw from instead of the model's own) and `image` (base64 PNG or JPEG: an edit's source). `params`:
-        SETTINGS and `repair`. Returns a DataFrame, same index, with `image` (base64 PNG), `chain` (the plan
-        that was drawn, data form) and `plan_faults` (JSON list of what is wrong with it; missing where the
-        prompt is of no style that can be checked). Raises ValueError naming the row for input that cannot be
-        used.
+        `model_input`: a DataFrame, records or columns of COLUMNS (`request`); `params`: SETTINGS, `repair`.
+        Returns a DataFrame, same order and index, with `image` (base64 PNG), `chain` (the plan that was
+        drawn, data form), `plan_faults` (JSON list of what is wrong with it; None where the prompt is of no
+        style that can be checked) and `error`: why this row was not drawn, None where it was. Raises
+        MlflowException: with INVALID_PARAMETER_VALUE where the request as a whole cannot be used, with
+        INTERNAL_ERROR where drawing fails and no row is at fault.
         """
-        frame = _checked(model_input)
-        repair = bool((params or {}).get("repair"))
-        settings = {k: v for k, v in (params or {}).items() if k in SETTINGS and not _missing(v)}
-        drawn: dict[Any, dict[str, str | None]] = {}
-        is_edit = ~frame["image"].map(_missing).astype(bool)
-        of_all = {k: v for k, v in settings.items() if k not in EDIT_SETTINGS}
-        for rows, used in ((frame[~is_edit], of_all), (frame[is_edit], settings)):
-            for start in range(0, len(rows), BATCH):
-                part = rows.iloc[start : start + BATCH]
-                drawn.update(zip(part["row"], self._draw(part, used, repair), strict=True))
-        ordered = [drawn[row] for row in frame["row"]]
-        return pd.DataFrame(ordered, columns=["image", "chain", "plan_faults"], index=model_input.index)
+        frame = read_frame(model_input)
+        asked = read_params(params, int(self.pipeline.scheduler.config.num_train_timesteps))
+        answers: dict[int, dict[str, str | None]] = {}
+        for edits in (False, True):
+            for rows in _batches(self._rows(frame, edits, answers)):
+                answers.update(self._answered(rows, asked, edits))
+        ordered = [answers[number] for number in range(len(frame))]
+        return pd.DataFrame(ordered, columns=list(ANSWER), index=frame.index, dtype=object)
 
-    def _draw(
-        self, rows: pd.DataFrame, settings: Mapping[str, Any], repair: bool
-    ) -> list[dict[str, str | None]]:
+    def _rows(
+        self, frame: pd.DataFrame, edits: bool, answers: dict[int, dict[str, str | None]]
+    ) -> Iterator[Row]:
+        """The rows that can be drawn, with or without a picture to edit; the others are answered."""
+        reasoning = bool(self.pipeline.config.reasoning)
+        for number, cells in enumerate(cells_of(frame)):
+            if is_missing(cells["image"]) is edits:
+                continue
+            try:
+                yield read_row(number, cells, reasoning=reasoning, limits=self.limits)
+            except RowError as error:
+                answers[number] = _answer(error=str(error))
+
+    def _answered(self, rows: list[Row], asked: Params, edits: bool) -> dict[int, dict[str, str | None]]:
+        try:
+            return self._drawn(rows, asked, edits)
+        except MlflowException:
+            raise
+        except Exception as error:
+            raise MlflowException(
+                f"drawing failed, not for a fault of the request: {type(error).__name__}: {error}"
+            ) from error
+
+    def _drawn(self, rows: list[Row], asked: Params, edits: bool) -> dict[int, dict[str, str | None]]:
         import torch
 
-        prompts = list(rows["prompt"])
-        sources = [
-            _picture(row.image, row.row) for row in rows.itertuples() if not _missing(row.image)
-        ] or None
-        plans = self._plans(rows, prompts, sources, repair)
-        chains = [chain for chain, _ in plans]
-        generators = [torch.Generator("cpu").manual_seed(int(seed)) for seed in rows["seed"]]
-        images = self.pipeline.draw(chains, prompts, sources, generator=generators, **settings)
-        return [
-            {
-                "image": _base64_png(image),
-                "chain": chain.to_data(),
-                "plan_faults": _faults(chain, dropped, prompt, sources is not None),
-            }
-            for image, (chain, dropped), prompt in zip(images, plans, prompts, strict=True)
-        ]
+        sources = [row.source for row in rows if row.source is not None] or None
+        plans = self._plans(rows, sources, asked.repair)
+        chains, prompts = [chain for chain, _ in plans], [row.prompt for row in rows]
+        generators = [torch.Generator("cpu").manual_seed(row.seed) for row in rows]
+        images = self.pipeline.draw(chains, prompts, sources, generator=generators, **asked.of(edits))
+        return {
+            row.number: _answer(
+                image=_base64_png(image),
+                chain=chain.to_data(),
+                plan_faults=_faults(chain, dropped, row.prompt, edits),
+            )
+            for row, image, (chain, dropped) in zip(rows, images, plans, strict=True)
+        }
 
-    def _plans(
-        self, rows: pd.DataFrame, prompts: list[str], sources: list[Image.Image] | None, repair: bool
-    ) -> list[Any]:
-        """Given chains parsed, the others planned by the model in one call, and repaired if asked for; each
-        with what the model wrote besides."""
+    def _plans(self, rows: list[Row], sources: list[Image.Image] | None, repair: bool) -> list[Any]:
+        """Given chains, the others planned by the model in one call, and repaired if asked for; each with
+        what the model wrote besides."""
         from got_core.chain.grammar import parse_tolerant
         from got_core.planning.any_prompt import mended
 
-        given: list[Any] = [
-            None if _missing(row.chain) else (_parsed(row.chain, row.row), []) for row in rows.itertuples()
-        ]
-        open_rows = [k for k, plan in enumerate(given) if plan is None]
+        plans: list[Any] = [None if row.chain is None else (row.chain, []) for row in rows]
+        open_rows = [k for k, plan in enumerate(plans) if plan is None]
         if open_rows:
+            prompts = [rows[k].prompt for k in open_rows]
             pictures = [sources[k] for k in open_rows] if sources else None
-            texts = self.pipeline.write_chains([prompts[k] for k in open_rows], pictures)
-            for k, text in zip(open_rows, texts, strict=True):
+            texts = self.pipeline.write_chains(prompts, pictures)
+            for k, prompt, text in zip(open_rows, prompts, texts, strict=True):
                 chain, dropped = parse_tolerant(text)
-                given[k] = mended(chain, prompts[k], sources is not None) if repair else chain, dropped
-        return given
+                plans[k] = mended(chain, prompt, sources is not None) if repair else chain, dropped
+        return plans
 
 
-def _checked(model_input: Any) -> pd.DataFrame:
-    """Input with all four columns and a `row` number, every prompt a text."""
-    if not isinstance(model_input, pd.DataFrame) or "prompt" not in model_input.columns:
-        raise ValueError(
-            "predict needs a DataFrame with a column `prompt` (and optionally seed, chain, image)"
-        )
-    frame = model_input.reset_index(drop=True).reindex(columns=["prompt", "seed", "chain", "image"])
-    frame["row"] = range(len(frame))
-    for row, prompt in enumerate(frame["prompt"]):
-        if not isinstance(prompt, str) or not prompt.strip():
-            raise ValueError(f"row {row}: `prompt` must be a text that is not empty, got {prompt!r}")
-    frame["seed"] = [0 if _missing(seed) else int(seed) for seed in frame["seed"]]
-    return frame
+def _batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    batch: list[Row] = []
+    for row in rows:
+        batch.append(row)
+        pixels = sum(one.source.width * one.source.height for one in batch if one.source is not None)
+        if len(batch) == BATCH or pixels > BATCH_PIXELS:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
 
 
-def _missing(value: Any) -> bool:
-    return value is None or value == "" or (isinstance(value, float) and value != value) or value is pd.NA
-
-
-def _parsed(text: str, row: int) -> Any:
-    from got_core.chain.grammar import ChainError, parse
-
-    try:
-        return parse(text)
-    except ChainError as error:
-        raise ValueError(f"row {row}: `chain` cannot be read: {error}") from error
+def _answer(**found: str | None) -> dict[str, str | None]:
+    return dict.fromkeys(ANSWER) | found
 
 
 def _faults(chain: Any, dropped: Any, prompt: str, has_image: bool) -> str | None:
@@ -140,13 +152,6 @@ def _faults(chain: Any, dropped: Any, prompt: str, has_image: bool) -> str | Non
 
     faults = faults_of(chain, prompt, has_image, dropped)
     return None if faults is None else json.dumps([str(fault) for fault in faults])
-
-
-def _picture(text: str, row: int) -> Image.Image:
-    try:
-        return Image.open(io.BytesIO(base64.b64decode(text, validate=True))).convert("RGB")
-    except (OSError, ValueError) as error:
-        raise ValueError(f"row {row}: `image` must be a base64 PNG or JPEG: {error}") from error
 
 
 def _base64_png(image: Image.Image) -> str:
