@@ -65,13 +65,19 @@ class GoTModel(mlflow.pyfunc.PythonModel):
         INTERNAL_ERROR where drawing fails and no row is at fault.
         """
         frame = read_frame(model_input)
-        asked = read_params(params, int(self.pipeline.scheduler.config.num_train_timesteps))
+        asked = read_params(params, self._check_steps)
         answers: dict[int, dict[str, str | None]] = {}
         for edits in (False, True):
             for rows in _batches(self._rows(frame, edits, answers)):
                 answers.update(self._answered(rows, asked, edits))
         ordered = [answers[number] for number in range(len(frame))]
         return pd.DataFrame(ordered, columns=list(ANSWER), index=frame.index, dtype=object)
+
+    def _check_steps(self, steps: int) -> None:
+        from got_core.model import schedule
+
+        pipe = self.pipeline
+        schedule.check_steps(pipe.scheduler, steps, (pipe.config.resolution // pipe.vae_scale_factor) ** 2)
 
     def _rows(
         self, frame: pd.DataFrame, edits: bool, answers: dict[int, dict[str, str | None]]
@@ -89,8 +95,6 @@ class GoTModel(mlflow.pyfunc.PythonModel):
     def _answered(self, rows: list[Row], asked: Params, edits: bool) -> dict[int, dict[str, str | None]]:
         try:
             return self._drawn(rows, asked, edits)
-        except MlflowException:
-            raise
         except Exception as error:
             raise MlflowException(
                 f"drawing failed, not for a fault of the request: {type(error).__name__}: {error}"
@@ -99,18 +103,26 @@ class GoTModel(mlflow.pyfunc.PythonModel):
     def _drawn(self, rows: list[Row], asked: Params, edits: bool) -> dict[int, dict[str, str | None]]:
         import torch
 
+        from got_core.model.finite import NotFiniteError
+
         sources = [row.source for row in rows if row.source is not None] or None
         plans = self._plans(rows, sources, asked.repair)
         chains, prompts = [chain for chain, _ in plans], [row.prompt for row in rows]
         generators = [torch.Generator("cpu").manual_seed(row.seed) for row in rows]
-        images = self.pipeline.draw(chains, prompts, sources, generator=generators, **asked.of(edits))
+        failed: dict[int, str] = {}
+        try:
+            images = self.pipeline.draw(chains, prompts, sources, generator=generators, **asked.of(edits))
+        except NotFiniteError as error:  # the batch's other pictures are finished
+            images, failed = error.images, error.reasons
         return {
-            row.number: _answer(
-                image=_base64_png(image),
+            row.number: _answer(error=failed[k])
+            if k in failed
+            else _answer(
+                image=_base64_png(images[k]),
                 chain=chain.to_data(),
                 plan_faults=_faults(chain, dropped, row.prompt, edits),
             )
-            for row, image, (chain, dropped) in zip(rows, images, plans, strict=True)
+            for k, (row, (chain, dropped)) in enumerate(zip(rows, plans, strict=True))
         }
 
     def _plans(self, rows: list[Row], sources: list[Image.Image] | None, repair: bool) -> list[Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from numbers import Integral, Real
 from reprlib import repr as short
@@ -146,10 +146,11 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, (pd.Series, tuple)) else value
 
 
-def read_params(params: Mapping[str, Any] | None, longest: int) -> Params:
-    """Parameters in their ranges; one that is None is left to the model. `longest`: steps, at most.
+def read_params(params: Mapping[str, Any] | None, check_steps: Callable[[int], None]) -> Params:
+    """Parameters in their ranges; one that is None is left to the model.
 
-    Raises MlflowException naming the parameter.
+    `check_steps` raises ValueError for a number of steps that the model's scheduler cannot take. Raises
+    MlflowException naming the parameter.
     """
     if not isinstance(params, Mapping | None):
         raise refused(f"`params` must be names and values, got {short(params)}")
@@ -158,17 +159,21 @@ def read_params(params: Mapping[str, Any] | None, longest: int) -> Params:
     if unknown := sorted(map(str, given.keys() - set(known))):
         raise refused(f"unknown parameters {', '.join(unknown)}; known are {', '.join(known)}")
     for name, value in given.items():
-        _check_param(name, value, longest)
+        _check_param(name, value)
+    try:
+        if "num_inference_steps" in given:
+            check_steps(int(given["num_inference_steps"]))
+    except ValueError as error:
+        raise refused(str(error)) from error
     repair = bool(given.pop("repair", False))
     return Params(settings=given, repair=repair)
 
 
-def _check_param(name: str, value: Any, longest: int) -> None:
+def _check_param(name: str, value: Any) -> None:
     if name in (*EDIT_SETTINGS, "repair"):
         fits, wanted = isinstance(value, (bool, np.bool_)), "true or false"
     elif name == "num_inference_steps":
-        fits = _is_number(value, Integral) and 1 <= value <= longest
-        wanted = f"a whole number from 1 to {longest}"
+        fits, wanted = _is_number(value, Integral) and value >= 1, "a whole number of at least 1"
     else:
         fits = _is_number(value, Real) and abs(value) <= MAX_SCALE
         wanted = f"a number from {-MAX_SCALE:g} to {MAX_SCALE:g}"

@@ -244,6 +244,11 @@ def test_a_request_that_cannot_be_used(given: Any, says: str) -> None:
     assert caught.value.error_code == "INVALID_PARAMETER_VALUE"
 
 
+def at_most_1000(steps: int) -> None:
+    if steps > 1000:
+        raise ValueError(f"`num_inference_steps` = {steps} does not fit")
+
+
 def test_no_rows_are_no_fault() -> None:
     assert [len(read_frame(given)) for given in ([], pd.DataFrame(), pd.DataFrame(columns=["prompt"]))] == [
         0
@@ -274,17 +279,17 @@ def test_no_rows_are_no_fault() -> None:
 )
 def test_parameters_out_of_range_are_named(given: dict) -> None:
     with pytest.raises(MlflowException, match=next(iter(given))) as caught:
-        read_params(given, 1000)
+        read_params(given, at_most_1000)
     assert caught.value.error_code == "INVALID_PARAMETER_VALUE"
 
 
 def test_parameters_that_are_left_out_are_the_models() -> None:
-    assert read_params(None, 1000).settings == {}
+    assert read_params(None, at_most_1000).settings == {}
     asked = read_params(
-        {"num_inference_steps": np.int64(1000), "text_scale": None, "keep_outside": True}, 1000
+        {"num_inference_steps": np.int64(1000), "text_scale": None, "keep_outside": True}, at_most_1000
     )
     assert asked.of(edits=False) == {"num_inference_steps": 1000}
     assert asked.of(edits=True) == {"num_inference_steps": 1000, "keep_outside": True}
-    assert not asked.repair and read_params({"repair": True}, 1).repair
+    assert not asked.repair and read_params({"repair": True}, at_most_1000).repair
     with pytest.raises(MlflowException, match="`params` must be"):
-        read_params([1], 1000)  # type: ignore[arg-type]
+        read_params([1], at_most_1000)  # type: ignore[arg-type]
