@@ -73,7 +73,7 @@ def annotate(url: str, pictures: list[Image.Image]) -> tuple[float, float]:
     rows = [{"image_id": str(k), "entities": ["ball"]} for k in range(ROWS)]
     tables = [frame_of([{n: row.get(n) for n in c} for row in some], c) for some, c in
               ((rows, ENTITIES), (raw, RAW_IMAGES))]  # fmt: skip
-    config = OpenAIConfig(url=url, vision_model="eyes", concurrency=CONCURRENCY)
+    config = OpenAIConfig(url=url, vision_model="eyes", box_unit="thousandths", concurrency=CONCURRENCY)
     with tempfile.TemporaryDirectory() as folder:
         ledger = Ledger(Storage(folder), "bench")
         with OpenAIAnnotator(config, ledger) as annotator:
@@ -102,7 +102,7 @@ async def bare(url: str, bodies: list[bytes]) -> tuple[float, float]:
 
 def requests_of(pictures: list[Image.Image]) -> list[bytes]:
     """Requests of the same form and size as the annotator's."""
-    config = OpenAIConfig(url="http://127.0.0.1/v1", vision_model="eyes")
+    config = OpenAIConfig(url="http://127.0.0.1/v1", vision_model="eyes", box_unit="thousandths")
     asked = prompt("ground")
     text = asked.filled(phrase="ball", which="first", unit="thousandths")
     form = {"type": "json_schema", "json_schema": {"name": "ground", "schema": asked.schema}}

@@ -11,7 +11,8 @@ from typing import Any, Literal
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from got_core.annotate.config import OpenAIConfig, VLLMConfig
+from got_core.annotate.config import LengthName, OpenAIConfig, VLLMConfig
+from got_core.annotate.vision_models import BoxUnit
 from got_core.sqlite_urls import sqlite_url
 from got_core.storage import local_path
 
@@ -23,7 +24,12 @@ class AnnotatorServer(BaseSettings):
     vLLM's engines on the Ray cluster."""
 
     model_config = SettingsConfigDict(
-        env_prefix="GOT_ANNOTATOR_", env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True
+        env_prefix="GOT_ANNOTATOR_",
+        env_file=".env",
+        env_ignore_empty=True,
+        env_parse_none_str="none",
+        extra="ignore",
+        frozen=True,
     )
 
     url: str | None = None
@@ -53,8 +59,38 @@ class AnnotatorServer(BaseSettings):
     timeout: float = 180.0
     """Seconds for one reply."""
 
-    box_unit: Literal["thousandths", "pixels"] = "thousandths"
-    """How the vision model gives boxes: Qwen2-VL in thousandths, Qwen2.5-VL in pixels."""
+    box_unit: BoxUnit | None = None
+    """How the vision model gives boxes: Qwen2-VL and Qwen3-VL in thousandths, Qwen2.5-VL in pixels. Not set:
+    by the model's name, if it is one of these."""
+
+    image_side: int = 1024
+    """Longer side of pictures as they are sent, in pixels, at most."""
+
+    image_factor: int | None = None
+    """Sides of pictures as they are sent are multiples of this: 28 for Qwen2-VL and Qwen2.5-VL, 32 for
+    Qwen3-VL. Not set: by the model's name."""
+
+    image_min_pixels: int | None = None
+    """Pixels of a picture as it is sent, at least. Not set: by the model's name."""
+
+    image_max_pixels: int | None = None
+    """Pixels of a picture as it is sent, at most: no more than the server's processor takes. Not set:
+    1,003,520."""
+
+    length_name: LengthName | None = None
+    """What the server calls the limit of a reply's length. Not set: it is found out."""
+
+    thinking_tokens: int = 0
+    """Tokens that a reply may have beyond the usual, for models that reason before they answer."""
+
+    send_schema: bool = True
+    """Whether the JSON schema of a reply goes with the question."""
+
+    temperature: float | None = 0.0
+    """Sampling temperature; ``none`` sends none, for servers that take only their own."""
+
+    seed: int | None = 0
+    """Sampling seed; ``none`` sends none."""
 
     price_in: float = 0.0
     """Price of a million tokens read."""

@@ -12,7 +12,7 @@ import math
 import threading
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import CancelledError
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 from PIL import Image
 
@@ -23,13 +23,14 @@ from got_core.annotate.config import OpenAIConfig
 from got_core.annotate.ledger import Ledger, Record
 from got_core.annotate.pictures import Picture
 from got_core.annotate.prompt_files import prompt
-from got_core.annotate.replies import ReplyError
+from got_core.annotate.reasoning import ReplyError, answer_text
 from got_core.annotate.request import Request, body_of, question_of, request_of
 from got_core.annotate.spending import Budget
 from got_core.annotate.usage import NOTHING, Usage, count
 
 T = TypeVar("T")
 
+TOO_LONG = "the reply is longer than allowed: be brief"
 _TOLD = (
     "That reply cannot be used: {error}. Reply again to the same request, in the form that it asks for, "
     "and with nothing else."
@@ -47,10 +48,25 @@ def answer_of(record: Record, read: Callable[[str], T]) -> T:
         raise AnnotationError("bad_reply", str(error), record.text) from error
 
 
+def settles(record: Record | None, read: Callable[[str], Any]) -> TypeGuard[Record]:
+    """Whether a record is a verdict or an answer: not one that a less careful reader took for an answer."""
+    if record is None or record.reason is not None:
+        return record is not None
+    try:
+        read(record.text)
+    except ReplyError:
+        return False
+    return True
+
+
 def told_off(reply: str, error: str) -> list[dict[str, Any]]:
-    """The messages that hand a reply back to the model with what is wrong with it."""
+    """The messages that hand a reply back to the model, without its reasoning, with what is wrong with it."""
+    try:
+        said = answer_text(reply)[:2000].strip()
+    except ReplyError:
+        said = ""
     return [
-        {"role": "assistant", "content": reply},
+        {"role": "assistant", "content": said or "(no answer)"},
         {"role": "user", "content": _TOLD.format(error=error)},
     ]
 
@@ -113,10 +129,10 @@ class Asker:
         picture = self._picture(image) if image is not None else None
         question = question_of(self._config, prompt(name), texts, picture)
         record = self.ledger.get(question.key)
-        if record is None:
-            record = self._run(self._once(request_of(self._config, question, texts, picture, read)))
-        else:
+        if settles(record, read):
             self.reused += 1
+        else:
+            record = self._run(self._once(request_of(self._config, question, texts, picture, read)))
         return answer_of(record, read)
 
     def _picture(self, image: Image.Image) -> Picture:
@@ -161,7 +177,7 @@ class Asker:
         if self._paused:
             raise self._paused
         key = asked.question.key
-        if (record := self.ledger.get(key)) is not None:
+        if settles(record := self.ledger.get(key), asked.read):
             return record
         if key not in self._open:
             task = self._open[key] = asyncio.create_task(self._settled(asked))
@@ -201,9 +217,11 @@ class Asker:
         for attempt in range(1, self._config.attempts + 1):
             try:
                 completion = await self._client.complete(asked.url, body, meter)
-                text = completion.text
+                text = replies.kept_text(completion.text)
+                if completion.refused:
+                    return self._record(asked, meter, attempt, text, "refused", completion.refused)
                 if completion.cut:
-                    raise ReplyError("the reply is longer than allowed: be brief")
+                    raise ReplyError(TOO_LONG)
                 asked.read(text)
             except ReplyError as fault:
                 error = str(fault)
@@ -213,7 +231,7 @@ class Asker:
                 return self._record(asked, meter, attempt, fault.raw or "", fault.reason, fault.detail)
             else:
                 return self._record(asked, meter, attempt, text)
-            messages += told_off(text[:2000], error)
+            messages += told_off(text, error)
             body = body_of(self._config, asked.prompt, asked.question.model, messages)
             meter.grow(len(json.dumps(messages[-2:])))
         return self._record(asked, meter, self._config.attempts, text, "bad_reply", error)
@@ -235,7 +253,7 @@ class Asker:
             model=question.model,
             revision=question.revision,
             image=question.image,
-            text=text[: replies.MAX_REPLY + 1],
+            text=text,
             reason=reason,
             detail=detail,
             replies=attempt,

@@ -1,7 +1,7 @@
 """One chat completion over HTTP, through everything that a server under load does.
 
 Belongs here: sending, limits of size and time, retries with back-off, waiting for a server that is gone. Not
-here: what is asked (`openai_annotator`) and how replies are read (`replies`).
+here: what is asked (`openai_annotator`), what a response says (`envelope`), how replies are read (`replies`).
 """
 
 from __future__ import annotations
@@ -11,47 +11,26 @@ import json
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import aiohttp
 
 from got_core.annotate.annotator import AnnotationError, AnnotationPaused
-from got_core.annotate.config import OpenAIConfig
-from got_core.annotate.replies import plain_text
+from got_core.annotate.config import LENGTH_NAMES, OpenAIConfig
+from got_core.annotate.envelope import (
+    KEPT,
+    Completion,
+    RefusedError,
+    RefusedSetting,
+    TransientError,
+    completion_of,
+)
+from got_core.annotate.refusals import help_with
 
 Notice = Callable[[str], None]
 """Told in a sentence when the server stops answering and when it is back."""
 
 _NOTICE_SECONDS = 30.0
-_KEPT = 2000  # characters of a response that nobody can use
-_WRONG_SETTINGS = {401: "the API key is refused", 403: "the API key is refused", 404: "no such URL or model"}
-_LATER = {408, 409, 425, 429}
-
-
-@dataclass(frozen=True)
-class Completion:
-    """What the server answered; token counts are None where it does not give them."""
-
-    text: str
-    cut: bool
-    """Whether the reply ended at the limit of its length."""
-    tokens_in: int | None
-    tokens_out: int | None
-
-
-class TransientError(Exception):
-    """A request that may go well later. `billed`: the server may have done (and charged) the work."""
-
-    def __init__(self, told: str, billed: bool, after: float = 0.0, busy: bool = False) -> None:
-        super().__init__(told)
-        self.billed, self.after, self.busy = billed, after, busy
-
-
-class RefusedError(AnnotationError):
-    """A request that the server will never answer."""
-
-    billed = False
 
 
 class Meter(Protocol):
@@ -88,6 +67,8 @@ class ChatClient:
         self._last_good = float("-inf")
         self._gone_since: float | None = None
         self._told = float("-inf")
+        self._length_names: dict[tuple[str, str], list[str]] = {}
+        """Names for the limit of length that are left to try, by URL and model."""
         self.requests = 0
         """Requests sent, those that failed included."""
 
@@ -95,17 +76,22 @@ class ChatClient:
         """Close all connections."""
         await self._session.close()
 
-    async def complete(self, url: str, body: bytes, meter: Meter) -> Completion:
+    async def complete(self, url: str, body: dict[str, Any], meter: Meter) -> Completion:
         """Post until there is a reply.
 
         Raises AnnotationError where this request never goes well though others do, and AnnotationPaused where
-        the server is gone for longer than it is waited for, or refuses everybody.
+        the server is gone for longer than it is waited for, or refuses everybody. A server that does not know
+        the limit of length by the name that the body gives it is told the other one, from then on.
         """
         wait, failures = self._config.first_wait, 0
         first = last = time.monotonic()
         while True:
+            sent = self._renamed(url, body)
             try:
-                completion = await self._metered(url, body, meter)
+                completion = await self._metered(url, sent, meter)
+            except RefusedSetting as error:
+                self._rename(url, sent, error)
+                continue
             except TransientError as error:
                 # Only what fails between others that go well is this request's own failure.
                 failures += not error.busy and self._last_good > last
@@ -117,21 +103,40 @@ class ChatClient:
                 return completion
             await asyncio.sleep(delay)
 
-    async def _metered(self, url: str, body: bytes, meter: Meter) -> Completion:
+    async def _metered(self, url: str, body: dict[str, Any], meter: Meter) -> Completion:
         await meter.begin()
         billed = True
         completion = None
         try:
             completion = await self._post(url, body)
-        except (TransientError, RefusedError) as error:
+        except TransientError as error:
             billed = error.billed
             raise
-        except AnnotationPaused:
+        except (RefusedError, RefusedSetting, AnnotationPaused):
             billed = False
             raise
         finally:
             meter.end(completion, billed)
         return completion
+
+    def _renamed(self, url: str, body: dict[str, Any]) -> dict[str, Any]:
+        """The body with its limit of length by the name that the server takes."""
+        names = self._length_names.get((url, body["model"]), [])
+        if not names:
+            return body
+        return {names[0] if name in LENGTH_NAMES else name: value for name, value in body.items()}
+
+    def _rename(self, url: str, sent: dict[str, Any], error: RefusedSetting) -> None:
+        """Go on with the other name for the limit of length; AnnotationPaused where that does not help."""
+        names = self._length_names.setdefault((url, sent["model"]), list(LENGTH_NAMES))
+        if error.setting in LENGTH_NAMES and self._config.length_name is None:
+            if error.setting in names and len(names) > 1:
+                names.remove(error.setting)
+            if error.setting not in names:
+                return
+        raise AnnotationPaused(
+            f"{error}; {help_with(error.setting)}. Nothing was charged; run the step again"
+        ) from error
 
     def _delay(self, error: TransientError, wait: float, failures: int, first: float) -> float:
         """Seconds until the next try; raises where there is none."""
@@ -159,12 +164,15 @@ class ChatClient:
             self._notice(f"the server replies again, after {self._last_good - self._gone_since:.0f} s")
             self._gone_since, self._told = None, float("-inf")
 
-    async def _post(self, url: str, body: bytes) -> Completion:
+    async def _post(self, url: str, body: dict[str, Any]) -> Completion:
         self.requests += 1
+        sent = json.dumps(body).encode()
         try:
-            async with self._session.post(url, data=body, allow_redirects=False) as response:
+            async with self._session.post(url, data=sent, allow_redirects=False) as response:
                 data = await self._limited(response)
-                return _completion(response.status, response.headers.get("Retry-After"), data)
+                if response.status != 200 and self._config.api_key:
+                    data = data.replace(self._config.api_key.encode(), b"***")
+                return completion_of(response.status, response.headers.get("Retry-After"), data, body.keys())
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             raise TransientError(f"no connection: {_short(error)}", billed=False) from error
         except TimeoutError as error:
@@ -184,48 +192,9 @@ class ChatClient:
                 raise AnnotationError(
                     "reply_too_large",
                     f"more than {self._config.max_reply_bytes} bytes",
-                    data[:_KEPT].decode("utf-8", "replace"),
+                    data[:KEPT].decode("utf-8", "replace"),
                 )
         return bytes(data)
-
-
-def _completion(status: int, retry_after: str | None, data: bytes) -> Completion:
-    """What a response says; raises TransientError, RefusedError or AnnotationPaused where it is no reply."""
-    if status == 200:
-        return _envelope(data)
-    told = f"HTTP {status}"
-    if status in _WRONG_SETTINGS:
-        raise AnnotationPaused(f"{told}: {_WRONG_SETTINGS[status]}; check the annotator's settings")
-    if 300 <= status < 400:
-        raise AnnotationPaused(f"{told}: redirects are not followed; set the annotator's final URL")
-    raw = data[:_KEPT].decode("utf-8", "replace")
-    if status in _LATER or status >= 500:
-        raise TransientError(told, billed=False, after=_seconds(retry_after), busy=status == 429)
-    raise RefusedError("refused", f"{told}: {' '.join(raw.split())[:300]}", raw)
-
-
-def _envelope(data: bytes) -> Completion:
-    try:
-        reply = json.loads(data)
-        choice = reply["choices"][0]
-        text, finish = choice["message"].get("content"), choice.get("finish_reason")
-        usage = reply.get("usage") or {}
-        counts = [_count(usage.get(name)) for name in ("prompt_tokens", "completion_tokens")]
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
-        raise TransientError(f"no chat completion ({type(error).__name__})", billed=True) from error
-    return Completion(plain_text(text), finish == "length", *counts)
-
-
-def _count(value: object) -> int | None:
-    return value if isinstance(value, int) and 0 <= value < 10**9 else None
-
-
-def _seconds(retry_after: str | None) -> float:
-    """Seconds of a Retry-After header; a date, or nonsense, is 0."""
-    try:
-        return min(max(float(retry_after or 0), 0.0), 86_400.0)
-    except ValueError:
-        return 0.0
 
 
 def _short(error: BaseException) -> str:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from got_core.annotate import replies
 from got_core.annotate.annotator import AnnotationError
-from got_core.annotate.asker import answer_of
+from got_core.annotate.asker import answer_of, settles
 from got_core.annotate.config import OpenAIConfig
 from got_core.annotate.ledger import Ledger, Question
 from got_core.annotate.openai_annotator import ChatAnnotator
@@ -91,7 +91,7 @@ class CollectingAnnotator(ChatAnnotator):
         picture = self._shown(image) if image is not None else None
         question = question_of(self.config, prompt(name), texts, picture)
         record = self.ledger.get(question.key)
-        if record is not None:
+        if settles(record, read):
             return answer_of(record, read)
         self._open.setdefault(question.key, Open(question, texts, picture, read))
         raise Unanswered

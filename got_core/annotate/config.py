@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Literal
 from urllib.parse import urlsplit
+
+from got_core.annotate.vision_models import UNKNOWN, BoxUnit, VisionModel, known_model
+
+LengthName = Literal["max_tokens", "max_completion_tokens"]
+LENGTH_NAMES: tuple[LengthName, ...] = ("max_tokens", "max_completion_tokens")
+"""What servers call the limit of a reply's length; the older name is known to more of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,14 +70,39 @@ class OpenAIConfig:
     image_side: int = 1024
     """Longer side of pictures as they are sent, in pixels, at most."""
 
+    image_factor: int | None = None
+    """Sides of pictures as they are sent are multiples of this, so that the model's processor leaves them as
+    they are: patch size times merge size, 28 for Qwen2-VL and Qwen2.5-VL, 32 for Qwen3-VL. None: by the
+    vision model's name; 28 for an unknown one that gives boxes in thousandths."""
+
+    image_min_pixels: int | None = None
+    """Width times height of pictures as they are sent, at least. None: what the model's processor asks for by
+    default."""
+
+    image_max_pixels: int | None = None
+    """Width times height of pictures as they are sent, at most. None: what processors take by default."""
+
     image_quality: int = 90
     """JPEG quality of pictures as they are sent."""
 
-    box_unit: Literal["thousandths", "pixels"] = "thousandths"
-    """How the vision model gives boxes: Qwen2-VL in thousandths, Qwen2.5-VL in pixels of the picture sent."""
+    box_unit: BoxUnit | None = None
+    """How the vision model gives boxes, whatever it is asked for: Qwen2-VL and Qwen3-VL in thousandths,
+    Qwen2.5-VL in pixels of the picture sent. None: by the vision model's name; an unknown name is an
+    error."""
 
-    temperature: float = 0.0
-    """Sampling temperature."""
+    length_name: LengthName | None = None
+    """Name of the request's limit of length. None: max_tokens, and max_completion_tokens where a server wants
+    that."""
+
+    thinking_tokens: int = 0
+    """Tokens that a reply may have beyond the usual, for models that reason before they answer."""
+
+    send_schema: bool = True
+    """Whether the JSON schema of a reply goes with the question (response_format); the prompt says it
+    anyway."""
+
+    temperature: float | None = 0.0
+    """Sampling temperature; None sends none."""
 
     seed: int | None = 0
     """Sampling seed; None sends none."""
@@ -101,15 +133,17 @@ class OpenAIConfig:
             _check_url(name, getattr(self, name))
         if not self.vision_model:
             raise ValueError("OpenAIConfig.vision_model must name a model of the server")
-        at_least_one = ("concurrency", "attempts", "max_reply_bytes", "image_side", "image_quality")
+        at_least_one = ("concurrency", "attempts", "max_reply_bytes", "image_quality")
         for name in at_least_one:
             if getattr(self, name) < 1:
                 raise ValueError(f"OpenAIConfig.{name} must be at least 1, not {getattr(self, name)}")
+        self._check_vision()
         for name in ("timeout", "patience", "first_wait", "longest_wait", "gpu_tokens_in", "gpu_tokens_out"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"OpenAIConfig.{name} must be positive, not {getattr(self, name)}")
         for name in (
             "retries",
+            "thinking_tokens",
             "temperature",
             "price_in",
             "price_out",
@@ -119,6 +153,45 @@ class OpenAIConfig:
         ):
             if not (getattr(self, name) is None or getattr(self, name) >= 0):
                 raise ValueError(f"OpenAIConfig.{name} must not be negative, not {getattr(self, name)}")
+
+    @cached_property
+    def vision(self) -> VisionModel:
+        """Unit of boxes and sizes of pictures: as they are set, else by the vision model's name."""
+        known = known_model(self.vision_model)
+        if known is None and self.box_unit is None:
+            raise ValueError(
+                f"nothing is known of a vision model {self.vision_model!r} by its name: set "
+                "OpenAIConfig.box_unit (GOT_ANNOTATOR_BOX_UNIT) to `pixels` for Qwen2.5-VL and what is made "
+                "from it, to `thousandths` for others"
+            )
+        if known is None and self.box_unit == "pixels" and self.image_factor is None:
+            raise ValueError(
+                f"boxes of {self.vision_model!r} in pixels mean nothing without its processor's factor: set "
+                "OpenAIConfig.image_factor (GOT_ANNOTATOR_IMAGE_FACTOR), 28 for what is made from Qwen2.5-VL"
+            )
+        named: dict[str, Any] = {
+            "box_unit": self.box_unit,
+            "factor": self.image_factor,
+            "min_pixels": self.image_min_pixels,
+            "max_pixels": self.image_max_pixels,
+        }
+        return replace(known or UNKNOWN, **{k: v for k, v in named.items() if v is not None})
+
+    def _check_vision(self) -> None:
+        vision = self.vision
+        if vision.factor < 1 or vision.min_pixels < 0:
+            raise ValueError("OpenAIConfig.image_factor must be at least 1, image_min_pixels not negative")
+        if (self.image_side // vision.factor * vision.factor) ** 2 < max(vision.min_pixels, 1):
+            raise ValueError(
+                f"OpenAIConfig.image_side = {self.image_side} leaves no picture of at least "
+                f"{vision.min_pixels} pixels whose sides are multiples of {vision.factor}: raise it, or "
+                "lower image_min_pixels"
+            )
+        if vision.max_pixels < 2 * max(vision.min_pixels, vision.factor**2):
+            raise ValueError(
+                f"OpenAIConfig.image_max_pixels = {vision.max_pixels} must be at least twice "
+                f"image_min_pixels ({vision.min_pixels}) and the square of image_factor ({vision.factor})"
+            )
 
     def endpoint(self, vision: bool) -> str:
         """Where questions about pictures, or about texts alone, are sent."""

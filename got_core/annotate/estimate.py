@@ -116,6 +116,6 @@ def _picture_tokens(sizes: pl.DataFrame | None, config: OpenAIConfig) -> int:
     """Mean number of visual tokens of a picture."""
     known = sizes.select("width", "height").drop_nulls() if sizes is not None else pl.DataFrame()
     if known.is_empty():
-        return image_tokens(config.image_side, config.image_side)
-    counts = [image_tokens(*size_sent(w, h, config.image_side)) for w, h in known.iter_rows()]
+        return image_tokens(config.image_side, config.image_side, config)
+    counts = [image_tokens(*size_sent(w, h, config), config) for w, h in known.iter_rows()]
     return math.ceil(sum(counts) / len(counts))

@@ -63,7 +63,7 @@ class Record:
     revision: str
     image: str | None
     text: str
-    """The reply as it came."""
+    """The answer without reasoning; the reply as it came where it holds none."""
     reason: str | None = None
     """Why the row is quarantined; None: the reply is fine."""
     detail: str = ""
@@ -116,7 +116,7 @@ class Ledger:
         """
         self._append({"kind": "done", **vars(record), "lost": [*vars(lost).values()]})
         with self._lock:
-            self._records.setdefault(record.key, record)
+            self._records[record.key] = record
 
     def reserve(self, key: str, most: Usage) -> None:
         """Note, before a request, what it may cost at most: counted as spent if nothing follows."""
@@ -159,9 +159,7 @@ class Ledger:
 
     def _remember(self, entry: dict[str, Any]) -> None:
         record = Record(**{name: value for name, value in entry.items() if name in _RECORD_FIELDS})
-        known = self._records.get(record.key)
-        if known is None or (known.reason and not record.reason):
-            self._records[record.key] = record
+        self._records[record.key] = record
 
     def _entries(self, data: bytes) -> Iterator[dict[str, Any]]:
         for line in data.split(b"\n"):

@@ -23,13 +23,13 @@ from got_core.annotate.config import OpenAIConfig
 from got_core.annotate.ledger import Ledger
 from got_core.annotate.prompt_files import prompts_hash
 from got_core.annotate.replies import Frame
-from got_core.annotate.request import sampling
+from got_core.annotate.request import length_of, sampling
 from got_core.annotate.usage import Usage
 from got_core.chain.boxes import Box
 
 T = TypeVar("T")
 
-VERSION = 1
+VERSION = 2
 """Raise it when the same replies give other texts or boxes."""
 
 TASKS = ("add", "remove", "replace", "attribute", "style", "environment")
@@ -48,7 +48,8 @@ _ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", 
 def revision_of(config: OpenAIConfig) -> str:
     """Names models, prompts and settings that the answers depend on."""
     models = [config.model(vision=True), config.model(vision=False)]
-    parts = [VERSION, models, prompts_hash(), config.attempts, config.box_unit, sampling(config, 0)]
+    parts = [VERSION, models, prompts_hash(), config.attempts, vars(config.vision)]
+    parts += sampling(config, length_of(config, ""))
     digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
     name = config.vision_model.rstrip("/").rpartition("/")[2]
     return f"openai-{VERSION}-{name}-{digest}"
@@ -89,7 +90,7 @@ class ChatAnnotator(ABC):
     def ground(self, image: Image.Image, phrase: str, occurrence: int = 0) -> Box | None:
         """The box in thousandths, whatever unit the model gives it in."""
         frame = self._frame(image)
-        read = partial(replies.read_box, frame=frame)
+        read = partial(replies.read_box, frame=frame, occurrence=occurrence)
         which = _ORDINALS[occurrence] if occurrence < len(_ORDINALS) else f"{occurrence + 1}th"
         return self._ask("ground", read, image, phrase=phrase, which=which, unit=_unit(frame))
 
@@ -162,7 +163,7 @@ class ChatAnnotator(ABC):
         )
 
     def _frame(self, image: Image.Image) -> Frame:
-        return Frame(*self._size(image), pixels=self.config.box_unit == "pixels")
+        return Frame(*self._size(image), pixels=self.config.vision.box_unit == "pixels")
 
 
 class OpenAIAnnotator(ChatAnnotator):

@@ -1,4 +1,4 @@
-"""Pictures as they are sent to a model: resized to a limit, JPEG, base64.
+"""Pictures as they are sent to a model: in a size that its processor leaves alone, JPEG, base64.
 
 Belongs here: the bytes and their name. Not here: reading image files (`got_core.corpus`).
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import math
 from functools import cached_property
 
 from PIL import Image
@@ -15,8 +16,7 @@ from PIL import Image
 from got_core.annotate.config import OpenAIConfig
 from got_core.pictures.colours import to_rgb
 
-_SMALLEST = 56  # vision models refuse pictures of less than a few patches
-_PATCH = 28  # pixels of a visual token's side, in Qwen2-VL and later; others need fewer tokens
+_NARROWEST = 200  # Qwen's processors refuse pictures with more between their sides
 
 
 class Picture:
@@ -24,7 +24,7 @@ class Picture:
 
     def __init__(self, image: Image.Image, config: OpenAIConfig) -> None:
         self.image = to_rgb(image)
-        self._side, self._quality = config.image_side, config.image_quality
+        self._config = config
 
     @cached_property
     def hash(self) -> str:
@@ -35,13 +35,13 @@ class Picture:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Width and height as sent: the longer side within the limit, tiny crops enlarged."""
-        return size_sent(self.image.width, self.image.height, self._side)
+        """Width and height as sent."""
+        return size_sent(self.image.width, self.image.height, self._config)
 
     @property
     def tokens(self) -> int:
         """Visual tokens, at most."""
-        return image_tokens(*self.size)
+        return image_tokens(*self.size, self._config)
 
     @cached_property
     def data_url(self) -> str:
@@ -50,18 +50,39 @@ class Picture:
         if image.size != self.size:
             image = image.resize(self.size, Image.Resampling.BICUBIC, reducing_gap=3.0)
         buffer = io.BytesIO()
-        image.save(buffer, "JPEG", quality=self._quality)
+        image.save(buffer, "JPEG", quality=self._config.image_quality)
         return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def size_sent(width: int, height: int, side: int) -> tuple[int, int]:
-    """Size of a picture of that width and height when it is sent, in pixels."""
-    scale = min(1.0, side / max(width, height))
-    if min(width, height) * scale < _SMALLEST:
-        scale = min(_SMALLEST / min(width, height), side / max(width, height))
-    return max(1, round(width * scale)), max(1, round(height * scale))
+def size_sent(width: int, height: int, config: OpenAIConfig) -> tuple[int, int]:
+    """Size of a picture of that width and height when it is sent, in pixels.
+
+    As large as it is, but within `image_side`, its number of pixels within the vision model's limits, and
+    both sides multiples of the model's factor. So its processor (`smart_resize` in transformers' Qwen2-VL)
+    changes nothing, and pixels of the model's answers are pixels of what was sent.
+    """
+    model = config.vision
+    least, most = model.min_pixels / model.factor**2, model.max_pixels // model.factor**2
+    longest = config.image_side // model.factor
+    pixels, longer = width * height, max(width, height)
+    scale = max(1.0, math.sqrt(model.min_pixels / pixels))
+    scale = min(scale, config.image_side / longer, math.sqrt(model.max_pixels / pixels))
+    shorter, longer = (
+        min(max(1, round(side * scale / model.factor)), longest) for side in sorted((width, height))
+    )
+    shorter = max(shorter, -(-longer // _NARROWEST))
+    while shorter * longer > most:
+        longer -= 1
+    while shorter * longer < least:
+        if shorter < longer or longer == longest:
+            shorter += 1
+        else:
+            longer += 1
+    sides = shorter * model.factor, longer * model.factor
+    return sides if width <= height else sides[::-1]
 
 
-def image_tokens(width: int, height: int) -> int:
+def image_tokens(width: int, height: int, config: OpenAIConfig) -> int:
     """Visual tokens of a picture as it is sent, at most."""
-    return -(-width // _PATCH) * -(-height // _PATCH) + 16
+    factor = config.vision.factor
+    return -(-width // factor) * -(-height // factor) + 16

@@ -29,7 +29,7 @@ from ray import cloudpickle  # of what this process itself sends to its own work
 
 from got_core.annotate import replies
 from got_core.annotate.annotator import AnnotationPaused
-from got_core.annotate.asker import told_off
+from got_core.annotate.asker import TOO_LONG, told_off
 from got_core.annotate.client import Notice
 from got_core.annotate.collecting import CollectingAnnotator, Open
 from got_core.annotate.config import VLLMConfig
@@ -231,7 +231,7 @@ class RayAnnotator(ChatAnnotator):
         draft = replace(draft, used=draft.used + Usage(*tokens, self.config.price(*tokens)))
         text, error = str(reply["text"]), str(reply["error"])
         if error and len(draft.turns) + 1 < self.config.attempts:
-            self._drafts[asked["key"]] = replace(draft, turns=(*draft.turns, (text[:2000], error)))
+            self._drafts[asked["key"]] = replace(draft, turns=(*draft.turns, (text, error)))
             return None
         return self._record(asked, draft, text, "bad_reply" if error else None, error)
 
@@ -239,7 +239,7 @@ class RayAnnotator(ChatAnnotator):
         self.spent += draft.used
         return Record(
             **asked,
-            text=text[: replies.MAX_REPLY + 1],
+            text=text,
             reason=reason,
             detail=detail,
             replies=len(draft.turns) + 1,
@@ -340,7 +340,7 @@ def _for_engine(row: Row) -> Row:
 
 def _from_engine(row: Row) -> Row:
     """A reply, and what is wrong with it ("" for nothing)."""
-    text = replies.plain_text(row["generated_text"])
+    text = replies.kept_text(replies.plain_text(row["generated_text"]))
     tokens_out = int(row["num_generated_tokens"])
     reply = {"asked": row["asked"], "text": text, "tokens_in": int(row["num_input_tokens"])}
     return reply | {"tokens_out": tokens_out, "error": _fault(row, text, tokens_out)}
@@ -348,7 +348,7 @@ def _from_engine(row: Row) -> Row:
 
 def _fault(row: Row, text: str, tokens_out: int) -> str:
     if tokens_out >= row["limit"]:
-        return "the reply is longer than allowed: be brief"
+        return TOO_LONG
     try:
         cloudpickle.loads(row["read"])(text)
     except replies.ReplyError as error:

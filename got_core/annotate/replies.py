@@ -1,7 +1,9 @@
 """Reading what models reply: tolerant of wrapping, strict about meaning.
 
 Belongs here: one function for each form of reply, text in, value out. Whatever the text, it gives a value or
-raises ReplyError, whose message can be told to the model. Not here: asking again (`openai_annotator`).
+raises ReplyError, whose message can be told to the model; `bounded` goes before each of them. Not here:
+taking off reasoning (`reasoning`) and introductions (`preamble`), boxes (`box_replies`), asking again
+(`asker`).
 """
 
 from __future__ import annotations
@@ -9,58 +11,35 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
 from typing import Any, TypeVar
 
-from got_core.chain.boxes import LIMIT, Box
+from got_core.annotate.box_replies import Frame, read_box
+from got_core.annotate.preamble import bare_text
+from got_core.annotate.reasoning import ReplyError, answer_text
+from got_core.chain.boxes import Box
 from got_core.chain.edits import EditPlan, read_edit_chain
 from got_core.chain.faults import check_text
 from got_core.chain.grammar import Chain, ChainError, parse_tolerant
 
+__all__ = ["Frame", "ReplyError", "read_box"]
+
 T = TypeVar("T")
 
 MAX_REPLY = 20_000
-"""Characters of a reply that are looked at: longer ones are refused."""
+"""Characters of an answer that are looked at: longer ones are refused."""
 _MAX_NAMES = 64
-_PREAMBLE = re.compile(
-    r"\A(?:sure|certainly|of course|okay|ok|here (?:is|are)|here's)\b[^\n:]{0,120}:\s*", re.I
-)
 _FENCE = re.compile(r"\A\s*```\w*\s*\n?(.*?)\n?\s*(?:```\s*)?\Z", re.DOTALL)
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ufeff]")
-_NUMBER = r"\s*(-?[0-9]{1,9}(?:\.[0-9]{0,9})?)\s*"
-_FOUR = re.compile(rf"[\[(]{_NUMBER},{_NUMBER}(?:[\])]\s*,?\s*[\[(]|,){_NUMBER},{_NUMBER}[\])]")
-_NOT_FOUND = re.compile(r"\W*(?:none|null|not found|not (?:visible|present)|no such object|n/a)\W*", re.I)
 _BACKGROUND = re.compile(r"(?:the )?background", re.I)
-
-
-class ReplyError(ValueError):
-    """A reply that cannot be used; the message says why, for the model to read."""
-
-
-@dataclass(frozen=True)
-class Frame:
-    """The picture as it was sent, in pixels; `pixels`: whether the model gives boxes in them."""
-
-    width: int
-    height: int
-    pixels: bool = False
 
 
 def read_paragraph(text: str, most: int = 6000) -> str:
     """One paragraph of running text that can become part of a chain."""
-    plain = _PREAMBLE.sub("", _unfenced(text).strip())
-    plain = " ".join(_CONTROL.sub(" ", plain).split())
-    if len(plain) > 1 and plain[0] == plain[-1] and plain[0] in "\"'`" and plain.count(plain[0]) == 2:
-        plain = plain[1:-1].strip()
-    if not any(character.isalpha() for character in plain):
-        raise ReplyError("the reply holds no text")
-    if len(plain) > most:
-        raise ReplyError(f"the text has {len(plain)} characters, at most {most} are allowed")
-    try:
-        check_text(plain)
-    except ChainError as error:
-        raise ReplyError(f"the text must hold neither coordinates nor markers: {error}") from error
-    return plain
+    plain = bare_text(_unfenced(text))
+    if plain[:1] in ("{", "[") and _is_json(plain):
+        raise ReplyError("the reply must be running text, not JSON")
+    return _paragraph(plain, most)
 
 
 def read_entities(text: str, caption: str) -> list[str]:
@@ -81,25 +60,6 @@ def read_entities(text: str, caption: str) -> list[str]:
     if names and not kept:
         raise ReplyError("none of the names stands in the caption: use its exact words")
     return kept
-
-
-def read_box(text: str, frame: Frame) -> Box | None:
-    """A box in thousandths, None where the model says that there is no such object.
-
-    Understood are `{"found": ..., "box": [x1, y1, x2, y2]}`, `{"bbox_2d": [...]}`, four bare numbers, and
-    `(x1,y1),(x2,y2)` with or without markers.
-    """
-    plain = _unfenced(text).strip()
-    if _NOT_FOUND.fullmatch(plain):
-        return None
-    try:
-        corners = _corners(_json(plain))
-    except ReplyError:
-        match = _FOUR.search(plain[:MAX_REPLY])
-        if match is None:
-            raise
-        corners = [float(number) for number in match.groups()]
-    return None if corners is None else _box(corners, frame)
 
 
 def read_steps(text: str) -> list[str]:
@@ -134,7 +94,7 @@ def read_wordings(text: str) -> list[str]:
 
 def read_chain(text: str, boxes: Sequence[Sequence[Box]]) -> str:
     """A numbered edit chain in data form with exactly these boxes, step by step."""
-    plain = " ".join(_CONTROL.sub(" ", _PREAMBLE.sub("", _unfenced(text).strip())).split())
+    plain = " ".join(_CONTROL.sub(" ", bare_text(_unfenced(text))).split())
     chain, dropped = parse_tolerant(plain)
     if dropped:
         raise ReplyError(f"{dropped[0].text[:60]!r} in the chain cannot be read: {dropped[0].reason}")
@@ -151,9 +111,10 @@ def read_chain(text: str, boxes: Sequence[Sequence[Box]]) -> str:
 
 
 def bounded(read: Callable[[str], T]) -> Callable[[str], T]:
-    """The reader, refusing what is too long before it looks."""
+    """The reader, given the answer alone, and never one that is too long."""
 
-    def guarded(text: str) -> T:
+    def guarded(reply: str) -> T:
+        text = answer_text(reply)
         if len(text) > MAX_REPLY:
             raise ReplyError(f"the reply has {len(text)} characters, at most {MAX_REPLY} are read")
         return read(text)
@@ -161,9 +122,29 @@ def bounded(read: Callable[[str], T]) -> Callable[[str], T]:
     return guarded
 
 
+def kept_text(reply: str) -> str:
+    """What is kept of a reply: the answer, or all of it where there is none, never more than is read."""
+    with suppress(ReplyError):
+        reply = answer_text(reply)
+    return reply[: MAX_REPLY + 1]
+
+
 def plain_text(text: object) -> str:
     """The text of a reply as something that every table can hold: no lone surrogates, "" for no text."""
     return text.encode("utf-8", "replace").decode() if isinstance(text, str) else ""
+
+
+def _paragraph(text: str, most: int) -> str:
+    plain = " ".join(_CONTROL.sub(" ", text).split())
+    if not any(character.isalpha() for character in plain):
+        raise ReplyError("the reply holds no text")
+    if len(plain) > most:
+        raise ReplyError(f"the text has {len(plain)} characters, at most {most} are allowed")
+    try:
+        check_text(plain)
+    except ChainError as error:
+        raise ReplyError(f"the text must hold neither coordinates nor markers: {error}") from error
+    return plain
 
 
 def _plan(chain: Chain) -> EditPlan:
@@ -191,6 +172,14 @@ def _json(text: str) -> Any:
     except ValueError as error:
         raise ReplyError(f"the reply is no JSON: {str(error)[:200]}") from error
     return value
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _no_constant(name: str) -> Any:
@@ -222,45 +211,8 @@ def _names(value: Any) -> list[str]:
 
 def _phrase(text: str) -> str:
     """A short phrase that can become part of a chain."""
-    return read_paragraph(plain_text(text), 600).rstrip(" .")
+    return _paragraph(plain_text(text), 600).rstrip(" .")
 
 
 def _shown(value: Any) -> str:
     return type(value).__name__
-
-
-def _corners(value: Any) -> list[float] | None:
-    """Four numbers, or None for "not there"."""
-    if isinstance(value, list) and len(value) == 1:
-        value = value[0]
-    if isinstance(value, dict):
-        if value.get("found") is False:
-            return None
-        value = next((value[key] for key in ("box", "bbox_2d", "bbox") if key in value), value)
-        if value is None:
-            return None
-    if value == []:
-        return None
-    if isinstance(value, list) and len(value) == 2 and all(isinstance(point, list) for point in value):
-        value = [*value[0], *value[1]]
-    if not isinstance(value, list) or len(value) != 4 or not all(_is_number(item) for item in value):
-        raise ReplyError('"box" must be four numbers [x1, y1, x2, y2]')
-    return [float(item) for item in value]
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e9
-
-
-def _box(corners: list[float], frame: Frame) -> Box:
-    """The box, its corners put in order and clipped to the picture where they touch its edge."""
-    wide, high = (frame.width, frame.height) if frame.pixels else (LIMIT, LIMIT)
-    (x1, x2), (y1, y2) = sorted(corners[::2]), sorted(corners[1::2])
-    if x1 < -0.02 * wide or y1 < -0.02 * high or x2 > 1.02 * wide or y2 > 1.02 * high:
-        raise ReplyError(f"the box must lie within 0..{wide} across and 0..{high} down")
-    if max(x2, y2) <= 1 and any(not number.is_integer() for number in corners):
-        raise ReplyError(f"coordinates are numbers from 0 to {wide} and {high}, not shares of 1")
-    box = Box.from_pixels((max(x1, 0), max(y1, 0), max(x2, 0), max(y2, 0)), wide, high)
-    if not box.area:
-        raise ReplyError(f"the box {box} has no area")
-    return box

@@ -5,12 +5,11 @@ Belongs here: what is sent, and what it may cost at most. Not here: sending it (
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from got_core.annotate.config import OpenAIConfig
+from got_core.annotate.config import LENGTH_NAMES, OpenAIConfig
 from got_core.annotate.ledger import Question
 from got_core.annotate.pictures import Picture
 from got_core.annotate.prompt_files import Prompt, prompt
@@ -28,21 +27,28 @@ class Request:
     prompt: Prompt
     url: str
     messages: list[dict[str, Any]]
-    body: bytes
+    body: dict[str, Any]
     """The request of the first attempt."""
     most: Usage
     """What a request may cost at most, by its size."""
     read: Callable[[str], Any]
 
 
+def length_of(config: OpenAIConfig, name: str) -> int:
+    """Tokens that a reply to the prompt of that name may have."""
+    return _LENGTHS.get(name, _LENGTH) + config.thinking_tokens
+
+
 def sampling(config: OpenAIConfig, length: int) -> tuple[tuple[str, float | int | str | None], ...]:
-    """What a reply depends on beside model and prompt."""
+    """What a reply depends on beside model, prompt and picture."""
+    unusual = () if config.send_schema else (("schema", "not sent"),)
     return (
         ("image_quality", config.image_quality),
         ("image_side", config.image_side),
         ("length", length),
         ("seed", config.seed),
         ("temperature", config.temperature),
+        *unusual,
     )
 
 
@@ -51,6 +57,7 @@ def question_of(
 ) -> Question:
     """The question that a prompt, filled in, puts to the model for it."""
     model, revision = config.model(vision=picture is not None)
+    shown = (("image_size", "{}x{}".format(*picture.size)),) if picture else ()
     return Question(
         step=put.name,
         prompt=put.hash,
@@ -58,7 +65,7 @@ def question_of(
         image=picture.hash if picture else None,
         model=model,
         revision=revision,
-        sampling=sampling(config, _LENGTHS.get(put.name, _LENGTH)),
+        sampling=(*sampling(config, length_of(config, put.name)), *shown),
     )
 
 
@@ -77,7 +84,7 @@ def request_of(
     # A token is at least one byte of text; the schema may be told to the model too.
     tokens_in = len(text["text"].encode()) + len((put.schema_text or "").encode()) + 128
     tokens_in += picture.tokens if picture else 0
-    length = _LENGTHS.get(put.name, _LENGTH)
+    length = length_of(config, put.name)
     return Request(
         question=question,
         prompt=put,
@@ -89,27 +96,31 @@ def request_of(
     )
 
 
-def body_of(config: OpenAIConfig, put: Prompt, model: str, messages: list[dict[str, Any]]) -> bytes:
+def body_of(config: OpenAIConfig, put: Prompt, model: str, messages: list[dict[str, Any]]) -> dict[str, Any]:
     """The body of a request."""
     body: dict[str, Any] = {
         "model": model,
         "messages": messages,
-        "temperature": config.temperature,
-        "max_tokens": _LENGTHS.get(put.name, _LENGTH),
+        config.length_name or LENGTH_NAMES[0]: length_of(config, put.name),
     }
+    if config.temperature is not None:
+        body["temperature"] = config.temperature
     if config.seed is not None:
         body["seed"] = config.seed
-    if put.schema is not None:
+    if put.schema is not None and config.send_schema:
         schema = {"name": put.name, "schema": put.schema, "strict": True}
         body["response_format"] = {"type": "json_schema", "json_schema": schema}
-    return json.dumps(body).encode()
+    return body
 
 
 def sampling_of(config: OpenAIConfig, put: Prompt) -> dict[str, Any]:
     """The same of a body as arguments of vLLM's SamplingParams; the schema stays text."""
-    return {
-        "temperature": config.temperature,
-        "max_tokens": _LENGTHS.get(put.name, _LENGTH),
+    schema = put.schema_text if config.send_schema else None
+    parameters: dict[str, Any] = {
+        "max_tokens": length_of(config, put.name),
         "seed": config.seed,
-        "structured_outputs": {"json": put.schema_text} if put.schema_text else None,
+        "structured_outputs": {"json": schema} if schema else None,
     }
+    if config.temperature is not None:
+        parameters["temperature"] = config.temperature
+    return parameters

@@ -34,7 +34,12 @@ def small_model(shard: Shard, tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.fail(f"there is no vLLM in {VENV}: run `make integration`, which installs it")
     images, pairs, pictures = shard
     folder = tmp_path_factory.mktemp("model")
-    lessons = lessons_on(images, pairs, pictures, OpenAIConfig(url="http://127.0.0.1/v1", vision_model="-"))
+    lessons = lessons_on(
+        images,
+        pairs,
+        pictures,
+        OpenAIConfig(url="http://127.0.0.1/v1", vision_model="-", box_unit="thousandths"),
+    )
     write_model(folder, lessons, steps=300)
     return folder
 

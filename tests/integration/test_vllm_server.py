@@ -20,7 +20,13 @@ SCOPE = "images-00000"
 
 
 def annotator_for(server: VLLMServer, storage: Storage, told: list[str] | None = None) -> OpenAIAnnotator:
-    config = OpenAIConfig(url=server.url, vision_model=str(server.model), concurrency=4, longest_wait=2.0)
+    config = OpenAIConfig(
+        url=server.url,
+        vision_model=str(server.model),
+        box_unit="thousandths",
+        concurrency=4,
+        longest_wait=2.0,
+    )
     return OpenAIAnnotator(config, Ledger(storage, SCOPE), told.append if told is not None else None)
 
 

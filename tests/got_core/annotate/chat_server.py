@@ -117,6 +117,7 @@ def config_for(url: str, **settings: Any) -> OpenAIConfig:
     """Settings with short waits."""
     usual: dict[str, Any] = {
         "vision_model": "eyes",
+        "box_unit": "thousandths",
         "text_model": "words",
         "concurrency": 4,
         "timeout": 20.0,

@@ -25,7 +25,7 @@ from tests.got_core.annotate.chat_server import (
 )
 from tests.got_core.annotate.scenes_on_hand import table
 
-CONFIG = VLLMConfig(vision_model="eyes", text_model="words")
+CONFIG = VLLMConfig(vision_model="eyes", text_model="words", box_unit="thousandths")
 
 
 def test_a_row_shows_as_many_questions_as_can_be_put_at_once(storage: Storage) -> None:
@@ -60,7 +60,7 @@ def test_what_is_sent_to_an_engine_is_what_a_server_is_sent(storage: Storage) ->
     request = one.request(CONFIG)
     sampling = sampling_of(CONFIG, request.prompt)
     assert request.messages[0]["content"][0]["image_url"]["url"].startswith("data:image/jpeg;base64,")
-    assert f'"max_tokens": {sampling["max_tokens"]}' in request.body.decode()
+    assert request.body["max_tokens"] == sampling["max_tokens"]
     assert sampling["structured_outputs"] == {"json": request.prompt.schema_text}
     assert request.body == body_of(CONFIG, request.prompt, "eyes", request.messages)
 
@@ -76,7 +76,7 @@ def test_settings_of_engines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GOT_ANNOTATOR", "vllm")
     with pytest.raises(ValueError, match="GOT_ANNOTATOR_VISION_MODEL"):
         _ = Settings().annotator_config
-    monkeypatch.setenv("GOT_ANNOTATOR_VISION_MODEL", "/models/qwen")
+    monkeypatch.setenv("GOT_ANNOTATOR_VISION_MODEL", "/models/Qwen2.5-VL-7B-Instruct")
     monkeypatch.setenv("GOT_ANNOTATOR_ENGINE", '{"tensor_parallel_size": 4}')
     monkeypatch.setenv("GOT_ANNOTATOR_REPLICAS", "2")
     config = Settings().annotator_config

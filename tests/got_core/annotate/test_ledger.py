@@ -98,7 +98,7 @@ def test_many_threads_and_an_object_store(url: str, tmp_path: Path) -> None:
 
 
 def test_an_estimate_grows_with_rows_sizes_and_prices() -> None:
-    config = OpenAIConfig(url="http://x/v1", vision_model="m", price_in=1.0, price_out=2.0)
+    config = OpenAIConfig(url="http://x/v1", vision_model="qwen2-vl", price_in=1.0, price_out=2.0)
     one, ten = (estimate_step("captions", rows, config) for rows in (1, 10))
     assert (one.calls, ten.calls) == (2, 20)
     assert ten.tokens_in == 10 * one.tokens_in > 20 * 1024 * 1024 // 28**2
@@ -123,5 +123,5 @@ def test_an_estimate_grows_with_rows_sizes_and_prices() -> None:
 )
 def test_settings_that_cannot_be(change: dict, told: str) -> None:
     with pytest.raises(ValueError, match=told) as caught:
-        OpenAIConfig(**({"url": "http://x/v1", "vision_model": "m"} | change))
+        OpenAIConfig(**({"url": "http://x/v1", "vision_model": "qwen2-vl"} | change))
     assert "secret" not in str(caught.value)

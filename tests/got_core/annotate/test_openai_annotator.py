@@ -82,7 +82,7 @@ def test_what_is_sent(storage: Storage) -> None:
     image, text = shown["messages"][0]["content"]
     head, _, data = image["image_url"]["url"].partition(",")
     assert head == "data:image/jpeg;base64"
-    assert Image.open(io.BytesIO(base64.b64decode(data))).size == (100, 50)
+    assert Image.open(io.BytesIO(base64.b64decode(data))).size == (84, 56)
     assert "red ball" in text["text"] and "second one" in text["text"]
     form = shown["response_format"]
     assert form["type"] == "json_schema" and "box" in form["json_schema"]["schema"]["properties"]
@@ -111,7 +111,8 @@ def test_the_same_question_under_way_is_asked_once(storage: Storage) -> None:
         {"vision_revision": "2"},
         {"temperature": 0.5},
         {"seed": 1},
-        {"image_side": 50},
+        {"image_side": 84},
+        {"image_factor": 32},
     ],
 )
 def test_another_model_or_sampling_is_another_question(storage: Storage, change: dict) -> None:

@@ -112,10 +112,9 @@ def test_two_thousand_malformed_replies_from_a_server(storage: Storage) -> None:
         ("<|object_ref_start|>dog<|object_ref_end|><|box_start|>(1,2),(30,40)<|box_end|>", Box(1, 2, 30, 40)),
         ('```json\n[{"bbox_2d": [10, 20, 30, 40], "label": "dog"}]\n```', Box(10, 20, 30, 40)),
         ('{"found": true, "box": [0, 0, 1000, 1000]}', WHOLE),
-        ('{"found": true, "box": [300, 400, 100, 200]}', Box(100, 200, 300, 400)),
         ('{"box": [[1, 2], [30, 40]]}', Box(1, 2, 30, 40)),
         ("The dog is at [10.6, 20.2, 30.9, 40.0].", Box(10, 20, 30, 40)),
-        ('{"found": true, "box": [-3, 5, 50, 1008]}', Box(0, 5, 50, 999)),
+        ("[10, 20, 30, 40]", Box(10, 20, 30, 40)),
         ('{"found": false, "box": null}', None),
         ("[]", None),
         ("Not found.", None),
@@ -129,6 +128,23 @@ def test_boxes(text: str, box: Box | None) -> None:
     ("text", "told"),
     [
         ('{"box": [10, 20, 1500, 40]}', "within 0..1000"),
+        ('{"box": [-3, 5, 50, 1000]}', "within 0..1000"),
+        ('{"box": [0, 5, 50, 1000.5]}', "within 0..1000"),
+        ('{"box": [300, 400, 100, 200]}', "in this order"),
+        ("[10, 20, 30, 40] or [50, 60, 70, 80]", "JSON values"),
+        ("(1,2),(30,40) and (5,6),(70,80)", "more numbers"),
+        ("The first is at 10, 20, 30, 40.", "no JSON"),
+        ("[10, 20, 30, 20, 30, 40, 10, 40]", "four numbers"),
+        ("[[1, 2], [30, 2], [30, 40], [1, 40]]", "four numbers"),
+        ('[{"bbox_2d": [1, 2, 30, 40]}, {"bbox_2d": [5, 6, 70, 80]}]', "holds 2 boxes"),
+        (
+            '[{"bbox_2d": [1, 2, 3, 40], "label": "a"}, {"bbox_2d": [5, 6, 7, 80], "label": "b"}]',
+            "several names",
+        ),
+        ('{"box": {"x": 1, "y": 2, "w": 3, "h": 4}}', "must be"),
+        ('{"x1": 1, "y1": 2, "x2": 30, "y2": 40}', "must be"),
+        ('{"found": false, "box": [1, 2, 30, 40]}', "contradict"),
+        ("<|box_start|>(1,2),(3", "are written"),
         ('{"box": [0.1, 0.2, 0.5, 0.9]}', "not shares of 1"),
         ('{"box": [10, 20, 10, 400]}', "no area"),
         ('{"box": [10, 20, 30]}', "four numbers"),
@@ -203,3 +219,13 @@ def test_the_examples_in_the_prompts_can_be_read() -> None:
     reply = prompt("multi_turn_chain").text.split("Reply:\n")[1].split("\n\n")[0]
     boxes = [[placed.box] for placed in replies.parse_tolerant(reply)[0].boxes]
     assert len(boxes) == 3 and replies.read_chain(reply, boxes)
+
+
+def test_the_second_of_several_is_the_second_box() -> None:
+    listed = '[{"bbox_2d": [1, 2, 30, 40], "label": "dog"}, {"bbox_2d": [50, 6, 70, 80], "label": "dog"}]'
+    assert replies.read_box(listed, FRAME, occurrence=1) == Box(50, 6, 70, 80)
+    assert replies.read_box("[50, 6, 70, 80]", FRAME, occurrence=1) == Box(50, 6, 70, 80)
+    with pytest.raises(ReplyError, match="2 boxes"):
+        replies.read_box(listed, FRAME, occurrence=2)
+    with pytest.raises(ReplyError, match="left to right"):
+        replies.read_box("[[50, 6, 70, 80], [1, 2, 30, 40]]", FRAME, occurrence=1)

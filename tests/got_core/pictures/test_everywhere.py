@@ -40,7 +40,7 @@ def test_what_training_reads_is_what_annotators_see(name: str, tmp_path: Path) -
     (tmp_path / "picture").write_bytes(FILES[name])
     read = ImageReader(tmp_path).open("picture")  # the one way of training, annotation, measuring, gallery
     assert read.tobytes() == decode_image(FILES[name], IngestConfig()).tobytes()
-    assert Picture(read, OpenAIConfig(url="http://127.0.0.1:9/v1", vision_model="m")).image is read
+    assert Picture(read, OpenAIConfig(url="http://127.0.0.1:9/v1", vision_model="qwen2-vl")).image is read
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if not name.startswith("turned")])

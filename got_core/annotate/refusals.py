@@ -1,0 +1,134 @@
+"""What a server that refuses a request finds wrong: a setting that all requests have, or this request alone.
+
+Belongs here: the wordings of OpenAI, Azure, vLLM, llama.cpp, LiteLLM, Mistral, Gemini and their like. Not
+here: what follows from it (`client`, `envelope`).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Iterator
+from typing import Any
+
+_NAMES = {
+    "max_tokens": r"max_tokens",
+    "max_completion_tokens": r"max_completion_tokens",
+    "temperature": r"temperature",
+    "seed": r"seed",
+    "response_format": r"response_format|json_schema|json schema|structured[_ ]outputs?|guided_json|grammar",
+}
+"""What is sent beside messages and model, and how servers call it."""
+_FIELDS = ("param", "parameter", "loc", "field")
+_ECHOES = ("input", "ctx", "url", "body", "request")  # of FastAPI's errors: what was sent, not what is wrong
+_OF_REQUEST = re.compile(
+    r"context (?:length|window|size)|max_model_len|too many tokens|input tokens|"
+    r"prompt (?:is )?too (?:long|large)|"
+    r"(?:image|picture|file|payload|request)\w* (?:\w+ )?too (?:large|big|small)|"
+    r"content[ _]?(?:policy|filter|manage)|safety|moderation|flagged",
+    re.I,
+)
+_REFUSES = re.compile(
+    r"unsupported|not support|n't support|only (?:the default|supported)|unrecogni[sz]ed|unknown|unexpected|"
+    r"not permitted|not allowed|forbidden|invalid|not valid|cannot find field|not implemented|not available|"
+    r"deprecated|must be|failed",
+    re.I,
+)
+_NO_MODEL = re.compile(
+    r"model_not_found|(?:invalid|unknown|no such) model|"
+    r"\bmodel\b[^.\n]{0,100}(?:not found|not exist|not a valid|not available|not loaded)",
+    re.I,
+)
+_NO_PICTURES = re.compile(
+    r"not a (?:multi-?modal|vision)|(?:not|n't) support (?:image|picture|vision|multi-?modal)|"
+    r"at most 0 image|unknown variant `?image_url|image_url[^.\n]{0,60}only supported|mmproj|"
+    r"image input[^.\n]{0,40}not supported",
+    re.I,
+)
+_HELP = {
+    "max_tokens": "GOT_ANNOTATOR_LENGTH_NAME and GOT_ANNOTATOR_THINKING_TOKENS say what is sent",
+    "max_completion_tokens": "GOT_ANNOTATOR_LENGTH_NAME and GOT_ANNOTATOR_THINKING_TOKENS say what is sent",
+    "temperature": "set GOT_ANNOTATOR_TEMPERATURE to what it takes, or to none to send none",
+    "seed": "set GOT_ANNOTATOR_SEED=none to send none",
+    "response_format": "set GOT_ANNOTATOR_SEND_SCHEMA=false to send no schema",
+    "model": "set GOT_ANNOTATOR_VISION_MODEL and GOT_ANNOTATOR_TEXT_MODEL to names that it knows",
+    "image_url": "set GOT_ANNOTATOR_VISION_MODEL to a model that takes pictures",
+}
+
+
+def refused_setting(data: bytes, sent: Collection[str]) -> str | None:
+    """The member of the body, of those `sent`, that a response refuses; None where it is about one request.
+
+    `model` stands for a model that is not there, `image_url` for one that takes no pictures.
+    """
+    said = list(_said(_parsed(data)))
+    told = "\n".join(text for _, text in said)
+    if _NO_PICTURES.search(told):
+        return "image_url"
+    if _OF_REQUEST.search(told):
+        return None
+    for key, text in said:
+        if key in _FIELDS and (name := _field_of(text, sent)) is not None:
+            return name
+    if _NO_MODEL.search(told):
+        return "model"
+    if any(key in _FIELDS and "messages" in text for key, text in said) or not _REFUSES.search(told):
+        return None
+    return next((name for name in _NAMES if name in sent and _named(name, told)), None)
+
+
+def sentence_of(data: bytes) -> str:
+    """What a response says in words, at most 300 characters."""
+    said = [(key, text) for key, text in _said(_parsed(data)) if key not in _FIELDS]
+    words = next((text for key, text in reversed(said) if key in ("raw", "msg", "message", "detail")), None)
+    text = words or (said[0][1] if said else data.decode("utf-8", "replace"))
+    return " ".join(text.split())[:300]
+
+
+def help_with(setting: str) -> str:
+    """What to do about a refused setting."""
+    return _HELP[setting]
+
+
+def _parsed(data: bytes) -> Any:
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError):
+        return data.decode("utf-8", "replace")
+
+
+def _said(value: Any, key: str = "", depth: int = 0) -> Iterator[tuple[str, str]]:
+    """Every text of an error with the name of its member; lists of locations as one text."""
+    if key in _ECHOES or depth > 8:
+        return
+    if isinstance(value, dict):
+        for name, member in value.items():
+            yield from _said(member, name, depth + 1)
+    elif isinstance(value, list) and key == "loc":
+        yield key, ".".join(map(str, value))
+    elif isinstance(value, list):
+        for member in value:
+            yield from _said(member, key, depth + 1)
+    elif isinstance(value, str):
+        inner = _parsed(value.encode("utf-8", "replace")) if value[:1] in ("{", "[") else value
+        if isinstance(inner, str):
+            yield key, inner
+        else:
+            yield from _said(inner, key, depth + 1)
+
+
+def _field_of(text: str, sent: Collection[str]) -> str | None:
+    """The setting that a location such as `response_format.type` or `body.seed` names."""
+    parts = re.split(r"[^\w]+", text.lower())
+    if "messages" in parts:
+        return None
+    return next((name for name in ("model", *_NAMES) if name in parts and name in sent), None)
+
+
+def _named(name: str, told: str) -> bool:
+    """Whether a text speaks of a parameter by this name, rather than of what the word means."""
+    word = rf"(?:{_NAMES[name]})\b"
+    before = r"[\"'`\[(]|\b(?:argument|parameter|param|field|name|key|option)s?\b[^.\n]{0,60}\b"
+    return (
+        re.search(rf"(?:{before}){word}|(?:^|\s){word}:|\b\w+_{word}|\b{word}", told, re.I | re.M) is not None
+    )
