@@ -96,6 +96,9 @@ def _s3_class() -> Any:
         def __init__(self, *args: Any, use_listings_cache: bool = False, **kwargs: Any) -> None:
             super().__init__(*args, use_listings_cache=use_listings_cache, **kwargs)
 
+        def __reduce__(self) -> tuple[Any, ...]:
+            return _s3_again, (self.storage_args, self.storage_options)
+
         def fault(self, error: BaseException) -> BaseException:
             """The error itself, or the store's."""
             why = None if isinstance(error, StoreUnavailableError) else reason(error)
@@ -138,6 +141,11 @@ def _s3_class() -> Any:
             return fetched
 
     return S3
+
+
+def _s3_again(args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+    """In another process: the class is made in each, so it cannot be named in a pickle."""
+    return _s3_class()(*args, **options)
 
 
 _ABOUT_THE_OBJECT = {

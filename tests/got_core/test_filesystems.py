@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
 import polars as pl
 import pytest
+import ray.cloudpickle
 import s3fs
 from moto.server import ThreadedMotoServer
 
@@ -133,6 +135,12 @@ def test_a_missing_bucket_and_refused_credentials_are_told(
     fs, _ = open_filesystem("s3://got", **options, skip_instance_cache=True)
     with pytest.raises(StoreUnavailableError, match="AWS_ACCESS_KEY_ID"):
         fs.cat_file("got/x")
+
+
+def test_a_file_system_travels_to_other_processes(server: ThreadedMotoServer) -> None:
+    fs, _ = open_filesystem("s3://got", endpoint_url=address(server))
+    there = pickle.loads(ray.cloudpickle.dumps(fs))
+    assert type(there) is type(fs) and there.endpoint_url == address(server)
 
 
 def test_what_is_about_the_object_stays_so(server: ThreadedMotoServer) -> None:
