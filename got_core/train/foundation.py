@@ -21,10 +21,11 @@ from got_core.model.autoencoder import PatchAutoencoder
 from got_core.model.config import LossConfig, ModelConfig
 from got_core.model.got import add_noise, conditioned_loss
 from got_core.model.guidance import encode, to_tensor, widen_input
+from got_core.train.attention import plain_attention
 from got_core.train.config import FoundationConfig
 from got_core.train.data import TrainingData, drawing_inputs, step_generator
 from got_core.train.muon import hidden_matrices
-from got_core.train.optim import Log, Loop, mixed_precision, plain_attention
+from got_core.train.optim import Log, Loop, fused_backward_is_slow, mixed_precision
 from got_core.train.text_encoder import PhraseEncoder
 
 # -- autoencoder --------------------------------------------------------------------------------------
@@ -91,29 +92,29 @@ def train_unet(
     conditioned = config.unet_edit_share > 0
     if conditioned:
         widen_input(unet)
-    plain_attention(unet)
     matrices = hidden_matrices(unet) if config.optimizer == "muon" else []
     parts = [(list(unet.parameters()), config.unet_rate)]
     loop = Loop.over(parts, config.unet_steps, config.ema_decay, matrices)
     loss_config = replace(config.unet_loss, prediction=model.scheduler.prediction)
     recent: list[float] = []
-    for step in range(config.unet_steps):
-        rng = step_generator(config.seed, 5, step)
-        kind = "edit" if conditioned and rng.random() < config.unet_edit_share else "t2i"
-        samples = data.draw(rng, kind, config.unet_batch_size)
-        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        inputs = drawing_inputs(vae, samples, spatial_guidance=conditioned)
-        guidance = encoder([sample.chain for sample in samples])
-        with mixed_precision("cpu", config.bf16):
-            if conditioned:
-                null = torch.zeros_like(guidance[0])
-                loss = conditioned_loss(unet, guidance, null, inputs, loss_config, generator)
-            else:
-                loss = _text_to_image_loss(unet, guidance, inputs, loss_config, generator)
-        loop.step(step, loss)
-        recent = [*recent[-49:], loss.item()]
-        if step % 50 == 0:
-            log("U-Net", step, {"diffusion": sum(recent) / len(recent)})
+    with plain_attention(unet, wanted=fused_backward_is_slow("cpu", config.bf16)):
+        for step in range(config.unet_steps):
+            rng = step_generator(config.seed, 5, step)
+            kind = "edit" if conditioned and rng.random() < config.unet_edit_share else "t2i"
+            samples = data.draw(rng, kind, config.unet_batch_size)
+            generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+            inputs = drawing_inputs(vae, samples, spatial_guidance=conditioned)
+            guidance = encoder([sample.chain for sample in samples])
+            with mixed_precision("cpu", config.bf16):
+                if conditioned:
+                    null = torch.zeros_like(guidance[0])
+                    loss = conditioned_loss(unet, guidance, null, inputs, loss_config, generator)
+                else:
+                    loss = _text_to_image_loss(unet, guidance, inputs, loss_config, generator)
+            loop.step(step, loss)
+            recent = [*recent[-49:], loss.item()]
+            if step % 50 == 0:
+                log("U-Net", step, {"diffusion": sum(recent) / len(recent)})
     loop.average.swap()
     return {"diffusion_loss": sum(recent) / max(1, len(recent))}
 

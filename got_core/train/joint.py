@@ -17,11 +17,12 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from got_core.model.got import GoTModel
+from got_core.model.got import GoTModel, base_language_model
 from got_core.model.parts import untie
 from got_core.model.pipeline import GoTPipeline
 from got_core.model.sequence import IGNORED
 from got_core.train import parallel
+from got_core.train.attention import Kernels, Model, attending
 from got_core.train.clock import CpuClock
 from got_core.train.config import StageConfig
 from got_core.train.data import JointBatches, TrainingData, step_generator
@@ -30,9 +31,8 @@ from got_core.train.optim import (
     MovingAverage,
     Optimizers,
     cosine_share,
-    fused_attention,
+    fused_backward_is_slow,
     mixed_precision,
-    plain_attention,
 )
 
 LORA_TARGETS = r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
@@ -116,8 +116,9 @@ class JointTrainer:
 
     def _prepare_parts(self) -> None:
         parts = self.pipeline
-        if self.device.type == "cpu":
-            plain_attention(parts.mllm, parts.unet)
+        self._kernels = [Kernels.of(model) for model in _attentive(parts)]
+        if fused_backward_is_slow(self.device.type, self.config.bf16):
+            _attend(parts, [kernels.plain() for kernels in self._kernels])
         if self.config.gradient_checkpointing:
             parts.mllm.gradient_checkpointing_enable({"use_reentrant": False})
             # Its hooks make the frozen vision tower's input need a gradient; backward would run through it.
@@ -208,20 +209,24 @@ class JointTrainer:
     def averaged(self) -> Iterator[GoTPipeline | None]:
         """The pipeline with averaged weights, in evaluation mode, on rank 0; None on the others.
 
-        The training weights come back at the end.
+        It attends as the pipeline did before the training. The training weights come back at the end.
         """
         self.model.eval()
         if self.config.sharding == "fsdp":
             pipeline = self._gathered()
-            yield None if pipeline is None else pipeline.to(self.device)
-            if pipeline is not None:
+            if pipeline is None:
+                yield None
+            else:
+                with attending(_attentive(pipeline), self._kernels):
+                    yield pipeline.to(self.device)
                 pipeline.to("cpu")
         elif self.rank != 0:
             yield None
         else:
             self.average.swap()
             try:
-                yield self.pipeline
+                with attending(_attentive(self.pipeline), self._kernels):
+                    yield self.pipeline
             finally:
                 self.average.swap()
         self.model.train()
@@ -230,13 +235,15 @@ class JointTrainer:
     def finish(self) -> GoTPipeline | None:
         """Take over the averaged weights, merge LoRA and return the plain pipeline on rank 0.
 
-        Ends the training. None on the other ranks.
+        Ends the training. It attends as it did before. None on the other ranks.
         """
         if self.config.sharding == "fsdp":
             pipeline = self._gathered()
         else:
             self.average.swap()
             pipeline = self.pipeline if self.rank == 0 else None
+        for trained in filter(None, (self.pipeline, self._plain)):
+            _attend(trained, self._kernels)
         return None if pipeline is None else _plain_pipeline(pipeline)
 
     @torch.no_grad()
@@ -313,6 +320,15 @@ class JointTrainer:
         return self._clock_start + parallel.sum_over_workers(self._clock.seconds(), self.ranks, self.device)
 
 
+def _attentive(pipeline: GoTPipeline) -> list[Model]:
+    return [base_language_model(pipeline.mllm), pipeline.unet]
+
+
+def _attend(pipeline: GoTPipeline, kernels: list[Kernels]) -> None:
+    for model, wanted in zip(_attentive(pipeline), kernels, strict=True):
+        wanted.set_on(model)
+
+
 def _check_prediction(pipeline: GoTPipeline, config: StageConfig) -> None:
     if config.loss.prediction != pipeline.config.prediction:
         raise ValueError(
@@ -331,7 +347,6 @@ def _plain_pipeline(pipeline: GoTPipeline) -> GoTPipeline:
     """The pipeline without LoRA layers and without what only training needs."""
     merged = pipeline.mllm.merge_and_unload()
     pipeline.register_modules(mllm=merged)
-    fused_attention(merged, pipeline.unet)
     merged.gradient_checkpointing_disable()
     pipeline.unet.disable_gradient_checkpointing()
     pipeline.vae.disable_slicing()

@@ -24,12 +24,13 @@ from got_core.model.got import text_loss
 from got_core.model.guidance import GuidanceProjector
 from got_core.model.sequence import SequenceBuilder
 from got_core.model.tokens import train_tokenizer
+from got_core.train.attention import plain_attention
 from got_core.train.config import FoundationConfig
 from got_core.train.data import TrainingData
 from got_core.train.finished import FinishedStages
 from got_core.train.lessons import LOCATE_PROMPT, Lesson, Lessons
 from got_core.train.muon import hidden_matrices
-from got_core.train.optim import Log, Loop, mixed_precision, plain_attention
+from got_core.train.optim import Log, Loop, fused_backward_is_slow, mixed_precision
 from got_core.train.seeing import (
     DESCRIBE_PROMPT,
     CellHead,
@@ -103,26 +104,30 @@ def train_language_model(
             f"two layers or more, this one has {layers}"
         )
     finished, parts = finished or FinishedStages(), {"model": model, "projector": projector}
-    plain_attention(model)
-    relate_numbers(model, sequences.tokenizer, config.seed)
-    whiten_patches(model, sequences, data, config)
-    tower = partial(train_tower, model, sequences, data, config, log)
-    metrics = finished.run("vision tower", parts, tower)
-    parts["head"] = head = CellHead(model.lm_head.weight)
-    vision = partial(train_vision, model, head, sequences, data, config, log)
-    metrics |= finished.run("vision", parts, vision)
-    pupil, lessons = _Pupil(model, projector, encoder, head, sequences), Lessons(sequences, data, config)
+    # Only plain attention says where it looked.
+    plain = config.pointing_weight > 0 or fused_backward_is_slow("cpu", config.bf16)
+    with plain_attention(model, wanted=plain):
+        relate_numbers(model, sequences.tokenizer, config.seed)
+        whiten_patches(model, sequences, data, config)
+        tower = partial(train_tower, model, sequences, data, config, log)
+        metrics = finished.run("vision tower", parts, tower)
+        parts["head"] = head = CellHead(model.lm_head.weight)
+        vision = partial(train_vision, model, head, sequences, data, config, log)
+        metrics |= finished.run("vision", parts, vision)
+        pupil, lessons = _Pupil(model, projector, encoder, head, sequences), Lessons(sequences, data, config)
 
-    def teach(name: str, lesson: Callable[[int], Lesson], steps: int, seeing_rate: float) -> dict[str, float]:
-        stage = partial(_teach, pupil, lesson, steps, seeing_rate, config, log, name)
-        return finished.run(name, parts, stage)
+        def teach(
+            name: str, lesson: Callable[[int], Lesson], steps: int, seeing_rate: float
+        ) -> dict[str, float]:
+            stage = partial(_teach, pupil, lesson, steps, seeing_rate, config, log, name)
+            return finished.run(name, parts, stage)
 
-    found = teach("objects", lessons.objects, config.locate_steps, config.seeing_rate)
-    metrics |= {f"objects_{name}": value for name, value in found.items()}
-    read = teach("reading", lessons.reading, config.reading_steps, config.seeing_rate)
-    metrics |= {f"reading_{name}": value for name, value in read.items()}
-    settled = config.seeing_rate if config.settled_rate is None else config.settled_rate
-    said = teach("language model", lessons.chains, config.language_steps, settled)
+        found = teach("objects", lessons.objects, config.locate_steps, config.seeing_rate)
+        metrics |= {f"objects_{name}": value for name, value in found.items()}
+        read = teach("reading", lessons.reading, config.reading_steps, config.seeing_rate)
+        metrics |= {f"reading_{name}": value for name, value in read.items()}
+        settled = config.seeing_rate if config.settled_rate is None else config.settled_rate
+        said = teach("language model", lessons.chains, config.language_steps, settled)
     return metrics | {f"{name}_loss": value for name, value in said.items()}
 
 

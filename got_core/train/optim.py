@@ -1,4 +1,4 @@
-"""What all training loops share: attention kernels, learning-rate schedule, parameter groups, averages."""
+"""What all training loops share: precision, learning-rate schedule, parameter groups, averages."""
 
 from __future__ import annotations
 
@@ -8,31 +8,10 @@ from dataclasses import dataclass
 from functools import cache
 
 import torch
-from diffusers import UNet2DConditionModel
-from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from got_core.train.muon import Muon
 from got_core.train.parallel import local
-
-
-def plain_attention(*models: PreTrainedModel | UNet2DConditionModel) -> None:
-    """Train without fused attention: on CPUs the backward pass of its bf16 kernels is very slow."""
-    for model in models:
-        if isinstance(model, UNet2DConditionModel):
-            model.set_attn_processor(AttnProcessor())
-        else:
-            model.set_attn_implementation("eager")
-
-
-def fused_attention(*models: PreTrainedModel | UNet2DConditionModel) -> None:
-    """Back to the kernels that a freshly loaded model uses."""
-    for model in models:
-        if isinstance(model, UNet2DConditionModel):
-            model.set_default_attn_processor()
-        else:
-            model.set_attn_implementation("sdpa")
 
 
 @cache
@@ -50,6 +29,11 @@ def computes_in_bf16(device_type: str) -> bool:
 def mixed_precision(device_type: str, wanted: bool) -> torch.autocast:
     """Autocast to bfloat16 where it is wanted and the device computes in it; else float32 stays."""
     return torch.autocast(device_type, torch.bfloat16, enabled=wanted and computes_in_bf16(device_type))
+
+
+def fused_backward_is_slow(device_type: str, bf16: bool) -> bool:
+    """Whether a training should do without fused attention: its bf16 backward pass is very slow on CPUs."""
+    return device_type == "cpu" and bf16 and computes_in_bf16(device_type)
 
 
 def cosine_share(step: int, steps: int, warmup: int, final: float) -> float:

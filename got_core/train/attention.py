@@ -1,0 +1,79 @@
+"""Attention kernels while a model is trained: exchanged where the fused ones are slow, put back afterwards.
+
+Belongs here: which kernels a model has, and setting them. Not here: when the fused ones are slow (``optim``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from diffusers import UNet2DConditionModel
+from diffusers.models.attention_processor import AttentionProcessor, AttnProcessor, AttnProcessor2_0
+from transformers import PreTrainedModel
+
+Model: TypeAlias = PreTrainedModel | UNet2DConditionModel
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """What a model attends with: processors by place (diffusers), implementations by part (transformers)."""
+
+    processors: dict[str, AttentionProcessor]
+    implementations: dict[str, str]
+
+    @classmethod
+    def of(cls, model: Model) -> Kernels:
+        """Those that a model has now."""
+        if isinstance(model, UNet2DConditionModel):
+            return cls(dict(model.attn_processors), {})
+        config = model.config
+        parts = {name: getattr(config, name, None) for name in config.sub_configs}
+        return cls(
+            {},
+            {
+                "": config._attn_implementation,
+                **{name: part._attn_implementation for name, part in parts.items() if part is not None},
+            },
+        )
+
+    def plain(self) -> Kernels:
+        """The same without fused kernels. Processors of another kind (adapters) stay as they are."""
+        return Kernels(
+            {
+                place: AttnProcessor() if type(processor) is AttnProcessor2_0 else processor
+                for place, processor in self.processors.items()
+            },
+            dict.fromkeys(self.implementations, "eager"),
+        )
+
+    def set_on(self, model: Model) -> None:
+        """Let a model of the same structure attend with these."""
+        if isinstance(model, UNet2DConditionModel):
+            # A copy: diffusers takes out what it has placed.
+            model.set_attn_processor(dict(self.processors))
+        else:
+            model.set_attn_implementation(dict(self.implementations))
+
+
+@contextmanager
+def attending(models: Sequence[Model], kernels: Sequence[Kernels]) -> Iterator[None]:
+    """Inside, each model attends with the kernels beside it; afterwards with those it had before."""
+    before = [Kernels.of(model) for model in models]
+    try:
+        for model, wanted in zip(models, kernels, strict=True):
+            wanted.set_on(model)
+        yield
+    finally:
+        for model, had in zip(models, before, strict=True):
+            had.set_on(model)
+
+
+@contextmanager
+def plain_attention(model: Model, *, wanted: bool) -> Iterator[None]:
+    """Inside, the model attends without fused kernels, if that is wanted; afterwards as before."""
+    kernels = Kernels.of(model)
+    with attending([model], [kernels.plain() if wanted else kernels]):
+        yield
