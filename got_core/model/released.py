@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
 from got_core.model.guidance import GuidanceProjector
+from got_core.model.names import modern_name, old_name
 from got_core.model.parts import (
     CheckpointKeysError,
     ConfigFolders,
@@ -177,20 +178,6 @@ def _released_projector(name: str) -> str:
 
 
 # -- the language model's keys ------------------------------------------------------------------------
-
-
-def modern_name(name: str) -> str:
-    """A parameter's name in transformers 5 from that of 4.49 (or from its own)."""
-    if name.startswith("visual."):
-        return f"model.{name}"
-    if name.startswith("model.") and not name.startswith(("model.visual.", "model.language_model.")):
-        return f"model.language_model.{name.removeprefix('model.')}"
-    return name
-
-
-def old_name(name: str) -> str:
-    """The inverse of :func:`modern_name`."""
-    return name.replace("model.visual.", "visual.", 1).replace("model.language_model.", "model.", 1)
 
 
 @dataclass

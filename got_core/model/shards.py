@@ -11,17 +11,18 @@ import json
 import os
 import uuid
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
-SINGLE_FILES = ("model.safetensors", "pytorch_model.bin")
+from got_core.model.files import find_weights, is_named_by_a_library, weight_files
+
 SUFFIXES = (".safetensors", ".bin")
 
 
@@ -38,24 +39,23 @@ class StateFiles:
     """Keys that a shard holds and the index does not list for it."""
 
 
-def read_state(folder: Path, cache: Path | None = None) -> StateFiles:
+def read_state(
+    folder: Path, cache: Path | None = None, *, variant: str | None = None, convert: bool = True
+) -> StateFiles:
     """All tensors of a checkpoint folder, on the CPU.
 
-    Pickled shards are converted to safetensors, once: beside themselves, or below ``cache``. Raises
-    FileNotFoundError where index, weights or shards are not there, ValueError for an index or a shard that
-    cannot be trusted or read; both name the file.
+    Pickled shards are converted to safetensors, once: beside themselves, or below ``cache``. Without
+    ``convert`` they are read as they are. ``variant`` as :func:`got_core.model.files.find_weights` takes it.
+    Raises FileNotFoundError where index, weights or shards are not there, ValueError for an index or a shard
+    that cannot be trusted or read; both name the file.
     """
-    shards, metadata = _shards(folder)
-    gone = [name for name in shards if not (folder / name).is_file()]
-    if gone:
-        raise FileNotFoundError(
-            f"{folder} lacks {len(gone)} of {len(shards)} weight files: {', '.join(gone)}"
-        )
+    shards, metadata = _shards(folder, variant)
     tensors: dict[str, Tensor] = {}
     absent: list[str] = []
     unlisted: list[str] = []
     for name, listed in shards.items():
-        found, header = _read(as_safetensors(folder / name, cache))
+        path = folder / name
+        found, header = _read(as_safetensors(path, cache) if convert else path)
         metadata |= header
         if listed is not None:
             absent += sorted(listed - found.keys())
@@ -64,17 +64,18 @@ def read_state(folder: Path, cache: Path | None = None) -> StateFiles:
     return StateFiles(tensors, metadata, tuple(absent), tuple(unlisted))
 
 
-def _shards(folder: Path) -> tuple[Mapping[str, set[str] | None], dict[str, str]]:
+def _shards(folder: Path, variant: str | None) -> tuple[Mapping[str, set[str] | None], dict[str, str]]:
     """Shard file to the keys that the index lists for it (None: there is no index), and its metadata."""
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{folder} is not a folder")
-    for name in INDEXES:
-        if (folder / name).is_file():
-            return _read_index(folder / name)
-    for name in SINGLE_FILES:
-        if (folder / name).is_file():
-            return {name: None}, {}
-    raise FileNotFoundError(f"{folder} holds none of {', '.join((*INDEXES, *SINGLE_FILES))}")
+    path = find_weights(folder, variant).path
+    if path.suffix != ".json":
+        return {path.name: None}, {}
+    shards, metadata = _read_index(path)
+    gone = [name for name in shards if not (folder / name).is_file()]
+    if gone:
+        raise FileNotFoundError(
+            f"{folder} lacks {len(gone)} of {len(shards)} weight files: {', '.join(gone)}"
+        )
+    return shards, metadata
 
 
 def _read_index(path: Path) -> tuple[dict[str, set[str] | None], dict[str, str]]:
@@ -102,11 +103,97 @@ def _read_index(path: Path) -> tuple[dict[str, set[str] | None], dict[str, str]]
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    if path.suffix == ".bin":
+        return _load_pickled(path), {}
+    with _opened(path) as file:
+        return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
+
+
+def _opened(path: Path) -> Any:
     try:
-        with safe_open(path, framework="pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
+        return safe_open(path, framework="pt")
     except SafetensorError as error:
         raise ValueError(f"{path} is damaged ({error}); download it again") from error
+
+
+# -- one tensor at a time -----------------------------------------------------------------------------
+
+CHUNK = 16 << 20
+"""Bytes of a tensor that are in memory at once."""
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """A tensor in a file, whose values are read when they are asked for."""
+
+    path: Path
+    key: str
+    dtype: str
+    """As torch names it, such as ``bfloat16``."""
+    shape: tuple[int, ...]
+    source: Tensor | range
+    """The tensor itself (of a ``.bin``), or its bytes' places in the file."""
+
+    def chunks(self) -> Iterator[bytes | memoryview]:
+        """Its bytes in little-endian, C order."""
+        if isinstance(self.source, Tensor):
+            flat = self.source.contiguous().reshape(-1).view(torch.uint8)
+            for start in range(0, len(flat), CHUNK):
+                yield memoryview(flat[start : start + CHUNK].numpy())
+            return
+        with self.path.open("rb") as file:
+            file.seek(self.source.start)
+            for start in range(0, len(self.source), CHUNK):
+                yield file.read(min(CHUNK, len(self.source) - start))
+
+
+def weight_folders(folder: Path) -> list[Path]:
+    """The folder and those below it that hold weights, in order of their names."""
+    found = {path.parent for suffix in SUFFIXES for path in folder.rglob(f"*{suffix}")}
+    return sorted(found)
+
+
+def stored_tensors(folder: Path, variant: str | None = None) -> Iterator[StoredTensor]:
+    """The tensors that :func:`read_state` reads, file by file; none where no file has a library's name."""
+    if not weight_files(folder):
+        return
+    shards, _ = _shards(folder, variant)
+    for name, listed in shards.items():
+        for stored in _in_file(folder / name):
+            if listed is None or stored.key in listed:
+                yield stored
+
+
+def other_files(folder: Path) -> Iterator[StoredTensor]:
+    """The tensors of safetensors files that are called as no library calls a model's weights."""
+    for path in sorted(folder.glob("*.safetensors")):
+        if not is_named_by_a_library(path.name):
+            yield from _in_file(path)
+
+
+def _in_file(path: Path) -> Iterator[StoredTensor]:
+    if path.suffix == ".bin":
+        for key, tensor in _load_pickled(path).items():
+            yield StoredTensor(path, key, _plain_dtype(tensor), tuple(tensor.shape), tensor)
+        return
+    with _opened(path) as file:
+        header, start = _header(path)
+        for key in file.keys():  # noqa: SIM118
+            tensor = file.get_tensor(key)
+            first, last = header[key]["data_offsets"]
+            places = range(start + first, start + last)
+            yield StoredTensor(path, key, _plain_dtype(tensor), tuple(tensor.shape), places)
+
+
+def _plain_dtype(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def _header(path: Path) -> tuple[dict[str, Any], int]:
+    """The header of a file that safetensors has found valid, and where its data begins."""
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        return json.loads(file.read(size)), 8 + size
 
 
 # -- pickled shards -----------------------------------------------------------------------------------
@@ -154,10 +241,11 @@ def _load_pickled(path: Path) -> dict[str, Tensor]:
             f"{path} was refused: it is damaged or holds more than tensors ({reason})"
         ) from error
     if not isinstance(state, dict) or not all(
-        isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()
+        isinstance(key, str) and isinstance(value, Tensor) and value.layout == torch.strided
+        for key, value in state.items()
     ):
-        raise ValueError(f"{path} is not a state dict: a dictionary of tensors by name")
-    return state
+        raise ValueError(f"{path} is not a state dict: a dictionary of dense tensors by name")
+    return {key: value.detach() for key, value in state.items()}
 
 
 def _write_atomically(state: dict[str, Tensor], target: Path, metadata: dict[str, str]) -> None:

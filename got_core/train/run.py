@@ -5,16 +5,17 @@ Only plain data, so that both travel to Ray workers and through asset storage.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import polars as pl
 
+from got_core.model.weights import weights_hash
 from got_core.recipes import Recipe
 from got_core.storage import Storage
+
+__all__ = ["TrainingRun", "weights_hash"]
 
 VERSION = 2
 """Raise when the same recipe and data train another model; it is part of every trained model's key. 2: boxes
@@ -53,13 +54,3 @@ class TrainingRun:
         """Tell the user how far the work is."""
         if self.progress is not None:
             self.progress(line)
-
-
-def weights_hash(folder: Path) -> str:
-    """SHA-256 over names and contents of all safetensors files below a folder, in order of their names."""
-    digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*.safetensors")):
-        digest.update(path.relative_to(folder).as_posix().encode())
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()

@@ -18,6 +18,7 @@ import pytest
 from PIL import Image
 
 from got_core.chain.grammar import parse
+from got_core.model.weights import weights_hash
 from got_core.registry import log
 from got_core.registry.log import RegistrationError, check_folder, find_version, register
 from got_core.registry.promote import promote
@@ -141,6 +142,15 @@ def test_a_retry_finds_its_version_and_uploads_nothing(first: str, uri: str, fol
         register(folder, tracking_uri=uri, scores=scores(0.5), outcomes=outcomes(0.5), tags=tags)
     assert there() == (models, runs + 2), "equal ones have none"
     assert held()["geneval/scenes"].outcomes.equals(outcomes(0.5)["geneval/scenes"])
+
+
+def test_equal_weights_in_other_files_are_one_version(first: str, uri: str, tmp_path: Path) -> None:
+    pipeline, versions = tiny_pipeline(seed=3), []
+    for name, size in (("whole", "1GB"), ("cut", "60KB")):
+        pipeline.save_pretrained(tmp_path / name, max_shard_size=size)
+        tags = {"weights_hash": weights_hash(tmp_path / name)}
+        versions.append(register(tmp_path / name, tracking_uri=uri, scores=scores(0.5), tags=tags))
+    assert versions[0] == versions[1] != first
 
 
 def test_a_crash_before_the_version_leaves_none_and_the_retry_starts_clean(
