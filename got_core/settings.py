@@ -177,6 +177,9 @@ class Settings(BaseSettings):
     sdxl: Path | None = None
     """Folder of SDXL in diffusers' layout. With GOT_QWEN: GoT training starts from these weights."""
 
+    sdxl_variant: str | None = None
+    """Which of SDXL's weight files to take, such as fp16. Not set: plain ones, or the only variant."""
+
     qwen: Path | None = None
     """Folder of Qwen2.5-VL as published. Not set: small foundation models are trained from scratch."""
 

@@ -31,7 +31,7 @@ from got_core.budget.measure import (
 from got_core.model.got import GoTModel
 from got_core.model.pipeline import GoTPipeline
 from got_core.recipes import Recipe, digest
-from got_core.train.config import Sharding, StageConfig
+from got_core.train.config import Sharding, StageConfig, check_predictions
 
 GB = 1e9
 
@@ -115,8 +115,12 @@ class TrainingPlan:
 
 
 def make_plan(recipe: Recipe, config: BudgetConfig | None = None) -> TrainingPlan:
-    """The plan of a recipe. Takes seconds and no memory to speak of, at any size; needs no data."""
+    """The plan of a recipe. Takes seconds and no memory to speak of, at any size; needs no data.
+
+    Raises ValueError for a recipe whose stages do not predict what its model draws with.
+    """
     config = config or BudgetConfig()
+    check_predictions(recipe.model.scheduler.prediction, pretrain=recipe.pretrain, finetune=recipe.finetune)
     pipeline = empty_pipeline(recipe.model)
     totals = count_parts(pipeline)
     sampling = {

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from accelerate import init_empty_weights
 from diffusers import AutoencoderKL, SchedulerMixin, UNet2DConditionModel
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import (
     AutoTokenizer,
     GenerationConfig,
@@ -30,7 +30,10 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 from got_core.model.autoencoder import PatchAutoencoder
 from got_core.model.build import scheduler_class
 from got_core.model.guidance import GuidanceProjector, widen_input
+from got_core.model.names import canonical_name
 from got_core.model.pipeline import GoTPipeline
+from got_core.model.precision import DTYPES, autoencoder_dtype, widest
+from got_core.model.shards import read_state
 from got_core.model.tokens import generation_tokens
 from got_core.model.unet import UNetWithInputSkip
 
@@ -39,13 +42,22 @@ UNETS = {"UNet2DConditionModel": UNet2DConditionModel, "UNetWithInputSkip": UNet
 
 
 class CheckpointKeysError(ValueError):
-    """A checkpoint does not fit its model. ``missing``, ``unexpected``, ``misshapen`` hold every key."""
+    """A checkpoint does not fit its model.
+
+    ``missing``, ``unexpected``, ``misshapen`` and ``infinite`` (NaN among them) hold every key.
+    """
 
     def __init__(self, where: str, report: KeyReport) -> None:
         self.missing = tuple(dict.fromkeys(report.missing))
         self.unexpected = tuple(dict.fromkeys(report.unexpected))
         self.misshapen = tuple(report.misshapen)
-        kinds = {"missing": self.missing, "not expected": self.unexpected, "of another shape": self.misshapen}
+        self.infinite = tuple(dict.fromkeys(report.infinite))
+        kinds = {
+            "missing": self.missing,
+            "not expected": self.unexpected,
+            "of another shape": self.misshapen,
+            "not finite": self.infinite,
+        }
         counts = ", ".join(f"{len(keys)} {kind}" for kind, keys in kinds.items() if keys)
         lists = "".join(f"\n{kind}:\n  " + "\n  ".join(keys) for kind, keys in kinds.items() if keys)
         super().__init__(f"the weights in {where} do not fit the model: {counts}{lists}")
@@ -58,13 +70,16 @@ class KeyReport:
     missing: list[str] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
     misshapen: list[str] = field(default_factory=list)
+    infinite: list[str] = field(default_factory=list)
 
     def check(self, key: str, shape: Iterable[int], tensor: Tensor | None) -> bool:
-        """Whether the tensor is there and has the shape; if not, that is written down."""
+        """Whether the tensor is there, has the shape and is finite; if not, that is written down."""
         if tensor is None:
             self.missing.append(key)
         elif tuple(tensor.shape) != tuple(shape):
             self.misshaped(key, tensor.shape, shape)
+        elif tensor.dtype in DTYPES.values() and not tensor.sum(dtype=torch.float64).isfinite():
+            self.infinite.append(key)
         else:
             return True
         return False
@@ -73,16 +88,16 @@ class KeyReport:
         """Write down a key of another shape."""
         self.misshapen.append(f"{key} is {tuple(found)}, the model wants {tuple(wanted)}")
 
-    def add_loading_info(self, part: str, info: Mapping[str, Any]) -> None:
-        """What ``from_pretrained(output_loading_info=True)`` of diffusers or transformers found."""
-        self.missing += sorted(f"{part}.{key}" for key in info["missing_keys"])
-        self.unexpected += sorted(f"{part}.{key}" for key in info["unexpected_keys"])
-        for key, found, wanted in sorted(info["mismatched_keys"]):
-            self.misshaped(f"{part}.{key}", found, wanted)
+    def add(self, other: KeyReport) -> None:
+        """Write down what another report holds."""
+        self.missing += other.missing
+        self.unexpected += other.unexpected
+        self.misshapen += other.misshapen
+        self.infinite += other.infinite
 
     def raise_if_any(self, where: str) -> None:
         """Raise CheckpointKeysError if anything was written down."""
-        if self.missing or self.unexpected or self.misshapen:
+        if self.missing or self.unexpected or self.misshapen or self.infinite:
             raise CheckpointKeysError(where, self)
 
 
@@ -144,7 +159,29 @@ class ConfigFolders:
             unet=sdxl / "unet",
             vae=sdxl / "vae",
             scheduler=sdxl / "scheduler",
+            scheduler_class=_published_scheduler(sdxl / "scheduler"),
         )
+
+
+def read_config(folder: Path, name: str) -> dict[str, Any]:
+    """A JSON file of settings. Raises FileNotFoundError or ValueError, which name it."""
+    path = folder / name
+    if not path.is_file():
+        raise FileNotFoundError(f"{folder} has no {name}; download it with the rest of the folder")
+    try:
+        config = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON ({error}); download it again") from error
+    if not isinstance(config, dict):
+        raise ValueError(f"{path} is not a configuration: it holds a {type(config).__name__}, not an object")
+    return config
+
+
+def _published_scheduler(folder: Path) -> str:
+    """GoT's own scheduler, but for weights that were trained along a straight path."""
+    # A folder that is not there is named with all others that are not.
+    named = read_config(folder, "scheduler_config.json").get("_class_name") if folder.is_dir() else ""
+    return str(named) if "FlowMatch" in str(named) else ConfigFolders.scheduler_class
 
 
 def _names_a_class(value: Any) -> bool:
@@ -172,19 +209,66 @@ def empty_autoencoder(folder: Path) -> AutoencoderKL | PatchAutoencoder:
 
 
 def load_autoencoder(
-    folder: Path, report: KeyReport, dtype: torch.dtype | None = None, **options: Any
+    folder: Path, report: KeyReport, dtype: torch.dtype | None = None, variant: str | None = None
 ) -> AutoencoderKL | PatchAutoencoder:
     """The autoencoder with the weights of its folder; keys that do not fit go to the report."""
-    vae, info = _named_class(folder, AUTOENCODERS).from_pretrained(
-        folder,
-        torch_dtype=dtype,
-        use_safetensors=True,
-        output_loading_info=True,
-        ignore_mismatched_sizes=True,
-        **options,
-    )
-    report.add_loading_info("vae", info)
+    vae = empty_autoencoder(folder)
+    fill(vae, folder_state("vae", vae, folder, report, variant), dtype)
     return vae
+
+
+def fill(module: nn.Module, state: Mapping[str, Tensor], dtype: torch.dtype | None = None) -> None:
+    """Put tensors into an empty part, by default in the widest of their types.
+
+    Parameters that are not among them stay empty: the report that the state was made with says which.
+    """
+    wanted = dtype or widest(state.values())
+    if dtype is not None and hasattr(module, "config"):
+        wanted = autoencoder_dtype(module.config, dtype)
+    given = {key: value.to(wanted) if value.is_floating_point() else value for key, value in state.items()}
+    module.load_state_dict(given, strict=False, assign=True)
+
+
+# -- which tensor is which ----------------------------------------------------------------------------
+
+Group: TypeAlias = dict[str, tuple[str, Tensor]]
+"""Name inside a part -> name in the checkpoint, tensor."""
+
+
+def fitting_state(
+    group: Group, shapes: Mapping[str, Iterable[int]], spelled: Callable[[str], str], report: KeyReport
+) -> dict[str, Tensor]:
+    """The tensors of a part that fit it; what does not is written down, ``spelled`` as its checkpoint would.
+
+    ``shapes`` are those that the part wants, by name.
+    """
+    state = {}
+    for name, shape in shapes.items():
+        key, tensor = group.get(name, (spelled(name), None))
+        if report.check(key, shape, tensor) and tensor is not None:
+            state[name] = tensor
+    report.unexpected += [key for name, (key, _) in group.items() if name not in shapes]
+    return state
+
+
+def folder_state(
+    part: str, module: nn.Module, folder: Path, report: KeyReport, variant: str | None = None
+) -> dict[str, Tensor]:
+    """The tensors of a part's own folder, by the names of present libraries, whatever its files are called.
+
+    Raises FileNotFoundError or ValueError for files that are not there or cannot be read.
+    """
+    files = read_state(folder, variant=variant, convert=False)
+    report.missing += [f"{part}.{canonical_name(key)}" for key in files.absent]
+    report.unexpected += [f"{part}.{canonical_name(key)}" for key in files.unlisted]
+    group: Group = {}
+    for key, value in files.tensors.items():
+        name = canonical_name(key)
+        if group.setdefault(name, (f"{part}.{name}", value))[1] is not value:
+            # Two spellings of one name: only one of them can be right.
+            report.unexpected.append(f"{part}.{key}")
+    shapes = {name: value.shape for name, value in module.state_dict().items()}
+    return fitting_state(group, shapes, lambda name: f"{part}.{name}", report)
 
 
 def _named_class(folder: Path, known: Mapping[str, Any]) -> Any:
@@ -210,10 +294,27 @@ def untie(config: Qwen2_5_VLConfig) -> None:
     config.text_config.tie_word_embeddings = False
 
 
-def load_generation_config(mllm: Qwen2_5_VLForConditionalGeneration, folder: Path) -> None:
-    """The published defaults of text generation, if the folder has them."""
+def filled_language_model(
+    config: Qwen2_5_VLConfig,
+    state: dict[str, Tensor],
+    folder: Path,
+    dtype: torch.dtype | None = None,
+    quantization: Any = None,
+) -> Qwen2_5_VLForConditionalGeneration:
+    """A language model of a whole state, with the text generation's defaults if the folder has them.
+
+    Default: in the widest type of its tensors.
+    """
+    mllm = Qwen2_5_VLForConditionalGeneration.from_pretrained(
+        None,
+        config=config,
+        state_dict=state,
+        dtype=dtype or widest(state.values()),
+        quantization_config=quantization,
+    )
     if (folder / "generation_config.json").is_file():
         mllm.generation_config = GenerationConfig.from_pretrained(folder)
+    return mllm
 
 
 def load_tokenizer(folder: Path, image_tokens: int) -> PreTrainedTokenizerBase:

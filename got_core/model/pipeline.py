@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import diffusers
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, DiffusionPipeline, SchedulerMixin, UNet2DConditionModel
+from diffusers import AutoencoderKL, SchedulerMixin, UNet2DConditionModel
 from diffusers.image_processor import VaeImageProcessor
 from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
@@ -40,6 +40,7 @@ from got_core.model.guidance import (
 )
 from got_core.model.inputs import Generators, as_list
 from got_core.model.keeping import KeptSource, free_cells
+from got_core.model.precision import KeepsPrecision, dtypes_of
 from got_core.model.sampling import SeededSampling
 from got_core.model.sequence import IGNORED, Sample, SequenceBuilder
 from got_core.model.unet import UNetWithInputSkip
@@ -104,7 +105,7 @@ class _Request:
     callback_inputs: Sequence[str]
 
 
-class GoTPipeline(DiffusionPipeline):
+class GoTPipeline(KeepsPrecision):
     """Generation Chain-of-Thought (arXiv 2503.10639).
 
     Components: ``mllm`` and its ``tokenizer`` and ``image_processor``, ``projector``, ``unet`` (3C input
@@ -140,7 +141,9 @@ class GoTPipeline(DiffusionPipeline):
         edit_scales: list[float] | None = None,
         reasoning: bool = True,
         spatial_guidance: bool = True,
+        dtype: str | dict[str, str] | None = None,
     ) -> None:
+        """``dtype`` stands in saved configurations for loaders; what is registered is what the parts have."""
         super().__init__()
         self.register_modules(
             mllm=mllm,
@@ -163,6 +166,8 @@ class GoTPipeline(DiffusionPipeline):
             reasoning=reasoning,
             spatial_guidance=spatial_guidance,
         )
+        self._keep_autoencoder_wide()
+        self.register_to_config(dtype=dtypes_of(self.components))
         self.sequences = SequenceBuilder(tokenizer, image_processor, image_tokens, source_size)
         self.vae_scale_factor = latent_stride(vae)
         self.picture_processor = VaeImageProcessor(vae_scale_factor=self.vae_scale_factor)

@@ -10,20 +10,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import UNet2DConditionModel
-from torch import nn
-from transformers import Qwen2_5_VLForConditionalGeneration
+from torch import Tensor, nn
+from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
 from got_core.model.guidance import widen_input
 from got_core.model.parts import (
     ConfigFolders,
     KeyReport,
+    empty_unet,
+    fill,
+    filled_language_model,
     fitting_projector,
+    folder_state,
     load_autoencoder,
     pipeline_of_parts,
     untie,
 )
 from got_core.model.pipeline import GoTPipeline
+from got_core.model.published_checks import DEFAULT_PREDICTION, check_published
 
 
 def load_foundation_folders(
@@ -44,22 +48,26 @@ def load_foundation_folders(
     company: GoT trains each whole. Only safetensors are read.
 
     Args:
-        dtype: of all parts.
+        dtype: of all parts. An autoencoder that overflows in float16 (``force_upcast``) stays in float32.
         quantization: a ``BitsAndBytesConfig`` for the language model (for drawing only; not tested here).
-        variant: of SDXL's weight files, such as ``fp16``.
+        variant: of SDXL's weight files, such as ``fp16``; for parts that have it, before plain ones.
         seed: of the projectors, and of rows that the embedding may need for GoT's tokens.
         **settings: of ``GoTPipeline`` (resolution, image_tokens ...); defaults are the paper's.
 
     Raises:
         CheckpointKeysError: keys that are missing, not expected or of another shape, all at once.
         OSError: folders or weight files that are not there.
+        ValueError: folders of another kind of model, files that are damaged or hold more than tensors.
     """
     folders = ConfigFolders.published(Path(sdxl_folder), Path(qwen_folder))
+    check_published(folders, settings.get("prediction", DEFAULT_PREDICTION), variant)
     report = KeyReport()
-    unet = _load_unet(folders.unet, report, dtype, variant)
-    vae = load_autoencoder(folders.vae, report, dtype, variant=variant)
-    mllm = _load_language_model(folders.mllm, report, dtype, quantization)
+    unet = empty_unet(folders.unet)
+    fill(unet, folder_state("unet", unet, folders.unet, report, variant), dtype)
+    vae = load_autoencoder(folders.vae, report, dtype, variant)
+    config, state = _language_state(folders.mllm, report)
     report.raise_if_any(f"{sdxl_folder} and {qwen_folder}")
+    mllm = filled_language_model(config, state, folders.mllm, dtype, quantization)
     widen_input(unet)
     separate_head(mllm)
     with torch.random.fork_rng(devices=[]):
@@ -71,39 +79,19 @@ def load_foundation_folders(
         )
 
 
-def _load_unet(
-    folder: Path, report: KeyReport, dtype: torch.dtype, variant: str | None
-) -> UNet2DConditionModel:
-    unet, info = UNet2DConditionModel.from_pretrained(
-        folder,
-        torch_dtype=dtype,
-        variant=variant,
-        use_safetensors=True,
-        output_loading_info=True,
-        ignore_mismatched_sizes=True,
-    )
-    report.add_loading_info("unet", info)
-    if unet.config.in_channels != unet.config.out_channels:
-        raise ValueError(
-            f"{folder} takes {unet.config.in_channels} channels and gives {unet.config.out_channels}: it is "
-            "not a plain text-to-image U-Net (load a GoT checkpoint with load_got_checkpoint)"
-        )
-    return unet
-
-
-def _load_language_model(
-    folder: Path, report: KeyReport, dtype: torch.dtype, quantization: Any
-) -> Qwen2_5_VLForConditionalGeneration:
-    mllm, info = Qwen2_5_VLForConditionalGeneration.from_pretrained(
-        folder,
-        dtype=dtype,
-        quantization_config=quantization,
-        use_safetensors=True,
-        output_loading_info=True,
-        ignore_mismatched_sizes=True,
-    )
-    report.add_loading_info("mllm", info)
-    return mllm
+def _language_state(folder: Path, report: KeyReport) -> tuple[Qwen2_5_VLConfig, dict[str, Tensor]]:
+    """Configuration and tensors; a head that was written beside a tied embedding is taken as its own."""
+    config = Qwen2_5_VLConfig.from_pretrained(folder)
+    with torch.device("meta"):
+        model = Qwen2_5_VLForConditionalGeneration(config)
+    found = KeyReport()
+    state = folder_state("mllm", model, folder, found)
+    if "lm_head.weight" in state:
+        untie(config)
+    elif config.tie_word_embeddings:
+        found.missing = [key for key in found.missing if key != "mllm.lm_head.weight"]
+    report.add(found)
+    return config, state
 
 
 def separate_head(mllm: Qwen2_5_VLForConditionalGeneration) -> None:

@@ -13,7 +13,6 @@ bitsandbytes and a CUDA device, and is therefore passed through untested here);
 
 from __future__ import annotations
 
-import functools
 import os
 import re
 import shutil
@@ -33,12 +32,15 @@ from got_core.model.names import modern_name, old_name
 from got_core.model.parts import (
     CheckpointKeysError,
     ConfigFolders,
+    Group,
     KeyReport,
     empty_autoencoder,
     empty_unet,
+    fill,
+    filled_language_model,
     fitting_projector,
+    fitting_state,
     load_autoencoder,
-    load_generation_config,
     pipeline_of_parts,
     untie,
 )
@@ -92,7 +94,8 @@ def load_got_checkpoint(
             ``vae/``, ``scheduler/``, ``tokenizer/``, or ``ConfigFolders.published(sdxl, qwen)``. Default: the
             checkpoint's folder, as :func:`save_got_checkpoint` leaves it.
         lora: rank and alpha, 32 and 32 as released.
-        dtype: of all parts; default: as stored, the language model in the widest type of its tensors.
+        dtype: of all parts; default: as stored, each part in the widest type of its tensors. An autoencoder
+            that overflows in float16 (``force_upcast``) stays in float32.
         quantization: a ``BitsAndBytesConfig`` for the language model.
         vae_from_configs: take the (frozen) autoencoder's weights from ``configs``; the checkpoint may have
             none, and those that it has are left aside.
@@ -120,16 +123,8 @@ def load_got_checkpoint(
     states = {name: _plain_state(name, parts[name], module, report) for name, module in plain.items()}
     report.raise_if_any(str(folder))
     for name, module in plain.items():
-        state = {key: value.to(dtype or value.dtype) for key, value in states[name].items()}
-        module.load_state_dict(state, assign=True)
-    mllm = Qwen2_5_VLForConditionalGeneration.from_pretrained(
-        None,
-        config=mllm_config,
-        state_dict=mllm_state,
-        dtype=dtype or functools.reduce(torch.promote_types, (v.dtype for v in mllm_state.values())),
-        quantization_config=quantization,
-    )
-    load_generation_config(mllm, configs.mllm)
+        fill(module, states[name], dtype)
+    mllm = filled_language_model(mllm_config, mllm_state, configs.mllm, dtype, quantization)
     return pipeline_of_parts(configs, mllm=mllm, projector=projector, unet=unet, vae=vae, settings=settings)
 
 
@@ -139,10 +134,6 @@ def _borrowed(folder: Path, dtype: torch.dtype | None) -> nn.Module:
     vae = load_autoencoder(folder, report, dtype)
     report.raise_if_any(str(folder))
     return vae
-
-
-Group = dict[str, tuple[str, Tensor]]
-"""Name inside a part -> name in the checkpoint, tensor."""
 
 
 def _split(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Group], list[str]]:
@@ -162,14 +153,9 @@ def _split(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Group], list[str]]:
 
 def _plain_state(part: str, group: Group, module: nn.Module, report: KeyReport) -> dict[str, Tensor]:
     """The state of a part whose names are those of its class."""
-    state = {}
-    for name, wanted in module.state_dict().items():
-        key = _released_projector(name) if part == "projector" else f"{part}.{name}"
-        found = group.get(name)
-        if report.check(key, wanted.shape, found[1] if found else None) and found:
-            state[name] = found[1]
-    report.unexpected += [key for name, (key, _) in group.items() if name not in module.state_dict()]
-    return state
+    shapes = {name: value.shape for name, value in module.state_dict().items()}
+    spelled = _released_projector if part == "projector" else f"{part}.{{}}".format
+    return fitting_state(group, shapes, spelled, report)
 
 
 def _released_projector(name: str) -> str:

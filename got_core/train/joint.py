@@ -115,7 +115,8 @@ class JointTrainer:
         self.average = MovingAverage(self._sources if config.ema_decay else [], config.ema_decay)
 
     def _prepare_parts(self) -> None:
-        parts = self.pipeline
+        # Weights, moments and averages are 32 bits, whatever the pipeline was kept in: steps are small.
+        parts = self.pipeline.to(torch.float32)
         self._kernels = [Kernels.of(model) for model in _attentive(parts)]
         if fused_backward_is_slow(self.device.type, self.config.bf16):
             _attend(parts, [kernels.plain() for kernels in self._kernels])

@@ -40,6 +40,8 @@ class TrainingRun:
     """File system options of the edit pairs' images."""
     published: tuple[str, str] | None = None
     """Folders of SDXL and of Qwen2.5-VL to start from; None: small foundation models are trained."""
+    variant: str | None = None
+    """Of SDXL's weight files (such as ``fp16``); None: plain ones, or the only variant there is."""
     ray_address: str | None = None
     """Address of a Ray cluster; None starts Ray on this machine and stops it afterwards."""
     tags: dict[str, str] = field(default_factory=dict)

@@ -39,13 +39,15 @@ from got_core.model.build import (
 from got_core.model.config import ModelConfig
 from got_core.model.finite import NotFiniteError
 from got_core.model.guidance import GuidanceProjector
+from got_core.model.parts import ConfigFolders
 from got_core.model.pipeline import GoTPipeline
 from got_core.model.published import load_foundation_folders
+from got_core.model.published_checks import check_published
 from got_core.recipes import digest
 from got_core.registry.tracking import ensure_experiment
 from got_core.train import cluster
 from got_core.train.clock import CpuClock
-from got_core.train.config import SAMPLE_PICTURES, StageConfig
+from got_core.train.config import SAMPLE_PICTURES, StageConfig, check_predictions
 from got_core.train.data import TrainingData, step_generator
 from got_core.train.finished import FinishedStages
 from got_core.train.foundation import fit_autoencoder, train_unet
@@ -82,16 +84,21 @@ def training_data(run: TrainingRun, config: StageConfig | None = None) -> Traini
 def take_published(run: TrainingRun) -> Reference:
     """Put an untrained GoT pipeline of the run's published folders into storage. Returns its reference.
 
-    Raises OSError or CheckpointKeysError where a folder does not hold what it should.
+    Raises OSError, ValueError or CheckpointKeysError where a folder does not hold what it should, or not what
+    the recipe is for; also where its pipeline is in storage already.
     """
     assert run.published is not None
     started, config, clock = time.monotonic(), run.recipe.model, CpuClock()
     sdxl, qwen = (Path(folder) for folder in run.published)
-    key = digest([config, [weights_hash(sdxl), weights_hash(qwen)]])
+    check_predictions(config.scheduler.prediction, pretrain=run.recipe.pretrain)
+    folders = ConfigFolders.published(sdxl, qwen)
+    check_published(folders, config.scheduler.prediction, run.variant)
+    drawing = [weights_hash(folder, run.variant) for folder in (folders.unet, folders.vae)]
+    key = digest([config, [*drawing, weights_hash(folders.mllm)]])
     name = f"models/foundation/{key}"
     if not run.storage().exists(f"{name}/model_index.json"):
         run.say(f"foundation: {sdxl} and {qwen}")
-        pipeline = load_foundation_folders(sdxl, qwen, **pipeline_settings(config))
+        pipeline = load_foundation_folders(sdxl, qwen, variant=run.variant, **pipeline_settings(config))
         with tempfile.TemporaryDirectory() as folder:
             pipeline.save_pretrained(folder, safe_serialization=True)
             run.storage().upload(Path(folder), name)
@@ -213,7 +220,10 @@ def finetune(run: TrainingRun, pretrained: Reference) -> Reference:
 
 
 def _joint_stage(run: TrainingRun, stage: str, config: StageConfig, start: Reference) -> Reference:
-    key = digest([VERSION, run.recipe.model, config.identity(), run.manifest_hash, start["weights_hash"]])
+    recipe = run.recipe
+    # Of both stages, so that nothing is pretrained for a finetuning that cannot follow.
+    check_predictions(recipe.model.scheduler.prediction, pretrain=recipe.pretrain, finetune=recipe.finetune)
+    key = digest([VERSION, recipe.model, config.identity(), run.manifest_hash, start["weights_hash"]])
     name = f"models/{stage}/{key}"
     started = time.monotonic()
     # Written last: where it is, the stage is finished.

@@ -27,7 +27,12 @@ Reference = dict[str, Any]
     group_name="train",
     kinds={"pytorch", "huggingface"},
     owners=["team:model"],
-    code_version=code_version(4, _RECIPE.model, _RECIPE.foundation, *(PROJECT.settings.published or ())),
+    code_version=code_version(
+        4,
+        *(_RECIPE.model, _RECIPE.foundation),
+        *(PROJECT.settings.published or ()),
+        *filter(None, [PROJECT.settings.sdxl_variant]),
+    ),
 )
 def foundation_models(
     context: dg.AssetExecutionContext, project: dg.ResourceParam[Project], training_manifest: pl.DataFrame
@@ -103,6 +108,7 @@ def training_run(
         manifest_hash=content_hash(manifest),
         recipe=project.recipe,
         published=settings.published,
+        variant=settings.sdxl_variant,
         tracking_uri=settings.tracking_uri,
         ray_address=settings.ray_address,
         tags={"dagster_run_id": context.run_id, "git_commit": git_commit()},

@@ -24,6 +24,7 @@ from got_core.model.got import (
     text_loss,
     weight_of_places,
 )
+from got_core.model.pipeline import GoTPipeline
 from got_core.model.sequence import IGNORED
 from got_core.recipes import tiny
 from got_core.train import optim
@@ -388,3 +389,17 @@ def test_cut_pictures_train(training_run: TrainingRun, geometry: Geometry) -> No
     joint = JointTrainer(tiny_pipeline(), training_data(training_run, config), config)
     joint.run(2, ignore)
     assert joint.step == 2
+
+
+def test_a_pipeline_kept_in_bfloat16_is_trained_in_float32(training_run: TrainingRun, tmp_path: Path) -> None:
+    tiny_pipeline().to(torch.bfloat16).save_pretrained(tmp_path)
+    joint = JointTrainer(GoTPipeline.from_pretrained(tmp_path), training_data(training_run), CONFIG)
+    joint.run(1, ignore)
+    assert {value.dtype for value in joint._state().values() if value.is_floating_point()} == {torch.float32}
+    finished = joint.finish()
+    finished.save_pretrained(tmp_path / "trained")
+    again = GoTPipeline.from_pretrained(tmp_path / "trained")
+    assert again.config.dtype == "float32"
+    assert all(
+        torch.equal(value, finished.unet.state_dict()[k]) for k, value in again.unet.state_dict().items()
+    )
