@@ -45,7 +45,11 @@ def load_foundation_folders(
     The U-Net's input is widened from C to 3C channels, so that it draws what SDXL draws until training
     gives the new channels weight. GoT's tokens (start 151665, end 151666, image tokens from 151667) fall
     into the spare rows of the published embedding, which then keeps its size. Embedding and head part
-    company: GoT trains each whole. Only safetensors are read.
+    company: GoT trains each whole.
+
+    Each part's weights are read from plain safetensors if it has them, else from the variant that it has,
+    else from ``.bin`` files, of which only tensors are read. What the folders say of themselves is checked
+    first (``published_checks``).
 
     Args:
         dtype: of all parts. An autoencoder that overflows in float16 (``force_upcast``) stays in float32.
@@ -55,7 +59,7 @@ def load_foundation_folders(
         **settings: of ``GoTPipeline`` (resolution, image_tokens ...); defaults are the paper's.
 
     Raises:
-        CheckpointKeysError: keys that are missing, not expected or of another shape, all at once.
+        CheckpointKeysError: keys that are missing, not expected, of another shape or not finite, all at once.
         OSError: folders or weight files that are not there.
         ValueError: folders of another kind of model, files that are damaged or hold more than tensors.
     """

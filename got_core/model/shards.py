@@ -149,7 +149,13 @@ class StoredTensor:
 
 def weight_folders(folder: Path) -> list[Path]:
     """The folder and those below it that hold weights, in order of their names."""
-    found = {path.parent for suffix in SUFFIXES for path in folder.rglob(f"*{suffix}")}
+    found = []
+    for place, below, names in os.walk(folder, followlinks=True):
+        if any(name.endswith(SUFFIXES) for name in names):
+            found.append(Path(place))
+        # A link to a folder above would lead in circles.
+        here = Path(place).resolve()
+        below[:] = [name for name in below if not here.is_relative_to((Path(place) / name).resolve())]
     return sorted(found)
 
 

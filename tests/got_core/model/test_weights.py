@@ -140,6 +140,16 @@ def test_the_part_that_a_tensor_lies_in_counts(tmp_path: Path) -> None:
     assert weights_hash(tmp_path / "a") != weights_hash(tmp_path / "b")
 
 
+def test_folders_behind_links_count_and_circles_end(tmp_path: Path) -> None:
+    real, home = tmp_path / "real", tmp_path / "home"
+    whole = file_hash(home / "unet", STATE)
+    named = weights_hash(home)
+    (home / "unet").rename(real)
+    (home / "unet").symlink_to(real)
+    (home / "up").symlink_to(home)
+    assert weights_hash(home) == named and weights_hash(real) == whole
+
+
 def test_a_head_that_is_the_embedding_counts_once(tmp_path: Path) -> None:
     embedding = torch.arange(6.0).reshape(3, 2)
     tied = file_hash(tmp_path, {"model.embed_tokens.weight": embedding})
