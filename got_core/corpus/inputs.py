@@ -13,7 +13,7 @@ import tomllib
 from dataclasses import dataclass, field
 from typing import Any
 
-from got_core.filesystems import open_filesystem
+from got_core.filesystems import StoreUnavailableError, open_filesystem
 from got_core.storage import local_path
 
 ARCHIVES = (".tar", ".tar.gz", ".tgz")
@@ -82,9 +82,14 @@ def _is_pattern(parts: list[str], index: int, options: dict[str, Any]) -> bool:
     """Whether a part of a URL stands for several names; a folder that is called so does not."""
     if not _WILD.search(parts[index]):
         return False
+    if index == len(parts) - 1:
+        return True
     folder = "/".join(parts[: index + 1])
     fs, path = open_filesystem(folder, **(options if "://" in folder else {}))
-    return index == len(parts) - 1 or not fs.isdir(path)
+    try:
+        return not fs.isdir(path)
+    except StoreUnavailableError:  # said where something is read
+        return True
 
 
 def _read_list(url: str, options: dict[str, Any]) -> list[Input]:
