@@ -108,7 +108,7 @@ def test_what_is_valid_is_sent_as_given(recorder: Recorder, target: str) -> None
 @pytest.mark.parametrize("form", ["absolute", "path", "without scheme"])
 def test_so_is_the_location_of_a_redirect(recorder: Recorder, target: str, form: str) -> None:
     if form == "path" and target.startswith("//"):
-        pytest.skip("that names a host")
+        target = target[1:]  # two slashes would name a host
     host = recorder.url.removeprefix("http:")
     before = {"absolute": recorder.url, "path": "", "without scheme": host}[form]
     assert ask(recorder, f"{recorder.url}/start?s=%2F", before + target) == (None, ["/start?s=%2F", target])
