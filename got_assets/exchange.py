@@ -30,6 +30,7 @@ from got_assets.summary import text_table
 from got_core.annotate import schemas
 from got_core.corpus.schemas import EDIT_PAIRS, RAW_IMAGES, Columns, polars_schema
 from got_core.exchange.config import EditMapping, PairMapping, T2IMapping, read_mapping
+from got_core.filesystems import StoreUnavailableError
 
 M = TypeVar("M", T2IMapping, EditMapping, PairMapping)
 Given = argparse.Namespace
@@ -62,7 +63,8 @@ def unpack(project: Project, given: Given) -> None:
     from got_core.exchange.pairs import TABLE, unpack_pairs
 
     mapping = _mapping(PairMapping(licence=given.licence), given)
-    counts = unpack_pairs(given.files, given.to, mapping, project.recipe.ingest)
+    options = _options(project, given.files)
+    counts = unpack_pairs(given.files, given.to, mapping, project.recipe.ingest, fs_options=options)
     print(_counted(counts))
     print(f"now set GOT_EDITS={given.to.absolute() / TABLE} and run `make run`")
 
@@ -108,13 +110,19 @@ def _import(
 ) -> None:
     from got_core.exchange.parts import import_files, refused_records
 
-    counts = import_files(project.storage, files, keys, mapping, progress=_told)
+    options = _options(project, files)
+    counts = import_files(project.storage, files, keys, mapping, fs_options=options, progress=_told)
     print(_counted(counts))
     reasons = refused_records(project.storage, mapping.name)["reason"].value_counts(sort=True)
     if counts["refused"]:
         print(text_table(["refused because", "records"], reasons.iter_rows()))
         print(f"look at them: python -m got_assets.exchange refused {mapping.name}")
     print("the next `GOT_ANNOTATOR=imported make run` uses them")
+
+
+def _options(project: Project, files: Sequence[str]) -> dict[str, str]:
+    """fsspec options of the files, some of which may lie on S3; local ones need none."""
+    return {name: value for url in files for name, value in project.settings.fs_options(url).items()}
 
 
 def _named_sources(project: Project, table: pl.DataFrame) -> pl.DataFrame:
@@ -207,7 +215,7 @@ def main(arguments: Sequence[str] | None = None, project: Project = PROJECT) -> 
     given = _parser().parse_args(arguments)
     try:
         given.work(project, given)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, StoreUnavailableError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
     return 0

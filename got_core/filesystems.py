@@ -26,6 +26,11 @@ def local_path(url: str | os.PathLike[str]) -> Path | None:
     return Path(os.path.abspath(os.path.expanduser(text.removeprefix("file://"))))
 
 
+def is_s3(url: str) -> bool:
+    """Whether a URL names an S3 store."""
+    return url.startswith(("s3://", "s3a://"))
+
+
 class StoreUnavailableError(RuntimeError):
     """A store could not be asked: no verdict on any file. The message names the store and what to do.
 
@@ -42,7 +47,7 @@ def open_filesystem(url: str, **options: Any) -> tuple[Any, str]:
     """
     if local := local_path(url):
         return LocalFileSystem(), str(local)
-    if not url.startswith(("s3://", "s3a://")):
+    if not is_s3(url):
         return fsspec.core.url_to_fs(url, **options)
     s3 = _s3_class()
     return s3(**{**s3._get_kwargs_from_urls(url), **options}), s3._strip_protocol(url)

@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from got_core.annotate.config import LengthName, OpenAIConfig, VLLMConfig
 from got_core.annotate.vision_models import BoxUnit
+from got_core.filesystems import is_s3
 from got_core.sqlite_urls import sqlite_url
 from got_core.storage import local_path
 
@@ -307,8 +308,7 @@ class Settings(BaseSettings):
         return self.annotator_server.config() if self.annotator == "openai" else None
 
     def fs_options(self, url: str) -> dict[str, Any]:
-        """fsspec options for a URL: the S3 endpoint for ``s3://`` and for a list of inputs, which may name
-        such; nothing for anything else."""
-        if self.s3_endpoint and (url.startswith("s3://") or url.endswith(".toml")):
+        """fsspec options for a URL: the S3 endpoint for what lies there and for a list of inputs, which may name such; nothing for anything else."""
+        if self.s3_endpoint and (is_s3(url) or url.endswith(".toml")):
             return {"endpoint_url": self.s3_endpoint}
         return {}

@@ -13,7 +13,7 @@ import tomllib
 from dataclasses import dataclass, field
 from typing import Any
 
-from got_core.filesystems import StoreUnavailableError, open_filesystem
+from got_core.filesystems import StoreUnavailableError, is_s3, open_filesystem
 from got_core.storage import local_path
 
 ARCHIVES = (".tar", ".tar.gz", ".tgz")
@@ -119,4 +119,4 @@ def _entry(url: str, name: str, entry: Any, options: dict[str, Any]) -> Input:
         raw = posixpath.join(posixpath.dirname(url), raw)
     more = {"name": name, "source": entry.get("source", name), "licence": entry.get("licence")}
     target = str(local_path(raw) or raw.rstrip("/"))
-    return _input(target, options if target.startswith("s3://") else {}, **more)
+    return _input(target, options if is_s3(target) else {}, **more)

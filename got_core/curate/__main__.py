@@ -49,10 +49,10 @@ def select_file(
         if not path.is_file():
             raise FileNotFoundError(f"{path} does not exist; it must be a parquet file")
     columns = _columns(pictures, [KEYS[kind]], PICTURE_COLUMNS)
-    known = pl.scan_parquet(pictures)
+    known = pl.scan_parquet(pictures, glob=False)
     benchmark = read_benchmark(config.benchmark_hashes) if config.benchmark_hashes else None
     wanted = _columns(chains, ["chain_id", KEYS[kind], "chain", "error", *_NEEDED[kind]], tuple(ORIGIN))
-    scan = pl.scan_parquet(chains).select(wanted)
+    scan = pl.scan_parquet(chains, glob=False).select(wanted)
     batches = scan.collect_batches(chunk_size=batch_rows, maintain_order=True)
     judged = selections(
         batches, known.select(columns).collect(), config, kind=kind, signals=signals, benchmark=benchmark
@@ -74,7 +74,7 @@ def select_file(
 def _columns(path: Path, needed: Sequence[str], also: Sequence[str]) -> list[str]:
     """Columns to read of a file. Raises ValueError, naming the file, if it is no parquet or lacks one."""
     try:
-        there = pl.scan_parquet(path).collect_schema().names()
+        there = pl.scan_parquet(path, glob=False).collect_schema().names()
     except (pl.exceptions.PolarsError, OSError) as error:
         raise ValueError(
             f"{path} is not a readable parquet file: {' '.join(str(error).split())[:200]}"

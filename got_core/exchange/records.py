@@ -5,6 +5,7 @@ Belongs here: files to dictionaries. Not here: what a column means (`importer`).
 
 from __future__ import annotations
 
+import io
 import json
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
@@ -145,7 +146,7 @@ def _spelled(value: Any) -> str:
 
 
 def _jsonl(file: IO[bytes], url: str, columns: Sequence[str] | None) -> Iterator[Record]:
-    row = 0
+    row, file = 0, io.BufferedReader(file)  # type: ignore[type-var]  # s3fs's readline has no limit
     while line := file.readline(MAX_LINE + 1):
         row += 1
         if len(line) > MAX_LINE:

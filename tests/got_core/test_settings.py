@@ -69,6 +69,7 @@ def test_an_s3_endpoint_goes_to_s3_urls_only(monkeypatch: pytest.MonkeyPatch) ->
     settings = Settings()
     assert settings.storage_url == "s3://bucket/got"
     assert settings.storage_options == {"endpoint_url": "http://minio:9000"}
+    assert settings.fs_options("s3a://bucket/raw") == settings.storage_options
     assert settings.fs_options(settings.raw_url) == {}
 
 

@@ -20,6 +20,7 @@ from got_core.corpus.pair_table import read_pair_table
 from got_core.corpus.shards import assign_image_shards, passed_over
 from got_core.exchange.config import PairMapping
 from got_core.exchange.pairs import read_pairs, unpack_pairs
+from got_core.exchange.records import read_records
 from got_core.storage import Storage
 
 from .pictures import png
@@ -88,6 +89,10 @@ def test_parquet_and_tables_in_a_bucket(options: dict, tmp_path: Path) -> None:
     assert counts == {"rows": 30, "pairs": 30, "refused": 0}
     found = read_pairs(tmp_path / "pairs.parquet").row(29, named=True)
     assert found["key"] == "29" and (tmp_path / found["target_path"]).read_bytes() == png(79)
+
+    fs.pipe_file("tables/chains.jsonl", b'{"a": 1}\n[2]\n\n{"a": 3}')
+    records = list(read_records("s3://tables/chains.jsonl", fs_options=options))
+    assert [(one.row, one.values) for one in records] == [(1, {"a": 1}), (2, None), (4, {"a": 3})]
 
     table = read_pair_table("s3://tables/pairs.csv", options)
     assert table.select("instruction", "row").rows() == [('make it 5" wide', 1), (None, 2)]

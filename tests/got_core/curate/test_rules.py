@@ -277,8 +277,10 @@ def test_a_file_is_judged_in_batches_as_a_table_is(
     chains.write_parquet(tmp_path / "chains.parquet")
     raw.write_parquet(tmp_path / "raw.parquet")
     out = tmp_path / "selection.parquet"
+    (tmp_path / "chains[1].parquet").write_bytes((tmp_path / "chains.parquet").read_bytes())
+    chains.clear().write_parquet(tmp_path / "chains1.parquet")  # what the odd name would match
     counts = select_file(
-        tmp_path / "chains.parquet", tmp_path / "raw.parquet", out, CurateConfig(), batch_rows=64
+        tmp_path / "chains[1].parquet", tmp_path / "raw.parquet", out, CurateConfig(), batch_rows=64
     )
     written = pl.read_parquet(out)
     assert written.equals(select_t2i(chains, raw, CurateConfig()))
