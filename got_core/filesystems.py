@@ -80,8 +80,12 @@ def _s3_class() -> Any:
     from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
     from fsspec.exceptions import FSTimeoutError
     from s3fs import S3FileSystem
+    from s3fs.utils import FileExpired
 
-    passing = (BotoCoreError, aiohttp.ClientError, FSTimeoutError, TimeoutError, ConnectionError)
+    passing = (
+        *(BotoCoreError, aiohttp.ClientError, FSTimeoutError, TimeoutError, ConnectionError),
+        RecursionError,  # a 301 that names no region: aiobotocore asks for it, and is sent on again
+    )
 
     def reason(error: BaseException) -> str | None:
         """Why the store did not answer; None where it answered about the object asked for."""
@@ -133,13 +137,17 @@ def _s3_class() -> Any:
         def _open(self, *args: Any, **kwargs: Any) -> Any:
             file = super()._open(*args, **kwargs)
             if getattr(file, "cache", None) is not None:
-                file.cache.fetcher = self._guarded(file.cache.fetcher)
+                file.cache.fetcher = self._guarded(file.cache.fetcher, file.path)
             return file
 
-        def _guarded(self, fetch: Callable[[int, int], bytes]) -> Callable[[int, int], bytes]:
+        def _guarded(self, fetch: Callable[[int, int], bytes], path: str) -> Callable[[int, int], bytes]:
             def fetched(start: int, end: int) -> bytes:
                 try:
                     return fetch(start, end)
+                except (FileExpired, FileNotFoundError) as error:  # it was there when it was opened
+                    raise StoreUnavailableError(
+                        f"s3://{path} was replaced or deleted while it was read; run it again"
+                    ) from error
                 except Exception as error:
                     raise self.fault(error) from error
 

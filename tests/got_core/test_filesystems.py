@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pickle
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from uuid import uuid4
 
@@ -163,3 +165,41 @@ def test_an_object_replaced_after_it_was_listed_is_seen_as_changed(server: Threa
     with pytest.raises(ImageError) as caught:
         Folder(f"{bucket}/raw", IngestConfig(), options).read_bytes("x.jpg", stamp)
     assert caught.value.reason == "changed"
+
+
+@pytest.mark.parametrize("replaced", [True, False])
+def test_a_file_replaced_while_it_is_read_is_no_damaged_file(
+    server: ThreadedMotoServer, replaced: bool
+) -> None:
+    bucket, options = f"got-{id(server)}", {"endpoint_url": address(server)}
+    outside = s3fs.S3FileSystem(**options, skip_instance_cache=True)
+    outside.pipe_file(f"{bucket}/x.tar", bytes(1 << 20))
+    folder = Folder(f"s3://{bucket}", IngestConfig(), options)
+    with folder.open_file("x.tar", remote_stamp(outside.info(f"{bucket}/x.tar")), scattered=True) as file:
+        if replaced:
+            outside.pipe_file(f"{bucket}/x.tar", b"another")
+        else:
+            outside.rm_file(f"{bucket}/x.tar")
+        with pytest.raises(StoreUnavailableError, match=r"x.tar was replaced or deleted.*run it again"):
+            file.read(100)
+
+
+def test_a_redirect_that_leads_nowhere_is_the_store_s(server: ThreadedMotoServer) -> None:
+    class Moved(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(301)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        do_HEAD = do_PUT = do_GET
+
+        def log_message(self, *_: object) -> None:
+            """Not told."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Moved) as moved:
+        threading.Thread(target=moved.serve_forever, daemon=True).start()
+        storage = Storage("s3://got/store", endpoint_url=f"http://127.0.0.1:{moved.server_port}")
+        for ask in (storage.list, lambda: storage.read_bytes("x"), lambda: storage.exists("x")):
+            with pytest.raises(StoreUnavailableError, match="GOT_S3_ENDPOINT"):
+                ask()
+        moved.shutdown()
