@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from got_core.filesystems import StoreUnavailableError
 from got_core.recipes import Recipe, digest, get_recipe
 from got_core.settings import Settings
 from got_core.storage import Storage
@@ -98,7 +99,7 @@ class Project:
 
         try:
             found = finished_imports(self.storage)
-        except (OSError, ValueError):
+        except (OSError, ValueError, StoreUnavailableError):
             return "imported-unreadable"
         return f"imported-{digest({name: one['id'] for name, one in found.items()})}"
 

@@ -353,7 +353,7 @@ def main(work: Callable[[Project, dg.DagsterInstance], int] = run) -> int:
         prepare_dagster_home(PROJECT)
         with dg.DagsterInstance.get() as instance:
             return work(PROJECT, instance)
-    except (FileNotFoundError, NotADirectoryError, TimeoutError, ValueError, StoreUnavailableError) as error:
+    except (OSError, ValueError, StoreUnavailableError) as error:
         sys.stderr.write(f"\n{error}\n")
         return 1
     except (KeyboardInterrupt, dg.DagsterExecutionInterruptedError):

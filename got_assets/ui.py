@@ -76,8 +76,12 @@ def answers(url: str, seconds: float) -> bool:
 
 def main() -> int:
     """Start both, print their addresses when they answer, and wait."""
-    prepare_dagster_home(PROJECT)
-    prepare_tracking(PROJECT)
+    try:
+        prepare_dagster_home(PROJECT)
+        prepare_tracking(PROJECT)
+    except (OSError, ValueError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
     ports = {"Dagster": free_port(DAGSTER_PORT), "MLflow": free_port(MLFLOW_PORT)}
     lines = commands(PROJECT, ports["Dagster"], ports["MLflow"])
     logs = PROJECT.settings.home / "logs"

@@ -308,7 +308,8 @@ class Settings(BaseSettings):
         return self.annotator_server.config() if self.annotator == "openai" else None
 
     def fs_options(self, url: str) -> dict[str, Any]:
-        """fsspec options for a URL: the S3 endpoint for what lies there and for a list of inputs, which may name such; nothing for anything else."""
+        """fsspec options for a URL: the S3 endpoint for what lies on S3 and for a list of inputs, which may
+        name such; nothing for anything else."""
         if self.s3_endpoint and (is_s3(url) or url.endswith(".toml")):
             return {"endpoint_url": self.s3_endpoint}
         return {}

@@ -14,7 +14,7 @@ import polars as pl
 
 from got_core.corpus.schemas import polars_schema
 from got_core.curate.schemas import BENCHMARK
-from got_core.filesystems import open_filesystem
+from got_core.filesystems import StoreUnavailableError, open_filesystem
 from got_core.storage import local_path
 
 _HASH = re.compile(r"[0-9a-f]{16}")
@@ -52,7 +52,7 @@ def benchmark_digest(url: str | None, fs_options: dict[str, Any] | None = None) 
         return "none"
     try:
         return hashlib.sha256(_read(url, fs_options)).hexdigest()[:12]
-    except OSError:
+    except (OSError, StoreUnavailableError):
         return "unreadable"
 
 

@@ -18,6 +18,7 @@ import polars as pl
 
 from got_core.corpus.schemas import Columns, polars_schema
 from got_core.curate.schemas import JUDGED, TAKEDOWNS
+from got_core.filesystems import StoreUnavailableError
 from got_core.storage import Storage
 
 LIST = "takedown/list.csv"
@@ -93,7 +94,7 @@ def list_digest(storage: Storage) -> str:
     """Twelve hex digits that change with the lists; `unreadable` where the storage cannot be asked."""
     try:
         listed, judged = (storage.read_bytes(n) if storage.exists(n) else b"" for n in (LIST, JUDGEMENTS))
-    except OSError:
+    except (OSError, StoreUnavailableError):
         return "unreadable"
     return hashlib.sha256(listed + (b"\0" + judged if judged else b"")).hexdigest()[:12]
 

@@ -72,3 +72,34 @@ def test_processes_that_start_together_on_a_fresh_home_all_work(script: Path, tm
     processes = [start(script, home, tmp_path / "cache") for _ in range(4)]
     said = [process.communicate(timeout=400)[0] for process in processes]
     assert [process.returncode for process in processes] == [0] * 4, said
+
+
+def fails(*module: str, **settings: str) -> str:
+    """What a command says that ends with exit status 1; no traceback."""
+    keys = {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_MAX_ATTEMPTS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", *module],
+        env={**os.environ, **keys, "GOT_RECIPE": "tiny", **settings},
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[2],
+        timeout=120,
+    )
+    assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
+    return done.stderr
+
+
+@pytest.mark.parametrize(
+    "module", [("got_assets.run",), ("got_assets.ablation",), ("got_assets.exchange", "refused", "x")]
+)
+def test_a_store_that_is_down_from_the_start_is_one_sentence(tmp_path: Path, module: tuple[str, ...]) -> None:
+    down = {"GOT_STORAGE": "s3://got/store", "GOT_S3_ENDPOINT": "http://127.0.0.1:9"}
+    (tmp_path / "raw").mkdir()
+    said = fails(*module, **down, GOT_HOME=str(tmp_path / "home"), GOT_RAW=str(tmp_path / "raw"))
+    assert "the S3 store at http://127.0.0.1:9 (GOT_S3_ENDPOINT) could not be used" in said
+
+
+def test_a_home_that_is_a_file_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for module in ("got_assets.run", "got_assets.ui"):
+        assert str(tmp_path / "file") in fails(module, DAGSTER_HOME=str(tmp_path / "file"))

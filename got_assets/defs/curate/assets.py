@@ -19,6 +19,7 @@ from got_core.curate import schemas
 from got_core.curate.benchmarks import benchmark_digest
 from got_core.curate.config import MANIFEST_RULES, CurateConfig
 from got_core.curate.takedown import list_digest
+from got_core.filesystems import StoreUnavailableError
 from got_core.recipes import digest
 
 if PROJECT.settings.chains_imported:
@@ -52,7 +53,7 @@ def _reviews_digest(project: Project) -> str:
 
     try:
         return digest(project.storage.list(f"{FOLDER}/"))
-    except OSError:
+    except (OSError, StoreUnavailableError):  # the first step that needs the storage says so
         return "unreadable"
 
 
