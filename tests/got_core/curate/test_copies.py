@@ -64,7 +64,7 @@ class Corpus:
     def put(self, **files: bytes) -> None:
         """Add files (the name is the path without its ending) and ingest all of them."""
         for name, data in files.items():
-            (self.raw / f"{name}.img").write_bytes(data)
+            (self.raw / f"{name}.png").write_bytes(data)
             self.ids[name] = hashlib.sha256(data).hexdigest()
         assign_image_shards(self.storage, str(self.raw), INGEST)
         for shard in [n.split("/")[1].split(".")[0] for n in self.storage.list("shards/") if "/images-" in n]:
@@ -112,7 +112,7 @@ def test_same_pixels_go_at_once_and_what_looks_alike_waits(corpus: Corpus) -> No
     assert corpus.waiting() == ["jpeg"], "of other colours, so no copy whatever its hash"
     (row,) = done.waiting.iter_rows(named=True)
     assert row["original"] == row["request"] == corpus.ids["original"]
-    assert row["path"] == "jpeg.img" and row["distance"] <= 4 and 0 <= row["color"] <= 24
+    assert row["path"] == "jpeg.png" and row["distance"] <= 4 and 0 <= row["color"] <= 24
     page = corpus.storage.read_bytes(COPIES_PAGE).decode()
     assert page.count("<article>") == 1 and page.count("data:image/jpeg") == 2
     assert corpus.ids["jpeg"] in page and "withdrawn &amp; more" in page
@@ -144,8 +144,8 @@ def test_a_confirmed_copy_goes_and_what_looks_like_it_waits_too(corpus: Corpus) 
     (corpus.raw / "more").mkdir()
     corpus.put(
         **{
-            "more/jpeg": (corpus.raw / "jpeg.img").read_bytes(),
-            "more/pixels": encoded(Image.open(corpus.raw / "jpeg.img")),
+            "more/jpeg": (corpus.raw / "jpeg.png").read_bytes(),
+            "more/pixels": encoded(Image.open(corpus.raw / "jpeg.png")),
             "more/small": encoded(photograph(size=48)),
         }
     )
@@ -189,9 +189,9 @@ def test_plain_pictures_are_copies_of_their_own_colour_only(tmp_path: Path) -> N
 
 def test_pictures_of_pairs_are_found_and_their_pairs_go(corpus: Corpus) -> None:
     storage = corpus.storage
-    (corpus.raw / "edited.img").write_bytes(encoded(photograph(2)))
+    (corpus.raw / "edited.png").write_bytes(encoded(photograph(2)))
     table = corpus.raw / "pairs.csv"
-    table.write_text("source,target,instruction\njpeg.img,edited.img,go\nother.img,recompressed.img,come\n")
+    table.write_text("source,target,instruction\njpeg.png,edited.png,go\nother.png,recompressed.png,come\n")
     (shard,) = assign_edit_shards(storage, str(table), INGEST)
     storage.write_table(f"edit_pairs/{shard}", ingest_edit_pairs(storage, str(table), shard, INGEST))
     pairs = storage.read_table(f"edit_pairs/{shard}")
