@@ -62,7 +62,7 @@ class Teacher(ChatAnnotator):
         return read(reply)
 
     def _size(self, image: Image.Image) -> tuple[int, int]:
-        return size_sent(image.width, image.height, self.config.image_side)
+        return size_sent(image.width, image.height, self.config)
 
     def _reply(self, name: str, image: Any, texts: dict[str, str]) -> str:
         scenes, instruction = self.scenes, texts.get("instruction", "")
