@@ -99,7 +99,9 @@ def _s3_class() -> Any:
     class S3(S3FileSystem):
         """s3fs that raises :class:`StoreUnavailableError` where the store was not reached or refused.
 
-        Listings are not cached: an object replaced since would be read under the stamp of the old one.
+        Listings are not cached: an object replaced since would be read under the stamp of the old one. Names
+        are literal, for `rm` and its like too, which Ray calls: s3fs takes `[1]` in them for a pattern, and
+        what follows `?versionId=` for a version.
         """
 
         def __init__(self, *args: Any, use_listings_cache: bool = False, **kwargs: Any) -> None:
@@ -108,31 +110,44 @@ def _s3_class() -> Any:
         def __reduce__(self) -> tuple[Any, ...]:
             return _s3_again, (self.storage_args, self.storage_options)
 
-        def fault(self, error: BaseException) -> BaseException:
-            """The error itself, or the store's."""
+        def tell(self, error: Exception) -> None:
+            """Raise the store's fault, if the error is one."""
             why = None if isinstance(error, StoreUnavailableError) else reason(error)
-            if why is None:
-                return error
-            where = self.endpoint_url or (self.client_kwargs or {}).get("endpoint_url")
-            return StoreUnavailableError(_sentence(where, why))
+            if why is not None:
+                where = self.endpoint_url or (self.client_kwargs or {}).get("endpoint_url")
+                raise StoreUnavailableError(_sentence(where, why)) from error
+
+        def split_path(self, path: str) -> tuple[str, str, str | None]:
+            bucket, key, version = super().split_path(path)
+            if not self.version_aware and "?versionId=" in path:
+                key = self._strip_protocol(path).lstrip("/")[len(bucket) + 1 :]
+            return bucket, key, version
+
+        async def _expand_path(
+            self, path: Any, recursive: bool = False, maxdepth: int | None = None, assume_literal: bool = True
+        ) -> Any:
+            return await super()._expand_path(path, recursive, maxdepth, assume_literal=True)
 
         async def _call_s3(self, *args: Any, **kwargs: Any) -> Any:
             try:
                 return await super()._call_s3(*args, **kwargs)
             except Exception as error:
-                raise self.fault(error) from error
+                self.tell(error)
+                raise
 
         async def _cat_file(self, *args: Any, **kwargs: Any) -> Any:
             try:  # a body is read after the call that brought it
                 return await super()._cat_file(*args, **kwargs)
             except Exception as error:
-                raise self.fault(error) from error
+                self.tell(error)
+                raise
 
         async def _get_file(self, *args: Any, **kwargs: Any) -> Any:
             try:
                 return await super()._get_file(*args, **kwargs)
             except Exception as error:
-                raise self.fault(error) from error
+                self.tell(error)
+                raise
 
         def _open(self, *args: Any, **kwargs: Any) -> Any:
             file = super()._open(*args, **kwargs)
@@ -149,7 +164,8 @@ def _s3_class() -> Any:
                         f"s3://{path} was replaced or deleted while it was read; run it again"
                     ) from error
                 except Exception as error:
-                    raise self.fault(error) from error
+                    self.tell(error)
+                    raise
 
             return fetched
 
