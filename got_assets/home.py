@@ -6,6 +6,7 @@ use. Not here: what is kept in it.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -21,8 +22,9 @@ import dagster as dg
 from got_assets.project import ROOT, Project
 from got_assets.reporting import say
 
-_MISREAD = re.compile(r"%[0-9a-fA-F]{2}|\?")
-"""What SQLAlchemy 2.1 decodes, or cuts a path at, in the database URLs that Dagster 1.13 makes of paths."""
+_MISREAD = re.compile(r"%[0-9a-fA-F]{2}|[?*\[]")
+"""What SQLAlchemy 2.1 decodes, or cuts a path at, in the database URLs that Dagster 1.13 makes of paths; and
+what makes a path a pattern where Dagster looks for the databases of its runs."""
 
 _READY = ".made-by-dagster"
 _PATIENCE = 300.0
@@ -79,6 +81,10 @@ def _locked(home: Path) -> Iterator[None]:
                     say(f"waiting for another process that makes {home}")
                 told = True
                 time.sleep(0.1)
+            except OSError as error:
+                if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP):
+                    raise
+                break  # a network folder without locks: one process at a time is then up to the user
         yield
 
 

@@ -212,6 +212,9 @@ def make_data(runner: Runner) -> set[str]:
     images, edits = assign_shards(runner.project, runner.instance)
     heading(f"Data: {len(images)} image shards, {len(edits)} edit shards")
     say_passed_over(runner.project)
+    if not images and not edits:
+        url = runner.project.settings.raw_url
+        raise FileNotFoundError(f"{url} holds nothing that is read as pictures; set GOT_RAW to what does")
     for shard in images:
         waiting = urls_to_ask_again(runner.project.storage, shard)
         runner.bring_up_to_date(IMAGE_STEPS, shard, f"{waiting} URLs to ask again" if waiting else "")

@@ -99,12 +99,13 @@ class Staleness:
         return "has a new dependency data version"
 
     def failed_checks(self, asset: str, partition: str | None = None) -> dict[str, str]:
-        """Blocking checks that failed when they last looked at the asset, and what they said."""
+        """Blocking checks that failed when they last looked at the asset, and what they said. A failure that
+        is only a warning blocks nothing, in Dagster neither."""
         found = self._evaluations(asset, partition)
         return {
             name: evaluation.description or "no reason given"
             for name, evaluation in found.items()
-            if evaluation and not evaluation.passed
+            if evaluation and not evaluation.passed and evaluation.severity == dg.AssetCheckSeverity.ERROR
         }
 
     def unchecked(self, asset: str, partition: str | None = None) -> bool:

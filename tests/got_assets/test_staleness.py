@@ -9,6 +9,10 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster._core.definitions.asset_checks.asset_check_evaluation import (
+    AssetCheckEvaluation,
+    AssetCheckEvaluationTargetMaterializationData,
+)
 from PIL import Image
 
 from got_core import recipes
@@ -321,6 +325,45 @@ def test_a_failed_check_of_earlier_data_does_not_count_once_new_data_was_checked
     folder.rename(graph.raw)
     graph.storage.delete("raw_images/images-00000")
     assert graph.make_data()["images-00000"] == IMAGE_STEPS
+
+
+@pytest.mark.parametrize("severity", dg.AssetCheckSeverity)
+def test_a_failure_that_is_a_warning_stops_nothing(graph: Graph, severity: dg.AssetCheckSeverity) -> None:
+    graph.render()
+    graph.make_data()
+    report_check(graph, "raw_images", "images-00000", severity)
+    staleness = graph.run.Staleness(graph.instance, graph.run.defs.resolve_asset_graph(), graph.storage)
+    stops = severity == dg.AssetCheckSeverity.ERROR
+    assert bool(staleness.failed_checks("raw_images", "images-00000")) is stops
+
+
+def report_check(graph: Graph, asset: str, partition: str, severity: dg.AssetCheckSeverity) -> None:
+    """Record that the shard's check failed on what there is now."""
+    chosen = dg.AssetRecordsFilter(dg.AssetKey(asset), asset_partitions=[partition])
+    record = graph.instance.fetch_materializations(chosen, limit=1).records[0]
+    target = AssetCheckEvaluationTargetMaterializationData(
+        storage_id=record.storage_id, run_id=record.run_id, timestamp=record.timestamp
+    )
+    graph.instance.report_runless_asset_event(
+        AssetCheckEvaluation(
+            asset_key=dg.AssetKey(asset), check_name="few_enough_errors", passed=False, metadata={},
+            severity=severity, target_materialization_data=target, partition=partition,
+        )
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("names", [[], ["notes.txt", "1.json"]])
+def test_a_folder_without_pictures_is_told_and_fails(
+    load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys, names: list[str]
+) -> None:
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "dagster"))
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for name in names:
+        (folder / name).write_text("{}")
+    assert load(raw=str(folder)).run.main() == 1
+    said = capsys.readouterr()
+    assert f"{folder} holds nothing that is read as pictures" in said.err and "is done" not in said.out
 
 
 def test_photographs_are_refused_not_guessed(load, tmp_path: Path) -> None:
