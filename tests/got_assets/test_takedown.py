@@ -75,7 +75,7 @@ def test_the_command_lists_and_judges_copies(tmp_path: Path, capsys: pytest.Capt
     assert "no picture waits" in said("copies")
     take_down(corpus.storage, CurateConfig(), corpus.readers)
     listed = said("copies")
-    assert corpus.ids["jpeg"] in listed and "jpeg.img" in listed and COPIES_PAGE in listed
+    assert corpus.ids["jpeg"] in listed and "jpeg.png" in listed and COPIES_PAGE in listed
     assert "(removed: 2 image(s); 1 copies wait to be judged)" in said("list")
     assert "not among the copies" in said("confirm", "f" * 64, status=1)
     assert "the next run removes them" in said("confirm", corpus.ids["jpeg"])
