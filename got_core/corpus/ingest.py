@@ -89,7 +89,7 @@ def _inspect(storage: Storage, reader: ImageReader, item: Item) -> tuple[Item, s
     if item.error:
         return item, item.origin, Inspected(error=item.error)
     if item.data is None:
-        stamp = Stamp(item.size or 0, item.modified) if item.modified else None
+        stamp = Stamp(item.size or 0, item.modified, item.etag) if item.modified else None
         return item, item.path, inspect_file(reader, item.path, stamp)
     one = inspect_bytes(item.data, reader.config)
     path = item.origin

@@ -93,7 +93,7 @@ def _stamp_of(info: dict[str, Any]) -> Stamp:
 def _list_container(one: Input, path: str, stamp: Stamp, config: IngestConfig) -> pl.DataFrame:
     from got_core.corpus.tables import list_table  # pyarrow: not where only folders are listed
 
-    row = {"path": path, "bytes": stamp.bytes, "modified": stamp.modified}
+    row = {"path": path, **stamp._asdict()}
     if path.lower().endswith(ARCHIVES):
         return _listed(one, [row], "tar")
     rows = list_table(one, path, stamp, config)
@@ -170,7 +170,7 @@ def _local_entry(path: Path, root: Path) -> dict:
         stamp = local_stamp(os.stat(path))
     except OSError:  # a broken link, or gone meanwhile; reading it will say which
         stamp = Stamp(0, EPOCH)
-    return {"path": relative, "bytes": stamp.bytes, "modified": stamp.modified}
+    return {"path": relative, **stamp._asdict()}
 
 
 def _problem(path: Path, root: Path, problem: str) -> dict:
@@ -197,4 +197,4 @@ def _list_remote(raw_url: str, sieve: Sieve, fs_options: dict) -> Iterator[dict]
         stamp = remote_stamp(info)
         odd = "://" in relative or relative.startswith("/")
         problem = "bad_name: a key with '://' in it or '/' before it; rename it" if odd else None
-        yield {"path": relative, "bytes": stamp.bytes, "modified": stamp.modified, "problem": problem}
+        yield {"path": relative, **stamp._asdict(), "problem": problem}

@@ -20,8 +20,14 @@ from got_core.corpus.decode import ImageError, decode_image
 from got_core.corpus.inputs import STORE, Input, inputs_of
 from got_core.corpus.links import allowed_folders, is_within, refusal
 from got_core.corpus.store import FOLDER
-from got_core.filesystems import open_filesystem
+from got_core.filesystems import StoreUnavailableError, open_filesystem
 from got_core.storage import local_path
+
+_MAY_PASS = {
+    *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.ESTALE, errno.ETIMEDOUT),
+    *(errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH, errno.ENOTCONN),
+}
+"""Faults of this machine or of a network folder: they say nothing about a file."""
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -34,10 +40,12 @@ SCATTERED: dict[str, Any] = {
 
 
 class Stamp(NamedTuple):
-    """Size in bytes and time of last change (microseconds, UTC): together with the path, a file's version."""
+    """Size in bytes, time of last change (microseconds, UTC) and, where the store has such, its tag of the
+    content: together with the path, a file's version."""
 
     bytes: int
     modified: datetime
+    etag: str | None = None
 
 
 class ImageReader:
@@ -156,11 +164,18 @@ class Folder:
             return file.read(self.config.max_bytes + 1)
 
     def _read_remote(self, path: str, expected: Stamp | None) -> bytes:
-        info = self._fs.info(self._inside(path))
-        if info["type"] != "file":
-            raise ImageError("not_a_file", "a folder")
-        self._check_stamp(remote_stamp(info), expected)
-        return self._fs.cat_file(info["name"])
+        file, info = self._open_remote(path)
+        with file:
+            if info["type"] != "file":
+                raise ImageError("not_a_file", "a folder")
+            self._check_stamp(remote_stamp(info), expected)
+            return file.read(self.config.max_bytes + 1)
+
+    def _open_remote(self, path: str, **how: Any) -> tuple[IO[bytes], dict[str, Any]]:
+        """The file, and what the store says of it; from S3 nothing but that version is read."""
+        full = self._inside(path)
+        file = self._fs.open(full, "rb", **how)
+        return file, getattr(file, "details", None) or self._fs.info(full)
 
     def open_file(self, path: str, expected: Stamp, *, scattered: bool = False) -> IO[bytes]:
         """A regular file, whatever its size, to be read bit by bit: from front to back, or
@@ -176,8 +191,9 @@ class Folder:
                     raise ImageError("not_a_file", "not a regular file")
                 _check_version(local_stamp(status), expected)
                 return open(full, "rb")
-            _check_version(remote_stamp(self._fs.info(full)), expected)
-            return self._fs.open(full, "rb", **(SCATTERED if scattered else {}))
+            file, info = self._open_remote(path, **(SCATTERED if scattered else {}))
+            _check_version(remote_stamp(info), expected)
+            return file
         except OSError as error:
             raise self._os_error(error, path) from error
 
@@ -200,6 +216,8 @@ class Folder:
         return full
 
     def _os_error(self, error: OSError, path: str) -> ImageError:
+        if error.errno in _MAY_PASS:
+            raise StoreUnavailableError(f"{self.root_url} cannot be read: {error.strerror}; run it again")
         if isinstance(error, PermissionError):
             return ImageError("permission_denied", "the file may not be read by this user")
         full = f"{self._prefix}/{path}"
@@ -213,8 +231,18 @@ class Folder:
         return ImageError("unreadable", f"{type(error).__name__} {error.strerror or error}")
 
 
+def _same_version(found: Stamp, expected: Stamp) -> bool:
+    if found.etag is None:
+        return found[:2] == expected[:2]
+    if expected.etag is not None:
+        return (found.bytes, found.etag) == (expected.bytes, expected.etag)
+    # Listed by an older version. Some servers list milliseconds, which a single object's answer leaves out.
+    seconds = [one.modified.replace(microsecond=0) for one in (found, expected)]
+    return found.bytes == expected.bytes and seconds[0] == seconds[1]
+
+
 def _check_version(found: Stamp, expected: Stamp) -> None:
-    if found != expected:
+    if not _same_version(found, expected):
         raise ImageError(
             "changed", f"listed with {expected.bytes} bytes of {expected.modified:%Y-%m-%d %H:%M:%S}"
         )
@@ -231,6 +259,5 @@ def remote_stamp(info: dict) -> Stamp:
         (info[key] for key in ("LastModified", "last_modified", "mtime", "created") if info.get(key)), EPOCH
     )
     moment = found if isinstance(found, datetime) else datetime.fromtimestamp(float(found), UTC)
-    return Stamp(
-        int(info.get("size") or 0), moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
-    )
+    utc = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return Stamp(int(info.get("size") or 0), utc, (info.get("ETag") or "").strip('"') or None)

@@ -22,6 +22,7 @@ IMAGE_LIST: Columns = {
     "count": (pl.Int64(), "rows of a parquet file's part; null for all else"),
     "source": (pl.String(), "where it comes from, by table or list of inputs; null = not stated there"),
     "licence": (pl.String(), "licence, by table or list of inputs; null = not stated there"),
+    "etag": (pl.String(), "the store's tag of the content when listed; null where it has none"),
 }
 
 FETCHED: Columns = {

@@ -23,7 +23,7 @@ from got_core.storage import Storage
 
 Kind = Literal["images", "edits"]
 
-IMAGE_KEY = ["path", "bytes", "modified", "first"]
+IMAGE_KEY = ["path", "bytes", "modified", "first", "etag"]
 _PASSED_OVER = "shards/passed_over.json"
 _TAR_BYTES_A_PICTURE = 100_000
 """A guess that decides only how many small tars make up a shard."""
@@ -105,9 +105,7 @@ def _append(
 ) -> list[str]:
     while True:
         names = shard_names(storage, kind)
-        new = found.join(
-            _listed(storage, names, key, columns), on=key, how="anti", nulls_equal=True, maintain_order="left"
-        )
+        new = _unlisted(found, _listed(storage, names, key, columns), key)
         if new.is_empty():
             return names
         number = 1 + int(names[-1].rpartition("-")[2]) if names else 0
@@ -117,6 +115,16 @@ def _append(
         except FileExistsError:
             continue  # another process assigned at the same moment: look again at what is left
         return shard_names(storage, kind)
+
+
+def _unlisted(found: pl.DataFrame, listed: pl.DataFrame, key: list[str]) -> pl.DataFrame:
+    """Rows of `found` that no list has. Where a list has no tag of the content, the rest decides."""
+    new = found.join(listed, on=key, how="anti", nulls_equal=True, maintain_order="left")
+    if "etag" not in key:
+        return new
+    rest = [name for name in key if name != "etag"]
+    untagged = listed.filter(pl.col("etag").is_null())
+    return new.join(untagged, on=rest, how="anti", nulls_equal=True, maintain_order="left")
 
 
 def _cut(frame: pl.DataFrame, size: int) -> Iterator[pl.DataFrame]:

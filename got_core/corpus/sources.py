@@ -37,6 +37,7 @@ class Item(NamedTuple):
     source: str | None = None
     licence: str | None = None
     fetched: bool = False
+    etag: str | None = None
 
 
 def items_of(
@@ -56,7 +57,8 @@ def items_of(
         elif entry["kind"] != "file":
             yield from _unpacked(entry, reader, config, sieve)
         elif sieve.takes(entry["path"]):
-            yield _item(entry, path=entry["path"], size=entry["bytes"], modified=entry["modified"])
+            stamp = {"size": entry["bytes"], "modified": entry["modified"], "etag": entry["etag"]}
+            yield _item(entry, path=entry["path"], **stamp)
     if urls:
         yield from _from_urls(urls, log, config)
 
@@ -71,7 +73,8 @@ def _unpacked(entry: Entry, reader: ImageReader, config: IngestConfig, sieve: Si
 
     path = entry["path"]
     try:
-        is_tar, stamp = entry["kind"] == "tar", Stamp(entry["bytes"], entry["modified"])
+        is_tar = entry["kind"] == "tar"
+        stamp = Stamp(entry["bytes"], entry["modified"], entry["etag"])
         with reader.open_file(path, stamp, scattered=not is_tar) as file:
             found = (
                 read_tar(file, path, config, sieve)

@@ -91,6 +91,7 @@ def _url_rows(one: Input, path: str, table: TextTable) -> pl.DataFrame:
         kind=pl.lit("url"),
         first=pl.lit(None, pl.Int64),
         count=pl.lit(None, pl.Int64),
+        etag=pl.lit(None, pl.String),
         source=text(SOURCE_COLUMNS, one.source),
         licence=text(LICENCE_COLUMNS, one.licence),
         row=row,

@@ -57,12 +57,12 @@ def own(graph: Graph) -> Graph:
 
 
 def content(storage: Storage) -> dict[str, bytes | str]:
-    """Every stored thing by name: tables and tars by content; times of change, which differ, left out."""
+    """Every stored thing by name: tables and tars by content; without times and tags of files."""
     found: dict[str, bytes | str] = {}
     for name in storage.list():
         if name.endswith(".parquet"):
             frame = storage.read_table(name.removesuffix(".parquet"))
-            kept = frame.drop("modified", "added", strict=False)
+            kept = frame.drop("modified", "added", "etag", strict=False)
             found[name] = repr([kept.schema, kept.rows()])
         else:
             found[name] = storage.read_bytes(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import resource
 import threading
 import urllib.request
 from collections.abc import Iterator
@@ -241,3 +242,15 @@ def test_an_error_is_not_its_own_cause(server: ThreadedMotoServer) -> None:
         seen.append(link)
         link = link.__cause__
     assert link is None
+
+
+def test_a_machine_out_of_file_handles_gives_no_verdict_on_a_file(tmp_path: Path) -> None:
+    (tmp_path / "x.jpg").write_bytes(b"1")
+    folder, limits = Folder(tmp_path, IngestConfig()), resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
+    try:
+        with pytest.raises(StoreUnavailableError, match=r"Too many open files; run it again"):
+            folder.read_bytes("x.jpg")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert folder.read_bytes("x.jpg") == b"1"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import boto3
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -97,3 +99,38 @@ def test_parquet_and_tables_in_a_bucket(options: dict, tmp_path: Path) -> None:
     table = read_pair_table("s3://tables/pairs.csv", options)
     assert table.select("instruction", "row").rows() == [('make it 5" wide', 1), (None, 2)]
     assert table["problem"][1].startswith("bad_line: line 3: a quote")
+
+
+def padded(seed: int) -> bytes:
+    """Pictures of equal size in bytes: what stands behind a PNG's end is not looked at."""
+    return png(seed).ljust(20_000, b"\0")
+
+
+def test_an_object_of_the_same_size_replaced_in_the_same_second(options: dict) -> None:
+    fs = s3fs.S3FileSystem(**options)
+    fs.mkdir("replaced")
+    raw, storage = "s3://replaced/raw", Storage("s3://replaced/storage", **options)
+    fs.pipe_file("replaced/raw/1.png", padded(1))
+    [shard] = assign_image_shards(storage, raw, CONFIG, options)
+    fs.pipe_file("replaced/raw/1.png", padded(2))
+    [row] = ingest_images(storage, raw, shard, CONFIG, fs_options=options).rows(named=True)
+    assert row["reason"] == "changed"
+    [_, second] = assign_image_shards(storage, raw, CONFIG, options)
+    [row] = ingest_images(storage, raw, second, CONFIG, fs_options=options).rows(named=True)
+    assert row["error"] is None and row["image_id"] == hashlib.sha256(padded(2)).hexdigest()
+    assert len(assign_image_shards(storage, raw, CONFIG, options)) == 2
+
+
+def test_lists_of_an_older_version_still_fit(options: dict) -> None:
+    """They hold no tags of contents, and some servers list milliseconds that a single answer leaves out."""
+    fs = s3fs.S3FileSystem(**options)
+    fs.mkdir("older")
+    raw, storage = "s3://older/raw", Storage("s3://older/storage", **options)
+    fs.pipe_file("older/raw/1.png", png(1))
+    [shard] = assign_image_shards(storage, raw, CONFIG, options)
+    listed = storage.read_table(f"shards/{shard}").drop("etag")
+    storage.write_table(f"shards/{shard}", listed)
+    assert assign_image_shards(storage, raw, CONFIG, options) == [shard]
+    finer = listed.with_columns(pl.col("modified") + pl.duration(milliseconds=7))
+    storage.write_table(f"shards/{shard}", finer)
+    assert ingest_images(storage, raw, shard, CONFIG, fs_options=options)["error"].to_list() == [None]
