@@ -29,7 +29,7 @@ from got_core.chain.boxes import Box
 
 T = TypeVar("T")
 
-VERSION = 2
+VERSION = 3
 """Raise it when the same replies give other texts or boxes."""
 
 TASKS = ("add", "remove", "replace", "attribute", "style", "environment")

@@ -5,10 +5,10 @@ Not here: reasoning (`reasoning`), and what the text may hold (`replies`).
 
 The rule for introductions: one ends at a line's end or at a colon that white space follows, has at most
 120 characters, and consists of nothing but words with which a model speaks of its own reply. Either one of
-them names the reply (`Here is a short caption of the image:`, `**Description:**`), or it is a courtesy of
-more than a word (`Sure, here you go:`). At a line's end without a colon something has to follow. So `Here
-is a sign that says: Stop here.` stays whole, and so does every colon of a time, a ratio, a URL or another
-language.
+them names the reply (`Here is a short caption of the image:`, `**Description:**`), or presents it (`Here is
+one paragraph:`), or it is a courtesy of more than a word (`Sure, here you go:`). At a line's end without a
+colon something has to follow. So `Here is a sign that says: Stop here.` stays whole, and so does every
+colon of a time, a ratio, a URL or another language.
 """
 
 from __future__ import annotations
@@ -23,6 +23,12 @@ _REPLY_WORDS = """
 """
 _REPLY = frozenset(_REPLY_WORDS.split())
 """Words that name the reply."""
+_PRESENTED_WORDS = """
+    paragraph paragraphs sentence sentences version versions result results attempt described see
+"""
+_PRESENTED = frozenset(_PRESENTED_WORDS.split())
+_PRESENTS = frozenset(["here", "here's", "below", "following", "follows"])
+"""Words that name it where one of these presents it."""
 _COURTESY = frozenset(["sure", "certainly", "absolutely", "okay", "ok", "alright", "gladly", "understood"])
 _COURTESIES = re.compile(
     r"(?:of course|no problem|got it|all right|with pleasure|here (?:you go|it is|they are|is what))\b"
@@ -36,7 +42,9 @@ _AROUND_WORDS = """
     object edit edits instruction instructions step steps paragraph sentence sentences phrase text
     list json format form word words english provided given shown attached uploaded asked request
     wanted describe describes describing generate generated generation write written like happy help
-    let me what go they them thing course problem got all right pleasure please
+    let me what go have at they them thing course problem got all right pleasure please use used using person
+    people might may type create creates recreate produce produces make such so vivid visual
+    attempt described see seen follows version versions result results paragraphs
 """
 _AROUND = frozenset(_AROUND_WORDS.split())
 """Words that may stand around those."""
@@ -77,14 +85,15 @@ def _without_introduction(text: str) -> str | None:
 def _introduces(text: str, newline: bool) -> bool:
     """Whether a text, with a line's end behind it or not, speaks of the reply that follows."""
     plain = text.lower().replace("’", "'")  # noqa: RUF001
-    if len(text) > _LONGEST or any(mark in text for mark in '"“”«»('):
+    if len(text) > _LONGEST or any(mark in text for mark in '"“”«»'):
         return False
     words = _WORD.findall(plain)
     courteous = _COURTESIES.search(plain) is not None or not _COURTESY.isdisjoint(words)
     if not newline and len(words) < 2 and _REPLY.isdisjoint(words):
         return False
     own = all(word in _REPLY or word in _COURTESY or word in _AROUND or word.isdigit() for word in words)
-    return own and (courteous or not _REPLY.isdisjoint(words))
+    presented = not _PRESENTED.isdisjoint(words) and not _PRESENTS.isdisjoint(words)
+    return own and (courteous or presented or not _REPLY.isdisjoint(words))
 
 
 def _unquoted(text: str) -> str:

@@ -18,11 +18,15 @@ class ReplyError(ValueError):
     """A reply that cannot be used; the message says why, for the model to read."""
 
 
-# <think>, <thinking>, <thought>, <reasoning>, with or without a namespace: <seed:think>, <longcat_think>.
-_NAME = r"(?:[\w-]{1,20}[:|_])?(?:think(?:ing)?(?:_fast(?:er)?)?|thoughts?|reasoning)"
+# <think>, <thinking>, <thought>, <reasoning> and their like, with or without a namespace: <seed:think>.
+_NAME = (
+    r"(?:[\w-]{1,20}[:|_])?"
+    r"(?:think(?:ing)?(?:_fast(?:er)?)?|thoughts?|reason(?:ing)?|reflection|scratchpad|analysis)"
+)
 _CHANNEL = r"(?:<\|start\|>assistant)?<\|channel\|>{}(?:(?!<\|message\|>).){{0,80}}<\|message\|>"  # gpt-oss
 _CLOSING = "|".join([
-    rf"<\|?/{_NAME}\s?\|?>",
+    rf"<\|?\s?/\s?{_NAME}\s?\|?>",
+    rf"<{_NAME}\s?/>",  # empty
     r"\[/THINK\]",  # Magistral
     r"◁/think▷",  # Kimi-VL
     r"<\|(?:end_of_thought|end_thinking|inner_suffix)\|>",  # Sky-T1, Command A, Apertus
@@ -31,7 +35,7 @@ _CLOSING = "|".join([
     _CHANNEL.format(r"\s?final\b"),
 ])  # fmt: skip
 _OPENING = "|".join([
-    rf"<\|?{_NAME}\s?\|?>",
+    rf"<\|?\s?{_NAME}\s?\|?>",
     r"\[THINK\]",
     r"◁think▷",
     r"<\|(?:begin_of_thought|start_thinking|inner_prefix)\|>",
@@ -41,10 +45,12 @@ _OPENING = "|".join([
 ])  # fmt: skip
 _MARK = re.compile(rf"(?P<closing>{_CLOSING})|{_OPENING}", re.I | re.DOTALL)
 _IN_WORDS = (
-    # Granite, HyperCLOVA X, and gpt-oss behind a server that drops special tokens.
+    # Granite, HyperCLOVA X, gpt-oss behind a server that drops special tokens, Open WebUI, and Markdown.
     (r"\s*here(?:'s| is) my thought process:", r"here(?:'s| is) my response:"),
     (r"\s*/think\n", r"<\|im_end\|>\s*<\|im_start\|>assistant"),
     (r"\s*analysis(?=(?-i:[A-Z]))", r"assistantfinal"),
+    (r"\s*<details type=\"reasoning\"[^>]{0,80}>", r"</details>"),
+    (r"\s*```(?:think(?:ing)?|thoughts?|reasoning)[ \t]*\n", r"\n```[ \t]*(?:\n|\Z)"),
 )
 """Openings that count only where a reply begins with them, and their closings."""
 _TAG = r"(?:<{0}(?:answer|response)>|<\|{1}_(?:of_)?(?:box|solution|response)\|>)"

@@ -14,11 +14,15 @@ from typing import Any
 _NAMES = {
     "max_tokens": r"max_tokens",
     "max_completion_tokens": r"max_completion_tokens",
-    "temperature": r"temperature",
-    "seed": r"seed",
-    "response_format": r"response_format|json_schema|json schema|structured[_ ]outputs?|guided_json|grammar",
+    "temperature": None,
+    "seed": None,
+    "response_format": r"response_format|json[_ ]schema|structured[_ ]outputs?|guided_json|parse grammar",
 }
-"""What is sent beside messages and model, and how servers call it."""
+"""What is sent beside messages and model, and how servers call it; None: a word of everyday language too."""
+_NAMED = (
+    r"[\"'`\[]{0}\b|^{0}:|"
+    r"\b(?:arguments?|parameters?|params?|fields?|names?|propert(?:y|ies))\b[^.\n]{{0,40}}\b{0}\b"
+)
 _FIELDS = ("param", "parameter", "loc", "field")
 _ECHOES = ("input", "ctx", "url", "body", "request")  # of FastAPI's errors: what was sent, not what is wrong
 _OF_REQUEST = re.compile(
@@ -31,18 +35,21 @@ _OF_REQUEST = re.compile(
 _REFUSES = re.compile(
     r"unsupported|not support|n't support|only (?:the default|supported)|unrecogni[sz]ed|unknown|unexpected|"
     r"not permitted|not allowed|forbidden|invalid|not valid|cannot find field|not implemented|not available|"
-    r"deprecated|must be|failed",
+    r"unavailable|deprecated|must be|should be|failed",
     re.I,
 )
 _NO_MODEL = re.compile(
     r"model_not_found|(?:invalid|unknown|no such) model|"
-    r"\bmodel\b[^.\n]{0,100}(?:not found|not exist|not a valid|not available|not loaded)",
+    r"\bmodel\b[^.\n]{0,100}(?:not found|not exist|not a valid|not available|not loaded)|"
+    r"not a valid model",
     re.I,
 )
 _NO_PICTURES = re.compile(
-    r"not a (?:multi-?modal|vision)|(?:not|n't) support (?:image|picture|vision|multi-?modal)|"
+    r"not a (?:multi-?modal|vision)|"
+    r"(?:not|n't) support (?:vision|multi-?modal|"
+    r"(?:images?|pictures?)(?: inputs?| content)?(?=[.,;:)]|\s*$))|"
     r"at most 0 image|unknown variant `?image_url|image_url[^.\n]{0,60}only supported|mmproj|"
-    r"image input[^.\n]{0,40}not supported",
+    r"image input[^.\n]{0,40}not supported|no endpoints found that support image",
     re.I,
 )
 _HELP = {
@@ -127,8 +134,5 @@ def _field_of(text: str, sent: Collection[str]) -> str | None:
 
 def _named(name: str, told: str) -> bool:
     """Whether a text speaks of a parameter by this name, rather than of what the word means."""
-    word = rf"(?:{_NAMES[name]})\b"
-    before = r"[\"'`\[(]|\b(?:argument|parameter|param|field|name|key|option)s?\b[^.\n]{0,60}\b"
-    return (
-        re.search(rf"(?:{before}){word}|(?:^|\s){word}:|\b\w+_{word}|\b{word}", told, re.I | re.M) is not None
-    )
+    spellings = _NAMES[name] or _NAMED.format(name)
+    return re.search(spellings, told, re.I | re.M) is not None

@@ -71,11 +71,15 @@ def test_the_limit_of_length_is_called_as_the_server_wants(
         ({"error": {"message": "Unknown parameter: 'seed'.", "param": "seed"}}, "SEED"),
         ({"error": {"message": "Invalid parameter: 'response_format' of type 'json_schema' is not supported "
                     "with this model.", "param": None}}, "SEND_SCHEMA"),
+        ([{"error": {"code": 400, "message": 'Unknown name "seed": Cannot find field.'}}], "SEED"),
+        ({"error": {"message": "This response_format type is unavailable now"}}, "SEND_SCHEMA"),
+        ({"error": {"message": "No endpoints found that support image input"}}, "VISION_MODEL"),
+        ({"error": {"message": "eyes is not a valid model ID"}}, "VISION_MODEL"),
         ({"detail": [{"loc": ["body", "temperature"], "msg": "Input should be greater than 0", "input": 0}]},
          "TEMPERATURE"),
     ],
 )  # fmt: skip
-def test_a_refused_parameter_pauses_the_shard(storage: Storage, told: dict, name: str) -> None:
+def test_a_refused_parameter_pauses_the_shard(storage: Storage, told: Any, name: str) -> None:
     with (
         ChatServer(lambda _: web.json_response(told, status=400)) as server,
         annotator_for(server, storage) as annotator,
@@ -175,13 +179,18 @@ def test_an_error_with_status_200_is_tried_again(storage: Storage, body: dict) -
     assert frame["error"].null_count() == 1
 
 
-def test_what_is_wrong_with_one_request_stays_so(storage: Storage) -> None:
-    told = {
-        "error": {
-            "message": "Your image is flagged by our content policy",
-            "code": "content_policy",
-        }
-    }
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Your image is flagged by our content policy",
+        "Invalid image: the caption of a seed packet could not be decoded",
+        "Image with unknown colour temperature: failed to read it",
+        "This model does not support images larger than 20 MB",
+        "The model does not support image format webp",
+    ],
+)
+def test_what_is_wrong_with_one_request_stays_so(storage: Storage, message: str) -> None:
+    told = {"error": {"message": message, "code": None, "param": None}}
     with (
         ChatServer(lambda _: web.json_response(told, status=400)) as server,
         annotator_for(server, storage) as annotator,
