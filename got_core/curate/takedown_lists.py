@@ -107,8 +107,10 @@ def _read(
     needed: tuple[str, ...],
     problem: Callable[[dict[str, str | None]], str | None],
 ) -> pl.DataFrame:
-    """A list's rows, ids in lower case; empty cells are null. Raises ValueError."""
+    """A list's rows, ids in lower case; empty cells are null, empty rows left out. Raises ValueError."""
     data = storage.read_bytes(name).removeprefix(b"\xef\xbb\xbf") if storage.exists(name) else b""
+    # Some spreadsheets end lines with a lone CR; read as one line, a list would be empty and nobody told.
+    data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     if not data.strip():
         return pl.DataFrame(schema=polars_schema(columns))
     place = f"{what} {storage.url_of(name)}"
@@ -124,9 +126,9 @@ def _read(
     ids = [one for one in needed if one != "verdict"]
     table = frame.select(_text(frame, one) for one in columns).with_columns(pl.col(ids).str.to_lowercase())
     for number, row in enumerate(table.iter_rows(named=True), start=1):
-        if told := problem(row):
+        if any(row.values()) and (told := problem(row)):
             raise ValueError(f"{place}, row {number}: {told}")
-    return table
+    return table.filter(pl.any_horizontal(pl.all().is_not_null()))
 
 
 def _text(frame: pl.DataFrame, name: str) -> pl.Expr:

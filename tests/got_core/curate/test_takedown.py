@@ -100,6 +100,16 @@ def test_the_list_is_a_table_that_people_edit(storage: Storage) -> None:
         read_takedowns(storage)
 
 
+@pytest.mark.parametrize("end", ["\r", "\r\n", "\n"])
+def test_line_ends_and_empty_rows_of_a_spreadsheet_hide_nothing(storage: Storage, end: str) -> None:
+    lines = ["id,reason,added", ",,", f"{A},asked for,", ",,", "", f"{B},,", ",,"]
+    storage.write_bytes(LIST, end.join(lines).encode())
+    assert read_takedowns(storage).select("id", "reason").rows() == [(A, "asked for"), (B, None)]
+    storage.write_bytes(LIST, end.join(["id,reason", ",", ",the id was left out"]).encode())
+    with pytest.raises(ValueError, match=r"list.csv, row 2: None is no id"):
+        read_takedowns(storage)
+
+
 def test_an_image_goes_from_all_tables_and_with_it_what_was_made_from_it(storage: Storage) -> None:
     assert manifest(storage)["sample_id"].to_list() == ["c-a", "c-b", "c-c", "c-e"]
     add_takedowns(storage, [A])
