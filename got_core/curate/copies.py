@@ -104,14 +104,19 @@ def find_copies(
     return copies.join(read_judged(storage), on=["request", "item_id"], how="anti", maintain_order="left")
 
 
-def same_pixels(storage: Storage, copies: pl.DataFrame, readers: Readers) -> pl.Series:
-    """Which of the COPIES have the very pixels of a picture that was taken down; opens the few that may."""
-    known = dict(_stored(storage, PRINTS_TABLE, PRINTS).select("image_id", "pixels").iter_rows())
+def same_pixels(
+    storage: Storage, copies: pl.DataFrame, requests: Collection[str], readers: Readers
+) -> pl.Series:
+    """Which of the COPIES have the very pixels of a picture that goes (`requests`); opens the few that may.
+
+    Of any such picture: the nearest by fingerprint may be another one with the same fingerprint.
+    """
+    prints = _stored(storage, PRINTS_TABLE, PRINTS).filter(pl.col("image_id").is_in(list(requests)))
+    gone = set(prints["pixels"].drop_nulls())
     answers = [
         row["distance"] == 0
-        and row["color"] == 0
-        and known.get(row["original"]) is not None
-        and known[row["original"]] == pixels_hash(readers, row["kind"], row["path"])
+        and row["color"] <= 0  # equal, or not known
+        and pixels_hash(readers, row["kind"], row["path"]) in gone
         for row in copies.iter_rows(named=True)
     ]
     return pl.Series("same", answers, dtype=pl.Boolean)

@@ -141,7 +141,7 @@ def take_down(storage: Storage, config: CurateConfig, readers: Readers | None = 
     copies.remember_prints(storage, requests, readers)
     hashes = [one for one in listed["id"] if is_hash(one)]
     found = copies.find_copies(storage, requests, hashes, config)
-    exact = copies.same_pixels(storage, found, readers)
+    exact = copies.same_pixels(storage, found, requests, readers)
     requests |= dict(found.filter(exact).select("item_id", "request").iter_rows())
     waiting = found.filter(~exact)
     if waiting.height or storage.exists(f"{copies.TABLE}{TABLE_SUFFIX}"):

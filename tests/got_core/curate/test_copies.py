@@ -156,6 +156,24 @@ def test_a_confirmed_copy_goes_and_what_looks_like_it_waits_too(corpus: Corpus) 
     assert take_down(storage, CONFIG, corpus.readers).waiting.is_empty()
 
 
+def test_the_pixels_of_a_confirmed_copy_go_at_once_too(tmp_path: Path) -> None:
+    corpus, first = Corpus(tmp_path), np.array(photograph())
+    second = first.copy()
+    second[3, 3, 0] ^= 1
+    assert fingerprint(Image.fromarray(first)).phash == fingerprint(Image.fromarray(second)).phash
+    corpus.put(first=encoded(Image.fromarray(first)), second=encoded(Image.fromarray(second)))
+    add_takedowns(corpus.storage, [corpus.ids["first"]])
+    take_down(corpus.storage, CONFIG, corpus.readers)
+    assert corpus.waiting() == ["second"]
+    judge_copies(corpus.storage, [corpus.ids["second"]], copies=True)
+    take_down(corpus.storage, CONFIG, corpus.readers)
+    for table in corpus.tables():
+        corpus.storage.delete(f"{table}.parquet")
+    corpus.put(later=encoded(Image.fromarray(second), compress_level=0))
+    take_down(corpus.storage, CONFIG, corpus.readers)
+    assert corpus.left() == set() and corpus.waiting() == []
+
+
 def test_what_was_judged_another_picture_stays_and_is_not_listed_again(corpus: Corpus) -> None:
     storage = corpus.storage
     add_takedowns(storage, [corpus.ids["original"]])
