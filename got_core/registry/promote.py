@@ -114,10 +114,10 @@ def promote(
         version = str(champion.version)
         return PromotionDecision(False, f"version {version} is the champion already", version, version)
     decision = _decide(client, challenger, champion, config, scorer, tracking_uri)
-    if decision.promoted:
-        client.set_registered_model_alias(name, CHAMPION, str(challenger.version))
     for key, text in ((REASON_TAG, decision.reason), (FIGURES_TAG, decision.markdown())):
         client.set_model_version_tag(name, str(challenger.version), key, text)
+    if decision.promoted:  # last: once it has moved, nothing is decided or written again
+        client.set_registered_model_alias(name, CHAMPION, str(challenger.version))
     return decision
 
 

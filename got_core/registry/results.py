@@ -119,7 +119,8 @@ def tags_of(entries: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     if not entries:
         return {}
     protocols = [f"{name} {one['protocol_digest']}" for name, one in entries.items()]
-    return {SCORES_TAG: json.dumps(entries, sort_keys=True), PROTOCOL_TAG: ", ".join(protocols)}
+    # Scores last: `store_results` takes what they say for stored, so the rest is there by then.
+    return {PROTOCOL_TAG: ", ".join(protocols), SCORES_TAG: json.dumps(entries, sort_keys=True)}
 
 
 def store_results(
@@ -148,7 +149,8 @@ def store_results(
 
 def read_results(client: MlflowClient, version: ModelVersion) -> dict[str, BenchmarkResult]:
     """The version's results by benchmark. One that an older version of this software stored has no outcomes,
-    nor has one whose run is gone or does not hold what the tag says."""
+    nor has one whose run is gone or does not hold what the tag says. What of the tag is no result is left
+    out."""
     return {
         name: BenchmarkResult(entry, _outcomes(client, name, entry))
         for name, entry in _entries(version).items()
@@ -163,7 +165,21 @@ def _entries(version: ModelVersion) -> dict[str, dict[str, Any]]:
     if not isinstance(found, dict):
         return {}
     # Once the tag held the scores of one benchmark only.
-    return {found["protocol"]: found} if isinstance(found.get("protocol"), str) else found
+    entries = {found["protocol"]: found} if isinstance(found.get("protocol"), str) else found
+    return {name: entry for name, entry in entries.items() if _is_entry(entry)}
+
+
+def _is_entry(entry: Any) -> bool:
+    """Whether a part of the tag, which anybody may edit, has the form of `compact_scores`."""
+    try:
+        figures = [entry[one] for one in ("overall", "low", "high")]
+        figures += [task["mean"] for task in entry["tasks"].values()]
+        texts = entry["protocol"], entry["protocol_digest"]
+        whole = isinstance(entry["complete"], bool)
+    except (AttributeError, KeyError, TypeError):
+        return False
+    numbers = all(one is None or isinstance(one, int | float) for one in figures)
+    return whole and numbers and all(isinstance(one, str) for one in texts)
 
 
 def _outcomes(client: MlflowClient, name: str, entry: Mapping[str, Any]) -> pl.DataFrame | None:
