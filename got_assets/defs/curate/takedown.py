@@ -39,7 +39,7 @@ _NOT_FOUND = pl.col("item_id").is_null()
     group_name="curate",
     kinds={"polars"},
     owners=["team:data"],
-    code_version=code_version(2, PROJECT.recipe.curate, TAKEDOWNS),
+    code_version=code_version(3, PROJECT.recipe.curate, TAKEDOWNS),
     metadata=column_schema(schemas.TAKEN_DOWN),
 )
 def taken_down(
