@@ -13,7 +13,7 @@ from typing import Protocol
 
 from PIL import Image
 
-from got_core.pictures.colours import to_rgb
+from got_core.pictures.colours import load, to_rgb
 from got_core.pictures.orientation import upright
 
 REASONS: dict[str, str] = {
@@ -151,8 +151,7 @@ def decode_image(data: bytes, limits: Limits) -> Image.Image:
             warnings.simplefilter("ignore")  # Pillow's own bomb warning: the limit below is ours
             picture = Image.open(io.BytesIO(data), formats=[kind])
             _check_size(picture.size, limits)
-            _scale_transparent_level(picture, data, kind)
-            picture.load()
+            load(picture)
             if is_truncated(data, kind):
                 raise ImageError("truncated", f"{kind} of {len(data)} bytes has no end marker")
             return _seen(picture)
@@ -214,16 +213,6 @@ def _seen(picture: Image.Image) -> Image.Image:
     made = made.copy() if made.readonly else made
     made.info = {}
     return made
-
-
-def _scale_transparent_level(picture: Image.Image, data: bytes, kind: str) -> None:
-    """A PNG names its transparent colour in its own depth; Pillow compares with eight bits."""
-    key = picture.info.get("transparency") if kind == "PNG" else None
-    bits = data[24]
-    if picture.mode == "L" and isinstance(key, int):
-        picture.info["transparency"] = key * 255 // (2**bits - 1)
-    elif picture.mode == "RGB" and isinstance(key, tuple) and bits == 16:
-        picture.info["transparency"] = tuple(level >> 8 for level in key)
 
 
 # Truncation, read from the container and not from a decoder's message. Some decoders fill up with grey

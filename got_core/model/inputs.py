@@ -6,7 +6,7 @@ everything that needs the networks (`pipeline`).
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any, TypeAlias
@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from got_core.chain.grammar import Chain
+from got_core.pictures.colours import load
 
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 LARGEST_ASPECT = 16.0
@@ -41,7 +42,7 @@ def check_prompts(prompts: Sequence[str]) -> None:
 
 
 def check_sources(sources: Sequence[Image.Image] | None, prompts: Sequence[str]) -> None:
-    """No source at all, or one PIL image a prompt, none of them a mere strip."""
+    """No source at all, or one PIL image a prompt that can be decoded, none of them a mere strip."""
     if sources is None:
         return
     if len(sources) != len(prompts):
@@ -49,6 +50,12 @@ def check_sources(sources: Sequence[Image.Image] | None, prompts: Sequence[str])
     for index, source in enumerate(sources):
         if not isinstance(source, Image.Image):
             raise TypeError(f"`image[{index}]` must be a PIL image, got {type(source).__name__}")
+        try:
+            load(source)
+        except Exception as error:  # a decoder may raise anything on a damaged file
+            raise ValueError(f"`image[{index}]` cannot be read: {type(error).__name__}: {error}") from error
+        if not min(source.size):
+            raise ValueError(f"`image[{index}]` has no pixels ({source.width}x{source.height})")
         if max(source.size) > LARGEST_ASPECT * min(source.size):
             raise ValueError(
                 f"`image[{index}]` of {source.width}x{source.height} pixels is longer than "
@@ -97,7 +104,7 @@ def check_output_type(output_type: str) -> None:
 def check_scales(**scales: float | None) -> None:
     """Finite numbers, or None for the default."""
     for name, scale in scales.items():
-        if scale is not None and not (isinstance(scale, Real) and math.isfinite(scale)):
+        if scale is not None and not (isinstance(scale, Real) and abs(scale) <= sys.float_info.max):
             raise ValueError(f"`{name}` must be a finite number, got {scale!r}")
 
 

@@ -484,7 +484,9 @@ class GoTPipeline(KeepsPrecision):
         pictures = as_list(image)
         if not pictures:
             raise ValueError("`image` is empty; pass the picture to edit")
-        asked = [[entry] * len(pictures) if isinstance(entry, str) else list(entry) for entry in instructions]
+        asked = [
+            [entry] * len(pictures) if isinstance(entry, str) else as_list(entry) for entry in instructions
+        ]
         for prompts in asked:
             inputs.check_prompts(prompts)
             inputs.check_sources(pictures, prompts)

@@ -12,8 +12,25 @@ from PIL import Image
 from got_core.pictures.profiles import to_srgb
 
 _GREY = ("1", "L", "LA", "La")
+_SHALLOW = {"L;2": 3, "L;4": 15}
+"""White of grey pixels that are decoded to eight bits, by Pillow's name for how they are stored."""
 _WITHOUT_PROFILE = ("LAB", "HSV", "YCbCr")
 """Modes whose colours are no device's: an embedded profile does not speak of them."""
+
+
+def load(picture: Image.Image) -> None:
+    """Decode the picture's pixels, with its transparent colour in their depth.
+
+    A PNG names that colour in its own depth, and Pillow compares it with eight bits. Grey of two or four bits
+    can only be told while the pixels are not yet decoded. Raises what Pillow's decoders raise.
+    """
+    key = picture.info.get("transparency")
+    stored = next((tile[3] for tile in getattr(picture, "tile", ())), "")
+    if isinstance(key, tuple) and picture.mode == "RGB" and (stored == "RGB;16B" or max(key) > 255):
+        picture.info["transparency"] = tuple(level >> 8 for level in key)
+    elif isinstance(key, int) and stored in _SHALLOW:
+        picture.info["transparency"] = key * 255 // _SHALLOW[stored]
+    picture.load()
 
 
 def to_rgb(picture: Image.Image) -> Image.Image:
@@ -23,6 +40,7 @@ def to_rgb(picture: Image.Image) -> Image.Image:
     transparent colour or palette entry is laid over white; 16-bit grey becomes 8-bit. The picture is not
     turned. Done twice, nothing more happens.
     """
+    load(picture)
     flat = _eight_bits(picture) if picture.mode.startswith("I") or picture.mode == "F" else picture
     flat = flat.convert("LA") if flat.mode == "La" else flat  # of which Pillow converts nothing else
     device = _device_mode(flat.mode)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from got_core.model.build import build_unet
 from got_core.model.guidance import encode, to_tensor, widen_input
 from got_core.model.pipeline import EDIT_SCALES, GENERATE_SCALES, GoTPipeline
 from got_core.model.unet import SKIP_GAIN
+from tests.got_core.pictures import awkward
 from tests.got_core.tiny_pipeline import TINY, sees_its_conditions, tiny_pipeline
 
 CHAIN = parse("a red circle (100,100),(400,400)")
@@ -355,6 +358,7 @@ DRAW_CASES: list[tuple[dict, str]] = [
     ({"image": [SOURCE, SOURCE]}, "2 source images for 1 prompts"),
     ({"image": np.zeros((8, 8, 3))}, r"`image\[0\]` must be a PIL image, got ndarray"),
     ({"image": Image.new("RGB", (64, 2))}, "64x2 pixels is longer than 16:1"),
+    ({"image": Image.new("RGB", (0, 0))}, r"`image\[0\]` has no pixels \(0x0\)"),
     ({"height": 65}, "multiples of 8, got 65 and 64"),
     ({"width": 0}, "`width` must be at least 1"),
     ({"height": 64.0}, "`height` must be a whole number"),
@@ -364,6 +368,7 @@ DRAW_CASES: list[tuple[dict, str]] = [
     ({"output_type": "jpeg"}, "`output_type` must be one of pil, np, pt, latent, got 'jpeg'"),
     ({"text_scale": float("nan")}, "`text_scale` must be a finite number"),
     ({"spatial_scale": "4"}, "`spatial_scale` must be a finite number, got '4'"),
+    ({"text_scale": 10**400}, "`text_scale` must be a finite number"),
     ({"generator": [torch.Generator()] * 3}, "3 generators for 1 pictures"),
     ({"generator": [torch.Generator()], "num_images_per_prompt": 2}, "1 generators for 2 pictures"),
     ({"generator": 7}, "`generator` must be a torch.Generator or a list, got int"),
@@ -388,6 +393,16 @@ def test_bad_arguments_are_named_before_anything_runs(
         pipeline(**arguments)
     with pytest.raises((ValueError, TypeError), match=message):
         pipeline.draw(CHAIN, **arguments)
+
+
+@pytest.mark.parametrize("damaged", [lambda data: data[: len(data) // 2], lambda data: data[:60]])
+def test_a_picture_that_does_not_decode_is_named_before_anything_runs(
+    pipeline: GoTPipeline, damaged: Callable[[bytes], bytes]
+) -> None:
+    data = damaged(awkward.encode(Image.effect_noise((64, 64), 50), "PNG"))
+    for ask in (pipeline, pipeline.plan, lambda *given: pipeline.draw(CHAIN, *given)):
+        with pytest.raises(ValueError, match=r"`image\[1\]` cannot be read: \w+: "):
+            ask(["x", "y"], [SOURCE, Image.open(io.BytesIO(data))])
 
 
 @pytest.mark.parametrize(
@@ -471,6 +486,7 @@ def test_a_callback_may_ask_for_no_tensors(pipeline: GoTPipeline) -> None:
         ("make it blue", {}, "one entry a round"),
         (["a", ["b", "c"]], {}, "1 source images for 2 prompts"),
         (["a", " "], {}, "non-empty string"),
+        (["a", 5], {}, "non-empty string, got 5"),
         (["a"], {"output_type": "np", "prompt": "x"}, "does not take output_type, prompt"),
     ],
 )

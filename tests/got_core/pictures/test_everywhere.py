@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ from got_core.corpus.config import IngestConfig
 from got_core.corpus.decode import decode_image
 from got_core.corpus.reader import ImageReader
 from got_core.model.pipeline import GoTPipeline
+from got_core.pictures.colours import to_rgb
 from tests.got_core.pictures import awkward
 from tests.got_core.tiny_pipeline import sees_its_conditions, tiny_pipeline
 
@@ -53,3 +56,25 @@ def test_a_picture_handed_to_the_pipeline_is_converted_alike(
     wanted = drawn(pipeline, decode_image(FILES[name], IngestConfig()))
     assert (found == wanted).all()
     assert (drawn(pipeline, Image.new("RGB", (64, 48), "navy")) != wanted).any(), "the source is looked at"
+
+
+@pytest.mark.parametrize(
+    ("bits", "colour", "key"),
+    [(1, 0, (1,)), (2, 0, (1,)), (4, 0, (5,)), (8, 0, (85,)), (8, 2, (85, 170, 0)), (16, 2, (4660, 0, 7))],
+)
+def test_a_transparent_level_is_found_by_the_pipeline_at_any_depth(
+    bits: int, colour: int, key: tuple[int, ...]
+) -> None:
+    other = tuple(2**bits - 1 - level for level in key)
+    row = "".join(f"{level:0{bits}b}" for level in (*key * 16, *other * 16))
+    data = awkward.png(
+        bits, colour, [int(row, 2).to_bytes(len(row) // 8, "big")] * 32, 32,
+        tRNS=struct.pack(f">{len(key)}H", *key),
+    )  # fmt: skip
+    ingested, opened = decode_image(data, IngestConfig()), Image.open(io.BytesIO(data))
+    assert ingested.getpixel((0, 0)) == (255, 255, 255) != ingested.getpixel((31, 0))
+    for _ in range(2):
+        assert to_rgb(opened).tobytes() == ingested.tobytes()
+    if colour == 2:
+        loaded = Image.open(io.BytesIO(data)).copy()
+        assert to_rgb(loaded).tobytes() == ingested.tobytes()
