@@ -7,6 +7,7 @@ step, which is diffusers', and the loop itself (`pipeline`).
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -100,7 +101,7 @@ def _shift(scheduler: Any, cells: int) -> dict[str, float]:
 
 
 def check_steps(scheduler: Any, steps: int, cells: int) -> None:
-    """Raise ValueError, naming the next smaller number that can be used, unless so many steps can be taken.
+    """Raise ValueError, naming a smaller number that can be used, unless so many steps can be taken.
 
     The scheduler itself is asked, on a single number: which steps run past its tables, repeat a noise level
     or divide by zero depends on its class and settings. Never more than the timesteps it was made for.
@@ -110,15 +111,23 @@ def check_steps(scheduler: Any, steps: int, cells: int) -> None:
     fault = _fault_of_steps(fresh, steps, cells) if steps <= most else None
     if steps <= most and fault is None:
         return
-    smaller = range(min(steps - 1, most), 0, -1)
+    smaller = _some_below(min(steps, most + 1))
     fitting = next((n for n in smaller if _fault_of_steps(fresh, n, cells) is None), None)
     advice = (
-        "take more, or another scheduler" if fitting is None else f"the next smaller that does is {fitting}"
+        "take more, or another scheduler" if fitting is None else f"a smaller number that does is {fitting}"
     )
     raise ValueError(
         f"`num_inference_steps` = {steps} does not fit {type(scheduler).__name__} with its {most} timesteps; "
         f"{advice}"
     ) from fault
+
+
+def _some_below(steps: int) -> Iterator[int]:
+    """The numbers next below, then halves: to ask of each takes as many steps, and of some none fits."""
+    while steps > 1:
+        near = range(steps - 1, max(steps - 9, 0), -1)
+        yield from near
+        steps = near[-1] // 2 + 1
 
 
 def _fault_of_steps(scheduler: Any, steps: int, cells: int) -> Exception | None:

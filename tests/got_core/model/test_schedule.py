@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from got_core.model import schedule
 from got_core.model.schedule import check_steps, set_timesteps
 
 CELLS = 64
@@ -104,10 +105,21 @@ def test_steps_beyond_a_schedulers_tables_are_refused_with_the_number_that_fits(
     name: str, options: dict, steps: int, fitting: int
 ) -> None:
     scheduler = build(name, **options)
-    message = rf"`num_inference_steps` = {steps} does not fit {name} .*smaller that does is {fitting}$"
+    message = rf"`num_inference_steps` = {steps} does not fit {name} .*smaller number that does is {fitting}$"
     with pytest.raises(ValueError, match=message):
         check_steps(scheduler, steps, CELLS)
     check_steps(scheduler, fitting, CELLS)
+
+
+def test_where_no_number_fits_few_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    walked: list[int] = []
+    scheduler = build("DDIMScheduler")
+    monkeypatch.setattr(type(scheduler), "step", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(schedule, "set_timesteps", lambda _, steps, *rest: walked.append(steps))
+    with pytest.raises(ValueError, match="take more, or another scheduler"):
+        check_steps(scheduler, 10**9, CELLS)
+    assert walked[:9] == [1000, 999, 998, 997, 996, 995, 994, 993, 496] and walked[-1] == 1
+    assert len(walked) == len(set(walked)) and sum(walked) < 20_000
 
 
 def test_levels_that_are_no_numbers_are_refused() -> None:
