@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import threading
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -34,13 +35,18 @@ from got_core.registry.request import (
 BATCH = 16
 """Rows drawn in one call, at most."""
 BATCH_PIXELS = 100_000_000
-"""Pixels of the pictures to edit in one call, beyond which no further row joins it."""
+BATCH_BOXES = 100
+"""Pixels of the pictures to edit, and boxes of the plans given, beyond which no further row joins a call."""
 
 
 class GoTModel(mlflow.pyfunc.PythonModel):
     """A GoT pipeline behind MLflow's `predict`."""
 
     limits = PictureLimits()
+
+    def __init__(self) -> None:
+        # MLflow's server answers requests in threads, and a pipeline keeps its place in the schedule.
+        self._drawing = threading.Lock()
 
     def load_context(self, context: Any) -> None:
         """Load the pipeline from the entry's `pipeline` folder (safetensors), onto a GPU if there is one."""
@@ -94,7 +100,8 @@ class GoTModel(mlflow.pyfunc.PythonModel):
 
     def _answered(self, rows: list[Row], asked: Params, edits: bool) -> dict[int, dict[str, str | None]]:
         try:
-            return self._drawn(rows, asked, edits)
+            with self._drawing:
+                return self._drawn(rows, asked, edits)
         except Exception as error:
             raise MlflowException(
                 f"drawing failed, not for a fault of the request: {type(error).__name__}: {error}"
@@ -148,7 +155,8 @@ def _batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
     for row in rows:
         batch.append(row)
         pixels = sum(one.source.width * one.source.height for one in batch if one.source is not None)
-        if len(batch) == BATCH or pixels > BATCH_PIXELS:
+        boxes = sum(len(one.chain.boxes) for one in batch if one.chain is not None)
+        if len(batch) == BATCH or pixels > BATCH_PIXELS or boxes > BATCH_BOXES:
             yield batch
             batch = []
     if batch:

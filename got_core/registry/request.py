@@ -43,6 +43,8 @@ MAX_ROWS = 10_000
 """Rows of one request, at most."""
 MAX_PROMPT, MAX_CHAIN = 4_000, 20_000
 """Characters, at most."""
+MAX_BOXES = 100
+"""Boxes of a plan, at most: each is a picture of the drawing's size in memory."""
 MAX_SCALE = 100.0
 """Size of a guidance scale, at most."""
 
@@ -265,9 +267,12 @@ def _exact(value: Any) -> int:
 
 def _chain(value: Any) -> Chain:
     try:
-        return parse(_text("chain", value, MAX_CHAIN))
+        chain = parse(_text("chain", value, MAX_CHAIN))
     except ChainError as error:
         raise RowError(f"`chain` cannot be read: {error}") from error
+    if len(chain.boxes) > MAX_BOXES:
+        raise RowError(f"`chain` has {len(chain.boxes)} boxes; at most {MAX_BOXES} are drawn")
+    return chain
 
 
 def _picture(value: Any, limits: PictureLimits) -> Image.Image:

@@ -140,6 +140,7 @@ def test_a_float_that_cannot_count_by_ones_is_no_seed(given: Any) -> None:
         ({"chain": "a (5,5),(2,2)"}, "`chain` cannot be read"),
         ({"chain": "x" * (MAX_CHAIN + 1)}, "at most"),
         ({"chain": "\ud800"}, "`chain` is no valid Unicode"),
+        ({"chain": "a (1,2),(3,4) " * 101}, "`chain` has 101 boxes; at most 100 are drawn"),
         ({"image": 5}, "`image` must be a text"),
         ({"image": b"x"}, "`image` must be a text"),
         ({"image": ["x"]}, "`image` must be a text"),

@@ -13,6 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -219,6 +220,36 @@ def test_batches_keep_the_order(client: TestClient, alone: Any) -> None:
     assert np.abs(pictures[-1] - np.asarray(open_picture(alone(seed=39))).astype(int)).max() <= 1
 
 
+def test_plans_of_many_boxes_are_drawn_in_calls_of_their_own(
+    model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline, drawn = model.unwrap_python_model().pipeline, []
+    draw = type(pipeline).draw
+    monkeypatch.setattr(
+        pipeline,
+        "draw",
+        lambda chains, *rest, **more: drawn.append(len(chains)) or draw(pipeline, chains, *rest, **more),
+    )
+    rows = [{"prompt": "a star", "chain": "a (1,2),(30,40) " * boxes} for boxes in (60, 60, 1, 1, 100, 1)]
+    assert list(model.predict(rows, params=STEPS)["error"]) == [None] * 6
+    assert drawn == [2, 3, 1]
+
+
+def test_requests_at_the_same_time_do_not_disturb_each_other(client: TestClient) -> None:
+    bodies = [
+        {
+            "dataframe_records": [{"prompt": "a star", "seed": seed, "chain": CHAIN}],
+            "params": {"num_inference_steps": steps},
+        }
+        for steps in (1, 5, 9)
+        for seed in (1, 2)
+    ]
+    wanted = [post(client, body) for body in bodies]
+    with ThreadPoolExecutor(6) as pool:
+        found = list(pool.map(lambda body: post(client, body), bodies * 4))
+    assert found == wanted * 4 and {status for status, _ in wanted} == {200}
+
+
 def open_picture(text: str) -> Image.Image:
     return Image.open(io.BytesIO(base64.b64decode(text)))
 
@@ -232,7 +263,7 @@ def open_picture(text: str) -> Image.Image:
             "`num_inference_steps` must be a whole number of at least 1, got -3",
         ),
         ({"params": {"num_inference_steps": 0}}, "`num_inference_steps` must be"),
-        ({"params": {"num_inference_steps": 10**9}}, "the next smaller that does is"),
+        ({"params": {"num_inference_steps": 10**9}}, "a smaller number that does is"),
         ({"params": {"num_inference_steps": 2.5}}, "num_inference_steps"),
         ({"params": {"num_inference_steps": "ten"}}, "num_inference_steps"),
         ({"params": {"text_scale": float("nan")}}, "`text_scale` must be a number from -100 to 100, got nan"),
