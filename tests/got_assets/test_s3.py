@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -26,15 +26,9 @@ NOT_DERIVED = ("shards/", "manifests/", "takedown/", "reviews/", "review_verdict
 
 
 @pytest.fixture
-def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Address of an S3 server of the test's own, and credentials that it takes."""
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "testing")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    yield "http://{}:{}".format(*server.get_host_and_port())
-    server.stop()
+def endpoint(s3_server: ThreadedMotoServer) -> str:
+    """Address of an S3 server of the test's own."""
+    return s3_server.url
 
 
 @pytest.fixture
@@ -176,21 +170,15 @@ def review_and_take_down(load: Callable[..., Graph], settings: dict[str, str], g
 @pytest.mark.parametrize("when", ["before", "in a step"])
 def test_an_outage_ends_the_run_with_one_sentence(
     load: Callable[..., Graph],
+    s3_server: ThreadedMotoServer,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
     when: str,
 ) -> None:
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "testing")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    server, address = s3_server, s3_server.url
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "dagster"))
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    address = "http://{}:{}".format(*server.get_host_and_port())
-    bucket = f"outage-{when.replace(' ', '-')}"  # moto's are one for a process
-    s3fs.S3FileSystem(endpoint_url=address).mkdir(bucket)
-    graph = load(storage=f"s3://{bucket}/store", s3_endpoint=address)
+    graph = load(storage=f"s3://{server.bucket}/store", s3_endpoint=address)
     ingest = import_module("got_core.corpus.ingest")
     whole = ingest.ingest_images
 

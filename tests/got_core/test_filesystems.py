@@ -5,7 +5,6 @@ from __future__ import annotations
 import pickle
 import resource
 import threading
-from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from uuid import uuid4
@@ -31,21 +30,9 @@ SIBLINGS = ("a1", "bxc", "dd", "ex", "f", "h i", "j k l", "uni", "k")
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ThreadedMotoServer]:
-    """An S3 server of the test's own, with an empty bucket, and credentials that it takes."""
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "testing")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    server.bucket = f"got-{uuid4().hex}"  # moto's are one for a process
-    s3fs.S3FileSystem(endpoint_url=address(server), skip_instance_cache=True).mkdir(server.bucket)
-    yield server
-    server.stop()
-
-
-def address(server: ThreadedMotoServer) -> str:
-    return "http://{}:{}".format(*server.get_host_and_port())
+def server(s3_server: ThreadedMotoServer) -> ThreadedMotoServer:
+    """An S3 server that a test may stop."""
+    return s3_server
 
 
 @pytest.fixture(params=["disk", "memory", "s3"])
@@ -56,7 +43,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, dict[str
     if request.param == "memory":
         return f"memory://{uuid4().hex}", {}
     server = request.getfixturevalue("server")
-    return f"s3://{server.bucket}", {"endpoint_url": address(server)}
+    return f"s3://{server.bucket}", {"endpoint_url": server.url}
 
 
 @pytest.mark.parametrize(("odd", "sibling"), zip(ODD, SIBLINGS, strict=True))
@@ -107,7 +94,7 @@ def test_a_local_name_that_looks_like_a_chain_of_file_systems(tmp_path: Path) ->
 
 
 def test_a_server_that_is_gone_is_no_fault_of_a_file(server: ThreadedMotoServer) -> None:
-    bucket, options = f"s3://{server.bucket}", {"endpoint_url": address(server)}
+    bucket, options = f"s3://{server.bucket}", {"endpoint_url": server.url}
     storage = Storage(f"{bucket}/store", **options)
     storage.write_table("shards/one", pl.DataFrame({"n": [1]}))
     folder = Folder(bucket, IngestConfig(), options)
@@ -124,13 +111,13 @@ def test_a_server_that_is_gone_is_no_fault_of_a_file(server: ThreadedMotoServer)
     ):
         with pytest.raises(StoreUnavailableError, match=r"GOT_S3_ENDPOINT.*run it again") as caught:
             ask()
-        assert address(server) in str(caught.value)
+        assert server.url in str(caught.value)
 
 
 def test_a_missing_bucket_and_refused_credentials_are_told(
     server: ThreadedMotoServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options = {"endpoint_url": address(server)}
+    options = {"endpoint_url": server.url}
     with pytest.raises(StoreUnavailableError, match="NoSuchBucket"):
         Storage("s3://nowhere-at-all", **options).list()
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
@@ -143,13 +130,13 @@ def test_a_missing_bucket_and_refused_credentials_are_told(
 
 
 def test_a_file_system_travels_to_other_processes(server: ThreadedMotoServer) -> None:
-    fs, _ = open_filesystem("s3://got", endpoint_url=address(server))
+    fs, _ = open_filesystem("s3://got", endpoint_url=server.url)
     there = pickle.loads(ray.cloudpickle.dumps(fs))
-    assert type(there) is type(fs) and there.endpoint_url == address(server)
+    assert type(there) is type(fs) and there.endpoint_url == server.url
 
 
 def test_what_is_about_the_object_stays_so(server: ThreadedMotoServer) -> None:
-    storage = Storage(f"s3://{server.bucket}", endpoint_url=address(server))
+    storage = Storage(f"s3://{server.bucket}", endpoint_url=server.url)
     with pytest.raises(FileNotFoundError):
         storage.read_bytes("not-there")
     storage.write_table("t", pl.DataFrame({"n": [1]}))
@@ -158,7 +145,7 @@ def test_what_is_about_the_object_stays_so(server: ThreadedMotoServer) -> None:
 
 
 def test_an_object_replaced_after_it_was_listed_is_seen_as_changed(server: ThreadedMotoServer) -> None:
-    bucket, options = f"s3://{server.bucket}", {"endpoint_url": address(server)}
+    bucket, options = f"s3://{server.bucket}", {"endpoint_url": server.url}
     outside = s3fs.S3FileSystem(**options, skip_instance_cache=True)
     outside.pipe_file(f"{server.bucket}/raw/x.jpg", b"old")
     fs, root = open_filesystem(f"{bucket}/raw", **options)
@@ -174,7 +161,7 @@ def test_an_object_replaced_after_it_was_listed_is_seen_as_changed(server: Threa
 def test_a_file_replaced_while_it_is_read_is_no_damaged_file(
     server: ThreadedMotoServer, replaced: bool
 ) -> None:
-    bucket, options = server.bucket, {"endpoint_url": address(server)}
+    bucket, options = server.bucket, {"endpoint_url": server.url}
     outside = s3fs.S3FileSystem(**options, skip_instance_cache=True)
     outside.pipe_file(f"{bucket}/x.tar", bytes(1 << 20))
     folder = Folder(f"s3://{bucket}", IngestConfig(), options)
@@ -210,7 +197,7 @@ def test_a_redirect_that_leads_nowhere_is_the_store_s(server: ThreadedMotoServer
 
 def test_removal_by_others_is_literal_on_s3(server: ThreadedMotoServer) -> None:
     """Ray deletes old checkpoints by `rm`, through pyarrow."""
-    url, options = f"s3://{server.bucket}", {"endpoint_url": address(server)}
+    url, options = f"s3://{server.bucket}", {"endpoint_url": server.url}
     fs, root = open_filesystem(url, **options)
     for name in ("a[1]", "a1", "b*", "bb"):
         fs.pipe_file(f"{root}/{name}/ray/old/weights", b"1")
@@ -221,7 +208,7 @@ def test_removal_by_others_is_literal_on_s3(server: ThreadedMotoServer) -> None:
 
 
 def test_what_looks_like_a_version_is_part_of_a_name_on_s3(server: ThreadedMotoServer) -> None:
-    storage = Storage(f"s3://{server.bucket}", endpoint_url=address(server))
+    storage = Storage(f"s3://{server.bucket}", endpoint_url=server.url)
     storage.write_bytes("x", b"plain")
     storage.write_bytes("x?versionId=1", b"odd")
     assert storage.read_bytes("x") == b"plain" and storage.list() == ["x", "x?versionId=1"]
@@ -231,7 +218,7 @@ def test_what_looks_like_a_version_is_part_of_a_name_on_s3(server: ThreadedMotoS
 
 def test_an_error_is_not_its_own_cause(server: ThreadedMotoServer) -> None:
     """Whoever follows causes, as Dagster does, would never come to an end."""
-    fs, root = open_filesystem(f"s3://{server.bucket}", endpoint_url=address(server))
+    fs, root = open_filesystem(f"s3://{server.bucket}", endpoint_url=server.url)
     with pytest.raises(FileNotFoundError) as found:
         fs.cat_file(f"{root}/nothing")
     link: BaseException | None = found.value

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import tarfile
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import boto3
 import polars as pl
@@ -14,7 +14,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import s3fs
-from moto.server import ThreadedMotoServer
 
 from got_core.corpus.config import IngestConfig
 from got_core.corpus.ingest import ImageReader, ingest_images
@@ -31,14 +30,8 @@ CONFIG = IngestConfig(workers=2)
 
 
 @pytest.fixture
-def options(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict]:
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "testing")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    yield {"endpoint_url": "http://{}:{}".format(*server.get_host_and_port())}
-    server.stop()
+def options(s3_server: Any) -> dict:
+    return {"endpoint_url": s3_server.url}
 
 
 def test_a_prefix_and_tars_in_a_bucket(options: dict) -> None:
