@@ -4,7 +4,7 @@
 
 Shows the first benchmark pictures of each task, never chosen ones: the prompt, the boxes that the model
 planned, and what it drew. Reads the storage of the last run (`GOT_*` settings apply) and loads no model.
-Belongs here: pictures for the documentation. Not here: the benchmark's own grid (`got_core.evaluate.plots`).
+Belongs here: pictures for the documentation. Not here: the benchmark's own grid (`got_core.figures.grids`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from got_assets.project import load_project
 from got_core.chain.grammar import Chain, parse_tolerant
-from got_core.evaluate.plots import INK, PAPER, RIGHT, WRONG
+from got_core.figures.grids import INK, PAPER, RIGHT, WRONG
 from got_core.storage import Storage
 
 TARGET = Path(__file__).resolve().parent / "images" / "plan-and-picture.png"

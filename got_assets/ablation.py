@@ -12,7 +12,7 @@ import dagster as dg
 
 from got_assets.defs.evaluate.ablation import PLOT
 from got_assets.project import Project
-from got_assets.reporting import say
+from got_assets.reporting import log_progress
 from got_assets.run import Runner, heading, main, make_data, missing_annotator, report_failures
 from got_assets.summary import text_table
 
@@ -43,10 +43,10 @@ def print_table(project: Project) -> None:
 
     table = project.storage.read_table("ablation")
     print(text_table(HEADER, spelled(table)), "\n", flush=True)
-    say("score: overall of `geneval/scenes`, mean and standard deviation over the seeds")
-    say("published: GenEval in the paper's table 3, another protocol")
-    say(f"plot      {project.storage.url_of(PLOT)}")
-    say(f"storage   {project.settings.storage_url}")
+    log_progress("score: overall of `geneval/scenes`, mean and standard deviation over the seeds")
+    log_progress("published: GenEval in the paper's table 3, another protocol")
+    log_progress(f"plot      {project.storage.url_of(PLOT)}")
+    log_progress(f"storage   {project.settings.storage_url}")
 
 
 if __name__ == "__main__":

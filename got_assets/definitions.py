@@ -9,7 +9,7 @@ from got_assets.defs.annotate import checks as annotate_checks
 from got_assets.defs.annotate import imported as annotate_imported
 from got_assets.defs.curate import assets as curate_assets
 from got_assets.defs.curate import checks as curate_checks
-from got_assets.defs.curate import looking as curate_looking
+from got_assets.defs.curate import review as curate_review
 from got_assets.defs.curate import shards as curate_shards
 from got_assets.defs.curate import takedown as curate_takedown
 from got_assets.defs.evaluate import ablation as evaluate_ablation
@@ -32,7 +32,7 @@ defs = dg.Definitions(
             ingest_assets,
             annotate_imported if PROJECT.settings.chains_imported else annotate_assets,
             curate_assets,
-            curate_looking,
+            curate_review,
             curate_shards,
             curate_takedown,
             train_plan,

@@ -20,7 +20,7 @@ from pathlib import Path
 import dagster as dg
 
 from got_assets.project import ROOT, Project
-from got_assets.reporting import say
+from got_assets.reporting import log_progress
 
 _MISREAD = re.compile(r"%[0-9a-fA-F]{2}|[?*\[]")
 """What SQLAlchemy 2.1 decodes, or cuts a path at, in the database URLs that Dagster 1.13 makes of paths; and
@@ -78,7 +78,7 @@ def _locked(home: Path) -> Iterator[None]:
                         f"another process has held {file.name} for {_PATIENCE:.0f} s; end it and try again"
                     ) from None
                 if not told:
-                    say(f"waiting for another process that makes {home}")
+                    log_progress(f"waiting for another process that makes {home}")
                 told = True
                 time.sleep(0.1)
             except OSError as error:

@@ -86,7 +86,7 @@ class Project:
     @property
     def annotator_revision(self) -> str:
         """What makes annotations differ besides the images: the annotator's own revision, or `none`."""
-        from got_core.annotate.choose import annotator_revision
+        from got_core.annotate.factory import annotator_revision
 
         name = self.settings.annotator_name
         if self.settings.chains_imported:

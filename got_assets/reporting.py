@@ -90,7 +90,7 @@ def spread(frame: pl.DataFrame, count: int = THUMBNAILS) -> pl.DataFrame:
 
 def grid(items: Sequence[Any], *, columns: int = 8, side: int = 96) -> dg.MarkdownMetadataValue:
     """Pictures (`GridItem`s) as one small markdown image; `no pictures` for an empty list."""
-    from got_core.evaluate.plots import image_markdown, picture_grid
+    from got_core.figures.grids import image_markdown, picture_grid
 
     if not items:
         return dg.MetadataValue.md("no pictures")
@@ -105,7 +105,7 @@ def stored_image(storage: Storage, name: str) -> dg.MarkdownMetadataValue:
 
     from PIL import Image
 
-    from got_core.evaluate.plots import image_markdown
+    from got_core.figures.grids import image_markdown
 
     return dg.MetadataValue.md(image_markdown(Image.open(io.BytesIO(storage.read_bytes(name)))))
 
@@ -116,6 +116,6 @@ def document_hash(document: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def say(line: str) -> None:
+def log_progress(line: str) -> None:
     """A progress line: on the terminal in `make run`, in the run's stdout log in the web page."""
     print(f"  {line}", flush=True)

@@ -24,7 +24,7 @@ from got_assets.defs.ingest.partitions import EDIT_SHARDS, IMAGE_SHARDS
 from got_assets.defs.train.jobs import RETRAIN_ASSETS
 from got_assets.home import prepare_dagster_home
 from got_assets.project import PROJECT, Project
-from got_assets.reporting import say
+from got_assets.reporting import log_progress
 from got_assets.staleness import Staleness, next_batch
 from got_assets.summary import stage_rows, text_table
 from got_core.curate.takedown import read_takedowns
@@ -118,7 +118,7 @@ class Runner:
         self, batch: list[str], partition: str | None, why: dict[str, str]
     ) -> tuple[list[str], str]:
         """One run; returns what was made, and the error ("" if there was none but perhaps a failed check)."""
-        say(f"{partition + ': ' if partition else ''}{_spelled(batch, why)}")
+        log_progress(f"{partition + ': ' if partition else ''}{_spelled(batch, why)}")
         result = self._job.execute_in_process(
             asset_selection=[dg.AssetKey(name) for name in batch],
             partition_key=partition,
@@ -174,10 +174,12 @@ def render_corpus(project: Project) -> None:
         Path(settings.edits_url).parent,
         Path(settings.truth_url),
         progress=lambda done, total: (
-            say(f"{done} of {total} pictures") if done % 1000 == 0 or done == total else None
+            log_progress(f"{done} of {total} pictures") if done % 1000 == 0 or done == total else None
         ),
     )
-    say(f"{counts['images']} images and {counts['edits']} edit pairs, {counts['written']} files written")
+    log_progress(
+        f"{counts['images']} images and {counts['edits']} edit pairs, {counts['written']} files written"
+    )
 
 
 def assign_shards(project: Project, instance: dg.DagsterInstance) -> tuple[list[str], list[str]]:
@@ -229,7 +231,7 @@ def say_passed_over(project: Project) -> None:
     from got_core.corpus.sieve import told
 
     if counts := passed_over(project.storage):
-        say(f"passed over, no pictures by their names (IngestConfig.pictures): {told(counts)}")
+        log_progress(f"passed over, no pictures by their names (IngestConfig.pictures): {told(counts)}")
 
 
 def run(project: Project, instance: dg.DagsterInstance) -> int:
@@ -248,7 +250,7 @@ def run(project: Project, instance: dg.DagsterInstance) -> int:
     heading("What came out")
     report(project, instance, runner, shards)
     made = sum(len(outcome.made) for outcome in runner.outcomes.values())
-    say(
+    log_progress(
         f"{made} tables, models and reports made, the rest was up to date; {time.monotonic() - started:.0f} s"
     )
     failed = any(outcome.error for outcome in runner.outcomes.values())
@@ -265,7 +267,7 @@ def report(project: Project, instance: dg.DagsterInstance, runner: Runner, parti
         print(missing_annotator(project), flush=True)
     print_scores(project)
     if training := training_line(project.storage):
-        say(training)
+        log_progress(training)
     where_next(project)
 
 
@@ -273,11 +275,11 @@ def report_failures(runner: Runner) -> None:
     """What was blocked by a failed check, and what failed."""
     for name, outcome in runner.outcomes.items():
         for asset, said in outcome.failed.items():
-            say(f"{name} stops here: {asset} fails its check: {said} (see `make ui`)")
+            log_progress(f"{name} stops here: {asset} fails its check: {said} (see `make ui`)")
         for parent in dict.fromkeys(p for p in outcome.blocked.values() if p not in outcome.failed):
-            say(f"{name} stops here: {parent} is missing or was not checked")
+            log_progress(f"{name} stops here: {parent} is missing or was not checked")
         if outcome.error:
-            say(f"{name} FAILED: {outcome.error}")
+            log_progress(f"{name} FAILED: {outcome.error}")
 
 
 def missing_annotator(project: Project) -> str:
@@ -333,14 +335,18 @@ def where_next(project: Project) -> None:
     """Places to look at, those that exist."""
     storage = project.storage
     if storage.exists("benchmark_report.html"):
-        say(f"report    {storage.url_of('benchmark_report.html')}")
+        log_progress(f"report    {storage.url_of('benchmark_report.html')}")
     if storage.exists("promoted_model.json"):
         decision = storage.read_json("promoted_model.json")
-        say(f"registry  models:/got@champion is version {decision['champion']} ({decision['reason']})")
+        log_progress(
+            f"registry  models:/got@champion is version {decision['champion']} ({decision['reason']})"
+        )
     if storage.exists(COPIES_PAGE):
-        say(f"takedown  pictures that may be copies wait for a verdict: {storage.url_of(COPIES_PAGE)}")
-    say(f"storage   {project.settings.storage_url}")
-    say("make ui   the graph, every table's numbers and pictures, and the losses in MLflow")
+        log_progress(
+            f"takedown  pictures that may be copies wait for a verdict: {storage.url_of(COPIES_PAGE)}"
+        )
+    log_progress(f"storage   {project.settings.storage_url}")
+    log_progress("make ui   the graph, every table's numbers and pictures, and the losses in MLflow")
 
 
 def heading(text: str) -> None:

@@ -16,6 +16,7 @@ from got_core.ablation.config import AblationConfig
 from got_core.corpus.config import IngestConfig
 from got_core.curate.config import STRICT_RULES, CurateConfig
 from got_core.evaluate.config import EvaluateConfig
+from got_core.foundation.config import FoundationConfig
 from got_core.model.config import (
     AutoencoderConfig,
     GuidanceScales,
@@ -29,7 +30,7 @@ from got_core.registry.config import PromotionConfig
 from got_core.scenes.corpus import CorpusConfig
 from got_core.scenes.edits import KINDS
 from got_core.scenes.world import FULL, NARROW, World
-from got_core.train.config import FoundationConfig, StageConfig
+from got_core.train.config import StageConfig
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,11 +22,11 @@ from got_core.evaluate.geneval import TASKS
 from got_core.evaluate.scenes import run_geneval_scenes, scenes_protocol
 from got_core.model.pipeline import GoTPipeline
 from got_core.recipes import Recipe, digest
-from got_core.train.board import told_progress
-from got_core.train.cluster import ray_session
 from got_core.train.config import StageConfig
-from got_core.train.run import VERSION, TrainingRun
-from got_core.train.stages import Reference, finetune, pretrain
+from got_core.train.ray.progress import relayed_progress
+from got_core.train.ray.session import ray_session
+from got_core.train.run import VERSION, Reference, TrainingRun
+from got_core.train.stages import finetune, pretrain
 
 SEED_STRIDE = 1000
 """Distance of a stage's seeds of different trials: pretraining and finetuning never share one."""
@@ -100,13 +100,16 @@ def run_trials(run: TrainingRun, foundation: Reference) -> pl.DataFrame:
     trials = [Trial(row, seed) for row in config.rows for seed in config.seeds]
     names = {trial: _name(run, trial, foundation) for trial in trials}
     missing = [trial for trial in trials if not storage.exists(f"{names[trial]}/trial.json")]
-    run.say(f"{len(trials)} runs, of which {len(trials) - len(missing)} are finished")
+    run.report(f"{len(trials)} runs, of which {len(trials) - len(missing)} are finished")
     # The longest first: cores then run out of work at about the same time.
     missing.sort(key=lambda trial: -_steps(trial, run.recipe))
     if missing:
-        with ray_session(run.ray_address, config.workers), told_progress(run) as told:
+        with ray_session(run.ray_address, config.workers), relayed_progress(run) as relayed:
             _side_by_side(
-                {str(trial): partial(run_trial, told, trial, foundation, names[trial]) for trial in missing},
+                {
+                    str(trial): partial(run_trial, relayed, trial, foundation, names[trial])
+                    for trial in missing
+                },
                 _room(config.workers),
             )
     records = [storage.read_json(f"{names[trial]}/trial.json") for trial in trials]
@@ -161,7 +164,7 @@ def run_trial(run: TrainingRun, trial: Trial, foundation: Reference, name: str) 
         run,
         recipe=trial.recipe(run.recipe),
         tags=run.tags | {"got.ablation": trial.row, "got.seed": str(trial.seed)},
-        progress=run.progress and partial(_say, run.progress, str(trial)),
+        progress=run.progress and partial(_report_as, run.progress, str(trial)),
     )
     models = _train(own, trial, foundation)
     record = asdict(trial) | {
@@ -172,11 +175,11 @@ def run_trial(run: TrainingRun, trial: Trial, foundation: Reference, name: str) 
         "samples": name,
     }
     own.storage().write_json(f"{name}/trial.json", record | _score(own, models[-1], name))
-    own.say(f"finished, {record['cpu_seconds']:.0f} CPU seconds")
+    own.report(f"finished, {record['cpu_seconds']:.0f} CPU seconds")
 
 
-def _say(say: Callable[[str], None], name: str, line: str) -> None:
-    say(f"{name}: {line}")
+def _report_as(report: Callable[[str], None], name: str, line: str) -> None:
+    report(f"{name}: {line}")
 
 
 def _train(run: TrainingRun, trial: Trial, foundation: Reference) -> list[Reference]:

@@ -1,7 +1,7 @@
 """The annotator that asks vision and text models behind any OpenAI-compatible server.
 
 Belongs here: which prompt each question is put with, and how its reply is read. Not here: asking once and
-keeping the answer (`asker`), the prompts themselves (`prompts/`), the forms of replies (`replies`).
+keeping the answer (`dispatch`), the prompts themselves (`prompts/`), the forms of replies (`replies`).
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from PIL import Image
 
 from got_core.annotate import replies
 from got_core.annotate.annotator import AnnotationError, Step
-from got_core.annotate.asker import Asker
 from got_core.annotate.client import Notice
 from got_core.annotate.config import OpenAIConfig
+from got_core.annotate.dispatch import Dispatcher
 from got_core.annotate.ledger import Ledger
 from got_core.annotate.prompt_files import prompts_hash
 from got_core.annotate.replies import Frame
@@ -183,7 +183,7 @@ class OpenAIAnnotator(ChatAnnotator):
         self.config, self.ledger = config, ledger
         self.rows_at_once = 2 * config.concurrency
         """While a row is prepared, another one's question is under way."""
-        self._asker = Asker(config, ledger, notice)
+        self._asker = Dispatcher(config, ledger, notice)
 
     def __enter__(self) -> OpenAIAnnotator:
         return self

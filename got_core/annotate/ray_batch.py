@@ -1,7 +1,7 @@
 """The annotator that runs vLLM's engines on a Ray cluster, through Ray Data, without any server.
 
 Belongs here: putting all open questions of a step at once, wave by wave, and keeping the answers. Not here:
-the questions (`openai_annotator`), which of them are open (`collecting`), the ledger itself.
+the questions (`openai_annotator`), which of them are open (`ledger_annotator`), the ledger itself.
 
 A row's questions hang on one another (the caption on the prompt), so a step takes a few waves. A wave is one
 streaming pipeline: CPU actors open pictures, look into the ledger, resize and encode; CPU actors prepare what
@@ -29,11 +29,11 @@ from ray import cloudpickle  # of what this process itself sends to its own work
 
 from got_core.annotate import replies
 from got_core.annotate.annotator import AnnotationPaused
-from got_core.annotate.asker import TOO_LONG, told_off
 from got_core.annotate.client import Notice
-from got_core.annotate.collecting import CollectingAnnotator, Open
 from got_core.annotate.config import VLLMConfig
+from got_core.annotate.dispatch import TOO_LONG, correction_messages
 from got_core.annotate.ledger import Ledger, Record
+from got_core.annotate.ledger_annotator import LedgerAnnotator, Open
 from got_core.annotate.openai_annotator import ChatAnnotator
 from got_core.annotate.request import sampling_of
 from got_core.annotate.rows import Row, answered
@@ -102,12 +102,12 @@ class RayAnnotator(ChatAnnotator):
     def __exit__(self, *_: object) -> None:
         self.ledger.close()
 
-    def __reduce__(self) -> tuple[Callable[..., CollectingAnnotator], tuple[Any, ...]]:
+    def __reduce__(self) -> tuple[Callable[..., LedgerAnnotator], tuple[Any, ...]]:
         return _collecting, (self.config, self._storage.url, self._storage.fs_options, self._scope)
 
     def work_through(self, rows: pl.DataFrame, answer: Answer) -> Iterator[tuple[int, Row]]:
         """Place and answer of each row, as they get done. AnnotationPaused where the cluster gives up."""
-        from got_core.train.cluster import ray_session
+        from got_core.train.ray.session import ray_session
 
         work = cloudpickle.dumps((answer, self))
         todo = [_Todo(index, cloudpickle.dumps(row)) for index, row in enumerate(rows.iter_rows(named=True))]
@@ -260,8 +260,8 @@ def _done(writing: Future[None]) -> None:
         raise AnnotationPaused(f"the ledger cannot be written: {error}; run the step again") from error
 
 
-def _collecting(config: VLLMConfig, url: str, options: Row, scope: str) -> CollectingAnnotator:
-    return CollectingAnnotator(config, Ledger(Storage(url, **options), scope))
+def _collecting(config: VLLMConfig, url: str, options: Row, scope: str) -> LedgerAnnotator:
+    return LedgerAnnotator(config, Ledger(Storage(url, **options), scope))
 
 
 def _item(one: _Todo, keys: Iterable[str], drafts: Iterable[_Draft] = ()) -> Row:
@@ -278,7 +278,7 @@ class _Worker:
 
     def __init__(self, work: bytes) -> None:
         self.answer: Answer
-        self.annotator: CollectingAnnotator
+        self.annotator: LedgerAnnotator
         self.answer, self.annotator = cloudpickle.loads(work)
 
     def worked(self, row: bytes) -> tuple[Row, dict[str, Open]]:
@@ -319,7 +319,7 @@ class _Questions(_Worker):
         request = one.request(self.annotator.config)
         messages = list(request.messages)
         for said, error in draft.turns:
-            messages += told_off(said, error)
+            messages += correction_messages(said, error)
         question = one.question
         names = ("key", "step", "prompt", "model", "revision", "image")
         requests["asked"].append(json.dumps({name: getattr(question, name) for name in names}))

@@ -3,7 +3,7 @@
 Belongs here: one function for each form of reply, text in, value out. Whatever the text, it gives a value or
 raises ReplyError, whose message can be told to the model; `bounded` goes before each of them. Not here:
 taking off reasoning (`reasoning`) and introductions (`preamble`), boxes (`box_replies`), asking again
-(`asker`).
+(`dispatch`).
 """
 
 from __future__ import annotations

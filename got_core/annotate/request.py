@@ -1,6 +1,6 @@
 """A question as the request that puts it.
 
-Belongs here: what is sent, and what it may cost at most. Not here: sending it (`client`, `asker`).
+Belongs here: what is sent, and what it may cost at most. Not here: sending it (`client`, `dispatch`).
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from got_core.model.guidance import encode
 from got_core.model.pipeline import GoTPipeline
 from got_core.model.tokens import train_tokenizer
 from got_core.train.config import StageConfig
-from got_core.train.joint import attach_lora
+from got_core.train.trainer import attach_lora
 
 META = torch.device("meta")
 HALF = torch.bfloat16

@@ -19,7 +19,7 @@ from got_core.corpus.schemas import polars_schema
 from got_core.curate.batch import BATCH_ROWS
 from got_core.curate.benchmarks import read_benchmark
 from got_core.curate.config import CurateConfig
-from got_core.curate.rules import KEYS, PICTURE_COLUMNS, Kind, asked_rules, selections
+from got_core.curate.rules import KEYS, PICTURE_COLUMNS, Kind, active_rules, selections
 from got_core.curate.schemas import SELECTION
 
 _NEEDED: dict[Kind, tuple[str, ...]] = {
@@ -57,7 +57,7 @@ def select_file(
     judged = selections(
         batches, known.select(columns).collect(), config, kind=kind, signals=signals, benchmark=benchmark
     )
-    counts = Counter(dict.fromkeys(["accepted", *asked_rules(config, kind)], 0))
+    counts = Counter(dict.fromkeys(["accepted", *active_rules(config, kind)], 0))
     partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
     empty = pl.DataFrame(schema=polars_schema(SELECTION)).to_arrow()
     try:

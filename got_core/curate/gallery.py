@@ -23,7 +23,7 @@ from got_core.chain.boxes import LIMIT
 from got_core.chain.grammar import Chain, ChainError, PlacedBox, parse_tolerant
 from got_core.chain.palette import rgb
 from got_core.corpus.decode import ImageError
-from got_core.evaluate.plots import with_boxes
+from got_core.figures.grids import with_boxes
 from got_core.storage import Storage
 
 SIDE = 512

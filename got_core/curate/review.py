@@ -30,7 +30,7 @@ import polars as pl
 from got_core.chain.edits import read_edit_chain
 from got_core.chain.grammar import Chain, ChainError, parse
 from got_core.corpus.schemas import frame_of, polars_schema
-from got_core.curate.looking_schemas import QUEUE, VERDICTS
+from got_core.curate.review_schemas import QUEUE, VERDICTS
 from got_core.exchange.importer import words_of
 from got_core.settings import Settings
 from got_core.storage import Storage, content_hash

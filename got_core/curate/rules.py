@@ -116,7 +116,7 @@ def all_hits(
     return found.sort("row", maintain_order=True).select(list(HITS)).cast(polars_schema(HITS))  # type: ignore[arg-type]
 
 
-def asked_rules(config: CurateConfig, kind: Kind = "t2i") -> list[str]:
+def active_rules(config: CurateConfig, kind: Kind = "t2i") -> list[str]:
     """The recipe's rules on rows, in the order in which they are asked."""
     return [name for name in RULES if config.asks(name) and (kind == "t2i" or name not in _ONLY_T2I)]
 
@@ -171,7 +171,7 @@ def _collected(batches: Iterator[pl.DataFrame]) -> pl.DataFrame:
 def _check_inputs(
     config: CurateConfig, kind: Kind, signals: pl.DataFrame | None, benchmark: pl.DataFrame | None
 ) -> None:
-    for rule in asked_rules(config, kind):
+    for rule in active_rules(config, kind):
         column = _NEEDS_SIGNALS.get(rule)
         if column and (signals is None or column not in signals.columns):
             raise ValueError(f"rule {rule} needs the column {column} of the measured pictures (`signals`)")
@@ -236,7 +236,7 @@ def _hits(batch: Batch, config: CurateConfig, kind: Kind) -> pl.DataFrame:
     """row, rule, detail of every rule against every row, by rule in their order."""
     frames = [
         RULES[name](batch, config).select("row", pl.lit(name).alias("rule"), "detail")
-        for name in asked_rules(config, kind)
+        for name in active_rules(config, kind)
     ]
     return pl.concat(
         [pl.DataFrame(schema={"row": pl.UInt32, "rule": pl.String, "detail": pl.String}), *frames]

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from got_core.corpus.schemas import frame_of
-from got_core.curate.looking_schemas import STATISTICS
+from got_core.curate.review_schemas import STATISTICS
 
 BOX = r"\([0-9]+,[0-9]+\),\([0-9]+,[0-9]+\)"
 

@@ -27,8 +27,8 @@ import polars as pl
 
 from got_core.corpus.decode import ImageError, sniff_format
 from got_core.corpus.schemas import frame_of
-from got_core.curate.looking_schemas import SHARD_INDEX
-from got_core.curate.tar_place import TarPlace
+from got_core.curate.review_schemas import SHARD_INDEX
+from got_core.curate.tar_storage import TarStorage
 from got_core.storage import Storage
 
 FOLDER = "training_shards"
@@ -124,7 +124,7 @@ def read_sample(storage: Storage, row: Mapping[str, Any]) -> dict[str, Any]:
     """
     if row["tar"] is None:
         raise ValueError(f"sample {row['sample_id']} is in no tar: {row['error']}")
-    data = TarPlace(storage).read(row["tar"], row["offset"], row["size"])
+    data = TarStorage(storage).read(row["tar"], row["offset"], row["size"])
     if len(data) != row["size"]:
         raise ValueError(f"{row['tar']} is shorter than its index says; write the shard again")
     found: dict[str, Any] = {}
@@ -201,7 +201,7 @@ def _covered(storage: Storage, index: pl.DataFrame) -> bool:
     if held.is_empty():
         return True
     ends = (held["offset"] + held["size"]).to_list()
-    whole = TarPlace(storage).size(held["tar"][0]) == ends[-1] + len(_END)
+    whole = TarStorage(storage).size(held["tar"][0]) == ends[-1] + len(_END)
     return whole and held["offset"].to_list() == [0, *ends[:-1]]
 
 
@@ -251,13 +251,13 @@ def _member(named: tuple[str, bytes]) -> bytes:
 def _copied(storage: Storage, row: dict[str, Any]) -> _Sample:
     if row["tar"] is None:
         return _Sample(row, b"")
-    return _Sample(row, TarPlace(storage).read(row["tar"], row["offset"], row["size"]))
+    return _Sample(row, TarStorage(storage).read(row["tar"], row["offset"], row["size"]))
 
 
 def _write_part(storage: Storage, name: str, samples: Iterable[_Sample]) -> pl.DataFrame:
     """Write the tar of a part, then its index."""
     rows: list[dict[str, Any]] = []
-    with TarPlace(storage).new(name) as tar:
+    with TarStorage(storage).new(name) as tar:
         for sample in samples:
             place: dict[str, Any] = {"tar": None, "offset": None, "size": None}
             if sample.data:
@@ -275,7 +275,7 @@ def _write_part(storage: Storage, name: str, samples: Iterable[_Sample]) -> pl.D
 
 def _sweep(storage: Storage, folder: str) -> None:
     """Delete tars of a shard that no index names, and unfinished ones."""
-    place = TarPlace(storage)
+    place = TarStorage(storage)
     named = set(_stacked(storage.read_table(name) for name in _indexes(storage, folder))["tar"].drop_nulls())
     for name in storage.list(f"{folder}/"):
         if name.endswith(".tar") and name not in named:

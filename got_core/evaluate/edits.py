@@ -37,7 +37,6 @@ from got_core.evaluate.edit_rules import (
 )
 from got_core.evaluate.geneval import score_tasks
 from got_core.evaluate.plans import plan_followed
-from got_core.evaluate.plots import GridItem, picture_grid, png_bytes
 from got_core.evaluate.protocol import Protocol, digest_of, world_record
 from got_core.evaluate.samples import (
     Drawn,
@@ -57,6 +56,7 @@ from got_core.evaluate.scenes import (
     with_plan_figures,
     write_result,
 )
+from got_core.figures.grids import GridItem, picture_grid, png_bytes
 from got_core.planning.edits import repair_edit_plan
 from got_core.scenes.corpus import MULTI_TURN
 from got_core.scenes.edits import KINDS, EditOp, wordings

@@ -29,9 +29,9 @@ from got_core.evaluate.detector import (
 )
 from got_core.evaluate.geneval import TASKS, evaluate_image, score_seeds, score_tasks
 from got_core.evaluate.plans import plan_detections, plan_followed
-from got_core.evaluate.plots import GridItem, picture_grid, png_bytes
 from got_core.evaluate.protocol import Protocol, digest_of, world_record
 from got_core.evaluate.samples import Drawn, Progress, Request, draw_missing, read_samples, sample_name
+from got_core.figures.grids import GridItem, picture_grid, png_bytes
 from got_core.planning.check import Requirements, check_plan
 from got_core.planning.repair import repair_plan
 from got_core.scenes.prompts import benchmark_prompts

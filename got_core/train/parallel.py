@@ -1,6 +1,6 @@
 """One model over several data-parallel workers: replicated (DDP) or spread (FSDP2), by recipe.
 
-Belongs here: what differs between the two. Not here: the loop (``joint``) and the processes (``cluster``).
+Belongs here: what differs between the two. Not here: the loop (``trainer``) and the processes (``ray``).
 """
 
 from __future__ import annotations

@@ -5,17 +5,21 @@ Only plain data, so that both travel to Ray workers and through asset storage.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import polars as pl
 
-from got_core.model.weights import weights_hash
+from got_core.model.formats.weights import weights_hash
 from got_core.recipes import Recipe
 from got_core.storage import Storage
 
 __all__ = ["TrainingRun", "weights_hash"]
+
+Reference = dict[str, Any]
+"""What assets hand on of a trained model; see :func:`model_reference`."""
 
 VERSION = 2
 """Raise when the same recipe and data train another model; it is part of every trained model's key. 2: boxes
@@ -52,7 +56,29 @@ class TrainingRun:
         """The storage that models and pictures are written to."""
         return Storage(self.storage_url, **self.storage_options)
 
-    def say(self, line: str) -> None:
+    def report(self, line: str) -> None:
         """Tell the user how far the work is."""
         if self.progress is not None:
             self.progress(line)
+
+
+def model_reference(
+    run: TrainingRun,
+    name: str,
+    stage: str,
+    key: str,
+    steps: int,
+    started: float,
+    metrics: dict[str, float],
+) -> Reference:
+    """What a training leaves behind: where its model is, what it was made from, and how it went."""
+    return {
+        "stage": stage,
+        "folder": name,
+        "weights_hash": weights_hash(run.storage().download(name)),
+        "config_digest": key,
+        "manifest_hash": run.manifest_hash,
+        "steps": steps,
+        "seconds": round(time.monotonic() - started, 1),
+        "metrics": {key: float(value) for key, value in metrics.items()},
+    }

@@ -28,7 +28,7 @@ class Tracker:
     client: MlflowClient | None
     run_id: str
     title: str
-    say: Callable[[str], None] = print
+    report: Callable[[str], None] = print
     started: float = field(default_factory=time.monotonic)
     _sums: dict[str, float] = field(default_factory=dict)
     _count: int = 0
@@ -48,7 +48,7 @@ class Tracker:
         client = connect(run.tracking_uri)
         run_id = _find_or_create(client, run, title, resume_key)
         try:
-            yield cls(client, run_id, title, run.say)
+            yield cls(client, run_id, title, run.report)
         except BaseException:
             client.set_terminated(run_id, "FAILED")
             raise
@@ -57,7 +57,7 @@ class Tracker:
     def log(self, part: str, step: int, losses: dict[str, float]) -> None:
         """Log losses of a named part and print them."""
         self._send({f"{part}/{name}".replace(" ", "_"): value for name, value in losses.items()}, step)
-        self.say(f"{part}: step {step}, {_spelled(losses)}")
+        self.report(f"{part}: step {step}, {_spelled(losses)}")
 
     def log_step(self, step: int, steps: int, losses: dict[str, float]) -> None:
         """Average losses over a window of steps, then log and print them with the expected time left.
@@ -76,7 +76,7 @@ class Tracker:
         self._sums, self._count = {}, 0
         self._send(self._last, step)
         left = (time.monotonic() - self.started) / self._done * (steps - step)
-        self.say(
+        self.report(
             f"{self.title}: step {step} of {steps}, {_spelled(self._last)}, about {left / 60:.0f} min left"
         )
 

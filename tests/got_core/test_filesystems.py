@@ -22,7 +22,7 @@ from got_core.corpus.listing import list_input
 from got_core.corpus.reader import Folder, remote_stamp
 from got_core.filesystems import StoreUnavailableError, open_filesystem
 from got_core.storage import Storage
-from got_core.train.cluster import _ray_storage
+from got_core.train.ray.jobs import _ray_storage
 
 ODD = ("a[1]", "b?c", "d*", "e{x,y}", "f#g", "h%20i", "j+k l", "ünï", "k=1")
 SIBLINGS = ("a1", "bxc", "dd", "ex", "f", "h i", "j k l", "uni", "k")

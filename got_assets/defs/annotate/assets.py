@@ -13,7 +13,7 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
-from got_assets.defs.annotate.asking import announced, asked, progress_of, shard_annotator
+from got_assets.defs.annotate.annotator import announced, asked, progress_of, shard_annotator
 from got_assets.defs.ingest.partitions import EDIT_SHARDS, IMAGE_SHARDS
 from got_assets.project import PROJECT, Project, code_version
 from got_assets.reporting import column_schema, grid, reason_counts, spread, table_result
@@ -283,14 +283,14 @@ def _chain_figures(frame: pl.DataFrame) -> dict[str, Any]:
 def _picture_grid(
     project: Project, raw: pl.DataFrame, frame: pl.DataFrame, text: str
 ) -> dg.MarkdownMetadataValue:
-    from got_core.evaluate.plots import GridItem
+    from got_core.figures.grids import GridItem
 
     reader, rows = project.reader(), spread(frame).join(raw.select("image_id", "path"), on="image_id")
     return grid([GridItem(reader.open(row["path"]), row[text]) for row in rows.iter_rows(named=True)])
 
 
 def _box_grid(project: Project, raw: pl.DataFrame, frame: pl.DataFrame) -> dg.MarkdownMetadataValue:
-    from got_core.evaluate.plots import GridItem
+    from got_core.figures.grids import GridItem
 
     reader, rows = project.reader(), spread(frame).join(raw.select("image_id", "path"), on="image_id")
     return grid(
@@ -302,7 +302,7 @@ def _box_grid(project: Project, raw: pl.DataFrame, frame: pl.DataFrame) -> dg.Ma
 
 
 def _edit_grid(project: Project, pairs: pl.DataFrame, frame: pl.DataFrame) -> dg.MarkdownMetadataValue:
-    from got_core.evaluate.plots import GridItem
+    from got_core.figures.grids import GridItem
 
     columns = pairs.select("pair_id", "source_path", "target_path", "instruction")
     reader, items = project.edit_reader(), []

@@ -133,11 +133,11 @@ def _selection_result(
     project: Project, frame: pl.DataFrame, chains: pl.DataFrame, started: float
 ) -> dg.MaterializeResult[pl.DataFrame]:
     """A selection with the rows that each asked rule rejected, and a few of them to look at."""
-    from got_core.curate.rules import asked_rules, rule_counts, rule_examples, rules_left_out
+    from got_core.curate.rules import active_rules, rule_counts, rule_examples, rules_left_out
 
     kind: Literal["t2i", "edit"] = "edit" if "pair_id" in chains.columns else "t2i"
     counts = rule_counts(frame)
-    asked = [(name, counts.get(name, 0)) for name in asked_rules(project.recipe.curate, kind)]
+    asked = [(name, counts.get(name, 0)) for name in active_rules(project.recipe.curate, kind)]
     silent = [
         (name, f"not asked: {why}") for name, why in rules_left_out(project.recipe.curate, kind).items()
     ]

@@ -12,9 +12,9 @@ import polars as pl
 from got_assets.defs.curate.assets import REVIEWS, TAKEDOWNS
 from got_assets.defs.ingest.partitions import EDIT_SHARDS, IMAGE_SHARDS
 from got_assets.project import PROJECT, Project, code_version
-from got_assets.reporting import column_schema, reason_counts, say, table_result
+from got_assets.reporting import column_schema, log_progress, reason_counts, table_result
 from got_core.corpus.reader import ImageReader
-from got_core.curate.looking_schemas import SHARD_INDEX
+from got_core.curate.review_schemas import SHARD_INDEX
 
 Tables = tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]
 
@@ -97,6 +97,6 @@ def _packed(
 def _told(shard: str) -> Callable[[int, int], None]:
     def progress(done: int, total: int) -> None:
         if done % 10_000 < 1000 or done == total:
-            say(f"{shard}: {done} of {total} samples in tars")
+            log_progress(f"{shard}: {done} of {total} samples in tars")
 
     return progress

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from got_assets.project import PROJECT, Project, code_version, git_commit
-from got_assets.reporting import document_hash, document_result, markdown_table, say, stored_image
+from got_assets.reporting import document_hash, document_result, log_progress, markdown_table, stored_image
 
 if TYPE_CHECKING:
     from got_core.evaluate.benchmarks import Benchmark
@@ -66,7 +66,7 @@ def _benchmark(project: Project, model: Document, benchmark: "Benchmark") -> dg.
         project.recipe.evaluate,
         project.storage,
         weights,
-        progress=lambda done, total: say(f"{done} of {total} {benchmark.unit}"),
+        progress=lambda done, total: log_progress(f"{done} of {total} {benchmark.unit}"),
     )
     document = {"prefix": prefix, "weights_hash": weights, "scores": result.scores}
     grounding = result.scores.get("grounding", {}).get("mean")

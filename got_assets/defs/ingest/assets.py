@@ -72,7 +72,7 @@ def _passed_over(project: Project, of_shard: Counter[str]) -> dg.MarkdownMetadat
 
 
 def _raw_grid(project: Project, frame: pl.DataFrame) -> dg.MarkdownMetadataValue:
-    from got_core.evaluate.plots import GridItem
+    from got_core.figures.grids import GridItem
 
     reader, shown = project.reader(), spread(frame)
     return grid([GridItem(reader.open(row["path"]), row["path"]) for row in shown.iter_rows(named=True)])
@@ -110,7 +110,7 @@ def edit_pairs(
 
 
 def _pair_grid(project: Project, frame: pl.DataFrame) -> dg.MarkdownMetadataValue:
-    from got_core.evaluate.plots import GridItem
+    from got_core.figures.grids import GridItem
 
     reader, items = project.edit_reader(), []
     for row in spread(frame, 8).iter_rows(named=True):

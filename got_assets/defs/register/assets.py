@@ -10,7 +10,7 @@ import dagster as dg
 import polars as pl
 
 from got_assets.project import PROJECT, Project, code_version, git_commit
-from got_assets.reporting import document_hash, document_result, say
+from got_assets.reporting import document_hash, document_result, log_progress
 
 Document = dict[str, Any]
 MODEL_NAME = "got"
@@ -94,7 +94,7 @@ def promoted_model(
     from got_core.registry.rescore import Scorer
 
     started, recipe = time.monotonic(), project.recipe
-    scorer = Scorer(world=recipe.world, config=recipe.evaluate, storage=project.storage, tell=say)
+    scorer = Scorer(world=recipe.world, config=recipe.evaluate, storage=project.storage, tell=log_progress)
     decision = promote(
         registered_model["name"],
         tracking_uri=project.settings.tracking_uri,

@@ -13,7 +13,7 @@ import dagster as dg
 import polars as pl
 
 from got_assets.project import PROJECT, Project, code_version, git_commit
-from got_assets.reporting import Metadata, document_result, say, stored_image
+from got_assets.reporting import Metadata, document_result, log_progress, stored_image
 from got_core.storage import content_hash
 
 if TYPE_CHECKING:
@@ -42,7 +42,8 @@ def foundation_models(
     GOT_SDXL and GOT_QWEN name folders of published weights; without them small parts are trained from
     scratch on the manifest's samples, each by itself.
     """
-    from got_core.train.stages import take_published, train_foundation
+    from got_core.foundation.train import train_foundation
+    from got_core.train.start import take_published
 
     started, run = time.monotonic(), training_run(context, project, training_manifest)
     return _model_result(project, take_published(run) if run.published else train_foundation(run), started)
@@ -112,7 +113,7 @@ def training_run(
         tracking_uri=settings.tracking_uri,
         ray_address=settings.ray_address,
         tags={"dagster_run_id": context.run_id, "git_commit": git_commit()},
-        progress=say,
+        progress=log_progress,
     )
 
 

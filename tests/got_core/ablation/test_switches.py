@@ -15,9 +15,9 @@ from got_core.model.pipeline import GoTPipeline
 from got_core.model.sequence import IGNORED
 from got_core.model.tokens import train_tokenizer
 from got_core.train.config import StageConfig
-from got_core.train.joint import JointTrainer
+from got_core.train.data.samples import training_data
 from got_core.train.run import TrainingRun
-from got_core.train.stages import training_data
+from got_core.train.trainer import Trainer
 from tests.got_core.tiny_pipeline import TINY, sees_its_conditions
 
 PLAN = parse("a red circle (100,100),(400,400)")
@@ -52,7 +52,7 @@ def test_without_reasoning_batches_have_no_chain_and_learn_start_and_end_alone(
 ) -> None:
     config = StageConfig(steps=1, batch_size=2, lora_rank=4, mixture={kind: 1.0}, bf16=False)
     pipe = pipeline(reasoning=False, spatial_guidance=False)
-    joint = JointTrainer(pipe, training_data(training_run, config), config)
+    joint = Trainer(pipe, training_data(training_run, config), config)
     batch, sequences = joint.batches[0], pipe.sequences
     samples, _ = joint.batches.samples(0)
     for labels, ids, sample in zip(batch["labels"], batch["input_ids"], samples, strict=True):
@@ -73,7 +73,7 @@ def test_boxes_weigh_the_loss_of_edits_only_where_the_model_has_a_chain(
         config = StageConfig(steps=1, batch_size=2, lora_rank=4, mixture={"edit": 1.0}, bf16=False, loss=loss)
         torch.manual_seed(0)
         pipe = pipeline(reasoning=reasoning, spatial_guidance=False)
-        joint = JointTrainer(pipe, training_data(training_run, config), config)
+        joint = Trainer(pipe, training_data(training_run, config), config)
         joint.run(1, lambda step, losses: heard.append(losses["diffusion"]))
     assert (heard[0] == heard[1]) is not reasoning
 
@@ -83,9 +83,7 @@ def test_without_spatial_guidance_batches_keep_the_chain_and_lose_the_boxes(
 ) -> None:
     config = StageConfig(steps=1, batch_size=2, lora_rank=4, mixture={"t2i": 1.0}, bf16=False)
     data = training_data(training_run, config)
-    plain, painted = (
-        JointTrainer(pipeline(spatial_guidance=on), data, config).batches[0] for on in (False, True)
-    )
+    plain, painted = (Trainer(pipeline(spatial_guidance=on), data, config).batches[0] for on in (False, True))
     assert not plain["spatial"].any()
     assert painted["spatial"].any()
     assert plain["spatial"].shape == painted["spatial"].shape

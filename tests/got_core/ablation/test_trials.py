@@ -7,9 +7,9 @@ from pathlib import Path
 
 from got_core.ablation.trials import Trial
 from got_core.recipes import Recipe, embedded, tiny
-from got_core.train.joint import JointTrainer
+from got_core.train.data.samples import training_data
 from got_core.train.run import TrainingRun
-from got_core.train.stages import training_data
+from got_core.train.trainer import Trainer
 from tests.got_core.tiny_pipeline import tiny_pipeline
 
 BIG = embedded()
@@ -63,12 +63,12 @@ def test_a_key_changes_with_what_the_score_depends_on_and_with_nothing_else() ->
 
 def test_cpu_seconds_go_on_after_a_checkpoint(training_run: TrainingRun, tmp_path: Path) -> None:
     stage = replace(tiny().finetune, steps=4, bf16=False)
-    first = JointTrainer(tiny_pipeline(), training_data(training_run, stage), stage)
+    first = Trainer(tiny_pipeline(), training_data(training_run, stage), stage)
     first.run(2, lambda step, losses: None)
     spent = first.cpu_seconds()
     assert spent > 0.05
     first.save(tmp_path)
-    second = JointTrainer(tiny_pipeline(), training_data(training_run, stage), stage)
+    second = Trainer(tiny_pipeline(), training_data(training_run, stage), stage)
     second.load(tmp_path)
     assert spent < second.cpu_seconds() < spent + 5
     before = second.cpu_seconds()

@@ -27,7 +27,7 @@ from got_core.model.config import AutoencoderConfig
 from got_core.model.got import GoTModel
 from got_core.model.tokens import train_tokenizer
 from got_core.recipes import get_recipe, paper, tiny
-from got_core.train.joint import attach_lora
+from got_core.train.trainer import attach_lora
 
 CONFIG = BudgetConfig(
     gpu=Accelerator(name="small", memory_gb=5, peak_tflops=10, utilisation=0.5, price_per_hour=3)

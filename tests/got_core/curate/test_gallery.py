@@ -19,7 +19,7 @@ from got_core.corpus.schemas import EDIT_PAIRS, RAW_IMAGES
 from got_core.curate.config import CurateConfig
 from got_core.curate.gallery import forget_pages, gallery_page, make_cards, shown_ids
 from got_core.curate.review import read_verdict_file, review_queue
-from got_core.curate.rules import all_hits, asked_rules, select_edits, select_t2i
+from got_core.curate.rules import active_rules, all_hits, select_edits, select_t2i
 from got_core.storage import Storage
 from tests.got_core.annotate.scenes_on_hand import Pictures, table
 
@@ -73,7 +73,7 @@ def t2i_page(*chains: str, prompt: str = "a cat") -> str:
     config = CurateConfig(max_boxes=2, max_chain_chars=120)
     queue = review_queue(select_t2i(table_of, raw, config), table_of, "images-0", 10)
     pictures = Pictures({f"{k}.png": Image.new("RGB", (400, 200), "gray") for k in range(len(chains) - 1)})
-    cards = make_cards(queue, raw, pictures, asked_rules(config), all_hits(table_of, raw, config))
+    cards = make_cards(queue, raw, pictures, active_rules(config), all_hits(table_of, raw, config))
     return gallery_page(cards, f"Rows {NASTY}", {"rows": len(cards)})
 
 

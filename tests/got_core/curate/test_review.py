@@ -13,7 +13,6 @@ import pytest
 from got_core.annotate.schemas import EDIT_CHAINS, T2I_CHAINS
 from got_core.corpus.schemas import RAW_IMAGES, check_schema
 from got_core.curate.config import CurateConfig
-from got_core.curate.looking_schemas import QUEUE, VERDICTS
 from got_core.curate.review import (
     apply_verdicts,
     corrected,
@@ -24,6 +23,7 @@ from got_core.curate.review import (
     review_queue,
     select_reviewed,
 )
+from got_core.curate.review_schemas import QUEUE, VERDICTS
 from got_core.curate.rules import select_t2i
 from got_core.curate.schemas import SELECTION
 from got_core.storage import Storage

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from got_core.corpus.schemas import check_schema
-from got_core.curate.looking_schemas import STATISTICS
+from got_core.curate.review_schemas import STATISTICS
 from got_core.curate.schemas import MANIFEST
 from got_core.curate.statistics import statistics, statistics_plot
 from tests.got_core.annotate.scenes_on_hand import table

@@ -16,7 +16,7 @@ from got_core.corpus.config import IngestConfig
 from got_core.corpus.decode import ImageError
 from got_core.corpus.reader import ImageReader
 from got_core.corpus.schemas import check_schema
-from got_core.curate.looking_schemas import SHARD_INDEX
+from got_core.curate.review_schemas import SHARD_INDEX
 from got_core.curate.schemas import MANIFEST
 from got_core.curate.training_shards import (
     TarConfig,

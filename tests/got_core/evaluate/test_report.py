@@ -12,10 +12,10 @@ from PIL import Image
 from got_core.evaluate.config import EvaluateConfig
 from got_core.evaluate.edits import WAYS, edits_protocol
 from got_core.evaluate.geneval import TASKS, score_tasks
-from got_core.evaluate.plots import png_bytes
 from got_core.evaluate.protocol import Protocol, UnlikeProtocolsError, require_same
 from got_core.evaluate.report import Section, benchmark_report
 from got_core.evaluate.scenes import scenes_protocol, with_plan_figures
+from got_core.figures.grids import png_bytes
 from got_core.scenes.world import FULL, NARROW
 
 

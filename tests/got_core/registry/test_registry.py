@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from got_core.chain.grammar import parse
-from got_core.model.weights import weights_hash
+from got_core.model.formats.weights import weights_hash
 from got_core.registry import log
 from got_core.registry.log import RegistrationError, check_folder, find_version, register
 from got_core.registry.promote import promote

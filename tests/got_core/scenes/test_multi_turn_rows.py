@@ -33,7 +33,7 @@ def edits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_multi_turn_pairs_become_training_samples(edits: Path, storage: Storage) -> None:
-    from got_core.train.data import TrainingData
+    from got_core.train.data.samples import TrainingData
 
     table = str(edits / "pairs.csv")
     reader, annotator = ImageReader(str(edits), INGEST), SceneAnnotator()

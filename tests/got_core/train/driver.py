@@ -1,4 +1,4 @@
-"""A driver process that a test can kill: the stage of ``test_cluster``, prepared by the test."""
+"""A driver process that a test can kill: the stage of ``test_ray``, prepared by the test."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import polars as pl
 from got_core.storage import content_hash
 from got_core.train.run import TrainingRun
 from got_core.train.stages import finetune
-from tests.got_core.train.test_cluster import recipe
+from tests.got_core.train.test_ray import recipe
 
 if __name__ == "__main__":
     folder, raw_url, edits_url, weights = sys.argv[1:]

@@ -9,6 +9,9 @@ import pytest
 from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0, XFormersAttnProcessor
 
+from got_core.foundation.drawing import train_unet
+from got_core.foundation.language_model import fit_tokenizer, train_language_model
+from got_core.foundation.train import build_text_encoder
 from got_core.model.build import (
     build_autoencoder,
     build_image_processor,
@@ -22,12 +25,10 @@ from got_core.recipes import tiny
 from got_core.train import optim
 from got_core.train.attention import Kernels, plain_attention
 from got_core.train.config import StageConfig
-from got_core.train.foundation import train_unet
-from got_core.train.joint import JointTrainer
-from got_core.train.language import fit_tokenizer, train_language_model
+from got_core.train.data.samples import training_data
 from got_core.train.optim import fused_backward_is_slow
 from got_core.train.run import TrainingRun
-from got_core.train.stages import build_text_encoder, training_data
+from got_core.train.trainer import Trainer
 from tests.got_core.tiny_pipeline import tiny_pipeline
 
 STAGE = StageConfig(steps=1, batch_size=2, lora_rank=2, mixture={"t2i": 1.0})
@@ -57,7 +58,7 @@ def test_fused_attention_is_slow_in_bfloat16_on_a_cpu_alone(monkeypatch: pytest.
 def test_a_joint_stage_leaves_the_attention_of_a_freshly_loaded_pipeline(
     training_run: TrainingRun, computes_in_bf16: bool, tmp_path: Path
 ) -> None:
-    trainer = JointTrainer(tiny_pipeline(), training_data(training_run), STAGE)
+    trainer = Trainer(tiny_pipeline(), training_data(training_run), STAGE)
     mllm = trainer.pipeline.mllm.get_base_model()
     trainer.run(1, lambda step, losses: None)
     while_training = (classes(trainer.pipeline.unet), Kernels.of(mllm).implementations)

@@ -16,9 +16,9 @@ from got_core.corpus.config import IngestConfig
 from got_core.corpus.decode import ImageError
 from got_core.model.guidance import encode, to_tensor
 from got_core.train.config import Geometry, StageConfig
-from got_core.train.data import JointBatches, TrainingData, drawing_inputs
+from got_core.train.data.batches import JointBatches, drawing_inputs
+from got_core.train.data.samples import TrainingData, training_data
 from got_core.train.run import TrainingRun
-from got_core.train.stages import training_data
 from tests.got_core.tiny_pipeline import tiny_pipeline
 
 PICTURE = 64 * 64 * 3

@@ -10,7 +10,7 @@ from PIL import Image
 
 from got_core.chain.boxes import WHOLE, Box
 from got_core.chain.grammar import parse
-from got_core.train.geometry import Placement, bucket_sizes, covering, nearest_bucket, stretched
+from got_core.train.data.geometry import Placement, bucket_sizes, covering, nearest_bucket, stretched
 
 SIZES = st.tuples(st.integers(24, 90), st.integers(24, 90))
 SHARES = st.floats(0, 1)

@@ -14,9 +14,9 @@ from got_core.model.got import GoTModel, add_noise, base_language_model, count_d
 from got_core.model.pipeline import GoTPipeline
 from got_core.model.tokens import train_tokenizer
 from got_core.train.config import StageConfig
-from got_core.train.joint import JointTrainer, attach_lora
+from got_core.train.data.samples import training_data
 from got_core.train.run import TrainingRun
-from got_core.train.stages import training_data
+from got_core.train.trainer import Trainer, attach_lora
 from tests.got_core.tiny_pipeline import TINY, tiny_pipeline
 
 SDXL = SchedulerConfig(
@@ -108,7 +108,7 @@ def test_dropped_conditions_are_missing_in_what_the_unet_is_given(
         steps=1, batch_size=4, lora_rank=4, mixture={"edit": 1.0}, bf16=False,
         loss=LossConfig(drop=0.25, language_share=language_share),
     )  # fmt: skip
-    trainer = JointTrainer(pipeline, training_data(training_run), config)
+    trainer = Trainer(pipeline, training_data(training_run), config)
     batch, span = trainer.batches[0], pipeline.sequences.image_span(training=True)
     seen: list[dict[str, Tensor]] = []
 
@@ -146,7 +146,7 @@ def test_the_paper_path_trains_and_its_gradient_reaches_the_language_model(
     config = StageConfig(
         steps=1, batch_size=2, lora_rank=4, bf16=False, loss=replace(PAPER_LOSS, text_weight=0.0)
     )
-    trainer = JointTrainer(sdxl_pipeline(), training_data(training_run), config)
+    trainer = Trainer(sdxl_pipeline(), training_data(training_run), config)
     trainer._backward_passes()
     # LoRA's second factor starts at zero, so the first step's gradient is there and nowhere before it.
     gradients = {name: p.grad for name, p in trainer.trained().items() if "lora_B" in name}
@@ -164,7 +164,7 @@ def test_epsilon_needs_a_scheduler_and_a_pipeline_that_predict_it(training_run: 
         )
     config = StageConfig(steps=1, loss=PAPER_LOSS)
     with pytest.raises(ValueError, match=r"'epsilon'.*'sample'"):
-        JointTrainer(pipeline, training_data(training_run), config)
+        Trainer(pipeline, training_data(training_run), config)
 
 
 def test_exactly_the_published_parts_of_the_language_model_are_trained() -> None:
@@ -194,7 +194,7 @@ def test_exactly_the_published_parts_of_the_language_model_are_trained() -> None
 
 def test_training_steps_leave_vision_tower_and_autoencoder_bit_by_bit(training_run: TrainingRun) -> None:
     config = StageConfig(steps=2, batch_size=2, lora_rank=4, mixture={"edit": 1.0}, bf16=False)
-    trainer = JointTrainer(tiny_pipeline(), training_data(training_run), config)
+    trainer = Trainer(tiny_pipeline(), training_data(training_run), config)
     frozen = {
         **base_language_model(trainer.model.mllm).model.visual.state_dict(),
         **trainer.model.vae.state_dict(),
@@ -211,7 +211,7 @@ def test_tied_embeddings_are_untied_when_both_have_been_trained(training_run: Tr
     model = replace(TINY, language_model=replace(TINY.language_model, tie_embeddings=True))
     tokenizer = train_tokenizer(["a red circle (1,2),(3,4)"], TINY.image_tokens)
     config = StageConfig(steps=2, batch_size=2, lora_rank=4, bf16=False, ema_decay=0.0)
-    trainer = JointTrainer(fresh_pipeline(model, tokenizer), training_data(training_run), config)
+    trainer = Trainer(fresh_pipeline(model, tokenizer), training_data(training_run), config)
     trainer.run(2, lambda step, losses: None)
     batch = trainer.batches[0]
     trainer.model.eval()

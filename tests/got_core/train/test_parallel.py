@@ -13,9 +13,10 @@ from safetensors.torch import load_file
 from torch import multiprocessing
 
 from got_core.model.pipeline import GoTPipeline
-from got_core.train.joint import STATE_FILE, JointTrainer
+from got_core.train.checkpoint import STATE_FILE, training_tensors
+from got_core.train.data.samples import training_data
 from got_core.train.run import TrainingRun
-from got_core.train.stages import training_data
+from got_core.train.trainer import Trainer
 from tests.got_core.tiny_pipeline import tiny_pipeline
 from tests.got_core.train import two_workers
 
@@ -52,10 +53,11 @@ def test_checkpoints_suit_another_number_of_workers_and_another_sharding(
     state = load_file(trained / "fsdp" / STATE_FILE)
     config = replace(two_workers.CONFIG, workers=1)
     assert config.identity() == replace(two_workers.CONFIG, sharding="fsdp").identity()
-    alone = JointTrainer(tiny_pipeline(), training_data(training_run), config)
+    alone = Trainer(tiny_pipeline(), training_data(training_run), config)
     alone.load(trained / "fsdp")
     assert alone.step == 2
-    assert all(torch.equal(state[name], value) for name, value in alone._state().items())
+    restored = training_tensors(alone.trained(), alone.average, alone.optimizer)
+    assert all(torch.equal(state[name], value) for name, value in restored.items())
     alone.run(3, lambda step, losses: None)
     # Written replicated, read spread, written again: not a bit is lost.
     again, first = (load_file(trained / name / STATE_FILE) for name in ("resumed", "ddp"))
@@ -64,7 +66,7 @@ def test_checkpoints_suit_another_number_of_workers_and_another_sharding(
 
 def test_two_workers_weigh_every_token_alike(trained: Path, training_run: TrainingRun) -> None:
     config = replace(two_workers.CONFIG, workers=1, batch_size=4, global_batch=4, loss=two_workers.TEXT)
-    alone = JointTrainer(tiny_pipeline(), training_data(training_run), config)
+    alone = Trainer(tiny_pipeline(), training_data(training_run), config)
     alone._backward_passes()
     both = load_file(trained / "text.safetensors")
     for name, parameter in alone.trained().items():

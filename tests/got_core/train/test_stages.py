@@ -15,7 +15,8 @@ from got_core.budget.plan import make_plan
 from got_core.model.config import LossConfig, SchedulerConfig
 from got_core.recipes import tiny
 from got_core.train.run import TrainingRun
-from got_core.train.stages import _drawn, pretrain, take_published
+from got_core.train.stages import _drawn, pretrain
+from got_core.train.start import take_published
 from tests.got_core.model.tiny_checkpoints import TINY, write_published
 from tests.got_core.tiny_pipeline import tiny_pipeline
 

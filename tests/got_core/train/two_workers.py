@@ -11,10 +11,10 @@ from torch import distributed as dist
 
 from got_core.model.config import LossConfig
 from got_core.train.config import StageConfig
-from got_core.train.joint import JointTrainer
+from got_core.train.data.samples import training_data
 from got_core.train.parallel import local
 from got_core.train.run import TrainingRun
-from got_core.train.stages import training_data
+from got_core.train.trainer import Trainer
 from tests.got_core.tiny_pipeline import tiny_pipeline
 
 CONFIG = StageConfig(
@@ -35,7 +35,7 @@ def train(rank: int, run: TrainingRun, folder: Path) -> None:
     dist.init_process_group("gloo", f"file://{folder / 'rendezvous'}", rank=rank, world_size=2)
     for sharding in ("ddp", "fsdp"):
         config = replace(CONFIG, sharding=sharding)
-        trainer = JointTrainer(tiny_pipeline(), training_data(run), config, rank, 2)
+        trainer = Trainer(tiny_pipeline(), training_data(run), config, rank, 2)
         held = sum(local(p).numel() for p in trainer.trained().values())
         everything = sum(p.numel() for p in trainer.trained().values())
         assert held == everything if sharding == "ddp" else held < 0.55 * everything, (
@@ -52,7 +52,7 @@ def train(rank: int, run: TrainingRun, folder: Path) -> None:
         finished = trainer.finish()
         if finished is not None:
             finished.save_pretrained(folder / f"{sharding}-pipeline")
-    resumed = JointTrainer(tiny_pipeline(), training_data(run), replace(CONFIG, sharding="fsdp"), rank, 2)
+    resumed = Trainer(tiny_pipeline(), training_data(run), replace(CONFIG, sharding="fsdp"), rank, 2)
     resumed.load(folder / "ddp")
     (folder / "resumed").mkdir(exist_ok=True)
     resumed.save(folder / "resumed")
@@ -62,7 +62,7 @@ def train(rank: int, run: TrainingRun, folder: Path) -> None:
 
 def _text_gradient(rank: int, run: TrainingRun, folder: Path) -> None:
     config = replace(CONFIG, global_batch=4, loss=TEXT)
-    trainer = JointTrainer(tiny_pipeline(), training_data(run), config, rank, 2)
+    trainer = Trainer(tiny_pipeline(), training_data(run), config, rank, 2)
     trainer._backward_passes()
     if rank == 0:
         save_file(

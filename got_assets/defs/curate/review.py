@@ -1,0 +1,186 @@
+"""Looking at the data: pages of random rows, people's verdicts, statistics beside the published ones."""
+
+# No postponed annotations here: Dagster looks at the annotation objects themselves.
+
+import time
+from typing import Literal
+
+import dagster as dg
+import polars as pl
+
+from got_assets.defs.curate.assets import REVIEWS, TAKEDOWNS, benchmark_of
+from got_assets.defs.ingest.partitions import EDIT_SHARDS, IMAGE_SHARDS
+from got_assets.project import PROJECT, Project, code_version
+from got_assets.reporting import (
+    column_schema,
+    document_hash,
+    document_result,
+    markdown_table,
+    reason_counts,
+    stored_image,
+    table_result,
+)
+from got_core.corpus.reader import ImageReader
+from got_core.curate.review_schemas import STATISTICS, VERDICTS
+
+DRAWN = 24
+"""Rows of a page."""
+
+
+@dg.asset(
+    group_name="curate",
+    kinds={"polars"},
+    owners=["team:data"],
+    code_version=code_version(1, REVIEWS),
+    metadata=column_schema(VERDICTS),
+)
+def review_verdicts(project: dg.ResourceParam[Project]) -> dg.MaterializeResult[pl.DataFrame]:
+    """What reviewers said about chains: accept, reject or correct, with name and time.
+
+    Verdicts come from files that a gallery page saves; `python -m got_core.curate.review FILE --storage URL`
+    records them. One that cannot be used keeps its row with the reason.
+    """
+    from got_core.curate.review import latest, load_verdicts
+
+    started = time.monotonic()
+    frame = load_verdicts(project.storage)
+    return table_result(
+        frame,
+        rows_in=frame.height,
+        started=started,
+        verdicts=reason_counts(latest(frame), "verdict"),
+        reviewers=reason_counts(frame, "reviewer"),
+        reasons=reason_counts(frame),
+    )
+
+
+@dg.asset(
+    partitions_def=IMAGE_SHARDS,
+    group_name="curate",
+    kinds={"html"},
+    owners=["team:data"],
+    code_version=code_version(2, PROJECT.recipe.curate, REVIEWS, TAKEDOWNS),
+)
+def t2i_gallery(
+    context: dg.AssetExecutionContext,
+    project: dg.ResourceParam[Project],
+    t2i_selection: pl.DataFrame,
+    t2i_chains: pl.DataFrame,
+    raw_images: pl.DataFrame,
+) -> dg.MaterializeResult[dict]:
+    """A page of random text-to-image rows of the shard: picture with boxes, chain, and what each rule says.
+
+    Its form saves verdicts for the review queue.
+    """
+    tables = (t2i_selection, t2i_chains, raw_images)
+    return _page(project, "t2i_gallery", context.partition_key, "t2i", tables, project.reader())
+
+
+@dg.asset(
+    partitions_def=EDIT_SHARDS,
+    group_name="curate",
+    kinds={"html"},
+    owners=["team:data"],
+    code_version=code_version(2, PROJECT.recipe.curate, REVIEWS, TAKEDOWNS),
+)
+def edit_gallery(
+    context: dg.AssetExecutionContext,
+    project: dg.ResourceParam[Project],
+    edit_selection: pl.DataFrame,
+    edit_chains: pl.DataFrame,
+    edit_pairs: pl.DataFrame,
+) -> dg.MaterializeResult[dict]:
+    """A page of random edits of the shard: source and target side by side with boxes, chain, each rule.
+
+    Its form saves verdicts for the review queue.
+    """
+    tables = (edit_selection, edit_chains, edit_pairs)
+    return _page(project, "edit_gallery", context.partition_key, "edit", tables, project.edit_reader())
+
+
+@dg.asset(
+    group_name="curate",
+    kinds={"polars"},
+    owners=["team:data"],
+    code_version=code_version(1),
+    metadata=column_schema(STATISTICS),
+)
+def data_statistics(
+    project: dg.ResourceParam[Project], training_manifest: pl.DataFrame
+) -> dg.MaterializeResult[pl.DataFrame]:
+    """Prompt length, chain length and boxes a chain of what is trained on, beside the published averages.
+
+    Where the paper gives no number, or none that is known here, the table says so.
+    """
+    from got_core.curate.statistics import statistics, statistics_plot
+
+    started = time.monotonic()
+    frame = statistics(training_manifest)
+    plot = "data_statistics.png"
+    project.storage.write_bytes(plot, statistics_plot(training_manifest))
+    shown = frame.select("kind", "source", "quantity", "rows", pl.col("mean").round(1), "published")
+    return table_result(
+        frame,
+        rows_in=frame.height,
+        started=started,
+        rejected=pl.lit(False),
+        samples=training_manifest.height,
+        figures=markdown_table(shown.columns, shown.iter_rows()),
+        plot=stored_image(project.storage, plot),
+    )
+
+
+Tables = tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]
+
+
+def _page(
+    project: Project,
+    folder: str,
+    shard: str,
+    kind: Literal["t2i", "edit"],
+    tables: Tables,
+    reader: ImageReader,
+) -> dg.MaterializeResult[dict]:
+    """Draw rows, store the page beside its document, and say what is on it."""
+    from got_core.curate.gallery import gallery_page, make_cards, shown_ids
+    from got_core.curate.review import corrected, load_verdicts, review_queue
+    from got_core.curate.rules import active_rules, rule_counts
+
+    started = time.monotonic()
+    selection, chains, ingested = tables
+    chains = corrected(chains, load_verdicts(project.storage))
+    queue = review_queue(selection, chains, shard, DRAWN)
+    rules = active_rules(project.recipe.curate, kind)
+    hits = _hits(project, kind, shard, chains, ingested)
+    cards = make_cards(queue, ingested, reader, rules, hits, chains)
+    accepted = int(selection["accepted"].sum())
+    counts = {"rows": selection.height, "accepted": accepted, **rule_counts(selection)}
+    page = gallery_page(cards, f"{shard}: {len(cards)} of {selection.height} rows, drawn at random", counts)
+    project.storage.write_bytes(f"{folder}/{shard}.html", page.encode())
+    document = {"shard": shard, "drawn": queue["chain_id"].to_list(), "items": shown_ids(queue, ingested)}
+    return document_result(
+        document,
+        version=document_hash({**document, "counts": counts}),
+        started=started,
+        page=dg.MetadataValue.url(project.storage.url_of(f"{folder}/{shard}.html")),
+        rows_drawn=len(cards),
+        rows_of_shard=selection.height,
+        rows_accepted=accepted,
+        rules=markdown_table(["rule", "rows"], rule_counts(selection).items()),
+    )
+
+
+def _hits(
+    project: Project,
+    kind: Literal["t2i", "edit"],
+    shard: str,
+    chains: pl.DataFrame,
+    ingested: pl.DataFrame,
+) -> pl.DataFrame:
+    """Every rule against the shard's rows, with what the selection measured of its pictures."""
+    from got_core.curate.rules import all_hits
+    from got_core.curate.signals import kept_signals
+
+    signals, benchmark = kept_signals(project.storage, shard), benchmark_of(project)
+    config = project.recipe.curate
+    return all_hits(chains, ingested, config, kind=kind, signals=signals, benchmark=benchmark)

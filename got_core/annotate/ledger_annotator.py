@@ -1,0 +1,105 @@
+"""The annotator that asks nobody: it answers from the ledger and keeps the questions that the ledger lacks.
+
+Belongs here: which questions a row still has. Not here: who answers them (`ray_batch`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from PIL import Image
+
+from got_core.annotate import replies
+from got_core.annotate.annotator import AnnotationError
+from got_core.annotate.config import OpenAIConfig
+from got_core.annotate.dispatch import answer_of, settles
+from got_core.annotate.ledger import Ledger, Question
+from got_core.annotate.openai_annotator import ChatAnnotator
+from got_core.annotate.pictures import Picture
+from got_core.annotate.prompt_files import prompt
+from got_core.annotate.request import Request, question_of, request_of
+from got_core.chain.boxes import Box
+
+T = TypeVar("T")
+
+
+class Unanswered(AnnotationError):
+    """The ledger has no answer to this question yet."""
+
+    def __init__(self) -> None:
+        super().__init__("unanswered", "the question has not been put yet")
+
+
+@dataclass(frozen=True)
+class Open:
+    """A question that nobody has answered, and all that it takes to put it."""
+
+    question: Question
+    texts: Mapping[str, str]
+    picture: Picture | None
+    read: Callable[[str], Any]
+
+    @property
+    def vision(self) -> bool:
+        """Whether a picture goes with it."""
+        return self.picture is not None
+
+    def request(self, config: OpenAIConfig) -> Request:
+        """The request that puts it; only now the picture is resized and encoded."""
+        return request_of(config, self.question, self.texts, self.picture, self.read)
+
+
+class LedgerAnnotator(ChatAnnotator):
+    """Answers from the ledger. What a row gives is its answer only if `take` is empty after it.
+
+    A row goes on behind a question that has no answer yet where no later question hangs on it, so that as
+    many as possible can be put at once.
+
+    Args:
+        config: models and sampling, which are part of a question's key.
+        ledger: answers of this shard.
+    """
+
+    def __init__(self, config: OpenAIConfig, ledger: Ledger) -> None:
+        self.config, self.ledger = config, ledger
+        self._open: dict[str, Open] = {}
+        self._picture: Picture | None = None
+
+    def take(self) -> dict[str, Open]:
+        """The questions without an answer since the last call, by their keys."""
+        taken, self._open = self._open, {}
+        return taken
+
+    def ground(self, image: Image.Image, phrase: str, occurrence: int = 0) -> Box | None:
+        """As the interface says; None as long as there is no answer."""
+        try:
+            return super().ground(image, phrase, occurrence)
+        except Unanswered:
+            return None
+
+    def describe(self, image: Image.Image, mention: str) -> str:
+        """As the interface says; "" as long as there is no answer."""
+        try:
+            return super().describe(image, mention)
+        except Unanswered:
+            return ""
+
+    def _ask(self, name: str, read: Callable[[str], T], image: Image.Image | None = None, **texts: str) -> T:
+        read = replies.bounded(read)
+        picture = self._shown(image) if image is not None else None
+        question = question_of(self.config, prompt(name), texts, picture)
+        record = self.ledger.get(question.key)
+        if settles(record, read):
+            return answer_of(record, read)
+        self._open.setdefault(question.key, Open(question, texts, picture, read))
+        raise Unanswered
+
+    def _size(self, image: Image.Image) -> tuple[int, int]:
+        return self._shown(image).size
+
+    def _shown(self, image: Image.Image) -> Picture:
+        if self._picture is None or self._picture.image is not image:
+            self._picture = Picture(image, self.config)
+        return self._picture

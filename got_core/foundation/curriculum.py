@@ -1,0 +1,297 @@
+"""What the small language model is taught: batches of descriptions, named objects, edits and chains.
+
+Belongs here: which samples and questions, and what of them is known besides the text. Does not belong here:
+losses (`vision`, `language_model`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from itertools import combinations
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from got_core.chain.boxes import Box
+from got_core.chain.edits import is_edit_chain, read_edit_chain
+from got_core.chain.grammar import Boxed, Chain, Text, parse
+from got_core.foundation.config import FoundationConfig
+from got_core.foundation.vision import DESCRIBE_PROMPT, cell_labels
+from got_core.foundation.word_alignment import Told, WordAlignment, box_spans
+from got_core.model.sequence import IGNORED, Sample, SequenceBuilder
+from got_core.model.tokens import EDIT_PROMPT
+from got_core.train.data.batches import LENGTH_MULTIPLE
+from got_core.train.data.samples import TrainingData, TrainingSample, draw_rows, step_generator
+
+LOCATE_PROMPT = "Find in the image: {}."
+LIST_PROMPT = "Find: {}."
+"""Of the other's words, which are all that the tokenizer knows of it."""
+RECALL_PROMPT = "Find in the image:"
+"""Of the same words. There is no image: the places have been said."""
+
+ARTICLES = {"a", "an", "the"}
+
+Edited = tuple[dict[int, Box], dict[int, list[int]]]
+"""See :func:`edited_boxes`."""
+
+
+@dataclass(frozen=True)
+class CurriculumBatch:
+    """Language inputs with labels, and the chains they hold."""
+
+    inputs: dict[str, Tensor]
+    chains: list[Chain]
+    seen: list[dict[int, Box]]
+    """Of each chain, the boxes by number that are the place of something in the picture."""
+    repeated: list[dict[int, list[int]]]
+    """Of each chain, the boxes by number that it has said before, and their numbers there."""
+    told: list[Told] = field(default_factory=list)
+    """Of each row, what its prompt says of it (see :meth:`WordAlignment.told`)."""
+    draws: bool = True
+    """Whether the image tokens follow the chains."""
+    cells: Tensor | None = None
+    """What visual tokens should say, where that is known (see :func:`cell_labels`)."""
+
+
+class Curriculum:
+    """Batches, each of one kind: descriptions of pictures, named objects to be found in them or in what was
+    said, edit chains, or text-to-image chains.
+
+    The first three are text alone; chains are followed by the image tokens.
+    """
+
+    def __init__(self, sequences: SequenceBuilder, data: TrainingData, config: FoundationConfig) -> None:
+        self.sequences, self.data, self.config = sequences, data, config
+        pictures, chains = data.of_kind["t2i"], data.manifest["chain"]
+        locates = config.locate_steps + config.locate_share + config.recall_share > 0
+        shown = {int(k): parse(chains[int(k)]) for k in pictures} if locates else {}
+        # Where there is nothing to choose from, an object is found without reading its name; where all forms
+        # differ, without reading its colour.
+        choices = [k for k, chain in shown.items() if has_choice(chain)]
+        alike = [k for k in choices if share_a_word(shown[k])]
+        self._choices = np.array(choices) if choices else np.arange(len(data))
+        self._alike = np.array(alike) if alike else self._choices
+        self._instructions = WordAlignment(sequences)
+        self._other_names = other_names(sequences.tokenizer, data) if config.renamed_share > 0 else []
+
+    def objects(self, step: int) -> CurriculumBatch:
+        """Named objects, to be found in pictures that show others too; in the second half of the steps, in
+        pictures of objects that are alike."""
+        alike = step >= self.config.locate_steps // 2
+        return self._locating(step_generator(self.config.seed, 8, step), alike)
+
+    def reading(self, step: int) -> CurriculumBatch:
+        """As :meth:`chains`, but edits are shown without their pictures."""
+        return self._chains(step_generator(self.config.seed, 9, step), pictures=False)
+
+    def chains(self, step: int) -> CurriculumBatch:
+        """Chains for the most part, in the configured shares."""
+        return self._chains(step_generator(self.config.seed, 3, step), pictures=True)
+
+    def _chains(self, rng: np.random.Generator, pictures: bool) -> CurriculumBatch:
+        config, draw = self.config, rng.random()
+        if draw < config.describe_share:
+            return self._looking(self.data.draw(rng, "t2i", config.language_batch_size))
+        if draw < config.describe_share + config.locate_share:
+            return self._locating(rng, alike=bool(rng.random() < 0.5))
+        draw -= config.recall_share
+        if draw < config.describe_share + config.locate_share:
+            return self._recalling(rng, alike=bool(rng.random() < 0.5))
+        edit = draw < config.describe_share + config.locate_share + config.edit_share
+        edit = edit and len(self.data.of_kind["edit"]) > 0
+        samples = self.data.draw(rng, "edit" if edit else "t2i", config.language_batch_size)
+        said = [(str(rng.choice(list(sample.prompts))), sample.chain) for sample in samples]
+        if self._other_names and not edit:
+            said = [
+                renamed(prompt, chain, self._other_names, rng)
+                if rng.random() < config.renamed_share
+                else (prompt, chain)
+                for prompt, chain in said
+            ]
+        chains = [chain for _, chain in said]
+        boxes = [edited_boxes(chain) for chain in chains]
+        repeated = [again for _, again in boxes]
+        if edit and not pictures:
+            tokens = [self._without_picture(*one, seen) for one, (seen, _) in zip(said, boxes, strict=True)]
+            inputs = self.sequences.collate(tokens, None, LENGTH_MULTIPLE)
+            return CurriculumBatch(inputs, chains, [{} for _ in chains], repeated)
+        sources = [Image.fromarray(s.source) for s in samples if s.source is not None]
+        tokens = [
+            self.sequences.training(self.sequences.prompt(prompt, has_image=edit), chain.to_model())
+            for prompt, chain in said
+        ]
+        inputs = self.sequences.collate(tokens, sources or None, LENGTH_MULTIPLE)
+        told = self._told(tokens, chains, boxes, inputs)
+        return CurriculumBatch(inputs, chains, [seen for seen, _ in boxes], repeated, told)
+
+    def _told(
+        self, samples: list[Sample], chains: list[Chain], boxes: list[Edited], inputs: dict[str, Tensor]
+    ) -> list[Told]:
+        """What of chains their prompts say, and where, in the rows of a batch."""
+        length, told = inputs["input_ids"].shape[1], list[Told]()
+        for sample, chain, (seen, repeated) in zip(samples, chains, boxes, strict=True):
+            numbers = range(len(chain.boxes)) if is_edit_chain(chain) else ()
+            new = [number for number in numbers if number not in {*seen, *repeated}]
+            found, padding = self._instructions.told(sample, chain, new), length - len(sample.ids)
+            told.append({padding + said: [padding + k for k in asked] for said, asked in found.items()})
+        return told
+
+    def _without_picture(self, instruction: str, chain: Chain, seen: Iterable[int]) -> Sample:
+        """An edit's text alone; the boxes, by number, that only the picture shows are not asked for, nor is
+        its caption."""
+        prompt = self.sequences.prompt(instruction, has_image=False, template=EDIT_PROMPT)
+        sample = self.sequences.training(prompt, chain.to_model())
+        labels = list(sample.labels)
+        caption = self._instructions.caption(sample, chain)
+        for places in (caption, *box_spans(sample, seen, self.sequences)):
+            labels[places] = [IGNORED] * len(labels[places])
+        return replace(sample, labels=labels)
+
+    def _recalling(self, rng: np.random.Generator, alike: bool) -> CurriculumBatch:
+        """Objects with their places, and again in any order: text alone, and only what comes again is asked.
+
+        An edit of several steps comes back to an object too, but edits alone hardly teach it.
+        """
+        indices = draw_rows(rng, self._alike if alike else self._choices, self.config.language_batch_size)
+        said = [said_again(self.data[int(k)].chain, rng) for k in indices]
+        prompt = self.sequences.prompt(RECALL_PROMPT, has_image=False, template="{}")
+        samples = []
+        for chain, repeated in said:
+            sample = self.sequences.answer(prompt, chain.to_model())
+            labels = [IGNORED] * len(sample.labels)
+            for places in box_spans(sample, repeated, self.sequences):
+                labels[places] = sample.ids[places]
+            samples.append(replace(sample, labels=labels))
+        return CurriculumBatch(
+            self.sequences.collate(samples, None, LENGTH_MULTIPLE),
+            [chain for chain, _ in said],
+            [{} for _ in said],
+            [repeated for _, repeated in said],
+            draws=False,
+        )
+
+    def _locating(self, rng: np.random.Generator, alike: bool) -> CurriculumBatch:
+        pool = self._alike if alike else self._choices
+        indices = draw_rows(rng, pool, self.config.language_batch_size)
+        return self._looking([self.data[int(k)] for k in indices], rng)
+
+    def _looking(
+        self, samples: list[TrainingSample], asking: np.random.Generator | None = None
+    ) -> CurriculumBatch:
+        """Descriptions, or answers to questions if there is a generator for them."""
+        asked = [question(s.chain, asking) if asking else (DESCRIBE_PROMPT, s.chain) for s in samples]
+        answers = [
+            self.sequences.answer(
+                self.sequences.prompt(prompt, has_image=True, template="{}"), chain.to_model()
+            )
+            for prompt, chain in asked
+        ]
+        images = [Image.fromarray(sample.target) for sample in samples]
+        chains = [chain for _, chain in asked]
+        return CurriculumBatch(
+            self.sequences.collate(answers, images, LENGTH_MULTIPLE),
+            chains,
+            [dict(enumerate(placed.box for placed in chain.boxes)) for chain in chains],
+            [{} for _ in chains],
+            draws=False,
+            cells=torch.stack([cell_labels(sample.chain, self.sequences) for sample in samples]),
+        )
+
+
+def has_choice(chain: Chain) -> bool:
+    """Whether the chain has at least two objects with unlike phrases, of which one can be asked for."""
+    phrases = [placed.phrase for placed in chain.boxes]
+    return len(set(phrases)) > 1 and any(phrases.count(phrase) == 1 for phrase in phrases)
+
+
+def share_a_word(chain: Chain) -> bool:
+    """Whether objects of the chain with unlike phrases are alike in a word: a colour or a form."""
+    names = {frozenset(placed.phrase.split()) - ARTICLES for placed in chain.boxes}
+    return any(one & other for one, other in combinations(names, 2))
+
+
+def other_names(tokenizer: PreTrainedTokenizerBase, data: TrainingData) -> list[str]:
+    """Words of one token that no prompt or chain of text to image holds: for `renamed`."""
+    rows = data.manifest[data.of_kind["t2i"]]
+    used = {word for text in (*rows["prompt"], *rows["chain"]) for word in re.findall(r"[^\W\d_]+", text)}
+    words = (tokenizer.decode([index]) for index in sorted(tokenizer.get_vocab().values()))
+    return [word[1:] for word in words if re.fullmatch(r" [a-z]{2,}", word) and word[1:] not in used]
+
+
+def renamed(prompt: str, chain: Chain, words: list[str], rng: np.random.Generator) -> tuple[str, Chain]:
+    """Prompt and chain in which every second name that stands in both is replaced by any of the words.
+
+    A name is the last word of a box's phrase. Only text can say what to write then, so copying is learned,
+    and not which names go together.
+    """
+    text = chain.to_data()
+    for name in sorted({placed.phrase.split()[-1] for placed in chain.boxes if placed.phrase}):
+        whole = re.compile(rf"\b{re.escape(name)}\b")
+        if whole.search(prompt) and rng.random() < 0.5:
+            word = words[int(rng.integers(len(words)))]
+            prompt, text = whole.sub(word, prompt), whole.sub(word, text)
+    return prompt, parse(text, "data")
+
+
+def edited_boxes(chain: Chain) -> Edited:
+    """Where the boxes, by number, of an edit chain's objects that are there already ("the ...") are found.
+
+    In the source picture, or else in the chain, under the numbers given: a place that was said before may
+    have been made or moved to by an earlier step.
+    """
+    if not is_edit_chain(chain):
+        return {}, {}
+    seen: dict[int, Box] = {}
+    repeated: dict[int, list[int]] = {}
+    said = [placed.box for placed in chain.boxes]
+    for step in read_edit_chain(chain).steps:
+        for number, box in enumerate(step.boxes, start=step.first):
+            if not step.object.startswith("the "):
+                continue
+            before = [other for other in range(number) if said[other] == box]
+            if before:
+                repeated[number] = before
+            else:
+                seen[number] = box
+    return seen, repeated
+
+
+def said_again(chain: Chain, rng: np.random.Generator) -> tuple[Chain, dict[int, list[int]]]:
+    """The objects of a chain with their boxes, then those with a phrase of their own once more, shuffled; all
+    of them where none has one.
+
+    Beside it, of the boxes that come again, by number, the numbers under which they were said.
+    """
+    phrases = [placed.phrase for placed in chain.boxes]
+    single = [k for k, phrase in enumerate(phrases) if phrases.count(phrase) == 1]
+    single = single or list(range(len(phrases)))
+    parts: list[Text | Boxed] = []
+    for phrase, placed in zip(phrases, chain.boxes, strict=True):
+        parts += [Text(f" {phrase} "), Boxed(placed.box)]
+    repeated: dict[int, list[int]] = {}
+    for k in rng.permutation(single).tolist():
+        repeated[len(parts) // 2] = [k]
+        parts += [Text(" " + re.sub(r"^an? ", "the ", phrases[k]) + " "), Boxed(chain.boxes[k].box)]
+    return Chain(tuple(parts)), repeated
+
+
+def question(chain: Chain, rng: np.random.Generator) -> tuple[str, Chain]:
+    """A prompt that names one of a chain's objects, and the answer: its box.
+
+    Half of the answers are a piece of an edit chain, where a number stands between name and box. An object
+    that shares its phrase with another cannot be asked for; where no other is there, the picture is to be
+    described. One object at a time: the last of several is found by elimination.
+    """
+    phrases = [placed.phrase for placed in chain.boxes]
+    single = [placed for placed in chain.boxes if phrases.count(placed.phrase) == 1]
+    if not single:
+        return DESCRIBE_PROMPT, chain
+    asked = single[int(rng.integers(len(single)))]
+    name = re.sub(r"^an? ", "the ", asked.phrase)
+    prompt, lead = (LIST_PROMPT, f" 2. {name} 3. ") if rng.random() < 0.5 else (LOCATE_PROMPT, f" {name} ")
+    return prompt.format(name), Chain((Text(lead), Boxed(asked.box)))

@@ -1,0 +1,107 @@
+"""What GoT training starts from: plain SDXL and Qwen2.5-VL folders, as published.
+
+Belongs here: widening the U-Net, adding GoT's tokens, fresh projectors. Does not belong here: GoT's own
+checkpoints (``released``).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+
+from got_core.model.formats.parts import (
+    ConfigFolders,
+    KeyReport,
+    empty_unet,
+    fill,
+    filled_language_model,
+    fitting_projector,
+    folder_state,
+    load_autoencoder,
+    pipeline_of_parts,
+    untie,
+)
+from got_core.model.formats.published_checks import DEFAULT_PREDICTION, check_published
+from got_core.model.guidance import widen_input
+from got_core.model.pipeline import GoTPipeline
+
+
+def load_foundation_folders(
+    sdxl_folder: Path | str,
+    qwen_folder: Path | str,
+    *,
+    dtype: torch.dtype = torch.float32,
+    quantization: Any = None,
+    variant: str | None = None,
+    seed: int = 0,
+    **settings: Any,
+) -> GoTPipeline:
+    """An untrained GoT pipeline from a diffusers SDXL folder and a Qwen2.5-VL folder.
+
+    The U-Net's input is widened from C to 3C channels, so that it draws what SDXL draws until training
+    gives the new channels weight. GoT's tokens (start 151665, end 151666, image tokens from 151667) fall
+    into the spare rows of the published embedding, which then keeps its size. Embedding and head part
+    company: GoT trains each whole.
+
+    Each part's weights are read from plain safetensors if it has them, else from the variant that it has,
+    else from ``.bin`` files, of which only tensors are read. What the folders say of themselves is checked
+    first (``published_checks``).
+
+    Args:
+        dtype: of all parts. An autoencoder that overflows in float16 (``force_upcast``) stays in float32.
+        quantization: a ``BitsAndBytesConfig`` for the language model (for drawing only; not tested here).
+        variant: of SDXL's weight files, such as ``fp16``; for parts that have it, before plain ones.
+        seed: of the projectors, and of rows that the embedding may need for GoT's tokens.
+        **settings: of ``GoTPipeline`` (resolution, image_tokens ...); defaults are the paper's.
+
+    Raises:
+        CheckpointKeysError: keys that are missing, not expected, of another shape or not finite, all at once.
+        OSError: folders or weight files that are not there.
+        ValueError: folders of another kind of model, files that are damaged or hold more than tensors.
+    """
+    folders = ConfigFolders.published(Path(sdxl_folder), Path(qwen_folder))
+    check_published(folders, settings.get("prediction", DEFAULT_PREDICTION), variant)
+    report = KeyReport()
+    unet = empty_unet(folders.unet)
+    fill(unet, folder_state("unet", unet, folders.unet, report, variant), dtype)
+    vae = load_autoencoder(folders.vae, report, dtype, variant)
+    config, state = _language_state(folders.mllm, report)
+    report.raise_if_any(f"{sdxl_folder} and {qwen_folder}")
+    mllm = filled_language_model(config, state, folders.mllm, dtype, quantization)
+    widen_input(unet)
+    separate_head(mllm)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        projector = fitting_projector(mllm.config.text_config.hidden_size, unet.config)
+        nn.Module.to(projector, dtype)
+        return pipeline_of_parts(
+            folders, mllm=mllm, projector=projector, unet=unet, vae=vae, settings=settings, fresh=True
+        )
+
+
+def _language_state(folder: Path, report: KeyReport) -> tuple[Qwen2_5_VLConfig, dict[str, Tensor]]:
+    """Configuration and tensors; a head that was written beside a tied embedding is taken as its own."""
+    config = Qwen2_5_VLConfig.from_pretrained(folder)
+    with torch.device("meta"):
+        model = Qwen2_5_VLForConditionalGeneration(config)
+    found = KeyReport()
+    state = folder_state("mllm", model, folder, found)
+    if "lm_head.weight" in state:
+        untie(config)
+    elif config.tie_word_embeddings:
+        found.missing = [key for key in found.missing if key != "mllm.lm_head.weight"]
+    report.add(found)
+    return config, state
+
+
+def separate_head(mllm: Qwen2_5_VLForConditionalGeneration) -> None:
+    """Give a tied head its own copy of the embedding; nothing happens to one that has its own already."""
+    if not mllm.config.tie_word_embeddings:
+        return
+    untie(mllm.config)
+    mllm.lm_head.weight = nn.Parameter(mllm.get_input_embeddings().weight.detach().clone())
+    mllm.all_tied_weights_keys = {}

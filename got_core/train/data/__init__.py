@@ -1,0 +1,1 @@
+"""Training data: rows of the manifest become samples, samples become batches."""

@@ -1,0 +1,277 @@
+"""Training samples: rows of the manifest with their pictures at training size.
+
+Belongs here: from a row to decoded pictures. Not here: how a picture is cut (``geometry``), and which samples
+make a batch (``batches``).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+from PIL import Image
+
+from got_core.chain.edits import read_edit_chain
+from got_core.chain.grammar import Chain, ChainError, parse
+from got_core.corpus.config import IngestConfig
+from got_core.corpus.ingest import edits_root
+from got_core.corpus.reader import ImageReader
+from got_core.train.config import Geometry, StageConfig
+from got_core.train.data.geometry import Placement, Size, bucket_sizes, covering, nearest_bucket, stretched
+from got_core.train.run import TrainingRun
+
+KINDS = ("t2i", "edit")
+
+
+@dataclass(frozen=True)
+class TrainingSample:
+    """One row of the manifest with its pictures at training size (H, W)."""
+
+    sample_id: str
+    kind: str
+    prompts: tuple[str, ...]
+    """The prompt, or the wordings of the instruction; one is drawn each time the sample is used."""
+    chain: Chain
+    target: np.ndarray
+    """The picture to draw, uint8 (H, W, 3)."""
+    source: np.ndarray | None
+    """The picture to edit, alike."""
+    time_ids: tuple[int, ...]
+    """SDXL's size numbers: original height and width, top and left of the crop, height and width."""
+
+
+@dataclass(frozen=True)
+class _Decoded:
+    """A row's pictures, resized and not yet cut."""
+
+    row: dict[str, Any]
+    chain: Chain
+    original: Size
+    target: np.ndarray
+    source: np.ndarray | None
+
+    @property
+    def nbytes(self) -> int:
+        return self.target.nbytes + (0 if self.source is None else self.source.nbytes)
+
+
+class _Cache:
+    """Decoded rows up to a number of bytes; the least recently used ones go first."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.nbytes = 0
+        self._rows: OrderedDict[int, _Decoded] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, index: int) -> _Decoded | None:
+        with self._lock:
+            if index in self._rows:
+                self._rows.move_to_end(index)
+            return self._rows.get(index)
+
+    def put(self, index: int, decoded: _Decoded) -> None:
+        with self._lock:
+            if index in self._rows:
+                return
+            self._rows[index] = decoded
+            self.nbytes += decoded.nbytes
+            while self.nbytes > self.limit:
+                self.nbytes -= self._rows.popitem(last=False)[1].nbytes
+
+
+class TrainingData:
+    """Samples of a manifest; decoded pictures stay in memory up to ``cache_bytes``.
+
+    ``store_url`` is the storage that holds pictures whose source was no plain file.
+
+    Raises ValueError where the manifest holds no sample at all, and with the geometry ``bucket`` where a row
+    lacks its width or height. Rows are trusted to be accepted ones; a file that has vanished since raises the
+    reader's error, which names it.
+    """
+
+    def __init__(
+        self,
+        manifest: pl.DataFrame,
+        raw_url: str,
+        edits_url: str | None,
+        ingest: IngestConfig,
+        resolution: int,
+        raw_options: dict[str, Any] | None = None,
+        edits_options: dict[str, Any] | None = None,
+        *,
+        store_url: str | None = None,
+        store_options: dict[str, Any] | None = None,
+        geometry: Geometry = "stretch",
+        bucket_multiple: int = 64,
+        cache_bytes: int = 2 << 30,
+    ) -> None:
+        if manifest.is_empty():
+            raise ValueError("the training manifest is empty; check the selections of its shards")
+        self.manifest = manifest
+        self.resolution = resolution
+        self.geometry = geometry
+        self._readers = {
+            "t2i": ImageReader(raw_url, ingest, raw_options, store_url=store_url, store_options=store_options)
+        }
+        if edits_url is not None:
+            self._readers["edit"] = ImageReader(edits_root(edits_url), ingest, edits_options)
+        kinds = manifest["kind"].to_numpy()
+        self.of_kind = {kind: np.flatnonzero(kinds == kind) for kind in KINDS}
+        self._cache = _Cache(cache_bytes)
+        self.sizes: list[Size] = [(resolution, resolution)]
+        self.bucket = np.zeros(len(manifest), dtype=np.int16)
+        if geometry == "bucket":
+            self.sizes = bucket_sizes(resolution, bucket_multiple)
+            self.bucket[:] = self._nearest_buckets()
+
+    @property
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """The manifest's rows in order."""
+        return self.manifest.iter_rows(named=True)
+
+    def __len__(self) -> int:
+        return len(self.manifest)
+
+    def __getitem__(self, index: int) -> TrainingSample:
+        return self.take(index)
+
+    def take(self, index: int, across: float = 0.5, down: float = 0.5) -> TrainingSample:
+        """A sample, cut at a place of the free space (see ``geometry.covering``) where it has to be cut.
+
+        An edit one of whose boxes would be cut away is stretched instead: its chain is about that box.
+        """
+        decoded = self._cache.get(index)
+        if decoded is None:
+            decoded = self._decode(index)
+            self._cache.put(index, decoded)
+        placement = self._placement(index, decoded.original, across, down)
+        if decoded.source is not None and not placement.keeps(decoded.chain):
+            placement = stretched(decoded.original, placement.size)
+            decoded = _resized(decoded, placement)
+        row, source = decoded.row, decoded.source
+        return TrainingSample(
+            sample_id=row["sample_id"],
+            kind=row["kind"],
+            prompts=wordings(row),
+            chain=placement.chain(decoded.chain),
+            target=placement.window(decoded.target),
+            source=None if source is None else placement.window(source),
+            time_ids=placement.time_ids(),
+        )
+
+    def _placement(self, index: int, original: Size, across: float, down: float) -> Placement:
+        size = self.sizes[self.bucket[index]]
+        if self.geometry == "stretch":
+            # The U-Net is told the training size, which is what it is told when it draws.
+            return stretched(size, size)
+        return covering(original, size, across, down)
+
+    def _decode(self, index: int) -> _Decoded:
+        row = self.manifest.row(index, named=True)
+        target = self._readers[row["kind"]].open(row["target_path"])
+        placement = self._placement(index, target.size, 0.5, 0.5)
+        source = self._readers["edit"].open(row["source_path"]) if row.get("source_path") else None
+        return _Decoded(
+            row,
+            parse(row["chain"]),
+            target.size,
+            placement.resize(target),
+            None if source is None else placement.resize(source),
+        )
+
+    def _nearest_buckets(self) -> list[int]:
+        """Index of the size nearest to each row's target.
+
+        The manifest says how large pictures are: opening millions of them would take hours on every worker.
+        """
+        known = {"width", "height"} <= set(self.manifest.columns)
+        rows = self.manifest if known else self.manifest.with_columns(width=None, height=None)
+        sizes = rows.select("width", "height")
+        unknown = rows.filter(pl.any_horizontal(pl.col("width", "height").is_null()))
+        if len(unknown):
+            row = unknown.row(0, named=True)
+            raise ValueError(
+                f"sample {row['sample_id']} ({row['target_path']}): the training manifest does not say how "
+                "wide and high the picture is, so it has no bucket; materialize training_manifest (for "
+                "edits, edit_pairs before it) again"
+            )
+        nearest = {size: nearest_bucket(size, self.sizes) for size in sizes.unique().iter_rows()}
+        return [nearest[size] for size in sizes.iter_rows()]
+
+    def group(self, name: str) -> np.ndarray:
+        """Indices of a mixture's group (see ``StageConfig.mixture``).
+
+        Raises ValueError for a name that is no group, and for a source that no row of the kind has.
+        """
+        kind, _, source = name.partition("/")
+        if kind not in (*KINDS, "single-turn", "multi-turn"):
+            raise ValueError(f"mixture group {name!r} is none of t2i, edit, single-turn, multi-turn")
+        found = self.of_kind.get(kind, self.of_kind["edit"])
+        if kind not in KINDS:
+            several = kind == "multi-turn"
+            found = found[[self._is_multi_turn(int(k)) == several for k in found]]
+        if not source:
+            return found
+        named = found[self.manifest["source"].gather(found).to_numpy() == source] if len(found) else found
+        if not len(named):
+            raise ValueError(f"mixture group {name!r}: no {kind} row of the manifest has source {source!r}")
+        return named
+
+    def _is_multi_turn(self, index: int) -> bool:
+        try:
+            return len(read_edit_chain(parse(self.manifest["chain"][index])).steps) > 1
+        except ChainError:
+            return False
+
+    def draw(self, rng: np.random.Generator, kind: str, count: int) -> list[TrainingSample]:
+        """``count`` different samples of a kind (of the other kind where there is none)."""
+        pool = self.of_kind[kind]
+        return [self[int(k)] for k in draw_rows(rng, pool if len(pool) else np.arange(len(self)), count)]
+
+
+def wordings(row: dict[str, Any]) -> tuple[str, ...]:
+    """The prompt of a row, or all wordings of its instruction."""
+    return tuple(row.get("instructions") or [row["prompt"]])
+
+
+def _resized(decoded: _Decoded, placement: Placement) -> _Decoded:
+    target, source = (
+        None if pixels is None else placement.resize(Image.fromarray(pixels))
+        for pixels in (decoded.target, decoded.source)
+    )
+    assert target is not None
+    return _Decoded(decoded.row, decoded.chain, decoded.original, target, source)
+
+
+def draw_rows(rng: np.random.Generator, pool: np.ndarray, count: int) -> np.ndarray:
+    """``count`` different entries of a pool; entries repeat only where the pool is smaller than that."""
+    return rng.choice(pool, size=count, replace=count > len(pool))
+
+
+def step_generator(seed: int, *key: int) -> np.random.Generator:
+    """The random source of one step, a function of the seed and the key alone."""
+    return np.random.default_rng([seed, *key])
+
+
+def training_data(run: TrainingRun, config: StageConfig | None = None) -> TrainingData:
+    """The samples of the run's manifest, with the geometry of a stage; stretched where none is given."""
+    options: dict[str, Any] = {"store_url": run.storage_url, "store_options": run.storage_options}
+    if config is not None:
+        options |= {"geometry": config.geometry, "bucket_multiple": config.bucket_multiple}
+        options["cache_bytes"] = config.cache_megabytes << 20
+    return TrainingData(
+        run.manifest,
+        run.raw_url,
+        run.edits_url,
+        run.recipe.ingest,
+        run.recipe.model.resolution,
+        run.raw_options,
+        run.edits_options,
+        **options,
+    )

@@ -1,0 +1,1 @@
+"""Training on Ray: the session, data-parallel jobs, progress lines of workers."""

@@ -1,0 +1,59 @@
+"""Progress lines on their way from Ray workers to the terminal.
+
+Kept apart from the code that trains, so that the actor that carries the lines need not load torch.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import ray
+
+from got_core.train.run import TrainingRun
+
+
+class ProgressActor:
+    """A Ray actor that carries progress lines from workers to the process that waits for them."""
+
+    def __init__(self) -> None:
+        self._lines: list[str] = []
+
+    def put(self, line: str) -> None:
+        """Add a line."""
+        self._lines.append(line)
+
+    def take(self) -> list[str]:
+        """All lines since the last call."""
+        lines, self._lines = self._lines, []
+        return lines
+
+
+@contextmanager
+def relayed_progress(run: TrainingRun) -> Iterator[TrainingRun]:
+    """The run as workers get it: what they say is passed on to ``run.report`` here, about once a second."""
+    actor = ray.remote(num_cpus=0)(ProgressActor).remote()
+    finished = threading.Event()
+
+    def pass_on() -> None:
+        while not finished.wait(1.0):
+            for line in ray.get(actor.take.remote()):
+                run.report(line)
+
+    thread = threading.Thread(target=pass_on, daemon=True)
+    thread.start()
+    try:
+        yield replace(run, progress=partial(_put, actor))
+    finally:
+        finished.set()
+        thread.join()
+        for line in ray.get(actor.take.remote()):
+            run.report(line)
+
+
+def _put(actor: Any, line: str) -> None:
+    actor.put.remote(line)

@@ -1,0 +1,54 @@
+"""Starting and stopping Ray, and functions that run on it side by side."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import ray
+import ray.train
+import torch
+
+from got_core.train.ray.progress import relayed_progress
+from got_core.train.run import TrainingRun
+
+
+@contextmanager
+def ray_session(address: str | None, cpus: int | None = None) -> Iterator[None]:
+    """Connect to a cluster, or start Ray on this machine; what was started here is stopped at the end.
+
+    ``cpus`` is the number of workers that must be able to run at once on a machine of fewer cores.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    # Progress comes through an actor of its own; the workers' own output stays in Ray's log files.
+    options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+    if address is None:
+        # "local" ignores the address file that an ended cluster may have left behind.
+        options |= {"num_cpus": max(cpus or 1, os.cpu_count() or 1), "include_dashboard": False}
+    # The behaviour of later Ray versions, chosen now; without it Ray warns about hidden GPUs.
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    ray.init(address=address or "local", **options)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def run_apart(run: TrainingRun, tasks: dict[str, Callable[[TrainingRun], Any]]) -> dict[str, Any]:
+    """Run functions of the run side by side, one core each, and return their results; errors are raised."""
+    with ray_session(run.ray_address, len(tasks)), relayed_progress(run) as relayed:
+        remote = {
+            name: ray.remote(num_cpus=1, max_retries=1)(_one_thread).remote(task, relayed)
+            for name, task in tasks.items()
+        }
+        return {name: ray.get(reference) for name, reference in remote.items()}
+
+
+def _one_thread(task: Callable[[TrainingRun], Any], run: TrainingRun) -> Any:
+    torch.set_num_threads(1)
+    return task(run)

@@ -1,0 +1,77 @@
+"""What the first stage starts from: published weights, or small foundation models put together.
+
+Belongs here: one untrained GoT pipeline. Not here: training the small models (``got_core.foundation``).
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedTokenizerFast, Qwen2_5_VLForConditionalGeneration
+
+from got_core.model.autoencoder import PatchAutoencoder
+from got_core.model.build import (
+    assemble_pipeline,
+    pipeline_settings,
+    unet_class,
+)
+from got_core.model.config import ModelConfig
+from got_core.model.formats.parts import ConfigFolders
+from got_core.model.formats.published import load_foundation_folders
+from got_core.model.formats.published_checks import check_published
+from got_core.model.guidance import GuidanceProjector
+from got_core.model.pipeline import GoTPipeline
+from got_core.recipes import digest
+from got_core.train.config import check_predictions
+from got_core.train.cpu_time import CpuTimer
+from got_core.train.run import Reference, TrainingRun, model_reference, weights_hash
+
+
+def take_published(run: TrainingRun) -> Reference:
+    """Put an untrained GoT pipeline of the run's published folders into storage. Returns its reference.
+
+    Raises OSError, ValueError or CheckpointKeysError where a folder does not hold what it should, or not what
+    the recipe is for; also where its pipeline is in storage already.
+    """
+    assert run.published is not None
+    started, config, clock = time.monotonic(), run.recipe.model, CpuTimer()
+    sdxl, qwen = (Path(folder) for folder in run.published)
+    check_predictions(config.scheduler.prediction, pretrain=run.recipe.pretrain)
+    folders = ConfigFolders.published(sdxl, qwen)
+    check_published(folders, config.scheduler.prediction, run.variant)
+    drawing = [weights_hash(folder, run.variant) for folder in (folders.unet, folders.vae)]
+    key = digest([config, [*drawing, weights_hash(folders.mllm)]])
+    name = f"models/foundation/{key}"
+    if not run.storage().exists(f"{name}/model_index.json"):
+        run.report(f"foundation: {sdxl} and {qwen}")
+        pipeline = load_foundation_folders(sdxl, qwen, variant=run.variant, **pipeline_settings(config))
+        with tempfile.TemporaryDirectory() as folder:
+            pipeline.save_pretrained(folder, safe_serialization=True)
+            run.storage().upload(Path(folder), name)
+    reference = model_reference(run, name, "published", key, 0, started, {})
+    return reference | {"cpu_seconds": clock.seconds()}
+
+
+def load_foundation(folder: Path, config: ModelConfig, seed: int) -> GoTPipeline:
+    """A GoT pipeline from a folder of foundation models."""
+    torch.manual_seed(seed)
+    return assemble_pipeline(
+        config,
+        mllm=Qwen2_5_VLForConditionalGeneration.from_pretrained(folder / "language" / "mllm"),
+        tokenizer=PreTrainedTokenizerFast.from_pretrained(folder / "language" / "tokenizer"),
+        projector=GuidanceProjector.from_pretrained(folder / "language" / "projector"),
+        unet=unet_class(config).from_pretrained(folder / "drawing" / "unet"),
+        vae=PatchAutoencoder.from_pretrained(folder / "drawing" / "vae"),
+    )
+
+
+def starting_pipeline(folder: Path, stage: str, config: ModelConfig, seed: int) -> GoTPipeline:
+    """The pipeline that a stage starts from: foundation models put together, or an earlier stage's folder."""
+    if stage == "foundation":
+        return load_foundation(folder, config, seed)
+    pipeline = GoTPipeline.from_pretrained(folder)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline

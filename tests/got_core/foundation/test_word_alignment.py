@@ -1,0 +1,112 @@
+"""What an instruction says of its edit chain."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from got_core.chain.edits import read_edit_chain
+from got_core.chain.grammar import parse
+from got_core.foundation.curriculum import Curriculum, edited_boxes
+from got_core.foundation.language_model import fit_tokenizer
+from got_core.foundation.word_alignment import WordAlignment, common_subsequence
+from got_core.model.build import build_image_processor, build_sequences
+from got_core.model.sequence import IGNORED, SequenceBuilder
+from got_core.recipes import tiny
+from got_core.train.data.samples import TrainingData, training_data
+from got_core.train.run import TrainingRun
+
+INSTRUCTION = "remove the red circle, then move the blue square to the left and add a red circle at the top"
+CHAIN = parse(
+    "1. a red circle and a blue square 2. the red circle (1,2),(3,4), remove it 3. the blue square "
+    "(500,0),(999,499), move it to (10,20),(30,40) 4. a red circle (50,60),(70,80), add it 5. a blue square"
+)
+
+
+def sequences_of(data: TrainingData) -> SequenceBuilder:
+    recipe = tiny()
+    return build_sequences(
+        recipe.model, fit_tokenizer(data, 4), build_image_processor(recipe.model.language_model)
+    )
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "pairs"),
+    [
+        ("", "abc", []),
+        ("abc", "xyz", []),
+        ("abc", "xaxbc", [(0, 1), (1, 3), (2, 4)]),
+        ("axbxab", "ababx", [(0, 0), (2, 1), (4, 2), (5, 3)]),
+    ],
+)
+def test_the_longest_common_subsequence(a: str, b: str, pairs: list[tuple[int, int]]) -> None:
+    assert common_subsequence(*([ord(letter) for letter in text] for text in (a, b))) == pairs
+
+
+def test_each_step_finds_its_words_and_its_new_place_in_its_own_clause(training_run: TrainingRun) -> None:
+    sequences = sequences_of(training_data(training_run))
+    prompt = sequences.prompt(INSTRUCTION, has_image=True)
+    sample = sequences.training(prompt, CHAIN.to_model())
+    texts = [sequences.tokenizer.decode([token]).strip() for token in sample.ids]
+    told = WordAlignment(sequences).told(sample, CHAIN, new=[2, 3])
+    places = {texts[said]: [texts[k] for k in asked] for said, asked in told.items() if texts[said].isdigit()}
+    assert places == {
+        **{number: ["left"] for number in ("10", "20", "30", "40")},
+        **{number: ["top"] for number in ("50", "60", "70", "80")},
+    }
+    circles = [asked for said, asked in told.items() if texts[said] == "circle"]
+    assert circles == [[k] for k in range(len(prompt)) if texts[k] == "circle"]
+
+
+def test_a_chain_that_is_no_edit_finds_the_words_that_its_prompt_has_too(training_run: TrainingRun) -> None:
+    sequences = sequences_of(training_data(training_run))
+    chain = parse("a red circle (0,0),(499,499) and a blue cross (500,0),(999,499) on a grey background")
+    prompt = sequences.prompt("a circle and a blue cross", has_image=False)
+    sample = sequences.training(prompt, chain.to_model())
+    texts = [sequences.tokenizer.decode([token]).strip() for token in sample.ids]
+    instructions = WordAlignment(sequences)
+    told = instructions.told(sample, chain, new=[])
+    assert [(texts[said], texts[asked]) for said, [asked] in told.items()] == [
+        (word, word) for word in ("circle", "blue", "cross")
+    ]
+    assert all(asked < len(prompt) <= said for said, [asked] in told.items())
+    assert instructions.caption(sample, chain) == slice(len(prompt), len(prompt))
+
+
+def test_the_caption_of_an_edit_ends_where_its_steps_begin(training_run: TrainingRun) -> None:
+    sequences = sequences_of(training_data(training_run))
+    sample = sequences.training(sequences.prompt(INSTRUCTION, has_image=True), CHAIN.to_model())
+    caption = sample.ids[WordAlignment(sequences).caption(sample, CHAIN)]
+    assert sequences.tokenizer.decode(caption) == CHAIN.to_model().split(" 2. ")[0]
+
+
+def test_lessons_tell_of_every_edit_its_names_and_new_places(training_run: TrainingRun) -> None:
+    data = training_data(training_run)
+    sequences = sequences_of(data)
+    config = replace(tiny().foundation, describe_share=0.0, edit_share=1.0)
+    lessons, placed = Curriculum(sequences, data, config), 0
+    for step in range(6):
+        lesson = lessons.chains(step)
+        rows = zip(
+            lesson.inputs["input_ids"], lesson.inputs["labels"], lesson.told, lesson.chains, strict=True
+        )
+        for ids, labels, told, chain in rows:
+            asked = sorted({place for places in told.values() for place in places})
+            assert (labels[list(told)] != IGNORED).all() and (labels[asked] == IGNORED).all()
+            texts = {place: sequences.tokenizer.decode(ids[place]).strip() for place in told}
+            words = {place: text for place, text in texts.items() if not text.isdigit()}
+            assert all(ids[place] == ids[told[place][0]] for place in words)
+            steps = read_edit_chain(chain).steps
+            assert {word for one in steps for word in one.object.split()[1:]} <= set(words.values())
+            new = set(range(len(chain.boxes))).difference(*edited_boxes(chain))
+            assert len(texts) - len(words) == 4 * len(new)
+            placed += len(new)
+    assert placed
+    drawn = Curriculum(sequences, data, replace(config, edit_share=0.0)).chains(0)
+    said = {
+        sequences.tokenizer.decode(ids[k])
+        for ids, told in zip(drawn.inputs["input_ids"], drawn.told, strict=True)
+        for k in told
+    }
+    assert said and not any(text.isdigit() for text in said)
