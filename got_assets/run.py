@@ -321,8 +321,7 @@ def training_line(storage: Storage) -> str | None:
     """CPU-seconds of the training behind the current model; None while there is none."""
     stages = (
         ("foundation", "foundation_models"),
-        ("pretraining", "pretrained_model"),
-        ("finetuning", "finetuned_model"),
+        *((stage.title, stage.asset) for stage in PROJECT.recipe.stages),
     )
     if not all(storage.exists(f"{name}.json") for _, name in stages):
         return None

@@ -18,15 +18,16 @@ from ray.exceptions import RayError
 
 from got_core.ablation.config import ROWS, Row
 from got_core.ablation.schemas import TRIALS
+from got_core.digests import digest
 from got_core.evaluate.geneval import TASKS
 from got_core.evaluate.scenes import run_geneval_scenes, scenes_protocol
 from got_core.model.pipeline import GoTPipeline
-from got_core.recipes import Recipe, digest
-from got_core.train.config import StageConfig
+from got_core.recipes import Recipe
 from got_core.train.ray.progress import relayed_progress
 from got_core.train.ray.session import ray_session
 from got_core.train.run import VERSION, Reference, TrainingRun
-from got_core.train.stages import finetune, pretrain
+from got_core.train.stage import Stage
+from got_core.train.stages import train_stage
 
 SEED_STRIDE = 1000
 """Distance of a stage's seeds of different trials: pretraining and finetuning never share one."""
@@ -48,41 +49,43 @@ class Trial:
         return ROWS[self.row]
 
     def recipe(self, recipe: Recipe) -> Recipe:
-        """The recipe that trains and scores this trial, from the graph's own."""
-        config, row = recipe.ablation, self.setting
-        steps = config.finetune_steps + (config.pretrain_steps if row.prolonged else 0)
-        model = replace(recipe.model, reasoning=row.reasoning, spatial_guidance=row.spatial_guidance)
-        return replace(
-            recipe,
-            model=model,
-            pretrain=self._stage(recipe.pretrain, config.pretrain_steps, config.workers),
-            finetune=self._stage(recipe.finetune, steps, config.workers),
-            evaluate=replace(
-                recipe.evaluate, images_per_task=config.images_per_task, sampling_seeds=(0,), repair="off"
-            ),
-        )
+        """The recipe that trains and scores this trial, from the graph's own.
 
-    def _stage(self, stage: StageConfig, steps: int, workers: int) -> StageConfig:
+        Its stages are those that the trial trains: all of them with pretraining, else the last alone.
+        """
+        config, row = recipe.ablation, self.setting
+        model = replace(recipe.model, reasoning=row.reasoning, spatial_guidance=row.spatial_guidance)
+        *before, last = recipe.stages
+        steps = config.finetune_steps + config.pretrain_steps * len(before) * row.prolonged
+        earlier = [self._stage(stage, config.pretrain_steps, config.workers) for stage in before]
+        stages = (*(earlier if row.pretrained else ()), self._stage(last, steps, config.workers))
+        evaluate = replace(
+            recipe.evaluate, images_per_task=config.images_per_task, sampling_seeds=(0,), repair="off"
+        )
+        return replace(recipe, model=model, stages=stages, evaluate=evaluate)
+
+    def _stage(self, stage: Stage, steps: int, workers: int) -> Stage:
         """The stage with the same samples a step, whatever the number of workers."""
-        samples = stage.samples_per_step
-        return replace(
-            stage,
+        config = stage.config
+        samples = config.samples_per_step
+        shorter = replace(
+            config,
             steps=steps,
             workers=workers,
-            batch_size=samples // (workers * stage.accumulation),
+            batch_size=samples // (workers * config.accumulation),
             global_batch=samples,
-            seed=stage.seed + SEED_STRIDE * self.seed,
+            seed=config.seed + SEED_STRIDE * self.seed,
             sample_every=0,
         )
+        return replace(stage, config=shorter)
 
     def key(self, recipe: Recipe, manifest_hash: str, foundation: Reference) -> str:
         """Digest of all that the trial's score depends on; ``recipe`` is the trial's own."""
-        stages = [recipe.pretrain] * self.setting.pretrained + [recipe.finetune]
         return digest(
             [
                 VERSION,
                 recipe.model,
-                [stage.identity() for stage in stages],
+                [stage.identity() for stage in recipe.stages],
                 scenes_protocol(recipe.world, recipe.evaluate).digest(),
                 manifest_hash,
                 foundation["weights_hash"],
@@ -121,8 +124,7 @@ def _name(run: TrainingRun, trial: Trial, foundation: Reference) -> str:
 
 
 def _steps(trial: Trial, recipe: Recipe) -> int:
-    own = trial.recipe(recipe)
-    return own.finetune.steps + own.pretrain.steps * trial.setting.pretrained
+    return sum(stage.config.steps for stage in trial.recipe(recipe).stages)
 
 
 def _room(workers: int) -> int:
@@ -166,7 +168,7 @@ def run_trial(run: TrainingRun, trial: Trial, foundation: Reference, name: str) 
         tags=run.tags | {"got.ablation": trial.row, "got.seed": str(trial.seed)},
         progress=run.progress and partial(_report_as, run.progress, str(trial)),
     )
-    models = _train(own, trial, foundation)
+    models = _train(own, foundation)
     record = asdict(trial) | {
         "steps": sum(model["steps"] for model in models),
         "cpu_seconds": sum(model["cpu_seconds"] for model in models),
@@ -182,12 +184,11 @@ def _report_as(report: Callable[[str], None], name: str, line: str) -> None:
     report(f"{name}: {line}")
 
 
-def _train(run: TrainingRun, trial: Trial, foundation: Reference) -> list[Reference]:
+def _train(run: TrainingRun, foundation: Reference) -> list[Reference]:
     """The models of the trial's stages, the last one being what is scored."""
     models: list[Reference] = []
-    if trial.setting.pretrained:
-        models.append(pretrain(run, foundation))
-    models.append(finetune(run, [foundation, *models][-1]))
+    for stage in run.recipe.stages:
+        models.append(train_stage(run, stage, [foundation, *models][-1]))
     for model in models:
         # Checkpoints hold four times the model each, and a finished stage never goes back to them.
         run.storage().delete(f"ray/{model['stage']}-{model['config_digest']}")

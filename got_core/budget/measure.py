@@ -23,7 +23,8 @@ from got_core.model.guidance import encode
 from got_core.model.pipeline import GoTPipeline
 from got_core.model.tokens import train_tokenizer
 from got_core.train.config import StageConfig
-from got_core.train.trainer import attach_lora
+from got_core.train.objective import Objective
+from got_core.train.trainer import JOINT, attach_lora
 
 META = torch.device("meta")
 HALF = torch.bfloat16
@@ -101,7 +102,7 @@ def count_parts(pipeline: GoTPipeline) -> dict[str, int]:
     return counts
 
 
-def prepare_training(pipeline: GoTPipeline, stage: StageConfig) -> GoTModel:
+def prepare_training(pipeline: GoTPipeline, stage: StageConfig, objective: Objective = JOINT) -> GoTModel:
     """The model as a stage trains it, in 16 bits as it computes; changes the pipeline's language model."""
     for part in (pipeline.mllm, pipeline.projector, pipeline.unet, pipeline.vae):
         if stage.bf16:
@@ -109,7 +110,8 @@ def prepare_training(pipeline: GoTPipeline, stage: StageConfig) -> GoTModel:
     with META:
         mllm = attach_lora(pipeline.mllm, stage)
     pipeline.register_modules(mllm=mllm)
-    model = GoTModel(mllm, pipeline.projector, pipeline.unet, pipeline.vae, stage.loss, pipeline.scheduler)
+    model = GoTModel.of(pipeline, stage.loss, objective)
+    objective.prepare(model)
     for parameter in model.parameters():
         if parameter.requires_grad:
             # Gradients are accounted for by themselves; kept here, they would count as activations.
@@ -151,10 +153,9 @@ def training_step(
     """Forward and backward pass of one worker's batch, from token ids and latents to gradients."""
     _set_checkpointing(pipeline, checkpointing)
     batch = _batch(pipeline, stage, config, budget, edit)
-    span = pipeline.sequences.image_span(training=True)
     known = [*model.parameters(), *model.buffers(), *batch.values()]
     with ShapesMode(known, {"U-Net": model.unet}) as mode:
-        losses = model(batch, span, torch.Generator().manual_seed(0))
+        losses = model(batch, torch.Generator().manual_seed(0))
         forward = dict(mode.flops)
         losses["loss"].backward()
     shapes = {name: tuple(value.shape) for name, value in batch.items()}

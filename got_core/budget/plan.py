@@ -28,10 +28,12 @@ from got_core.budget.measure import (
     sampling_step,
     training_step,
 )
+from got_core.digests import digest
 from got_core.model.got import GoTModel
 from got_core.model.pipeline import GoTPipeline
-from got_core.recipes import Recipe, digest
-from got_core.train.config import Sharding, StageConfig, check_predictions
+from got_core.recipes import Recipe
+from got_core.train.config import Sharding, StageConfig
+from got_core.train.stage import Stage, check_predictions
 
 GB = 1e9
 
@@ -120,7 +122,7 @@ def make_plan(recipe: Recipe, config: BudgetConfig | None = None) -> TrainingPla
     Raises ValueError for a recipe whose stages do not predict what its model draws with.
     """
     config = config or BudgetConfig()
-    check_predictions(recipe.model.scheduler.prediction, pretrain=recipe.pretrain, finetune=recipe.finetune)
+    check_predictions(recipe.model.scheduler.prediction, recipe.stages)
     pipeline = empty_pipeline(recipe.model)
     totals = count_parts(pipeline)
     sampling = {
@@ -129,15 +131,19 @@ def make_plan(recipe: Recipe, config: BudgetConfig | None = None) -> TrainingPla
     picture = encoding(pipeline, recipe.model.resolution)
     known: dict[str, _Counted] = {}
     stages = []
-    for name, stage in (("pretrain", recipe.pretrain), ("finetune", recipe.finetune)):
+    for one in recipe.stages:
+        stage = one.config
         # Stages mostly differ in rates and data alone: what they compute is then counted once.
         key = digest(
-            [stage.batch_size, stage.lora_rank, stage.loss, stage.bf16, stage.gradient_checkpointing]
+            [
+                *(stage.batch_size, stage.lora_rank, stage.loss, stage.bf16, stage.gradient_checkpointing),
+                repr(one.objective),
+            ]
         )
         if key not in known:
             fresh = pipeline if not known else empty_pipeline(recipe.model)
-            known[key] = _Counted.of(fresh, recipe, stage, config)
-        stages.append(_plan_stage(name, stage, known[key], picture, sampling["text to image"], config))
+            known[key] = _Counted.of(fresh, recipe, one, config)
+        stages.append(_plan_stage(one.name, stage, known[key], picture, sampling["text to image"], config))
     first = next(iter(known.values()))
     return TrainingPlan(
         recipe.name,
@@ -163,8 +169,9 @@ class _Counted:
     gathered: Gathered
 
     @classmethod
-    def of(cls, pipeline: GoTPipeline, recipe: Recipe, stage: StageConfig, config: BudgetConfig) -> _Counted:
-        model = prepare_training(pipeline, stage)
+    def of(cls, pipeline: GoTPipeline, recipe: Recipe, one: Stage, config: BudgetConfig) -> _Counted:
+        stage = one.config
+        model = prepare_training(pipeline, stage, one.objective)
 
         def run(edit: bool, checkpointing: bool) -> Work:
             return training_step(

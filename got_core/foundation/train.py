@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedTokenizerFast
 
+from got_core.digests import digest
 from got_core.foundation.drawing import fit_autoencoder, train_unet
 from got_core.foundation.language_model import fit_tokenizer, train_language_model
 from got_core.foundation.stage_checkpoints import StageCheckpoints
@@ -27,7 +28,6 @@ from got_core.model.build import (
     build_unet,
 )
 from got_core.model.config import ModelConfig
-from got_core.recipes import digest
 from got_core.registry.tracking import ensure_experiment
 from got_core.train.cpu_time import CpuTimer
 from got_core.train.data.samples import training_data

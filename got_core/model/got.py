@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
@@ -19,6 +20,9 @@ from got_core.model.autoencoder import PatchAutoencoder
 from got_core.model.config import LossConfig
 from got_core.model.guidance import GuidanceProjector, time_ids
 from got_core.model.sequence import IGNORED
+
+if TYPE_CHECKING:
+    from got_core.model.pipeline import GoTPipeline
 
 
 def base_language_model(model: nn.Module) -> Qwen2_5_VLForConditionalGeneration:
@@ -166,8 +170,16 @@ def conditioned_loss(
     return noised.loss(prediction, share, places)
 
 
+class Losses(Protocol):
+    """What a stage minimises (see ``got_core.train.objective``)."""
+
+    def losses(self, model: GoTModel, batch: dict[str, Any], rng: torch.Generator) -> dict[str, Tensor]:
+        """Scalars by name; ``loss`` carries the gradient."""
+        ...
+
+
 class GoTModel(nn.Module):
-    """All trained parts of GoT. ``forward`` gives the joint loss of one batch."""
+    """All trained parts of GoT. ``forward`` gives the losses of one batch under the stage's objective."""
 
     def __init__(
         self,
@@ -177,6 +189,9 @@ class GoTModel(nn.Module):
         vae: PatchAutoencoder | AutoencoderKL,
         loss: LossConfig,
         ddpm: DDPMScheduler | None = None,
+        *,
+        image_span: slice,
+        objective: Losses,
     ) -> None:
         super().__init__()
         if loss.prediction == "epsilon" and getattr(ddpm, "config", {}).get("prediction_type") != "epsilon":
@@ -190,33 +205,35 @@ class GoTModel(nn.Module):
         self.vae = vae.requires_grad_(False)
         self.loss = loss
         self.ddpm = ddpm
+        self.image_span = image_span
+        self.objective = objective
 
-    def forward(
-        self,
-        batch: dict[str, Tensor],
-        image_span: slice,
-        generator: torch.Generator,
-        text_share: float = 1.0,
-    ) -> dict[str, Tensor]:
-        """Joint loss of a batch.
+    @classmethod
+    def of(cls, pipeline: GoTPipeline, loss: LossConfig, objective: Losses) -> GoTModel:
+        """The model of a pipeline's parts, sharing their memory."""
+        parts = (pipeline.mllm, pipeline.projector, pipeline.unet, pipeline.vae)
+        span = pipeline.sequences.image_span(training=True)
+        return cls(*parts, loss, pipeline.scheduler, image_span=span, objective=objective)
 
-        ``batch`` holds the language model's inputs and labels, and the latents ``clean`` (unscaled),
-        ``spatial`` and ``reference``, each (B, C, h, w); ``kept`` (B, 1, h, w), 1 where an edit leaves its
-        source as it is, needed for a ``kept_weight``; ``time_ids`` (B, 6) unless all are whole pictures.
-        ``text_share`` scales the text loss where the batch is part of a larger one with other numbers of
-        tokens. Returns scalars ``loss``, ``text``, ``diffusion``.
+    def forward(self, batch: dict[str, Any], rng: torch.Generator) -> dict[str, Tensor]:
+        """Losses of a batch by name (see ``got_core.train.objective``)."""
+        return self.objective.losses(self, {"text_share": 1.0, **batch}, rng)
+
+    def read(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        """What the language model makes of a batch: its text loss, a scalar, and Gt (B, T, hidden).
+
+        ``batch`` holds the language model's inputs and labels. Rows beyond :meth:`learning_rows` carry no
+        gradient and no text loss.
         """
         learning = self.learning_rows(len(batch["labels"]))
         hidden = language_states(self.mllm, batch_rows(batch, slice(learning)))
         text = text_loss(self.mllm, hidden, batch["labels"][:learning])
-        guidance = hidden[:, image_span]
+        guidance = hidden[:, self.image_span]
         if learning < len(batch["labels"]):
             with torch.no_grad():
                 others = language_states(self.mllm, batch_rows(batch, slice(learning, None)))
-            guidance = torch.cat([guidance, others[:, image_span]])
-        diffusion = self.diffusion_loss(guidance, batch, generator)
-        loss = self.loss.text_weight * text_share * text + self.loss.diffusion_weight * diffusion
-        return {"loss": loss, "text": text.detach(), "diffusion": diffusion.detach()}
+            guidance = torch.cat([guidance, others[:, self.image_span]])
+        return text, guidance
 
     def learning_rows(self, rows: int) -> int:
         """How many of a batch's rows the language model learns from: the first ones."""
@@ -225,7 +242,12 @@ class GoTModel(nn.Module):
     def diffusion_loss(
         self, guidance: Tensor, batch: dict[str, Tensor], generator: torch.Generator
     ) -> Tensor:
-        """Mean squared error of the U-Net's prediction, given Gt (B, T, hidden)."""
+        """Mean squared error of the U-Net's prediction, given Gt (B, T, hidden).
+
+        ``batch`` holds the latents ``clean`` (unscaled), ``spatial`` and ``reference``, each (B, C, h, w);
+        ``kept`` (B, 1, h, w), 1 where an edit leaves its source as it is, needed for a ``kept_weight``;
+        ``time_ids`` (B, 6) unless all are whole pictures.
+        """
         context, pooled = self.projector(guidance)
         clean = batch["clean"]
         height, width = (side * latent_stride(self.vae) for side in clean.shape[-2:])

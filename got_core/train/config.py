@@ -154,13 +154,3 @@ _EXECUTION = {
     "checkpoint_every",
     "sample_every",
 }
-
-
-def check_predictions(prediction: str, **stages: StageConfig) -> None:
-    """Raise ValueError where a stage's loss predicts something else than the model draws with."""
-    wrong = {name: one.loss.prediction for name, one in stages.items() if one.loss.prediction != prediction}
-    if wrong:
-        said = ", ".join(f"{name}.loss.prediction is {found!r}" for name, found in wrong.items())
-        raise ValueError(
-            f"{said}, but the recipe's model.scheduler.prediction is {prediction!r}: make them the same"
-        )

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedTokenizerFast, Qwen2_5_VLForConditionalGeneration
 
+from got_core.digests import digest
 from got_core.model.autoencoder import PatchAutoencoder
 from got_core.model.build import (
     assemble_pipeline,
@@ -24,10 +25,9 @@ from got_core.model.formats.published import load_foundation_folders
 from got_core.model.formats.published_checks import check_published
 from got_core.model.guidance import GuidanceProjector
 from got_core.model.pipeline import GoTPipeline
-from got_core.recipes import digest
-from got_core.train.config import check_predictions
 from got_core.train.cpu_time import CpuTimer
 from got_core.train.run import Reference, TrainingRun, model_reference, weights_hash
+from got_core.train.stage import check_predictions
 
 
 def take_published(run: TrainingRun) -> Reference:
@@ -39,7 +39,7 @@ def take_published(run: TrainingRun) -> Reference:
     assert run.published is not None
     started, config, clock = time.monotonic(), run.recipe.model, CpuTimer()
     sdxl, qwen = (Path(folder) for folder in run.published)
-    check_predictions(config.scheduler.prediction, pretrain=run.recipe.pretrain)
+    check_predictions(config.scheduler.prediction, run.recipe.stages[:1])
     folders = ConfigFolders.published(sdxl, qwen)
     check_published(folders, config.scheduler.prediction, run.variant)
     drawing = [weights_hash(folder, run.variant) for folder in (folders.unet, folders.vae)]

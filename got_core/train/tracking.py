@@ -80,9 +80,9 @@ class Tracker:
             f"{self.title}: step {step} of {steps}, {_spelled(self._last)}, about {left / 60:.0f} min left"
         )
 
-    def log_image(self, name: str, image: Image.Image) -> None:
-        """Keep a picture as an artifact of the run."""
-        if self.client is not None:
+    def log_image(self, name: str, image: Image.Image | None) -> None:
+        """Keep a picture, where there is one, as an artifact of the run."""
+        if self.client is not None and image is not None:
             self.client.log_image(self.run_id, image, name)
 
     def last(self) -> dict[str, float]:

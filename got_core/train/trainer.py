@@ -18,15 +18,14 @@ from torch import Tensor, nn
 from got_core.model.formats.parts import untie
 from got_core.model.got import GoTModel, base_language_model
 from got_core.model.pipeline import GoTPipeline
-from got_core.model.sequence import IGNORED
 from got_core.train import parallel
 from got_core.train.attention import Kernels, Model, attending
 from got_core.train.checkpoint import load_checkpoint, save_checkpoint
 from got_core.train.config import StageConfig
 from got_core.train.cpu_time import CpuTimer
-from got_core.train.data.batches import JointBatches
 from got_core.train.data.samples import TrainingData, step_generator
 from got_core.train.muon import hidden_matrices
+from got_core.train.objective import Batch, JointObjective, Objective, text_shares
 from got_core.train.optim import (
     MovingAverage,
     Optimizers,
@@ -62,6 +61,9 @@ def _untie_head(mllm: nn.Module) -> None:
         mllm.all_tied_weights_keys = mllm.get_expanded_tied_weights_keys(all_submodels=True)
 
 
+JOINT = JointObjective()
+
+
 class Trainer:
     """Trains the parts of a pipeline in place, on one device.
 
@@ -80,10 +82,14 @@ class Trainer:
         rank: int = 0,
         ranks: int = 1,
         device: torch.device | str = "cpu",
+        *,
+        objective: Objective = JOINT,
     ) -> None:
         _check_prediction(pipeline, config)
         self.pipeline = pipeline
+        self.data = data
         self.config = config
+        self.objective = objective
         self.rank = rank
         self.ranks = ranks
         self.device = torch.device(device)
@@ -92,25 +98,16 @@ class Trainer:
         torch.manual_seed(config.seed)
         self._prepare_parts()
         self._plain: GoTPipeline | None = None
-        self.model = _got_model(pipeline, config)
+        self.model = self._got_model(pipeline)
+        objective.prepare(self.model)
         self._parallel = self._spread()
-        self.batches = JointBatches(
-            data,
-            pipeline.sequences,
-            pipeline.vae,
-            batch_size=config.batch_size,
-            mixture=config.mixture,
-            seed=config.seed,
-            random_crop=config.random_crop,
-            rank=rank,
-            ranks=ranks,
-            device=self.device,
-            reasoning=pipeline.config.reasoning,
-            spatial_guidance=pipeline.config.spatial_guidance,
-        )
+        self.batches = objective.batches(data, pipeline, config, rank=rank, ranks=ranks, device=self.device)
         self.optimizer = self._optimizers()
         self._sources = list(self.trained().values())
         self.average = MovingAverage(self._sources if config.ema_decay else [], config.ema_decay)
+
+    def _got_model(self, pipeline: GoTPipeline) -> GoTModel:
+        return GoTModel.of(pipeline, self.config.loss, self.objective)
 
     def _prepare_parts(self) -> None:
         # Weights, moments and averages are 32 bits, whatever the pipeline was kept in: steps are small.
@@ -180,25 +177,24 @@ class Trainer:
         passes = self.config.accumulation
         indices = range(self.step * passes, (self.step + 1) * passes)
         batches = [self.batches[index] for index in indices]
-        labels = [batch["labels"][: self.model.learning_rows(len(batch["labels"]))] for batch in batches]
-        tokens = [int((part[:, 1:] != IGNORED).sum()) for part in labels]
+        tokens = [self.objective.tokens(self.model, batch) for batch in batches]
         everyone = parallel.sum_over_workers(sum(tokens), self.ranks, self.device)
         sums: dict[str, Tensor] = {}
-        for index, batch, count in zip(indices, batches, tokens, strict=True):
+        shares = text_shares(tokens, everyone, self.ranks)
+        for index, batch, share in zip(indices, batches, shares, strict=True):
             with parallel.one_pass(self._parallel, last=index == indices[-1]):
-                losses = self._backward(index, batch, count * self.ranks * passes / everyone)
+                losses = self._backward(index, batch | {"text_share": share})
             for name, value in losses.items():
                 sums[name] = sums[name] + value / passes if name in sums else value / passes
         return sums
 
-    def _backward(self, index: int, batch: dict[str, Tensor], text_share: float) -> dict[str, Tensor]:
+    def _backward(self, index: int, batch: Batch) -> dict[str, Tensor]:
         """Gradient of one pass. The seed covers dropout and noise; it differs between passes and ranks."""
         seed = int(step_generator(self.config.seed, index, self.rank).integers(2**62))
         torch.manual_seed(seed)
         generator = torch.Generator().manual_seed(seed)
-        span = self.pipeline.sequences.image_span(training=True)
         with mixed_precision(self.device.type, self.config.bf16):
-            losses = self._parallel(batch, span, generator, text_share)
+            losses = self._parallel(batch, generator)
         (losses["loss"] / self.config.accumulation).backward()
         return {name: value.detach() for name, value in losses.items()}
 
@@ -248,7 +244,7 @@ class Trainer:
     @torch.no_grad()
     def _gathered(self) -> GoTPipeline | None:
         """The plain copy with the averaged (else the current) weights of all ranks; None above rank 0."""
-        plain = None if self._plain is None else dict(_got_model(self._plain, self.config).named_parameters())
+        plain = None if self._plain is None else dict(self._got_model(self._plain).named_parameters())
         values = self.average.values or self._sources
         for name, value in zip(self.trained(), values, strict=True):
             gathered = parallel.whole(value)
@@ -295,12 +291,6 @@ def _check_prediction(pipeline: GoTPipeline, config: StageConfig) -> None:
             f"the stage's loss predicts {config.loss.prediction!r}, the pipeline draws with "
             f"{pipeline.config.prediction!r}; make both the same in the recipe"
         )
-
-
-def _got_model(pipeline: GoTPipeline, config: StageConfig) -> GoTModel:
-    return GoTModel(
-        pipeline.mllm, pipeline.projector, pipeline.unet, pipeline.vae, config.loss, pipeline.scheduler
-    )
 
 
 def _plain_pipeline(pipeline: GoTPipeline) -> GoTPipeline:

@@ -26,7 +26,8 @@ PLOT = "ablation.png"
     owners=["team:model"],
     code_version=code_version(
         3,
-        *(_RECIPE.model, _RECIPE.pretrain, _RECIPE.finetune),
+        _RECIPE.model,
+        *(stage.version() for stage in _RECIPE.stages),
         *(_RECIPE.ablation, _RECIPE.evaluate, _RECIPE.world),
     ),
     metadata=column_schema(TRIALS),

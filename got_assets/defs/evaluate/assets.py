@@ -14,16 +14,18 @@ if TYPE_CHECKING:
     from got_core.evaluate.benchmarks import Benchmark
 
 Document = dict[str, Any]
+_CANDIDATE = {"candidate": dg.AssetIn(PROJECT.recipe.candidate)}
 
 
 @dg.asset(
+    ins=_CANDIDATE,
     group_name="evaluate",
     kinds={"pytorch"},
     owners=["team:model"],
     code_version=code_version(4, PROJECT.recipe.evaluate, PROJECT.recipe.world),
 )
 def geneval(
-    context: dg.AssetExecutionContext, project: dg.ResourceParam[Project], finetuned_model: Document
+    context: dg.AssetExecutionContext, project: dg.ResourceParam[Project], candidate: Document
 ) -> dg.MaterializeResult[Document]:
     """GenEval's rules on rendered scenes (`geneval/scenes`): six tasks, drawn from chains that the model
     wrote.
@@ -32,17 +34,18 @@ def geneval(
     """
     from got_core.evaluate.benchmarks import GENEVAL
 
-    return _benchmark(project, finetuned_model, GENEVAL)
+    return _benchmark(project, candidate, GENEVAL)
 
 
 @dg.asset(
+    ins=_CANDIDATE,
     group_name="evaluate",
     kinds={"pytorch"},
     owners=["team:model"],
     code_version=code_version(3, PROJECT.recipe.evaluate, PROJECT.recipe.world),
 )
 def scene_edits(
-    context: dg.AssetExecutionContext, project: dg.ResourceParam[Project], finetuned_model: Document
+    context: dg.AssetExecutionContext, project: dg.ResourceParam[Project], candidate: Document
 ) -> dg.MaterializeResult[Document]:
     """Edits of unseen scenes (`edits/scenes`) by kind, and the grounding of their chains in the source.
 
@@ -50,7 +53,7 @@ def scene_edits(
     """
     from got_core.evaluate.benchmarks import SCENE_EDITS
 
-    return _benchmark(project, finetuned_model, SCENE_EDITS)
+    return _benchmark(project, candidate, SCENE_EDITS)
 
 
 def _benchmark(project: Project, model: Document, benchmark: "Benchmark") -> dg.MaterializeResult[Document]:
@@ -85,11 +88,17 @@ def _benchmark(project: Project, model: Document, benchmark: "Benchmark") -> dg.
     )
 
 
-@dg.asset(group_name="evaluate", kinds={"html"}, owners=["team:model"], code_version=code_version(3))
+@dg.asset(
+    ins=_CANDIDATE,
+    group_name="evaluate",
+    kinds={"html"},
+    owners=["team:model"],
+    code_version=code_version(3),
+)
 def benchmark_report(
     context: dg.AssetExecutionContext,
     project: dg.ResourceParam[Project],
-    finetuned_model: Document,
+    candidate: Document,
     geneval: Document,
     scene_edits: Document,
 ) -> dg.MaterializeResult[Document]:
@@ -109,10 +118,10 @@ def benchmark_report(
             for one in benchmarks
         ],
         lineage={
-            "weights": finetuned_model["weights_hash"],
-            "manifest": finetuned_model["manifest_hash"],
-            "recipe": f"{project.recipe.name} {finetuned_model['config_digest']}",
-            "MLflow run": finetuned_model["mlflow_run_id"],
+            "weights": candidate["weights_hash"],
+            "manifest": candidate["manifest_hash"],
+            "recipe": f"{project.recipe.name} {candidate['config_digest']}",
+            "MLflow run": candidate["mlflow_run_id"],
             "git commit": git_commit(),
             "Dagster run": context.run_id,
         },
@@ -121,7 +130,7 @@ def benchmark_report(
     url = storage.url_of("benchmark_report.html")
     # The page names its run, so its bytes always differ; what it says depends on the scores and the model.
     scores = [one["scores"] for one in benchmarks]
-    version = document_hash({"scores": scores, "weights": finetuned_model["weights_hash"]})
+    version = document_hash({"scores": scores, "weights": candidate["weights_hash"]})
     return document_result(
         {"page": "benchmark_report.html"}, version=version, started=started, page=dg.MetadataValue.url(url)
     )

@@ -16,15 +16,23 @@ Document = dict[str, Any]
 MODEL_NAME = "got"
 
 
-@dg.asset(group_name="register", kinds={"mlflow"}, owners=["team:model"], code_version=code_version(4))
+_STAGES = tuple(stage.asset for stage in PROJECT.recipe.stages)
+
+
+@dg.asset(
+    ins={name: dg.AssetIn(name) for name in _STAGES},
+    group_name="register",
+    kinds={"mlflow"},
+    owners=["team:model"],
+    code_version=code_version(4),
+)
 def registered_model(
     context: dg.AssetExecutionContext,
     project: dg.ResourceParam[Project],
     foundation_models: Document,
-    pretrained_model: Document,
-    finetuned_model: Document,
     geneval: Document,
     scene_edits: Document,
+    **models: Document,
 ) -> dg.MaterializeResult[Document]:
     """The candidate as a version of `got` in MLflow, tagged with all it was made from, as `@challenger`.
 
@@ -33,8 +41,8 @@ def registered_model(
     from got_core.registry.log import register
     from got_core.storage import content_hash
 
-    started = time.monotonic()
-    trained = [one for one in (foundation_models, pretrained_model, finetuned_model) if one["steps"]]
+    started, candidate = time.monotonic(), models[_STAGES[-1]]
+    trained = [one for one in (foundation_models, *(models[name] for name in _STAGES)) if one["steps"]]
     tags = {
         "dagster_run_id": context.run_id,
         "git_commit": git_commit(),
@@ -42,18 +50,18 @@ def registered_model(
         # Of all stages: who asks what a version was trained on must not miss an earlier manifest.
         "manifest_hashes": ",".join(dict.fromkeys(one["manifest_hash"] for one in trained)),
         **{
-            name: finetuned_model[name]
+            name: candidate[name]
             for name in ("manifest_hash", "weights_hash", "config_digest", "mlflow_run_id")
         },
     }
     uri = project.settings.tracking_uri
-    folder = project.storage.download(finetuned_model["folder"])
+    folder = project.storage.download(candidate["folder"])
     scores, *others = [one["scores"] for one in (geneval, scene_edits)]
     outcomes = _outcomes(project, geneval, scene_edits)
     version = register(
         folder, MODEL_NAME, tracking_uri=uri, scores=scores, others=others, outcomes=outcomes, tags=tags
     )
-    document = {"name": MODEL_NAME, "version": version, "weights_hash": finetuned_model["weights_hash"]}
+    document = {"name": MODEL_NAME, "version": version, "weights_hash": candidate["weights_hash"]}
     judged = {name: content_hash(table) for name, table in outcomes.items()}
     compared = {**document, "scores": [scores, *others], "outcomes": judged, "tracking_uri": uri}
     return document_result(

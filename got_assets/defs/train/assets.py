@@ -1,4 +1,5 @@
-"""Training: small foundation models, GoT pretraining, finetuning. Not partitioned: all read the manifest.
+"""Training: foundation models and one model for each of the recipe's stages, such as `pretrained_model` and
+`finetuned_model`. Not partitioned: all read the manifest.
 
 What comes out is a reference to a folder in storage (weights as safetensors), never weights themselves. The
 stages run on Ray and resume where they were interrupted.
@@ -15,6 +16,7 @@ import polars as pl
 from got_assets.project import PROJECT, Project, code_version, git_commit
 from got_assets.reporting import Metadata, document_result, log_progress, stored_image
 from got_core.storage import content_hash
+from got_core.train.stage import Stage
 
 if TYPE_CHECKING:
     from got_core.train.run import TrainingRun
@@ -49,46 +51,36 @@ def foundation_models(
     return _model_result(project, take_published(run) if run.published else train_foundation(run), started)
 
 
-@dg.asset(
-    group_name="train",
-    kinds={"pytorch", "ray"},
-    owners=["team:model"],
-    code_version=code_version(3, _RECIPE.model, _RECIPE.pretrain),
-)
-def pretrained_model(
-    context: dg.AssetExecutionContext,
-    project: dg.ResourceParam[Project],
-    training_manifest: pl.DataFrame,
-    foundation_models: Reference,
-) -> dg.MaterializeResult[Reference]:
-    """GoT pretraining: language model and U-Net learn together, the picture's loss flows back into the
-    chain's hidden states."""
-    from got_core.train.stages import pretrain
+def stage_model(stage: Stage, start: str) -> dg.AssetsDefinition:
+    """The asset of a stage's model, which is trained from the model of the asset ``start``."""
 
-    started = time.monotonic()
-    reference = pretrain(training_run(context, project, training_manifest), foundation_models)
-    return _model_result(project, reference, started)
+    @dg.asset(
+        name=stage.asset,
+        description=stage.description,
+        ins={"start": dg.AssetIn(start)},
+        group_name="train",
+        kinds={"pytorch", "ray"},
+        owners=["team:model"],
+        code_version=code_version(3, _RECIPE.model, stage.version()),
+    )
+    def trained(
+        context: dg.AssetExecutionContext,
+        project: dg.ResourceParam[Project],
+        training_manifest: pl.DataFrame,
+        start: Reference,
+    ) -> dg.MaterializeResult[Reference]:
+        from got_core.train.stages import train_stage
+
+        started, run = time.monotonic(), training_run(context, project, training_manifest)
+        return _model_result(project, train_stage(run, run.recipe.stage(stage.name), start), started)
+
+    return trained
 
 
-@dg.asset(
-    group_name="train",
-    kinds={"pytorch", "ray"},
-    owners=["team:model"],
-    code_version=code_version(3, _RECIPE.model, _RECIPE.finetune),
-)
-def finetuned_model(
-    context: dg.AssetExecutionContext,
-    project: dg.ResourceParam[Project],
-    training_manifest: pl.DataFrame,
-    pretrained_model: Reference,
-) -> dg.MaterializeResult[Reference]:
-    """GoT finetuning: the candidate model, saved as a diffusers pipeline that
-    `GoTPipeline.from_pretrained` loads."""
-    from got_core.train.stages import finetune
+STARTS = ("foundation_models", *(stage.asset for stage in _RECIPE.stages[:-1]))
+"""What each stage starts from."""
 
-    started = time.monotonic()
-    reference = finetune(training_run(context, project, training_manifest), pretrained_model)
-    return _model_result(project, reference, started)
+stage_models = [stage_model(*pair) for pair in zip(_RECIPE.stages, STARTS, strict=True)]
 
 
 def training_run(

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import dagster as dg
 
+from got_assets.project import PROJECT
+
 RETRAIN_ASSETS = (
     "training_plan",
     "taken_down",
     "training_manifest",
     "data_statistics",
     "foundation_models",
-    "pretrained_model",
-    "finetuned_model",
+    *(stage.asset for stage in PROJECT.recipe.stages),
     "geneval",
     "scene_edits",
     "benchmark_report",

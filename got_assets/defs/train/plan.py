@@ -35,7 +35,7 @@ class PlanConfig(dg.Config):
     group_name="train",
     kinds={"pytorch"},
     owners=["team:model"],
-    code_version=code_version(2, _RECIPE.model, _RECIPE.pretrain, _RECIPE.finetune),
+    code_version=code_version(2, _RECIPE.model, *(stage.version() for stage in _RECIPE.stages)),
 )
 def training_plan(
     context: dg.AssetExecutionContext, project: dg.ResourceParam[Project], config: PlanConfig

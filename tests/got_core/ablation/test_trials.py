@@ -28,17 +28,20 @@ def test_rows_differ_in_their_switches_and_steps_alone() -> None:
         ("ssgm", {"reasoning": True, "spatial_guidance": True}),
         ("got", {"reasoning": True, "spatial_guidance": True}),
     ):
-        assert own(row) == replace(base, model=replace(base.model, **changes)), row
+        wanted = replace(base, model=replace(base.model, **changes), stages=own(row).stages)
+        assert own(row) == wanted and own(row).stages[-1] == base.stages[-1], row
     long = own("control")
-    assert long.finetune.steps == base.pretrain.steps + base.finetune.steps > base.finetune.steps
-    assert replace(long, finetune=own("ssgm").finetune) == own("ssgm")
+    assert [stage.name for stage in base.stages] == [stage.name for stage in long.stages] == ["finetune"]
+    assert [stage.name for stage in own("got").stages] == ["pretrain", "finetune"]
+    assert long.stages[0].config.steps == sum(stage.config.steps for stage in own("got").stages)
+    assert replace(long, stages=own("ssgm").stages) == own("ssgm")
 
 
 def test_a_step_sees_as_many_samples_as_in_the_graph_and_every_stage_other_ones() -> None:
-    stages = [stage for seed in (0, 1, 2) for stage in (own("got", seed).pretrain, own("got", seed).finetune)]
+    stages = [stage.config for seed in (0, 1, 2) for stage in own("got", seed).stages]
     assert len({stage.seed for stage in stages}) == 6
     for stage in stages:
-        assert stage.samples_per_step == BIG.finetune.samples_per_step
+        assert stage.samples_per_step == BIG.stage("finetune").config.samples_per_step
         assert (stage.workers, stage.accumulation) == (1, 1)
 
 
@@ -62,7 +65,7 @@ def test_a_key_changes_with_what_the_score_depends_on_and_with_nothing_else() ->
 
 
 def test_cpu_seconds_go_on_after_a_checkpoint(training_run: TrainingRun, tmp_path: Path) -> None:
-    stage = replace(tiny().finetune, steps=4, bf16=False)
+    stage = replace(tiny().stage("finetune").config, steps=4, bf16=False)
     first = Trainer(tiny_pipeline(), training_data(training_run, stage), stage)
     first.run(2, lambda step, losses: None)
     spent = first.cpu_seconds()

@@ -27,7 +27,8 @@ from got_core.model.config import AutoencoderConfig
 from got_core.model.got import GoTModel
 from got_core.model.tokens import train_tokenizer
 from got_core.recipes import get_recipe, paper, tiny
-from got_core.train.trainer import attach_lora
+from got_core.train.stage import finetuning, pretraining
+from got_core.train.trainer import JOINT, attach_lora
 
 CONFIG = BudgetConfig(
     gpu=Accelerator(name="small", memory_gb=5, peak_tflops=10, utilisation=0.5, price_per_hour=3)
@@ -38,7 +39,9 @@ CONFIG = BudgetConfig(
 def plan() -> TrainingPlan:
     """Of the tiny recipe, whose second stage saves memory here and else computes what the first does."""
     recipe = tiny()
-    return make_plan(replace(recipe, finetune=replace(recipe.pretrain, gradient_checkpointing=True)), CONFIG)
+    first = recipe.stage("pretrain").config
+    second = replace(first, gradient_checkpointing=True)
+    return make_plan(replace(recipe, stages=(pretraining(first), finetuning(second))), CONFIG)
 
 
 def test_the_paper_recipe_has_the_published_sizes() -> None:
@@ -52,14 +55,22 @@ def test_the_paper_recipe_has_the_published_sizes() -> None:
 
 def test_the_paper_recipe_trains_as_published() -> None:
     recipe = get_recipe("paper")
-    stages = (recipe.pretrain, recipe.finetune)
+    stages = [stage.config for stage in recipe.stages]
     assert [(s.steps, s.peak_rate, s.warmup_steps) for s in stages] == [
         (60_000, 1e-4, 500),
         (10_000, 5e-5, 200),
     ]
     # LAHR, JourneyDB and OmniEdit; then FLUX, OmniEdit and SEED-Edit's rows of several turns, by their sizes.
-    assert recipe.pretrain.mixture == {"t2i/lahr": 0.438, "t2i/journeydb": 0.476, "single-turn": 0.086}
-    assert recipe.finetune.mixture == {"t2i/flux": 0.395, "single-turn": 0.486, "multi-turn": 0.119}
+    assert recipe.stage("pretrain").config.mixture == {
+        "t2i/lahr": 0.438,
+        "t2i/journeydb": 0.476,
+        "single-turn": 0.086,
+    }
+    assert recipe.stage("finetune").config.mixture == {
+        "t2i/flux": 0.395,
+        "single-turn": 0.486,
+        "multi-turn": 0.119,
+    }
     for stage in stages:
         assert stage.samples_per_step == 128
         assert (stage.betas, stage.epsilon, stage.weight_decay) == ((0.9, 0.98), 1e-6, 0.05)
@@ -84,7 +95,7 @@ def test_counts_are_those_of_the_real_model_and_of_what_training_changes(plan: T
     real = fresh_pipeline(recipe.model, train_tokenizer([], recipe.model.image_tokens))
     parts = {part.name: part for part in plan.parts}
     assert {name: part.parameters for name, part in parts.items()} == count_parts(real)
-    wrapped = attach_lora(real.mllm, recipe.pretrain)
+    wrapped = attach_lora(real.mllm, recipe.stage("pretrain").config)
     assert parts["U-Net"].trained == count(real.unet.parameters())
     assert parts["autoencoder"].trained == parts["vision tower"].trained == 0
     language = parts["language model"].trained + parts["head"].trained
@@ -94,14 +105,13 @@ def test_counts_are_those_of_the_real_model_and_of_what_training_changes(plan: T
 @pytest.mark.parametrize("edit", [False, True])
 def test_a_step_of_shapes_counts_what_a_real_step_computes(edit: bool) -> None:
     recipe = tiny()
-    stage = replace(recipe.pretrain, bf16=False)
+    stage = replace(recipe.stage("pretrain").config, bf16=False)
     empty = empty_pipeline(recipe.model)
     model = prepare_training(empty, stage)
     work = training_step(empty, model, stage, recipe.model, CONFIG, edit=edit, checkpointing=False)
     real = fresh_pipeline(recipe.model, train_tokenizer([], recipe.model.image_tokens))
-    got = GoTModel(
-        attach_lora(real.mllm, stage), real.projector, real.unet, real.vae, stage.loss, real.scheduler
-    )
+    real.register_modules(mllm=attach_lora(real.mllm, stage))
+    got = GoTModel.of(real, stage.loss, JOINT)
     generator = torch.Generator().manual_seed(0)
     batch = real.sequences.collate(
         [real.sequences.training(real.sequences.prompt(_words(30), has_image=edit), _words(24))] * 2,
@@ -113,7 +123,7 @@ def test_a_step_of_shapes_counts_what_a_real_step_computes(edit: bool) -> None:
     assert {name: tuple(value.shape) for name, value in batch.items()} == work.shapes
     with FlopCounterMode(display=False) as counter:
         counter.flop_registry |= _FORMULAS
-        got(batch, real.sequences.image_span(training=True), generator)["loss"].backward()
+        got(batch, generator)["loss"].backward()
     assert counter.get_total_flops() == pytest.approx(work.flops, rel=1e-3)
 
 
@@ -148,8 +158,8 @@ def test_hours_and_cost_follow_from_operations(plan: TrainingPlan) -> None:
 
 def test_passes_of_a_step_keep_whole_gradients_on_every_worker(plan: TrainingPlan) -> None:
     recipe = tiny()
-    stage = replace(recipe.pretrain, global_batch=3 * recipe.pretrain.samples_per_step)
-    several = make_plan(replace(recipe, pretrain=stage, finetune=stage), CONFIG).stages[0]
+    samples = recipe.stage("pretrain").config.samples_per_step
+    several = make_plan(recipe.with_stage("pretrain", global_batch=3 * samples), CONFIG).stages[0]
     assert (several.accumulation, plan.stages[0].accumulation) == (3, 1)
     trained = sum(part.trained for part in plan.parts)
     for one, other in zip(plan.stages[0].memory, several.memory, strict=True):
@@ -176,7 +186,7 @@ def test_the_page_and_the_command(plan: TrainingPlan, capsys: pytest.CaptureFixt
 def test_a_spread_model_gathers_its_largest_layer_and_what_is_in_none() -> None:
     recipe = tiny()
     pipeline = empty_pipeline(recipe.model)
-    model = prepare_training(pipeline, recipe.pretrain)
+    model = prepare_training(pipeline, recipe.stage("pretrain").config)
     gathered = gathered_parameters(model)
     mllm = model.mllm.get_base_model()
     assert gathered.rest >= count(mllm.lm_head.parameters())

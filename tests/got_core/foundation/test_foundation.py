@@ -50,6 +50,7 @@ from got_core.model.sequence import IGNORED
 from got_core.recipes import tiny
 from got_core.train.data.samples import training_data
 from got_core.train.run import TrainingRun
+from got_core.train.stage import pretraining
 from got_core.train.start import take_published
 from got_core.train.trainer import Trainer
 from tests.got_core.model.tiny_checkpoints import TINY, write_published
@@ -498,11 +499,15 @@ def test_published_folders_are_a_foundation_that_a_stage_starts_from(
     folders = write_published(tmp_path)
     published_model = replace(TINY, scheduler=SchedulerConfig(prediction="epsilon"))
     stage = replace(
-        tiny().pretrain, steps=1, loss=LossConfig(prediction="epsilon"), workers=1, mixture={"t2i": 1.0}
+        tiny().stage("pretrain").config,
+        steps=1,
+        loss=LossConfig(prediction="epsilon"),
+        workers=1,
+        mixture={"t2i": 1.0},
     )
     run = replace(
         training_run,
-        recipe=replace(tiny(), model=published_model, pretrain=stage),
+        recipe=replace(tiny(), model=published_model, stages=(pretraining(stage),)),
         published=(str(folders.sdxl), str(folders.qwen)),
     )
     reference = take_published(run)

@@ -9,7 +9,7 @@ import polars as pl
 
 from got_core.storage import content_hash
 from got_core.train.run import TrainingRun
-from got_core.train.stages import finetune
+from got_core.train.stages import train_stage
 from tests.got_core.train.test_ray import recipe
 
 if __name__ == "__main__":
@@ -24,4 +24,6 @@ if __name__ == "__main__":
         recipe=recipe(),
         tracking_uri=f"sqlite:///{folder}/mlflow.db",
     )
-    finetune(run, {"folder": "models/start", "stage": "pretrain", "weights_hash": weights})
+    train_stage(
+        run, run.recipe.stages[-1], {"folder": "models/start", "stage": "pretrain", "weights_hash": weights}
+    )

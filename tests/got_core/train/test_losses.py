@@ -16,7 +16,7 @@ from got_core.model.tokens import train_tokenizer
 from got_core.train.config import StageConfig
 from got_core.train.data.samples import training_data
 from got_core.train.run import TrainingRun
-from got_core.train.trainer import Trainer, attach_lora
+from got_core.train.trainer import JOINT, Trainer, attach_lora
 from tests.got_core.tiny_pipeline import TINY, tiny_pipeline
 
 SDXL = SchedulerConfig(
@@ -54,9 +54,7 @@ def latents(count: int, seed: int) -> Tensor:
 
 def test_epsilon_target_is_the_noise_in_the_scaled_latent_and_conditions_are_unscaled() -> None:
     pipeline = sdxl_pipeline()
-    model = GoTModel(
-        pipeline.mllm, pipeline.projector, pipeline.unet, pipeline.vae, PAPER_LOSS, pipeline.scheduler
-    )
+    model = GoTModel.of(pipeline, PAPER_LOSS, JOINT)
     seen: dict[str, Tensor] = {}
 
     def note(module: object, given: tuple, named: dict, answer: object) -> None:
@@ -109,7 +107,7 @@ def test_dropped_conditions_are_missing_in_what_the_unet_is_given(
         loss=LossConfig(drop=0.25, language_share=language_share),
     )  # fmt: skip
     trainer = Trainer(pipeline, training_data(training_run), config)
-    batch, span = trainer.batches[0], pipeline.sequences.image_span(training=True)
+    batch = trainer.batches[0]
     seen: list[dict[str, Tensor]] = []
 
     def note(module: object, given: tuple, named: dict) -> None:
@@ -123,7 +121,7 @@ def test_dropped_conditions_are_missing_in_what_the_unet_is_given(
     dropped = count_dropped(4, 0.25, seeded(seed))
     for share in (0.0, 0.25):
         trainer.model.loss = replace(config.loss, drop=share)
-        trainer.model(batch, span, seeded(seed))["loss"].backward()
+        trainer.model(batch, seeded(seed))["loss"].backward()
     whole, partly = seen
     bias = pipeline.projector.output_projector.bias.detach()
     for row, missing in enumerate(dropped.tolist()):
@@ -159,9 +157,7 @@ def test_the_paper_path_trains_and_its_gradient_reaches_the_language_model(
 def test_epsilon_needs_a_scheduler_and_a_pipeline_that_predict_it(training_run: TrainingRun) -> None:
     pipeline = tiny_pipeline()
     with pytest.raises(ValueError, match="DDPMScheduler"):
-        GoTModel(
-            pipeline.mllm, pipeline.projector, pipeline.unet, pipeline.vae, PAPER_LOSS, pipeline.scheduler
-        )
+        GoTModel.of(pipeline, PAPER_LOSS, JOINT)
     config = StageConfig(steps=1, loss=PAPER_LOSS)
     with pytest.raises(ValueError, match=r"'epsilon'.*'sample'"):
         Trainer(pipeline, training_data(training_run), config)

@@ -26,7 +26,8 @@ from got_core.recipes import Recipe, tiny
 from got_core.storage import Storage
 from got_core.train.config import StageConfig
 from got_core.train.run import TrainingRun, weights_hash
-from got_core.train.stages import finetune
+from got_core.train.stage import finetuning
+from got_core.train.stages import train_stage
 from tests.got_core.tiny_pipeline import tiny_pipeline
 
 pytestmark = pytest.mark.slow
@@ -43,7 +44,7 @@ STAGE = StageConfig(
 
 
 def recipe(stage: StageConfig = STAGE) -> Recipe:
-    return replace(tiny(), finetune=stage)
+    return replace(tiny(), stages=(finetuning(stage),))
 
 
 def prepared(
@@ -65,7 +66,7 @@ def prepared(
 def undisturbed(training_run: TrainingRun, tmp_path_factory: pytest.TempPathFactory) -> str:
     """Hash of the weights that the stage ends with when nothing happens to it."""
     run, start = prepared(training_run, tmp_path_factory.mktemp("undisturbed"))
-    return finetune(run, start)["weights_hash"]
+    return train_stage(run, run.recipe.stages[-1], start)["weights_hash"]
 
 
 def test_a_killed_worker_is_replaced_and_the_weights_are_the_same(
@@ -80,7 +81,7 @@ def test_a_killed_worker_is_replaced_and_the_weights_are_the_same(
 
     with ThreadPoolExecutor(1) as pool:
         killed = pool.submit(kill_the_first_worker)
-        reference = finetune(run, start)
+        reference = train_stage(run, run.recipe.stages[-1], start)
         killed.result()
     (_, first), (_, second) = _starts(said)
     assert first == 0
@@ -108,7 +109,7 @@ def test_a_killed_driver_goes_on_where_it_was_and_leaves_no_process(
     assert driver.returncode == -signal.SIGKILL
     _wait(lambda: not any(_lives(process) for process in family), 30)
     said: list[str] = []
-    reference = finetune(replace(run, progress=said.append), start)
+    reference = train_stage(replace(run, progress=said.append), run.recipe.stages[-1], start)
     ((_, resumed_from),) = _starts(said)
     assert resumed_from > 0
     assert reference["weights_hash"] == undisturbed
@@ -119,7 +120,7 @@ def test_two_spread_workers_with_storage_behind_another_scheme(
 ) -> None:
     stage = replace(STAGE, steps=3, workers=2, checkpoint_every=2, sharding="fsdp", sample_every=2)
     run, start = prepared(training_run, tmp_path, "local", recipe=recipe(stage))
-    reference = finetune(run, start)
+    reference = train_stage(run, run.recipe.stages[-1], start)
     assert reference["steps"] == 3
     assert run.storage().exists(reference["samples"])
     assert _checkpoints(tmp_path)
@@ -156,9 +157,9 @@ def test_a_stage_that_broke_off_goes_on_from_its_checkpoint_in_a_bucket(
     with ThreadPoolExecutor(1) as pool:
         killed = pool.submit(kill_the_worker)
         with pytest.raises(TrainingFailedError):
-            finetune(run, start)
+            train_stage(run, run.recipe.stages[-1], start)
         killed.result()
-    reference = finetune(run, start)
+    reference = train_stage(run, run.recipe.stages[-1], start)
     (_, first), (_, second) = _starts(said)
     assert first == 0
     assert second > 0

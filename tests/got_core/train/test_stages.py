@@ -15,7 +15,9 @@ from got_core.budget.plan import make_plan
 from got_core.model.config import LossConfig, SchedulerConfig
 from got_core.recipes import tiny
 from got_core.train.run import TrainingRun
-from got_core.train.stages import _drawn, pretrain
+from got_core.train.sample_pictures import _drawn
+from got_core.train.stage import finetuning, pretraining
+from got_core.train.stages import train_stage
 from got_core.train.start import take_published
 from tests.got_core.model.tiny_checkpoints import TINY, write_published
 from tests.got_core.tiny_pipeline import tiny_pipeline
@@ -24,8 +26,8 @@ from tests.got_core.tiny_pipeline import tiny_pipeline
 def published_run(training_run: TrainingRun, folder: Path) -> TrainingRun:
     folders = write_published(folder)
     model = replace(TINY, scheduler=SchedulerConfig(prediction="epsilon"))
-    stage = replace(tiny().pretrain, steps=1, loss=LossConfig(prediction="epsilon"))
-    recipe = replace(tiny(), model=model, pretrain=stage, finetune=stage)
+    stage = replace(tiny().stage("pretrain").config, steps=1, loss=LossConfig(prediction="epsilon"))
+    recipe = replace(tiny(), model=model, stages=(pretraining(stage), finetuning(stage)))
     return replace(training_run, recipe=recipe, published=(str(folders.sdxl), str(folders.qwen)))
 
 
@@ -46,15 +48,16 @@ def test_stages_that_predict_something_else_are_named_before_any_step(
     training_run: TrainingRun, tmp_path: Path
 ) -> None:
     run = published_run(training_run, tmp_path)
-    other = replace(run.recipe.pretrain, loss=LossConfig(prediction="flow"))
+    other = {"loss": LossConfig(prediction="flow")}
     start = {"folder": "nowhere", "stage": "published", "weights_hash": "w"}
     message = (
         r"pretrain\.loss\.prediction is 'flow', but the recipe's model\.scheduler\.prediction is 'epsilon'"
     )
     with pytest.raises(ValueError, match=message):
-        take_published(replace(run, recipe=replace(run.recipe, pretrain=other)))
-    late = replace(run.recipe, finetune=other)
-    for begin in (partial(pretrain, replace(run, recipe=late), start), partial(make_plan, late)):
+        take_published(replace(run, recipe=run.recipe.with_stage("pretrain", **other)))
+    late = run.recipe.with_stage("finetune", **other)
+    pretrain = partial(train_stage, replace(run, recipe=late), late.stage("pretrain"), start)
+    for begin in (pretrain, partial(make_plan, late)):
         with pytest.raises(ValueError, match=r"finetune\.loss\.prediction is 'flow'"):
             begin()
 

@@ -214,7 +214,7 @@ def test_unknown_recipes_and_digests() -> None:
     with pytest.raises(ValueError, match="embedded"):
         get_recipe("huge")
     assert digest(tiny()) == digest(tiny())
-    assert digest(tiny()) != digest(replace(tiny(), pretrain=replace(tiny().pretrain, steps=4)))
+    assert digest(tiny()) != digest(tiny().with_stage("pretrain", steps=4))
 
 
 def passes_of(joint: Trainer) -> list[tuple[dict[str, Tensor], torch.Generator]]:
