@@ -1,4 +1,4 @@
-"""What the small language model is taught: batches of descriptions, named objects, edits and chains.
+"""The curriculum of the small language model: batches of descriptions, named objects, edits and chains.
 
 Belongs here: which samples and questions, and what of them is known besides the text. Does not belong here:
 losses (`vision`, `language_model`).
@@ -22,7 +22,7 @@ from got_core.chain.edits import is_edit_chain, read_edit_chain
 from got_core.chain.grammar import Boxed, Chain, Text, parse
 from got_core.foundation.config import FoundationConfig
 from got_core.foundation.vision import DESCRIBE_PROMPT, cell_labels
-from got_core.foundation.word_alignment import Told, WordAlignment, box_spans
+from got_core.foundation.word_alignment import Alignment, WordAlignment, box_spans
 from got_core.model.sequence import IGNORED, Sample, SequenceBuilder
 from got_core.model.tokens import EDIT_PROMPT
 from got_core.train.data.batches import LENGTH_MULTIPLE
@@ -50,8 +50,8 @@ class CurriculumBatch:
     """Of each chain, the boxes by number that are the place of something in the picture."""
     repeated: list[dict[int, list[int]]]
     """Of each chain, the boxes by number that it has said before, and their numbers there."""
-    told: list[Told] = field(default_factory=list)
-    """Of each row, what its prompt says of it (see :meth:`WordAlignment.told`)."""
+    aligned: list[Alignment] = field(default_factory=list)
+    """Of each row, the prompt's words for its chain (see :meth:`WordAlignment.align`)."""
     draws: bool = True
     """Whether the image tokens follow the chains."""
     cells: Tensor | None = None
@@ -76,70 +76,80 @@ class Curriculum:
         alike = [k for k in choices if share_a_word(shown[k])]
         self._choices = np.array(choices) if choices else np.arange(len(data))
         self._alike = np.array(alike) if alike else self._choices
-        self._instructions = WordAlignment(sequences)
+        self._words = WordAlignment(sequences)
         self._other_names = other_names(sequences.tokenizer, data) if config.renamed_share > 0 else []
 
-    def objects(self, step: int) -> CurriculumBatch:
+    def grounding(self, step: int) -> CurriculumBatch:
         """Named objects, to be found in pictures that show others too; in the second half of the steps, in
         pictures of objects that are alike."""
         alike = step >= self.config.locate_steps // 2
-        return self._locating(step_generator(self.config.seed, 8, step), alike)
+        return self._grounding_batch(step_generator(self.config.seed, 8, step), alike)
 
     def reading(self, step: int) -> CurriculumBatch:
         """As :meth:`chains`, but edits are shown without their pictures."""
-        return self._chains(step_generator(self.config.seed, 9, step), pictures=False)
+        return self._chain_batch(step_generator(self.config.seed, 9, step), pictures=False)
 
     def chains(self, step: int) -> CurriculumBatch:
         """Chains for the most part, in the configured shares."""
-        return self._chains(step_generator(self.config.seed, 3, step), pictures=True)
+        return self._chain_batch(step_generator(self.config.seed, 3, step), pictures=True)
 
-    def _chains(self, rng: np.random.Generator, pictures: bool) -> CurriculumBatch:
+    def _chain_batch(self, rng: np.random.Generator, pictures: bool) -> CurriculumBatch:
         config, draw = self.config, rng.random()
         if draw < config.describe_share:
-            return self._looking(self.data.draw(rng, "t2i", config.language_batch_size))
+            return self._answer_batch(self.data.draw(rng, "t2i", config.language_batch_size))
         if draw < config.describe_share + config.locate_share:
-            return self._locating(rng, alike=bool(rng.random() < 0.5))
+            return self._grounding_batch(rng, alike=bool(rng.random() < 0.5))
         draw -= config.recall_share
         if draw < config.describe_share + config.locate_share:
-            return self._recalling(rng, alike=bool(rng.random() < 0.5))
+            return self._recall_batch(rng, alike=bool(rng.random() < 0.5))
         edit = draw < config.describe_share + config.locate_share + config.edit_share
         edit = edit and len(self.data.of_kind["edit"]) > 0
         samples = self.data.draw(rng, "edit" if edit else "t2i", config.language_batch_size)
-        said = [(str(rng.choice(list(sample.prompts))), sample.chain) for sample in samples]
+        pairs = [(str(rng.choice(list(sample.prompts))), sample.chain) for sample in samples]
         if self._other_names and not edit:
-            said = [
-                renamed(prompt, chain, self._other_names, rng)
-                if rng.random() < config.renamed_share
-                else (prompt, chain)
-                for prompt, chain in said
-            ]
-        chains = [chain for _, chain in said]
-        boxes = [edited_boxes(chain) for chain in chains]
-        repeated = [again for _, again in boxes]
+            pairs = [self._perhaps_renamed(*pair, rng) for pair in pairs]
         if edit and not pictures:
-            tokens = [self._without_picture(*one, seen) for one, (seen, _) in zip(said, boxes, strict=True)]
-            inputs = self.sequences.collate(tokens, None, LENGTH_MULTIPLE)
-            return CurriculumBatch(inputs, chains, [{} for _ in chains], repeated)
-        sources = [Image.fromarray(s.source) for s in samples if s.source is not None]
-        tokens = [
-            self.sequences.training(self.sequences.prompt(prompt, has_image=edit), chain.to_model())
-            for prompt, chain in said
-        ]
-        inputs = self.sequences.collate(tokens, sources or None, LENGTH_MULTIPLE)
-        told = self._told(tokens, chains, boxes, inputs)
-        return CurriculumBatch(inputs, chains, [seen for seen, _ in boxes], repeated, told)
+            return self._text_batch(pairs)
+        return self._picture_batch(pairs, [s.source for s in samples if s.source is not None])
 
-    def _told(
+    def _perhaps_renamed(self, prompt: str, chain: Chain, rng: np.random.Generator) -> tuple[str, Chain]:
+        if rng.random() < self.config.renamed_share:
+            return renamed(prompt, chain, self._other_names, rng)
+        return prompt, chain
+
+    def _text_batch(self, pairs: list[tuple[str, Chain]]) -> CurriculumBatch:
+        """Edits without their pictures."""
+        chains = [chain for _, chain in pairs]
+        boxes = [edited_boxes(chain) for chain in chains]
+        tokens = [self._without_picture(*pair, seen) for pair, (seen, _) in zip(pairs, boxes, strict=True)]
+        inputs = self.sequences.collate(tokens, None, LENGTH_MULTIPLE)
+        return CurriculumBatch(inputs, chains, [{} for _ in chains], [repeated for _, repeated in boxes])
+
+    def _picture_batch(self, pairs: list[tuple[str, Chain]], sources: list[np.ndarray]) -> CurriculumBatch:
+        """Chains for prompts, or for instructions with the pictures to edit."""
+        chains = [chain for _, chain in pairs]
+        boxes = [edited_boxes(chain) for chain in chains]
+        images = [Image.fromarray(source) for source in sources]
+        tokens = [
+            self.sequences.training(self.sequences.prompt(prompt, has_image=bool(images)), chain.to_model())
+            for prompt, chain in pairs
+        ]
+        inputs = self.sequences.collate(tokens, images or None, LENGTH_MULTIPLE)
+        aligned = self._align(tokens, chains, boxes, inputs)
+        seen, repeated = [one for one, _ in boxes], [again for _, again in boxes]
+        return CurriculumBatch(inputs, chains, seen, repeated, aligned)
+
+    def _align(
         self, samples: list[Sample], chains: list[Chain], boxes: list[Edited], inputs: dict[str, Tensor]
-    ) -> list[Told]:
-        """What of chains their prompts say, and where, in the rows of a batch."""
-        length, told = inputs["input_ids"].shape[1], list[Told]()
+    ) -> list[Alignment]:
+        """The prompts' words for their chains, as positions in the rows of a batch."""
+        length, aligned = inputs["input_ids"].shape[1], list[Alignment]()
         for sample, chain, (seen, repeated) in zip(samples, chains, boxes, strict=True):
             numbers = range(len(chain.boxes)) if is_edit_chain(chain) else ()
             new = [number for number in numbers if number not in {*seen, *repeated}]
-            found, padding = self._instructions.told(sample, chain, new), length - len(sample.ids)
-            told.append({padding + said: [padding + k for k in asked] for said, asked in found.items()})
-        return told
+            found, padding = self._words.align(sample, chain, new), length - len(sample.ids)
+            aligned.append({padding + token: [padding + k for k in words] for token, words in found.items()})
+        return aligned
 
     def _without_picture(self, instruction: str, chain: Chain, seen: Iterable[int]) -> Sample:
         """An edit's text alone; the boxes, by number, that only the picture shows are not asked for, nor is
@@ -147,21 +157,21 @@ class Curriculum:
         prompt = self.sequences.prompt(instruction, has_image=False, template=EDIT_PROMPT)
         sample = self.sequences.training(prompt, chain.to_model())
         labels = list(sample.labels)
-        caption = self._instructions.caption(sample, chain)
+        caption = self._words.caption(sample, chain)
         for places in (caption, *box_spans(sample, seen, self.sequences)):
             labels[places] = [IGNORED] * len(labels[places])
         return replace(sample, labels=labels)
 
-    def _recalling(self, rng: np.random.Generator, alike: bool) -> CurriculumBatch:
+    def _recall_batch(self, rng: np.random.Generator, alike: bool) -> CurriculumBatch:
         """Objects with their places, and again in any order: text alone, and only what comes again is asked.
 
         An edit of several steps comes back to an object too, but edits alone hardly teach it.
         """
         indices = draw_rows(rng, self._alike if alike else self._choices, self.config.language_batch_size)
-        said = [said_again(self.data[int(k)].chain, rng) for k in indices]
+        repeats = [repeat_objects(self.data[int(k)].chain, rng) for k in indices]
         prompt = self.sequences.prompt(RECALL_PROMPT, has_image=False, template="{}")
         samples = []
-        for chain, repeated in said:
+        for chain, repeated in repeats:
             sample = self.sequences.answer(prompt, chain.to_model())
             labels = [IGNORED] * len(sample.labels)
             for places in box_spans(sample, repeated, self.sequences):
@@ -169,30 +179,30 @@ class Curriculum:
             samples.append(replace(sample, labels=labels))
         return CurriculumBatch(
             self.sequences.collate(samples, None, LENGTH_MULTIPLE),
-            [chain for chain, _ in said],
-            [{} for _ in said],
-            [repeated for _, repeated in said],
+            [chain for chain, _ in repeats],
+            [{} for _ in repeats],
+            [repeated for _, repeated in repeats],
             draws=False,
         )
 
-    def _locating(self, rng: np.random.Generator, alike: bool) -> CurriculumBatch:
+    def _grounding_batch(self, rng: np.random.Generator, alike: bool) -> CurriculumBatch:
         pool = self._alike if alike else self._choices
         indices = draw_rows(rng, pool, self.config.language_batch_size)
-        return self._looking([self.data[int(k)] for k in indices], rng)
+        return self._answer_batch([self.data[int(k)] for k in indices], rng)
 
-    def _looking(
-        self, samples: list[TrainingSample], asking: np.random.Generator | None = None
+    def _answer_batch(
+        self, samples: list[TrainingSample], rng: np.random.Generator | None = None
     ) -> CurriculumBatch:
         """Descriptions, or answers to questions if there is a generator for them."""
-        asked = [question(s.chain, asking) if asking else (DESCRIBE_PROMPT, s.chain) for s in samples]
+        questions = [question(s.chain, rng) if rng else (DESCRIBE_PROMPT, s.chain) for s in samples]
         answers = [
             self.sequences.answer(
                 self.sequences.prompt(prompt, has_image=True, template="{}"), chain.to_model()
             )
-            for prompt, chain in asked
+            for prompt, chain in questions
         ]
         images = [Image.fromarray(sample.target) for sample in samples]
-        chains = [chain for _, chain in asked]
+        chains = [chain for _, chain in questions]
         return CurriculumBatch(
             self.sequences.collate(answers, images, LENGTH_MULTIPLE),
             chains,
@@ -248,12 +258,12 @@ def edited_boxes(chain: Chain) -> Edited:
         return {}, {}
     seen: dict[int, Box] = {}
     repeated: dict[int, list[int]] = {}
-    said = [placed.box for placed in chain.boxes]
+    boxes = [placed.box for placed in chain.boxes]
     for step in read_edit_chain(chain).steps:
         for number, box in enumerate(step.boxes, start=step.first):
             if not step.object.startswith("the "):
                 continue
-            before = [other for other in range(number) if said[other] == box]
+            before = [other for other in range(number) if boxes[other] == box]
             if before:
                 repeated[number] = before
             else:
@@ -261,7 +271,7 @@ def edited_boxes(chain: Chain) -> Edited:
     return seen, repeated
 
 
-def said_again(chain: Chain, rng: np.random.Generator) -> tuple[Chain, dict[int, list[int]]]:
+def repeat_objects(chain: Chain, rng: np.random.Generator) -> tuple[Chain, dict[int, list[int]]]:
     """The objects of a chain with their boxes, then those with a phrase of their own once more, shuffled; all
     of them where none has one.
 
@@ -291,7 +301,7 @@ def question(chain: Chain, rng: np.random.Generator) -> tuple[str, Chain]:
     single = [placed for placed in chain.boxes if phrases.count(placed.phrase) == 1]
     if not single:
         return DESCRIBE_PROMPT, chain
-    asked = single[int(rng.integers(len(single)))]
-    name = re.sub(r"^an? ", "the ", asked.phrase)
+    chosen = single[int(rng.integers(len(single)))]
+    name = re.sub(r"^an? ", "the ", chosen.phrase)
     prompt, lead = (LIST_PROMPT, f" 2. {name} 3. ") if rng.random() < 0.5 else (LOCATE_PROMPT, f" {name} ")
-    return prompt.format(name), Chain((Text(lead), Boxed(asked.box)))
+    return prompt.format(name), Chain((Text(lead), Boxed(chosen.box)))

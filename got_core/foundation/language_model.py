@@ -20,6 +20,7 @@ from transformers import PreTrainedTokenizerBase, Qwen2_5_VLForConditionalGenera
 
 from got_core.chain.boxes import LIMIT
 from got_core.chain.palette import PALETTE
+from got_core.foundation.attention_losses import instruction_loss, pointing_loss
 from got_core.foundation.config import FoundationConfig
 from got_core.foundation.curriculum import LOCATE_PROMPT, Curriculum, CurriculumBatch
 from got_core.foundation.stage_checkpoints import StageCheckpoints
@@ -27,8 +28,6 @@ from got_core.foundation.text_encoder import PhraseEncoder
 from got_core.foundation.vision import (
     DESCRIBE_PROMPT,
     CellHead,
-    instruction_loss,
-    pointing_loss,
     train_tower,
     train_vision,
     vision_layers_of,
@@ -87,12 +86,12 @@ def train_language_model(
     data: TrainingData,
     config: FoundationConfig,
     log: Log,
-    finished: StageCheckpoints | None = None,
+    checkpoints: StageCheckpoints | None = None,
 ) -> dict[str, float]:
     """Vision tower first, then half of the language model, objects by name, edits as text alone, then chains.
 
     Beside the chains' cross-entropy, the projected hidden states of the image tokens learn to be what the
-    text encoder says of the chain. Returns the last losses of each. With ``finished`` the stages in it are
+    text encoder says of the chain. Returns the last losses of each. With ``checkpoints`` the stages in it are
     left out, and what comes out is the same, bit by bit, as in one go.
 
     Raises ValueError where attention is to be shown where to look, but all layers learn to see.
@@ -103,39 +102,39 @@ def train_language_model(
             "FoundationConfig.pointing_weight needs a language model of "
             f"two layers or more, this one has {layers}"
         )
-    finished, parts = finished or StageCheckpoints(), {"model": model, "projector": projector}
+    checkpoints, parts = checkpoints or StageCheckpoints(), {"model": model, "projector": projector}
     # Only plain attention says where it looked.
     plain = config.pointing_weight > 0 or fused_backward_is_slow("cpu", config.bf16)
     with plain_attention(model, wanted=plain):
         relate_numbers(model, sequences.tokenizer, config.seed)
         whiten_patches(model, sequences, data, config)
         tower = partial(train_tower, model, sequences, data, config, log)
-        metrics = finished.run("vision tower", parts, tower)
+        metrics = checkpoints.run("vision tower", parts, tower)
         parts["head"] = head = CellHead(model.lm_head.weight)
         vision = partial(train_vision, model, head, sequences, data, config, log)
-        metrics |= finished.run("vision", parts, vision)
-        pupil, lessons = (
-            _LanguageTraining(model, projector, encoder, head, sequences),
+        metrics |= checkpoints.run("vision", parts, vision)
+        training, curriculum = (
+            _Training(model, projector, encoder, head, sequences),
             Curriculum(sequences, data, config),
         )
 
-        def teach(
-            name: str, lesson: Callable[[int], CurriculumBatch], steps: int, seeing_rate: float
+        def stage(
+            name: str, batches: Callable[[int], CurriculumBatch], steps: int, pretrained_rate: float
         ) -> dict[str, float]:
-            stage = partial(_teach, pupil, lesson, steps, seeing_rate, config, log, name)
-            return finished.run(name, parts, stage)
+            work = partial(_train_stage, training, batches, steps, pretrained_rate, config, log, name)
+            return checkpoints.run(name, parts, work)
 
-        found = teach("objects", lessons.objects, config.locate_steps, config.seeing_rate)
-        metrics |= {f"objects_{name}": value for name, value in found.items()}
-        read = teach("reading", lessons.reading, config.reading_steps, config.seeing_rate)
-        metrics |= {f"reading_{name}": value for name, value in read.items()}
+        grounding = stage("objects", curriculum.grounding, config.locate_steps, config.seeing_rate)
+        metrics |= {f"objects_{name}": value for name, value in grounding.items()}
+        reading = stage("reading", curriculum.reading, config.reading_steps, config.seeing_rate)
+        metrics |= {f"reading_{name}": value for name, value in reading.items()}
         settled = config.seeing_rate if config.settled_rate is None else config.settled_rate
-        said = teach("language model", lessons.chains, config.language_steps, settled)
-    return metrics | {f"{name}_loss": value for name, value in said.items()}
+        chains = stage("language model", curriculum.chains, config.language_steps, settled)
+    return metrics | {f"{name}_loss": value for name, value in chains.items()}
 
 
 @dataclass(frozen=True)
-class _LanguageTraining:
+class _Training:
     """The parts that learn together, and what they are measured by."""
 
     model: Qwen2_5_VLForConditionalGeneration
@@ -147,58 +146,58 @@ class _LanguageTraining:
     def pretrained_and_new_parameters(self) -> tuple[list[Tensor], list[Tensor]]:
         """What has learned to see already, and the rest."""
         layers = self.model.model.language_model.layers
-        seeing = [self.model.model.visual, self.head, *layers[: vision_layers_of(len(layers))]]
-        taught = [p for module in seeing for p in module.parameters()]
-        known = {id(p) for p in taught}
+        vision = [self.model.model.visual, self.head, *layers[: vision_layers_of(len(layers))]]
+        pretrained = [p for module in vision for p in module.parameters()]
+        known = {id(p) for p in pretrained}
         every = (*self.model.parameters(), *self.projector.parameters())
-        return taught, [p for p in every if id(p) not in known]
+        return pretrained, [p for p in every if id(p) not in known]
 
-    def losses(self, lesson: CurriculumBatch, config: FoundationConfig) -> dict[str, Tensor]:
-        """Weighted losses of a lesson, by name."""
+    def losses(self, batch: CurriculumBatch, config: FoundationConfig) -> dict[str, Tensor]:
+        """Weighted losses of a batch, by name."""
         pointing_weight = config.pointing_weight
-        points = pointing_weight > 0 and any([*lesson.seen, *lesson.repeated])
-        reads = pointing_weight > 0 and any(lesson.told)
-        inputs = {name: value for name, value in lesson.inputs.items() if name != "labels"}
+        points = pointing_weight > 0 and any([*batch.seen, *batch.repeated])
+        reads = pointing_weight > 0 and any(batch.aligned)
+        inputs = {name: value for name, value in batch.inputs.items() if name != "labels"}
         output = self.model.model(
             **inputs, use_cache=False, output_hidden_states=True, output_attentions=points or reads
         )
         hidden, language = output.last_hidden_state, self.model.model.language_model
         middle = vision_layers_of(len(language.layers))
-        losses = {"text": text_loss(self.model, hidden, lesson.inputs["labels"])}
-        if lesson.cells is not None:
+        losses = {"text": text_loss(self.model, hidden, batch.inputs["labels"])}
+        if batch.cells is not None:
             halfway = language.norm(output.hidden_states[middle])
-            losses |= self.head.losses(visual_states(halfway, inputs, self.sequences), lesson.cells)
-        if lesson.draws:
+            losses |= self.head.losses(visual_states(halfway, inputs, self.sequences), batch.cells)
+        if batch.draws:
             guidance = self.projector(hidden[:, self.sequences.image_span(training=True)])
-            alignment = _alignment_loss(guidance, self.encoder(lesson.chains))
+            alignment = _alignment_loss(guidance, self.encoder(batch.chains))
             losses["alignment"] = config.alignment_weight * alignment
         if points:
-            looks = output.attentions[middle]
-            pointing = pointing_loss(looks, inputs["input_ids"], lesson.seen, lesson.repeated, self.sequences)
-            losses["pointing"] = pointing_weight * pointing
+            losses["pointing"] = pointing_weight * pointing_loss(
+                output.attentions[middle], inputs["input_ids"], batch.seen, batch.repeated, self.sequences
+            )
         if reads:
-            losses["words"] = pointing_weight * instruction_loss(output.attentions[middle], lesson.told)
+            losses["words"] = pointing_weight * instruction_loss(output.attentions[middle], batch.aligned)
         return losses
 
 
-def _teach(
-    pupil: _LanguageTraining,
-    lessons: Callable[[int], CurriculumBatch],
+def _train_stage(
+    training: _Training,
+    batches: Callable[[int], CurriculumBatch],
     steps: int,
-    seeing_rate: float,
+    pretrained_rate: float,
     config: FoundationConfig,
     log: Log,
     name: str,
 ) -> dict[str, float]:
-    """One stage: the lesson of each step. Returns the last losses."""
-    rates = (seeing_rate, config.language_rate)
-    matrices = hidden_matrices(pupil.model) if config.optimizer == "muon" else []
-    parts = zip(pupil.pretrained_and_new_parameters(), rates, strict=True)
+    """One stage: the batch of each step. Returns the last losses."""
+    rates = (pretrained_rate, config.language_rate)
+    matrices = hidden_matrices(training.model) if config.optimizer == "muon" else []
+    parts = zip(training.pretrained_and_new_parameters(), rates, strict=True)
     loop = Loop.over(parts, steps, config.ema_decay, matrices)
     last: dict[str, float] = {}
     for step in range(steps):
         with mixed_precision("cpu", config.bf16):
-            losses = pupil.losses(lessons(step), config)
+            losses = training.losses(batches(step), config)
         loop.step(step, torch.stack(list(losses.values())).sum())
         if step % 50 == 0 or step == steps - 1:
             last = {name: value.item() for name, value in losses.items()}

@@ -69,9 +69,9 @@ def _language_part(run: TrainingRun, name: str) -> dict[str, float]:
     storage, config = run.storage(), run.recipe.foundation
     if storage.exists(f"{name}/metrics.json"):
         return storage.read_json(f"{name}/metrics.json")
-    finished = StageCheckpoints(storage, name)
-    if finished.names:
-        run.report(f"foundation: language model, after {', '.join(finished.names)}")
+    checkpoints = StageCheckpoints(storage, name)
+    if checkpoints.names:
+        run.report(f"foundation: language model, after {', '.join(checkpoints.names)}")
     data, model_config = training_data(run), run.recipe.model
     tokenizer = fit_tokenizer(data, model_config.image_tokens)
     image_processor = build_image_processor(model_config.language_model)
@@ -82,9 +82,9 @@ def _language_part(run: TrainingRun, name: str) -> dict[str, float]:
     sequences = build_sequences(model_config, tokenizer, image_processor)
     with Tracker.start(run, "foundation: language model") as tracker:
         metrics = train_language_model(
-            model, projector, encoder, sequences, data, config, tracker.log, finished
+            model, projector, encoder, sequences, data, config, tracker.log, checkpoints
         )
-    metrics["language_cpu_seconds"] = finished.cpu_seconds()
+    metrics["language_cpu_seconds"] = checkpoints.cpu_seconds()
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(f"{folder}/mllm")
         projector.save_pretrained(f"{folder}/projector")

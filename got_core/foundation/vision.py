@@ -8,7 +8,6 @@ picture. Where chains are learned, the other half is shown where to look.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -18,7 +17,7 @@ from torch.nn import functional as F
 from transformers import Qwen2_5_VLForConditionalGeneration
 
 from got_core.chain.boxes import LIMIT, Box
-from got_core.chain.grammar import BOX_START, Chain, Text
+from got_core.chain.grammar import Chain, Text
 from got_core.foundation.config import FoundationConfig
 from got_core.model.got import language_states
 from got_core.model.sequence import IGNORED, SequenceBuilder
@@ -92,12 +91,12 @@ class TokenHead(nn.Linear):
         :func:`cell_labels` gives them, but with numbers in place of their ids."""
         words, edges, places = labels.split([PHRASE_WORDS, 4, 2], dim=-1)
         seen = edges[..., 0] != IGNORED
-        presence, offsets, spoken = self(tokens).split([1, 4, self.out_features - 5], dim=-1)
+        presence, offsets, logits = self(tokens).split([1, 4, self.out_features - 5], dim=-1)
         wanted = (edges - places.repeat(1, 1, 2))[seen] / LIMIT
         return {
             "object": F.binary_cross_entropy_with_logits(presence[..., 0].float(), seen.float()),
-            "phrase": words_loss(spoken[seen].unflatten(-1, (PHRASE_WORDS, -1)), words[seen]),
-            "ground": words_loss(spoken[~seen].unflatten(-1, (PHRASE_WORDS, -1)), words[~seen]),
+            "phrase": words_loss(logits[seen].unflatten(-1, (PHRASE_WORDS, -1)), words[seen]),
+            "ground": words_loss(logits[~seen].unflatten(-1, (PHRASE_WORDS, -1)), words[~seen]),
             "edges": EDGE_WEIGHT * F.l1_loss(offsets[seen].float() / OFFSET_UNIT, wanted),
         }
 
@@ -170,20 +169,20 @@ class CellHead(nn.Module):
         seen = edges[..., 0] != IGNORED
         return {
             "object": F.binary_cross_entropy_with_logits(self.presence(states)[..., 0].float(), seen.float()),
-            "phrase": words_loss(self._spoken(states[seen]), words[seen]),
-            "ground": words_loss(self._spoken(states[~seen]), words[~seen]),
+            "phrase": words_loss(self._words(states[seen]), words[seen]),
+            "ground": words_loss(self._words(states[~seen]), words[~seen]),
             "box": self._distance(self.box(states[seen]), edges[seen]),
             "place": self._distance(self.place(states), places),
         }
 
-    def _spoken(self, states: Tensor) -> Tensor:
+    def _words(self, states: Tensor) -> Tensor:
         words = self.phrase(states).unflatten(-1, (PHRASE_WORDS, self.width))
         return words @ F.rms_norm(self.vocabulary, (self.width,)).T / 4
 
-    def _distance(self, said: Tensor, numbers: Tensor) -> Tensor:
+    def _distance(self, predicted: Tensor, numbers: Tensor) -> Tensor:
         """Mean squared distance to numbers' vectors; near numbers are near there too."""
-        meant = F.rms_norm(self.vocabulary[numbers], (self.width,))
-        return NUMBER_WEIGHT * F.mse_loss(said.float().unflatten(-1, (-1, self.width)), meant)
+        wanted = F.rms_norm(self.vocabulary[numbers], (self.width,))
+        return NUMBER_WEIGHT * F.mse_loss(predicted.float().unflatten(-1, (-1, self.width)), wanted)
 
 
 def train_vision(
@@ -197,9 +196,9 @@ def train_vision(
     """Train vision tower and the first half of the language model through the head."""
     language, layers = model.model.language_model, model.model.language_model.layers
     language.layers = layers[: vision_layers_of(len(layers))]
-    reading = [*language.parameters(), *head.parameters()]
+    learning = [*language.parameters(), *head.parameters()]
     matrices = hidden_matrices(model.model) if config.optimizer == "muon" else []
-    parts = [(list(model.model.visual.parameters()), config.seeing_rate), (reading, config.vision_rate)]
+    parts = [(list(model.model.visual.parameters()), config.seeing_rate), (learning, config.vision_rate)]
     loop = Loop.over(parts, config.vision_steps, config.ema_decay, matrices)
     head_of_prompt = sequences.prompt(DESCRIBE_PROMPT, has_image=True, template="{}")
     losses: dict[str, float] = {}
@@ -239,7 +238,7 @@ def cell_labels(chain: Chain, sequences: SequenceBuilder, *, ids: bool = True) -
     ``IGNORED``; so is what is before the first word of a short phrase.
     """
 
-    def said(text: str) -> list[int]:
+    def phrase_ids(text: str) -> list[int]:
         ids = [i for word in text.split() for i in sequences.chain(f" {word}")][-PHRASE_WORDS:]
         return [IGNORED] * (PHRASE_WORDS - len(ids)) + ids
 
@@ -250,12 +249,12 @@ def cell_labels(chain: Chain, sequences: SequenceBuilder, *, ids: bool = True) -
     edges = np.arange(side + 1) / side * LIMIT
     best = np.zeros((side, side))
     labels = np.full((side, side, PHRASE_WORDS + 4), IGNORED)
-    labels[..., :PHRASE_WORDS] = said(_after_boxes(chain))
+    labels[..., :PHRASE_WORDS] = phrase_ids(_after_boxes(chain))
     for placed in chain.boxes:
         box = placed.box
-        shared = _shared_areas(box, side)
+        shared = shared_areas(box, side)
         corners = [number(value) for value in (box.x1, box.y1, box.x2, box.y2)]
-        labels[shared > best] = [*said(placed.phrase), *corners]
+        labels[shared > best] = [*phrase_ids(placed.phrase), *corners]
         best = np.maximum(best, shared)
     middles = [number(value) for value in (edges[1:] + edges[:-1]) / 2]
     across, down = np.meshgrid(middles, middles)
@@ -267,75 +266,7 @@ def _after_boxes(chain: Chain) -> str:
     return last.text if isinstance(last, Text) else ""
 
 
-# -- pointing -----------------------------------------------------------------------------------------
-
-
-def pointing_loss(
-    attention: Tensor,
-    input_ids: Tensor,
-    seen: Sequence[Mapping[int, Box]],
-    repeated: Sequence[Mapping[int, Sequence[int]]],
-    sequences: SequenceBuilder,
-) -> Tensor:
-    """How little is looked at an object where its coordinates are about to be said.
-
-    Minus the logarithm of the share of ``attention`` (B, heads, L, L) that half of the heads give to the
-    object's visual tokens, for boxes in ``seen``, or to the same coordinate where it was said before, for
-    those in ``repeated``; a mean over the coordinates of these boxes, of which there must be one. The first
-    coordinate counts `FIRST_WEIGHT` times: there it is decided which object it is.
-
-    From the chains' cross-entropy alone a small model learns late, if at all, to choose among objects by
-    name: for long it says the place of any.
-    """
-    looks = attention[:, : max(1, attention.shape[1] // 2)].float().mean(dim=1)
-    coordinates = _coordinates(sequences)
-    start_id = sequences.tokenizer.convert_tokens_to_ids(BOX_START)
-    shares = []
-    for row, (boxes, again) in enumerate(zip(seen, repeated, strict=True)):
-        visual = (input_ids[row] == sequences.pad_id).nonzero()[:, 0]
-        starts = (input_ids[row] == start_id).nonzero()[:, 0]
-        for number, before in again.items():
-            said = starts[list(before), None] + coordinates + 1
-            shares.append(looks[row, starts[number] + coordinates, said].sum(dim=0))
-        for number, box in boxes.items():
-            cells = _shared_areas(box, math.isqrt(len(visual))).flatten()
-            covered = torch.from_numpy(cells >= cells.max() / 2)
-            shares.append(looks[row, starts[number] + coordinates][:, visual[covered]].sum(dim=1))
-    losses = -(torch.stack(shares) + SMALLEST_SHARE).log().mean(dim=0)
-    weights = losses.new_tensor([FIRST_WEIGHT, 1.0, 1.0, 1.0])
-    return (losses * weights).sum() / weights.sum()
-
-
-FIRST_WEIGHT = 5.0
-"""The other coordinates follow from the first one, by its place if not by the object's name."""
-
-SMALLEST_SHARE = 1e-4
-"""Of the attention, so that its logarithm stays finite."""
-
-
-def instruction_loss(attention: Tensor, told: Sequence[Mapping[int, Sequence[int]]]) -> Tensor:
-    """How little is looked at what the prompt says of a token that is about to be said.
-
-    Minus the logarithm of the share of ``attention`` (B, heads, L, L) that those heads give to it that
-    :func:`pointing_loss` leaves alone; a mean over the tokens in ``told``, of which there must be one.
-
-    Else a small model is slow to learn which step of an instruction comes next.
-    """
-    looks = attention[:, attention.shape[1] // 2 :].float().mean(dim=1)
-    tokens = [(row, said - 1, asked) for row, words in enumerate(told) for said, asked in words.items()]
-    pairs = [(number, row, at, k) for number, (row, at, asked) in enumerate(tokens) for k in asked]
-    number, row, at, k = torch.tensor(pairs).T
-    shares = looks.new_zeros(len(tokens)).index_add(0, number, looks[row, at, k])
-    return -(shares + SMALLEST_SHARE).log().mean()
-
-
-def _coordinates(sequences: SequenceBuilder) -> Tensor:
-    """Where the four numbers of a box are said: distances from its start marker to the tokens before them."""
-    tokens = sequences.tokenizer.convert_ids_to_tokens(sequences.chain("(1,1),(1,1)"))
-    return torch.tensor([place for place, token in enumerate(tokens) if token == "1"])
-
-
-def _shared_areas(box: Box, side: int) -> np.ndarray:
+def shared_areas(box: Box, side: int) -> np.ndarray:
     """How much of each cell of a square grid the box covers (side, side), in squares of coordinates."""
     edges = np.arange(side + 1) / side * LIMIT
     across, down = (

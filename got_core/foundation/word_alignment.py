@@ -1,4 +1,4 @@
-"""Where a prompt says what its chain is about to say: words, and of an edit the words for a new place.
+"""Which words of a prompt a chain repeats, and of an edit the words that tell a new place.
 
 Belongs here: comparing the two texts of one sample. Does not belong here: which samples there are
 (`curriculum`), and what is made of it (`vision`).
@@ -20,8 +20,8 @@ CLAUSE_ENDS = {",", " and", "<|im_end|>"}
 STEPS = re.compile(r" 2\. .* (?=\d+\. )", re.DOTALL)
 """Of an edit chain in its model form: between the caption of the source and that of the result."""
 
-Told = dict[int, list[int]]
-"""Places of tokens that are said, each with those of what the instruction says of it."""
+Alignment = dict[int, list[int]]
+"""Positions of chain tokens, each with the positions of the prompt's words for it."""
 
 
 class WordAlignment:
@@ -35,8 +35,8 @@ class WordAlignment:
         self._numbers = {index for index, text in texts.items() if text.isdecimal()}
         self._clause_ends = {index for index, text in texts.items() if text in CLAUSE_ENDS}
 
-    def told(self, sample: Sample, chain: Chain, new: Iterable[int]) -> Told:
-        """What the prompt says of a chain's tokens.
+    def align(self, sample: Sample, chain: Chain, new: Iterable[int]) -> Alignment:
+        """The prompt's words for a chain's tokens.
 
         Args:
             sample: prompt and chain; labels begin with the chain.
@@ -47,42 +47,42 @@ class WordAlignment:
         coordinate of a new place all words from what is placed to the end of its clause.
         """
         start = _start(sample)
-        words = self._words_told(sample, chain, start)
-        told: Told = {said: [asked] for said, asked in words.items()}
+        words = self._aligned_words(sample, chain, start)
+        aligned: Alignment = {written: [prompted] for written, prompted in words.items()}
         for span in box_spans(sample, new, self._sequences):
             # Between the name and the new place stand at most a box and words that the instruction lacks.
-            named = [asked for said, asked in words.items() if said < span.start]
+            named = [prompted for written, prompted in words.items() if written < span.start]
             where = self._clause(sample.ids[:start], named[-1] + 1) if named else []
             if where:
-                told |= {k: where for k in range(span.start, span.stop) if sample.ids[k] in self._numbers}
-        return told
+                aligned |= {k: where for k in range(span.start, span.stop) if sample.ids[k] in self._numbers}
+        return aligned
 
-    def _words_told(self, sample: Sample, chain: Chain, start: int) -> dict[int, int]:
+    def _aligned_words(self, sample: Sample, chain: Chain, start: int) -> dict[int, int]:
         text = chain.to_model()
         steps = STEPS.search(text)
         begin, end = steps.span() if steps else (0, len(text))
-        read = self._read(text)
-        said = [
+        tokens = self._tokens(text)
+        written = [
             start + k
-            for k, (first, last) in enumerate(read["offset_mapping"])
+            for k, (first, last) in enumerate(tokens["offset_mapping"])
             if begin <= first
             and last <= end
-            and read["input_ids"][k] in self._words
+            and tokens["input_ids"][k] in self._words
             # Verbs stand before the name in the instruction and after it in the chain.
             and not text.startswith(" it", last)
         ]
-        asked = [k for k in range(start) if sample.ids[k] in self._words]
-        common = common_subsequence([sample.ids[k] for k in said], [sample.ids[k] for k in asked])
-        return {said[a]: asked[b] for a, b in common}
+        prompted = [k for k in range(start) if sample.ids[k] in self._words]
+        common = common_subsequence([sample.ids[k] for k in written], [sample.ids[k] for k in prompted])
+        return {written[a]: prompted[b] for a, b in common}
 
     def caption(self, sample: Sample, chain: Chain) -> slice:
         """Where an edit chain says what the source shows; nowhere where the chain is no edit's."""
         text, start = chain.to_model(), _start(sample)
         steps = STEPS.search(text)
         end = steps.start() if steps else 0
-        return slice(start, start + sum(last <= end for _, last in self._read(text)["offset_mapping"]))
+        return slice(start, start + sum(last <= end for _, last in self._tokens(text)["offset_mapping"]))
 
-    def _read(self, text: str) -> BatchEncoding:
+    def _tokens(self, text: str) -> BatchEncoding:
         return self._sequences.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
 
     def _clause(self, prompt: Sequence[int], first: int) -> list[int]:

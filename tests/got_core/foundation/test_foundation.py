@@ -13,6 +13,7 @@ from PIL import Image
 
 from got_core.chain.boxes import Box
 from got_core.chain.grammar import BOX_END, BOX_START, parse
+from got_core.foundation.attention_losses import instruction_loss, pointing_loss
 from got_core.foundation.curriculum import (
     LIST_PROMPT,
     LOCATE_PROMPT,
@@ -22,19 +23,13 @@ from got_core.foundation.curriculum import (
     other_names,
     question,
     renamed,
-    said_again,
+    repeat_objects,
     share_a_word,
 )
 from got_core.foundation.drawing import fit_autoencoder, train_unet
 from got_core.foundation.language_model import fit_tokenizer, relate_numbers, train_language_model
 from got_core.foundation.train import build_text_encoder, train_foundation
-from got_core.foundation.vision import (
-    PHRASE_WORDS,
-    cell_labels,
-    instruction_loss,
-    pointing_loss,
-    whiten_patches,
-)
+from got_core.foundation.vision import PHRASE_WORDS, cell_labels, whiten_patches
 from got_core.model.build import (
     build_autoencoder,
     build_image_processor,
@@ -139,37 +134,37 @@ def test_of_an_edit_the_box_of_what_is_there_is_seen_or_was_said(
     assert all(box == parse(chain).boxes[number].box for number, box in seen.items())
 
 
-def test_lessons_know_what_is_seen(training_run: TrainingRun) -> None:
+def test_batches_know_what_is_seen(training_run: TrainingRun) -> None:
     recipe, data = tiny(), training_data(training_run)
     sequences = build_sequences(
         recipe.model, fit_tokenizer(data, 4), build_image_processor(recipe.model.language_model)
     )
     config = replace(recipe.foundation, locate_steps=4, describe_share=0.0, edit_share=1.0)
-    lessons = Curriculum(sequences, data, config)
+    curriculum = Curriculum(sequences, data, config)
     shown = [parse(chain) for chain in data.manifest["chain"]]
     for step, condition in ((0, has_choice), (3, share_a_word)):
-        lesson = lessons.objects(step)
-        assert lesson.cells is not None and len(lesson.chains) == config.language_batch_size
-        for chain, seen in zip(lesson.chains, lesson.seen, strict=True):
+        batch = curriculum.grounding(step)
+        assert batch.cells is not None and len(batch.chains) == config.language_batch_size
+        for chain, seen in zip(batch.chains, batch.seen, strict=True):
             [placed] = chain.boxes
             assert seen == {0: placed.box}
             assert any(condition(one) and placed.box in [p.box for p in one.boxes] for one in shown)
-    edits = lessons.chains(0)
+    edits = curriculum.chains(0)
     found = list(zip(edits.seen, edits.repeated, strict=True))
     assert edits.cells is None and [edited_boxes(chain) for chain in edits.chains] == found
-    again = lessons.chains(0)
+    again = curriculum.chains(0)
     assert torch.equal(edits.inputs["input_ids"], again.inputs["input_ids"])
 
 
-def test_lessons_of_reading_show_edits_without_picture_and_do_not_ask_what_it_shows(
+def test_batches_of_reading_show_edits_without_picture_and_do_not_ask_what_it_shows(
     training_run: TrainingRun,
 ) -> None:
     recipe, data = tiny(), training_data(training_run)
     sequences = build_sequences(
         recipe.model, fit_tokenizer(data, 4), build_image_processor(recipe.model.language_model)
     )
-    lessons = Curriculum(sequences, data, replace(recipe.foundation, describe_share=0.0, edit_share=1.0))
-    read, looked = lessons.reading(0), lessons.chains(0)
+    curriculum = Curriculum(sequences, data, replace(recipe.foundation, describe_share=0.0, edit_share=1.0))
+    read, looked = curriculum.reading(0), curriculum.chains(0)
     assert "pixel_values" in looked.inputs
     assert set(read.inputs) == {"input_ids", "attention_mask", "labels"} and not any(read.seen)
     assert not (read.inputs["input_ids"] == sequences.pad_id).any()
@@ -184,12 +179,12 @@ def test_lessons_of_reading_show_edits_without_picture_and_do_not_ask_what_it_sh
     assert untold
 
 
-def test_said_again_are_objects_with_a_phrase_of_their_own() -> None:
+def test_repeat_objects_are_objects_with_a_phrase_of_their_own() -> None:
     twins = parse(
         "a red circle (0,0),(99,99), a blue cross (500,0),(999,499), a red circle (200,0),(299,99) "
         "and a green star (0,500),(99,599)"
     )
-    drawn = [said_again(twins, np.random.default_rng(seed)) for seed in range(20)]
+    drawn = [repeat_objects(twins, np.random.default_rng(seed)) for seed in range(20)]
     for chain, repeated in drawn:
         boxes = [placed.box for placed in chain.boxes]
         assert boxes[:4] == [placed.box for placed in twins.boxes]
@@ -202,25 +197,25 @@ def test_said_again_are_objects_with_a_phrase_of_their_own() -> None:
         (f"{first} {star} {cross}", "{4: [3], 5: [1]}"),
     }
     alike = parse("a red circle (0,0),(99,99) and a red circle (200,0),(299,99)")
-    assert len(said_again(alike, np.random.default_rng(0))[1]) == 2
+    assert len(repeat_objects(alike, np.random.default_rng(0))[1]) == 2
 
 
-def test_lessons_that_say_boxes_again_ask_for_nothing_else(training_run: TrainingRun) -> None:
+def test_batches_that_say_boxes_again_ask_for_nothing_else(training_run: TrainingRun) -> None:
     recipe, data = tiny(), training_data(training_run)
     sequences = build_sequences(
         recipe.model, fit_tokenizer(data, 4), build_image_processor(recipe.model.language_model)
     )
     config = replace(recipe.foundation, describe_share=0.0, recall_share=1.0)
-    lesson = Curriculum(sequences, data, config).chains(0)
-    assert not lesson.draws and lesson.cells is None and not any(lesson.seen) and all(lesson.repeated)
-    assert "pixel_values" not in lesson.inputs
+    batch = Curriculum(sequences, data, config).chains(0)
+    assert not batch.draws and batch.cells is None and not any(batch.seen) and all(batch.repeated)
+    assert "pixel_values" not in batch.inputs
     asked = [
         sequences.tokenizer.decode(ids[labels != IGNORED])
-        for ids, labels in zip(lesson.inputs["input_ids"], lesson.inputs["labels"], strict=True)
+        for ids, labels in zip(batch.inputs["input_ids"], batch.inputs["labels"], strict=True)
     ]
     assert asked == [
         "".join(str(chain.boxes[number].box) for number in repeated)
-        for chain, repeated in zip(lesson.chains, lesson.repeated, strict=True)
+        for chain, repeated in zip(batch.chains, batch.repeated, strict=True)
     ]
 
 
@@ -242,7 +237,7 @@ def test_names_give_way_to_other_words_in_prompt_and_chain_alike() -> None:
     assert renamed(prompt, nameless, ["object"], rng) == (prompt, nameless)
 
 
-def test_other_names_are_words_of_text_to_image_lessons_only_where_asked_for(
+def test_other_names_are_words_of_text_to_image_batches_only_where_asked_for(
     training_run: TrainingRun,
 ) -> None:
     recipe, data = tiny(), training_data(training_run)
@@ -254,11 +249,11 @@ def test_other_names_are_words_of_text_to_image_lessons_only_where_asked_for(
         config = replace(
             recipe.foundation, renamed_share=share, edit_share=edit_share, describe_share=0.0, seed=3
         )
-        lessons = Curriculum(sequences, data, config)
+        curriculum = Curriculum(sequences, data, config)
         names = {
             placed.phrase.split()[-1]
             for step in range(8)
-            for chain in lessons.chains(step).chains
+            for chain in curriculum.chains(step).chains
             for placed in chain.boxes
         }
         assert bool(names & words) == (share > edit_share)
@@ -418,14 +413,14 @@ def test_alignment_weighs_as_much_as_configured(training_run: TrainingRun) -> No
 
 
 def test_following_an_instruction_is_looking_at_what_is_about_to_be_said() -> None:
-    told = [{5: [1], 6: [3, 2]}, {}]
+    aligned = [{5: [1], 6: [3, 2]}, {}]
     attention = torch.zeros(2, 4, 8, 8)
     attention[0, 2:, 4, 1] = attention[0, 2, 5, 3] = attention[0, 3, 5, 2] = 1
-    assert float(instruction_loss(attention, told)) == pytest.approx(0, abs=1e-3)
+    assert float(instruction_loss(attention, aligned)) == pytest.approx(0, abs=1e-3)
     attention[0, 3, 5, 2] = 0
-    assert float(instruction_loss(attention, told)) == pytest.approx(np.log(2) / 2, rel=1e-3)
+    assert float(instruction_loss(attention, aligned)) == pytest.approx(np.log(2) / 2, rel=1e-3)
     # The other half of the heads has other things to look at.
-    assert float(instruction_loss(attention.flip(1), told)) == pytest.approx(-np.log(1e-4), rel=1e-3)
+    assert float(instruction_loss(attention.flip(1), aligned)) == pytest.approx(-np.log(1e-4), rel=1e-3)
 
 
 def test_the_language_model_learns_to_point(training_run: TrainingRun) -> None:

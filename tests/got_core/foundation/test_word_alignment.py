@@ -49,13 +49,17 @@ def test_each_step_finds_its_words_and_its_new_place_in_its_own_clause(training_
     prompt = sequences.prompt(INSTRUCTION, has_image=True)
     sample = sequences.training(prompt, CHAIN.to_model())
     texts = [sequences.tokenizer.decode([token]).strip() for token in sample.ids]
-    told = WordAlignment(sequences).told(sample, CHAIN, new=[2, 3])
-    places = {texts[said]: [texts[k] for k in asked] for said, asked in told.items() if texts[said].isdigit()}
+    aligned = WordAlignment(sequences).align(sample, CHAIN, new=[2, 3])
+    places = {
+        texts[written]: [texts[k] for k in prompted]
+        for written, prompted in aligned.items()
+        if texts[written].isdigit()
+    }
     assert places == {
         **{number: ["left"] for number in ("10", "20", "30", "40")},
         **{number: ["top"] for number in ("50", "60", "70", "80")},
     }
-    circles = [asked for said, asked in told.items() if texts[said] == "circle"]
+    circles = [prompted for written, prompted in aligned.items() if texts[written] == "circle"]
     assert circles == [[k] for k in range(len(prompt)) if texts[k] == "circle"]
 
 
@@ -66,11 +70,11 @@ def test_a_chain_that_is_no_edit_finds_the_words_that_its_prompt_has_too(trainin
     sample = sequences.training(prompt, chain.to_model())
     texts = [sequences.tokenizer.decode([token]).strip() for token in sample.ids]
     instructions = WordAlignment(sequences)
-    told = instructions.told(sample, chain, new=[])
-    assert [(texts[said], texts[asked]) for said, [asked] in told.items()] == [
+    aligned = instructions.align(sample, chain, new=[])
+    assert [(texts[written], texts[prompted]) for written, [prompted] in aligned.items()] == [
         (word, word) for word in ("circle", "blue", "cross")
     ]
-    assert all(asked < len(prompt) <= said for said, [asked] in told.items())
+    assert all(prompted < len(prompt) <= written for written, [prompted] in aligned.items())
     assert instructions.caption(sample, chain) == slice(len(prompt), len(prompt))
 
 
@@ -81,22 +85,22 @@ def test_the_caption_of_an_edit_ends_where_its_steps_begin(training_run: Trainin
     assert sequences.tokenizer.decode(caption) == CHAIN.to_model().split(" 2. ")[0]
 
 
-def test_lessons_tell_of_every_edit_its_names_and_new_places(training_run: TrainingRun) -> None:
+def test_batches_tell_of_every_edit_its_names_and_new_places(training_run: TrainingRun) -> None:
     data = training_data(training_run)
     sequences = sequences_of(data)
     config = replace(tiny().foundation, describe_share=0.0, edit_share=1.0)
-    lessons, placed = Curriculum(sequences, data, config), 0
+    curriculum, placed = Curriculum(sequences, data, config), 0
     for step in range(6):
-        lesson = lessons.chains(step)
+        batch = curriculum.chains(step)
         rows = zip(
-            lesson.inputs["input_ids"], lesson.inputs["labels"], lesson.told, lesson.chains, strict=True
+            batch.inputs["input_ids"], batch.inputs["labels"], batch.aligned, batch.chains, strict=True
         )
-        for ids, labels, told, chain in rows:
-            asked = sorted({place for places in told.values() for place in places})
-            assert (labels[list(told)] != IGNORED).all() and (labels[asked] == IGNORED).all()
-            texts = {place: sequences.tokenizer.decode(ids[place]).strip() for place in told}
+        for ids, labels, aligned, chain in rows:
+            prompted = sorted({place for places in aligned.values() for place in places})
+            assert (labels[list(aligned)] != IGNORED).all() and (labels[prompted] == IGNORED).all()
+            texts = {place: sequences.tokenizer.decode(ids[place]).strip() for place in aligned}
             words = {place: text for place, text in texts.items() if not text.isdigit()}
-            assert all(ids[place] == ids[told[place][0]] for place in words)
+            assert all(ids[place] == ids[aligned[place][0]] for place in words)
             steps = read_edit_chain(chain).steps
             assert {word for one in steps for word in one.object.split()[1:]} <= set(words.values())
             new = set(range(len(chain.boxes))).difference(*edited_boxes(chain))
@@ -104,9 +108,9 @@ def test_lessons_tell_of_every_edit_its_names_and_new_places(training_run: Train
             placed += len(new)
     assert placed
     drawn = Curriculum(sequences, data, replace(config, edit_share=0.0)).chains(0)
-    said = {
+    written = {
         sequences.tokenizer.decode(ids[k])
-        for ids, told in zip(drawn.inputs["input_ids"], drawn.told, strict=True)
-        for k in told
+        for ids, aligned in zip(drawn.inputs["input_ids"], drawn.aligned, strict=True)
+        for k in aligned
     }
-    assert said and not any(text.isdigit() for text in said)
+    assert written and not any(text.isdigit() for text in written)
