@@ -24,7 +24,8 @@ from got_core.model.pipeline import GoTPipeline
 from got_core.model.tokens import train_tokenizer
 from got_core.train.config import StageConfig
 from got_core.train.objective import Objective
-from got_core.train.trainer import JOINT, attach_lora
+from got_core.train.prepare import prepare_parts, set_checkpointing, sharded_layers
+from got_core.train.trainer import JOINT
 
 META = torch.device("meta")
 HALF = torch.bfloat16
@@ -104,14 +105,12 @@ def count_parts(pipeline: GoTPipeline) -> dict[str, int]:
 
 def prepare_training(pipeline: GoTPipeline, stage: StageConfig, objective: Objective = JOINT) -> GoTModel:
     """The model as a stage trains it, in 16 bits as it computes; changes the pipeline's language model."""
-    for part in (pipeline.mllm, pipeline.projector, pipeline.unet, pipeline.vae):
-        if stage.bf16:
-            nn.Module.to(part, HALF)
     with META:
-        mllm = attach_lora(pipeline.mllm, stage)
-    pipeline.register_modules(mllm=mllm)
+        prepare_parts(pipeline, stage)
     model = GoTModel.of(pipeline, stage.loss, objective)
     objective.prepare(model)
+    if stage.bf16:
+        model.to(HALF)
     for parameter in model.parameters():
         if parameter.requires_grad:
             # Gradients are accounted for by themselves; kept here, they would count as activations.
@@ -125,12 +124,9 @@ def _drop_gradient(parameter: Tensor) -> None:
 
 def gathered_parameters(model: GoTModel) -> Gathered:
     """What stays or comes together on a worker when layers are spread as ``train.parallel`` spreads them."""
-    parts = (base_language_model(model.mllm), model.unet)
-    names = {name for part in parts for name in part._no_split_modules or ()}
-    layers = [layer for part in parts for layer in part.modules() if type(layer).__name__ in names]
     taken: set[int] = set(map(id, model.vae.parameters()))
     sizes = [0]
-    for layer in reversed(layers):
+    for layer in sharded_layers(model):
         own = [p for p in layer.parameters() if id(p) not in taken]
         taken |= set(map(id, own))
         sizes.append(count(own))
@@ -151,7 +147,7 @@ def training_step(
     checkpointing: bool,
 ) -> Work:
     """Forward and backward pass of one worker's batch, from token ids and latents to gradients."""
-    _set_checkpointing(pipeline, checkpointing)
+    set_checkpointing(pipeline, wanted=checkpointing)
     batch = _batch(pipeline, stage, config, budget, edit)
     known = [*model.parameters(), *model.buffers(), *batch.values()]
     with ShapesMode(known, {"U-Net": model.unet}) as mode:
@@ -160,18 +156,6 @@ def training_step(
         losses["loss"].backward()
     shapes = {name: tuple(value.shape) for name, value in batch.items()}
     return Work(mode.flops.total(), mode.peak_bytes, forward, shapes)
-
-
-def _set_checkpointing(pipeline: GoTPipeline, on: bool) -> None:
-    # Turning it on makes the output of every embedding need a gradient, in the frozen vision tower as well;
-    # turning it on twice would leave that behind for good.
-    base_language_model(pipeline.mllm).disable_input_require_grads()
-    if on:
-        pipeline.mllm.gradient_checkpointing_enable({"use_reentrant": False})
-        pipeline.unet.enable_gradient_checkpointing()
-    else:
-        pipeline.mllm.gradient_checkpointing_disable()
-        pipeline.unet.disable_gradient_checkpointing()
 
 
 def _batch(

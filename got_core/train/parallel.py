@@ -16,7 +16,8 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from got_core.model.got import GoTModel, base_language_model
+from got_core.model.got import GoTModel
+from got_core.train.prepare import sharded_layers
 
 
 def replicate(model: GoTModel) -> nn.Module:
@@ -30,19 +31,14 @@ def replicate(model: GoTModel) -> nn.Module:
 def shard(model: GoTModel, device: torch.device, bf16: bool) -> nn.Module:
     """Spread the model's parameters over all workers, in place, layer by layer; the VAE stays whole.
 
-    Layers are those that transformers and diffusers name as indivisible. With ``bf16`` on a GPU, layers are
-    gathered in bfloat16; gradients are summed in float32 all the same.
+    With ``bf16`` on a GPU, layers are gathered in bfloat16; gradients are summed in float32 all the same.
     """
     mesh = init_device_mesh(device.type, (dist.get_world_size(),))
     frozen = set(model.vae.parameters())
     policy = MixedPrecisionPolicy()
     if bf16 and device.type == "cuda":
         policy = MixedPrecisionPolicy(torch.bfloat16, torch.float32, cast_forward_inputs=False)
-    parts = (base_language_model(model.mllm), model.unet)
-    names = {name for part in parts for name in part._no_split_modules or ()}
-    layers = [layer for part in parts for layer in part.modules() if type(layer).__name__ in names]
-    # Inner layers first: each takes the parameters that no layer inside it has taken.
-    for layer in (*reversed(layers), model):
+    for layer in (*sharded_layers(model), model):
         fully_shard(layer, mesh=mesh, mp_policy=policy, ignored_params=frozen)
     return model
 

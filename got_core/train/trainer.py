@@ -12,10 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
 
-from got_core.model.formats.parts import untie
 from got_core.model.got import GoTModel, base_language_model
 from got_core.model.pipeline import GoTPipeline
 from got_core.train import parallel
@@ -24,7 +22,6 @@ from got_core.train.checkpoint import load_checkpoint, save_checkpoint
 from got_core.train.config import StageConfig
 from got_core.train.cpu_time import CpuTimer
 from got_core.train.data.samples import TrainingData, step_generator
-from got_core.train.muon import hidden_matrices
 from got_core.train.objective import Batch, JointObjective, Objective, text_shares
 from got_core.train.optim import (
     MovingAverage,
@@ -33,33 +30,7 @@ from got_core.train.optim import (
     fused_backward_is_slow,
     mixed_precision,
 )
-
-LORA_TARGETS = r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
-TRAINED_WHOLE = ["embed_tokens", "lm_head", "input_layernorm", "post_attention_layernorm"]
-
-
-def attach_lora(mllm: nn.Module, config: StageConfig) -> PeftModel:
-    """LoRA on the language model's projections; embeddings, head, norms whole; vision tower frozen.
-
-    A head that shared the embedding's weights gets its own: both are trained, each for itself.
-    """
-    _untie_head(mllm)
-    lora = LoraConfig(
-        r=config.lora_rank,
-        lora_alpha=config.lora_alpha,
-        lora_dropout=config.lora_dropout,
-        target_modules=LORA_TARGETS,
-        modules_to_save=TRAINED_WHOLE,
-    )
-    return get_peft_model(mllm, lora)
-
-
-def _untie_head(mllm: nn.Module) -> None:
-    if mllm.config.tie_word_embeddings:
-        untie(mllm.config)
-        mllm.lm_head.weight = nn.Parameter(mllm.lm_head.weight.detach().clone())
-        mllm.all_tied_weights_keys = mllm.get_expanded_tied_weights_keys(all_submodels=True)
-
+from got_core.train.prepare import muon_weights, prepare_parts, set_checkpointing
 
 JOINT = JointObjective()
 
@@ -96,7 +67,10 @@ class Trainer:
         self.step = 0
         self._clock, self._clock_start = CpuTimer(), 0.0
         torch.manual_seed(config.seed)
-        self._prepare_parts()
+        self._kernels = [Kernels.of(model) for model in _attentive(pipeline)]
+        if fused_backward_is_slow(self.device.type, config.bf16):
+            _attend(pipeline, [kernels.plain() for kernels in self._kernels])
+        prepare_parts(pipeline, config)
         self._plain: GoTPipeline | None = None
         self.model = self._got_model(pipeline)
         objective.prepare(self.model)
@@ -108,20 +82,6 @@ class Trainer:
 
     def _got_model(self, pipeline: GoTPipeline) -> GoTModel:
         return GoTModel.of(pipeline, self.config.loss, self.objective)
-
-    def _prepare_parts(self) -> None:
-        # Weights, moments and averages are 32 bits, whatever the pipeline was kept in: steps are small.
-        parts = self.pipeline.to(torch.float32)
-        self._kernels = [Kernels.of(model) for model in _attentive(parts)]
-        if fused_backward_is_slow(self.device.type, self.config.bf16):
-            _attend(parts, [kernels.plain() for kernels in self._kernels])
-        if self.config.gradient_checkpointing:
-            parts.mllm.gradient_checkpointing_enable({"use_reentrant": False})
-            # Its hooks make the frozen vision tower's input need a gradient; backward would run through it.
-            parts.mllm.disable_input_require_grads()
-            parts.unet.enable_gradient_checkpointing()
-            parts.vae.enable_slicing()
-        parts.register_modules(mllm=attach_lora(parts.mllm, self.config))
 
     def _spread(self) -> nn.Module:
         """The model as the loop calls it: on its device, replicated or spread over the ranks."""
@@ -138,7 +98,7 @@ class Trainer:
         return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
 
     def _optimizers(self) -> Optimizers:
-        """The language model may have a rate of its own; Muon is for the U-Net, which is trained whole."""
+        """The language model may have a rate of its own."""
         config = self.config
         language = config.peak_rate if config.language_rate is None else config.language_rate
         drawing = [*self.model.projector.parameters(), *self.model.unet.parameters()]
@@ -147,7 +107,7 @@ class Trainer:
             weight_decay=config.weight_decay,
             betas=config.betas,
             epsilon=config.epsilon,
-            orthogonal=hidden_matrices(self.model.unet) if config.optimizer == "muon" else (),
+            orthogonal=muon_weights(self.model, config),
         )
 
     def run(self, until: int, on_step: Callable[[int, dict[str, float]], None]) -> None:
@@ -295,11 +255,8 @@ def _check_prediction(pipeline: GoTPipeline, config: StageConfig) -> None:
 
 def _plain_pipeline(pipeline: GoTPipeline) -> GoTPipeline:
     """The pipeline without LoRA layers and without what only training needs."""
-    merged = pipeline.mllm.merge_and_unload()
-    pipeline.register_modules(mllm=merged)
-    merged.gradient_checkpointing_disable()
-    pipeline.unet.disable_gradient_checkpointing()
-    pipeline.vae.disable_slicing()
+    pipeline.register_modules(mllm=pipeline.mllm.merge_and_unload())
+    set_checkpointing(pipeline, wanted=False)
     return _evaluating(pipeline)
 
 

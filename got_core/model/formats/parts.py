@@ -294,6 +294,14 @@ def untie(config: Qwen2_5_VLConfig) -> None:
     config.text_config.tie_word_embeddings = False
 
 
+def separate_head(mllm: Qwen2_5_VLForConditionalGeneration) -> None:
+    """Give a tied head its own copy of the embedding; nothing happens to one that has its own already."""
+    if mllm.config.tie_word_embeddings:
+        untie(mllm.config)
+        mllm.lm_head.weight = nn.Parameter(mllm.get_input_embeddings().weight.detach().clone())
+        mllm.all_tied_weights_keys = {}
+
+
 def filled_language_model(
     config: Qwen2_5_VLConfig,
     state: dict[str, Tensor],

@@ -23,6 +23,7 @@ from got_core.model.formats.parts import (
     folder_state,
     load_autoencoder,
     pipeline_of_parts,
+    separate_head,
     untie,
 )
 from got_core.model.formats.published_checks import DEFAULT_PREDICTION, check_published
@@ -96,12 +97,3 @@ def _language_state(folder: Path, report: KeyReport) -> tuple[Qwen2_5_VLConfig, 
         found.missing = [key for key in found.missing if key != "mllm.lm_head.weight"]
     report.add(found)
     return config, state
-
-
-def separate_head(mllm: Qwen2_5_VLForConditionalGeneration) -> None:
-    """Give a tied head its own copy of the embedding; nothing happens to one that has its own already."""
-    if not mllm.config.tie_word_embeddings:
-        return
-    untie(mllm.config)
-    mllm.lm_head.weight = nn.Parameter(mllm.get_input_embeddings().weight.detach().clone())
-    mllm.all_tied_weights_keys = {}

@@ -27,8 +27,9 @@ from got_core.model.config import AutoencoderConfig
 from got_core.model.got import GoTModel
 from got_core.model.tokens import train_tokenizer
 from got_core.recipes import get_recipe, paper, tiny
+from got_core.train.prepare import attach_lora
 from got_core.train.stage import finetuning, pretraining
-from got_core.train.trainer import JOINT, attach_lora
+from got_core.train.trainer import JOINT
 
 CONFIG = BudgetConfig(
     gpu=Accelerator(name="small", memory_gb=5, peak_tflops=10, utilisation=0.5, price_per_hour=3)

@@ -15,8 +15,9 @@ from got_core.model.pipeline import GoTPipeline
 from got_core.model.tokens import train_tokenizer
 from got_core.train.config import StageConfig
 from got_core.train.data.samples import training_data
+from got_core.train.prepare import attach_lora
 from got_core.train.run import TrainingRun
-from got_core.train.trainer import JOINT, Trainer, attach_lora
+from got_core.train.trainer import JOINT, Trainer
 from tests.got_core.tiny_pipeline import TINY, tiny_pipeline
 
 SDXL = SchedulerConfig(

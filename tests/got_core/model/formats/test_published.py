@@ -13,7 +13,7 @@ from got_core.model.formats.published import load_foundation_folders
 from got_core.model.formats.released import CheckpointKeysError
 from got_core.model.pipeline import GoTPipeline
 from got_core.train.config import StageConfig
-from got_core.train.trainer import attach_lora
+from got_core.train.prepare import attach_lora
 from tests.got_core.model.tiny_checkpoints import (
     IMAGE_TOKENS,
     ROWS,

@@ -1,0 +1,64 @@
+"""Parts made ready for a stage: what the backward pass runs through, and whose the head's weights are."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from got_core.model.got import base_language_model, language_states
+from got_core.model.pipeline import GoTPipeline
+from got_core.train.config import StageConfig
+from got_core.train.prepare import prepare_parts, set_checkpointing
+from tests.got_core.tiny_pipeline import TINY, tiny_pipeline
+
+CONFIG = StageConfig(steps=1, batch_size=2, lora_rank=4, gradient_checkpointing=True)
+
+
+def edit_batch(pipeline: GoTPipeline) -> dict[str, Tensor]:
+    prompt = pipeline.sequences.prompt("make it red", has_image=True)
+    sample = pipeline.sequences.training(prompt, "a red circle (1,2),(3,4)")
+    return pipeline.sequences.collate([sample] * 2, [Image.new("RGB", (64, 64))] * 2)
+
+
+def test_checkpointing_runs_no_backward_pass_through_the_frozen_vision_tower() -> None:
+    pipeline = tiny_pipeline()
+    prepare_parts(pipeline, CONFIG)
+    mllm = base_language_model(pipeline.mllm)
+    assert mllm.is_gradient_checkpointing and pipeline.unet.is_gradient_checkpointing
+    needed = {}
+    for name, part in (("vision", mllm.model.visual.merger), ("language", mllm.model.language_model.norm)):
+        part.register_forward_hook(lambda *given, name=name: needed.update({name: given[-1].requires_grad}))
+    pipeline.mllm.train()
+    language_states(pipeline.mllm, edit_batch(pipeline)).sum().backward()
+    assert needed == {"vision": False, "language": True}
+
+
+def test_checkpointing_goes_on_and_off_and_leaves_nothing_behind() -> None:
+    pipeline = tiny_pipeline()
+    mllm = pipeline.mllm
+    for wanted in (True, True, False):
+        set_checkpointing(pipeline, wanted=wanted)
+        assert mllm.is_gradient_checkpointing is wanted
+        assert pipeline.unet.is_gradient_checkpointing is wanted
+        assert pipeline.vae.use_slicing is wanted
+        with torch.enable_grad():
+            mllm.requires_grad_(False)
+            assert not language_states(mllm, edit_batch(pipeline)).requires_grad
+
+
+def test_a_head_that_was_the_embedding_is_trained_for_itself() -> None:
+    tied = replace(TINY, language_model=replace(TINY.language_model, tie_embeddings=True))
+    pipeline = tiny_pipeline(config=tied)
+    before = pipeline.mllm.lm_head.weight
+    assert before is pipeline.mllm.get_input_embeddings().weight
+    prepare_parts(pipeline, CONFIG)
+    mllm = base_language_model(pipeline.mllm)
+    head, embedding = mllm.lm_head.weight, mllm.get_input_embeddings().weight
+    assert head.requires_grad and embedding.requires_grad and head is not embedding
+    assert torch.equal(head, embedding) and torch.equal(head, before)
+    with torch.no_grad():
+        head.zero_()
+    assert embedding.abs().sum() > 0
