@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, fields
 
-from got_core.budget.config import Accelerator, BudgetConfig
-from got_core.recipes import get_recipe
+from got_core.budget.config import Accelerator
+from got_core.budget.estimate import estimate
 from got_core.settings import Settings
 
 GPU_OPTIONS = [field.name for field in fields(Accelerator)]
@@ -28,15 +27,14 @@ def main(arguments: list[str] | None = None) -> int:
     """Print the plan; returns 0, or 2 for an unknown recipe or an assumption that cannot be."""
     options = parse_arguments(arguments)
     try:
-        recipe = get_recipe(options.recipe or Settings().recipe)
-        gpu = replace(Accelerator(), **{name: getattr(options, name) for name in GPU_OPTIONS})
+        gpu = {name: getattr(options, name) for name in GPU_OPTIONS}
+        plan = estimate(options.recipe or Settings().recipe, **gpu)
     except ValueError as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    from got_core.budget.plan import make_plan, markdown
+    from got_core.budget.page import json_text, markdown
 
-    plan = make_plan(recipe, BudgetConfig(gpu=gpu))
-    print(json.dumps(plan.to_dict(), indent=1) if options.json else markdown(plan))
+    print(json_text(plan) if options.json else markdown(plan))
     return 0
 
 

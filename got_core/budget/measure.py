@@ -23,6 +23,7 @@ from got_core.model.guidance import encode
 from got_core.model.pipeline import GoTPipeline
 from got_core.model.tokens import train_tokenizer
 from got_core.train.config import StageConfig
+from got_core.train.data.batches import language_inputs
 from got_core.train.objective import Objective
 from got_core.train.prepare import prepare_parts, set_checkpointing, sharded_layers
 from got_core.train.trainer import JOINT
@@ -162,11 +163,11 @@ def _batch(
     pipeline: GoTPipeline, stage: StageConfig, config: ModelConfig, budget: BudgetConfig, edit: bool
 ) -> dict[str, Tensor]:
     """A batch of average length: whole numbers with values, pictures and latents without."""
-    sequences, size = pipeline.sequences, stage.batch_size
-    prompt = sequences.prompt(_words(budget.prompt_tokens), has_image=edit)
-    sample = sequences.training(prompt, _words(min(budget.chain_tokens, config.max_new_tokens)))
-    images = [Image.new("RGB", (config.resolution, config.resolution))] * size if edit else None
-    batch = sequences.collate([sample] * size, images)
+    size = stage.batch_size
+    images = [Image.new("RGB", (config.resolution, config.resolution))] * size if edit else []
+    chain = _words(min(budget.chain_tokens, config.max_new_tokens)) if config.reasoning else ""
+    prompts = [_words(budget.prompt_tokens)] * size
+    batch = language_inputs(pipeline.sequences, prompts, [chain] * size, images)
     dtype = HALF if stage.bf16 else torch.float32
     batch = {k: v.to(META, dtype) if v.is_floating_point() else v for k, v in batch.items()}
     side = config.resolution // config.autoencoder.patch_size
@@ -197,7 +198,8 @@ def sampling_step(pipeline: GoTPipeline, budget: BudgetConfig, *, edit: bool) ->
 
     Every further step takes the U-Net's operations again.
     """
-    chain = parse(" ".join(f"thing ({100 * k},100),({100 * k + 90},900)" for k in range(budget.boxes)))
+    boxes = budget.boxes if pipeline.config.reasoning else 0
+    chain = parse(" ".join(["thing (100,100),(900,900)"] * boxes))
     side = int(pipeline.config.resolution)
     source = Image.new("RGB", (side, side)) if edit else None
     modules = [part for part in pipeline.components.values() if isinstance(part, nn.Module)]

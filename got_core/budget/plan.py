@@ -1,15 +1,16 @@
-"""A training plan: what a recipe's stages take in memory, hours and money, and the page that says so.
+"""A training plan: what a recipe's stages take in memory, hours and money.
 
-Belongs here: arithmetic over what ``measure`` counted, with the assumptions of ``config``. State of
-training per parameter: the weights in 32 bits, and of trained ones the gradient (4 bytes), Adam's moments
-(8) and, if kept, the average (4). Spread (``fsdp``), all of it is divided by the workers but the
-autoencoder and what is gathered. Where a step takes several passes, gradients that are not exchanged yet are
-whole on every worker, in 32 bits, beside those of the state.
+Belongs here: arithmetic over what ``measure`` counted, with the assumptions of ``config``. Not here: how a
+plan reads (``page``). State of training per parameter: the weights in 32 bits, and of trained ones the
+gradient (4 bytes), the optimizer's moments (8 with Adam, 4 with Muon) and, if kept, the average (4). Spread
+(``fsdp``), all of it is divided by the workers but the autoencoder and what is gathered. Where a step takes
+several passes, gradients that are not exchanged yet are whole on every worker, in 32 bits, beside those of
+the state.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -32,7 +33,10 @@ from got_core.digests import digest
 from got_core.model.got import GoTModel
 from got_core.model.pipeline import GoTPipeline
 from got_core.recipes import Recipe
-from got_core.train.config import Sharding, StageConfig
+from got_core.train.config import StageConfig
+from got_core.train.data.batches import pictures_encoded
+from got_core.train.optim import count_moments
+from got_core.train.prepare import muon_weights
 from got_core.train.stage import Stage, check_predictions
 
 GB = 1e9
@@ -136,8 +140,8 @@ def make_plan(recipe: Recipe, config: BudgetConfig | None = None) -> TrainingPla
         # Stages mostly differ in rates and data alone: what they compute is then counted once.
         key = digest(
             [
-                *(stage.batch_size, stage.lora_rank, stage.loss, stage.bf16, stage.gradient_checkpointing),
-                repr(one.objective),
+                *(stage.batch_size, stage.lora_rank, stage.lora_dropout, stage.loss, stage.bf16),
+                *(stage.gradient_checkpointing, stage.optimizer, repr(one.objective)),
             ]
         )
         if key not in known:
@@ -161,10 +165,14 @@ class _Counted:
     """What was counted for a stage's way of computing."""
 
     work: dict[str, Work]
-    other_bytes: int
-    """Activations with gradient checkpointing turned the other way."""
+    """A forward and backward pass by kind of sample, with and without checkpointing as the stage does it."""
+    activations: dict[bool, int]
+    """Bytes of a pass that edits, by whether it checkpoints."""
+    encoded: dict[str, list[int]]
+    """Pictures in each call of the autoencoder that a pass needs, by kind of sample."""
     total: int
     trained: dict[str, int]
+    moments: int
     frozen_autoencoder: int
     gathered: Gathered
 
@@ -178,12 +186,19 @@ class _Counted:
                 pipeline, model, stage, recipe.model, config, edit=edit, checkpointing=checkpointing
             )
 
+        def encoded(edit: bool) -> list[int]:
+            guided = recipe.model.spatial_guidance
+            return pictures_encoded(stage.batch_size, config.boxes, edit=edit, spatial_guidance=guided)
+
         chosen = stage.gradient_checkpointing
+        edit = run(True, chosen)
         return cls(
-            work={"text to image": run(False, chosen), "edit": run(True, chosen)},
-            other_bytes=run(True, not chosen).bytes,
+            work={"text to image": run(False, chosen), "edit": edit},
+            activations={chosen: edit.bytes, not chosen: run(True, not chosen).bytes},
+            encoded={"text to image": encoded(False), "edit": encoded(True)},
             total=count(model.parameters()),
             trained=_trained(pipeline, model),
+            moments=count_moments(model.parameters(), muon_weights(model, stage)),
             frozen_autoencoder=count(model.vae.parameters()),
             gathered=gathered_parameters(model),
         )
@@ -201,13 +216,10 @@ def _plan_stage(
     name: str, stage: StageConfig, counted: _Counted, picture: Work, drawing: Work, config: BudgetConfig
 ) -> StagePlan:
     texts = sum(share for group, share in stage.mixture.items() if group.startswith("t2i"))
-    samples = stage.batch_size
-    passes = (
-        texts * counted.work["text to image"].flops + (1 - texts) * counted.work["edit"].flops
-    ) / samples
-    # The picture, its reference and one canvas a box.
-    encodings = (2 + config.boxes) * picture.flops
-    flops = stage.samples_per_step * (passes + encodings)
+    shares = {"text to image": texts, "edit": 1 - texts}
+    passes = sum(share * counted.work[kind].flops for kind, share in shares.items())
+    encodings = picture.flops * sum(share * sum(counted.encoded[kind]) for kind, share in shares.items())
+    flops = stage.workers * stage.accumulation * (passes + encodings)
     gpu = config.gpu
     hours = stage.steps * flops / (gpu.peak_tflops * 1e12 * gpu.utilisation) / 3600
     return StagePlan(
@@ -227,149 +239,50 @@ def _plan_stage(
 def _memory(
     stage: StageConfig, counted: _Counted, picture: Work, drawing: Work, gpu: Accelerator
 ) -> Iterable[Memory]:
-    trained = sum(counted.trained.values())
-    state = 4 * (counted.total - counted.frozen_autoencoder) + (16 if stage.ema_decay else 12) * trained
-    autoencoder = 4 * counted.frozen_autoencoder
-    # Gradients are exchanged in the last pass only. Until then FSDP keeps them whole, cast to the type it
-    # sums in; DDP keeps them beside its buffers.
-    accumulated = 4 * trained if stage.accumulation > 1 and stage.workers > 1 else 0
-    spread = (state // stage.workers, 4 * (counted.gathered.rest + 2 * counted.gathered.layer))
-    ways: dict[Sharding, tuple[int, int]] = {"ddp": (state, 2 * trained), "fsdp": spread}
     for sharding in stage.shardings:
-        share, gathered = ways[sharding]
         for checkpointing in (False, True):
-            chosen = checkpointing == stage.gradient_checkpointing
             way = replace(stage, sharding=sharding, gradient_checkpointing=checkpointing)
-            activations = counted.work["edit"].bytes if chosen else counted.other_bytes
-            # With checkpointing, pictures are encoded one by one; otherwise a batch's pictures at once.
-            encoded = picture.bytes * (1 if checkpointing else stage.batch_size)
             yield Memory(
                 sharding,
                 checkpointing,
-                share + autoencoder,
-                gathered if stage.bf16 else 2 * gathered,
-                accumulated,
-                max(activations, encoded),
-                # The plan's pictures are drawn in 16 bits, a stage's in 32.
-                2 * way.samples_at_once * drawing.bytes + (4 * counted.total if sharding == "fsdp" else 0),
+                _state(way, counted),
+                _gathered(way, counted),
+                _accumulated(way, counted),
+                max(counted.activations[checkpointing], _encoding(way, counted, picture)),
+                _samples(way, counted, drawing),
                 int(gpu.overhead_gb * GB),
-                chosen and sharding == stage.sharding,
+                way == stage,
             )
 
 
-# -- the page -----------------------------------------------------------------------------------------
+def _state(way: StageConfig, counted: _Counted) -> int:
+    trained = sum(counted.trained.values())
+    spread = counted.total - counted.frozen_autoencoder + trained + counted.moments
+    if way.ema_decay:
+        spread += trained
+    share = way.workers if way.sharding == "fsdp" else 1
+    return 4 * spread // share + 4 * counted.frozen_autoencoder
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """A markdown table."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+def _gathered(way: StageConfig, counted: _Counted) -> int:
+    if way.sharding == "fsdp":
+        # Weights and gradients; the layer that comes next is gathered while one computes.
+        return (4 if way.bf16 else 8) * (counted.gathered.rest + 2 * counted.gathered.layer)
+    return 2 * sum(counted.trained.values()) if way.bf16 else 0
 
 
-def markdown(plan: TrainingPlan) -> str:
-    """The plan as a page: parts, steps, memory, hours and cost."""
-    gpu = plan.assumptions.gpu
-    return "\n\n".join(
-        [
-            f"## Training plan of `{plan.recipe}`",
-            parts_table(plan),
-            steps_table(plan),
-            memory_table(plan),
-            cost_table(plan),
-            f"Assumed: {gpu.name} with {gpu.memory_gb:g} GB at {gpu.utilisation:.0%} of {gpu.peak_tflops:g} "
-            f"TFLOP/s and {gpu.price_per_hour:g} an hour; {plan.assumptions.prompt_tokens} prompt tokens, "
-            f"{plan.assumptions.chain_tokens} chain tokens at most, {plan.assumptions.boxes} boxes a sample.",
-        ]
-    )
+def _accumulated(way: StageConfig, counted: _Counted) -> int:
+    # Gradients are exchanged in the last pass only. Until then FSDP keeps them whole, cast to the type it
+    # sums in; DDP keeps them beside its buffers.
+    return 4 * sum(counted.trained.values()) if way.accumulation > 1 and way.workers > 1 else 0
 
 
-def parts_table(plan: TrainingPlan) -> str:
-    """Parameters by part."""
-    rows = [(part.name, f"{part.parameters:,}", f"{part.trained:,}") for part in plan.parts]
-    total = (
-        "all",
-        f"{sum(part.parameters for part in plan.parts):,}",
-        f"{sum(part.trained for part in plan.parts):,}",
-    )
-    return table(["part", "parameters", "trained (LoRA, whole copies, itself)"], [*rows, total])
+def _encoding(way: StageConfig, counted: _Counted, picture: Work) -> int:
+    # Checkpointing encodes pictures one by one.
+    most = 1 if way.gradient_checkpointing else max(max(calls) for calls in counted.encoded.values())
+    return most * picture.bytes
 
 
-def steps_table(plan: TrainingPlan) -> str:
-    """Operations and shapes of one pass and of one sampling step."""
-    rows = []
-    for kind, work in plan.training.items():
-        tokens, latents = work.shapes["input_ids"], work.shapes["clean"]
-        rows.append(
-            (
-                f"training pass, {kind}",
-                f"tokens {_shape(tokens)}, latents {_shape(latents)}",
-                _flops(work.flops),
-                f"U-Net {_flops(work.forward['U-Net'])}, other {_flops(work.forward['other'])}",
-            )
-        )
-    for kind, work in plan.sampling.items():
-        rows.append(
-            (
-                f"picture in {plan.inference_steps} steps, {kind}",
-                f"pictures {_shape(work.shapes['pictures'])}",
-                _flops(plan.sampling_flops(kind)),
-                f"U-Net {_flops(work.forward['U-Net'])} a step, other {_flops(work.forward['other'])}",
-            )
-        )
-    return table(["run", "shapes", "operations", "of which forward"], rows)
-
-
-def memory_table(plan: TrainingPlan) -> str:
-    """Memory per GPU; the recipe's own choice is marked."""
-    limit = plan.assumptions.gpu.memory_gb * GB
-    rows = []
-    for stage in plan.stages:
-        for one in stage.memory:
-            numbers = (
-                one.state, one.gathered, one.accumulated, one.activations,
-                one.samples, one.overhead, one.total,
-            )  # fmt: skip
-            rows.append(
-                (
-                    f"{stage.name}, {stage.workers} x {stage.batch_size}",
-                    one.sharding,
-                    "yes" if one.checkpointing else "no",
-                    *(f"{number / GB:.1f}" for number in numbers),
-                    ("fits" if one.total <= limit else "**too much**") + (", chosen" if one.chosen else ""),
-                )
-            )
-    header = ["stage", "sharding", "checkpointing", "state GB", "gathered", "accumulated", "activations"]
-    return table([*header, "or samples", "overhead", "all", ""], rows)
-
-
-def cost_table(plan: TrainingPlan) -> str:
-    """Hours and cost of the stages."""
-    rows = [
-        (
-            stage.name,
-            f"{stage.steps:,} x {stage.workers * stage.batch_size * stage.accumulation}",
-            _flops(stage.flops_per_step),
-            f"{stage.encoding_share:.0%}",
-            f"{stage.gpu_hours:,.1f}",
-            f"{stage.hours:,.1f}",
-            f"{stage.cost:,.0f}",
-        )
-        for stage in plan.stages
-    ]
-    hours, cost = (sum(getattr(stage, name) for stage in plan.stages) for name in ("gpu_hours", "cost"))
-    rows.append(
-        ("both", "", "", "", f"{hours:,.1f}", f"{sum(s.hours for s in plan.stages):,.1f}", f"{cost:,.0f}")
-    )
-    header = ["stage", "steps x samples", "operations a step", "encoding", "GPU hours", "hours", "cost"]
-    return table(header, rows)
-
-
-def _shape(shape: Sequence[int]) -> str:
-    return " x ".join(map(str, shape))
-
-
-def _flops(value: float) -> str:
-    for unit, size in (("P", 1e15), ("T", 1e12), ("G", 1e9)):
-        if value >= size:
-            return f"{value / size:.1f} {unit}FLOP"
-    return f"{value / 1e6:.1f} MFLOP"
+def _samples(way: StageConfig, counted: _Counted, drawing: Work) -> int:
+    copy = 4 * counted.total if way.sharding == "fsdp" else 0
+    return way.samples_at_once * drawing.bytes + copy

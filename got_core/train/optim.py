@@ -56,6 +56,14 @@ def decayed_groups(parameters: Iterable[Tensor], rate: float, weight_decay: floa
     ]
 
 
+def count_moments(parameters: Iterable[Tensor], orthogonal: Iterable[Tensor] = ()) -> int:
+    """Numbers that :class:`Optimizers` keeps of trained parameters between steps.
+
+    AdamW keeps two of each weight; Muon, which takes those of ``orthogonal``, one.
+    """
+    return 2 * sum(p.numel() for p in parameters if p.requires_grad) - sum(p.numel() for p in orthogonal)
+
+
 class Optimizers:
     """AdamW, and Muon for the parameters that are given to it, as one optimizer.
 

@@ -35,7 +35,7 @@ class PlanConfig(dg.Config):
     group_name="train",
     kinds={"pytorch"},
     owners=["team:model"],
-    code_version=code_version(2, _RECIPE.model, *(stage.version() for stage in _RECIPE.stages)),
+    code_version=code_version(3, _RECIPE.model, *(stage.version() for stage in _RECIPE.stages)),
 )
 def training_plan(
     context: dg.AssetExecutionContext, project: dg.ResourceParam[Project], config: PlanConfig
@@ -46,7 +46,8 @@ def training_plan(
     The real model and its joint loss are run without memory and without data; GPU and price are
     configuration of the run.
     """
-    from got_core.budget.plan import cost_table, make_plan, memory_table, parts_table, steps_table
+    from got_core.budget.page import cost_table, memory_table, parts_table, steps_table
+    from got_core.budget.plan import make_plan
 
     started = time.monotonic()
     plan = make_plan(project.recipe, config.budget())

@@ -80,13 +80,9 @@ class JointBatches:
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         """Language inputs, labels, latents and size numbers of a batch (see ``GoTModel.forward``)."""
         samples, texts = self.samples(index)
-        edit = samples[0].source is not None
-        tokens = [
-            self.sequences.training(self.sequences.prompt(text, has_image=edit), self._written(sample))
-            for sample, text in zip(samples, texts, strict=True)
-        ]
+        chains = [self._written(sample) for sample in samples]
         sources = [Image.fromarray(s.source) for s in samples if s.source is not None]
-        batch = self.sequences.collate(tokens, sources or None, LENGTH_MULTIPLE)
+        batch = language_inputs(self.sequences, texts, chains, sources)
         return {k: v.to(self.device) for k, v in batch.items()} | self.latents(samples)
 
     def _written(self, sample: TrainingSample) -> str:
@@ -100,6 +96,27 @@ class JointBatches:
             # Where the boxes are would reach a model that has no chain through the weights of its loss.
             inputs.pop("kept", None)
         return inputs
+
+
+def language_inputs(
+    sequences: SequenceBuilder, prompts: Sequence[str], chains: Sequence[str], sources: Sequence[Image.Image]
+) -> dict[str, Tensor]:
+    """What the language model is given of samples of one kind, labels included, padded to a common length.
+
+    ``sources`` are the pictures that are edited; none for text to image.
+    """
+    samples = [
+        sequences.training(sequences.prompt(prompt, has_image=bool(sources)), chain)
+        for prompt, chain in zip(prompts, chains, strict=True)
+    ]
+    return sequences.collate(samples, sources or None, LENGTH_MULTIPLE)
+
+
+def pictures_encoded(samples: int, boxes: int, *, edit: bool, spatial_guidance: bool = True) -> list[int]:
+    """How many pictures each call of the autoencoder takes in :func:`drawing_inputs`, for samples of so many
+    boxes each."""
+    calls = [samples, samples if edit else 1]
+    return [*calls, samples * max(1, boxes)] if spatial_guidance else calls
 
 
 @torch.no_grad()

@@ -3,46 +3,63 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
+from torch import distributed as dist
+from torch.distributed.fsdp import FSDPModule
+from torch.distributed.tensor import DTensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from got_core.budget.__main__ import main
 from got_core.budget.config import Accelerator, BudgetConfig
+from got_core.budget.estimate import estimate
 from got_core.budget.measure import (
+    Gathered,
     count,
     count_parts,
     empty_pipeline,
+    encoding,
     gathered_parameters,
     prepare_training,
+    sampling_step,
     training_step,
 )
-from got_core.budget.plan import TrainingPlan, make_plan, markdown
+from got_core.budget.page import json_text, markdown
+from got_core.budget.plan import TrainingPlan, make_plan
 from got_core.budget.shapes import _FORMULAS
 from got_core.model.build import fresh_pipeline
 from got_core.model.config import AutoencoderConfig
 from got_core.model.got import GoTModel
 from got_core.model.tokens import train_tokenizer
-from got_core.recipes import get_recipe, paper, tiny
-from got_core.train.prepare import attach_lora
+from got_core.recipes import Recipe, get_recipe, paper, tiny
+from got_core.train import parallel
+from got_core.train.config import StageConfig
+from got_core.train.data.batches import LENGTH_MULTIPLE, language_inputs
+from got_core.train.muon import hidden_matrices
+from got_core.train.prepare import attach_lora, prepare_parts
 from got_core.train.stage import finetuning, pretraining
 from got_core.train.trainer import JOINT
 
 CONFIG = BudgetConfig(
     gpu=Accelerator(name="small", memory_gb=5, peak_tflops=10, utilisation=0.5, price_per_hour=3)
 )
+PRETRAIN = tiny().stage("pretrain").config
+
+
+def trained_by(first: StageConfig, second: StageConfig | None = None) -> Recipe:
+    """The tiny recipe with other stages."""
+    return replace(tiny(), stages=(pretraining(first), finetuning(second or first)))
 
 
 @pytest.fixture(scope="module")
 def plan() -> TrainingPlan:
     """Of the tiny recipe, whose second stage saves memory here and else computes what the first does."""
-    recipe = tiny()
-    first = recipe.stage("pretrain").config
-    second = replace(first, gradient_checkpointing=True)
-    return make_plan(replace(recipe, stages=(pretraining(first), finetuning(second))), CONFIG)
+    return make_plan(trained_by(PRETRAIN, replace(PRETRAIN, gradient_checkpointing=True)), CONFIG)
 
 
 def test_the_paper_recipe_has_the_published_sizes() -> None:
@@ -104,32 +121,44 @@ def test_counts_are_those_of_the_real_model_and_of_what_training_changes(plan: T
 
 
 @pytest.mark.parametrize("edit", [False, True])
-def test_a_step_of_shapes_counts_what_a_real_step_computes(edit: bool) -> None:
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_a_step_of_shapes_counts_what_a_real_step_computes(edit: bool, checkpointing: bool) -> None:
     recipe = tiny()
-    stage = replace(recipe.stage("pretrain").config, bf16=False)
+    stage = replace(PRETRAIN, bf16=False, gradient_checkpointing=checkpointing)
     empty = empty_pipeline(recipe.model)
-    model = prepare_training(empty, stage)
-    work = training_step(empty, model, stage, recipe.model, CONFIG, edit=edit, checkpointing=False)
+    planned = prepare_training(empty, stage)
+    work = training_step(empty, planned, stage, recipe.model, CONFIG, edit=edit, checkpointing=checkpointing)
     real = fresh_pipeline(recipe.model, train_tokenizer([], recipe.model.image_tokens))
-    real.register_modules(mllm=attach_lora(real.mllm, stage))
-    got = GoTModel.of(real, stage.loss, JOINT)
+    prepare_parts(real, stage)
+    model = GoTModel.of(real, stage.loss, JOINT).train()
+    images = [Image.new("RGB", (64, 64))] * 2 if edit else []
     generator = torch.Generator().manual_seed(0)
-    batch = real.sequences.collate(
-        [real.sequences.training(real.sequences.prompt(_words(30), has_image=edit), _words(24))] * 2,
-        [Image.new("RGB", (64, 64))] * 2 if edit else None,
-    )
+    batch = language_inputs(real.sequences, [_words(30)] * 2, [_words(24)] * 2, images)
     batch |= {
         name: torch.randn(2, 8, 8, 8, generator=generator) for name in ("clean", "spatial", "reference")
     }
     assert {name: tuple(value.shape) for name, value in batch.items()} == work.shapes
     with FlopCounterMode(display=False) as counter:
         counter.flop_registry |= _FORMULAS
-        got(batch, generator)["loss"].backward()
+        model(batch, generator)["loss"].backward()
     assert counter.get_total_flops() == pytest.approx(work.flops, rel=1e-3)
 
 
 def _words(tokens: int) -> str:
     return " ".join(["7"] * ((tokens + 1) // 2))
+
+
+def test_a_planned_stage_computes_in_16_bits_where_it_may() -> None:
+    for bf16, dtype in ((True, torch.bfloat16), (False, torch.float32)):
+        model = prepare_training(empty_pipeline(tiny().model), replace(PRETRAIN, bf16=bf16))
+        assert {parameter.dtype for parameter in model.parameters()} == {dtype}
+
+
+def test_a_model_without_reasoning_writes_no_chain() -> None:
+    recipe = tiny()
+    silent = replace(recipe, model=replace(recipe.model, reasoning=False, spatial_guidance=False))
+    tokens = [make_plan(one, CONFIG).training["edit"].shapes["input_ids"][1] for one in (recipe, silent)]
+    assert tokens[1] < tokens[0] and tokens[1] % LENGTH_MULTIPLE == tokens[0] % LENGTH_MULTIPLE == 0
 
 
 def test_checkpointing_trades_operations_for_memory(plan: TrainingPlan) -> None:
@@ -158,9 +187,8 @@ def test_hours_and_cost_follow_from_operations(plan: TrainingPlan) -> None:
 
 
 def test_passes_of_a_step_keep_whole_gradients_on_every_worker(plan: TrainingPlan) -> None:
-    recipe = tiny()
-    samples = recipe.stage("pretrain").config.samples_per_step
-    several = make_plan(recipe.with_stage("pretrain", global_batch=3 * samples), CONFIG).stages[0]
+    stage = replace(PRETRAIN, global_batch=3 * PRETRAIN.samples_per_step)
+    several = make_plan(trained_by(stage), CONFIG).stages[0]
     assert (several.accumulation, plan.stages[0].accumulation) == (3, 1)
     trained = sum(part.trained for part in plan.parts)
     for one, other in zip(plan.stages[0].memory, several.memory, strict=True):
@@ -169,13 +197,23 @@ def test_passes_of_a_step_keep_whole_gradients_on_every_worker(plan: TrainingPla
         assert other.total >= one.total
 
 
+def test_an_estimate_takes_a_recipe_by_name_and_a_gpu_by_its_numbers() -> None:
+    with pytest.raises(ValueError, match="one of: embedded, embedded-long, paper, tiny"):
+        estimate("huge")
+    with pytest.raises(ValueError, match="utilisation"):
+        estimate("tiny", utilisation=2.0)
+    found = estimate("tiny", price_per_hour=7.5, name="other")
+    assert found.recipe == "tiny"
+    assert found.assumptions == BudgetConfig(gpu=Accelerator(name="other", price_per_hour=7.5))
+
+
 def test_the_page_and_the_command(plan: TrainingPlan, capsys: pytest.CaptureFixture[str]) -> None:
     page = markdown(plan)
     assert f"{plan.parts[4].parameters:,}" in page and "small with 5 GB at 50% of 10 TFLOP/s" in page
     assert "**too much**" in markdown(
         replace(plan, assumptions=BudgetConfig(gpu=replace(CONFIG.gpu, memory_gb=1)))
     )
-    json.dumps(plan.to_dict())
+    assert json.loads(json_text(plan))["stages"][0]["gpu_hours"] == plan.stages[0].gpu_hours
     assert main(["huge"]) == 2
     assert "one of: embedded, embedded-long, paper, tiny" in capsys.readouterr().err
     assert main(["tiny", "--utilisation", "2"]) == 2
@@ -184,15 +222,68 @@ def test_the_page_and_the_command(plan: TrainingPlan, capsys: pytest.CaptureFixt
     assert json.loads(capsys.readouterr().out)["assumptions"]["gpu"]["price_per_hour"] == 7.5
 
 
-def test_a_spread_model_gathers_its_largest_layer_and_what_is_in_none() -> None:
+@pytest.fixture
+def one_worker(tmp_path: Path) -> Iterator[None]:
+    dist.init_process_group("gloo", f"file://{tmp_path / 'rendezvous'}", rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+@pytest.mark.usefixtures("one_worker")
+def test_a_spread_model_gathers_what_it_is_planned_to() -> None:
     recipe = tiny()
-    pipeline = empty_pipeline(recipe.model)
-    model = prepare_training(pipeline, recipe.stage("pretrain").config)
-    gathered = gathered_parameters(model)
-    mllm = model.mllm.get_base_model()
-    assert gathered.rest >= count(mllm.lm_head.parameters())
-    assert gathered.layer >= count(mllm.model.visual.blocks[0].parameters())
-    assert gathered.rest + gathered.layer < count(model.parameters()) - count(model.vae.parameters())
+    real = fresh_pipeline(recipe.model, train_tokenizer([], recipe.model.image_tokens))
+    prepare_parts(real, PRETRAIN)
+    model = GoTModel.of(real, PRETRAIN.loss, JOINT)
+    parallel.shard(model, torch.device("cpu"), bf16=False)
+    whole = [_gathered_with(layer, model) for layer in model.modules() if isinstance(layer, FSDPModule)]
+    planned = gathered_parameters(prepare_training(empty_pipeline(recipe.model), PRETRAIN))
+    assert planned == Gathered(rest=whole[0], layer=max(whole[1:]))
+
+
+def _gathered_with(layer: FSDPModule, model: GoTModel) -> int:
+    layer.unshard()
+    size = count(p for p in model.parameters() if not isinstance(p, DTensor))
+    layer.reshard()
+    return size - count(model.vae.parameters())
+
+
+def test_sample_pictures_are_drawn_in_32_bits_as_many_at_once_as_the_stage_draws(plan: TrainingPlan) -> None:
+    pipeline = empty_pipeline(tiny().model)
+    assert {p.dtype for part in (pipeline.unet, pipeline.vae) for p in part.parameters()} == {torch.float32}
+    one = sampling_step(pipeline, CONFIG, edit=False).bytes
+    model = prepare_training(pipeline, PRETRAIN)
+    found = {(m.sharding, m.checkpointing): m.samples for m in plan.stages[0].memory}
+    copy = 4 * count(model.parameters())
+    assert found == {
+        ("ddp", False): 2 * one, ("ddp", True): one,
+        ("fsdp", False): one + copy, ("fsdp", True): one + copy,
+    }  # fmt: skip
+
+
+def test_pictures_of_a_batch_are_encoded_at_once_unless_memory_is_short(plan: TrainingPlan) -> None:
+    stage = replace(PRETRAIN, batch_size=1)
+    # A picture of this size takes more than a pass of this model.
+    config = replace(CONFIG, boxes=60)
+    picture = encoding(empty_pipeline(tiny().model), tiny().model.resolution).bytes
+    found = make_plan(trained_by(stage), config).stages[0].memory
+    assert [m.activations for m in found if not m.checkpointing] == 2 * [60 * picture]
+    assert all(m.activations < 60 * picture for m in found if m.checkpointing)
+
+
+def test_muon_keeps_one_moment_of_what_it_takes() -> None:
+    states = []
+    for optimizer in ("adamw", "muon"):
+        stage = replace(PRETRAIN, optimizer=optimizer)
+        states.append(make_plan(trained_by(stage), CONFIG).stages[0].memory[0].state)
+    model = prepare_training(empty_pipeline(tiny().model), PRETRAIN)
+    assert states[0] - states[1] == 4 * count(hidden_matrices(model.unet)) > 0
+
+
+def test_stages_that_compute_otherwise_are_counted_by_themselves() -> None:
+    dropped = replace(PRETRAIN, lora_dropout=0.5)
+    first, second = make_plan(trained_by(PRETRAIN, dropped), CONFIG).stages
+    assert second.memory[0].activations > first.memory[0].activations
 
 
 def test_sizes_of_an_autoencoder_have_to_agree() -> None:

@@ -11,12 +11,13 @@ import pytest
 import torch
 from PIL import Image
 
+from got_core.chain.grammar import parse
 from got_core.chain.layout import fill_region
 from got_core.corpus.config import IngestConfig
 from got_core.corpus.decode import ImageError
 from got_core.model.guidance import encode, to_tensor
 from got_core.train.config import Geometry, StageConfig
-from got_core.train.data.batches import JointBatches, drawing_inputs
+from got_core.train.data.batches import JointBatches, drawing_inputs, pictures_encoded
 from got_core.train.data.samples import TrainingData, training_data
 from got_core.train.run import TrainingRun
 from tests.got_core.tiny_pipeline import tiny_pipeline
@@ -221,3 +222,24 @@ def test_cuts_follow_from_the_seed_and_may_be_in_the_middle(training_run: Traini
     ]
     assert cuts[:3] == cuts[6:]
     assert cuts[3:6] == [[16, 16]] * 3
+
+
+@pytest.mark.parametrize("kind", ["t2i", "edit"])
+@pytest.mark.parametrize("spatial", [True, False])
+def test_pictures_that_are_encoded_are_counted_before(
+    training_run: TrainingRun, monkeypatch: pytest.MonkeyPatch, kind: str, spatial: bool
+) -> None:
+    data, autoencoder = training_data(training_run), tiny_pipeline().vae
+    samples = data.draw(np.random.default_rng(0), kind, 3)
+    chain = parse("a circle (100,100),(300,300) and a square (500,500),(900,900)")
+    samples = [replace(sample, chain=chain) for sample in samples]
+    calls: list[int] = []
+    encode_real = autoencoder.encode
+
+    def encode_counted(pictures: torch.Tensor) -> object:
+        calls.append(len(pictures))
+        return encode_real(pictures)
+
+    monkeypatch.setattr(autoencoder, "encode", encode_counted)
+    drawing_inputs(autoencoder, samples, spatial_guidance=spatial)
+    assert calls == pictures_encoded(3, 2, edit=kind == "edit", spatial_guidance=spatial)

@@ -11,7 +11,7 @@ from got_core.model.build import build_unet
 from got_core.recipes import tiny
 from got_core.train.config import StageConfig
 from got_core.train.muon import Muon, hidden_matrices, orthogonal
-from got_core.train.optim import Optimizers
+from got_core.train.optim import Optimizers, count_moments
 
 
 @pytest.mark.parametrize("shape", [(3, 16, 40), (2, 16, 80), (2, 80, 16)])
@@ -78,3 +78,17 @@ def test_both_optimizers_learn_side_by_side() -> None:
 def test_spread_weights_cannot_be_turned() -> None:
     with pytest.raises(ValueError, match="set sharding to ddp"):
         StageConfig(steps=1, optimizer="muon", sharding="fsdp")
+
+
+def test_moments_are_counted_as_the_optimizers_keep_them() -> None:
+    unet = build_unet(tiny().model)
+    unet.conv_in.requires_grad_(False)
+    for chosen in ([], hidden_matrices(unet)):
+        optimizer = Optimizers([(unet.parameters(), 1e-3)], weight_decay=0.0, orthogonal=chosen)
+        for parameter in unet.parameters():
+            parameter.grad = torch.ones_like(parameter) if parameter.requires_grad else None
+        optimizer.step(1.0)
+        states = [optimizer.state(parameter) for parameter in unet.parameters() if parameter.requires_grad]
+        # AdamW also counts its steps, in one number for each parameter.
+        kept = sum(value.numel() for state in states for value in state.values() if value.ndim)
+        assert kept == count_moments(unet.parameters(), chosen)
