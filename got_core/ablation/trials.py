@@ -21,7 +21,7 @@ from got_core.ablation.schemas import TRIALS
 from got_core.digests import digest
 from got_core.evaluate.geneval import TASKS
 from got_core.evaluate.scenes import run_geneval_scenes, scenes_protocol
-from got_core.model.pipeline import GoTPipeline
+from got_core.model.formats.saved import load_pipeline
 from got_core.recipes import Recipe
 from got_core.train.ray.progress import relayed_progress
 from got_core.train.ray.session import ray_session
@@ -198,8 +198,7 @@ def _train(run: TrainingRun, foundation: Reference) -> list[Reference]:
 def _score(run: TrainingRun, model: Reference, name: str) -> dict[str, Any]:
     """`geneval/scenes` of a model, by the columns' names."""
     recipe, storage = run.recipe, run.storage()
-    pipeline = GoTPipeline.from_pretrained(storage.download(model["folder"]))
-    pipeline.set_progress_bar_config(disable=True)
+    pipeline = load_pipeline(storage.download(model["folder"]))
     scores = run_geneval_scenes(
         pipeline, recipe.world, recipe.evaluate, storage, name, weights_hash=model["weights_hash"]
     ).scores

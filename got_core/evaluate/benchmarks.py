@@ -90,9 +90,7 @@ def open_pipeline(folder: Path) -> GoTPipeline:
     """A saved pipeline for a benchmark run: quiet, and with all cores, since nothing else computes then."""
     import torch
 
-    from got_core.model.pipeline import GoTPipeline
+    from got_core.model.formats.saved import load_pipeline
 
     torch.set_num_threads(os.cpu_count() or 1)  # the workers of training have one thread each instead
-    pipeline = GoTPipeline.from_pretrained(folder)
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline
+    return load_pipeline(folder)

@@ -9,21 +9,13 @@ import tempfile
 import time
 from pathlib import Path
 
-import torch
-from transformers import PreTrainedTokenizerFast, Qwen2_5_VLForConditionalGeneration
-
 from got_core.digests import digest
-from got_core.model.autoencoder import PatchAutoencoder
-from got_core.model.build import (
-    assemble_pipeline,
-    pipeline_settings,
-    unet_class,
-)
+from got_core.model.build import pipeline_settings
 from got_core.model.config import ModelConfig
-from got_core.model.formats.parts import ConfigFolders
+from got_core.model.formats.configs import ConfigFolders
 from got_core.model.formats.published import load_foundation_folders
 from got_core.model.formats.published_checks import check_published
-from got_core.model.guidance import GuidanceProjector
+from got_core.model.formats.saved import load_foundation, load_pipeline
 from got_core.model.pipeline import GoTPipeline
 from got_core.train.cpu_time import CpuTimer
 from got_core.train.run import Reference, TrainingRun, model_reference, weights_hash
@@ -55,23 +47,8 @@ def take_published(run: TrainingRun) -> Reference:
     return reference | {"cpu_seconds": clock.seconds()}
 
 
-def load_foundation(folder: Path, config: ModelConfig, seed: int) -> GoTPipeline:
-    """A GoT pipeline from a folder of foundation models."""
-    torch.manual_seed(seed)
-    return assemble_pipeline(
-        config,
-        mllm=Qwen2_5_VLForConditionalGeneration.from_pretrained(folder / "language" / "mllm"),
-        tokenizer=PreTrainedTokenizerFast.from_pretrained(folder / "language" / "tokenizer"),
-        projector=GuidanceProjector.from_pretrained(folder / "language" / "projector"),
-        unet=unet_class(config).from_pretrained(folder / "drawing" / "unet"),
-        vae=PatchAutoencoder.from_pretrained(folder / "drawing" / "vae"),
-    )
-
-
 def starting_pipeline(folder: Path, stage: str, config: ModelConfig, seed: int) -> GoTPipeline:
     """The pipeline that a stage starts from: foundation models put together, or an earlier stage's folder."""
     if stage == "foundation":
         return load_foundation(folder, config, seed)
-    pipeline = GoTPipeline.from_pretrained(folder)
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline
+    return load_pipeline(folder)

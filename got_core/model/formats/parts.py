@@ -1,13 +1,11 @@
-"""What all ways of loading a GoT model share: where configurations are, empty parts, one report of bad keys.
+"""What all ways of loading a GoT model share: empty parts, tensors that fill them, one report of bad keys.
 
-Belongs here: building a pipeline around parts that came from somewhere. Does not belong here: the layouts
-they came in (``released``, ``published``) and sizes chosen by a recipe (``build``).
+Belongs here: one part at a time. Does not belong here: the layouts they come in (``released``,
+``published``), the pipeline around them (``assembly``) and sizes chosen by a recipe (``build``).
 """
 
 from __future__ import annotations
 
-import inspect
-import json
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -16,25 +14,19 @@ from typing import Any, TypeAlias
 
 import torch
 from accelerate import init_empty_weights
-from diffusers import AutoencoderKL, SchedulerMixin, UNet2DConditionModel
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor, nn
 from transformers import (
-    AutoTokenizer,
     GenerationConfig,
-    PreTrainedTokenizerBase,
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
 )
-from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from got_core.model.autoencoder import PatchAutoencoder
-from got_core.model.build import scheduler_class
 from got_core.model.formats.names import canonical_name
 from got_core.model.formats.precision import DTYPES, autoencoder_dtype, widest
 from got_core.model.formats.shards import read_state
 from got_core.model.guidance import GuidanceProjector, widen_input
-from got_core.model.pipeline import GoTPipeline
-from got_core.model.tokens import generation_tokens
 from got_core.model.unet import UNetWithInputSkip
 
 AUTOENCODERS = {"AutoencoderKL": AutoencoderKL, "PatchAutoencoder": PatchAutoencoder}
@@ -99,93 +91,6 @@ class KeyReport:
         """Raise CheckpointKeysError if anything was written down."""
         if self.missing or self.unexpected or self.misshapen or self.infinite:
             raise CheckpointKeysError(where, self)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ConfigFolders:
-    """Where each part's configuration (and the tokenizer) is."""
-
-    mllm: Path
-    tokenizer: Path
-    image_processor: Path
-    unet: Path
-    vae: Path
-    scheduler: Path
-    scheduler_class: str = "DDPMScheduler"
-    """SDXL's folder names another class; GoT draws with this one, of the same settings."""
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    """Settings of the pipeline: resolution, scales, steps ..."""
-
-    def __post_init__(self) -> None:
-        parts = ("mllm", "tokenizer", "image_processor", "unet", "vae", "scheduler")
-        absent = [str(getattr(self, part)) for part in parts if not getattr(self, part).is_dir()]
-        if absent:
-            raise FileNotFoundError(
-                f"folders of configurations are missing: {', '.join(dict.fromkeys(absent))}"
-            )
-
-    @classmethod
-    def of(cls, folder: Path) -> ConfigFolders:
-        """The folders of one folder, by part. Tokenizer and image processor may lie in ``mllm/``.
-
-        With a ``model_index.json`` there, the scheduler's class and the pipeline's settings are taken from
-        it.
-        """
-
-        def either(name: str) -> Path:
-            return folder / name if (folder / name).is_dir() else folder / "mllm"
-
-        path = folder / "model_index.json"
-        index = json.loads(path.read_text()) if path.is_file() else {}
-        known = inspect.signature(GoTPipeline.__init__).parameters
-        return cls(
-            mllm=folder / "mllm",
-            tokenizer=either("tokenizer"),
-            image_processor=either("image_processor"),
-            unet=folder / "unet",
-            vae=folder / "vae",
-            scheduler=folder / "scheduler",
-            scheduler_class=index.get("scheduler", [None, cls.scheduler_class])[1],
-            settings={k: v for k, v in index.items() if k in known and not _names_a_class(v)},
-        )
-
-    @classmethod
-    def published(cls, sdxl: Path, qwen: Path) -> ConfigFolders:
-        """The folders of SDXL (diffusers layout) and Qwen2.5-VL as they are published."""
-        return cls(
-            mllm=qwen,
-            tokenizer=qwen,
-            image_processor=qwen,
-            unet=sdxl / "unet",
-            vae=sdxl / "vae",
-            scheduler=sdxl / "scheduler",
-            scheduler_class=_published_scheduler(sdxl / "scheduler"),
-        )
-
-
-def read_config(folder: Path, name: str) -> dict[str, Any]:
-    """A JSON file of settings. Raises FileNotFoundError or ValueError, which name it."""
-    path = folder / name
-    if not path.is_file():
-        raise FileNotFoundError(f"{folder} has no {name}; download it with the rest of the folder")
-    try:
-        config = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON ({error}); download it again") from error
-    if not isinstance(config, dict):
-        raise ValueError(f"{path} is not a configuration: it holds a {type(config).__name__}, not an object")
-    return config
-
-
-def _published_scheduler(folder: Path) -> str:
-    """GoT's own scheduler, but for weights that were trained along a straight path."""
-    # A folder that is not there is named with all others that are not.
-    named = read_config(folder, "scheduler_config.json").get("_class_name") if folder.is_dir() else ""
-    return str(named) if "FlowMatch" in str(named) else ConfigFolders.scheduler_class
-
-
-def _names_a_class(value: Any) -> bool:
-    return isinstance(value, list) and len(value) == 2 and all(isinstance(part, str) for part in value)
 
 
 # -- empty parts, whose tensors are put in later -----------------------------------------------------
@@ -323,64 +228,3 @@ def filled_language_model(
     if (folder / "generation_config.json").is_file():
         mllm.generation_config = GenerationConfig.from_pretrained(folder)
     return mllm
-
-
-def load_tokenizer(folder: Path, image_tokens: int) -> PreTrainedTokenizerBase:
-    """The tokenizer with GoT's tokens, added behind its own if they are not there yet.
-
-    Raises ValueError where their ids do not follow each other.
-    """
-    tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
-    names = generation_tokens(image_tokens)
-    tokenizer.add_tokens(names, special_tokens=True)
-    ids = tokenizer.convert_tokens_to_ids(names)
-    if ids != list(range(ids[0], ids[0] + len(ids))):
-        raise ValueError(f"{folder}: the ids of {names[0]} to {names[-1]} do not follow each other")
-    return tokenizer
-
-
-def load_scheduler(folders: ConfigFolders) -> SchedulerMixin:
-    """A scheduler of the folders' class and settings."""
-    return scheduler_class(folders.scheduler_class).from_pretrained(folders.scheduler)
-
-
-def pipeline_of_parts(
-    folders: ConfigFolders,
-    *,
-    mllm: Qwen2_5_VLForConditionalGeneration,
-    projector: GuidanceProjector,
-    unet: UNet2DConditionModel,
-    vae: AutoencoderKL | PatchAutoencoder,
-    settings: Mapping[str, Any],
-    fresh: bool = False,
-) -> GoTPipeline:
-    """The pipeline around loaded parts, in evaluation mode.
-
-    ``fresh``: the language model has not learned GoT's tokens yet. Its embedding grows if it has too few rows
-    for them; the published one has spare rows. Else that raises ValueError.
-    """
-    chosen = {**folders.settings, **settings}
-    tokens = chosen.get(
-        "image_tokens", inspect.signature(GoTPipeline.__init__).parameters["image_tokens"].default
-    )
-    tokenizer = load_tokenizer(folders.tokenizer, tokens)
-    rows = mllm.get_input_embeddings().num_embeddings
-    if len(tokenizer) > rows and not fresh:
-        raise ValueError(
-            f"{tokens} image tokens need an embedding of {len(tokenizer)} rows, and the checkpoint's has "
-            f"{rows}: set image_tokens to what it was trained with"
-        )
-    if len(tokenizer) > rows:
-        mllm.resize_token_embeddings(len(tokenizer), mean_resizing=False)
-    pipeline = GoTPipeline(
-        mllm=mllm.eval(),
-        tokenizer=tokenizer,
-        image_processor=Qwen2VLImageProcessorPil.from_pretrained(folders.image_processor),
-        projector=projector.eval(),
-        unet=unet.eval(),
-        vae=vae.eval(),
-        scheduler=load_scheduler(folders),
-        **chosen,
-    )
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline

@@ -6,6 +6,7 @@ checkpoints (``released``).
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ import torch
 from torch import Tensor, nn
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
+from got_core.model.formats.assembly import pipeline_of_parts
+from got_core.model.formats.configs import ConfigFolders
 from got_core.model.formats.parts import (
-    ConfigFolders,
     KeyReport,
     empty_unet,
     fill,
@@ -22,13 +24,14 @@ from got_core.model.formats.parts import (
     fitting_projector,
     folder_state,
     load_autoencoder,
-    pipeline_of_parts,
     separate_head,
     untie,
 )
-from got_core.model.formats.published_checks import DEFAULT_PREDICTION, check_published
+from got_core.model.formats.published_checks import check_published
 from got_core.model.guidance import widen_input
 from got_core.model.pipeline import GoTPipeline
+
+DEFAULT_PREDICTION = inspect.signature(GoTPipeline.__init__).parameters["prediction"].default
 
 
 def load_foundation_folders(

@@ -6,16 +6,13 @@ keys and shapes of weights (``parts``).
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from got_core.model.formats.configs import ConfigFolders, read_config
 from got_core.model.formats.files import find_weights, weight_files
-from got_core.model.formats.parts import AUTOENCODERS, UNETS, ConfigFolders, read_config
-from got_core.model.pipeline import GoTPipeline
-
-DEFAULT_PREDICTION = inspect.signature(GoTPipeline.__init__).parameters["prediction"].default
+from got_core.model.formats.parts import AUTOENCODERS, UNETS
 
 SDXL = "take a folder like SDXL base 1.0's"
 QWEN = "take a folder like Qwen2.5-VL-3B-Instruct's"

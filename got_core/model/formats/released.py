@@ -27,10 +27,11 @@ from huggingface_hub import save_torch_state_dict
 from torch import Tensor, nn
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
+from got_core.model.formats.assembly import pipeline_of_parts
+from got_core.model.formats.configs import ConfigFolders
 from got_core.model.formats.names import modern_name, old_name
 from got_core.model.formats.parts import (
     CheckpointKeysError,
-    ConfigFolders,
     Group,
     KeyReport,
     empty_autoencoder,
@@ -40,7 +41,6 @@ from got_core.model.formats.parts import (
     fitting_projector,
     fitting_state,
     load_autoencoder,
-    pipeline_of_parts,
     untie,
 )
 from got_core.model.formats.shards import read_state
