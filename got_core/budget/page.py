@@ -115,7 +115,7 @@ def cost_table(plan: TrainingPlan) -> str:
     ]
     hours, cost = (sum(getattr(stage, name) for stage in plan.stages) for name in ("gpu_hours", "cost"))
     rows.append(
-        ("both", "", "", "", f"{hours:,.1f}", f"{sum(s.hours for s in plan.stages):,.1f}", f"{cost:,.0f}")
+        ("all", "", "", "", f"{hours:,.1f}", f"{sum(s.hours for s in plan.stages):,.1f}", f"{cost:,.0f}")
     )
     header = ["stage", "steps x samples", "operations a step", "encoding", "GPU hours", "hours", "cost"]
     return table(header, rows)

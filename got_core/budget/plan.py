@@ -30,6 +30,7 @@ from got_core.budget.measure import (
     training_step,
 )
 from got_core.digests import digest
+from got_core.model.config import ModelConfig
 from got_core.model.got import GoTModel
 from got_core.model.pipeline import GoTPipeline
 from got_core.recipes import Recipe
@@ -40,6 +41,9 @@ from got_core.train.prepare import muon_weights
 from got_core.train.stage import Stage, check_predictions
 
 GB = 1e9
+
+KINDS = {"text to image": False, "edit": True}
+"""Kinds of samples, and whether they edit a picture."""
 
 
 @dataclass(frozen=True)
@@ -129,9 +133,7 @@ def make_plan(recipe: Recipe, config: BudgetConfig | None = None) -> TrainingPla
     check_predictions(recipe.model.scheduler.prediction, recipe.stages)
     pipeline = empty_pipeline(recipe.model)
     totals = count_parts(pipeline)
-    sampling = {
-        kind: sampling_step(pipeline, config, edit=kind == "edit") for kind in ("text to image", "edit")
-    }
+    sampling = {kind: sampling_step(pipeline, config, edit=edit) for kind, edit in KINDS.items()}
     picture = encoding(pipeline, recipe.model.resolution)
     known: dict[str, _Counted] = {}
     stages = []
@@ -186,22 +188,27 @@ class _Counted:
                 pipeline, model, stage, recipe.model, config, edit=edit, checkpointing=checkpointing
             )
 
-        def encoded(edit: bool) -> list[int]:
-            guided = recipe.model.spatial_guidance
-            return pictures_encoded(stage.batch_size, config.boxes, edit=edit, spatial_guidance=guided)
-
         chosen = stage.gradient_checkpointing
-        edit = run(True, chosen)
+        work = {kind: run(edit, chosen) for kind, edit in KINDS.items()}
         return cls(
-            work={"text to image": run(False, chosen), "edit": edit},
-            activations={chosen: edit.bytes, not chosen: run(True, not chosen).bytes},
-            encoded={"text to image": encoded(False), "edit": encoded(True)},
+            work=work,
+            activations={chosen: work["edit"].bytes, not chosen: run(True, not chosen).bytes},
+            encoded=_encoded(stage, recipe.model, config),
             total=count(model.parameters()),
             trained=_trained(pipeline, model),
             moments=count_moments(model.parameters(), muon_weights(model, stage)),
             frozen_autoencoder=count(model.vae.parameters()),
             gathered=gathered_parameters(model),
         )
+
+
+def _encoded(stage: StageConfig, model: ModelConfig, config: BudgetConfig) -> dict[str, list[int]]:
+    return {
+        kind: pictures_encoded(
+            stage.batch_size, config.boxes, edit=edit, spatial_guidance=model.spatial_guidance
+        )
+        for kind, edit in KINDS.items()
+    }
 
 
 def _trained(pipeline: GoTPipeline, model: GoTModel) -> dict[str, int]:
