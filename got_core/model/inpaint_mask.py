@@ -31,6 +31,13 @@ class KeptSource:
     free: Tensor
     """Where pictures are drawn: bool (B, 1, h, w)."""
 
+    @classmethod
+    def of(cls, sources: Tensor, noise: Tensor, free: Tensor) -> KeptSource:
+        """Of sources and masks, one a chain, where ``noise`` holds one or several pictures of each chain."""
+        copies = len(noise) // len(sources)
+        sources, free = (part.repeat_interleave(copies, dim=0) for part in (sources, free))
+        return cls(sources.to(noise), noise, free.to(noise.device))
+
     def put_back(self, drawn: Tensor, scheduler: Any, step: int) -> Tensor:
         """The latents after step number ``step`` with the source, as noisy as they are, in its places."""
         source, later = self.latents, scheduler.timesteps[step + 1 : step + 2]

@@ -117,6 +117,17 @@ def check_sampling(temperature: float | None, top_p: float | None) -> None:
         raise ValueError(f"`top_p` must lie in (0, 1], got {top_p}")
 
 
+def check_keeping(scheduler: Any, sources: object) -> None:
+    """Sources to keep, and a scheduler that can make them as noisy as the drawing is."""
+    if sources is None:
+        raise ValueError("`keep_outside` keeps what an edit does not touch: it needs `image`")
+    if not {"scale_noise", "add_noise"} & set(dir(scheduler)):
+        raise ValueError(
+            f"`keep_outside` makes the source noisy again, which {type(scheduler).__name__} cannot; "
+            "set another one"
+        )
+
+
 def check_generator(generator: Generators, count: int, what: str) -> None:
     """None, one generator, or a list of one for each picture (or chain)."""
     several = isinstance(generator, list)
@@ -135,6 +146,12 @@ def check_latents(latents: object, shape: tuple[int, ...]) -> None:
         raise TypeError(f"`latents` must be a tensor, got {type(latents).__name__}")
     if tuple(latents.shape) != shape:
         raise ValueError(f"`latents` must have shape {shape}, got {tuple(latents.shape)}")
+
+
+def check_on_plan(function: object) -> None:
+    """Something that can be called, or None."""
+    if function is not None and not callable(function):
+        raise TypeError(f"`on_plan` must be callable, got {type(function).__name__}")
 
 
 def check_callback(callback: object, inputs: Sequence[str], known: Sequence[str]) -> None:

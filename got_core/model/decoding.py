@@ -1,0 +1,50 @@
+"""From latents to pictures in the form that the caller wants.
+
+Belongs here: decoding, output types, sizes of edited pictures, and finding pictures that failed. Not here:
+the autoencoder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from got_core.model.finite import NotFiniteError, check_finite
+
+if TYPE_CHECKING:
+    from got_core.model.pipeline import GoTPipeline
+
+Pictures: TypeAlias = list[Image.Image] | np.ndarray | Tensor
+"""``pil``; ``np`` (B, H, W, 3) in [0, 1]; ``pt`` (B, 3, H, W) in [0, 1]; ``latent`` (B, C, h, w)."""
+
+
+def decode_latents(
+    pipe: GoTPipeline, latents: Tensor, output_type: str, sizes: Sequence[tuple[int, int]] | None = None
+) -> Pictures:
+    """See ``GoTPipeline.decode``."""
+    faults, images = check_finite(latents, "its latents hold"), latents
+    if output_type != "latent":
+        pixels = pipe.vae.decode(latents.to(pipe.vae.dtype) / pipe.vae.config.scaling_factor).sample
+        faults = check_finite(pixels, "its latents are decoded to") | faults
+        for number in faults:
+            pixels[number] = 0.0
+        images = pipe.picture_processor.postprocess(pixels, output_type=output_type)
+    if sizes is not None and output_type == "pil":
+        images = [_resized(image, size) for image, size in zip(images, sizes, strict=True)]
+    if faults:
+        raise NotFiniteError(faults, [None if k in faults else one for k, one in enumerate(images)])
+    return images
+
+
+def sizes_in_aspect(sources: Sequence[Image.Image], short: int) -> list[tuple[int, int]]:
+    """Sizes in the sources' aspect, the short side as given (released inference code)."""
+    scales = [short / min(source.size) for source in sources]
+    return [(round(one.width * k), round(one.height * k)) for one, k in zip(sources, scales, strict=True)]
+
+
+def _resized(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    return image if image.size == size else image.resize(size, Image.Resampling.BICUBIC)
