@@ -14,6 +14,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from got_core.model.backbones.sdxl_unet import UNetDrawer
 from got_core.model.build import build_unet
 from got_core.recipes import embedded_long
 from got_core.train.muon import COEFFICIENTS, ITERATIONS, hidden_matrices, orthogonal
@@ -37,7 +38,8 @@ def main() -> dict[str, float | str]:
     """Seconds of each, their ratio, and the largest difference of an entry."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    shapes = Counter((len(p), p[0].numel()) for p in hidden_matrices(build_unet(embedded_long().model)))
+    matrices = hidden_matrices(build_unet(embedded_long().model), UNetDrawer.outer_layers)
+    shapes = Counter((len(p), p[0].numel()) for p in matrices)
     gradients = [torch.randn(count, *shape) for shape, count in shapes.items()]
     ways: dict[str, Callable[[Tensor], Tensor]] = {"gathered": orthogonal, "published": published}
     seconds: dict[str, list[float]] = {name: [] for name in ways}

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from diffusers import UNet2DConditionModel
+from diffusers import ModelMixin
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -20,9 +20,11 @@ from got_core.chain.layout import canvases
 from got_core.foundation.config import FoundationConfig
 from got_core.foundation.text_encoder import PhraseEncoder
 from got_core.model.autoencoder import PatchAutoencoder
+from got_core.model.backbones.protocols import Drawer, DrawerConditions
+from got_core.model.backbones.registry import drawer_of
 from got_core.model.config import LossConfig, ModelConfig
-from got_core.model.got import add_noise, conditioned_loss
-from got_core.model.guidance import encode, to_tensor, widen_input
+from got_core.model.got import conditioned_loss
+from got_core.model.guidance import encode, to_tensor
 from got_core.train.attention import plain_attention
 from got_core.train.data.batches import drawing_inputs
 from got_core.train.data.samples import TrainingData, step_generator
@@ -77,7 +79,7 @@ def psnr(vae: PatchAutoencoder, pixels: np.ndarray) -> float:
 
 
 def train_unet(
-    unet: UNet2DConditionModel,
+    unet: ModelMixin,
     vae: PatchAutoencoder,
     encoder: PhraseEncoder,
     data: TrainingData,
@@ -90,10 +92,10 @@ def train_unet(
     Text to image on C channels; with an ``unet_edit_share`` also edits, and then on 3C channels: both kinds
     have their canvases and sources.
     """
-    conditioned = config.unet_edit_share > 0
+    conditioned, drawer = config.unet_edit_share > 0, drawer_of(unet)
     if conditioned:
-        widen_input(unet)
-    matrices = hidden_matrices(unet) if config.optimizer == "muon" else []
+        drawer.widen_input()
+    matrices = hidden_matrices(unet, drawer.outer_layers) if config.optimizer == "muon" else []
     parts = [(list(unet.parameters()), config.unet_rate)]
     loop = Loop.over(parts, config.unet_steps, config.ema_decay, matrices)
     loss_config = replace(config.unet_loss, prediction=model.scheduler.prediction)
@@ -109,9 +111,9 @@ def train_unet(
             with mixed_precision("cpu", config.bf16):
                 if conditioned:
                     null = torch.zeros_like(guidance[0])
-                    loss = conditioned_loss(unet, guidance, null, inputs, loss_config, generator)
+                    loss = conditioned_loss(drawer, guidance, null, inputs, loss_config, generator)
                 else:
-                    loss = _text_to_image_loss(unet, guidance, inputs, loss_config, generator)
+                    loss = _text_to_image_loss(drawer, guidance, inputs, loss_config, generator)
             loop.step(step, loss)
             recent = [*recent[-49:], loss.item()]
             if step % 50 == 0:
@@ -121,7 +123,7 @@ def train_unet(
 
 
 def _text_to_image_loss(
-    unet: UNet2DConditionModel,
+    drawer: Drawer,
     guidance: tuple[Tensor, Tensor],
     inputs: dict[str, Tensor],
     config: LossConfig,
@@ -129,11 +131,6 @@ def _text_to_image_loss(
 ) -> Tensor:
     """The loss of a U-Net on C channels, without conditions beside the text."""
     context, pooled = guidance
-    noised = add_noise(inputs["clean"], config, generator)
-    prediction = unet(
-        noised.latents,
-        noised.timesteps,
-        encoder_hidden_states=context,
-        added_cond_kwargs={"text_embeds": pooled, "time_ids": inputs["time_ids"]},
-    ).sample
-    return noised.loss(prediction)
+    noised = drawer.noised(inputs["clean"], config, generator)
+    conditions = DrawerConditions(context=context, pooled=pooled, sizes=inputs["time_ids"])
+    return noised.loss(drawer.predict(noised.latents, noised.timesteps, conditions))

@@ -34,6 +34,7 @@ from got_core.foundation.vision import (
     visual_states,
     whiten_patches,
 )
+from got_core.model.backbones.qwen2_5_vl import QwenPlanner
 from got_core.model.got import text_loss
 from got_core.model.guidance import GuidanceProjector
 from got_core.model.sequence import SequenceBuilder
@@ -191,7 +192,7 @@ def _train_stage(
 ) -> dict[str, float]:
     """One stage: the batch of each step. Returns the last losses."""
     rates = (pretrained_rate, config.language_rate)
-    matrices = hidden_matrices(training.model) if config.optimizer == "muon" else []
+    matrices = hidden_matrices(training.model, QwenPlanner.outer_layers) if config.optimizer == "muon" else []
     parts = zip(training.pretrained_and_new_parameters(), rates, strict=True)
     loop = Loop.over(parts, steps, config.ema_decay, matrices)
     last: dict[str, float] = {}

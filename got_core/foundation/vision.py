@@ -19,7 +19,7 @@ from transformers import Qwen2_5_VLForConditionalGeneration
 from got_core.chain.boxes import LIMIT, Box
 from got_core.chain.grammar import Chain, Text
 from got_core.foundation.config import FoundationConfig
-from got_core.model.got import language_states
+from got_core.model.backbones.qwen2_5_vl import QwenPlanner
 from got_core.model.sequence import IGNORED, SequenceBuilder
 from got_core.train.data.samples import TrainingData, step_generator
 from got_core.train.muon import hidden_matrices
@@ -59,7 +59,7 @@ def whiten_patches(
     rng = step_generator(config.seed, 6)
     count = min(WHITENING_IMAGES, len(data))
     images = [Image.fromarray(s.target) for s in data.draw(rng, "t2i", count)]
-    patches = sequences.image_processor(images, return_tensors="pt")["pixel_values"].double()
+    patches = sequences.chat.image_processor(images, return_tensors="pt")["pixel_values"].double()
     weight = model.model.visual.patch_embed.proj.weight
     width, _, frames = weight.shape[:3]
     # A picture is all frames of its patches: channels, frames, rows, columns.
@@ -123,14 +123,14 @@ def train_tower(
     tower = model.model.visual
     head = TokenHead(model.lm_head.weight.shape[1], len(sequences.tokenizer))
     parameters = [*tower.parameters(), *head.parameters()]
-    matrices = hidden_matrices(tower) if config.optimizer == "muon" else []
+    matrices = hidden_matrices(tower, QwenPlanner.outer_layers) if config.optimizer == "muon" else []
     loop = Loop.over([(parameters, config.tower_rate)], config.tower_steps, config.ema_decay, matrices)
     losses: dict[str, float] = {}
     for step in range(config.tower_steps):
         samples = data.draw(step_generator(config.seed, 7, step), "t2i", config.batch_size)
         labels = torch.stack([cell_labels(sample.chain, sequences, ids=False) for sample in samples])
         images = [Image.fromarray(sample.target) for sample in samples]
-        inputs = sequences.image_processor(images, return_tensors="pt")
+        inputs = sequences.chat.image_processor(images, return_tensors="pt")
         with mixed_precision("cpu", config.bf16):
             tokens = tower(inputs["pixel_values"], inputs["image_grid_thw"]).pooler_output
             losses_now = head.losses(tokens.view(*labels.shape[:2], -1), labels)
@@ -194,10 +194,11 @@ def train_vision(
     log: Log,
 ) -> dict[str, float]:
     """Train vision tower and the first half of the language model through the head."""
-    language, layers = model.model.language_model, model.model.language_model.layers
+    planner, language = QwenPlanner(model), model.model.language_model
+    layers = language.layers
     language.layers = layers[: vision_layers_of(len(layers))]
     learning = [*language.parameters(), *head.parameters()]
-    matrices = hidden_matrices(model.model) if config.optimizer == "muon" else []
+    matrices = hidden_matrices(model.model, planner.outer_layers) if config.optimizer == "muon" else []
     parts = [(list(model.model.visual.parameters()), config.seeing_rate), (learning, config.vision_rate)]
     loop = Loop.over(parts, config.vision_steps, config.ema_decay, matrices)
     head_of_prompt = sequences.prompt(DESCRIBE_PROMPT, has_image=True, template="{}")
@@ -208,7 +209,7 @@ def train_vision(
         images = [Image.fromarray(sample.target) for sample in samples]
         inputs = sequences.collate([sequences.answer(head_of_prompt, "")] * len(samples), images)
         with mixed_precision("cpu", config.bf16):
-            states = visual_states(language_states(model, inputs), inputs, sequences)
+            states = visual_states(planner.hidden_states(inputs), inputs, sequences)
             losses_now = head.losses(states, labels)
         loop.step(step, torch.stack(list(losses_now.values())).sum())
         losses = {name: value.item() for name, value in losses_now.items()}

@@ -15,7 +15,6 @@ from PIL import Image
 from torch import Tensor
 
 from got_core.chain.grammar import Chain
-from got_core.model.got import language_states
 from got_core.model.guidance import black_latents, encode, spatial_latents
 from got_core.model.memory import onload
 from got_core.pictures.colours import to_rgb
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Conditions:
-    """What the U-Net reads besides the noisy latents, for B pictures."""
+    """What the drawing network reads besides the noisy latents, for B pictures."""
 
     context: Tensor
     null: Tensor
@@ -52,10 +51,10 @@ def semantic_conditions(
     samples = [sequences.drawing(head, chain.to_model()) for head, chain in zip(heads, chains, strict=True)]
     batch = {k: v.to(pipe._execution_device) for k, v in sequences.collate(samples, sources).items()}
     onload(pipe.mllm)
-    hidden = language_states(pipe.mllm, batch)[:, sequences.image_span(training=False)]
+    hidden = pipe.planner.hidden_states(batch)[:, sequences.image_span(training=False)]
     hidden = hidden.to(pipe.projector.dtype)
     context, pooled = pipe.projector(hidden)
-    # Null Gt, once for all steps: where models are offloaded the projector is gone while the U-Net runs.
+    # Null Gt, once for all steps: where models are offloaded the projector is gone while pictures are drawn.
     null, _ = pipe.projector(torch.zeros_like(hidden))
     return context, null, pooled
 

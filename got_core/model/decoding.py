@@ -7,12 +7,15 @@ the autoencoder.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
+from diffusers.utils import BaseOutput
 from PIL import Image
 from torch import Tensor
 
+from got_core.chain.grammar import Chain, Dropped
 from got_core.model.finite import NotFiniteError, check_finite
 
 if TYPE_CHECKING:
@@ -22,13 +25,23 @@ Pictures: TypeAlias = list[Image.Image] | np.ndarray | Tensor
 """``pil``; ``np`` (B, H, W, 3) in [0, 1]; ``pt`` (B, 3, H, W) in [0, 1]; ``latent`` (B, C, h, w)."""
 
 
+@dataclass
+class GoTOutput(BaseOutput):
+    """Pictures and the chains they were drawn from, one a picture."""
+
+    images: Pictures
+    chains: list[Chain]
+    dropped: list[list[Dropped]]
+    """What the language model wrote but no chain can hold, for each picture; nothing where all is well."""
+
+
 def decode_latents(
     pipe: GoTPipeline, latents: Tensor, output_type: str, sizes: Sequence[tuple[int, int]] | None = None
 ) -> Pictures:
     """See ``GoTPipeline.decode``."""
     faults, images = check_finite(latents, "its latents hold"), latents
     if output_type != "latent":
-        pixels = pipe.vae.decode(latents.to(pipe.vae.dtype) / pipe.vae.config.scaling_factor).sample
+        pixels = pipe.vae.decode(pipe.drawer.unscale(latents.to(pipe.vae.dtype), pipe.vae)).sample
         faults = check_finite(pixels, "its latents are decoded to") | faults
         for number in faults:
             pixels[number] = 0.0

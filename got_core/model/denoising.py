@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from got_core.model import schedule
+from got_core.model.backbones.protocols import Drawer, DrawerConditions
 from got_core.model.conditioning import Conditions
 from got_core.model.config import GuidanceScales
 from got_core.model.guidance import Branch, branches, combine, time_ids
@@ -72,7 +73,7 @@ def _called_back(
 
 
 def guided_prediction(
-    unet: Any,
+    drawer: Drawer,
     latents: Tensor,
     t: Tensor,
     conditions: Conditions,
@@ -80,18 +81,17 @@ def guided_prediction(
     size: tuple[int, int],
 ) -> Tensor:
     """The guided prediction (B, C, h, w): all branches in one call, then their weighted sum."""
-    batch, count, dtype = len(latents), len(used), unet.dtype
+    batch, count, dtype = len(latents), len(used), drawer.network.dtype
     zero = torch.zeros_like(conditions.spatial)
     context = torch.cat([conditions.context if branch.text else conditions.null for branch in used])
     spatial = torch.cat([conditions.spatial if branch.spatial else zero for branch in used])
     reference = torch.cat([conditions.reference if branch.reference else zero for branch in used])
-    output = unet(
-        torch.cat([latents.repeat(count, 1, 1, 1), reference, spatial], dim=1).to(dtype),
-        t,
-        encoder_hidden_states=context.to(dtype),
-        added_cond_kwargs={
-            "text_embeds": conditions.pooled.repeat(count, 1).to(dtype),
-            "time_ids": time_ids(batch * count, *size, device=latents.device).to(dtype),
-        },
-    ).sample
+    given = DrawerConditions(
+        context=context.to(dtype),
+        pooled=conditions.pooled.repeat(count, 1).to(dtype),
+        sizes=time_ids(batch * count, *size, device=latents.device).to(dtype),
+        reference=reference.to(dtype),
+        spatial=spatial.to(dtype),
+    )
+    output = drawer.predict(latents.repeat(count, 1, 1, 1).to(dtype), t, given)
     return combine(output.chunk(count), used)

@@ -1,4 +1,4 @@
-"""The joint model of training: language model, projector, U-Net and autoencoder behind one forward pass.
+"""The joint model of training: planner, projector, drawer and autoencoder behind one forward pass.
 
 Loss (paper section 4.4): token cross-entropy plus diffusion mean squared error, end to end; the diffusion
 gradient reaches the language model through Gt.
@@ -7,16 +7,16 @@ gradient reaches the language model through Gt.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
-from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderKL, DDPMScheduler
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import Qwen2_5_VLForConditionalGeneration
 
 from got_core.model.autoencoder import PatchAutoencoder
+from got_core.model.backbones.protocols import Drawer, DrawerConditions
+from got_core.model.backbones.registry import drawer_of, planner_of
 from got_core.model.config import LossConfig
 from got_core.model.guidance import GuidanceProjector, time_ids
 from got_core.model.sequence import IGNORED
@@ -25,35 +25,16 @@ if TYPE_CHECKING:
     from got_core.model.pipeline import GoTPipeline
 
 
-def base_language_model(model: nn.Module) -> Qwen2_5_VLForConditionalGeneration:
-    """The Qwen2.5-VL model itself, where a PEFT wrapper may stand around it."""
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
-
-
-def language_states(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
-    """Hidden states after the last layer and its norm (B, L, hidden) for a collated batch."""
-    keys = ("input_ids", "attention_mask", "pixel_values", "image_grid_thw", "mm_token_type_ids")
-    inputs = {key: batch[key] for key in keys if key in batch}
-    return base_language_model(model).model(**inputs, use_cache=False).last_hidden_state
-
-
-def batch_rows(batch: dict[str, Tensor], rows: slice) -> dict[str, Tensor]:
-    """The language model's inputs for some rows of a collated batch."""
-    count = len(batch["input_ids"])
-    keys = ("input_ids", "attention_mask", "image_grid_thw", "mm_token_type_ids")
-    chosen = {key: batch[key][rows] for key in keys if key in batch}
-    if "pixel_values" in batch:
-        # Patches of all images lie in one row after the other, the same number for each.
-        patches = batch["pixel_values"]
-        chosen["pixel_values"] = patches.unflatten(0, (count, -1))[rows].flatten(0, 1)
-    return chosen
+def base_language_model(model: nn.Module) -> Any:
+    """The language model itself, where a PEFT wrapper may stand around it."""
+    return planner_of(model).network
 
 
 def text_loss(model: nn.Module, hidden: Tensor, labels: Tensor) -> Tensor:
     """Mean cross-entropy over the labelled positions; logits are computed for those alone."""
     targets = labels[:, 1:]
     chosen = targets != IGNORED
-    logits = base_language_model(model).lm_head(hidden[:, :-1][chosen])
+    logits = planner_of(model).logits(hidden[:, :-1][chosen])
     return F.cross_entropy(logits.float(), targets[chosen])
 
 
@@ -80,29 +61,6 @@ def drop_conditions(
     return context, spatial, reference
 
 
-SMALLEST_SIGMA = 0.05
-"""Noise level below which the velocity is not divided by it: the quotient would be noise."""
-
-
-@dataclass(frozen=True)
-class Noised:
-    """A noisy latent, the timestep it belongs to (0 to 1000) and what the U-Net should answer."""
-
-    latents: Tensor
-    timesteps: Tensor
-    target: Tensor
-    weight: Tensor
-    """Weight of each sample's squared error, (B,)."""
-
-    def loss(self, prediction: Tensor, share: Tensor | float = 1.0, places: Tensor | float = 1.0) -> Tensor:
-        """Weighted mean squared error of what the U-Net answered.
-
-        ``share`` (B,) weights samples further, ``places`` (B, 1, h, w) what is where in them.
-        """
-        error = (prediction.float() - self.target.float()).pow(2) * places
-        return (error.mean(dim=(1, 2, 3)) * self.weight * share).mean()
-
-
 def weight_of_places(kept: Tensor, dropped: Tensor, config: LossConfig) -> Tensor:
     """Weights (B, 1, h, w) for ``Noised.loss``: ``kept_weight`` where an edit keeps its source, else 1.
 
@@ -112,35 +70,8 @@ def weight_of_places(kept: Tensor, dropped: Tensor, config: LossConfig) -> Tenso
     return 1.0 + (config.kept_weight - 1.0) * kept * shown
 
 
-def add_noise(
-    clean: Tensor, config: LossConfig, generator: torch.Generator, ddpm: DDPMScheduler | None = None
-) -> Noised:
-    """Noise scaled latents (B, C, h, w) at random times.
-
-    ``flow``: logit-normal times, straight path, target noise minus data. ``sample``: the same path and loss,
-    but the U-Net answers the clean latent, from which the velocity follows. ``epsilon``: uniform DDPM steps.
-    """
-    noise = torch.randn(clean.shape, generator=generator)
-    if config.noise_offset:
-        noise = noise + config.noise_offset * torch.randn(*clean.shape[:2], 1, 1, generator=generator)
-    noise = noise.to(clean)
-    equal = torch.ones(len(clean), device=clean.device)
-    if config.prediction in ("flow", "sample"):
-        logits = config.noise_mean + torch.randn(len(clean), generator=generator)
-        sigma = torch.sigmoid(logits).to(clean)
-        mix = sigma[:, None, None, None]
-        noisy = (1 - mix) * clean + mix * noise
-        if config.prediction == "flow":
-            return Noised(noisy, sigma * 1000.0, noise - clean, equal)
-        return Noised(noisy, sigma * 1000.0, clean, sigma.clamp(min=config.smallest_weighted_sigma) ** -2)
-    assert ddpm is not None
-    steps = torch.randint(0, ddpm.config.num_train_timesteps, (len(clean),), generator=generator)
-    steps = steps.to(clean.device)
-    return Noised(ddpm.add_noise(clean, noise, steps), steps, noise, equal)
-
-
 def conditioned_loss(
-    unet: nn.Module,
+    drawer: Drawer,
     guidance: tuple[Tensor, Tensor],
     null: Tensor,
     inputs: dict[str, Tensor],
@@ -148,7 +79,7 @@ def conditioned_loss(
     generator: torch.Generator,
     ddpm: DDPMScheduler | None = None,
 ) -> Tensor:
-    """Weighted mean squared error of a U-Net on 3C channels, some of whose samples go without conditions.
+    """Weighted mean squared error of a drawer, some of whose samples go without conditions.
 
     ``guidance`` is context (B, T, width), ``null`` where it is dropped, and the pooled vector; ``inputs`` as
     ``GoTModel.forward`` takes them, with scaled ``clean``.
@@ -158,13 +89,11 @@ def conditioned_loss(
     context, spatial, reference = drop_conditions(
         context, inputs["spatial"], inputs["reference"], null, dropped
     )
-    noised = add_noise(clean, config, generator, ddpm)
-    prediction = unet(
-        torch.cat([noised.latents, reference, spatial], dim=1),
-        noised.timesteps,
-        encoder_hidden_states=context,
-        added_cond_kwargs={"text_embeds": pooled, "time_ids": inputs["time_ids"]},
-    ).sample
+    noised = drawer.noised(clean, config, generator, ddpm)
+    conditions = DrawerConditions(
+        context=context, pooled=pooled, sizes=inputs["time_ids"], reference=reference, spatial=spatial
+    )
+    prediction = drawer.predict(noised.latents, noised.timesteps, conditions)
     share = torch.where(dropped > 0, config.dropped_weight, 1.0).to(clean)
     places = weight_of_places(inputs["kept"], dropped, config) if "kept" in inputs else 1.0
     return noised.loss(prediction, share, places)
@@ -185,7 +114,7 @@ class GoTModel(nn.Module):
         self,
         mllm: nn.Module,
         projector: GuidanceProjector,
-        unet: UNet2DConditionModel,
+        unet: nn.Module,
         vae: PatchAutoencoder | AutoencoderKL,
         loss: LossConfig,
         ddpm: DDPMScheduler | None = None,
@@ -226,12 +155,13 @@ class GoTModel(nn.Module):
         gradient and no text loss.
         """
         learning = self.learning_rows(len(batch["labels"]))
-        hidden = language_states(self.mllm, batch_rows(batch, slice(learning)))
+        planner = planner_of(self.mllm)
+        hidden = planner.hidden_states(planner.rows(batch, slice(learning)))
         text = text_loss(self.mllm, hidden, batch["labels"][:learning])
         guidance = hidden[:, self.image_span]
         if learning < len(batch["labels"]):
             with torch.no_grad():
-                others = language_states(self.mllm, batch_rows(batch, slice(learning, None)))
+                others = planner.hidden_states(planner.rows(batch, slice(learning, None)))
             guidance = torch.cat([guidance, others[:, self.image_span]])
         return text, guidance
 
@@ -242,7 +172,7 @@ class GoTModel(nn.Module):
     def diffusion_loss(
         self, guidance: Tensor, batch: dict[str, Tensor], generator: torch.Generator
     ) -> Tensor:
-        """Mean squared error of the U-Net's prediction, given Gt (B, T, hidden).
+        """Mean squared error of the drawing network's prediction, given Gt (B, T, hidden).
 
         ``batch`` holds the latents ``clean`` (unscaled), ``spatial`` and ``reference``, each (B, C, h, w);
         ``kept`` (B, 1, h, w), 1 where an edit leaves its source as it is, needed for a ``kept_weight``;
@@ -253,8 +183,9 @@ class GoTModel(nn.Module):
         height, width = (side * latent_stride(self.vae) for side in clean.shape[-2:])
         sizes = batch.get("time_ids", time_ids(len(clean), height, width, clean.device))
         null = self.projector.null_context(len(context), context.shape[1])
-        inputs = {**batch, "clean": clean * self.vae.config.scaling_factor, "time_ids": sizes}
-        return conditioned_loss(self.unet, (context, pooled), null, inputs, self.loss, generator, self.ddpm)
+        drawer = drawer_of(self.unet)
+        inputs = {**batch, "clean": drawer.scale(clean, self.vae), "time_ids": sizes}
+        return conditioned_loss(drawer, (context, pooled), null, inputs, self.loss, generator, self.ddpm)
 
 
 def latent_stride(vae: PatchAutoencoder | AutoencoderKL) -> int:

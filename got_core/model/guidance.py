@@ -21,12 +21,13 @@ from torch import Tensor, nn
 
 from got_core.chain.grammar import Chain
 from got_core.chain.layout import canvases
+from got_core.model.backbones.protocols import Drawer, Planner
 from got_core.model.config import GuidanceScales
 
 
 @dataclass(frozen=True)
 class Branch:
-    """One evaluation of the U-Net: which conditions it sees, and its weight in the sum."""
+    """One evaluation of the drawing network: which conditions it sees, and its weight in the sum."""
 
     text: bool
     spatial: bool
@@ -58,10 +59,15 @@ def combine(outputs: Sequence[Tensor], used: Sequence[Branch]) -> Tensor:
 
 
 class GuidanceProjector(ModelMixin, ConfigMixin):
-    """Two linear maps from the language model's width: to the U-Net's context and to the pooled vector.
+    """Two linear maps from the planner's width: to the drawer's context and to its pooled vector.
 
     The layers' names follow the released state dict (``output_projector``, ``output_projector_add``).
     """
+
+    @classmethod
+    def between(cls, planner: Planner, drawer: Drawer) -> GuidanceProjector:
+        """Fresh maps from a planner's width to those of a drawer's conditions."""
+        return cls(planner.hidden_size, drawer.context_dim, drawer.pooled_dim)
 
     @register_to_config
     def __init__(self, hidden_size: int, cross_attention_dim: int, pooled_dim: int) -> None:
@@ -115,32 +121,3 @@ def time_ids(batch: int, height: int, width: int, device: torch.device | str = "
     """SDXL's size numbers (B, 6): original height and width, crop corner (0, 0), target height and width."""
     row = torch.tensor([height, width, 0, 0, height, width], dtype=torch.float32, device=device)
     return row.expand(batch, -1)
-
-
-def widen_input(unet: nn.Module, factor: int = 3) -> None:
-    """Widen ``conv_in`` to ``factor`` times its channels: old weights first, zeros after, bias kept.
-
-    The widened network computes exactly what the old one did until training gives the new channels weight.
-    A U-Net's ``input_skip`` is widened alike.
-    """
-    unet.conv_in = _widened(unet.conv_in, factor)
-    if hasattr(unet, "input_skip"):
-        unet.input_skip = _widened(unet.input_skip, factor)
-    unet.register_to_config(in_channels=unet.conv_in.in_channels)
-
-
-@torch.no_grad()
-def _widened(old: nn.Conv2d, factor: int) -> nn.Conv2d:
-    new = nn.Conv2d(
-        old.in_channels * factor,
-        old.out_channels,
-        old.kernel_size,
-        padding=old.padding,
-        bias=old.bias is not None,
-        device=old.weight.device,
-    ).to(old.weight.dtype)
-    new.weight.zero_()
-    new.weight[:, : old.in_channels] = old.weight
-    if old.bias is not None:
-        new.bias.copy_(old.bias)
-    return new

@@ -1,4 +1,4 @@
-"""GoT as a diffusers pipeline: plan with the language model, draw with the U-Net.
+"""GoT as a diffusers pipeline: plan with a language model, draw with a diffusion network.
 
 ``pipe(prompt)`` does both; ``pipe.plan`` gives the chain alone, ``pipe.draw`` a picture from a chain that may
 have been edited in between, ``pipe.edit_rounds`` goes through several instructions one after the other.
@@ -11,26 +11,26 @@ Belongs here: the parts, and the order in which a call uses them. Not here: the 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 import diffusers
 import torch
-from diffusers import AutoencoderKL, SchedulerMixin, UNet2DConditionModel
+from diffusers import AutoencoderKL, ModelMixin, SchedulerMixin
 from diffusers.image_processor import VaeImageProcessor
-from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase, Qwen2_5_VLForConditionalGeneration
-from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+from transformers import ImageProcessingMixin, PreTrainedModel, PreTrainedTokenizerBase
 
-from got_core.chain.grammar import Chain, Dropped, parse_tolerant
+from got_core.chain.grammar import Chain, parse_tolerant
 from got_core.model import edit_rounds, inputs, schedule
 from got_core.model.autoencoder import PatchAutoencoder
+from got_core.model.backbones.protocols import Drawer, Planner
+from got_core.model.backbones.registry import drawer_of, planner_of
 from got_core.model.conditioning import Conditions, encode_conditions
 from got_core.model.config import GuidanceScales
-from got_core.model.decoding import Pictures, decode_latents, sizes_in_aspect
+from got_core.model.decoding import GoTOutput, Pictures, decode_latents, sizes_in_aspect
 from got_core.model.denoising import Denoising, denoise, guided_prediction
 from got_core.model.formats.precision import KeepsPrecision, dtypes_of
 from got_core.model.got import latent_stride
@@ -41,7 +41,6 @@ from got_core.model.memory import AutoencoderMemory
 from got_core.model.options import DrawingOptions, OnPlan, PlanningOptions, takes
 from got_core.model.sequence import SequenceBuilder
 from got_core.model.text_generation import write_texts
-from got_core.model.unet import UNetWithInputSkip
 
 GENERATE_SCALES = (7.5, 4.0, 1.0)
 EDIT_SCALES = (4.0, 3.0, 1.5)
@@ -51,40 +50,32 @@ Sources: TypeAlias = Image.Image | Sequence[Image.Image] | None
 """The pictures of edits, one a prompt; None: text to image."""
 
 
-@dataclass
-class GoTOutput(BaseOutput):
-    """Pictures and the chains they were drawn from, one a picture."""
-
-    images: Pictures
-    chains: list[Chain]
-    dropped: list[list[Dropped]]
-    """What the language model wrote but no chain can hold, for each picture; nothing where all is well."""
-
-
 class GoTPipeline(AutoencoderMemory, KeepsPrecision):
     """Generation Chain-of-Thought (arXiv 2503.10639).
 
-    Components: ``mllm`` and its ``tokenizer`` and ``image_processor``, ``projector``, ``unet`` (3C input
-    channels), ``vae``, ``scheduler``. Scales, steps, resolution and token numbers are configuration values,
-    saved with the pipeline, and so are two switches: without ``reasoning`` the model writes no chain and
-    draws from none, without ``spatial_guidance`` it does not look at the boxes (Gs is null).
+    Components: ``mllm`` and its ``tokenizer`` and ``image_processor``, ``projector``, ``unet`` (the drawing
+    network, of whatever family; its input has 3C channels), ``vae``, ``scheduler``. What only one family of
+    networks does is behind :attr:`planner` and :attr:`drawer`. Scales, steps, resolution and token numbers
+    are configuration values, saved with the pipeline, and so are two switches: without ``reasoning`` the
+    model writes no chain and draws from none, without ``spatial_guidance`` it does not look at the boxes (Gs
+    is null).
 
     Pictures to edit may be of any Pillow mode and profile: see :func:`to_rgb`. Turning them upright is
     left to the caller.
     """
 
-    # The autoencoder also encodes the conditions, before the U-Net runs. It then stays where it is during the
-    # loop (3 % of the U-Net's size); named before the U-Net, it would let the U-Net stay during decoding.
+    # The autoencoder also encodes the conditions, before the drawing begins. It then stays where it is during
+    # the loop (3 % of SDXL's size); named before the drawing network, it would let that stay during decoding.
     model_cpu_offload_seq = "mllm->projector->unet->vae"
     _callback_tensor_inputs = ("latents", "context", "null", "pooled", "spatial", "reference")
 
     def __init__(
         self,
-        mllm: Qwen2_5_VLForConditionalGeneration,
+        mllm: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
-        image_processor: Qwen2VLImageProcessorPil,
+        image_processor: ImageProcessingMixin,
         projector: GuidanceProjector,
-        unet: UNet2DConditionModel | UNetWithInputSkip,
+        unet: ModelMixin,
         vae: PatchAutoencoder | AutoencoderKL,
         scheduler: SchedulerMixin,
         resolution: int = 1024,
@@ -124,10 +115,21 @@ class GoTPipeline(AutoencoderMemory, KeepsPrecision):
         )
         self._keep_autoencoder_wide()
         self.register_to_config(dtype=dtypes_of(self.components))
-        self.sequences = SequenceBuilder(tokenizer, image_processor, image_tokens, source_size)
+        chat = self.planner.chat_format(image_processor, source_size)
+        self.sequences = SequenceBuilder(tokenizer, chat, image_tokens)
         self.vae_scale_factor = latent_stride(vae)
         self.picture_processor = VaeImageProcessor(vae_scale_factor=self.vae_scale_factor)
         self._interrupt = False
+
+    @property
+    def planner(self) -> Planner:
+        """The adapter of ``mllm``."""
+        return planner_of(self.mllm)
+
+    @property
+    def drawer(self) -> Drawer:
+        """The adapter of ``unet``."""
+        return drawer_of(self.unet)
 
     @property
     def interrupt(self) -> bool:
@@ -160,7 +162,7 @@ class GoTPipeline(AutoencoderMemory, KeepsPrecision):
 
     def _latent_shape(self, batch: int, height: int, width: int) -> tuple[int, int, int, int]:
         stride = self.vae_scale_factor
-        return batch, int(self.unet.config.out_channels), height // stride, width // stride
+        return batch, self.drawer.latent_channels, height // stride, width // stride
 
     def _cells(self, height: int, width: int) -> int:
         return (height // self.vae_scale_factor) * (width // self.vae_scale_factor)
@@ -357,8 +359,8 @@ class GoTPipeline(AutoencoderMemory, KeepsPrecision):
         used: Sequence[Branch],
         size: tuple[int, int],
     ) -> Tensor:
-        """The guided prediction: all branches in one U-Net call, then their weighted sum."""
-        return guided_prediction(self.unet, latents, t, conditions, used, size)
+        """The guided prediction: all branches in one call of the network, then their weighted sum."""
+        return guided_prediction(self.drawer, latents, t, conditions, used, size)
 
     def decode(
         self, latents: Tensor, output_type: str, sizes: Sequence[tuple[int, int]] | None = None
@@ -374,7 +376,7 @@ class GoTPipeline(AutoencoderMemory, KeepsPrecision):
     ) -> KeptSource:
         """The sources, to be put back where no box of the chain reaches; ``latents`` is the initial noise."""
         return KeptSource.of(
-            conditions.reference * self.vae.config.scaling_factor,
+            self.drawer.scale(conditions.reference, self.vae),
             latents / getattr(self.scheduler, "init_noise_sigma", 1.0),
             free_cells(chains, *size, self.vae_scale_factor),
         )

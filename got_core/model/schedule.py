@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from got_core.model.got import SMALLEST_SIGMA
+from got_core.model.noising import SMALLEST_SIGMA
 
 _SHIFTS = {"base_shift": 0.5, "max_shift": 1.15, "base_image_seq_len": 256, "max_image_seq_len": 4096}
 """diffusers' defaults, for schedulers that shift by the picture's size but have no such settings."""

@@ -13,19 +13,17 @@ import torch
 from PIL import Image
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
-from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
+from got_core.model.backbones.protocols import ChatFormat
 from got_core.model.tokens import (
     EDIT_PROMPT,
     END_OF_TEXT,
     GENERATE_PROMPT,
     IMAGE_END,
-    IMAGE_PAD,
     IMAGE_START,
     as_plain_words,
     image_token,
 )
-from got_core.pictures.colours import to_rgb
 
 IGNORED = -100
 
@@ -39,25 +37,21 @@ class Sample:
 
 
 class SequenceBuilder:
-    """Builds the sequences of one tokenizer and image processor."""
+    """Builds the sequences of one tokenizer, in a planner's chat format."""
 
-    def __init__(
-        self,
-        tokenizer: PreTrainedTokenizerBase,
-        image_processor: Qwen2VLImageProcessorPil,
-        image_tokens: int,
-        image_size: int,
-    ) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, chat: ChatFormat, image_tokens: int) -> None:
         self.tokenizer = tokenizer
-        self.image_processor = image_processor
+        self.chat = chat
         self.image_tokens = image_tokens
-        self.image_size = image_size
         self.start_id, self.end_id, self.eos_id, self.pad_id = tokenizer.convert_tokens_to_ids(
-            [IMAGE_START, IMAGE_END, END_OF_TEXT, IMAGE_PAD]
+            [IMAGE_START, IMAGE_END, END_OF_TEXT, chat.picture]
         )
         self.image_ids = tokenizer.convert_tokens_to_ids([image_token(k) for k in range(image_tokens)])
-        side = image_size // (image_processor.patch_size * image_processor.merge_size)
-        self.visual_tokens = side * side
+
+    @property
+    def visual_tokens(self) -> int:
+        """Tokens that a picture becomes."""
+        return self.chat.visual_tokens
 
     def prompt(self, text: str, *, has_image: bool, template: str | None = None) -> list[int]:
         """Ids of the user message and the opening of the answer.
@@ -66,13 +60,14 @@ class SequenceBuilder:
         of chat, vision or image generation in the text are taken for words.
         """
         template = template or (EDIT_PROMPT if has_image else GENERATE_PROMPT)
-        content: list[dict[str, str]] = [{"type": "text", "text": template.format(as_plain_words(text))}]
+        words = as_plain_words(text, self.chat.reserved)
+        content: list[dict[str, str]] = [{"type": "text", "text": template.format(words)}]
         if has_image:
             content.insert(0, {"type": "image"})
         rendered = self.tokenizer.apply_chat_template(
             [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
         )
-        rendered = rendered.replace(IMAGE_PAD, IMAGE_PAD * self.visual_tokens)
+        rendered = rendered.replace(self.chat.picture, self.chat.picture * self.visual_tokens)
         return self.tokenizer.encode(rendered, add_special_tokens=False)
 
     def chain(self, text: str) -> list[int]:
@@ -80,7 +75,7 @@ class SequenceBuilder:
         return self.tokenizer.encode(text, add_special_tokens=False)
 
     def drawing(self, prompt: list[int], chain: str) -> Sample:
-        """The sequence whose hidden states guide the U-Net; it ends with the image tokens."""
+        """The sequence whose hidden states guide the drawing; it ends with the image tokens."""
         ids = [*prompt, *self.chain(chain), self.start_id, *self.image_ids]
         return Sample(ids, [IGNORED] * len(ids))
 
@@ -106,7 +101,7 @@ class SequenceBuilder:
         images: Sequence[Image.Image] | None = None,
         multiple: int = 1,
     ) -> dict[str, Tensor]:
-        """Left-padded ``input_ids``, ``attention_mask``, ``labels`` (B, L), and with images their patches.
+        """Left-padded ``input_ids``, ``attention_mask``, ``labels`` (B, L), and what images add to them.
 
         L is rounded up to a multiple: fewer different shapes, so fewer compiled kernels and less memory.
         """
@@ -124,15 +119,6 @@ class SequenceBuilder:
                 [[IGNORED] * pad + s.labels for pad, s in zip(rows, samples, strict=True)]
             ),
         }
-        return batch | self.patches(images, batch["input_ids"]) if images is not None else batch
-
-    def patches(self, images: Sequence[Image.Image], input_ids: Tensor) -> dict[str, Tensor]:
-        """``pixel_values`` and ``image_grid_thw`` of images stretched to the vision tower's square."""
-        size = (self.image_size, self.image_size)
-        resized = [to_rgb(image).resize(size, Image.Resampling.BICUBIC) for image in images]
-        features = self.image_processor(images=resized, do_resize=False, return_tensors="pt")
-        return {
-            "pixel_values": features["pixel_values"],
-            "image_grid_thw": features["image_grid_thw"],
-            "mm_token_type_ids": (input_ids == self.pad_id).int(),
-        }
+        if images is not None:
+            batch |= self.chat.pictures(images, batch["input_ids"] == self.pad_id)
+        return batch

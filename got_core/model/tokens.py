@@ -11,51 +11,17 @@ from collections.abc import Iterable
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+from got_core.model.backbones.qwen2_5_vl import CHAT_TEMPLATE, END_OF_TEXT, SPECIAL_TOKENS, TEMPLATE_WORDS
+
 GENERATE_PROMPT = "Follow the caption to generate an image through a chain of thought process: {}"
 EDIT_PROMPT = "Follow the instruction to edit the given image through a chain of thought process: {}"
 
 IMAGE_START = "<|im_gen_start|>"
 IMAGE_END = "<|im_gen_end|>"
-END_OF_TEXT = "<|endoftext|>"
-IMAGE_PAD = "<|image_pad|>"
-
-# Order of Qwen2.5-VL's own vocabulary, so that the small tokenizer holds the same tokens as the large one.
-QWEN_SPECIAL_TOKENS = (
-    END_OF_TEXT,
-    "<|im_start|>",
-    "<|im_end|>",
-    "<|object_ref_start|>",
-    "<|object_ref_end|>",
-    "<|box_start|>",
-    "<|box_end|>",
-    "<|quad_start|>",
-    "<|quad_end|>",
-    "<|vision_start|>",
-    "<|vision_end|>",
-    "<|vision_pad|>",
-    IMAGE_PAD,
-    "<|video_pad|>",
-)
-
-# Same messages in, same text out as Qwen2.5-VL's template, for the two kinds of content GoT sends.
-CHAT_TEMPLATE = (
-    "{% for message in messages %}"
-    "{% if loop.first and message['role'] != 'system' %}"
-    "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n{% endif %}"
-    "<|im_start|>{{ message['role'] }}\n"
-    "{% if message['content'] is string %}{{ message['content'] }}{% else %}"
-    "{% for part in message['content'] %}"
-    "{% if part['type'] == 'image' %}<|vision_start|><|image_pad|><|vision_end|>"
-    "{% else %}{{ part['text'] }}{% endif %}{% endfor %}{% endif %}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
 
 # What every sequence repeats word for word costs one token a piece in the small tokenizer.
 _FIXED = (
-    "system\n",
-    "user\n",
-    "assistant\n",
-    "You are a helpful assistant.",
+    *TEMPLATE_WORDS,
     GENERATE_PROMPT.removesuffix(" {}"),
     EDIT_PROMPT.removesuffix(" {}"),
 )
@@ -63,13 +29,12 @@ _FIXED = (
 _PIECES = r" ?\(\p{L}+\)|\p{N}{1,3}| ?\p{L}+| ?[^\s\p{L}\p{N}]+|\s+"
 
 
-# What a text may not say, or it would end its message or stand for a picture that is not there.
-_RESERVED = re.compile(r"<\|(?=(?:im_|endoftext|vision_|image_pad|video_pad))")
+def as_plain_words(text: str, reserved: Iterable[str]) -> str:
+    """The text with a space in reserved markers ("< |im_end|>").
 
-
-def as_plain_words(text: str) -> str:
-    """The text with a space in markers that only templates and the model may write ("< |im_end|>")."""
-    return _RESERVED.sub("< |", text)
+    They would end its message, or stand for a picture that is not there.
+    """
+    return re.sub(rf"<\|(?=(?:{'|'.join(map(re.escape, reserved))}))", "< |", text)
 
 
 def image_token(index: int) -> str:
@@ -78,12 +43,12 @@ def image_token(index: int) -> str:
 
 
 def generation_tokens(count: int) -> list[str]:
-    """The tokens that GoT adds to Qwen2.5-VL's vocabulary, in their order: start, end, image tokens."""
+    """The tokens that GoT adds to a planner's vocabulary, in their order: start, end, image tokens."""
     return [IMAGE_START, IMAGE_END, *(image_token(k) for k in range(count))]
 
 
 def train_tokenizer(texts: Iterable[str], image_tokens: int) -> PreTrainedTokenizerFast:
-    """Train a small byte-level BPE tokenizer that holds Qwen2.5-VL's and GoT's special tokens.
+    """Train a small byte-level BPE tokenizer that holds the published planner's and GoT's special tokens.
 
     Every whole number from 0 to 999 becomes one token. Unknown words fall back to bytes, so any text
     can be encoded and decoded without loss.
@@ -100,7 +65,7 @@ def train_tokenizer(texts: Iterable[str], image_tokens: int) -> PreTrainedTokeni
         vocab_size=8192,
         min_frequency=1,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        special_tokens=[*QWEN_SPECIAL_TOKENS, *generation_tokens(image_tokens)],
+        special_tokens=[*SPECIAL_TOKENS, *generation_tokens(image_tokens)],
         show_progress=False,
     )
     lexicon = [*(str(n) for n in range(1000)), *_FIXED]

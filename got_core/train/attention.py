@@ -8,13 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
-from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import AttentionProcessor, AttnProcessor, AttnProcessor2_0
-from transformers import PreTrainedModel
 
-Model: TypeAlias = PreTrainedModel | UNet2DConditionModel
+Model: TypeAlias = Any
+"""A network of transformers, or of diffusers. Of neither interface: one whose attention is never changed."""
 
 
 @dataclass(frozen=True)
@@ -27,8 +26,10 @@ class Kernels:
     @classmethod
     def of(cls, model: Model) -> Kernels:
         """Those that a model has now."""
-        if isinstance(model, UNet2DConditionModel):
+        if hasattr(model, "attn_processors"):
             return cls(dict(model.attn_processors), {})
+        if not hasattr(model, "set_attn_implementation"):
+            return cls({}, {})
         config = model.config
         parts = {name: getattr(config, name, None) for name in config.sub_configs}
         return cls(
@@ -51,10 +52,10 @@ class Kernels:
 
     def set_on(self, model: Model) -> None:
         """Let a model of the same structure attend with these."""
-        if isinstance(model, UNet2DConditionModel):
+        if self.processors:
             # A copy: diffusers takes out what it has placed.
             model.set_attn_processor(dict(self.processors))
-        else:
+        if self.implementations:
             model.set_attn_implementation(dict(self.implementations))
 
 

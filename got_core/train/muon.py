@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -21,16 +21,16 @@ RMS = 0.2
 """Root mean square of an update before the rate: about that of Adam's, so both can have one rate (Liu et
 al. 2025)."""
 
-NOT_HIDDEN = ("embed", "lm_head", "lora_", "conv_in", "conv_out", "input_skip")
-"""Parts of names: weights that read or write tokens, latents or a low rank are left to Adam."""
 
+def hidden_matrices(module: nn.Module, outer_layers: Sequence[str]) -> list[Tensor]:
+    """Weights that map hidden states to hidden states, convolutions included.
 
-def hidden_matrices(module: nn.Module) -> list[Tensor]:
-    """Weights that map hidden states to hidden states, convolutions included."""
+    ``outer_layers`` are parts of the names of all others: they read or write tokens, latents or a low rank.
+    """
     return [
         p
         for name, p in module.named_parameters()
-        if p.ndim > 1 and p.requires_grad and not any(part in name for part in NOT_HIDDEN)
+        if p.ndim > 1 and p.requires_grad and not any(part in name for part in outer_layers)
     ]
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from got_core.model.got import GoTModel, base_language_model
+from got_core.model.got import GoTModel
 from got_core.model.pipeline import GoTPipeline
 from got_core.train import parallel
 from got_core.train.attention import Kernels, Model, attending
@@ -42,7 +42,7 @@ class Trainer:
     :meth:`run`, :meth:`averaged`, :meth:`finish`, :meth:`save`, :meth:`load` and :meth:`cpu_seconds` are then
     called on all ranks.
 
-    Raises ValueError where loss and pipeline disagree about what the U-Net predicts.
+    Raises ValueError where loss and pipeline disagree about what the drawing network predicts.
     """
 
     def __init__(
@@ -237,7 +237,7 @@ class Trainer:
 
 
 def _attentive(pipeline: GoTPipeline) -> list[Model]:
-    return [base_language_model(pipeline.mllm), pipeline.unet]
+    return [pipeline.planner.network, pipeline.drawer.network]
 
 
 def _attend(pipeline: GoTPipeline, kernels: list[Kernels]) -> None:

@@ -27,9 +27,10 @@ from got_core.annotate.openai_annotator import _PARSED, ChatAnnotator
 from got_core.annotate.pictures import size_sent
 from got_core.annotate.prompt_files import prompt, prompt_names
 from got_core.annotate.scene_annotator import SceneAnnotator
+from got_core.model.backbones.qwen2_5_vl import END_OF_TEXT, IMAGE_PAD
 from got_core.model.build import build_image_processor, build_language_model
 from got_core.model.config import LanguageModelConfig
-from got_core.model.tokens import END_OF_TEXT, IMAGE_PAD, train_tokenizer
+from got_core.model.tokens import train_tokenizer
 
 SIZES = LanguageModelConfig(
     hidden_size=128,

@@ -23,10 +23,11 @@ from transformers import (
 )
 
 from got_core.model.autoencoder import PatchAutoencoder
+from got_core.model.backbones.sdxl_unet import widen_input
 from got_core.model.formats.names import canonical_name
 from got_core.model.formats.precision import DTYPES, autoencoder_dtype, widest
 from got_core.model.formats.shards import read_state
-from got_core.model.guidance import GuidanceProjector, widen_input
+from got_core.model.guidance import GuidanceProjector
 from got_core.model.unet import UNetWithInputSkip
 
 AUTOENCODERS = {"AutoencoderKL": AutoencoderKL, "PatchAutoencoder": PatchAutoencoder}

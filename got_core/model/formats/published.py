@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
+from got_core.model.backbones.sdxl_unet import widen_input
 from got_core.model.formats.assembly import pipeline_of_parts
 from got_core.model.formats.configs import ConfigFolders
 from got_core.model.formats.parts import (
@@ -28,7 +29,6 @@ from got_core.model.formats.parts import (
     untie,
 )
 from got_core.model.formats.published_checks import check_published
-from got_core.model.guidance import widen_input
 from got_core.model.pipeline import GoTPipeline
 
 DEFAULT_PREDICTION = inspect.signature(GoTPipeline.__init__).parameters["prediction"].default

@@ -460,7 +460,7 @@ def test_whitened_patches_weigh_every_component_the_same(training_run: TrainingR
     def spread() -> float:
         """Largest standard deviation of an embedded patch's components, as a multiple of the median."""
         images = [Image.fromarray(data[k].target) for k in range(len(data))]
-        patches = sequences.image_processor(images, return_tensors="pt")["pixel_values"]
+        patches = sequences.chat.image_processor(images, return_tensors="pt")["pixel_values"]
         deviations = model.model.visual.patch_embed(patches).std(dim=0)
         return float(deviations.max() / deviations.median())
 

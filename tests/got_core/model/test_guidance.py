@@ -11,6 +11,7 @@ from PIL import Image
 
 from got_core.chain.grammar import parse
 from got_core.chain.layout import canvases
+from got_core.model.backbones.sdxl_unet import widen_input
 from got_core.model.build import build_autoencoder, build_unet
 from got_core.model.config import GuidanceScales
 from got_core.model.guidance import (
@@ -20,7 +21,6 @@ from got_core.model.guidance import (
     encode,
     spatial_latents,
     to_tensor,
-    widen_input,
 )
 from tests.got_core.model.tiny_checkpoints import TINY as KL
 from tests.got_core.tiny_pipeline import TINY, sees_its_conditions, tiny_pipeline

@@ -15,6 +15,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
+from got_core.model.backbones.qwen2_5_vl import CHAT_TEMPLATE, END_OF_TEXT, SPECIAL_TOKENS
+from got_core.model.backbones.sdxl_unet import widen_input
 from got_core.model.build import (
     build_autoencoder,
     build_image_processor,
@@ -23,8 +25,6 @@ from got_core.model.build import (
     build_unet,
 )
 from got_core.model.config import AutoencoderConfig, LanguageModelConfig, ModelConfig, UNetConfig
-from got_core.model.guidance import widen_input
-from got_core.model.tokens import CHAT_TEMPLATE, END_OF_TEXT, QWEN_SPECIAL_TOKENS
 
 IMAGE_TOKENS = 4
 ROWS = 320
@@ -83,11 +83,11 @@ SETTINGS = {
 def qwen_tokenizer() -> PreTrainedTokenizerFast:
     """Bytes and Qwen's special tokens; GoT's tokens are not there yet."""
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    names = [*letters, *QWEN_SPECIAL_TOKENS]
+    names = [*letters, *SPECIAL_TOKENS]
     tokenizer = Tokenizer(models.BPE(vocab={name: k for k, name in enumerate(names)}, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens(list(QWEN_SPECIAL_TOKENS))
+    tokenizer.add_special_tokens(list(SPECIAL_TOKENS))
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         eos_token="<|im_end|>",

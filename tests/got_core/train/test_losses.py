@@ -10,7 +10,8 @@ from torch import Tensor
 
 from got_core.model.build import fresh_pipeline
 from got_core.model.config import LossConfig, SchedulerConfig
-from got_core.model.got import GoTModel, add_noise, base_language_model, count_dropped
+from got_core.model.got import GoTModel, base_language_model, count_dropped
+from got_core.model.noising import add_noise
 from got_core.model.pipeline import GoTPipeline
 from got_core.model.tokens import train_tokenizer
 from got_core.train.config import StageConfig

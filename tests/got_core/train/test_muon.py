@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from got_core.model.backbones.sdxl_unet import UNetDrawer
 from got_core.model.build import build_unet
 from got_core.recipes import tiny
 from got_core.train.config import StageConfig
@@ -48,7 +49,7 @@ def test_zero_gradients_move_nothing() -> None:
 
 def test_hidden_weights_are_all_but_the_first_and_the_last() -> None:
     unet = build_unet(tiny().model)
-    chosen = {id(p) for p in hidden_matrices(unet)}
+    chosen = {id(p) for p in hidden_matrices(unet, UNetDrawer.outer_layers)}
     names = {name for name, p in unet.named_parameters() if id(p) in chosen}
     assert "down_blocks.0.resnets.0.conv1.weight" in names
     assert any("attn2.to_k" in name for name in names)

@@ -14,16 +14,16 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
 
+from got_core.model.backbones.registry import planner_of
 from got_core.model.config import LossConfig
 from got_core.model.got import (
-    add_noise,
     base_language_model,
     count_dropped,
     drop_conditions,
-    language_states,
     text_loss,
     weight_of_places,
 )
+from got_core.model.noising import add_noise
 from got_core.model.pipeline import GoTPipeline
 from got_core.model.sequence import IGNORED
 from got_core.recipes import tiny
@@ -91,9 +91,9 @@ def test_finished_pipelines_are_plain_and_keep_what_was_learned(training_run: Tr
     batch = joint.batches[0]
     joint.model.eval()
     with torch.no_grad():
-        before = language_states(joint.pipeline.mllm, batch)
+        before = planner_of(joint.pipeline.mllm).hidden_states(batch)
         pipeline = joint.finish()
-        after = language_states(pipeline.mllm, batch)
+        after = planner_of(pipeline.mllm).hidden_states(batch)
     assert type(pipeline.mllm).__name__ == "Qwen2_5_VLForConditionalGeneration"
     read = batch["attention_mask"].bool()
     torch.testing.assert_close(before[read], after[read], atol=1e-4, rtol=1e-4)
@@ -245,7 +245,7 @@ def test_accumulated_gradients_are_those_of_the_one_large_batch(training_run: Tr
     length = max(batch["input_ids"].shape[1] for batch, _ in parts)
     padded = [widened(batch, length, joint.pipeline.sequences.eos_id) for batch, _ in parts]
     large = {key: torch.cat([batch[key] for batch in padded]) for key in padded[0]}
-    hidden = language_states(joint.model.mllm, large)
+    hidden = planner_of(joint.model.mllm).hidden_states(large)
     guidance = hidden[:, joint.pipeline.sequences.image_span(training=True)].split(2)
     diffusion = [
         joint.model.diffusion_loss(part, batch, generator)
