@@ -16,6 +16,7 @@ from got_core.model.config import LossConfig, SchedulerConfig
 from got_core.model.guidance import GuidanceProjector, encode
 from got_core.model.pipeline import GoTPipeline
 from got_core.model.tokens import train_tokenizer
+from got_core.train.attention import plain_attention
 from got_core.train.config import OptimizerName, StageConfig
 from got_core.train.data.samples import training_data
 from got_core.train.muon import hidden_matrices
@@ -158,6 +159,12 @@ def test_its_layers_are_found_for_sharding_and_muon(pipeline: GoTPipeline) -> No
     assert {id(p) for p in chosen} == {
         id(p) for block in pipeline.unet.blocks for p in block.parameters() if p.ndim > 1
     }
+
+
+def test_its_attention_is_left_alone(pipeline: GoTPipeline) -> None:
+    before = [type(block.attention) for block in pipeline.unet.blocks]
+    with plain_attention(pipeline.unet, wanted=True):
+        assert [type(block.attention) for block in pipeline.unet.blocks] == before
 
 
 def test_a_network_without_an_adapter_is_named(
