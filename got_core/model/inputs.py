@@ -117,7 +117,7 @@ def check_sampling(temperature: float | None, top_p: float | None) -> None:
         raise ValueError(f"`top_p` must lie in (0, 1], got {top_p}")
 
 
-def check_keeping(scheduler: Any, sources: object) -> None:
+def check_keep_outside(scheduler: Any, sources: object) -> None:
     """Sources to keep, and a scheduler that can make them as noisy as the drawing is."""
     if sources is None:
         raise ValueError("`keep_outside` keeps what an edit does not touch: it needs `image`")

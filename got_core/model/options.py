@@ -111,7 +111,7 @@ class DrawingOptions(Options):
         inputs.check_whole("num_images_per_prompt", self.num_images_per_prompt)
         inputs.check_output_type(self.output_type)
         if self.keep_outside:
-            inputs.check_keeping(scheduler, sources)
+            inputs.check_keep_outside(scheduler, sources)
         inputs.check_scales(
             text_scale=self.text_scale,
             spatial_scale=self.spatial_scale,
