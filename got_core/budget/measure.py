@@ -18,7 +18,7 @@ from got_core.budget.shapes import ShapesMode
 from got_core.chain.grammar import parse
 from got_core.model.build import fresh_pipeline
 from got_core.model.config import ModelConfig
-from got_core.model.got import GoTModel, base_language_model
+from got_core.model.got import GoTModel
 from got_core.model.guidance import encode
 from got_core.model.pipeline import GoTPipeline
 from got_core.model.tokens import train_tokenizer
@@ -82,13 +82,10 @@ def count(parameters: Iterable[Tensor], *, trained: bool = False) -> int:
 
 def modules_by_part(pipeline: GoTPipeline) -> dict[str, nn.Module]:
     """The parts whose parameters are counted; together they are the whole model."""
-    mllm = base_language_model(pipeline.mllm)
     return {
-        "language model": mllm.model.language_model,
-        "head": mllm.lm_head,
-        "vision tower": mllm.model.visual,
+        **pipeline.planner.parts(),
         "projectors": pipeline.projector,
-        "U-Net": pipeline.unet,
+        **pipeline.drawer.parts(),
         "autoencoder": pipeline.vae,
     }
 

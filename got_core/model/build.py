@@ -17,7 +17,6 @@ from got_core.model.backbones.qwen2_5_vl import (
     QwenPlanner,
     build_image_processor,
     build_language_model,
-    language_model_class,
 )
 from got_core.model.backbones.registry import drawer_of
 from got_core.model.backbones.sdxl_unet import build_unet, unet_class
@@ -36,7 +35,6 @@ __all__ = [
     "build_sequences",
     "build_unet",
     "fresh_pipeline",
-    "language_model_class",
     "pipeline_settings",
     "scheduler_class",
     "unet_class",

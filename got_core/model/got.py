@@ -25,11 +25,6 @@ if TYPE_CHECKING:
     from got_core.model.pipeline import GoTPipeline
 
 
-def base_language_model(model: nn.Module) -> Any:
-    """The language model itself, where a PEFT wrapper may stand around it."""
-    return planner_of(model).network
-
-
 def text_loss(model: nn.Module, hidden: Tensor, labels: Tensor) -> Tensor:
     """Mean cross-entropy over the labelled positions; logits are computed for those alone."""
     targets = labels[:, 1:]

@@ -30,7 +30,7 @@ def prepare_parts(pipeline: GoTPipeline, config: StageConfig) -> None:
 
 
 def attach_lora(mllm: nn.Module, config: StageConfig) -> nn.Module:
-    """The language model with a stage's LoRA layers in it; a head that is the embedding gets its own weights."""
+    """The language model with a stage's LoRA layers; a head that was the embedding has its own weights."""
     return planner_of(mllm).with_lora(
         rank=config.lora_rank, alpha=config.lora_alpha, dropout=config.lora_dropout
     )

@@ -240,11 +240,6 @@ def _full_attention(config: LanguageModelConfig) -> list[int]:
     return list(range(config.vision_layers)) if chosen is None else list(chosen)
 
 
-def language_model_class() -> type[Qwen2_5_VLForConditionalGeneration]:
-    """The class of the language model in transformers."""
-    return Qwen2_5_VLForConditionalGeneration
-
-
 def build_image_processor(config: LanguageModelConfig) -> Qwen2VLImageProcessorPil:
     """The image processor of the vision tower (PIL backend, no torchvision)."""
     return Qwen2VLImageProcessorPil(

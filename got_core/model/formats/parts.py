@@ -7,7 +7,6 @@ Belongs here: one part at a time. Does not belong here: the layouts they come in
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -27,7 +26,6 @@ from got_core.model.backbones.sdxl_unet import widen_input
 from got_core.model.formats.names import canonical_name
 from got_core.model.formats.precision import DTYPES, autoencoder_dtype, widest
 from got_core.model.formats.shards import read_state
-from got_core.model.guidance import GuidanceProjector
 from got_core.model.unet import UNetWithInputSkip
 
 AUTOENCODERS = {"AutoencoderKL": AutoencoderKL, "PatchAutoencoder": PatchAutoencoder}
@@ -184,28 +182,7 @@ def _named_class(folder: Path, known: Mapping[str, Any]) -> Any:
     return known[name]
 
 
-def fitting_projector(hidden_size: int, unet: Any, *, empty: bool = False) -> GuidanceProjector:
-    """A fresh projector between a language model's width and a U-Net's configuration."""
-    pooled = unet.projection_class_embeddings_input_dim - 6 * unet.addition_time_embed_dim
-    with init_empty_weights() if empty else nullcontext():
-        return GuidanceProjector(hidden_size, unet.cross_attention_dim, pooled)
-
-
 # -- small parts --------------------------------------------------------------------------------------
-
-
-def untie(config: Qwen2_5_VLConfig) -> None:
-    """Give the head weights of its own. Both flags: transformers reads the outer one from the inner."""
-    config.tie_word_embeddings = False
-    config.text_config.tie_word_embeddings = False
-
-
-def separate_head(mllm: Qwen2_5_VLForConditionalGeneration) -> None:
-    """Give a tied head its own copy of the embedding; nothing happens to one that has its own already."""
-    if mllm.config.tie_word_embeddings:
-        untie(mllm.config)
-        mllm.lm_head.weight = nn.Parameter(mllm.get_input_embeddings().weight.detach().clone())
-        mllm.all_tied_weights_keys = {}
 
 
 def filled_language_model(

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
-from got_core.model.backbones.sdxl_unet import widen_input
+from got_core.model.backbones.qwen2_5_vl import untie
+from got_core.model.backbones.registry import drawer_of, planner_of
 from got_core.model.formats.assembly import pipeline_of_parts
 from got_core.model.formats.configs import ConfigFolders
 from got_core.model.formats.parts import (
@@ -22,13 +23,11 @@ from got_core.model.formats.parts import (
     empty_unet,
     fill,
     filled_language_model,
-    fitting_projector,
     folder_state,
     load_autoencoder,
-    separate_head,
-    untie,
 )
 from got_core.model.formats.published_checks import check_published
+from got_core.model.guidance import GuidanceProjector
 from got_core.model.pipeline import GoTPipeline
 
 DEFAULT_PREDICTION = inspect.signature(GoTPipeline.__init__).parameters["prediction"].default
@@ -76,11 +75,12 @@ def load_foundation_folders(
     config, state = _language_state(folders.mllm, report)
     report.raise_if_any(f"{sdxl_folder} and {qwen_folder}")
     mllm = filled_language_model(config, state, folders.mllm, dtype, quantization)
-    widen_input(unet)
-    separate_head(mllm)
+    planner, drawer = planner_of(mllm), drawer_of(unet)
+    drawer.widen_input()
+    planner.separate_head()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        projector = fitting_projector(mllm.config.text_config.hidden_size, unet.config)
+        projector = GuidanceProjector.between(planner, drawer)
         nn.Module.to(projector, dtype)
         return pipeline_of_parts(
             folders, mllm=mllm, projector=projector, unet=unet, vae=vae, settings=settings, fresh=True

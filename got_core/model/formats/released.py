@@ -23,10 +23,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import init_empty_weights
 from huggingface_hub import save_torch_state_dict
 from torch import Tensor, nn
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
+from got_core.model.backbones.qwen2_5_vl import untie
+from got_core.model.backbones.registry import drawer_of
 from got_core.model.formats.assembly import pipeline_of_parts
 from got_core.model.formats.configs import ConfigFolders
 from got_core.model.formats.names import modern_name, old_name
@@ -38,10 +41,8 @@ from got_core.model.formats.parts import (
     empty_unet,
     fill,
     filled_language_model,
-    fitting_projector,
     fitting_state,
     load_autoencoder,
-    untie,
 )
 from got_core.model.formats.shards import read_state
 from got_core.model.guidance import GuidanceProjector
@@ -118,7 +119,10 @@ def load_got_checkpoint(
     )
     unet = empty_unet(configs.unet, factor=3)
     vae = _borrowed(configs.vae, dtype) if vae_from_configs else empty_autoencoder(configs.vae)
-    projector = fitting_projector(mllm_config.text_config.hidden_size, unet.config, empty=True)
+    drawer = drawer_of(unet)
+    with init_empty_weights():
+        width = mllm_config.text_config.hidden_size
+        projector = GuidanceProjector(width, drawer.context_dim, drawer.pooled_dim)
     plain = {"unet": unet, "projector": projector} | ({} if vae_from_configs else {"vae": vae})
     states = {name: _plain_state(name, parts[name], module, report) for name, module in plain.items()}
     report.raise_if_any(str(folder))

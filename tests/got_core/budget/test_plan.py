@@ -40,8 +40,7 @@ from got_core.recipes import Recipe, get_recipe, paper, tiny
 from got_core.train import parallel
 from got_core.train.config import StageConfig
 from got_core.train.data.batches import LENGTH_MULTIPLE, language_inputs
-from got_core.train.muon import hidden_matrices
-from got_core.train.prepare import attach_lora, prepare_parts
+from got_core.train.prepare import attach_lora, muon_weights, prepare_parts
 from got_core.train.stage import finetuning, pretraining
 from got_core.train.trainer import JOINT
 
@@ -277,7 +276,7 @@ def test_muon_keeps_one_moment_of_what_it_takes() -> None:
         stage = replace(PRETRAIN, optimizer=optimizer)
         states.append(make_plan(trained_by(stage), CONFIG).stages[0].memory[0].state)
     model = prepare_training(empty_pipeline(tiny().model), PRETRAIN)
-    assert states[0] - states[1] == 4 * count(hidden_matrices(model.unet)) > 0
+    assert states[0] - states[1] == 4 * count(muon_weights(model, stage)) > 0
 
 
 def test_stages_that_compute_otherwise_are_counted_by_themselves() -> None:

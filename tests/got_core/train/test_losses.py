@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from got_core.model.backbones.registry import planner_of
 from got_core.model.build import fresh_pipeline
 from got_core.model.config import LossConfig, SchedulerConfig
-from got_core.model.got import GoTModel, base_language_model, count_dropped
+from got_core.model.got import GoTModel, count_dropped
 from got_core.model.noising import add_noise
 from got_core.model.pipeline import GoTPipeline
 from got_core.model.tokens import train_tokenizer
@@ -185,7 +186,7 @@ def test_exactly_the_published_parts_of_the_language_model_are_trained() -> None
     }
     expected = {f"{part}.lora_{factor}.default.weight" for part in adapted for factor in "AB"}
     assert trained == expected | {f"{part}.modules_to_save.default.weight" for part in whole}
-    layer = base_language_model(mllm).get_submodule(f"{layers[0]}.mlp.up_proj")
+    layer = planner_of(mllm).network.get_submodule(f"{layers[0]}.mlp.up_proj")
     assert (layer.r["default"], layer.scaling["default"]) == (32, 1.0)
     assert layer.lora_dropout["default"].p == 0.05
 
@@ -194,7 +195,7 @@ def test_training_steps_leave_vision_tower_and_autoencoder_bit_by_bit(training_r
     config = StageConfig(steps=2, batch_size=2, lora_rank=4, mixture={"edit": 1.0}, bf16=False)
     trainer = Trainer(tiny_pipeline(), training_data(training_run), config)
     frozen = {
-        **base_language_model(trainer.model.mllm).model.visual.state_dict(),
+        **planner_of(trainer.model.mllm).network.model.visual.state_dict(),
         **trainer.model.vae.state_dict(),
     }
     before = {name: value.clone() for name, value in frozen.items()}

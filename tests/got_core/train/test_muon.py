@@ -84,7 +84,7 @@ def test_spread_weights_cannot_be_turned() -> None:
 def test_moments_are_counted_as_the_optimizers_keep_them() -> None:
     unet = build_unet(tiny().model)
     unet.conv_in.requires_grad_(False)
-    for chosen in ([], hidden_matrices(unet)):
+    for chosen in ([], hidden_matrices(unet, UNetDrawer.outer_layers)):
         optimizer = Optimizers([(unet.parameters(), 1e-3)], weight_decay=0.0, orthogonal=chosen)
         for parameter in unet.parameters():
             parameter.grad = torch.ones_like(parameter) if parameter.requires_grad else None

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from got_core.model.got import base_language_model, language_states
+from got_core.model.backbones.registry import planner_of
 from got_core.model.pipeline import GoTPipeline
 from got_core.train.config import StageConfig
 from got_core.train.prepare import prepare_parts, set_checkpointing
@@ -26,13 +26,13 @@ def edit_batch(pipeline: GoTPipeline) -> dict[str, Tensor]:
 def test_checkpointing_runs_no_backward_pass_through_the_frozen_vision_tower() -> None:
     pipeline = tiny_pipeline()
     prepare_parts(pipeline, CONFIG)
-    mllm = base_language_model(pipeline.mllm)
+    mllm = planner_of(pipeline.mllm).network
     assert mllm.is_gradient_checkpointing and pipeline.unet.is_gradient_checkpointing
     needed = {}
     for name, part in (("vision", mllm.model.visual.merger), ("language", mllm.model.language_model.norm)):
         part.register_forward_hook(lambda *given, name=name: needed.update({name: given[-1].requires_grad}))
     pipeline.mllm.train()
-    language_states(pipeline.mllm, edit_batch(pipeline)).sum().backward()
+    planner_of(pipeline.mllm).hidden_states(edit_batch(pipeline)).sum().backward()
     assert needed == {"vision": False, "language": True}
 
 
@@ -46,7 +46,7 @@ def test_checkpointing_goes_on_and_off_and_leaves_nothing_behind() -> None:
         assert pipeline.vae.use_slicing is wanted
         with torch.enable_grad():
             mllm.requires_grad_(False)
-            assert not language_states(mllm, edit_batch(pipeline)).requires_grad
+            assert not planner_of(mllm).hidden_states(edit_batch(pipeline)).requires_grad
 
 
 def test_a_head_that_was_the_embedding_is_trained_for_itself() -> None:
@@ -55,7 +55,7 @@ def test_a_head_that_was_the_embedding_is_trained_for_itself() -> None:
     before = pipeline.mllm.lm_head.weight
     assert before is pipeline.mllm.get_input_embeddings().weight
     prepare_parts(pipeline, CONFIG)
-    mllm = base_language_model(pipeline.mllm)
+    mllm = planner_of(pipeline.mllm).network
     head, embedding = mllm.lm_head.weight, mllm.get_input_embeddings().weight
     assert head.requires_grad and embedding.requires_grad and head is not embedding
     assert torch.equal(head, embedding) and torch.equal(head, before)

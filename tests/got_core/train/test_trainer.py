@@ -17,7 +17,6 @@ from torch.nn import functional as F
 from got_core.model.backbones.registry import planner_of
 from got_core.model.config import LossConfig
 from got_core.model.got import (
-    base_language_model,
     count_dropped,
     drop_conditions,
     text_loss,
@@ -265,7 +264,7 @@ def test_gradient_checkpointing_changes_neither_loss_nor_gradients(training_run:
     calls: list[str] = []
     for joint in (kept, recomputed):
         joint.model.train()
-        layer = base_language_model(joint.model.mllm).model.language_model.layers[0]
+        layer = planner_of(joint.model.mllm).network.model.language_model.layers[0]
         for name, part in (("unet", joint.model.unet.down_blocks[0].resnets[0]), ("mllm", layer.mlp)):
             # Before, not after: a recomputation ends as soon as it has what the gradient needs.
             part.register_forward_pre_hook(lambda *given, name=name: calls.append(name))
@@ -357,7 +356,7 @@ def test_a_stage_in_bfloat16_computes_in_it_and_keeps_its_weights_in_float32(
     for bf16 in (False, True):
         joint = trainer(training_run, replace(CONFIG, bf16=bf16, ema_decay=0.0))
         seen: set[torch.dtype] = set()
-        layer = base_language_model(joint.model.mllm).model.language_model.layers[0]
+        layer = planner_of(joint.model.mllm).network.model.language_model.layers[0]
         for part in (layer.mlp.up_proj, joint.model.unet.conv_in, joint.model.projector.output_projector):
             part.register_forward_hook(lambda part, given, answer, seen=seen: seen.add(answer.dtype))
         joint.run(1, lambda step, found, bf16=bf16: losses.update({bf16: found}))
