@@ -86,13 +86,13 @@ def expected_objects(source: Scene, ops: Sequence[EditOp]) -> list[Expected]:
     """
     state = [Expected((o.color, o.shape), _floats(o.box), old=_floats(o.box)) for o in source.objects]
     for op in ops:
-        anchor = _number(state, (op.anchor[1], op.anchor[2])) if op.anchor else None
+        anchor = number_of(state, (op.anchor[1], op.anchor[2])) if op.anchor else None
         anchor_box = None if anchor is None else state[anchor].box
         placed: dict[str, Any] = {"box": None, "op": op, "anchor": anchor, "anchor_box": anchor_box}
         if op.kind == "add":
             state.append(Expected((op.color, op.shape), changed=True, **placed))
             continue
-        number = _number(state, (op.color, op.shape))
+        number = number_of(state, (op.color, op.shape))
         one = replace(state[number], changed=True)
         if op.kind == "remove":
             state[number] = replace(one, gone=True)
@@ -104,7 +104,7 @@ def expected_objects(source: Scene, ops: Sequence[EditOp]) -> list[Expected]:
     return state
 
 
-def _number(state: Sequence[Expected], look: Look) -> int:
+def number_of(state: Sequence[Expected], look: Look) -> int:
     for number, one in enumerate(state):
         if one.look == look and not one.gone:
             return number
@@ -333,7 +333,7 @@ def _place_faults(
     width, height = place[2] - place[0], place[3] - place[1]
     if min(width, height) < world.min_object / 2:
         return [("size", f"the {op.phrase} is to be only {width:.0f} x {height:.0f} pixels")]
-    moved = _number(state, (op.color, op.shape)) if op.kind == "move" else None
+    moved = number_of(state, (op.color, op.shape)) if op.kind == "move" else None
     others = [one for number, one in enumerate(state) if number != moved and not one.gone]
     return [
         ("overlap", f"the {op.phrase} is to lie on the {' '.join(one.look)}")
@@ -354,12 +354,12 @@ def _first_box_right(
     box = step.boxes[0].to_pixels(world.size, world.size)
     if op.kind == "add":
         return says_where(box, op, _anchor_box(op, state), world.size)
-    true = state[_number(state, (op.color, op.shape))].box
+    true = state[number_of(state, (op.color, op.shape))].box
     return true is None or iou(box, true) >= rules.keep_iou
 
 
 def _anchor_box(op: EditOp, state: Sequence[Expected]) -> XYXY | None:
-    return state[_number(state, (op.anchor[1], op.anchor[2]))].box if op.anchor else None
+    return state[number_of(state, (op.anchor[1], op.anchor[2]))].box if op.anchor else None
 
 
 def _change_right(step: EditStep, op: EditOp, state: Sequence[Expected], world: World) -> bool:
@@ -376,24 +376,3 @@ def _change_right(step: EditStep, op: EditOp, state: Sequence[Expected], world: 
     return bool(places) and says_where(
         places[-1].to_pixels(world.size, world.size), op, _anchor_box(op, state), world.size
     )
-
-
-def grounding_iou(chain: Chain, source: Scene, ops: Sequence[EditOp]) -> float | None:
-    """Mean IoU of the chain's boxes with the true ones in the source, over the edits of an object there.
-
-    A missing box counts 0. None where no edit concerns an object of the source (add).
-    """
-    steps, values = edit_steps(chain), []
-    for done, op in enumerate(ops):
-        state = expected_objects(source, ops[:done])
-        number = None if op.kind == "add" else _number(state, (op.color, op.shape))
-        if number is None or state[number].box is None or state[number].old is None:
-            continue
-        planned = steps[done].boxes[0] if done < len(steps) else None
-        # Of a chain that is no list, the first box is what it points at.
-        if planned is None and len(ops) == 1 and chain.boxes:
-            planned = chain.boxes[0].box
-        true = state[number].box
-        assert true is not None
-        values.append(iou(planned.to_pixels(source.size, source.size), true) if planned else 0.0)
-    return float(np.mean(values)) if values else None

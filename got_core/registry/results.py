@@ -22,6 +22,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from got_core.evaluate.protocol import digest_of
+from got_core.evaluate.suite import VARIANTS
 from got_core.registry.tracking import MlflowClient, ensure_experiment
 
 SCORES_TAG = "scores"
@@ -36,9 +37,6 @@ OUTCOMES: dict[str, pl.DataType] = {
 }
 """One row a sample. `sample_id`: the same for all models under one protocol; `cluster`: samples that share
 one (a prompt, a scene) are not independent; `correct`: null where the sample could not be scored."""
-
-OTHER_WAYS = ("repaired", "kept_outside", "repaired_kept_outside")
-"""Scores of a benchmark whose pictures were also drawn in another way."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +75,7 @@ def metrics_of(scores: Iterable[Mapping[str, Any]]) -> dict[str, float]:
                 "plans_right": one.get("plan_overall"),
                 "grounding_iou": one.get("grounding", {}).get("mean"),
             }
-            | {f"{way}_overall": one.get(way, {}).get("overall") for way in OTHER_WAYS}
+            | {f"{variant.key}_overall": one.get(variant.key, {}).get("overall") for variant in VARIANTS}
         )
         named |= {
             f"{one['protocol']}/{key}": float(value) for key, value in figures.items() if value is not None

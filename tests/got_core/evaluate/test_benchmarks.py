@@ -1,4 +1,4 @@
-"""Stored formats of both benchmarks: what they are is pinned, since stored scores and pictures depend on it."""
+"""What stored scores and pictures depend on is pinned, for both benchmarks."""
 
 from __future__ import annotations
 

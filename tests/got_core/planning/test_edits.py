@@ -11,8 +11,8 @@ from got_core.chain.boxes import Box
 from got_core.chain.edits import EditStep, write_edit_chain, write_multi_turn
 from got_core.chain.grammar import Chain, parse, parse_tolerant
 from got_core.evaluate.config import EvaluateConfig
+from got_core.evaluate.edit_cases import EditCase, edit_cases
 from got_core.evaluate.edit_rules import EditRules, judge_edit_plan
-from got_core.evaluate.edits import EditCase, edit_cases
 from got_core.planning.edits import check_edit_plan, repair_edit_plan
 from got_core.scenes.world import FULL, place_of
 
