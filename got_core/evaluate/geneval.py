@@ -211,8 +211,8 @@ def _position_fault(
         for other in targets:
             shown = relation(one.box, other.box, rules.position_threshold)
             if expected not in shown:
-                seen = " and ".join(sorted(shown)) or "no relation"
-                return f"expected {cls} {expected} target, found {seen}"
+                others = " and ".join(sorted(shown)) or "no relation"
+                return f"expected {cls} {expected} target, found {others}"
     return None
 
 

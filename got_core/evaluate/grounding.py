@@ -14,7 +14,7 @@ import polars as pl
 
 from got_core.chain.grammar import Chain
 from got_core.evaluate.config import EvaluateConfig
-from got_core.evaluate.edit_rules import edit_steps, expected_objects, number_of
+from got_core.evaluate.edit_rules import edit_steps, expected_objects, find_expected
 from got_core.evaluate.plans import iou
 from got_core.scenes.edits import EditOp
 from got_core.scenes.world import Scene
@@ -28,7 +28,7 @@ def grounding_iou(chain: Chain, source: Scene, ops: Sequence[EditOp]) -> float |
     steps, values = edit_steps(chain), []
     for done, op in enumerate(ops):
         state = expected_objects(source, ops[:done])
-        number = None if op.kind == "add" else number_of(state, (op.color, op.shape))
+        number = None if op.kind == "add" else find_expected(state, (op.color, op.shape))
         if number is None or state[number].box is None or state[number].old is None:
             continue
         planned = steps[done].boxes[0] if done < len(steps) else None

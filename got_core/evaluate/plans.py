@@ -81,8 +81,8 @@ def plan_followed(
         return None
     overlap = np.zeros((len(planned), max(len(found), 1)))
     for row, plan in enumerate(planned):
-        for column, seen in enumerate(found):
-            if place_only or (plan.cls == seen.cls and plan.color in (None, seen.color)):
-                overlap[row, column] = iou(plan.box, seen.box)
+        for column, one in enumerate(found):
+            if place_only or (plan.cls == one.cls and plan.color in (None, one.color)):
+                overlap[row, column] = iou(plan.box, one.box)
     rows, columns = linear_sum_assignment(-overlap)
     return float(overlap[rows, columns].sum() / len(planned))

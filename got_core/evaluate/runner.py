@@ -83,7 +83,7 @@ def score_stored(
 ) -> RunResult:
     """Judge the pictures that are in storage; needs no model. `extra` joins the scores.
 
-    Raises IncompleteRunError if any is missing, unless `partial`: the scores then say `complete: false`.
+    Raises IncompleteRunError if any is missing, unless `partial`: the scores then hold `complete: false`.
     """
     return _StoredRun(suite, storage, prefix, weights_hash).score(partial=partial, extra=extra)
 

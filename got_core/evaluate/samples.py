@@ -125,7 +125,7 @@ def read_samples(
     sampler: Mapping[str, Any],
     weights_hash: str | None = None,
 ) -> dict[int, Drawn]:
-    """Stored pictures that answer these requests, by the requests' numbers; strangers and damaged files are
+    """Stored pictures that answer these requests, by the requests' numbers; other and damaged files are
     passed over."""
     folders = {request.name.rpartition("/")[0] for request in requests.values()}
     stored = {name for folder in folders for name in storage.list(f"{folder}/")}

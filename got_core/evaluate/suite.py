@@ -58,7 +58,7 @@ VARIANTS = (
 
 
 class Suite(typing.Protocol):
-    """One benchmark at one size: what is asked of a model, and how its pictures are judged.
+    """One benchmark at one size: what a model has to draw, and how its pictures are judged.
 
     Requests are numbered from 0; the same number always means the same request.
     """

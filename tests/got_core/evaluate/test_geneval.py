@@ -66,13 +66,13 @@ class TestRelation:
 
 class TestKeep:
     def test_thresholds_are_strict_and_higher_for_counting(self) -> None:
-        seen = [found("circle", score=s) for s in (0.3, 0.31, 0.9, 0.91)]
-        assert [d.score for d in keep_detections(seen, "colors")["circle"]] == [0.91, 0.9, 0.31]
-        assert [d.score for d in keep_detections(seen, "counting")["circle"]] == [0.91]
+        detections = [found("circle", score=s) for s in (0.3, 0.31, 0.9, 0.91)]
+        assert [d.score for d in keep_detections(detections, "colors")["circle"]] == [0.91, 0.9, 0.31]
+        assert [d.score for d in keep_detections(detections, "counting")["circle"]] == [0.91]
 
     def test_at_most_sixteen_of_a_class(self) -> None:
-        seen = [found("circle", score=0.5 + k / 100) for k in range(20)] + [found("cross")]
-        kept = keep_detections(seen, "colors")
+        detections = [found("circle", score=0.5 + k / 100) for k in range(20)] + [found("cross")]
+        kept = keep_detections(detections, "colors")
         assert [d.score for d in kept["circle"]] == [0.5 + k / 100 for k in range(19, 3, -1)]
         assert len(kept["cross"]) == 1
 
@@ -124,15 +124,15 @@ class TestEvaluate:
 
     def test_no_target_if_its_own_clause_failed(self) -> None:
         metadata = row(clause("circle", color="red"), clause("cross", position=["left of", 0]))
-        seen = [found("circle", RIGHT, color="blue"), found("cross", LEFT)]
-        verdict = evaluate_image(seen, metadata)
+        detections = [found("circle", RIGHT, color="blue"), found("cross", LEFT)]
+        verdict = evaluate_image(detections, metadata)
         assert [c.failed for c in verdict.clauses] == ["color", "position"]
         assert verdict.reasons[1].startswith("no target")
 
     def test_position_is_not_judged_where_the_colour_failed(self) -> None:
         metadata = row(clause("circle"), clause("cross", color="red", position=["left of", 0]))
-        seen = [found("circle", LEFT), found("cross", RIGHT, color="blue")]
-        assert [c.failed for c in evaluate_image(seen, metadata).clauses] == [None, "color"]
+        detections = [found("circle", LEFT), found("cross", RIGHT, color="blue")]
+        assert [c.failed for c in evaluate_image(detections, metadata).clauses] == [None, "color"]
 
     def test_later_clauses_are_judged_after_a_failure(self) -> None:
         verdict = evaluate_image(
@@ -148,8 +148,8 @@ class TestEvaluate:
         assert not evaluate_image(three, metadata).correct
 
     def test_counting_drops_what_the_detector_doubts(self) -> None:
-        seen = [found("circle"), found("circle"), found("circle", score=0.9)]
-        assert evaluate_image(seen, counting(2, "circle")).correct
+        detections = [found("circle"), found("circle"), found("circle", score=0.9)]
+        assert evaluate_image(detections, counting(2, "circle")).correct
 
     @pytest.mark.parametrize(
         ("metadata", "message"),

@@ -233,9 +233,9 @@ def test_planned_wrong_and_drawn_wrong_are_told_apart(storage) -> None:
     right: dict[str, Scene] = {}
     for seed in range(400):
         for scene, _ in known_scenes(NARROW, 6, seed):
-            seen = detect(render(scene))
+            found = detect(render(scene))
             for row in rows:
-                if row["tag"] not in right and evaluate_image(seen, row).correct:
+                if row["tag"] not in right and evaluate_image(found, row).correct:
                     right[row["tag"]] = scene
         if {"single_object", "counting", "colors"} <= set(right):
             break
@@ -320,7 +320,7 @@ def test_a_plan_must_be_valid_too(storage) -> None:
 
 
 def test_repaired_plans_are_drawn_beside(pipeline, storage) -> None:
-    """Chains with a fault that a move mends are stored as a run's own; only these are drawn again."""
+    """Chains with a fault that a move repairs are stored as a run's own; only these are drawn again."""
     config = EvaluateConfig(
         images_per_task=1, self_test=12, bootstrap=50, repair="both", num_inference_steps=1
     )
