@@ -19,10 +19,10 @@ from ray.exceptions import RayError
 from got_core.ablation.config import ROWS, Row
 from got_core.ablation.schemas import TRIALS
 from got_core.digests import digest
-from got_core.evaluate.geneval import TASKS
 from got_core.evaluate.runner import run_benchmark
 from got_core.evaluate.scenes import GenEvalScenes
 from got_core.model.pipeline import GoTPipeline
+from got_core.planning.geneval import TASKS
 from got_core.recipes import Recipe
 from got_core.train.ray.progress import relayed_progress
 from got_core.train.ray.session import ray_session

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from got_core.evaluate.config import EvaluateConfig
-from got_core.evaluate.geneval import TASKS, XYXY, Detection, GenEvalRules, evaluate_image
+from got_core.planning.geneval import TASKS, XYXY, Detection, GenEvalRules, evaluate_image
 from got_core.scenes.prompts import applicable_prompts, parse_prompt
 from got_core.scenes.reader import DEFAULT as READER
 from got_core.scenes.reader import NotASceneError, read_scene

@@ -15,12 +15,13 @@ import numpy as np
 from PIL import Image
 
 from got_core.chain.boxes import Box
-from got_core.chain.edits import EditStep, read_edit_chain
-from got_core.chain.grammar import Chain, ChainError, Dropped, parse
+from got_core.chain.edits import EditStep
+from got_core.chain.grammar import Chain, Dropped, parse
 from got_core.chain.layout import fill_region
-from got_core.evaluate.geneval import XYXY, Detection
-from got_core.evaluate.plans import iou, read_phrase
 from got_core.planning.check import malformed
+from got_core.planning.edits import edit_steps
+from got_core.planning.geneval import XYXY, Detection
+from got_core.planning.objects import iou, read_phrase
 from got_core.scenes.edits import EditOp
 from got_core.scenes.world import TONES, Scene, World, place_of, relations
 
@@ -240,14 +241,6 @@ def _levels(image: Image.Image) -> np.ndarray:
 
 
 # ---------------------------------------------------------------- chains
-
-
-def edit_steps(chain: Chain) -> tuple[EditStep, ...]:
-    """The steps of an edit chain; () if it cannot be read as one."""
-    try:
-        return read_edit_chain(chain).steps
-    except ChainError:
-        return ()
 
 
 def judge_edit_plan(

@@ -37,13 +37,13 @@ from got_core.evaluate.edit_rules import (
     planned_places,
 )
 from got_core.evaluate.grounding import grounding_iou, grounding_scores
-from got_core.evaluate.plans import plan_followed
 from got_core.evaluate.protocol import Protocol, digest_of, protocol_figures, world_record
 from got_core.evaluate.samples import Drawn, Request, picture_seed, plan_requests, sample_name
 from got_core.evaluate.scores import outcome_of
 from got_core.evaluate.suite import AS_WRITTEN, REPAIR_SLACK, Variant, chosen_variants, sampler_arguments
 from got_core.figures.grids import GridItem, picture_grid, png_bytes
 from got_core.planning.edits import repair_edit_plan
+from got_core.planning.objects import plan_followed
 from got_core.scenes.render import render
 from got_core.scenes.world import World
 

@@ -14,8 +14,9 @@ import polars as pl
 
 from got_core.chain.grammar import Chain
 from got_core.evaluate.config import EvaluateConfig
-from got_core.evaluate.edit_rules import edit_steps, expected_objects, find_expected
-from got_core.evaluate.plans import iou
+from got_core.evaluate.edit_rules import expected_objects, find_expected
+from got_core.planning.edits import edit_steps
+from got_core.planning.objects import iou
 from got_core.scenes.edits import EditOp
 from got_core.scenes.world import Scene
 

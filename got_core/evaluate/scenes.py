@@ -1,7 +1,7 @@
 """`geneval/scenes`: GenEval's rules on rendered scenes.
 
-Belongs here: its prompts, protocol, ceilings and verdicts. Not here: the rules (`geneval`), the detector
-(`detector`), reading and repairing a plan (`plans`, `planning`), or running it (`runner`). The name differs
+Belongs here: its prompts, protocol, ceilings and verdicts. Not here: the rules (`planning.geneval`), the
+detector (`detector`), reading and repairing a plan (`planning`), or running it (`runner`). The name differs
 from `geneval` because detector and corpus do: their scores are never compared.
 """
 
@@ -26,14 +26,14 @@ from got_core.evaluate.detector import (
     detector_record,
     refusal,
 )
-from got_core.evaluate.geneval import TASKS, evaluate_image
-from got_core.evaluate.plans import plan_detections, plan_followed
 from got_core.evaluate.protocol import Protocol, digest_of, world_record
 from got_core.evaluate.samples import Drawn, Request, picture_seed, sample_name
 from got_core.evaluate.scores import outcome_of
 from got_core.evaluate.suite import AS_WRITTEN, REPAIR_SLACK, Variant, chosen_variants, sampler_arguments
 from got_core.figures.grids import GridItem, picture_grid, png_bytes
 from got_core.planning.check import Requirements, check_plan
+from got_core.planning.geneval import TASKS, evaluate_image
+from got_core.planning.objects import plan_detections, plan_followed
 from got_core.planning.repair import repair_plan
 from got_core.scenes.prompts import benchmark_prompts
 from got_core.scenes.world import World

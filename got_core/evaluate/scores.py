@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from got_core.evaluate.geneval import TASKS
+from got_core.planning.geneval import TASKS
 
 FAILURES = ("planned_wrong", "drawn_wrong", "not_drawn")
 """Causes of wrong pictures: the plan; the drawing of a right one; NaN or infinity, so there is no picture."""

@@ -6,8 +6,7 @@
         print(fault)
 
 Belongs here: requirements and faults of text-to-image chains; no model, no picture. Not here: repairing
-them (`repair`), the rules for count, colour and relation (`evaluate.geneval`: pictures are judged by the same
-ones), or edit chains (`edits`).
+them (`repair`), the rules for count, colour and relation (`geneval`), or edit chains (`edits`).
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ import numpy as np
 
 from got_core.chain.boxes import LIMIT, Box
 from got_core.chain.grammar import Chain, Dropped
-from got_core.evaluate.geneval import (
+from got_core.planning.geneval import (
     COLORS,
     DEFAULT_RULES,
     Detection,
@@ -30,7 +29,7 @@ from got_core.evaluate.geneval import (
     evaluate_image,
     keep_detections,
 )
-from got_core.evaluate.plans import planned_objects
+from got_core.planning.objects import planned_objects
 from got_core.scenes.prompts import parse_prompt
 from got_core.scenes.world import World
 

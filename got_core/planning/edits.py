@@ -18,13 +18,20 @@ from typing import Any
 import numpy as np
 
 from got_core.chain.boxes import LIMIT, Box
-from got_core.chain.edits import EditStep, move_box
-from got_core.chain.grammar import Chain, Dropped, parse
-from got_core.evaluate.edit_rules import edit_steps
-from got_core.evaluate.geneval import DEFAULT_RULES
+from got_core.chain.edits import EditStep, move_box, read_edit_chain
+from got_core.chain.grammar import Chain, ChainError, Dropped, parse
 from got_core.planning.check import SIDES, Fault, apart, corners, malformed, margin_left
+from got_core.planning.geneval import DEFAULT_RULES
 from got_core.scenes.edits import EditOp, parse_instruction
 from got_core.scenes.world import PLACES
+
+
+def edit_steps(chain: Chain) -> tuple[EditStep, ...]:
+    """The steps of an edit chain; () if it cannot be read as one."""
+    try:
+        return read_edit_chain(chain).steps
+    except ChainError:
+        return ()
 
 
 def check_edit_plan(

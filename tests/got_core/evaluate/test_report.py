@@ -11,13 +11,13 @@ from PIL import Image
 
 from got_core.evaluate.config import EvaluateConfig
 from got_core.evaluate.edits import EditScenes
-from got_core.evaluate.geneval import TASKS
 from got_core.evaluate.protocol import Protocol, UnlikeProtocolsError, require_same
 from got_core.evaluate.report import Section, benchmark_report
 from got_core.evaluate.scenes import GenEvalScenes
 from got_core.evaluate.scores import score_tasks, with_plan_figures
 from got_core.evaluate.suite import VARIANTS
 from got_core.figures.grids import png_bytes
+from got_core.planning.geneval import TASKS
 from got_core.scenes.world import FULL, NARROW
 
 

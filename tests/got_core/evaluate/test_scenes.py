@@ -22,13 +22,13 @@ from got_core.evaluate.detector import (
     detector_self_test,
     known_scenes,
 )
-from got_core.evaluate.geneval import TASKS, evaluate_image
 from got_core.evaluate.runner import run_benchmark, score_stored
 from got_core.evaluate.samples import Request, _encode, draw_missing, read_samples
 from got_core.evaluate.scenes import GenEvalScenes
 from got_core.evaluate.scores import IncompleteRunError
 from got_core.evaluate.suite import REPAIR_SLACK, sampler_arguments
 from got_core.planning.check import Requirements, check_plan
+from got_core.planning.geneval import TASKS, evaluate_image
 from got_core.scenes.render import render
 from got_core.scenes.world import FULL, NARROW, Scene
 from got_core.storage import Storage

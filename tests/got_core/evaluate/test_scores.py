@@ -5,8 +5,8 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
-from got_core.evaluate.geneval import TASKS
 from got_core.evaluate.scores import IncompleteRunError, score_seeds, score_tasks
+from got_core.planning.geneval import TASKS
 
 
 def every(correct: list[bool]) -> dict[str, list[bool]]:

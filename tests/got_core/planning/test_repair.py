@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from got_core.chain.boxes import Box
 from got_core.chain.grammar import Boxed, Chain, Text, parse, parse_tolerant
-from got_core.evaluate.geneval import RELATIONS, evaluate_image, relation
-from got_core.evaluate.plans import plan_detections
 from got_core.planning import repair
 from got_core.planning.check import Requirements, apart, check_plan, margin_left
+from got_core.planning.geneval import RELATIONS, evaluate_image, relation
+from got_core.planning.objects import plan_detections
 from got_core.planning.repair import Layout, repair_plan, smallest_shifts, total_shift
 from got_core.scenes.prompts import color_attr, counting, position, two_object
 from got_core.scenes.world import FULL, NARROW

@@ -6,8 +6,8 @@ from typing import Any
 
 import polars as pl
 
-from got_core.evaluate.geneval import TASKS
 from got_core.evaluate.scores import score_tasks
+from got_core.planning.geneval import TASKS
 from got_core.registry.results import BenchmarkResult
 
 

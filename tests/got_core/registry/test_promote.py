@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from scipy.stats import binomtest, permutation_test
 
-from got_core.evaluate.geneval import TASKS
+from got_core.planning.geneval import TASKS
 from got_core.recipes import embedded
 from got_core.registry.config import PromotionConfig
 from got_core.registry.promote import PromotionDecision

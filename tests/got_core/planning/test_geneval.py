@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from got_core.evaluate.geneval import (
+from got_core.planning.geneval import (
     Detection,
     GenEvalRules,
     MetadataError,

@@ -1,7 +1,7 @@
 """GenEval's rules over detections. The same code judges plans, photographs and scenes.
 
 Belongs here: which detections are kept, the verdict of an image.
-Not here: any detector (a detector hands over `Detection`s), scores (`scores`), drawing, or storage.
+Not here: any detector (a detector hands over `Detection`s), scores (`evaluate.scores`), drawing, or storage.
 Source of every rule: the GenEval benchmark (arXiv 2310.11513) and its evaluation code.
 """
 
