@@ -6,21 +6,28 @@ import pytest
 from PIL import Image
 
 from got_core.chain.grammar import parse
-from got_core.evaluate.benchmarks import BENCHMARKS
+from got_core.evaluate.benchmarks import GENEVAL, SCENE_EDITS, Benchmark
 from got_core.evaluate.samples import Request, sample_name
+from got_core.evaluate.suite import AS_WRITTEN, VARIANTS
 from got_core.recipes import get_recipe
 
 
 @pytest.mark.parametrize(
-    ("recipe", "digests"),
+    ("recipe", "benchmark", "digests"),
     [
-        ("embedded", {"geneval/scenes": "58a86aa8b244", "edits/scenes": "34957858d2c5"}),
-        ("tiny", {"geneval/scenes": "9930115633d1", "edits/scenes": "6d7e7636d9ad"}),
+        ("embedded", GENEVAL, ["58a86aa8b244", "ce93be12405e"]),
+        ("embedded", SCENE_EDITS, ["34957858d2c5", "6f064d7ee65b", "ea0b51c83a4b", "f4bfa366f931"]),
+        ("tiny", GENEVAL, ["9930115633d1", "ae1a6f7fd825"]),
+        ("tiny", SCENE_EDITS, ["6d7e7636d9ad", "18eac675cad9", "269a4c07b710", "a37f9320dc2c"]),
     ],
 )
-def test_protocols_are_what_stored_scores_were_made_under(recipe: str, digests: dict[str, str]) -> None:
-    world, config = get_recipe(recipe).world, get_recipe(recipe).evaluate
-    assert {one.name: one.protocol(world, config).digest() for one in BENCHMARKS} == digests
+def test_protocols_are_what_stored_scores_were_made_under(
+    recipe: str, benchmark: Benchmark, digests: list[str]
+) -> None:
+    """The plain one, with repaired plans, with the source kept, with both."""
+    suite = benchmark.suite(get_recipe(recipe).world, get_recipe(recipe).evaluate)
+    variants = (AS_WRITTEN, *VARIANTS)[: len(digests)]
+    assert [suite.protocol(variant).digest() for variant in variants] == digests
 
 
 def test_keys_of_stored_pictures() -> None:

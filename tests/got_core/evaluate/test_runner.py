@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -18,7 +18,7 @@ from got_core.evaluate.protocol import Protocol
 from got_core.evaluate.runner import run_benchmark, score_stored
 from got_core.evaluate.samples import Drawn, Request, sample_name
 from got_core.evaluate.scores import IncompleteRunError
-from got_core.evaluate.suite import AS_WRITTEN, REPAIR_SLACK, Suite, Variant, chosen_variants
+from got_core.evaluate.suite import AS_WRITTEN, REPAIR_SLACK, Variant, chosen_variants
 from got_core.figures.grids import GridItem, picture_grid, png_bytes
 from got_core.storage import Storage
 from tests.got_core.tiny_pipeline import tiny_pipeline
@@ -92,7 +92,14 @@ class Brightness:
         return png_bytes(picture_grid([GridItem(one.image) for one in drawn.values()]))
 
 
-CONFIG = EvaluateConfig(batch_size=3, bootstrap=20, repair="both", keep_outside="both")
+CONFIG = EvaluateConfig(
+    batch_size=3,
+    bootstrap=20,
+    repair="both",
+    keep_outside="both",
+    num_inference_steps=1,
+    max_new_tokens=4,
+)
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +109,6 @@ def pipeline():
 
 def test_another_benchmark_is_one_class(pipeline, tmp_path) -> None:
     storage, suite = Storage(f"file://{tmp_path}"), Brightness(CONFIG)
-    _: Suite = suite
     reports: list[tuple[int, int]] = []
     result = run_benchmark(suite, pipeline, storage, "b", lambda *done: reports.append(done))
     assert reports == [(0, 4), (3, 4), (4, 4), (0, 2), (2, 2)], "the repaired plans are drawn besides"
@@ -133,7 +139,7 @@ def pictures(storage: Storage, folder: str) -> list[Any]:
 
 
 def test_a_missing_picture_is_named(pipeline, tmp_path) -> None:
-    storage, suite = Storage(f"file://{tmp_path}"), Brightness(EvaluateConfig(batch_size=4, bootstrap=20))
+    storage, suite = Storage(f"file://{tmp_path}"), Brightness(replace(CONFIG, repair="off"))
     run_benchmark(suite, pipeline, storage, "b")
     storage.delete("b/00001.png")
     with pytest.raises(IncompleteRunError, match="dark lacks 1"):
