@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 
 from got_core.ablation.config import ROWS
 from got_core.ablation.schemas import TABLE
-from got_core.evaluate.geneval import TASKS
 from got_core.evaluate.protocol import UnlikeProtocolsError
+from got_core.planning.geneval import TASKS
 
 HEADER = (
     "row",

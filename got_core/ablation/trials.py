@@ -19,9 +19,10 @@ from ray.exceptions import RayError
 from got_core.ablation.config import ROWS, Row
 from got_core.ablation.schemas import TRIALS
 from got_core.digests import digest
-from got_core.evaluate.geneval import TASKS
-from got_core.evaluate.scenes import run_geneval_scenes, scenes_protocol
+from got_core.evaluate.runner import run_benchmark
+from got_core.evaluate.scenes import GenEvalScenes
 from got_core.model.formats.saved import load_pipeline
+from got_core.planning.geneval import TASKS
 from got_core.recipes import Recipe
 from got_core.train.ray.progress import relayed_progress
 from got_core.train.ray.session import ray_session
@@ -86,7 +87,7 @@ class Trial:
                 VERSION,
                 recipe.model,
                 [stage.identity() for stage in recipe.stages],
-                scenes_protocol(recipe.world, recipe.evaluate).digest(),
+                GenEvalScenes(recipe.world, recipe.evaluate).protocol().digest(),
                 manifest_hash,
                 foundation["weights_hash"],
             ]
@@ -199,9 +200,8 @@ def _score(run: TrainingRun, model: Reference, name: str) -> dict[str, Any]:
     """`geneval/scenes` of a model, by the columns' names."""
     recipe, storage = run.recipe, run.storage()
     pipeline = load_pipeline(storage.download(model["folder"]))
-    scores = run_geneval_scenes(
-        pipeline, recipe.world, recipe.evaluate, storage, name, weights_hash=model["weights_hash"]
-    ).scores
+    suite = GenEvalScenes(recipe.world, recipe.evaluate)
+    scores = run_benchmark(suite, pipeline, storage, name, weights_hash=model["weights_hash"]).scores
     return {
         "overall": scores["overall"],
         **{task: scores["tasks"][task]["mean"] for task in TASKS},

@@ -1,5 +1,6 @@
-"""Benchmarks: protocols as data, GenEval's rules, the scenes detector, pictures and the report page.
+"""Benchmarks: protocols as data, detectors, judges, one runner, and the report page.
 
 Belongs here: everything between a finished pipeline and a score with its protocol beside it.
-Does not belong here: training, the registry, and Dagster assets (they call into this package).
+Not here: rules that plans are checked by too (`planning`), training, the registry, and Dagster assets (they
+call into this package). A new benchmark is a module with a `suite.Suite` and an entry in `benchmarks`.
 """

@@ -1,6 +1,7 @@
-"""The benchmarks that a model is scored by, each with its protocol and its run.
+"""The benchmarks that a model is scored by.
 
-Belongs here: which there are, and scoring a model by one. Not here: their rules (`scenes`, `edits`).
+Belongs here: which there are, and scoring a model by one. Not here: their cases and rules (`scenes`,
+`edits`), what a benchmark has to bring (`suite`), or the run (`runner`).
 """
 
 from __future__ import annotations
@@ -13,10 +14,13 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from got_core.evaluate import edits, scenes
 from got_core.evaluate.config import EvaluateConfig
+from got_core.evaluate.edits import EditScenes
 from got_core.evaluate.protocol import Protocol
+from got_core.evaluate.runner import RunResult, run_benchmark
 from got_core.evaluate.samples import Progress
+from got_core.evaluate.scenes import GenEvalScenes
+from got_core.evaluate.suite import Suite
 from got_core.scenes.world import World
 
 if TYPE_CHECKING:
@@ -40,12 +44,16 @@ class Benchmark:
     unit: str
     """What its progress counts."""
 
-    protocol: Callable[[World, EvaluateConfig], Protocol]
-    run: Callable[..., scenes.GenEvalResult | edits.EditResult]
+    suite: Callable[[World, EvaluateConfig], Suite]
+    """Its cases and rules in a world and at a size."""
 
     def prefix(self, weights_hash: str) -> str:
         """Where the pictures and results of these weights are kept."""
         return f"{self.folder}/{weights_hash[:12]}"
+
+    def protocol(self, world: World, config: EvaluateConfig) -> Protocol:
+        """Its protocol in a world and at a size."""
+        return self.suite(world, config).protocol()
 
     def score(
         self,
@@ -55,10 +63,11 @@ class Benchmark:
         storage: Storage,
         weights_hash: str,
         progress: Progress | None = None,
-    ) -> scenes.GenEvalResult | edits.EditResult:
-        """Score a model; pictures of it that are in storage already are not drawn again. Raises as `run`."""
-        prefix = self.prefix(weights_hash)
-        return self.run(pipeline, world, config, storage, prefix, progress, weights_hash=weights_hash)
+    ) -> RunResult:
+        """Score a model; pictures of it that are in storage already are not drawn again. Raises as
+        `runner.run_benchmark`."""
+        suite, prefix = self.suite(world, config), self.prefix(weights_hash)
+        return run_benchmark(suite, pipeline, storage, prefix, progress, weights_hash=weights_hash)
 
     def outcomes(self, samples: pl.DataFrame) -> pl.DataFrame:
         """What became of each sample of a run: sample_id, task, cluster, correct."""
@@ -68,20 +77,18 @@ class Benchmark:
 
 
 GENEVAL = Benchmark(
-    name=scenes.NAME,
+    name=GenEvalScenes.name,
     folder="geneval",
-    cluster="prompt",
+    cluster=GenEvalScenes.cluster,
     unit="pictures drawn",
-    protocol=scenes.scenes_protocol,
-    run=scenes.run_geneval_scenes,
+    suite=GenEvalScenes,
 )
 SCENE_EDITS = Benchmark(
-    name=edits.NAME,
+    name=EditScenes.name,
     folder="edits",
-    cluster="case",
+    cluster=EditScenes.cluster,
     unit="scenes edited",
-    protocol=edits.edits_protocol,
-    run=edits.run_edit_scenes,
+    suite=EditScenes,
 )
 BENCHMARKS = (GENEVAL, SCENE_EDITS)
 

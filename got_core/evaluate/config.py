@@ -21,7 +21,7 @@ class EvaluateConfig:
     mean and spread. 0 is the list's own seeds."""
 
     repair: str = "off"
-    """`both`: plans that fall short of what is asked are also repaired and drawn again, and both scores stand
+    """`both`: plans that fall short of their prompt are also repaired and drawn again, and both scores stand
     side by side. `off`: they are drawn as they are."""
 
     edit_images: int = 42

@@ -1,4 +1,4 @@
-"""The scene reader as a detector: what it sees, whether it can be trusted, and how well it can do at best.
+"""The scene reader as a detector: what it finds, whether it can be trusted, and how well it can do at best.
 
 Belongs here: detections from pixels, the self-test on known scenes, ceilings, autoencoder reconstructions.
 Not here: reading pixels (`got_core.scenes.reader`), or any benchmark that uses the detector.
@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from got_core.evaluate.config import EvaluateConfig
-from got_core.evaluate.geneval import TASKS, XYXY, Detection, GenEvalRules, evaluate_image
+from got_core.planning.geneval import TASKS, XYXY, Detection, GenEvalRules, evaluate_image
 from got_core.scenes.prompts import applicable_prompts, parse_prompt
 from got_core.scenes.reader import DEFAULT as READER
 from got_core.scenes.reader import NotASceneError, read_scene
@@ -68,7 +68,7 @@ def _xyxy(box: Sequence[float]) -> XYXY:
 
 
 def true_detections(scene: Scene) -> list[Detection]:
-    """What a perfect detector sees in a scene's picture."""
+    """What a perfect detector finds in a scene's picture."""
     return [Detection(o.shape, 1.0, _xyxy(o.box), o.color) for o in scene.objects]
 
 
@@ -98,7 +98,7 @@ def detector_self_test(
     """Share of verdicts that agree with those from the scenes' truth, in [0, 1].
 
     Each known scene is judged against a prompt that is true of it and against its neighbour's, so a detector
-    that sees nothing and one that sees everything both fail. `redraw` changes the pictures first (an
+    that finds nothing and one that finds everything both fail. `redraw` changes the pictures first (an
     autoencoder, say).
     """
     known = list(known_scenes(world, count, seed))
@@ -119,7 +119,7 @@ def detector_ceiling(
     seed: int = 0,
     redraw: Redraw | None = None,
 ) -> float:
-    """Score of a perfect painter: share of true scenes, redrawn if asked for, that pass their own prompt."""
+    """Score of a perfect painter: share of true scenes, redrawn if requested, that pass their own prompt."""
     known = list(known_scenes(world, count, seed))
     pictures = [render(scene) for scene, _ in known]
     shown = redraw(pictures) if redraw else pictures

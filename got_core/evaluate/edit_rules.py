@@ -1,7 +1,7 @@
-"""The rules of `edits/scenes`: whether an edited picture, and the chain behind it, do what was asked.
+"""The rules of `edits/scenes`: whether an edited picture, and the chain behind it, do what was requested.
 
-Belongs here: what a picture has to show after the edits, verdicts on found objects and on edit chains,
-grounding. Not here: which edits are asked for, drawing, scores (`edits`).
+Belongs here: what a picture has to show after the edits, verdicts on found objects and on edit chains.
+Not here: which edits are requested (`edit_cases`), grounding (`grounding`), scores (`edits`).
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ import numpy as np
 from PIL import Image
 
 from got_core.chain.boxes import Box
-from got_core.chain.edits import EditStep, read_edit_chain
-from got_core.chain.grammar import Chain, ChainError, Dropped, parse
+from got_core.chain.edits import EditStep
+from got_core.chain.grammar import Chain, Dropped, parse
 from got_core.chain.layout import fill_region
-from got_core.evaluate.geneval import XYXY, Detection
-from got_core.evaluate.plans import iou, read_phrase
 from got_core.planning.check import malformed
+from got_core.planning.edits import edit_steps
+from got_core.planning.geneval import XYXY, Detection
+from got_core.planning.objects import iou, read_phrase
 from got_core.scenes.edits import EditOp
 from got_core.scenes.world import TONES, Scene, World, place_of, relations
 
@@ -29,7 +30,7 @@ _VERBS = {
     "remove": re.compile(r"\b(?:remove|delete|erase|take)"),
     "move": re.compile(r"\b(?:move|shift|bring)"),
 }
-"""What the change of a step says, beside names and places."""
+"""Verbs in the change of a step, beside names and places."""
 
 _BACKGROUND = re.compile(rf"\b({'|'.join(TONES)}) background\b")
 
@@ -61,7 +62,7 @@ class Expected:
 
     look: Look
     box: XYXY | None
-    """Where it is, in pixels; None: where the words of `op` say."""
+    """Where it is, in pixels; None: where `op` puts it by its words."""
 
     op: EditOp | None = None
     """The edit that placed it."""
@@ -86,13 +87,13 @@ def expected_objects(source: Scene, ops: Sequence[EditOp]) -> list[Expected]:
     """
     state = [Expected((o.color, o.shape), _floats(o.box), old=_floats(o.box)) for o in source.objects]
     for op in ops:
-        anchor = _number(state, (op.anchor[1], op.anchor[2])) if op.anchor else None
+        anchor = find_expected(state, (op.anchor[1], op.anchor[2])) if op.anchor else None
         anchor_box = None if anchor is None else state[anchor].box
         placed: dict[str, Any] = {"box": None, "op": op, "anchor": anchor, "anchor_box": anchor_box}
         if op.kind == "add":
             state.append(Expected((op.color, op.shape), changed=True, **placed))
             continue
-        number = _number(state, (op.color, op.shape))
+        number = find_expected(state, (op.color, op.shape))
         one = replace(state[number], changed=True)
         if op.kind == "remove":
             state[number] = replace(one, gone=True)
@@ -104,7 +105,7 @@ def expected_objects(source: Scene, ops: Sequence[EditOp]) -> list[Expected]:
     return state
 
 
-def _number(state: Sequence[Expected], look: Look) -> int:
+def find_expected(state: Sequence[Expected], look: Look) -> int:
     for number, one in enumerate(state):
         if one.look == look and not one.gone:
             return number
@@ -117,9 +118,9 @@ def _floats(box: Sequence[float]) -> XYXY:
     return x1, y1, x2, y2
 
 
-def says_where(box: XYXY, op: EditOp, anchor: XYXY | None, size: int) -> bool:
-    """Whether a box is where an edit's words say. A relation may hold beside another; without the anchor's
-    box nothing can be said against it."""
+def matches_words(box: XYXY, op: EditOp, anchor: XYXY | None, size: int) -> bool:
+    """Whether a box is where an edit's words put it. A relation may hold beside another; without the anchor's
+    box it counts as held."""
     if op.anchor:
         return anchor is None or op.anchor[0] in relations(box, anchor)
     return op.place is None or place_of(box, size) == op.place
@@ -133,7 +134,7 @@ class EditVerdict:
     """Outcome of one edited picture; each text is a reason against it, None where nothing is."""
 
     change: str | None
-    """Against the change that was asked for."""
+    """Against the requested change."""
 
     others: str | None
     """Against all other objects being as they were, and there being no new ones."""
@@ -164,12 +165,13 @@ def judge_edit(
     rules: EditRules,
 ) -> EditVerdict:
     """Judge an edited picture by the objects `found` in it. Both pictures have the same size."""
-    seen = [d for d in found if d.score > rules.threshold]
-    places = {number: _place(one, seen) for number, one in enumerate(expected)}
-    change = [_against(n, expected, places, seen, rules, after.width) for n in _numbers(expected, True)]
-    others = [_against(n, expected, places, seen, rules, after.width) for n in _numbers(expected, False)]
+    detections = [d for d in found if d.score > rules.threshold]
+    places = {number: _place(one, detections) for number, one in enumerate(expected)}
+    faults = [_fault_of(n, expected, places, detections, rules, after.width) for n in range(len(expected))]
+    change = [faults[n] for n in _numbers(expected, True)]
+    others = [faults[n] for n in _numbers(expected, False)]
     wanted = {one.look for one in expected if not one.gone}
-    others += [f"there is a {d.color} {d.cls}" for d in seen if (d.color, d.cls) not in wanted]
+    others += [f"there is a {d.color} {d.cls}" for d in detections if (d.color, d.cls) not in wanted]
     new = [places[n] for n in _numbers(expected, True) if not expected[n].gone]
     old = [one.old for one in expected if one.changed]
     level = change_outside(before, after, [box for box in (*old, *new) if box], rules.halo)
@@ -184,27 +186,27 @@ def _joined(reasons: Sequence[str | None]) -> str | None:
     return "; ".join(dict.fromkeys(filter(None, reasons))) or None
 
 
-def _alike(look: Look, seen: Sequence[Detection]) -> list[Detection]:
-    return [d for d in seen if (d.color, d.cls) == look]
+def _alike(look: Look, detections: Sequence[Detection]) -> list[Detection]:
+    return [d for d in detections if (d.color, d.cls) == look]
 
 
-def _place(one: Expected, seen: Sequence[Detection]) -> XYXY | None:
-    alike = _alike(one.look, seen)
+def _place(one: Expected, detections: Sequence[Detection]) -> XYXY | None:
+    alike = _alike(one.look, detections)
     return max(alike, key=lambda d: d.score).box if alike else None
 
 
-def _against(
+def _fault_of(
     number: int,
     expected: Sequence[Expected],
     places: Mapping[int, XYXY | None],
-    seen: Sequence[Detection],
+    detections: Sequence[Detection],
     rules: EditRules,
     size: int,
 ) -> str | None:
-    """What speaks against object `number` being as expected."""
+    """Why object `number` is not as expected; None if it is."""
     one, name = expected[number], " ".join(expected[number].look)
     again = any(o.look == one.look and not o.gone for o in expected)
-    alike = _alike(one.look, seen)
+    alike = _alike(one.look, detections)
     if one.gone:
         return None if again or not alike else f"the {name} is still there"
     if len(alike) != 1:
@@ -216,10 +218,10 @@ def _against(
     anchor = None
     if one.anchor is not None:
         anchor = one.anchor_box or places[one.anchor]
-    if not says_where(box, one.op, anchor, size):
+    if not matches_words(box, one.op, anchor, size):
         return f"the {name} is not where it should be"
     # On a diagonal two relations hold, so the words may have been true before.
-    if one.old and iou(box, one.old) >= rules.keep_iou and says_where(one.old, one.op, anchor, size):
+    if one.old and iou(box, one.old) >= rules.keep_iou and matches_words(one.old, one.op, anchor, size):
         return f"the {name} has not moved"
     return None
 
@@ -239,14 +241,6 @@ def _levels(image: Image.Image) -> np.ndarray:
 
 
 # ---------------------------------------------------------------- chains
-
-
-def edit_steps(chain: Chain) -> tuple[EditStep, ...]:
-    """The steps of an edit chain; () if it cannot be read as one."""
-    try:
-        return read_edit_chain(chain).steps
-    except ChainError:
-        return ()
 
 
 def judge_edit_plan(
@@ -276,7 +270,7 @@ def judge_edit_plan(
 
 
 def _as_planned(one: Expected, ops: Sequence[EditOp], steps: Sequence[EditStep], world: World) -> Expected:
-    """The object where the step that has placed it says, if any has."""
+    """The object where the chain's own step has placed it, if one has."""
     placing = [step for op, step in zip(ops, steps, strict=True) if op is one.op]
     if not placing:
         return one
@@ -324,7 +318,7 @@ def _step_faults(
 def _place_faults(
     step: EditStep, op: EditOp, state: Sequence[Expected], world: World, rules: EditRules
 ) -> list[tuple[str, str]]:
-    """What is against the pixels that the place of an added or moved object paints: too few, or not free."""
+    """Faults of the pixels that the place of an added or moved object paints: too few, or not free."""
     box = _planned_place(step) if op.kind in ("add", "move") else None
     if box is None:
         return []
@@ -333,7 +327,7 @@ def _place_faults(
     width, height = place[2] - place[0], place[3] - place[1]
     if min(width, height) < world.min_object / 2:
         return [("size", f"the {op.phrase} is to be only {width:.0f} x {height:.0f} pixels")]
-    moved = _number(state, (op.color, op.shape)) if op.kind == "move" else None
+    moved = find_expected(state, (op.color, op.shape)) if op.kind == "move" else None
     others = [one for number, one in enumerate(state) if number != moved and not one.gone]
     return [
         ("overlap", f"the {op.phrase} is to lie on the {' '.join(one.look)}")
@@ -353,13 +347,13 @@ def _first_box_right(
     """The object's own box, or for add a place that fits the words."""
     box = step.boxes[0].to_pixels(world.size, world.size)
     if op.kind == "add":
-        return says_where(box, op, _anchor_box(op, state), world.size)
-    true = state[_number(state, (op.color, op.shape))].box
+        return matches_words(box, op, _anchor_box(op, state), world.size)
+    true = state[find_expected(state, (op.color, op.shape))].box
     return true is None or iou(box, true) >= rules.keep_iou
 
 
 def _anchor_box(op: EditOp, state: Sequence[Expected]) -> XYXY | None:
-    return state[_number(state, (op.anchor[1], op.anchor[2]))].box if op.anchor else None
+    return state[find_expected(state, (op.anchor[1], op.anchor[2]))].box if op.anchor else None
 
 
 def _change_right(step: EditStep, op: EditOp, state: Sequence[Expected], world: World) -> bool:
@@ -373,27 +367,6 @@ def _change_right(step: EditStep, op: EditOp, state: Sequence[Expected], world: 
     if op.kind != "move":
         return True
     places = [*step.boxes[1:], *(placed.box for placed in parse(step.change, "data").boxes)]
-    return bool(places) and says_where(
+    return bool(places) and matches_words(
         places[-1].to_pixels(world.size, world.size), op, _anchor_box(op, state), world.size
     )
-
-
-def grounding_iou(chain: Chain, source: Scene, ops: Sequence[EditOp]) -> float | None:
-    """Mean IoU of the chain's boxes with the true ones in the source, over the edits of an object there.
-
-    A missing box counts 0. None where no edit concerns an object of the source (add).
-    """
-    steps, values = edit_steps(chain), []
-    for done, op in enumerate(ops):
-        state = expected_objects(source, ops[:done])
-        number = None if op.kind == "add" else _number(state, (op.color, op.shape))
-        if number is None or state[number].box is None or state[number].old is None:
-            continue
-        planned = steps[done].boxes[0] if done < len(steps) else None
-        # Of a chain that is no list, the first box is what it points at.
-        if planned is None and len(ops) == 1 and chain.boxes:
-            planned = chain.boxes[0].box
-        true = state[number].box
-        assert true is not None
-        values.append(iou(planned.to_pixels(source.size, source.size), true) if planned else 0.0)
-    return float(np.mean(values)) if values else None

@@ -59,6 +59,15 @@ class Protocol:
         return digest_of(dataclasses.asdict(self))
 
 
+def protocol_figures(protocol: Protocol) -> dict[str, Any]:
+    """The protocol as a score dict carries it."""
+    return {
+        "protocol": protocol.name,
+        "protocol_digest": protocol.digest(),
+        "protocol_record": protocol.to_dict(),
+    }
+
+
 def world_record(world: World) -> dict[str, Any]:
     """A world with its name: `narrow` or `full` for the two of the library, `own` for another."""
     names = {NARROW: "narrow", FULL: "full"}

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from PIL import Image, PngImagePlugin
 
 from got_core.chain.grammar import Chain, Dropped, parse_tolerant
@@ -58,13 +59,13 @@ class Request:
     """What was written besides a given plan."""
 
     def key(self, sampler: Mapping[str, Any], weights_hash: str | None) -> str:
-        """What was asked, with which seed and sampler, of which weights, drawn by which code (12 hex)."""
-        asked: list[Any] = [DRAWING, self.prompt, self.seed, dict(sampler), weights_hash]
+        """Digest of the request, the sampler, the weights and the code that draws (12 hex)."""
+        parts: list[Any] = [DRAWING, self.prompt, self.seed, dict(sampler), weights_hash]
         if self.source is not None:
-            asked.append(hashlib.sha256(self.source.tobytes()).hexdigest())
+            parts.append(hashlib.sha256(self.source.tobytes()).hexdigest())
         if self.chain is not None:
-            asked.append({"chain": self.chain.to_model()})
-        return digest_of(asked)
+            parts.append({"chain": self.chain.to_model()})
+        return digest_of(parts)
 
 
 @dataclass(frozen=True)
@@ -99,10 +100,22 @@ class Drawn:
         """SHA-256 hex of the PNG's bytes."""
         return hashlib.sha256(self.data).hexdigest()
 
+    @property
+    def outlines(self) -> tuple[tuple[tuple[float, float, float, float], str], ...]:
+        """The chain's boxes with their colours, as a picture grid takes them: fractions of the sides."""
+        return tuple((placed.box.to_pixels(1, 1), placed.color) for placed in self.chain.boxes)
+
 
 def sample_name(prefix: str, index: int) -> str:
     """Storage name of picture `index`."""
     return f"{prefix.rstrip('/')}/{index:05d}.png"
+
+
+def picture_seed(seed: int, sampling_seed: int) -> int:
+    """Seed of a picture's generator; sampling seed 0 leaves the list's own."""
+    if sampling_seed == 0:
+        return seed
+    return int(np.random.SeedSequence([seed, sampling_seed]).generate_state(1)[0])
 
 
 def read_samples(
@@ -112,13 +125,13 @@ def read_samples(
     sampler: Mapping[str, Any],
     weights_hash: str | None = None,
 ) -> dict[int, Drawn]:
-    """Stored pictures that answer these requests, by the requests' numbers; strangers and damaged files are
+    """Stored pictures that answer these requests, by the requests' numbers; other and damaged files are
     passed over."""
     folders = {request.name.rpartition("/")[0] for request in requests.values()}
-    there = {name for folder in folders for name in storage.list(f"{folder}/")}
+    stored = {name for folder in folders for name in storage.list(f"{folder}/")}
     found = {}
     for index, request in requests.items():
-        if request.name in there:
+        if request.name in stored:
             drawn = _decode(
                 request.name, storage.read_bytes(request.name), request.key(sampler, weights_hash)
             )
@@ -141,7 +154,7 @@ def draw_missing(
 
     Each picture has a generator of its own, so neither batch size nor interruption changes it beyond
     rounding. One that holds NaN or infinity is stored as an empty picture with its `fault`; the next run
-    tries it again. Planning is greedy, so a prompt that is asked for several times is planned once.
+    tries it again. Planning is greedy, so a prompt of several requests is planned once.
     `sampler`: arguments for the pipeline; `max_new_tokens` goes to planning, the rest to drawing. Either all
     requests have a source or none has.
     """
@@ -177,18 +190,19 @@ def plan_requests(
     planned: dict[tuple[str, bytes], Plan],
 ) -> list[Plan]:
     """The requests' own chains, or those that the model writes; `planned` keeps what it has written."""
-    open_ones = {_question(r): r for r in requests if r.chain is None and _question(r) not in planned}
-    if open_ones:
-        asked = list(open_ones.values())
+    unplanned = {_plan_key(r): r for r in requests if r.chain is None and _plan_key(r) not in planned}
+    if unplanned:
+        chosen = list(unplanned.values())
         options = {key: value for key, value in sampler.items() if key == "max_new_tokens"}
-        texts = pipeline.write_chains([r.prompt for r in asked], _sources(asked), **options)
-        for question, text in zip(open_ones, texts, strict=True):
+        texts = pipeline.write_chains([r.prompt for r in chosen], _sources(chosen), **options)
+        for key, text in zip(unplanned, texts, strict=True):
             chain, dropped = parse_tolerant(text)
-            planned[question] = Plan(chain, tuple(dropped))
-    return [planned[_question(r)] if r.chain is None else Plan(r.chain, r.dropped) for r in requests]
+            planned[key] = Plan(chain, tuple(dropped))
+    return [planned[_plan_key(r)] if r.chain is None else Plan(r.chain, r.dropped) for r in requests]
 
 
-def _question(request: Request) -> tuple[str, bytes]:
+def _plan_key(request: Request) -> tuple[str, bytes]:
+    """Requests that are equal in it have the same plan: planning is greedy."""
     return request.prompt, request.source.tobytes() if request.source else b""
 
 

@@ -1,6 +1,6 @@
-"""Checking and repairing plans of whatever was asked, as far as its words are understood.
+"""Checking and repairing the plan of any prompt, as far as its words are understood.
 
-    pipe(prompt, on_plan=mended)
+    pipe(prompt, on_plan=repaired)
 
 Belongs here: choosing between text to image (`check`, `repair`) and edits (`edits`) where a caller has any
 prompt. Not here: the checks themselves.
@@ -33,8 +33,9 @@ def faults_of(
     return check_plan(chain, Requirements.of_prompt(prompt), dropped)
 
 
-def mended(chain: Chain, prompt: str, has_image: bool) -> Chain:
-    """The chain without what moving its boxes can mend; as it is where the prompt cannot be checked.
+def repaired(chain: Chain, prompt: str, has_image: bool) -> Chain:
+    """The chain without the faults that moving its boxes can repair; as it is where the prompt is of no
+    style that can be checked.
 
     Relations are measured as in a square picture.
     """
@@ -43,6 +44,9 @@ def mended(chain: Chain, prompt: str, has_image: bool) -> Chain:
     if has_image:
         return repair_edit_plan(chain, prompt)
     return repair_plan(chain, Requirements.of_prompt(prompt))
+
+
+mended = repaired  # the name by which copies of `pyfunc` in older registry entries import it
 
 
 def _understood(prompt: str, has_image: bool) -> bool:

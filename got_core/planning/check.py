@@ -5,9 +5,8 @@
     for fault in check_plan(chain, needs):
         print(fault)
 
-Belongs here: requirements and faults of text-to-image chains; no model, no picture. Not here: mending them
-(`repair`), the rules for count, colour and relation (`evaluate.geneval`: pictures are judged by the same
-ones), or edit chains (`edits`).
+Belongs here: requirements and faults of text-to-image chains; no model, no picture. Not here: repairing
+them (`repair`), the rules for count, colour and relation (`geneval`), or edit chains (`edits`).
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ import numpy as np
 
 from got_core.chain.boxes import LIMIT, Box
 from got_core.chain.grammar import Chain, Dropped
-from got_core.evaluate.geneval import (
+from got_core.planning.geneval import (
     COLORS,
     DEFAULT_RULES,
     Detection,
@@ -30,12 +29,12 @@ from got_core.evaluate.geneval import (
     evaluate_image,
     keep_detections,
 )
-from got_core.evaluate.plans import planned_objects
+from got_core.planning.objects import planned_objects
 from got_core.scenes.prompts import parse_prompt
 from got_core.scenes.world import World
 
 MOVABLE = ("position", "overlap", "frame", "place", "repeat")
-"""Kinds of fault that moving boxes can mend."""
+"""Kinds of fault that moving boxes can repair."""
 
 Related = tuple[int, int, str]
 """Box, other box, and the relation that the first has to have to the second."""
@@ -59,7 +58,7 @@ class Fault:
 
     @property
     def movable(self) -> bool:
-        """Whether moving its boxes can mend it; what is missing or has the wrong colour, it cannot."""
+        """Whether moving its boxes can repair it; not what is missing or has the wrong colour."""
         return self.kind in MOVABLE and bool(self.boxes)
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""What an edit's instruction asks of its plan, and mending a plan that falls short of it.
+"""What an edit's instruction asks of its plan, and repairing a plan that falls short of it.
 
     chain = pipe.plan(instruction, image)[0]
     for fault in check_edit_plan(chain, instruction):
@@ -18,13 +18,20 @@ from typing import Any
 import numpy as np
 
 from got_core.chain.boxes import LIMIT, Box
-from got_core.chain.edits import EditStep, move_box
-from got_core.chain.grammar import Chain, Dropped, parse
-from got_core.evaluate.edit_rules import edit_steps
-from got_core.evaluate.geneval import DEFAULT_RULES
+from got_core.chain.edits import EditStep, move_box, read_edit_chain
+from got_core.chain.grammar import Chain, ChainError, Dropped, parse
 from got_core.planning.check import SIDES, Fault, apart, corners, malformed, margin_left
+from got_core.planning.geneval import DEFAULT_RULES
 from got_core.scenes.edits import EditOp, parse_instruction
 from got_core.scenes.world import PLACES
+
+
+def edit_steps(chain: Chain) -> tuple[EditStep, ...]:
+    """The steps of an edit chain; () if it cannot be read as one."""
+    try:
+        return read_edit_chain(chain).steps
+    except ChainError:
+        return ()
 
 
 def check_edit_plan(
@@ -37,27 +44,27 @@ def check_edit_plan(
 ) -> list[Fault]:
     """Faults of an edit chain: `malformed`, `count` (of steps), `repeat`, `place`, `position`, `overlap`.
 
-    `repeat`: an object that an earlier step spoke of is somewhere else than that step left it. `place` and
-    `position`: a new or moved object is not in the third of the picture that is named, or does not stand to
-    another one as asked; the latter can be told where the chain has spoken of that one. `overlap`: it lies on
-    an object that the chain has spoken of. `size`: width and height of the picture, whose aspect matters to
-    relations; `slack`: units by which limits are cleared; `dropped`: as in `check_plan`. Raises ValueError,
-    naming what is understood, for an instruction that is no edit of scenes.
+    `repeat`: an object of an earlier step is somewhere else than that step left it. `place` and `position`: a
+    new or moved object is not in the third of the picture that is named, or does not stand to another one as
+    required; the latter is checked where an earlier step is about that one. `overlap`: it lies on an object
+    of an earlier step. `size`: width and height of the picture, whose aspect matters to relations; `slack`:
+    units by which limits are cleared; `dropped`: as in `check_plan`. Raises ValueError, naming what is
+    understood, for an instruction that is no edit of scenes.
     """
-    return [*malformed(dropped), *_Walk(chain, size, slack, mends=False).take(instruction).faults]
+    return [*malformed(dropped), *_Walk(chain, size, slack, repairs=False).take(instruction).faults]
 
 
 def repair_edit_plan(
     chain: Chain, instruction: str, *, size: tuple[float, float] = (LIMIT, LIMIT), slack: int = 0
 ) -> Chain:
-    """The chain without the faults that moving its boxes can mend, step by step in the chain's order.
+    """The chain without the faults that moving its boxes can repair, step by step in the chain's order.
 
     A repeated box is where it was; a new place is the nearest (sum of moves across and down) that suits the
     words and touches nothing that the chain has placed. Words, sizes and mask colours stay. A chain without
-    such faults comes back as it is, and what no move can mend stays. A move is the smallest for its own step,
-    given what the steps before have placed. Arguments and errors as in `check_edit_plan`.
+    such faults comes back as it is, and what no move can repair stays. A move is the smallest for its own
+    step, given what the steps before have placed. Arguments and errors as in `check_edit_plan`.
     """
-    return _Walk(chain, size, slack, mends=True).take(instruction).chain
+    return _Walk(chain, size, slack, repairs=True).take(instruction).chain
 
 
 @dataclass
@@ -67,10 +74,10 @@ class _Walk:
     chain: Chain
     size: tuple[float, float]
     slack: int
-    mends: bool
+    repairs: bool
     faults: list[Fault] = field(default_factory=list)
     places: dict[str, int] = field(default_factory=dict)
-    """Of the objects spoken of, colour and shape to the number of the box that they are in."""
+    """Of the objects of the steps so far, colour and shape to the number of the box that they are in."""
 
     def take(self, instruction: str) -> _Walk:
         ops, steps = parse_instruction(instruction).steps, edit_steps(self.chain)
@@ -86,7 +93,7 @@ class _Walk:
         known = self.places.pop(op.phrase, None) if op.kind != "add" else None
         if known is not None and self._box(boxes[0]) != self._box(known):
             message = f"box {boxes[0]} is not box {known}, where the {op.phrase} was left"
-            self._mend(Fault("repeat", (boxes[0], known), message), boxes[0], self._box(known))
+            self._add_fault(Fault("repeat", (boxes[0], known), message), boxes[0], self._box(known))
         if op.kind in ("add", "move"):
             self._place(op, boxes)
         if op.kind != "remove":
@@ -107,10 +114,10 @@ class _Walk:
             fault = Fault("overlap", (number, taken[0]), f"box {number} lies on box {taken[0]}")
         else:
             return
-        self._mend(fault, number, self._nearest(op, box))
+        self._add_fault(fault, number, self._nearest(op, box))
 
     def _suits(self, op: EditOp, box: Sequence[Any]) -> Any:
-        """Whether a box is where the operation's words say, if that is known. Corners may be arrays."""
+        """Whether a box is where the operation's words put it, if that is known. Corners may be arrays."""
         if op.place:
             row, column = divmod(PLACES.index(op.place), 3)
             across = (box[0] + box[2]) / 2 - LIMIT * column / 3
@@ -142,9 +149,9 @@ class _Walk:
     def _box(self, number: int) -> Box:
         return self.chain.boxes[number].box
 
-    def _mend(self, fault: Fault, number: int, box: Box) -> None:
+    def _add_fault(self, fault: Fault, number: int, box: Box) -> None:
         self.faults.append(fault)
-        if self.mends and box != self._box(number):
+        if self.repairs and box != self._box(number):
             self.chain = move_box(self.chain, number, box)
 
 

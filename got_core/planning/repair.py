@@ -1,4 +1,4 @@
-"""Mending a plan: the smallest move of its boxes that satisfies what is required.
+"""Repairing a plan: the smallest move of its boxes that satisfies what is required.
 
     chain = repair_plan(pipe.plan(prompt)[0], Requirements.of_prompt(prompt))
     image = pipe.draw(chain, prompt)[0]
@@ -70,8 +70,8 @@ class Layout:
 def repair_plan(chain: Chain, requirements: Requirements) -> Chain:
     """The chain with its boxes moved by as little as possible (sum of absolute moves, in chain units).
 
-    Mends relation, overlap and frame; a chain without such faults comes back as it is, and so does one that
-    no move can mend, or none that is proved to be the smallest within 20 seconds. A box that is longer than
+    Repairs relation, overlap and frame; a chain without such faults comes back as it is, and so does one that
+    no move can repair, or none that is proved to be the smallest within 20 seconds. A box that is longer than
     the frame with its slack may lie anywhere in the picture. What is missing or has the wrong colour is not
     invented: ask `check_plan` about the result. The minimum is proved by the solver (integer programming).
     Raises MetadataError as `check_plan` does.

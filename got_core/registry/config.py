@@ -21,7 +21,7 @@ class PromotionConfig:
 
     primary: str = "geneval/scenes/overall"
     """The score that has to be better: `<benchmark>/overall` or `<benchmark>/<task>`, as MLflow's metrics are
-    named. Better means higher; whether it is more than chance is not asked."""
+    named. Better means higher; whether it is more than chance is not tested."""
 
     margins: Mapping[str, float] = field(default_factory=dict)
     """By how much a benchmark's overall score may be lower, by benchmark. Where none is given: from the

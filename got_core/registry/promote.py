@@ -35,7 +35,7 @@ class PromotionDecision:
     promoted: bool
     reason: str
     challenger: str | None = None
-    """Version that asked."""
+    """Version that was compared."""
 
     champion: str | None = None
     """Version that is champion afterwards."""
@@ -103,7 +103,7 @@ def promote(
     Without a champion, a challenger with whole scores becomes the first one. `scorer`: today's benchmarks and
     their protocols; by those of them for which the champion has no comparable result it is scored again
     first, and the result is kept with its version. Without a scorer, or if that is impossible, the champion
-    stays, and the reason says what to do. Asking again changes nothing. Raises ValueError if there is no
+    stays, and the reason says what to do. Repeating it changes nothing. Raises ValueError if there is no
     challenger at all, and what a benchmark raises.
     """
     client, config = connect(tracking_uri), config or PromotionConfig()
@@ -129,20 +129,20 @@ def _decide(
     scorer: Scorer | None,
     tracking_uri: str,
 ) -> PromotionDecision:
-    asked, standing = str(challenger.version), None if champion is None else str(champion.version)
-    stays = PromotionDecision(False, "", asked, standing)
+    version, current = str(challenger.version), None if champion is None else str(champion.version)
+    stays = PromotionDecision(False, "", version, current)
     results, held = (read_results(client, one) if one else {} for one in (challenger, champion))
     today = scorer.protocols() if scorer else _protocols(held) | _protocols(results)
-    if told := _challenger_fault(results, today, config, first=champion is None):
-        return replace(stays, reason=f"version {asked} {told}")
+    if fault := _challenger_fault(results, today, config, first=champion is None):
+        return replace(stays, reason=f"version {version} {fault}")
     if champion is None:
-        return PromotionDecision(True, "there was no champion yet", asked, asked)
+        return PromotionDecision(True, "there was no champion yet", version, version)
     if challenger.tags.get(WEIGHTS_TAG) == champion.tags.get(WEIGHTS_TAG, ""):
-        return replace(stays, reason=f"version {asked} has the weights of champion version {standing}")
+        return replace(stays, reason=f"version {version} has the weights of champion version {current}")
     old = {one: fault for one, digest in today.items() if (fault := fault_of(held.get(one), digest))}
     if old:
-        if told := _score_again(client, champion, old, scorer, tracking_uri):
-            return replace(stays, reason=told)
+        if reason := _score_again(client, champion, old, scorer, tracking_uri):
+            return replace(stays, reason=reason)
         held = read_results(client, client.get_model_version(champion.name, str(champion.version)))
     before, after = ({one: side[one] for one in today if one in side} for side in (held, results))
     return _decision(compare(before, after, config), stays, list(old))
@@ -195,7 +195,7 @@ def _score_again(
     by_hand = f"or move the alias {CHAMPION} of {champion.name} by hand"
     if scorer is None:
         return f"{who}, and nothing was given to score it again with; give promote() a scorer, {by_hand}"
-    scorer.tell(f"champion version {champion.version} is scored again: {faults}")
+    scorer.report(f"champion version {champion.version} is scored again: {faults}")
     try:
         made = scorer.score(champion, old, tracking_uri)
     except CannotScoreError as error:

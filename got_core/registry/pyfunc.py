@@ -2,7 +2,7 @@
 
 MLflow copies this file into every registry entry and runs it when the entry is loaded (models from code), so
 nothing is unpickled. It needs neither Dagster nor Ray. Belongs here: rows in, rows out. Not here: what may be
-asked (`request`), drawing (`model.pipeline`).
+requested (`request`), drawing (`model.pipeline`).
 """
 
 from __future__ import annotations
@@ -71,11 +71,11 @@ class GoTModel(mlflow.pyfunc.PythonModel):
         INTERNAL_ERROR where drawing fails and no row is at fault.
         """
         frame = read_frame(model_input)
-        asked = read_params(params, self._check_steps)
+        options = read_params(params, self._check_steps)
         answers: dict[int, dict[str, str | None]] = {}
         for edits in (False, True):
             for rows in _batches(self._rows(frame, edits, answers)):
-                answers.update(self._answered(rows, asked, edits))
+                answers.update(self._answered(rows, options, edits))
         ordered = [answers[number] for number in range(len(frame))]
         return pd.DataFrame(ordered, columns=list(ANSWER), index=frame.index, dtype=object)
 
@@ -98,27 +98,27 @@ class GoTModel(mlflow.pyfunc.PythonModel):
             except RowError as error:
                 answers[number] = _answer(error=str(error))
 
-    def _answered(self, rows: list[Row], asked: Params, edits: bool) -> dict[int, dict[str, str | None]]:
+    def _answered(self, rows: list[Row], options: Params, edits: bool) -> dict[int, dict[str, str | None]]:
         try:
             with self._drawing:
-                return self._drawn(rows, asked, edits)
+                return self._drawn(rows, options, edits)
         except Exception as error:
             raise MlflowException(
                 f"drawing failed, not for a fault of the request: {type(error).__name__}: {error}"
             ) from error
 
-    def _drawn(self, rows: list[Row], asked: Params, edits: bool) -> dict[int, dict[str, str | None]]:
+    def _drawn(self, rows: list[Row], options: Params, edits: bool) -> dict[int, dict[str, str | None]]:
         import torch
 
         from got_core.model.finite import NotFiniteError
 
         sources = [row.source for row in rows if row.source is not None] or None
-        plans = self._plans(rows, sources, asked.repair)
+        plans = self._plans(rows, sources, options.repair)
         chains, prompts = [chain for chain, _ in plans], [row.prompt for row in rows]
         generators = [torch.Generator("cpu").manual_seed(row.seed) for row in rows]
         failed: dict[int, str] = {}
         try:
-            images = self.pipeline.draw(chains, prompts, sources, generator=generators, **asked.of(edits))
+            images = self.pipeline.draw(chains, prompts, sources, generator=generators, **options.of(edits))
         except NotFiniteError as error:  # the batch's other pictures are finished
             images, failed = error.images, error.reasons
         return {
@@ -133,10 +133,10 @@ class GoTModel(mlflow.pyfunc.PythonModel):
         }
 
     def _plans(self, rows: list[Row], sources: list[Image.Image] | None, repair: bool) -> list[Any]:
-        """Given chains, the others planned by the model in one call, and repaired if asked for; each with
+        """Given chains, the others planned by the model in one call, and repaired if requested; each with
         what the model wrote besides."""
         from got_core.chain.grammar import parse_tolerant
-        from got_core.planning.any_prompt import mended
+        from got_core.planning.any_prompt import repaired
 
         plans: list[Any] = [None if row.chain is None else (row.chain, []) for row in rows]
         open_rows = [k for k, plan in enumerate(plans) if plan is None]
@@ -146,7 +146,7 @@ class GoTModel(mlflow.pyfunc.PythonModel):
             texts = self.pipeline.write_chains(prompts, pictures)
             for k, prompt, text in zip(open_rows, prompts, texts, strict=True):
                 chain, dropped = parse_tolerant(text)
-                plans[k] = mended(chain, prompt, sources is not None) if repair else chain, dropped
+                plans[k] = repaired(chain, prompt, sources is not None) if repair else chain, dropped
         return plans
 
 

@@ -32,7 +32,7 @@ COLUMNS = {
 """What `predict` reads. All but `prompt` may be missing in any row (no column, None, NaN, NA, blank text)."""
 
 ANSWER = ("image", "chain", "plan_faults", "error")
-"""Columns of the answer; each is None where it has nothing to say."""
+"""Columns of the response; each is None where it does not apply."""
 
 EDIT_SETTINGS = ("keep_outside",)
 SETTINGS = ("num_inference_steps", "text_scale", "spatial_scale", "reference_scale", *EDIT_SETTINGS)
@@ -71,7 +71,7 @@ class PictureLimits:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One picture that is asked for."""
+    """One requested picture."""
 
     number: int
     prompt: str
@@ -199,7 +199,7 @@ def cells_of(frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
 
 
 def is_missing(value: Any) -> bool:
-    """Whether a cell says nothing: None, NaN, NA, NaT or blank text."""
+    """Whether a cell is empty: None, NaN, NA, NaT or blank text."""
     if isinstance(value, str):
         return not value.strip()
     return bool(pd.api.types.is_scalar(value) and pd.isna(value))

@@ -1,7 +1,7 @@
 """A registered version scored again under today's protocol.
 
 Belongs here: from the registry's own artifacts to a stored result. Not here: benchmarks
-(`got_core.evaluate`), and when this is asked for (`promote`).
+(`got_core.evaluate`), and when this is needed (`promote`).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from got_core.storage import Storage
 if TYPE_CHECKING:
     from got_core.model.pipeline import GoTPipeline
 
-Tell = Callable[[str], None]
+Report = Callable[[str], None]
 
 
 class CannotScoreError(RuntimeError):
@@ -42,7 +42,7 @@ class Scorer:
     world: World
     config: EvaluateConfig
     storage: Storage
-    tell: Tell = lambda line: None
+    report: Report = lambda line: None
     """Called with lines about progress."""
 
     def protocols(self) -> dict[str, str]:
@@ -64,7 +64,7 @@ class Scorer:
 
     def _result(self, benchmark: Benchmark, pipeline: GoTPipeline, weights: str) -> BenchmarkResult:
         def progress(done: int, total: int) -> None:
-            self.tell(f"champion, {benchmark.name}: {done} of {total} {benchmark.unit}")
+            self.report(f"champion, {benchmark.name}: {done} of {total} {benchmark.unit}")
 
         made = benchmark.score(pipeline, self.world, self.config, self.storage, weights, progress)
         return BenchmarkResult(made.scores, benchmark.outcomes(made.samples))

@@ -1,4 +1,4 @@
-"""What a version's benchmarks said, in MLflow: logged with a run, named by the version's tag, read back.
+"""A version's benchmark results in MLflow: logged with a run, named by the version's tag, read back.
 
 A version's tag `scores` holds, for each benchmark, what promotion compares at a glance, and the run that
 holds the rest: the score dict and, sample by sample, what was right.
@@ -22,6 +22,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from got_core.evaluate.protocol import digest_of
+from got_core.evaluate.suite import VARIANTS
 from got_core.registry.tracking import MlflowClient, ensure_experiment
 
 SCORES_TAG = "scores"
@@ -36,9 +37,6 @@ OUTCOMES: dict[str, pl.DataType] = {
 }
 """One row a sample. `sample_id`: the same for all models under one protocol; `cluster`: samples that share
 one (a prompt, a scene) are not independent; `correct`: null where the sample could not be scored."""
-
-OTHER_WAYS = ("repaired", "kept_outside", "repaired_kept_outside")
-"""Scores of a benchmark whose pictures were also drawn in another way."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +75,7 @@ def metrics_of(scores: Iterable[Mapping[str, Any]]) -> dict[str, float]:
                 "plans_right": one.get("plan_overall"),
                 "grounding_iou": one.get("grounding", {}).get("mean"),
             }
-            | {f"{way}_overall": one.get(way, {}).get("overall") for way in OTHER_WAYS}
+            | {f"{variant.key}_overall": one.get(variant.key, {}).get("overall") for variant in VARIANTS}
         )
         named |= {
             f"{one['protocol']}/{key}": float(value) for key, value in figures.items() if value is not None
@@ -103,7 +101,7 @@ def log_results(
 
 
 def tag_entries(results: Iterable[BenchmarkResult], run_id: str) -> dict[str, dict[str, Any]]:
-    """What the version's tag says of each benchmark; `outcomes` is the digest of what the run holds."""
+    """What the version's tag holds of each benchmark; `outcomes` is the digest of what the run holds."""
     return {
         result.scores["protocol"]: {
             **compact_scores(result.scores),
@@ -119,7 +117,7 @@ def tags_of(entries: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     if not entries:
         return {}
     protocols = [f"{name} {one['protocol_digest']}" for name, one in entries.items()]
-    # Scores last: `store_results` takes what they say for stored, so the rest is there by then.
+    # Scores last: `store_results` takes what they name for stored, so the rest is there by then.
     return {PROTOCOL_TAG: ", ".join(protocols), SCORES_TAG: json.dumps(entries, sort_keys=True)}
 
 
@@ -149,8 +147,8 @@ def store_results(
 
 def read_results(client: MlflowClient, version: ModelVersion) -> dict[str, BenchmarkResult]:
     """The version's results by benchmark. One that an older version of this software stored has no outcomes,
-    nor has one whose run is gone or does not hold what the tag says. What of the tag is no result is left
-    out."""
+    nor has one whose run is gone or does not hold what the tag names. Parts of the tag that are no result are
+    left out."""
     return {
         name: BenchmarkResult(entry, _outcomes(client, name, entry))
         for name, entry in _entries(version).items()

@@ -73,7 +73,7 @@ def primary_score(results: Mapping[str, BenchmarkResult], primary: str) -> float
 
 
 def no_primary(results: Mapping[str, BenchmarkResult], primary: str) -> str:
-    """What to say where `primary_score` is None."""
+    """The reason where `primary_score` is None."""
     names = [f"{name}/{one}" for name, r in results.items() for one in (OVERALL, *r.scores["tasks"])]
     return f"the recipe's primary score {primary!r} is none of {', '.join(names) or 'nothing'}"
 
@@ -87,11 +87,11 @@ def compare(
 
     Its primary score must be higher, no benchmark's overall may be lower by more than its margin, and no task
     may be worse: one-sided exact tests paired by sample, with Holm's correction over all tasks of all
-    benchmarks. Results that cannot be compared (see `fault_of`) are not: the answer is no, and says why.
+    benchmarks. Results that cannot be compared (see `fault_of`) are not: then it does not, with the reason.
     """
     config = config or PromotionConfig()
-    if told := _incomparable(champion, challenger):
-        return Comparison(False, told)
+    if fault := _incomparable(champion, challenger):
+        return Comparison(False, fault)
     before, after = (primary_score(one, config.primary) for one in (champion, challenger))
     if before is None or after is None:
         return Comparison(False, no_primary(challenger, config.primary))
@@ -125,8 +125,8 @@ def _incomparable(
         ours = challenger[name]
         if fault := fault_of(champion.get(name), ours.scores["protocol_digest"]):
             return f"the champion's result of {name} {fault}"
-        asked = [_samples(one)["sample_id"].to_list() for one in (champion[name], ours)]
-        if sorted(asked[0]) != sorted(asked[1]) or len(set(asked[0])) < len(asked[0]):
+        ids = [_samples(one)["sample_id"].to_list() for one in (champion[name], ours)]
+        if sorted(ids[0]) != sorted(ids[1]) or len(set(ids[0])) < len(ids[0]):
             return f"the results of {name} are about different samples"
     return None if challenger else "the challenger has no benchmark result"
 
@@ -182,7 +182,7 @@ def _task_rows(
 
 
 def _samples(result: BenchmarkResult) -> pl.DataFrame:
-    assert result.outcomes is not None, "`fault_of` has seen to it"
+    assert result.outcomes is not None, "`fault_of` has refused the others"
     return result.outcomes.with_columns(pl.col("correct").cast(pl.Int64))
 
 

@@ -74,8 +74,8 @@ class CorpusConfig:
     multi_turn: float = 0.05
     """Pairs of two or three steps, written behind the others: as a share of their number, rounded down."""
     place_draws: int = 1
-    """Boxes drawn for a new or moved object; the one that is most plainly where the words say is taken. With
-    many, the same words mean the same place, which is sooner learned; with one, all places that suit."""
+    """Boxes drawn for a new or moved object; the one that is most clearly where the words put it is taken.
+    With many, the same words mean the same place, which is sooner learned; with one, all places that suit."""
     seed: int = 1
     """Picture k depends on the world, the seed and k alone."""
     jpeg_share: float = 0.3
@@ -154,9 +154,9 @@ def _files(world: World, config: CorpusConfig) -> Iterator[tuple[dict[str, Any],
         yield *_image_file(world, config, index), None
     for index in range(config.pairs):
         source, target, kind, instruction = _edit(world, config, index)
-        for scene, role, said in ((source, "source", instruction), (target, "target", None)):
+        for scene, role, text in ((source, "source", instruction), (target, "target", None)):
             data = _encode(render(scene), None)
-            yield _truth_row(scene, data, f"{index:05d}-{role}.png", f"edit_{role}", kind), data, said
+            yield _truth_row(scene, data, f"{index:05d}-{role}.png", f"edit_{role}", kind), data, text
 
 
 def _image_file(world: World, config: CorpusConfig, index: int) -> tuple[dict[str, Any], bytes]:

@@ -166,7 +166,7 @@ _STEPS: dict[str, tuple[int, int]] = {
 
 
 def fits_words(box: PixelBox, op: EditOp, scene: Scene) -> bool:
-    """True if a box is where the operation's words say; a relation must be the only one that holds."""
+    """True if a box is where the operation's words put it; a relation must be the only one that holds."""
     if op.anchor:
         relation, color, shape = op.anchor
         return relations(box, scene.objects[find(scene, color, shape)].box) == (relation,)
@@ -201,9 +201,9 @@ def wordings(op: EditOp) -> tuple[str, ...]:
     """Several wordings of one edit, the standard one first; `parse_instruction` reads every one of them."""
     if op.then is None:
         return _step_wordings(op)
-    said = zip(_JOINTS, zip(*(_step_wordings(step) for step in op.steps), strict=True), strict=True)
+    joined = zip(_JOINTS, zip(*(_step_wordings(step) for step in op.steps), strict=True), strict=True)
     return tuple(
-        f"{begin}{go_on.join(steps[:-1])}{finish}{steps[-1]}" for (begin, go_on, finish), steps in said
+        f"{begin}{go_on.join(steps[:-1])}{finish}{steps[-1]}" for (begin, go_on, finish), steps in joined
     )
 
 

@@ -69,7 +69,7 @@ def _first_share(items: list) -> frozenset:
 
 
 def canonical_position(a: str, relation: str, b: str) -> Position:
-    """The same fact said with `left of` or `above`."""
+    """The same fact in terms of `left of` or `above`."""
     return (a, relation, b) if relation in ("left of", "above") else (b, OPPOSITE[relation], a)
 
 

@@ -2,22 +2,24 @@
 
 It sees pixels only, never the renderer's truth. Steps: fit the background as a plane in colour, take what
 differs from it, split touching objects of unlike colours, then fit every shape's outline to each piece. A
-picture that this does not explain is refused with NotASceneError; captions and prompts are written
-elsewhere.
+picture that this does not explain is refused with NotASceneError.
+
+Belongs here: background, pieces, and what counts as a scene. Not here: comparing colours (`colours`), fitting
+outlines (`outlines`), or captions and prompts of what was read.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from itertools import product
 
 import numpy as np
 from PIL import Image
 from scipy import ndimage
 
 from got_core.pictures.colours import to_rgb
-from got_core.scenes.world import PLURALS, RGB, TONES, PixelBox, coverage
+from got_core.scenes.colours import PALETTE, lab, nearest_color
+from got_core.scenes.outlines import fit_outline
+from got_core.scenes.world import PLURALS, RGB, TONES, PixelBox
 
 Picture = Image.Image | np.ndarray
 
@@ -158,45 +160,12 @@ def _shortfall(reading: Reading, worst_fit: float, config: ReaderConfig) -> str 
     if worst_fit < config.min_fit:
         return f"not a scene: a region fits none of the shapes (overlap {worst_fit:.2f})"
     for item in reading.objects:
-        distance = float(np.linalg.norm(lab(np.asarray(item.rgb)) - _PALETTE[item.color]))
+        distance = float(np.linalg.norm(lab(np.asarray(item.rgb)) - PALETTE[item.color]))
         if distance > config.max_color_distance:
             return f"not a scene: the colour {item.rgb} is none of the named ones (nearest {item.color})"
     if reading.residual > config.max_residual:
         return f"not a scene: plain shapes leave {reading.residual:.1f} levels of the picture unexplained"
     return None
-
-
-# ---------------------------------------------------------------- colour
-
-
-def lab(rgb: np.ndarray) -> np.ndarray:
-    """CIELAB (D65) of sRGB levels 0..255, last axis 3."""
-    linear = _LINEAR[np.clip(np.rint(rgb), 0, 255).astype(np.uint8)]
-    f = np.cbrt(np.maximum(linear @ _TO_XYZ, 1e-6))
-    x, y, z = f[..., 0], f[..., 1], f[..., 2]
-    return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=-1)
-
-
-_LEVELS = np.arange(256, dtype=np.float32) / 255
-_LINEAR = np.where(_LEVELS <= 0.04045, _LEVELS / 12.92, ((_LEVELS + 0.055) / 1.055) ** 2.4).astype(np.float32)
-_TO_XYZ = np.array(
-    [[0.4124, 0.2126, 0.0193], [0.3576, 0.7152, 0.1192], [0.1805, 0.0722, 0.9505]], dtype=np.float32
-) / np.array([0.9505, 1.0, 1.089], dtype=np.float32)
-_PALETTE = {name: lab(np.asarray(value, dtype=np.float32)) for name, value in RGB.items()}
-
-
-def _nearest_color(value: np.ndarray, config: ReaderConfig) -> tuple[str, float]:
-    """Colour name of a Lab value, and 0..1: 1 near the name's own value, 0 half way to the next name."""
-    distance = sorted((float(np.linalg.norm(value - _PALETTE[name])), name) for name in config.colors)
-    if len(distance) == 1:
-        return distance[0][1], 1.0
-    near, far = distance[0][0], distance[1][0]
-    return distance[0][1], float(np.clip(2 * (1 - 2 * near / (near + far)), 0, 1))
-
-
-def _tone(background: np.ndarray) -> str:
-    level = float(background.mean())
-    return min(TONES, key=lambda name: abs(TONES[name] - level))
 
 
 # ---------------------------------------------------------------- background
@@ -225,6 +194,11 @@ def _fit_background(pixels: np.ndarray, config: ReaderConfig) -> np.ndarray:
     if chroma > config.max_background_chroma:
         raise NotASceneError(f"not a scene: the background is coloured (chroma {chroma:.0f})")
     return background
+
+
+def _tone(background: np.ndarray) -> str:
+    level = float(background.mean())
+    return min(TONES, key=lambda name: abs(TONES[name] - level))
 
 
 # ---------------------------------------------------------------- pieces
@@ -262,7 +236,7 @@ def _split_by_color(
     spread = np.linalg.norm(values - np.median(values, axis=0), axis=1)
     if np.mean(spread > config.split_spread) < 0.08:
         return [piece]
-    palette = np.stack([_PALETTE[name] for name in config.colors])
+    palette = np.stack([PALETTE[name] for name in config.colors])
     nearest = np.full(piece.shape, -1)
     nearest[core] = np.linalg.norm(values[:, None] - palette, axis=2).argmin(axis=1)
     seeds, number = np.zeros(piece.shape, dtype=int), 0
@@ -328,8 +302,8 @@ def _identify(
         if other is not piece:
             reach &= ~other
     alpha = _coverage_of(pixels, background, fill, reach)
-    shape, box, fit = _fit_outline(alpha, config)
-    color, certainty = _nearest_color(lab(fill), config)
+    shape, box, fit = fit_outline(alpha, config.shapes)
+    color, certainty = nearest_color(lab(fill), config.colors)
     # .95: what a small object keeps after blur and noise
     score = float(np.clip((fit - 0.6) / 0.35, 0, 1) * np.sqrt(certainty))
     rgb = tuple(round(float(v)) for v in fill)
@@ -343,100 +317,6 @@ def _coverage_of(
     toward = fill - background
     share = ((pixels - background) * toward).sum(axis=2) / np.maximum((toward**2).sum(axis=2), 1.0)
     return np.where(reach, np.clip(share, 0, 1), 0).astype(np.float32)
-
-
-def _fit_outline(alpha: np.ndarray, config: ReaderConfig) -> tuple[str, PixelBox, float]:
-    """Best shape, its box, and the overlap 0..1 of what is seen and the outline."""
-    field = np.pad(alpha, _PAD)
-    blur, best = 0.0, _best_fit(field, 0.0, config)
-    if best[0] > _BLURRED_FROM:
-        best, blur = min((best, blur), (_best_fit(field, _BLUR, config), _BLUR))
-    _, box, shape = best
-    # pixels that the outline's edge crosses are undecided: noise would toss them about
-    outline, seen = _drawn(alpha.shape, shape, box, blur), alpha > 0.5
-    inside, outside = outline > 0.7, outline < 0.2
-    fit = (inside & seen).sum() / max((inside | (outside & seen)).sum(), 1)
-    return shape, box, float(fit)
-
-
-_PAD = 3
-"""Pixels around an outline that its blurred form may reach."""
-_BLUR = 0.9
-"""Standard deviation in pixels of the blurred form."""
-_BLURRED_FROM = 0.16
-"""Misfit of the sharp outline from which the blurred forms are tried too."""
-
-
-def _best_fit(field: np.ndarray, blur: float, config: ReaderConfig) -> tuple[float, PixelBox, str]:
-    """Least misfit, box and shape, over all shapes and two first guesses of the box."""
-    starts = {_extent(field > 0.5), _extent(field > 0.2)} - {None}
-    first = {
-        (shape, start): _misfit(field, shape, start, blur)
-        for shape in config.shapes
-        for start in starts
-        if start
-    }
-    least = min(first.values())
-    fits = [
-        (*_climb(field, shape, start, misfit, blur), shape)
-        for (shape, start), misfit in first.items()
-        if misfit < 2 * least + 0.15
-    ]
-    return min(fits)
-
-
-def _extent(mask: np.ndarray) -> PixelBox | None:
-    """Box of a mask of the padded field, in pixels of the picture."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if not len(rows):
-        return None
-    x1, y1 = int(columns[0]) - _PAD, int(rows[0]) - _PAD
-    return (x1, y1, max(int(columns[-1]) + 1 - _PAD, x1 + 3), max(int(rows[-1]) + 1 - _PAD, y1 + 3))
-
-
-def _climb(
-    field: np.ndarray, shape: str, box: PixelBox, misfit: float, blur: float
-) -> tuple[float, PixelBox]:
-    """Move the box's sides pixel by pixel while the outline fits better: blur wears thin tips away."""
-    for _ in range(5):
-        best, place = misfit, box
-        for side, step in product(range(4), (-1, 1)):
-            sides = list(box)
-            sides[side] += step
-            trial = (sides[0], sides[1], sides[2], sides[3])
-            value = _misfit(field, shape, trial, blur)
-            if value < best - 1e-4:
-                best, place = value, trial
-        if place == box:
-            break
-        misfit, box = best, place
-    return misfit, box
-
-
-def _misfit(field: np.ndarray, shape: str, box: PixelBox, blur: float) -> float:
-    """Sum of |coverage - outline| over the outline's own area; infinite for an impossible box."""
-    x1, y1, x2, y2 = box
-    height, width = field.shape[0] - 2 * _PAD, field.shape[1] - 2 * _PAD
-    if x1 < 0 or y1 < 0 or x2 > width or y2 > height or x2 - x1 < 3 or y2 - y1 < 3:
-        return float("inf")
-    drawn, area = _outline(shape, x2 - x1, y2 - y1, blur)
-    inside = field[y1 : y2 + 2 * _PAD, x1 : x2 + 2 * _PAD]
-    wrong = float(np.abs(inside - drawn).sum()) + float(field.sum()) - float(inside.sum())
-    return wrong / area
-
-
-@lru_cache(maxsize=8192)
-def _outline(shape: str, width: int, height: int, blur: float) -> tuple[np.ndarray, float]:
-    """Coverage with _PAD free pixels around it, blurred, and its area."""
-    drawn = np.pad(coverage(shape, width, height), _PAD)
-    return (ndimage.gaussian_filter(drawn, blur) if blur else drawn), float(drawn.sum())
-
-
-def _drawn(size: tuple[int, ...], shape: str, box: PixelBox, blur: float) -> np.ndarray:
-    x1, y1, x2, y2 = box
-    canvas = np.zeros((size[0] + 2 * _PAD, size[1] + 2 * _PAD), dtype=np.float32)
-    canvas[y1 : y2 + 2 * _PAD, x1 : x2 + 2 * _PAD] = _outline(shape, x2 - x1, y2 - y1, blur)[0]
-    return canvas[_PAD:-_PAD, _PAD:-_PAD]
 
 
 def _rescaled(reading: Reading, size: tuple[int, int]) -> Reading:

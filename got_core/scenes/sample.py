@@ -157,7 +157,8 @@ def sample_edit(
     """Source scene, target scene, operation, instruction; `None` draws the kind evenly.
 
     Neither scene shows a held-out combination or an empty picture; the background stays the same. Of
-    `place_draws` boxes for a new or moved object, the one that is most plainly where the words say is taken.
+    `place_draws` boxes for a new or moved object, the one that is most clearly where the words put it is
+    taken.
     """
     kind = kind or KINDS[int(rng.integers(len(KINDS)))]
     for _ in range(_TRIES):
@@ -180,7 +181,7 @@ def sample_multi_turn(
 
     Every scene on the way is fit to be shown, as in `sample_edit`. A step may go on with what an earlier one
     made, but never undoes it: nothing is placed twice, coloured twice, or removed after it was touched. So
-    source and target picture together show every place that the steps speak of.
+    source and target picture together show every place that the steps name.
     """
     count = steps or int(rng.integers(2, 4))
     for _ in range(_TRIES):
@@ -276,11 +277,11 @@ def _with_place(
     for _ in range(20):
         box = _random_box(world, rng, others, old.x2 - old.x1 if old else None)
         if box and fits_words(box, op, source):
-            return replace(op, box=_plainest(world, rng, op, source, others, box, draws))
+            return replace(op, box=_clearest(world, rng, op, source, others, box, draws))
     return None
 
 
-def _plainest(
+def _clearest(
     world: World,
     rng: np.random.Generator,
     op: EditOp,
@@ -293,9 +294,9 @@ def _plainest(
     side = first[2] - first[0]
     x, y = pointed_at(source, op, side)
 
-    def doubt(box: PixelBox) -> float:
+    def ambiguity(box: PixelBox) -> float:
         free = next(gap for gap in range(CLEAR, -1, -1) if not collides(box, others, gap))
         return math.hypot(box[0] + side / 2 - x, box[1] + side / 2 - y) + 2 * (CLEAR - free)
 
     more = (_random_box(world, rng, others, side) for _ in range(draws - 1))
-    return min([first, *(box for box in more if box and fits_words(box, op, source))], key=doubt)
+    return min([first, *(box for box in more if box and fits_words(box, op, source))], key=ambiguity)

@@ -138,7 +138,7 @@ def benchmark_report(
 
 def score_table(scores: Document) -> dg.MarkdownMetadataValue:
     """Task, score, interval, count and failures by cause, the overall score last."""
-    from got_core.evaluate.scenes import FAILURES
+    from got_core.evaluate.scores import FAILURES
 
     rows = [
         (

@@ -102,7 +102,7 @@ def promoted_model(
     from got_core.registry.rescore import Scorer
 
     started, recipe = time.monotonic(), project.recipe
-    scorer = Scorer(world=recipe.world, config=recipe.evaluate, storage=project.storage, tell=log_progress)
+    scorer = Scorer(world=recipe.world, config=recipe.evaluate, storage=project.storage, report=log_progress)
     decision = promote(
         registered_model["name"],
         tracking_uri=project.settings.tracking_uri,

@@ -12,8 +12,8 @@ from PIL import Image
 from got_core.ablation.config import AblationConfig
 from got_core.ablation.schemas import TABLE, TRIALS
 from got_core.ablation.table import HEADER, plot, spelled, summarise
-from got_core.evaluate.geneval import TASKS
 from got_core.evaluate.protocol import UnlikeProtocolsError
+from got_core.planning.geneval import TASKS
 
 
 def trial(row: str, seed: int, overall: float, **changes: object) -> dict[str, object]:

@@ -10,12 +10,14 @@ import pytest
 from PIL import Image
 
 from got_core.evaluate.config import EvaluateConfig
-from got_core.evaluate.edits import WAYS, edits_protocol
-from got_core.evaluate.geneval import TASKS, score_tasks
+from got_core.evaluate.edits import EditScenes
 from got_core.evaluate.protocol import Protocol, UnlikeProtocolsError, require_same
 from got_core.evaluate.report import Section, benchmark_report
-from got_core.evaluate.scenes import scenes_protocol, with_plan_figures
+from got_core.evaluate.scenes import GenEvalScenes
+from got_core.evaluate.scores import score_tasks, with_plan_figures
+from got_core.evaluate.suite import VARIANTS
 from got_core.figures.grids import png_bytes
+from got_core.planning.geneval import TASKS
 from got_core.scenes.world import FULL, NARROW
 
 
@@ -50,7 +52,7 @@ def scored(protocol: Protocol) -> dict:
 
 
 def test_page_is_complete_and_self_contained() -> None:
-    scores = scored(scenes_protocol(NARROW, EvaluateConfig()))
+    scores = scored(GenEvalScenes(NARROW, EvaluateConfig()).protocol())
     grid = png_bytes(Image.new("RGB", (8, 8)))
     lineage = {"manifest": "<b>abc</b>", "git commit": None}
     samples = pl.DataFrame(
@@ -68,7 +70,7 @@ def test_page_is_complete_and_self_contained() -> None:
 
 
 def test_an_interval_without_width_is_explained() -> None:
-    scores = scored(scenes_protocol(NARROW, EvaluateConfig()))
+    scores = scored(GenEvalScenes(NARROW, EvaluateConfig()).protocol())
     perfect = scores["tasks"]["colors"] | {
         "mean": 1.0,
         "low": 1.0,
@@ -84,7 +86,7 @@ def test_an_interval_without_width_is_explained() -> None:
 
 
 def test_a_partial_score_says_so() -> None:
-    scores = scored(scenes_protocol(NARROW, EvaluateConfig())) | {"complete": False, "expected": 90}
+    scores = scored(GenEvalScenes(NARROW, EvaluateConfig()).protocol()) | {"complete": False, "expected": 90}
     assert "partial: 48 of 90 images" in " ".join(Page(benchmark_report([Section(scores)])).words)
 
 
@@ -121,7 +123,7 @@ def with_plans(scores: dict) -> dict:
 
 
 def test_failures_are_split_and_seeds_and_repair_stand_side_by_side() -> None:
-    scores = with_plans(scored(scenes_protocol(NARROW, EvaluateConfig())))
+    scores = with_plans(scored(GenEvalScenes(NARROW, EvaluateConfig()).protocol()))
     repaired = scores | {"overall": 0.875, "plan_overall": 1.0, "changed": 12}
     html = benchmark_report([Section(scores | {"repaired": repaired})])
     text = " ".join(Page(html).words)
@@ -137,7 +139,7 @@ def test_failures_are_split_and_seeds_and_repair_stand_side_by_side() -> None:
 
 
 def test_edits_and_grounding() -> None:
-    scores = with_plans(scored(edits_protocol(NARROW, EvaluateConfig(edit_images=5))))
+    scores = with_plans(scored(EditScenes(NARROW, EvaluateConfig(edit_images=5)).protocol()))
     scores |= {
         "change_found": 0.9,
         "others_kept": 0.8,
@@ -158,18 +160,18 @@ def test_edits_and_grounding() -> None:
 
 
 def test_protocols_of_other_worlds_and_sizes_are_unlike() -> None:
-    base = scenes_protocol(NARROW, EvaluateConfig())
-    assert base.digest() == scenes_protocol(NARROW, EvaluateConfig(batch_size=3)).digest()
+    base = GenEvalScenes(NARROW, EvaluateConfig()).protocol()
+    assert base.digest() == GenEvalScenes(NARROW, EvaluateConfig(batch_size=3)).protocol().digest()
     others = [
-        scenes_protocol(FULL, EvaluateConfig()),
-        scenes_protocol(NARROW, EvaluateConfig(images_per_task=101)),
-        scenes_protocol(NARROW, EvaluateConfig(seed=1)),
-        scenes_protocol(NARROW, EvaluateConfig(text_scale=2.0)),
-        scenes_protocol(NARROW, EvaluateConfig(sampling_seeds=(0, 1))),
-        scenes_protocol(NARROW, EvaluateConfig(), repaired=True),
-        edits_protocol(NARROW, EvaluateConfig()),
-        edits_protocol(NARROW, EvaluateConfig(max_change_outside=9)),
-        *(edits_protocol(NARROW, EvaluateConfig(), way=way) for way in WAYS),
+        GenEvalScenes(FULL, EvaluateConfig()).protocol(),
+        GenEvalScenes(NARROW, EvaluateConfig(images_per_task=101)).protocol(),
+        GenEvalScenes(NARROW, EvaluateConfig(seed=1)).protocol(),
+        GenEvalScenes(NARROW, EvaluateConfig(text_scale=2.0)).protocol(),
+        GenEvalScenes(NARROW, EvaluateConfig(sampling_seeds=(0, 1))).protocol(),
+        GenEvalScenes(NARROW, EvaluateConfig()).protocol(VARIANTS[0]),
+        EditScenes(NARROW, EvaluateConfig()).protocol(),
+        EditScenes(NARROW, EvaluateConfig(max_change_outside=9)).protocol(),
+        *(EditScenes(NARROW, EvaluateConfig()).protocol(variant) for variant in VARIANTS),
     ]
     assert (base.world["name"], others[0].world["name"]) == ("narrow", "full")
     assert len({p.digest() for p in [base, *others]}) == 12

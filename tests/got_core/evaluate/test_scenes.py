@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from PIL import Image
 
 from got_core.chain.boxes import Box
-from got_core.chain.grammar import Boxed, Chain, Text
+from got_core.chain.grammar import Boxed, Chain, Text, parse
 from got_core.evaluate import detector, samples
 from got_core.evaluate.config import EvaluateConfig
 from got_core.evaluate.detector import (
@@ -21,19 +22,13 @@ from got_core.evaluate.detector import (
     detector_self_test,
     known_scenes,
 )
-from got_core.evaluate.geneval import TASKS, IncompleteRunError, evaluate_image
+from got_core.evaluate.runner import run_benchmark, score_stored
 from got_core.evaluate.samples import Request, _encode, draw_missing, read_samples
-from got_core.evaluate.scenes import (
-    REPAIR_SLACK,
-    repaired_requests,
-    run_geneval_scenes,
-    sampler_arguments,
-    scene_prompts,
-    scene_requests,
-    scenes_protocol,
-    score_stored,
-)
+from got_core.evaluate.scenes import GenEvalScenes
+from got_core.evaluate.scores import IncompleteRunError
+from got_core.evaluate.suite import REPAIR_SLACK, sampler_arguments
 from got_core.planning.check import Requirements, check_plan
+from got_core.planning.geneval import TASKS, evaluate_image
 from got_core.scenes.render import render
 from got_core.scenes.world import FULL, NARROW, Scene
 from got_core.storage import Storage
@@ -66,16 +61,15 @@ def test_a_picture_that_is_no_scene_has_no_objects() -> None:
 def test_a_broken_detector_is_refused(monkeypatch, pipeline, storage) -> None:
     monkeypatch.setattr(detector, "read_scene", lambda image, **_: [])
     with pytest.raises(DetectorError, match="nothing was scored"):
-        run_geneval_scenes(pipeline, NARROW, SMALL, storage, "run")
+        run_benchmark(GenEvalScenes(NARROW, SMALL), pipeline, storage, "run")
     assert storage.list("run") == []
 
 
 def test_run_is_complete_and_resumes(pipeline, storage) -> None:
     steps: list[tuple[int, int]] = []
-    first = run_geneval_scenes(
+    first = run_benchmark(
+        GenEvalScenes(NARROW, SMALL),
         pipeline,
-        NARROW,
-        SMALL,
         storage,
         "run",
         lambda done, total: steps.append((done, total)),
@@ -93,10 +87,9 @@ def test_run_is_complete_and_resumes(pipeline, storage) -> None:
     storage.delete("run/00011.png")
     storage.write_bytes("run/00012.png", b"\x89PNG half a pict")
     steps.clear()
-    again = run_geneval_scenes(
+    again = run_benchmark(
+        GenEvalScenes(NARROW, SMALL),
         pipeline,
-        NARROW,
-        SMALL,
         storage,
         "run",
         lambda done, total: steps.append((done, total)),
@@ -106,12 +99,12 @@ def test_run_is_complete_and_resumes(pipeline, storage) -> None:
     assert storage.read_bytes("run/00003.png") == kept
     assert again.scores == first.scores
     # A picture has its own generator: drawn in another batch it is the same up to rounding.
-    redrawn = read_samples(storage, asked(SMALL), sampler={}, weights_hash="w")[11]
+    redrawn = read_samples(storage, requests_of(SMALL), sampler={}, weights_hash="w")[11]
     assert redrawn.chain.to_data() == first.samples["chain"][11]
 
 
-def asked(config: EvaluateConfig, prefix: str = "run") -> dict[int, Request]:
-    return scene_requests(scene_prompts(NARROW, config), prefix)
+def requests_of(config: EvaluateConfig, prefix: str = "run") -> dict[int, Request]:
+    return GenEvalScenes(NARROW, config).requests(prefix)
 
 
 ONE_EACH = EvaluateConfig(images_per_task=1, self_test=12, bootstrap=50)
@@ -120,7 +113,8 @@ ONE_EACH = EvaluateConfig(images_per_task=1, self_test=12, bootstrap=50)
 def test_pictures_of_other_weights_are_drawn_again(pipeline, storage) -> None:
     options = {"sampler": {"num_inference_steps": 1}}
     for weights, drawn in (("a", 6), ("a", 0), ("b", 6)):
-        assert draw_missing(pipeline, asked(ONE_EACH), storage, weights_hash=weights, **options) == drawn
+        requests = requests_of(ONE_EACH)
+        assert draw_missing(pipeline, requests, storage, weights_hash=weights, **options) == drawn
 
 
 def test_each_prompt_is_planned_once(pipeline, storage, monkeypatch) -> None:
@@ -138,17 +132,18 @@ def test_each_prompt_is_planned_once(pipeline, storage, monkeypatch) -> None:
 
 def test_a_plan_that_was_not_written_whole_is_wrong(pipeline, storage, monkeypatch) -> None:
     """The row asks for what the chain's readable part holds; the rest of the text was cut off."""
-    rows, requests = scene_prompts(NARROW, ONE_EACH), asked(ONE_EACH)
+    rows, requests = GenEvalScenes(NARROW, ONE_EACH).rows, requests_of(ONE_EACH)
     index = next(k for k, row in enumerate(rows) if row["tag"] == "single_object")
     shape = rows[index]["include"][0]["class"]
     text = f"a {shape} <|box_start|>(100,100),(400,400)<|box_end|> (red) and a blue"
     verdicts = []
     for written in (text, f"{text} <|box_start|>(9"):
-        monkeypatch.setattr(pipeline, "write_chains", lambda prompts, *_, said=written, **__: [said])
+        monkeypatch.setattr(pipeline, "write_chains", lambda prompts, *_, text=written, **__: [text])
         weights = str(len(written))
         options = {"sampler": sampler_arguments(ONE_EACH), "weights_hash": weights}
         draw_missing(pipeline, {index: requests[index]}, storage, **options)
-        result = score_stored(NARROW, ONE_EACH, storage, "run", weights_hash=weights, partial=True)
+        suite = GenEvalScenes(NARROW, ONE_EACH)
+        result = score_stored(suite, storage, "run", weights_hash=weights, partial=True)
         row = result.samples.row(0, named=True)
         verdicts.append((row["plan_correct"], row["plan_faults"], row["chain"]))
     chain = f"a {shape} (100,100),(400,400) and a blue"
@@ -158,7 +153,7 @@ def test_a_plan_that_was_not_written_whole_is_wrong(pipeline, storage, monkeypat
 def test_batches_do_not_change_a_picture(pipeline, storage) -> None:
     drawn = []
     for size in (1, 6):
-        requests = asked(ONE_EACH, f"by{size}")
+        requests = requests_of(ONE_EACH, f"by{size}")
         draw_missing(pipeline, requests, storage, sampler={}, batch_size=size)
         drawn.append(read_samples(storage, requests, sampler={}))
     singly, together = drawn
@@ -169,12 +164,12 @@ def test_batches_do_not_change_a_picture(pipeline, storage) -> None:
 
 
 def test_missing_pictures_are_an_error_or_marked(pipeline, storage) -> None:
-    requests = asked(SMALL)
+    requests = requests_of(SMALL)
     del requests[17]
     draw_missing(pipeline, requests, storage, sampler={})
     with pytest.raises(IncompleteRunError, match="color_attr lacks 1"):
-        score_stored(NARROW, SMALL, storage, "run")
-    partial = score_stored(NARROW, SMALL, storage, "run", partial=True)
+        score_stored(GenEvalScenes(NARROW, SMALL), storage, "run")
+    partial = score_stored(GenEvalScenes(NARROW, SMALL), storage, "run", partial=True)
     assert not partial.scores["complete"]
     assert (partial.scores["found"], partial.scores["expected"]) == (17, 18)
 
@@ -208,7 +203,7 @@ def test_a_picture_of_nan_is_a_failure_of_its_own_and_tried_again(storage) -> No
 
     pipeline.unet.forward = forward
     healthy = False
-    result = run_geneval_scenes(pipeline, NARROW, ONE_EACH, storage, "run", weights_hash="w")
+    result = run_benchmark(GenEvalScenes(NARROW, ONE_EACH), pipeline, storage, "run", weights_hash="w")
     rows = result.samples.to_dicts()
     assert [row["failure"] == "not_drawn" for row in rows] == [k == 1 for k in range(6)]
     assert not rows[1]["correct"] and "NaN or infinity" in rows[1]["reason"]
@@ -218,13 +213,13 @@ def test_a_picture_of_nan_is_a_failure_of_its_own_and_tried_again(storage) -> No
         not row["correct"] for row in rows
     )
     healthy = True
-    again = run_geneval_scenes(pipeline, NARROW, ONE_EACH, storage, "run", weights_hash="w")
+    again = run_benchmark(GenEvalScenes(NARROW, ONE_EACH), pipeline, storage, "run", weights_hash="w")
     assert again.scores["not_drawn"] == 0
     assert again.samples["image_id"].to_list()[2:] == result.samples["image_id"].to_list()[2:]
 
 
 def test_pictures_that_another_code_drew_are_drawn_again(storage, monkeypatch) -> None:
-    request = asked(ONE_EACH)[0]
+    request = requests_of(ONE_EACH)[0]
     put(storage, request, Image.new("RGB", (64, 64)), Chain(()))
     assert list(read_samples(storage, {0: request}, sampler={})) == [0]
     monkeypatch.setattr(samples, "DRAWING", samples.DRAWING + 1)
@@ -234,13 +229,13 @@ def test_pictures_that_another_code_drew_are_drawn_again(storage, monkeypatch) -
 def test_planned_wrong_and_drawn_wrong_are_told_apart(storage) -> None:
     """Pictures and chains with known faults are put where a run would have put its own."""
     config = ONE_EACH
-    rows = scene_prompts(NARROW, config)
+    rows = GenEvalScenes(NARROW, config).rows
     right: dict[str, Scene] = {}
     for seed in range(400):
         for scene, _ in known_scenes(NARROW, 6, seed):
-            seen = detect(render(scene))
+            found = detect(render(scene))
             for row in rows:
-                if row["tag"] not in right and evaluate_image(seen, row).correct:
+                if row["tag"] not in right and evaluate_image(found, row).correct:
                     right[row["tag"]] = scene
         if {"single_object", "counting", "colors"} <= set(right):
             break
@@ -253,8 +248,8 @@ def test_planned_wrong_and_drawn_wrong_are_told_apart(storage) -> None:
     }
     for index, row in enumerate(rows):
         picture, chain = made.get(row["tag"], (blank, empty))
-        put(storage, asked(config)[index], picture, chain)
-    result = score_stored(NARROW, config, storage, "run")
+        put(storage, requests_of(config)[index], picture, chain)
+    result = score_stored(GenEvalScenes(NARROW, config), storage, "run")
     verdicts = {r["task"]: r for r in result.samples.iter_rows(named=True)}
     assert (verdicts["single_object"]["correct"], verdicts["single_object"]["failure"]) == (True, None)
     assert verdicts["single_object"]["plan_iou"] > 0.9
@@ -295,13 +290,13 @@ def test_sampling_seeds_share_prompts_and_have_noise_of_their_own(pipeline, stor
         num_inference_steps=1,
         max_new_tokens=4,
     )
-    rows = scene_prompts(NARROW, config)
+    rows = GenEvalScenes(NARROW, config).rows
     assert [r["prompt"] for r in rows[:12]] == [r["prompt"] for r in rows[12:24]]
     assert len({r["seed"] for r in rows}) == 36
     assert [r["seed"] for r in rows[:12]] == [
-        r["seed"] for r in scene_prompts(NARROW, EvaluateConfig(images_per_task=2))
+        r["seed"] for r in GenEvalScenes(NARROW, EvaluateConfig(images_per_task=2)).rows
     ]
-    result = run_geneval_scenes(pipeline, NARROW, config, storage, "run")
+    result = run_benchmark(GenEvalScenes(NARROW, config), pipeline, storage, "run")
     assert result.scores["found"] == result.scores["expected"] == 36
     assert {t["n"] for t in result.scores["tasks"].values()} == {6}
     assert list(result.scores["seeds"]["by_seed"]) == ["0", "1", "5"]
@@ -313,49 +308,45 @@ def test_sampling_seeds_share_prompts_and_have_noise_of_their_own(pipeline, stor
 
 def test_a_plan_must_be_valid_too(storage) -> None:
     """Right by the prompt, but one box lies on the other: the plan is at fault."""
-    rows, requests = scene_prompts(NARROW, ONE_EACH), asked(ONE_EACH)
+    rows, requests = GenEvalScenes(NARROW, ONE_EACH).rows, requests_of(ONE_EACH)
     blank = Image.new("RGB", (64, 64), (150, 150, 150))
     for index, row in enumerate(rows):
         names = [c["class"] for c in row["include"] for _ in range(c["count"])]
         parts = [p for n in names for p in (Text(f" a {n} "), Boxed(Box(100, 100, 500, 500)))]
         put(storage, requests[index], blank, Chain(tuple(parts)))
-    result = score_stored(NARROW, ONE_EACH, storage, "run")
+    result = score_stored(GenEvalScenes(NARROW, ONE_EACH), storage, "run")
     row = result.samples.filter(task="two_object").row(0, named=True)
     assert (row["plan_correct"], row["plan_faults"], row["failure"]) == (False, ["overlap"], "planned_wrong")
 
 
 def test_repaired_plans_are_drawn_beside(pipeline, storage) -> None:
-    """Chains with a fault that a move mends are stored as a run's own; only these are drawn again."""
+    """Chains with a fault that a move repairs are stored as a run's own; only these are drawn again."""
     config = EvaluateConfig(
         images_per_task=1, self_test=12, bootstrap=50, repair="both", num_inference_steps=1
     )
-    rows, blank = scene_prompts(NARROW, config), Image.new("RGB", (64, 64), (150, 150, 150))
+    rows, blank = GenEvalScenes(NARROW, config).rows, Image.new("RGB", (64, 64), (150, 150, 150))
     sampler = sampler_arguments(config)
-    for index, request in asked(config).items():
+    for index, request in requests_of(config).items():
         names = [c["class"] for c in rows[index]["include"] for _ in range(c["count"])]
         parts = [p for n in names for p in (Text(f" a {n} "), Boxed(Box(100, 100, 350, 350)))]
         chain = Chain(tuple(parts))
         record = {"key": request.key(sampler, None), "chain": chain.to_model(), "dropped": []}
         storage.write_bytes(request.name, _encode(blank, record))
-    drawn = read_samples(storage, asked(config), sampler=sampler)
-    again = repaired_requests(rows, drawn, NARROW, "run")
-    changed = [rows[k]["tag"] for k in again]
-    assert changed == ["two_object", "counting", "position", "color_attr"]
-    for index, request in again.items():
-        assert request.seed == rows[index]["seed"]
-        faults = check_plan(request.chain, Requirements.in_world(rows[index], NARROW, REPAIR_SLACK))
-        assert {f.kind for f in faults} <= {"color", "count"}
-
-    result = run_geneval_scenes(pipeline, NARROW, config, storage, "run")
+    result = run_benchmark(GenEvalScenes(NARROW, config), pipeline, storage, "run")
     repaired = result.scores["repaired"]
     assert repaired["changed"] == 4 and repaired["complete"]
     assert len([n for n in storage.list("run/repaired/") if n.endswith(".png")]) == 4
     assert result.scores["tasks"]["two_object"]["plan_correct"] == 0
     assert repaired["tasks"]["two_object"]["plan_correct"] == 1
     assert repaired["tasks"]["colors"]["plan_correct"] == 0, "a colour is not invented"
-    # Two ways of drawing are two protocols; whether repair was asked for does not change the first.
+    # Two variants are two protocols; whether there is a second one does not change the first.
     assert repaired["protocol_digest"] != result.scores["protocol_digest"]
     plain = EvaluateConfig(images_per_task=1, num_inference_steps=1, bootstrap=50)
-    assert result.scores["protocol_digest"] == scenes_protocol(NARROW, plain).digest()
-    pictures = storage.read_table("run/samples_repaired")["image"].to_list()
-    assert [p.startswith("run/repaired/") for p in pictures] == [k in again for k in range(6)]
+    assert result.scores["protocol_digest"] == GenEvalScenes(NARROW, plain).protocol().digest()
+    table = storage.read_table("run/samples_repaired")
+    again = table.filter(pl.col("image").str.starts_with("run/repaired/"))
+    assert again["task"].to_list() == ["two_object", "counting", "position", "color_attr"]
+    assert table["seed"].to_list() == [row["seed"] for row in rows]
+    for index, chain in again.select("index", "chain").iter_rows():
+        needs = Requirements.in_world(rows[index], NARROW, REPAIR_SLACK)
+        assert {fault.kind for fault in check_plan(parse(chain, "data"), needs)} <= {"color", "count"}

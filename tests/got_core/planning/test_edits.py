@@ -11,8 +11,8 @@ from got_core.chain.boxes import Box
 from got_core.chain.edits import EditStep, write_edit_chain, write_multi_turn
 from got_core.chain.grammar import Chain, parse, parse_tolerant
 from got_core.evaluate.config import EvaluateConfig
+from got_core.evaluate.edit_cases import EditCase, edit_cases
 from got_core.evaluate.edit_rules import EditRules, judge_edit_plan
-from got_core.evaluate.edits import EditCase, edit_cases
 from got_core.planning.edits import check_edit_plan, repair_edit_plan
 from got_core.scenes.world import FULL, place_of
 
@@ -77,9 +77,11 @@ class TestCheck:
             EditStep("a green cross", (Box(709, 50, 909, 250),), "add it"),
         ]
         chain = write_multi_turn("a circle", steps, "two")
-        asked = f"change the red circle to blue, then {ADD}"
-        assert [(fault.kind, fault.boxes) for fault in check_edit_plan(chain, asked)] == [("overlap", (1, 0))]
-        assert check_edit_plan(repair_edit_plan(chain, asked), asked) == []
+        instruction = f"change the red circle to blue, then {ADD}"
+        assert [(fault.kind, fault.boxes) for fault in check_edit_plan(chain, instruction)] == [
+            ("overlap", (1, 0))
+        ]
+        assert check_edit_plan(repair_edit_plan(chain, instruction), instruction) == []
 
     def test_what_was_written_and_not_read_is_a_fault(self) -> None:
         dropped = parse_tolerant("a <|box_start|>(9")[1]
@@ -124,14 +126,14 @@ class TestRepair:
 
     def test_a_repeated_box_is_where_the_object_was_left(self) -> None:
         chain = moved_then("the red circle", HERE, "change it to green", to=HERE)
-        mended = boxes(repair_edit_plan(chain, THEN))
-        assert mended[0] == HERE and mended[1] == mended[2] != HERE
+        repaired = boxes(repair_edit_plan(chain, THEN))
+        assert repaired[0] == HERE and repaired[1] == repaired[2] != HERE
 
     def test_words_stay_and_a_right_plan_comes_back_as_it_is(self) -> None:
         right = moved_then("the red circle", THERE, "change it to green")
         assert repair_edit_plan(right, THEN) is right
-        mended = repair_edit_plan(moved_then("the red circle", HERE, "change it to green"), THEN)
-        assert mended == right
+        repaired = repair_edit_plan(moved_then("the red circle", HERE, "change it to green"), THEN)
+        assert repaired == right
 
     def test_what_no_move_can_mend_stays(self) -> None:
         large = added(Box(100, 100, 900, 900))
@@ -140,7 +142,7 @@ class TestRepair:
         assert repair_edit_plan(large, THEN) == large
 
     def test_plans_with_boxes_anywhere_are_right_afterwards(self) -> None:
-        """Objects are found, but all that is placed or said again stands somewhere.
+        """Objects are found, but all that is placed or repeated stands somewhere.
 
         New places may lie on objects that chains do not speak of: the chain alone does not show them.
         """
@@ -148,11 +150,11 @@ class TestRepair:
         cases = [case for case in edit_cases(FULL, EvaluateConfig(edit_images=120)) if not _anchored(case)]
         for case in cases:
             chain = _anywhere(case, rng)
-            mended = repair_edit_plan(chain, case.instruction, slack=5)
+            repaired = repair_edit_plan(chain, case.instruction, slack=5)
             rules = EditRules()
             before, after = (
                 {kind for kind, _ in judge_edit_plan(one, case.source, case.ops, FULL, rules)} - {"overlap"}
-                for one in (chain, mended)
+                for one in (chain, repaired)
             )
             wrong += bool(before)
             right += not after

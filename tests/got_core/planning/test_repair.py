@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from got_core.chain.boxes import Box
 from got_core.chain.grammar import Boxed, Chain, Text, parse, parse_tolerant
-from got_core.evaluate.geneval import RELATIONS, evaluate_image, relation
-from got_core.evaluate.plans import plan_detections
 from got_core.planning import repair
 from got_core.planning.check import Requirements, apart, check_plan, margin_left
+from got_core.planning.geneval import RELATIONS, evaluate_image, relation
+from got_core.planning.objects import plan_detections
 from got_core.planning.repair import Layout, repair_plan, smallest_shifts, total_shift
 from got_core.scenes.prompts import color_attr, counting, position, two_object
 from got_core.scenes.world import FULL, NARROW
@@ -109,9 +109,9 @@ class TestCheck:
     def test_no_prompt_fault_means_that_the_rules_accept_the_plan(self, data: st.DataObject) -> None:
         chain, metadata = data.draw(plans())
         requirements = Requirements.in_world(metadata, FULL)
-        asked = {"count", "color", "position"} & set(kinds(chain, requirements))
+        prompt_faults = {"count", "color", "position"} & set(kinds(chain, requirements))
         planned = plan_detections(chain, FULL.shapes, 64, 64, FULL.colors)
-        assert evaluate_image(planned, metadata).correct == (not asked)
+        assert evaluate_image(planned, metadata).correct == (not prompt_faults)
 
 
 @st.composite
@@ -211,11 +211,13 @@ class TestRepair:
 def brute_force(layout: Layout) -> int | None:
     """The smallest total move, by trying every placement of every box."""
     x1, y1, x2, y2 = layout.frame
-    ways = []
+    shifts_of_box = []
     for left, top, right, bottom in layout.boxes.tolist():
-        ways.append(list(product(range(x1 - left, x2 - right + 1), range(y1 - top, y2 - bottom + 1))))
+        shifts_of_box.append(
+            list(product(range(x1 - left, x2 - right + 1), range(y1 - top, y2 - bottom + 1)))
+        )
     best: int | None = None
-    for shifts in product(*ways):
+    for shifts in product(*shifts_of_box):
         cost = sum(abs(dx) + abs(dy) for dx, dy in shifts)
         if best is not None and cost >= best:
             continue
@@ -232,7 +234,7 @@ def brute_force(layout: Layout) -> int | None:
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_no_smaller_move_exists(data: st.DataObject) -> None:
-    """Against every placement on a small grid; including layouts that cannot be mended."""
+    """Against every placement on a small grid; including layouts that cannot be repaired."""
     side, count = data.draw(st.sampled_from([(11, 2), (6, 3)]))
     boxes = []
     for _ in range(count):

@@ -6,7 +6,8 @@ from typing import Any
 
 import polars as pl
 
-from got_core.evaluate.geneval import TASKS, score_tasks
+from got_core.evaluate.scores import score_tasks
+from got_core.planning.geneval import TASKS
 from got_core.registry.results import BenchmarkResult
 
 
@@ -20,9 +21,9 @@ def result(
     samples_a_prompt: int = 1,
 ) -> BenchmarkResult:
     """`n` samples a task, of which the first `wrong` ones are wrong."""
-    asked = wrong if isinstance(wrong, dict) else dict.fromkeys(tasks, wrong)
+    wrong_by_task = wrong if isinstance(wrong, dict) else dict.fromkeys(tasks, wrong)
     rows = [
-        (f"{digest}-{task}-{k}", task, f"{task} {k // samples_a_prompt}", k >= asked.get(task, 0))
+        (f"{digest}-{task}-{k}", task, f"{task} {k // samples_a_prompt}", k >= wrong_by_task.get(task, 0))
         for task in tasks
         for k in range(n)
     ]

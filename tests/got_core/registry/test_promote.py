@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from scipy.stats import binomtest, permutation_test
 
-from got_core.evaluate.geneval import TASKS
+from got_core.planning.geneval import TASKS
 from got_core.recipes import embedded
 from got_core.registry.config import PromotionConfig
 from got_core.registry.promote import PromotionDecision
@@ -116,7 +116,7 @@ UNSCORED = PLAIN.outcomes.with_columns(
 
 
 @pytest.mark.parametrize(
-    ("challenger", "says"),
+    ("challenger", "message"),
     [
         (
             {GENEVAL: result(10, digest="p2")},
@@ -134,10 +134,10 @@ UNSCORED = PLAIN.outcomes.with_columns(
         ({GENEVAL: PLAIN, EDITS: result(1, benchmark=EDITS)}, "champion's result of edits/scenes is missing"),
     ],
 )
-def test_what_cannot_be_compared_is_not_promoted(challenger: dict, says: str) -> None:
+def test_what_cannot_be_compared_is_not_promoted(challenger: dict, message: str) -> None:
     verdict = compare({GENEVAL: result(20)}, challenger)
     assert not verdict.promoted
-    assert says in verdict.reason
+    assert message in verdict.reason
     assert verdict.tasks == verdict.benchmarks == []
 
 
@@ -226,11 +226,12 @@ def test_an_equal_model_is_seldom_called_worse_and_a_worse_one_nearly_always() -
 
 def test_the_decision_tells_its_figures() -> None:
     verdict = compare(both(), both({**dict.fromkeys(TASKS, 15), "position": 40}))
-    told = PromotionDecision(
+    markdown = PromotionDecision(
         verdict.promoted, verdict.reason, "2", "1", verdict.benchmarks, verdict.tasks
     ).markdown()
-    assert "| geneval/scenes | 0.800 | 0.808 | +0.008 | 0." in told
+    assert "| geneval/scenes | 0.800 | 0.808 | +0.008 | 0." in markdown
     assert (
-        "| geneval/scenes/position | 0.800 | 0.600 | -0.200 | 0 and 20 | 9.54e-07 | 0.00417 | worse |" in told
+        "| geneval/scenes/position | 0.800 | 0.600 | -0.200 | 0 and 20 | 9.54e-07 | 0.00417 | worse |"
+        in markdown
     )
     assert PromotionDecision(False, "no").markdown() == ""

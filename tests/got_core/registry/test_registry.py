@@ -92,8 +92,8 @@ def test_entry_says_what_it_is(first: str, uri: str) -> None:
     tags = version.tags
     assert (tags["weights_hash"], tags["git_commit"], tags["dagster_run_id"]) == ("w1", "c1", "r1")
     assert "nothing" not in tags
-    told = json.loads(tags["scores"])
-    assert {name: one["overall"] for name, one in told.items()} == {
+    stored = json.loads(tags["scores"])
+    assert {name: one["overall"] for name, one in stored.items()} == {
         "geneval/scenes": pytest.approx(0.5),
         "edits/scenes": pytest.approx(0.75),
     }
@@ -317,13 +317,13 @@ def test_predict_tells_faults_and_repairs_the_models_own_plans(
     frame = pd.DataFrame([{"prompt": pair}, {"prompt": pair, "chain": overlapping}, {"prompt": "a castle"}])
     touching = "boxes 0 and 1 have no 0 units between them"
     for repair, left in ((False, [touching]), (True, [])):
-        told = model.predict(frame, params={"num_inference_steps": 1, "repair": repair})
-        malformed, *others = json.loads(told["plan_faults"][0])
+        drawn = model.predict(frame, params={"num_inference_steps": 1, "repair": repair})
+        malformed, *others = json.loads(drawn["plan_faults"][0])
         assert "at character" in malformed and others == left
-        assert (told["chain"][0].strip() == overlapping) is not repair
+        assert (drawn["chain"][0].strip() == overlapping) is not repair
         # A plan that was given is drawn as it is.
-        assert (told["chain"][1], json.loads(told["plan_faults"][1])) == (overlapping, [touching])
-        assert pd.isna(told["plan_faults"][2])
+        assert (drawn["chain"][1], json.loads(drawn["plan_faults"][1])) == (overlapping, [touching])
+        assert pd.isna(drawn["plan_faults"][2])
 
 
 def test_predict_edits(first: str, uri: str) -> None:

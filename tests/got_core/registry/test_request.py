@@ -128,7 +128,7 @@ def test_a_float_that_cannot_count_by_ones_is_no_seed(given: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("cells", "says"),
+    ("cells", "message"),
     [
         ({"prompt": 5}, "`prompt` must be a text, got 5"),
         ({"prompt": ["a"]}, "`prompt` must be a text"),
@@ -155,8 +155,8 @@ def test_a_float_that_cannot_count_by_ones_is_no_seed(given: Any) -> None:
         ({"image": packed(encode(halves(size=(40, 680)), "PNG"))}, "longer than 16:1"),
     ],
 )
-def test_what_cannot_be_used_is_named(cells: dict, says: str) -> None:
-    assert says in fault(**cells)
+def test_what_cannot_be_used_is_named(cells: dict, message: str) -> None:
+    assert message in fault(**cells)
 
 
 def test_a_damaged_png_is_the_rows_fault() -> None:
@@ -229,7 +229,7 @@ def test_prompts_alone(given: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "says"),
+    ("given", "message"),
     [
         (5, "takes a DataFrame"),
         (None, "takes a DataFrame"),
@@ -239,8 +239,8 @@ def test_prompts_alone(given: Any) -> None:
         ({"prompt": ["a"] * (MAX_ROWS + 1)}, "send at most"),
     ],
 )
-def test_a_request_that_cannot_be_used(given: Any, says: str) -> None:
-    with pytest.raises(MlflowException, match=says) as caught:
+def test_a_request_that_cannot_be_used(given: Any, message: str) -> None:
+    with pytest.raises(MlflowException, match=message) as caught:
         read_frame(given)
     assert caught.value.error_code == "INVALID_PARAMETER_VALUE"
 
@@ -286,11 +286,11 @@ def test_parameters_out_of_range_are_named(given: dict) -> None:
 
 def test_parameters_that_are_left_out_are_the_models() -> None:
     assert read_params(None, at_most_1000).settings == {}
-    asked = read_params(
+    params = read_params(
         {"num_inference_steps": np.int64(1000), "text_scale": None, "keep_outside": True}, at_most_1000
     )
-    assert asked.of(edits=False) == {"num_inference_steps": 1000}
-    assert asked.of(edits=True) == {"num_inference_steps": 1000, "keep_outside": True}
-    assert not asked.repair and read_params({"repair": True}, at_most_1000).repair
+    assert params.of(edits=False) == {"num_inference_steps": 1000}
+    assert params.of(edits=True) == {"num_inference_steps": 1000, "keep_outside": True}
+    assert not params.repair and read_params({"repair": True}, at_most_1000).repair
     with pytest.raises(MlflowException, match="`params` must be"):
         read_params([1], at_most_1000)  # type: ignore[arg-type]

@@ -40,11 +40,11 @@ class Home:
         self.uri, self.folder = f"sqlite:///{root / 'mlflow' / 'mlflow.db'}", root / "model"
         self.artifacts = root / "mlflow" / "artifacts"
         self.storage = Storage(f"file://{root / 'storage'}")
-        self.told: list[str] = []
+        self.lines: list[str] = []
         tiny_pipeline().save_pretrained(self.folder)
 
     def scorer(self, config: EvaluateConfig) -> Scorer:
-        return Scorer(world=NARROW, config=config, storage=self.storage, tell=self.told.append)
+        return Scorer(world=NARROW, config=config, storage=self.storage, report=self.lines.append)
 
     def register(self, weights: str, config: EvaluateConfig) -> str:
         """Score and register the pipeline under these weights' name, as the graph does."""
@@ -75,8 +75,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
 
 def test_a_champion_of_another_protocol_is_scored_again_first(home: Home) -> None:
     client = connect(home.uri)
-    asked = promote(tracking_uri=home.uri)
-    assert "was made under protocol" in asked.reason and "give promote() a scorer" in asked.reason
+    unscored = promote(tracking_uri=home.uri)
+    assert "was made under protocol" in unscored.reason and "give promote() a scorer" in unscored.reason
     stale = promote(tracking_uri=home.uri, scorer=home.scorer(BEFORE))
     assert stale.reason.startswith(
         "version 2 cannot be compared: its result of geneval/scenes was made under"
@@ -88,7 +88,7 @@ def test_a_champion_of_another_protocol_is_scored_again_first(home: Home) -> Non
     assert not decision.promoted and "geneval/scenes/overall is not better" in decision.reason
     assert [row["difference"] for row in decision.benchmarks] == [0, 0]
     assert len(decision.tasks) == 12 and not any(row["lost"] or row["gained"] for row in decision.tasks)
-    assert any("champion, edits/scenes: 7 of 7 scenes edited" in line for line in home.told)
+    assert any("champion, edits/scenes: 7 of 7 scenes edited" in line for line in home.lines)
     version = client.get_model_version("got", "1")
     entries = json.loads(version.tags[SCORES_TAG])
     digests = {name: one["protocol_digest"] for name, one in entries.items()}
@@ -98,15 +98,15 @@ def test_a_champion_of_another_protocol_is_scored_again_first(home: Home) -> Non
     assert run.data.metrics["edits/scenes/overall"] == entries["edits/scenes"]["overall"]
     old = client.get_run(before["geneval/scenes"]["run_id"])
     assert old.info.run_id == version.run_id != run.info.run_id, "what it scored before is kept"
-    told = client.get_model_version("got", "2").tags
-    assert told[REASON_TAG] == decision.reason and told[FIGURES_TAG] == decision.markdown() != ""
+    tags = client.get_model_version("got", "2").tags
+    assert tags[REASON_TAG] == decision.reason and tags[FIGURES_TAG] == decision.markdown() != ""
 
 
 def test_what_was_scored_again_is_not_scored_twice(home: Home) -> None:
     home.promote(TODAY)
-    home.told.clear()
+    home.lines.clear()
     again = home.promote(TODAY)
-    assert again.scored_again == [] and home.told == []
+    assert again.scored_again == [] and home.lines == []
 
 
 def test_pictures_that_an_interrupted_run_drew_are_kept(home: Home) -> None:
@@ -119,11 +119,11 @@ def test_pictures_that_an_interrupted_run_drew_are_kept(home: Home) -> None:
     client.set_model_version_tag("got", "1", SCORES_TAG, legacy)
     held = read_results(client, client.get_model_version("got", "1"))
     assert [*held] == ["geneval/scenes"] and "no results by sample" in str(fault_of(held["geneval/scenes"]))
-    home.told.clear()
+    home.lines.clear()
     decision = home.promote(TODAY)
     assert decision.scored_again == ["geneval/scenes", "edits/scenes"]
-    assert "champion, geneval/scenes: 6 of 6 pictures drawn" in home.told
-    assert "champion, geneval/scenes: 0 of 6 pictures drawn" not in home.told
+    assert "champion, geneval/scenes: 6 of 6 pictures drawn" in home.lines
+    assert "champion, geneval/scenes: 0 of 6 pictures drawn" not in home.lines
     assert json.loads(client.get_model_version("got", "1").tags[SCORES_TAG]).keys() == entries.keys()
 
 
@@ -141,8 +141,8 @@ def test_a_champion_that_cannot_be_scored_again_stays(home: Home, damage: str, t
     finally:
         shutil.move(kept / "it", moved)
         client.set_model_version_tag("got", "1", SCORES_TAG, tags[SCORES_TAG])
-    says = "No such artifact" if damage == "gone" else "its model does not load"
-    assert says in decision.reason and "move the alias champion of got by hand" in decision.reason
+    message = "No such artifact" if damage == "gone" else "its model does not load"
+    assert message in decision.reason and "move the alias champion of got by hand" in decision.reason
     assert "its result of edits/scenes is missing" in decision.reason
     assert (decision.promoted, decision.champion, home.champion()) == (False, "1", "1")
 

@@ -75,7 +75,7 @@ def client(model: Any) -> Iterator[TestClient]:
 
 @pytest.fixture(scope="module")
 def alone(model: Any) -> Any:
-    """The picture that one row gets when it is asked for alone, as base64."""
+    """The picture that one row gets when it is requested alone, as base64."""
 
     def drawn(**cells: Any) -> str:
         return model.predict([{"prompt": "a star"} | cells], params=STEPS)["image"][0]
@@ -164,10 +164,10 @@ def test_a_large_seed_is_exact_or_refused(client: TestClient, alone: Any) -> Non
     # Beside a missing one pandas has made a float of it.
     lost, other = rows_of(client, {"dataframe_split": {"columns": ["prompt", "seed"], "data": SEEDED}})
     assert "may have lost digits" in lost["error"] and lost["image"] is None and other["error"] is None
-    told, _ = rows_of(
+    numbered, _ = rows_of(
         client, {"dataframe_records": [{"prompt": "a star", "seed": str(LARGE)}, {"prompt": "a star"}]}
     )
-    assert told["image"] == exact["image"]
+    assert numbered["image"] == exact["image"]
 
 
 def bad_rows() -> dict[str, dict[str, Any]]:
@@ -206,8 +206,8 @@ def test_bad_rows_answer_for_themselves_and_the_others_are_drawn_once(
     first, *bad, last = answer
     assert (first["image"], last["image"], first["error"], last["error"]) == (*expected, None, None)
     assert drawn == [1, 1]
-    for row, says in zip(bad, bad_rows(), strict=True):
-        assert says in row["error"]
+    for row, message in zip(bad, bad_rows(), strict=True):
+        assert message in row["error"]
         assert (row["image"], row["chain"], row["plan_faults"]) == (None, None, None)
 
 
@@ -255,7 +255,7 @@ def open_picture(text: str) -> Image.Image:
 
 
 @pytest.mark.parametrize(
-    ("body", "says"),
+    ("body", "message"),
     [
         ({"dataframe_records": [{"text": "a"}]}, "the column `prompt` is missing"),
         (
@@ -274,10 +274,10 @@ def open_picture(text: str) -> Image.Image:
         ({"params": [1]}, "dictionary"),
     ],
 )
-def test_a_bad_request_is_a_400_with_one_sentence(client: TestClient, body: dict, says: str) -> None:
+def test_a_bad_request_is_a_400_with_one_sentence(client: TestClient, body: dict, message: str) -> None:
     status, answer = post(client, {"dataframe_records": [{"prompt": "a star"}]} | body)
     assert (status, answer["error_code"]) == (400, "INVALID_PARAMETER_VALUE")
-    assert says in answer["message"]
+    assert message in answer["message"]
     assert "stack_trace" not in answer
 
 

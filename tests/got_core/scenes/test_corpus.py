@@ -40,8 +40,8 @@ def test_the_raw_folder_holds_images_only_and_names_tell_nothing(home: Path) -> 
     assert len(files) == 60 and len({path.parent for path in files}) == 3
     formats = Counter(path.suffix for path in files)
     assert set(formats) == {".png", ".jpg"} and 6 <= formats[".jpg"] <= 32
-    told = (*NARROW.shapes, *NARROW.colors, *TASKS)
-    assert not any(word in str(path.relative_to(home)) for path in files for word in told)
+    words = (*NARROW.shapes, *NARROW.colors, *TASKS)
+    assert not any(word in str(path.relative_to(home)) for path in files for word in words)
     for path in files:
         with Image.open(path) as image:
             assert image.size == (64, 64) and image.format == {".png": "PNG", ".jpg": "JPEG"}[path.suffix]
@@ -115,16 +115,16 @@ def test_another_corpus_replaces_the_earlier_one_and_spares_foreign_files(home: 
 
 
 def test_progress_reaches_the_total(tmp_path: Path) -> None:
-    seen: list[tuple[int, int]] = []
+    reports: list[tuple[int, int]] = []
     write_corpus(
         NARROW,
         CorpusConfig(images=7, edits=2, multi_turn=0.5),
         tmp_path / "raw",
         tmp_path / "edits",
         tmp_path / "truth.parquet",
-        lambda done, total: seen.append((done, total)),
+        lambda done, total: reports.append((done, total)),
     )
-    assert seen[-1] == (13, 13)
+    assert reports[-1] == (13, 13)
 
 
 def test_digest_depends_on_world_and_configuration() -> None:

@@ -49,9 +49,9 @@ def test_multi_turn_pairs_become_training_samples(edits: Path, storage: Storage)
     lengths = []
     for index in range(15):
         sample = data[index]
-        asked = [len(parse_instruction(text).steps) for text in sample.prompts]
+        counts = [len(parse_instruction(text).steps) for text in sample.prompts]
         steps = read_edit_chain(sample.chain).steps
         assert sample.source is not None and (sample.source != sample.target).any()
-        assert set(asked) == {len(steps)} and len(asked) == 3
+        assert set(counts) == {len(steps)} and len(counts) == 3
         lengths.append(len(steps))
     assert lengths.count(1) == 5 and set(lengths) == {1, 2, 3}

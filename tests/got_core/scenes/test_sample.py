@@ -121,7 +121,7 @@ def test_steps_of_a_multi_turn_edit_build_on_each_other_and_undo_nothing(world: 
     assert followed >= 10
 
 
-def test_of_many_places_the_plainest_is_taken() -> None:
+def test_of_many_places_the_clearest_is_taken() -> None:
     def off_the_mark(draws: int) -> float:
         distances = []
         for k in range(60):

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
-import polars as pl
 import pytest
 
-from got_core.evaluate.geneval import (
-    TASKS,
+from got_core.planning.geneval import (
     Detection,
     GenEvalRules,
-    IncompleteRunError,
     MetadataError,
     box_iou_inclusive,
     evaluate_image,
     keep_detections,
     relation,
-    score_seeds,
-    score_tasks,
 )
 from got_core.scenes.prompts import counting, parse_prompt
 from got_core.scenes.world import relations
@@ -71,13 +66,13 @@ class TestRelation:
 
 class TestKeep:
     def test_thresholds_are_strict_and_higher_for_counting(self) -> None:
-        seen = [found("circle", score=s) for s in (0.3, 0.31, 0.9, 0.91)]
-        assert [d.score for d in keep_detections(seen, "colors")["circle"]] == [0.91, 0.9, 0.31]
-        assert [d.score for d in keep_detections(seen, "counting")["circle"]] == [0.91]
+        detections = [found("circle", score=s) for s in (0.3, 0.31, 0.9, 0.91)]
+        assert [d.score for d in keep_detections(detections, "colors")["circle"]] == [0.91, 0.9, 0.31]
+        assert [d.score for d in keep_detections(detections, "counting")["circle"]] == [0.91]
 
     def test_at_most_sixteen_of_a_class(self) -> None:
-        seen = [found("circle", score=0.5 + k / 100) for k in range(20)] + [found("cross")]
-        kept = keep_detections(seen, "colors")
+        detections = [found("circle", score=0.5 + k / 100) for k in range(20)] + [found("cross")]
+        kept = keep_detections(detections, "colors")
         assert [d.score for d in kept["circle"]] == [0.5 + k / 100 for k in range(19, 3, -1)]
         assert len(kept["cross"]) == 1
 
@@ -98,10 +93,10 @@ class TestEvaluate:
         assert verdict.clauses[0].failed == "count"
         assert verdict.reasons == ["expected circle >= 2, found 1"]
 
-    def test_more_than_asked_is_fine_without_exclude(self) -> None:
+    def test_more_than_required_is_fine_without_exclude(self) -> None:
         assert evaluate_image([found("circle")] * 3, row(clause("circle", 2))).correct
 
-    def test_only_the_most_confident_are_asked_for_their_colour(self) -> None:
+    def test_only_the_most_confident_need_the_colour(self) -> None:
         metadata = row(clause("circle", color="red"))
         sure_red = [found("circle", color="red", score=0.9), found("circle", color="blue", score=0.8)]
         sure_blue = [found("circle", color="red", score=0.8), found("circle", color="blue", score=0.9)]
@@ -129,15 +124,15 @@ class TestEvaluate:
 
     def test_no_target_if_its_own_clause_failed(self) -> None:
         metadata = row(clause("circle", color="red"), clause("cross", position=["left of", 0]))
-        seen = [found("circle", RIGHT, color="blue"), found("cross", LEFT)]
-        verdict = evaluate_image(seen, metadata)
+        detections = [found("circle", RIGHT, color="blue"), found("cross", LEFT)]
+        verdict = evaluate_image(detections, metadata)
         assert [c.failed for c in verdict.clauses] == ["color", "position"]
         assert verdict.reasons[1].startswith("no target")
 
     def test_position_is_not_judged_where_the_colour_failed(self) -> None:
         metadata = row(clause("circle"), clause("cross", color="red", position=["left of", 0]))
-        seen = [found("circle", LEFT), found("cross", RIGHT, color="blue")]
-        assert [c.failed for c in evaluate_image(seen, metadata).clauses] == [None, "color"]
+        detections = [found("circle", LEFT), found("cross", RIGHT, color="blue")]
+        assert [c.failed for c in evaluate_image(detections, metadata).clauses] == [None, "color"]
 
     def test_later_clauses_are_judged_after_a_failure(self) -> None:
         verdict = evaluate_image(
@@ -153,11 +148,11 @@ class TestEvaluate:
         assert not evaluate_image(three, metadata).correct
 
     def test_counting_drops_what_the_detector_doubts(self) -> None:
-        seen = [found("circle"), found("circle"), found("circle", score=0.9)]
-        assert evaluate_image(seen, counting(2, "circle")).correct
+        detections = [found("circle"), found("circle"), found("circle", score=0.9)]
+        assert evaluate_image(detections, counting(2, "circle")).correct
 
     @pytest.mark.parametrize(
-        ("metadata", "says"),
+        ("metadata", "message"),
         [
             ({"prompt": "p", "tag": "colors"}, "include"),
             (row({"class": "circle"}), r"include\[0\]"),
@@ -165,79 +160,6 @@ class TestEvaluate:
             (row(clause("a"), clause("b", position=["beside", 0])), "beside"),
         ],
     )
-    def test_bad_metadata_is_named(self, metadata: dict, says: str) -> None:
-        with pytest.raises(MetadataError, match=says):
+    def test_bad_metadata_is_named(self, metadata: dict, message: str) -> None:
+        with pytest.raises(MetadataError, match=message):
             evaluate_image([], metadata)
-
-
-def every(correct: list[bool]) -> dict[str, list[bool]]:
-    """The same outcomes for each task."""
-    return {task: list(correct) for task in TASKS}
-
-
-class TestScores:
-    def frame(self, **correct: list[bool]) -> pl.DataFrame:
-        rows = [(t, f"{t} {k // 2}", c) for t, all_of in correct.items() for k, c in enumerate(all_of)]
-        return pl.DataFrame(rows, schema=["task", "prompt", "correct"], orient="row")
-
-    def test_overall_is_the_mean_of_tasks_not_of_images(self) -> None:
-        values = every([True] * 4) | {"position": [False] * 40}
-        scores = score_tasks(self.frame(**values))
-        assert scores["overall"] == pytest.approx(5 / 6)
-        assert scores["tasks"]["position"]["n"] == 40
-        assert scores["complete"]
-
-    def test_share_of_prompts_with_any_correct_image(self) -> None:
-        values = every([True, False, False, False])
-        scores = score_tasks(self.frame(**values))
-        assert scores["prompts_any_correct"] == pytest.approx(0.5)
-        assert scores["tasks"]["colors"]["prompts"] == 2
-
-    def test_interval_covers_the_mean_and_narrows_with_more_images(self) -> None:
-        few, many = (
-            score_tasks(self.frame(**every([True, False] * n)).with_row_index("own"), cluster="own")["tasks"][
-                "colors"
-            ]
-            for n in (10, 500)
-        )
-        assert few["low"] < 0.5 < few["high"]
-        # Standard error of a share of one half: sqrt(.25 / 1000) = .0158
-        assert many["high"] - many["low"] == pytest.approx(2 * 1.96 * 0.0158, rel=0.15)
-        assert many["high"] - many["low"] < few["high"] - few["low"]
-
-    def test_pictures_of_one_prompt_stand_or_fall_together(self) -> None:
-        """40 prompts of 5 pictures each, all right or all wrong: as uncertain as 40 pictures, not as 200."""
-        rows = [(t, f"{k // 5}", k // 5 % 2 == 0) for t in TASKS for k in range(200)]
-        frame = pl.DataFrame(rows, schema=["task", "prompt", "correct"], orient="row")
-        task = score_tasks(frame, bootstrap=4000)["tasks"]["colors"]
-        assert (task["n"], task["prompts"]) == (200, 40)
-        # Standard error of a share of one half: sqrt(.25 / 40) = .079
-        assert task["high"] - task["low"] == pytest.approx(2 * 1.96 * 0.079, rel=0.15)
-
-    def test_seeds_are_scored_apart(self) -> None:
-        rows = [
-            (t, seed, seed == 1 or k == 0) for t in ("colors", "position") for seed in (0, 1) for k in (0, 1)
-        ]
-        frame = pl.DataFrame(rows, schema=["task", "sampling_seed", "correct"], orient="row")
-        scores = score_seeds(frame)
-        assert {k: v["overall"] for k, v in scores["by_seed"].items()} == {"0": 0.5, "1": 1.0}
-        assert scores["mean"] == 0.75
-        assert scores["spread"] == pytest.approx(0.125**0.5)
-        assert scores["tasks"]["colors"]["mean"] == 0.75
-        assert score_seeds(frame.filter(sampling_seed=0))["spread"] is None
-
-    def test_same_seed_same_interval(self) -> None:
-        frame = self.frame(**every([True, False, True]))
-        assert score_tasks(frame, seed=4) == score_tasks(frame, seed=4)
-
-    def test_a_missing_image_is_an_error_unless_partial(self) -> None:
-        frame = self.frame(**every([True, True]))[:-1]
-        expected = dict.fromkeys(TASKS, 2)
-        with pytest.raises(IncompleteRunError, match="color_attr lacks 1"):
-            score_tasks(frame, expected=expected)
-        partial = score_tasks(frame, expected=expected, partial=True)
-        assert (partial["complete"], partial["found"], partial["expected"]) == (False, 11, 12)
-
-    def test_a_missing_task_is_an_error(self) -> None:
-        with pytest.raises(IncompleteRunError, match="position lacks 1"):
-            score_tasks(self.frame(**{t: [True] for t in TASKS if t != "position"}))

@@ -1,7 +1,7 @@
-"""What a plan promises, and how well a picture keeps to it.
+"""Plans read as objects, and how well a picture keeps to them.
 
 Belongs here: reading a chain's boxes as detections, and their overlap with found objects. Not here: GenEval's
-rules (`geneval`; the same ones judge plans and pictures), or a plan's faults and their repair (`planning`).
+rules (`geneval`), or a plan's faults (`check`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from got_core.chain.grammar import Chain
-from got_core.evaluate.geneval import COLORS, XYXY, Detection
+from got_core.planning.geneval import COLORS, XYXY, Detection
 
 _WORDS = re.compile(r"[a-z]+")
 
@@ -81,8 +81,8 @@ def plan_followed(
         return None
     overlap = np.zeros((len(planned), max(len(found), 1)))
     for row, plan in enumerate(planned):
-        for column, seen in enumerate(found):
-            if place_only or (plan.cls == seen.cls and plan.color in (None, seen.color)):
-                overlap[row, column] = iou(plan.box, seen.box)
+        for column, one in enumerate(found):
+            if place_only or (plan.cls == one.cls and plan.color in (None, one.color)):
+                overlap[row, column] = iou(plan.box, one.box)
     rows, columns = linear_sum_assignment(-overlap)
     return float(overlap[rows, columns].sum() / len(planned))

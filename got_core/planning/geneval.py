@@ -1,7 +1,7 @@
-"""GenEval's rules over detections, and its scores. The same code judges photographs and scenes.
+"""GenEval's rules over detections. The same code judges plans, photographs and scenes.
 
-Belongs here: which detections are kept, the verdict of an image, the score of a task.
-Not here: any detector (a detector hands over `Detection`s), drawing, or storage.
+Belongs here: which detections are kept, the verdict of an image.
+Not here: any detector (a detector hands over `Detection`s), scores (`evaluate.scores`), drawing, or storage.
 Source of every rule: the GenEval benchmark (arXiv 2310.11513) and its evaluation code.
 """
 
@@ -12,9 +12,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import polars as pl
-
 TASKS = ("single_object", "two_object", "counting", "colors", "position", "color_attr")
 COLORS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black", "white")
 RELATIONS = ("left of", "right of", "above", "below")
@@ -24,10 +21,6 @@ XYXY = tuple[float, float, float, float]
 
 class MetadataError(ValueError):
     """A metadata row that GenEval's rules cannot judge."""
-
-
-class IncompleteRunError(RuntimeError):
-    """Fewer judged images than the protocol asks for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,8 +211,8 @@ def _position_fault(
         for other in targets:
             shown = relation(one.box, other.box, rules.position_threshold)
             if expected not in shown:
-                seen = " and ".join(sorted(shown)) or "no relation"
-                return f"expected {cls} {expected} target, found {seen}"
+                others = " and ".join(sorted(shown)) or "no relation"
+                return f"expected {cls} {expected} target, found {others}"
     return None
 
 
@@ -248,108 +241,3 @@ def check_metadata(metadata: Mapping[str, Any]) -> None:
                     f"metadata of {name!r}, include[{index}]: position must be one of {RELATIONS} and point "
                     f"to an earlier clause, got {clause['position']!r}"
                 )
-
-
-def score_tasks(
-    frame: pl.DataFrame,
-    *,
-    expected: Mapping[str, int] | None = None,
-    partial: bool = False,
-    bootstrap: int = 1000,
-    seed: int = 0,
-    cluster: str = "prompt",
-) -> dict[str, Any]:
-    """Scores from one row per image (columns `task`, `correct` and `cluster`).
-
-    A task's score is the mean over its images; the overall score is the plain mean of the tasks. Intervals
-    are 95 % percentile bootstraps over the prompts of a task (the values of `cluster`), each with all its
-    images: images of one prompt share its plan and its difficulty, so they are not independent. `expected`
-    gives the images a task must have (at least one each for GenEval's six if not given). Raises
-    IncompleteRunError unless `partial`, which is then marked.
-    """
-    wanted = dict(expected) if expected is not None else dict.fromkeys(TASKS, 1)
-    found = dict(frame.group_by("task").len().iter_rows())
-    missing = {t: n - found.get(t, 0) for t, n in wanted.items() if found.get(t, 0) < n}
-    if missing and not partial:
-        short = ", ".join(f"{task} lacks {n}" for task, n in missing.items())
-        raise IncompleteRunError(
-            f"benchmark run is incomplete ({short}); draw the rest or ask for a partial score"
-        )
-    rng = np.random.default_rng(seed)
-    tasks, draws = {}, []
-    for task in [*wanted, *sorted(set(found) - set(wanted))]:
-        if found.get(task):
-            rows = frame.filter(pl.col("task") == task)
-            tasks[task], resampled = _score_task(rows, cluster, bootstrap, rng)
-            draws.append(resampled)
-    low, high = _interval(np.mean(draws, axis=0)) if draws else (None, None)
-    means = [task["mean"] for task in tasks.values()]
-    return {
-        "overall": float(np.mean(means)) if means else None,
-        "low": low,
-        "high": high,
-        "tasks": tasks,
-        "prompts_any_correct": _share_any(frame, cluster),
-        "expected": sum(wanted.values()) if expected is not None else frame.height,
-        "found": frame.height,
-        "complete": not missing,
-    }
-
-
-def score_seeds(frame: pl.DataFrame) -> dict[str, Any]:
-    """Each sampling seed scored by itself (columns `task`, `correct`, `sampling_seed`): mean and spread.
-
-    `by_seed`: overall and task means of each; `mean` and `spread` (sample standard deviation; None for one
-    seed) of their overall scores, and the same for each task under `tasks`.
-    """
-    by_seed: dict[str, dict[str, Any]] = {}
-    for (number,), rows in frame.group_by("sampling_seed", maintain_order=True):
-        means = rows.group_by("task", maintain_order=True).agg(pl.col("correct").mean())
-        tasks = dict(means.iter_rows())
-        by_seed[str(number)] = {"overall": float(np.mean(list(tasks.values()))), "tasks": tasks}
-    names = dict.fromkeys(task for one in by_seed.values() for task in one["tasks"])
-    return {
-        "by_seed": by_seed,
-        **_spread([one["overall"] for one in by_seed.values()]),
-        "tasks": {
-            name: _spread([one["tasks"][name] for one in by_seed.values() if name in one["tasks"]])
-            for name in names
-        },
-    }
-
-
-def _spread(values: Sequence[float]) -> dict[str, float | None]:
-    return {
-        "mean": float(np.mean(values)) if values else None,
-        "spread": float(np.std(values, ddof=1)) if len(values) > 1 else None,
-    }
-
-
-def _score_task(
-    rows: pl.DataFrame, cluster: str, bootstrap: int, rng: np.random.Generator
-) -> tuple[dict[str, Any], np.ndarray]:
-    clusters = rows.group_by(cluster, maintain_order=True).agg(pl.col("correct").sum(), n=pl.len())
-    right, count = clusters["correct"].to_numpy().astype(float), clusters["n"].to_numpy().astype(float)
-    drawn = rng.multinomial(len(count), np.full(len(count), 1 / len(count)), size=bootstrap)
-    resampled = (drawn @ right) / (drawn @ count)
-    low, high = _interval(resampled)
-    score = {
-        "mean": float(right.sum() / count.sum()),
-        "low": low,
-        "high": high,
-        "n": rows.height,
-        "correct": int(right.sum()),
-        "prompts": clusters.height,
-        "prompts_any_correct": _share_any(rows, cluster),
-    }
-    return score, resampled
-
-
-def _interval(values: np.ndarray) -> tuple[float, float]:
-    low, high = np.percentile(values, [2.5, 97.5])
-    return float(low), float(high)
-
-
-def _share_any(rows: pl.DataFrame, cluster: str) -> float | None:
-    share = rows.group_by("task", cluster).agg(pl.col("correct").any())["correct"].mean()
-    return None if share is None else float(share)  # type: ignore[arg-type]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from got_core.chain.grammar import parse
-from got_core.evaluate.geneval import Detection, evaluate_image
-from got_core.evaluate.plans import iou, plan_detections, plan_followed, read_phrase
+from got_core.planning.geneval import Detection, evaluate_image
+from got_core.planning.objects import iou, plan_detections, plan_followed, read_phrase
 from got_core.scenes.prompts import parse_prompt
 from got_core.scenes.world import FULL
 

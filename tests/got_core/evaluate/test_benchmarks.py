@@ -1,0 +1,42 @@
+"""What stored scores and pictures depend on is pinned, for both benchmarks."""
+
+from __future__ import annotations
+
+import pytest
+from PIL import Image
+
+from got_core.chain.grammar import parse
+from got_core.evaluate.benchmarks import GENEVAL, SCENE_EDITS, Benchmark
+from got_core.evaluate.samples import Request, sample_name
+from got_core.evaluate.suite import AS_WRITTEN, VARIANTS
+from got_core.recipes import get_recipe
+
+
+@pytest.mark.parametrize(
+    ("recipe", "benchmark", "digests"),
+    [
+        ("embedded", GENEVAL, ["58a86aa8b244", "ce93be12405e"]),
+        ("embedded", SCENE_EDITS, ["34957858d2c5", "6f064d7ee65b", "ea0b51c83a4b", "f4bfa366f931"]),
+        ("tiny", GENEVAL, ["9930115633d1", "ae1a6f7fd825"]),
+        ("tiny", SCENE_EDITS, ["6d7e7636d9ad", "18eac675cad9", "269a4c07b710", "a37f9320dc2c"]),
+    ],
+)
+def test_protocols_are_what_stored_scores_were_made_under(
+    recipe: str, benchmark: Benchmark, digests: list[str]
+) -> None:
+    """The plain one, with repaired plans, with the source kept, with both."""
+    suite = benchmark.suite(get_recipe(recipe).world, get_recipe(recipe).evaluate)
+    variants = (AS_WRITTEN, *VARIANTS)[: len(digests)]
+    assert [suite.protocol(variant).digest() for variant in variants] == digests
+
+
+def test_keys_of_stored_pictures() -> None:
+    """A picture under another key is drawn again."""
+    name, source = sample_name("geneval/abc/", 7), Image.new("RGB", (4, 4), (1, 2, 3))
+    assert name == "geneval/abc/00007.png"
+    plain = Request(name, "a photo of a circle", 12)
+    edit = Request(name, "remove the circle", 12, source)
+    planned = Request(name, "remove the circle", 12, source, parse("a circle (100,100),(300,300)"))
+    sampler = {"num_inference_steps": 5, "keep_outside": True}
+    keys = [request.key(sampler, "weights") for request in (plain, edit, planned)]
+    assert keys == ["6771d110937f", "c53ab096b057", "9df8d0e21ff6"]
