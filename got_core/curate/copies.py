@@ -79,7 +79,7 @@ def find_copies(
     references = prints_of([*images["phash"], *hashes], [*images["colors"], *[None] * len(hashes)])
     if not len(references.hashes):
         return frame_of([], COPIES)
-    asked = [*(requests[one] for one in images["image_id"]), *hashes]
+    named_by = [*(requests[one] for one in images["image_id"]), *hashes]
     originals = [*images["image_id"], *[None] * len(hashes)]
     rows: list[dict[str, Any]] = []
     for frame in stored_pictures(storage):
@@ -90,7 +90,7 @@ def find_copies(
             row = frame.row(query, named=True)
             rows.append(
                 {
-                    "request": asked[reference],
+                    "request": named_by[reference],
                     "item_id": row["image_id"],
                     "original": originals[reference],
                     "distance": distance,
@@ -163,11 +163,11 @@ def _pictures(
     storage: Storage, name: str, kind: str, columns: Mapping[str, str], prefix: str
 ) -> pl.DataFrame:
     scan = storage.scan_table(name)
-    there = scan.collect_schema()
+    columns_of_table = scan.collect_schema()
     chosen = [pl.col(column).alias(new) for new, column in columns.items()]
     for new, dtype in (("phash", pl.String()), ("colors", pl.Binary())):
         column = f"{prefix}{new}"  # tables from before there were fingerprints of pairs lack them
-        chosen.append((pl.col(column) if column in there else pl.lit(None, dtype)).alias(new))
+        chosen.append((pl.col(column) if column in columns_of_table else pl.lit(None, dtype)).alias(new))
     frame = scan.select(chosen).collect().drop_nulls(["image_id", "phash"])
     return frame.with_columns(kind=pl.lit(kind))
 

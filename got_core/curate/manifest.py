@@ -113,7 +113,7 @@ def accepted_shards(
 def manifest_rule_counts(config: CurateConfig, left_out: pl.DataFrame) -> dict[str, int]:
     """How many rows each chosen rule across shards left out, and takedowns."""
     counts = rule_counts(left_out)
-    chosen = [name for name in MANIFEST_RULES if config.asks(name)]
+    chosen = [name for name in MANIFEST_RULES if config.uses(name)]
     return {name: counts.get(name, 0) for name in (*chosen, "taken_down")}
 
 
@@ -142,7 +142,7 @@ def assemble(
     pairs = _stacked(frames).unique("pair_id", keep="first", maintain_order=True)
     rows, removed = _without_removed(pl.concat([images, pairs]), removal)
     left_out = [removed]
-    if config.asks("near_duplicate"):
+    if config.uses("near_duplicate"):
         rows, repeats = _without_repeats(rows, config)
         left_out.append(repeats)
     manifest = rows.select(list(MANIFEST)).sort("sample_id")
@@ -204,11 +204,11 @@ def _without_repeats(rows: pl.DataFrame, config: CurateConfig) -> tuple[pl.DataF
     )
     repeats = images.filter(pl.Series(found >= 0))
     kept = images[found[found >= 0]]
-    said = [
+    details = [
         f"nearly repeats {image} of {shard}" for image, shard in kept.select("image_id", "shard").iter_rows()
     ]
     rest = rows.join(repeats.select("sample_id"), on="sample_id", how="anti", maintain_order="left")
-    return rest, _left_out(repeats, "near_duplicate", said)
+    return rest, _left_out(repeats, "near_duplicate", details)
 
 
 def _left_out(rows: pl.DataFrame, rule: str, details: list[str]) -> pl.DataFrame:
@@ -220,8 +220,8 @@ def _left_out(rows: pl.DataFrame, rule: str, details: list[str]) -> pl.DataFrame
         pl.lit(rule).alias("rule"),
         *ORIGIN,
     )
-    told = frame.with_columns(pl.Series("detail", details, dtype=pl.String))
-    return told.select(list(LEFT_OUT)).cast(polars_schema(LEFT_OUT))  # type: ignore[arg-type]
+    frame = frame.with_columns(pl.Series("detail", details, dtype=pl.String))
+    return frame.select(list(LEFT_OUT)).cast(polars_schema(LEFT_OUT))  # type: ignore[arg-type]
 
 
 def _t2i_rows(shard: str, selection: pl.DataFrame, chains: pl.DataFrame, raw: pl.DataFrame) -> pl.DataFrame:
@@ -265,7 +265,7 @@ def _edit_rows(
         shard=pl.lit(shard),
         target_path="target_path",
         source_path="source_path",
-        # Tables from before there were sizes of targets: only training in buckets asks for them.
+        # Tables from before there were sizes of targets: only training in buckets needs them.
         width="target_width" if size else pl.lit(None, pl.Int32),
         height="target_height" if size else pl.lit(None, pl.Int32),
         prompt="instruction",

@@ -1,4 +1,4 @@
-"""What only the pixels say: how much of a picture is text, and whether it is unsafe. Optional packages.
+"""What only the pixels show: how much of a picture is text, and whether it is unsafe. Optional packages.
 
 Belongs here: measuring pictures once, as numbers. Not here: limits on them (`row_rules`).
 """
@@ -43,7 +43,7 @@ class TextArea:
     column = "text_share"
 
     def __init__(self) -> None:
-        _need("rapidocr_onnxruntime", "rapidocr-onnxruntime", "text_in_image")
+        _require_package("rapidocr_onnxruntime", "rapidocr-onnxruntime", "text_in_image")
         self.revision = f"rapidocr-onnxruntime {metadata.version('rapidocr-onnxruntime')}"
 
     @cached_property
@@ -76,7 +76,7 @@ class UnsafeScore:
     _MEAN = np.array([104, 117, 123], dtype=np.float32)
 
     def __init__(self, model: str | None = None) -> None:
-        _need("onnxruntime", "onnxruntime", "unsafe_content")
+        _require_package("onnxruntime", "onnxruntime", "unsafe_content")
         self._path = Path(model) if model else _packaged_model()
         if not self._path.is_file():
             raise FileNotFoundError(f"unsafe_model: {self._path} does not exist; it must be an ONNX file")
@@ -105,8 +105,8 @@ def meters(config: CurateConfig) -> list[Meter]:
         ModuleNotFoundError: an optional package is missing; the message says which and how to install it.
         FileNotFoundError: there is no classifier at `unsafe_model`.
     """
-    found: list[Meter] = [TextArea()] if config.asks("text_in_image") else []
-    return [*found, UnsafeScore(config.unsafe_model)] if config.asks("unsafe_content") else found
+    found: list[Meter] = [TextArea()] if config.uses("text_in_image") else []
+    return [*found, UnsafeScore(config.unsafe_model)] if config.uses("unsafe_content") else found
 
 
 def measure_shard(
@@ -167,7 +167,7 @@ def _measured(
         yield {name: values.get(name) for name in IMAGE_SIGNALS}
 
 
-def _need(module: str, package: str, rule: str) -> None:
+def _require_package(module: str, package: str, rule: str) -> None:
     if importlib.util.find_spec(module) is None:
         raise ModuleNotFoundError(
             f"rule {rule} needs the optional package {package}: pip install {package}, or leave the rule "

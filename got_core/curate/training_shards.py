@@ -259,11 +259,11 @@ def _write_part(storage: Storage, name: str, samples: Iterable[_Sample]) -> pl.D
     rows: list[dict[str, Any]] = []
     with TarStorage(storage).new(name) as tar:
         for sample in samples:
-            place: dict[str, Any] = {"tar": None, "offset": None, "size": None}
+            location: dict[str, Any] = {"tar": None, "offset": None, "size": None}
             if sample.data:
-                place = {"tar": "", "offset": tar.written, "size": len(sample.data)}
+                location = {"tar": "", "offset": tar.written, "size": len(sample.data)}
                 tar.write(sample.data)
-            rows.append(sample.row | place)
+            rows.append(sample.row | location)
         if tar.written:
             tar.write(_END)
             stored = tar.publish()
@@ -275,12 +275,12 @@ def _write_part(storage: Storage, name: str, samples: Iterable[_Sample]) -> pl.D
 
 def _sweep(storage: Storage, folder: str) -> None:
     """Delete tars of a shard that no index names, and unfinished ones."""
-    place = TarStorage(storage)
+    tars = TarStorage(storage)
     named = set(_stacked(storage.read_table(name) for name in _indexes(storage, folder))["tar"].drop_nulls())
     for name in storage.list(f"{folder}/"):
         if name.endswith(".tar") and name not in named:
             storage.delete(name)
-    place.sweep(folder)
+    tars.sweep(folder)
 
 
 def _indexes(storage: Storage, folder: str) -> list[str]:

@@ -54,7 +54,7 @@ class Teacher(ChatAnnotator):
         self.config, self.scenes = config, SceneAnnotator()
         self.lessons: list[tuple[str, Image.Image | None, str]] = []
 
-    def _ask(
+    def _answer(
         self, name: str, read: Callable[[str], Any], image: Image.Image | None = None, **texts: str
     ) -> Any:
         reply = self._reply(name, image, texts)

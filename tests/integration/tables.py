@@ -10,7 +10,7 @@ from got_core.corpus.schemas import check_schema
 from tests.got_core.annotate.scenes_on_hand import Pictures
 
 Tables = dict[str, pl.DataFrame]
-_ASKED = ("captions", "entities", "boxes", "edit_descriptions", "edit_boxes", "edit_chains")
+_MODEL_COLUMNS = ("captions", "entities", "boxes", "edit_descriptions", "edit_boxes", "edit_chains")
 
 
 def annotate(images: pl.DataFrame, pairs: pl.DataFrame, pictures: Pictures, annotator: Annotator) -> Tables:
@@ -38,7 +38,7 @@ def check_none_lost(tables: Tables, images: pl.DataFrame, pairs: pl.DataFrame) -
             check_schema(table, getattr(schemas, name.upper()), name)
             assert table[key].to_list() == going_in[key].to_list(), name
             going_in = table.filter(pl.col("error").is_null())
-    for name in _ASKED:
+    for name in _MODEL_COLUMNS:
         bad = tables[name].filter(pl.col("reason") == "bad_reply")
         assert bad["raw_reply"].null_count() == 0, name
         assert (tables[name]["tokens_in"] > 0).all(), name

@@ -58,7 +58,7 @@ def _reviews_digest(project: Project) -> str:
 
     try:
         return digest(project.storage.list(f"{FOLDER}/"))
-    except (OSError, StoreUnavailableError):  # the first step that needs the storage says so
+    except (OSError, StoreUnavailableError):  # the first step that needs the storage fails with the reason
         return "unreadable"
 
 
@@ -149,7 +149,7 @@ def _selection_result(
 
     counts = rule_counts(frame)
     applied = [(name, counts.get(name, 0)) for name in active_rules(config, kind)]
-    left_out = [(name, f"not asked: {why}") for name, why in rules_left_out(config, kind).items()]
+    left_out = [(name, f"not applied: {why}") for name, why in rules_left_out(config, kind).items()]
     examples = rule_examples(frame, chains)
     shown = examples.with_columns(pl.col("text", "detail").str.replace_all(r"\s+", " "))
     return table_result(

@@ -39,7 +39,7 @@ DRAWN = 24
     metadata=column_schema(VERDICTS),
 )
 def review_verdicts(project: dg.ResourceParam[Project]) -> dg.MaterializeResult[pl.DataFrame]:
-    """What reviewers said about chains: accept, reject or correct, with name and time.
+    """The verdicts of reviewers on chains: accept, reject or correct, with name and time.
 
     Verdicts come from files that a gallery page saves; `python -m got_core.curate.review FILE --storage URL`
     records them. One that cannot be used keeps its row with the reason.

@@ -149,20 +149,20 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add(project: Project, given: argparse.Namespace) -> None:
     """Put ids on the list; the next run removes them."""
-    from got_core.curate.takedown import add_takedowns, told_of
+    from got_core.curate.takedown import add_takedowns, request_status
 
     add_takedowns(project.storage, given.ids, given.reason)
-    for one, said in told_of(project.storage, [one.strip().lower() for one in given.ids]).items():
+    for one, said in request_status(project.storage, [one.strip().lower() for one in given.ids]).items():
         print(f"{one}  {said}")
     print("the next run removes them from tables, selections and the manifest")
 
 
 def _list(project: Project, _: argparse.Namespace) -> None:
     """Show the list, and what each id stands for."""
-    from got_core.curate.takedown import read_takedowns, told_of
+    from got_core.curate.takedown import read_takedowns, request_status
 
     table = read_takedowns(project.storage)
-    told = told_of(project.storage, table["id"].to_list())
+    told = request_status(project.storage, table["id"].to_list())
     for one, reason, added in table.iter_rows():
         print(f"{one}  {added or '-'}  {reason or ''}  ({told[one]})")
 
@@ -200,10 +200,10 @@ def _keep(project: Project, given: argparse.Namespace) -> None:
 
 def _models(project: Project, given: argparse.Namespace) -> None:
     """Show the model versions that were trained on ids."""
-    from got_core.curate.takedown import stands_for
+    from got_core.curate.takedown import resolve_requests
     from got_core.curate.trained_on import versions_trained_on
 
-    wanted = stands_for(project.storage, given.ids)
+    wanted = resolve_requests(project.storage, given.ids)
     found = versions_trained_on(project.storage, wanted, project.settings.tracking_uri, MODEL_NAME)
     if found.is_empty():
         print("no registered model version was trained on any of them")
