@@ -1,4 +1,4 @@
-"""What the running text of a chain must not hold, and how that is told to the reader.
+"""What the running text of a chain must not hold, and the messages about it.
 
 Belongs here: the error type, the search for faults and their wording. Not here: reading chains (`grammar`).
 """
@@ -64,10 +64,10 @@ def first_debris(text: str, start: int = 0) -> tuple[int, int, str] | None:
         return None
     debris = _DEBRIS.match(text, fault.start())
     assert debris is not None, "every fault is debris"
-    told = (
+    message = (
         _marker_fault(text[fault.start() :], "data") if fault["marker"] else _coordinate_fault(fault, "data")
     )
-    return fault.start(), debris.end(), told
+    return fault.start(), debris.end(), message
 
 
 def _told(fault: re.Match[str], text: str, spelling: Spelling) -> str:

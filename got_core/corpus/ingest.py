@@ -24,7 +24,7 @@ from got_core.corpus.schemas import RAW_IMAGES, frame_of
 from got_core.corpus.shards import read_shard
 from got_core.corpus.sieve import Sieve
 from got_core.corpus.sources import FetchLog, Item, items_of
-from got_core.corpus.store import keep
+from got_core.corpus.store import store_picture
 from got_core.storage import Storage
 
 __all__ = ["ImageReader", "edits_root", "ingest_edit_pairs", "ingest_images"]
@@ -42,7 +42,7 @@ def ingest_images(
     """Read, check and identify everything that an image shard lists.
 
     Bytes that are no plain files are kept in the storage, once for each content; URLs that were fetched in an
-    earlier run of the shard are not asked again, those that failed are. What turns out to be no input
+    earlier run of the shard are not fetched again, those that failed are. What turns out to be no input
     (members of archives that are no pictures) is in no row; it is added to ``passed_over``, by kind.
 
     Returns:
@@ -63,7 +63,7 @@ def ingest_images(
     with closing(items_of(entries, reader, log, config, sieve)) as items:
         try:
             for item, path, one in bounded_map(inspect, items, config, expected, progress):
-                log.note(item, path, one)
+                log.record(item, path, one)
                 rows.append(_image_row(item, path, one, config))
                 if one.print:
                     prints[one.image_id] = one.print
@@ -76,7 +76,7 @@ def ingest_images(
     )
 
 
-def urls_to_ask_again(storage: Storage, shard: str) -> int:
+def urls_to_retry(storage: Storage, shard: str) -> int:
     """How many URLs of a shard that was ingested failed for a reason that may pass; 0 if it was not yet."""
     if not storage.exists(f"raw_images/{shard}.parquet"):
         return 0
@@ -95,7 +95,7 @@ def _inspect(storage: Storage, reader: ImageReader, item: Item) -> tuple[Item, s
     path = item.origin
     if one.error is None:
         assert one.format
-        path = keep(storage, item.data, one.format)
+        path = store_picture(storage, item.data, one.format)
     return item._replace(data=None), path, one
 
 

@@ -31,7 +31,7 @@ from got_core.chain.edits import read_edit_chain
 from got_core.chain.grammar import Chain, ChainError, parse
 from got_core.corpus.schemas import frame_of, polars_schema
 from got_core.curate.review_schemas import QUEUE, VERDICTS
-from got_core.exchange.importer import words_of
+from got_core.exchange.importer import text_without_boxes
 from got_core.settings import Settings
 from got_core.storage import Storage, content_hash
 
@@ -232,7 +232,7 @@ def _corrected_row(row: dict[str, Any], fix: dict[str, Any] | None) -> dict[str,
     chain = parse(fix["chain"], "data")
     changed = {"chain": fix["chain"], "boxes": len(chain.boxes), "error": None, "reason": None}
     if "caption" in row:
-        changed["caption"] = words_of(chain)
+        changed["caption"] = text_without_boxes(chain)
         changed["phrases"] = [placed.phrase for placed in chain.boxes if placed.phrase]
     return row | {name: value for name, value in changed.items() if name in row}
 

@@ -96,8 +96,8 @@ def shard_chains(storage: Storage, ingested: pl.DataFrame) -> pl.DataFrame:
     chains = found.unique("chain_id", keep="first", maintain_order=True)
     good = ingested.filter(pl.col("error").is_null())
     rest = good.select(item, *ORIGIN).join(chains, on=item, how="anti", maintain_order="left")
-    said = f"not_imported: none of {', '.join(names)} has a chain for it"
-    missing = [{**row, "error": said, "reason": "not_imported"} for row in rest.iter_rows(named=True)]
+    error = f"not_imported: none of {', '.join(names)} has a chain for it"
+    missing = [{**row, "error": error, "reason": "not_imported"} for row in rest.iter_rows(named=True)]
     columns = EDIT_CHAINS if kind == "edit" else T2I_CHAINS
     lost = frame_of([{name: row.get(name) for name in columns} for row in missing], columns)
     return pl.concat([chains, lost]).sort(item, "chain_id", maintain_order=True)

@@ -95,9 +95,9 @@ def check_columns(url: str, required: Sequence[str], mapping: str, fs_options: d
     missing = [name for name in required if name not in found]
     if missing:
         top = sorted(name for name in found if name.rpartition(".")[0] not in found)
-        told = textwrap.shorten(", ".join(top), 500, placeholder=" ...")
+        known = textwrap.shorten(", ".join(top), 500, placeholder=" ...")
         raise ValueError(
-            f"{url} has no column {', '.join(missing)}; it has {told}: name the right ones in the {mapping}"
+            f"{url} has no column {', '.join(missing)}; it has {known}: name the right ones in the {mapping}"
         )
 
 
@@ -136,7 +136,7 @@ def value_of(values: dict[str, Any], column: str) -> Any:
 
 
 def record_text(values: dict[str, Any]) -> str:
-    """A record as JSON, for the quarantine table; bytes are told by their length."""
+    """A record as JSON, for the quarantine table; bytes are replaced by their length."""
     text = json.dumps(values, ensure_ascii=True, default=_spelled)
     return text if len(text) <= KEPT else text[:KEPT] + " ..."
 
@@ -248,11 +248,11 @@ def _not_parquet(url: str, error: BaseException) -> ValueError:
 
 
 def _stored_columns(names: list[str], columns: Sequence[str] | None) -> list[str]:
-    """Those of a file's columns that are asked for, by their own or by a dotted name."""
+    """Those of a file's columns that are wanted, by their own or by a dotted name."""
     if columns is None:
         return names
-    asked = {*columns, *(name.partition(".")[0] for name in columns)}
-    return [name for name in names if name in asked]
+    wanted = {*columns, *(name.partition(".")[0] for name in columns)}
+    return [name for name in names if name in wanted]
 
 
 def _shown(line: bytes) -> str:

@@ -1,4 +1,4 @@
-"""The annotator of a shard for as long as a step works, and the metadata of a step that asks models.
+"""The annotator of a shard for as long as a step works, and the metadata of a step that sends requests.
 
 Belongs here: opening the configured annotator with the shard's ledger, running one step with it, tokens, cost
 and estimate as metadata. Does not belong here: the steps (`assets`), figures of their tables (`figures`) and

@@ -37,7 +37,7 @@ from got_core.exchange.export import released_edits, released_t2i, write_records
 from got_core.exchange.importer import REASONS, image_keys, import_batch, pair_keys
 from got_core.exchange.pairs import read_pairs, unpack_pairs
 from got_core.exchange.parts import import_files, imported_chains, refused_records
-from got_core.exchange.placeholders import coordinates_of, put_in, take_out
+from got_core.exchange.placeholders import coordinates_of, extract_boxes, insert_boxes
 from got_core.exchange.records import MAX_LINE, Record, RecordError, read_records
 from got_core.storage import Storage
 from tests.got_core.annotate.scenes_on_hand import photograph, table
@@ -131,12 +131,12 @@ def test_broken_files_are_one_error_that_names_them(tmp_path: Path) -> None:
     ],
 )
 def test_coordinates_in_any_spelling_go_into_the_text(value) -> None:
-    assert put_in("a cat <bbox_0> sits", coordinates_of(value)) == "a cat (1,2),(30,40) sits"
+    assert insert_boxes("a cat <bbox_0> sits", coordinates_of(value)) == "a cat (1,2),(30,40) sits"
 
 
 def test_placeholders_are_whole_words_and_their_brackets_go_with_bare_ones() -> None:
     boxes = {"box1": [Box(1, 1, 2, 2)], "box10": [Box(3, 3, 4, 4), Box(5, 5, 6, 6)]}
-    assert put_in("{box10} [box1] box1", boxes) == "(3,3),(4,4), (5,5),(6,6) (1,1),(2,2) (1,1),(2,2)"
+    assert insert_boxes("{box10} [box1] box1", boxes) == "(3,3),(4,4), (5,5),(6,6) (1,1),(2,2) (1,1),(2,2)"
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_placeholders_are_whole_words_and_their_brackets_go_with_bare_ones() -> 
 )
 def test_what_does_not_fit_is_refused_with_its_reason(text: str, coordinates, reason: str) -> None:
     with pytest.raises(RecordError) as caught:
-        put_in(text, coordinates_of(coordinates))
+        insert_boxes(text, coordinates_of(coordinates))
     assert caught.value.reason == reason
 
 
@@ -173,8 +173,8 @@ BOXES = st.tuples(*[st.integers(0, 999)] * 4).map(
 @given(st.lists(st.tuples(WORDS, BOXES), min_size=1, max_size=12), WORDS)
 def test_taken_out_and_put_in_again_is_the_same_chain(pieces, tail: str) -> None:
     text = "".join(f"{words} {box}" for words, box in pieces) + " " + tail
-    bare, boxes = take_out(parse(text, "data"))
-    assert put_in(bare, coordinates_of(json.dumps(boxes))) == text
+    bare, boxes = extract_boxes(parse(text, "data"))
+    assert insert_boxes(bare, coordinates_of(json.dumps(boxes))) == text
 
 
 # Text to image
