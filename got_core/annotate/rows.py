@@ -85,11 +85,19 @@ def _answered_rows(
     if answer_rows := getattr(annotator, "answer_rows", None):
         yield from answer_rows(good, answer)
         return
-    rows = enumerate(good.iter_rows(named=True))
     at_once = min(getattr(annotator, "rows_at_once", 1), good.height)
-    if at_once <= 1:
-        yield from ((index, answer_row(answer, row)) for index, row in rows)
+    if at_once > 1:
+        yield from _answered_in_threads(good, answer, annotator, at_once)
         return
+    for index, row in enumerate(good.iter_rows(named=True)):
+        yield index, answer_row(answer, row)
+
+
+def _answered_in_threads(
+    good: pl.DataFrame, answer: Callable[[Row], Row], annotator: Annotator | None, at_once: int
+) -> Iterator[tuple[int, Row]]:
+    """The same with so many rows under way; the next one begins when one is done."""
+    rows = enumerate(good.iter_rows(named=True))
     done: SimpleQueue[tuple[int, Row | BaseException]] = SimpleQueue()
 
     def answer_one(index: int, row: Row) -> None:

@@ -8,6 +8,7 @@ opening one file (``reader``, ``inspection``), getting bytes out of archives and
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Generator
 from contextlib import closing
 from functools import partial
 from typing import Any
@@ -23,7 +24,7 @@ from got_core.corpus.reader import ImageReader, Stamp
 from got_core.corpus.schemas import RAW_IMAGES, frame_of
 from got_core.corpus.shards import read_shard
 from got_core.corpus.sieve import Sieve
-from got_core.corpus.sources import FetchLog, Item, items_of
+from got_core.corpus.sources import Entry, FetchLog, Item, items_of
 from got_core.corpus.store import store_picture
 from got_core.storage import Storage
 
@@ -55,25 +56,40 @@ def ingest_images(
     """
     entries = read_shard(storage, shard).rows(named=True)
     reader = ImageReader(raw_url, config, fs_options, store_url=storage.url, store_options=storage.fs_options)
-    log, sieve = FetchLog(storage, shard), Sieve(config)
+    sieve = Sieve(config)
     rows, prints = [], {}
-    inspect = partial(_inspect, storage, reader)
-    expected = sum(entry["count"] or 1 for entry in entries)
     # Closed at once when interrupted, or requests would go on in the background.
-    with closing(items_of(entries, reader, log, config, sieve)) as items:
-        try:
-            for item, path, one in bounded_map(inspect, items, config, expected, progress):
-                log.record(item, path, one)
-                rows.append(_image_row(item, path, one, config))
-                if one.print:
-                    prints[one.image_id] = one.print
-        finally:
-            log.flush()
+    with closing(_inspected(storage, shard, entries, reader, sieve, progress)) as pictures:
+        for item, path, one in pictures:
+            rows.append(_image_row(item, path, one, config))
+            if one.print:
+                prints[one.image_id] = one.print
     if passed_over is not None:
         passed_over.update(sieve.counts)
     return frame_of(_mark_near_duplicates(_fold_images(rows), prints, config), RAW_IMAGES).sort(
         "path", "error"
     )
+
+
+def _inspected(
+    storage: Storage,
+    shard: str,
+    entries: list[Entry],
+    reader: ImageReader,
+    sieve: Sieve,
+    progress: Progress | None,
+) -> Generator[tuple[Item, str, Inspected], None, None]:
+    """Every picture of the entries: the item, the path that opens it, and what it is."""
+    log, config = FetchLog(storage, shard), reader.config
+    inspect = partial(_inspect, storage, reader)
+    expected = sum(entry["count"] or 1 for entry in entries)
+    with closing(items_of(entries, reader, log, config, sieve)) as items:
+        try:
+            for item, path, one in bounded_map(inspect, items, config, expected, progress):
+                log.record(item, path, one)
+                yield item, path, one
+        finally:
+            log.flush()
 
 
 def urls_to_retry(storage: Storage, shard: str) -> int:

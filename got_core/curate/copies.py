@@ -87,18 +87,10 @@ def find_copies(
         queries = prints_of(frame["phash"].to_list(), frame["colors"].to_list())
         found = near_copies(queries, references, config.takedown_distance, config.near_duplicate_color)
         for query, reference, distance, color in zip(*(one.tolist() for one in found), strict=True):
-            row = frame.row(query, named=True)
-            rows.append(
-                {
-                    "request": named_by[reference],
-                    "item_id": row["image_id"],
-                    "original": originals[reference],
-                    "distance": distance,
-                    "color": color,
-                    "kind": row["kind"],
-                    "path": row["path"],
-                }
-            )
+            picture = frame.row(query, named=True)
+            found_for = {"request": named_by[reference], "original": originals[reference]}
+            place = {"item_id": picture["image_id"], "kind": picture["kind"], "path": picture["path"]}
+            rows.append({**found_for, **place, "distance": distance, "color": color})
     copies = frame_of(rows, COPIES).sort("request", "item_id", "distance", "color", maintain_order=True)
     copies = copies.unique(["request", "item_id"], keep="first", maintain_order=True)
     return copies.join(read_judged(storage), on=["request", "item_id"], how="anti", maintain_order="left")
@@ -122,7 +114,7 @@ def same_pixels(
     return pl.Series("same", answers, dtype=pl.Boolean)
 
 
-def remember_prints(storage: Storage, ids: Collection[str], readers: Readers) -> None:
+def store_prints(storage: Storage, ids: Collection[str], readers: Readers) -> None:
     """Keep the fingerprints of pictures that are about to go: copies of them may come later."""
     known = _stored(storage, PRINTS_TABLE, PRINTS)
     wanted, new = set(ids) - set(known["image_id"]), dict[str, dict[str, Any]]()

@@ -110,7 +110,7 @@ def shown_ids(queue: pl.DataFrame, ingested: pl.DataFrame) -> list[str]:
     return sorted({one for column in rows.get_columns() for one in column.drop_nulls()})
 
 
-def forget_pages(storage: Storage, ids: Collection[str]) -> list[str]:
+def delete_pages(storage: Storage, ids: Collection[str]) -> list[str]:
     """Delete stored pages that show one of the ids; `items` of the .json beside a page say what it shows."""
     gone, deleted = set(ids), []
     for folder in PAGE_FOLDERS:

@@ -128,7 +128,7 @@ def measure_shard(
     name, revision = f"{FOLDER}/{shard}", ", ".join([*(meter.revision for meter in chosen), PIXELS])
     wanted = _images(raw.filter(pl.col("error").is_null())).unique("image_id", keep="first")
     known = pl.DataFrame(schema=polars_schema(IMAGE_SIGNALS))
-    if (before := kept_signals(storage, shard)) is not None:
+    if (before := stored_signals(storage, shard)) is not None:
         known = before.filter(pl.col("measured_by") == revision).join(wanted, on="image_id", how="semi")
     todo = wanted.join(known, on="image_id", how="anti").sort("image_id")
     for part in todo.iter_slices(CHUNK):
@@ -140,7 +140,7 @@ def measure_shard(
     return known.sort("image_id")
 
 
-def kept_signals(storage: Storage, shard: str) -> pl.DataFrame | None:
+def stored_signals(storage: Storage, shard: str) -> pl.DataFrame | None:
     """IMAGE_SIGNALS of a shard as they were measured last; None if they never were."""
     name = f"{FOLDER}/{shard}"
     return storage.read_table(name) if storage.exists(name + TABLE_SUFFIX) else None

@@ -139,21 +139,11 @@ def take_down(storage: Storage, config: CurateConfig, readers: Readers | None = 
         ValueError: a list cannot be read.
     """
     from got_core.curate import training_shards
-    from got_core.curate.copies_page import write_page
-    from got_core.curate.gallery import forget_pages  # brings matplotlib
+    from got_core.curate.gallery import delete_pages  # brings matplotlib
 
-    readers, listed = readers or {}, read_takedowns(storage)
-    requests = _requests(storage)
-    copies.remember_prints(storage, requests, readers)
-    hashes = [one for one in listed["id"] if is_hash(one)]
-    found = copies.find_copies(storage, requests, hashes, config)
-    exact = copies.same_pixels(storage, found, requests, readers)
-    requests |= dict(found.filter(exact).select("item_id", "request").iter_rows())
-    waiting = found.filter(~exact)
-    if waiting.height or storage.exists(f"{copies.TABLE}{TABLE_SUFFIX}"):
-        storage.write_table(copies.TABLE, waiting)
-    reasons = dict(listed.drop_nulls("reason").select("id", "reason").iter_rows())
-    write_page(storage, waiting, reasons, readers)
+    listed, requests = read_takedowns(storage), _requests(storage)
+    exact, waiting = _copies(storage, listed, requests, config, readers or {})
+    requests |= exact
     if not requests:
         return TakenDown(pl.DataFrame(schema=_LEDGER), {}, waiting)
     ledger = _read_ledger(storage).filter(pl.col("request").is_in(listed["id"].to_list()))
@@ -162,8 +152,30 @@ def take_down(storage: Storage, config: CurateConfig, readers: Readers | None = 
     items = requests.keys() | set(ledger["item_id"])
     counts = {name: _clean(storage, name, frozenset(items)) for name in _tables(storage)}
     counts[training_shards.FOLDER] = len(training_shards.remove(storage, items).samples)
-    counts["pages"] = len(forget_pages(storage, items))
+    counts["pages"] = len(delete_pages(storage, items))
     return TakenDown(ledger, {name: count for name, count in counts.items() if count}, waiting)
+
+
+def _copies(
+    storage: Storage,
+    listed: pl.DataFrame,
+    requests: Mapping[str, str],
+    config: CurateConfig,
+    readers: Readers,
+) -> tuple[dict[str, str], pl.DataFrame]:
+    """Copies with the very same pixels, with their request, and COPIES that wait; writes table and page."""
+    from got_core.curate.copies_page import write_page
+
+    copies.store_prints(storage, requests, readers)
+    hashes = [one for one in listed["id"] if is_hash(one)]
+    found = copies.find_copies(storage, requests, hashes, config)
+    same = copies.same_pixels(storage, found, requests, readers)
+    waiting = found.filter(~same)
+    if waiting.height or storage.exists(f"{copies.TABLE}{TABLE_SUFFIX}"):
+        storage.write_table(copies.TABLE, waiting)
+    reasons = dict(listed.drop_nulls("reason").select("id", "reason").iter_rows())
+    write_page(storage, waiting, reasons, readers)
+    return dict(found.filter(same).select("item_id", "request").iter_rows()), waiting
 
 
 def _resolve(storage: Storage, requests: Mapping[str, str]) -> pl.DataFrame:

@@ -155,10 +155,10 @@ def remove(storage: Storage, ids: Collection[str]) -> Removed:
         index = storage.read_table(name)
         columns = ("sample_id", "image_id", "source_id", "pair_id")
         hit = pl.any_horizontal(pl.col(column).is_in(gone).fill_null(False) for column in columns)
-        doomed = index.filter(hit)
-        if doomed.height or not _covered(storage, index):
+        removed_rows = index.filter(hit)
+        if removed_rows.height or not _covered(storage, index):
             _write_part(storage, name, (_copied(storage, row) for row in index.filter(~hit).to_dicts()))
-            removed.samples.extend(doomed["sample_id"])
+            removed.samples.extend(removed_rows["sample_id"])
             removed.rewritten.append(name)
     for folder in sorted({str(PurePosixPath(name).parent) for name in storage.list(f"{FOLDER}/")}):
         _sweep(storage, folder)  # also what a run that was stopped has left behind

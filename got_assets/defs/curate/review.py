@@ -179,9 +179,9 @@ def _cards(
     """The drawn rows with every rule against them, by what the selection measured of their pictures."""
     from got_core.curate.gallery import make_cards
     from got_core.curate.rules import active_rules, all_hits
-    from got_core.curate.signals import kept_signals
+    from got_core.curate.signals import stored_signals
 
-    config, signals = project.recipe.curate, kept_signals(project.storage, shard)
+    config, signals = project.recipe.curate, stored_signals(project.storage, shard)
     benchmark = benchmark_of(project)
     hits = all_hits(chains, ingested, config, kind=kind, signals=signals, benchmark=benchmark)
     return make_cards(queue, ingested, reader, active_rules(config, kind), hits, chains)

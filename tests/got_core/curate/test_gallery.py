@@ -17,7 +17,7 @@ from got_core.annotate.schemas import EDIT_CHAINS, T2I_CHAINS
 from got_core.chain.palette import rgb
 from got_core.corpus.schemas import EDIT_PAIRS, RAW_IMAGES
 from got_core.curate.config import CurateConfig
-from got_core.curate.gallery import forget_pages, gallery_page, make_cards, shown_ids
+from got_core.curate.gallery import delete_pages, gallery_page, make_cards, shown_ids
 from got_core.curate.review import read_verdict_file, review_queue
 from got_core.curate.rules import active_rules, all_hits, select_edits, select_t2i
 from got_core.storage import Storage
@@ -155,7 +155,7 @@ def test_pages_that_show_something_removed_are_deleted(storage: Storage) -> None
     for shard, items in (("edits-0", ["p", "s"]), ("edits-1", ["q"])):
         storage.write_bytes(f"edit_gallery/{shard}.html", b"x")
         storage.write_json(f"edit_gallery/{shard}.json", {"items": items})
-    assert forget_pages(storage, ["s", "unknown"]) == ["edit_gallery/edits-0.html"]
+    assert delete_pages(storage, ["s", "unknown"]) == ["edit_gallery/edits-0.html"]
     assert storage.list() == ["edit_gallery/edits-1.html", "edit_gallery/edits-1.json"]
 
 
