@@ -10,7 +10,7 @@ _ENDINGS = (
     *("tif", "tiff", "avif", "heic", "heif", "jxl", "jp2", "psd"),
 )
 PICTURES = tuple(f"*.{ending}" for ending in _ENDINGS)
-"""Names of pictures, capital letters or not: also of formats that are not read: those are quarantined."""
+"""Names of pictures, capital letters or not. Those of formats that are not read are quarantined."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,11 +19,11 @@ def annotate(images: pl.DataFrame, pairs: pl.DataFrame, pictures: Pictures, anno
     entities = t2i.extract_entities(captions, annotator)
     boxes = t2i.ground_entities(entities, images, pictures, annotator)
     chains = t2i.assemble_chains(captions, boxes, annotator)
-    told = edit.describe_edits(pairs, pictures, annotator)
-    places = edit.ground_edits(pairs, told, pictures, annotator)
-    edits = edit.assemble_edit_chains(pairs, told, places, annotator)
+    descriptions = edit.describe_edits(pairs, pictures, annotator)
+    places = edit.ground_edits(pairs, descriptions, pictures, annotator)
+    edits = edit.assemble_edit_chains(pairs, descriptions, places, annotator)
     named = {"captions": captions, "entities": entities, "boxes": boxes, "t2i_chains": chains}
-    return named | {"edit_descriptions": told, "edit_boxes": places, "edit_chains": edits}
+    return named | {"edit_descriptions": descriptions, "edit_boxes": places, "edit_chains": edits}
 
 
 def check_none_lost(tables: Tables, images: pl.DataFrame, pairs: pl.DataFrame) -> None:

@@ -1,4 +1,4 @@
-"""Which questions a row still has: asked by nobody, answered from the ledger."""
+"""Which questions a row still has: no request is sent, the ledger answers."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def test_a_row_shows_as_many_questions_as_can_be_put_at_once(storage: Storage) -
 def test_answers_of_a_server_are_found_and_give_the_same_tables(storage: Storage) -> None:
     with ChatServer() as server:
         annotate_shard(server.url, storage.url, 3, {})
-        with annotator_for(server, storage) as asking:
-            assert revision_of(CONFIG) == asking.revision
+        with annotator_for(server, storage) as requesting:
+            assert revision_of(CONFIG) == requesting.revision
     annotator = LedgerAnnotator(CONFIG, Ledger(storage, SCOPE))
     captions = t2i.caption_images(raw_table(3), plain_picture, annotator)
     entities = t2i.extract_entities(captions, annotator)

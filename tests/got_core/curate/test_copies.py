@@ -224,7 +224,7 @@ def test_pictures_of_pairs_are_found_and_their_pairs_go(corpus: Corpus) -> None:
     assert set(pairs["pair_id"]) <= removal_of(storage).items
 
 
-def test_a_picture_that_was_removed_before_fingerprints_were_kept_is_told(corpus: Corpus) -> None:
+def test_a_picture_that_was_removed_before_fingerprints_were_kept_is_reported(corpus: Corpus) -> None:
     from got_core.curate.takedown import LEDGER, request_status
 
     gone = "a" * 64

@@ -107,11 +107,11 @@ def test_boxes_are_drawn_in_the_palette_s_colours() -> None:
     )
 
 
-def test_every_rule_says_what_it_saw_and_a_lost_picture_is_told() -> None:
+def test_every_rule_names_its_reason_and_so_does_a_lost_picture() -> None:
     many = "a (1,2),(300,400) b (1,2),(300,400) c (9,9),(99,99) " + "and so on " * 10
     page = t2i_page(many, "a dog (1,2),(300,400)")
     seen = Seen(page)
-    for told in (
+    for text in (
         "too_many_boxes: 3 boxes, limit 2",
         "duplicate_boxes: box (1,2),(300,400) more than once",
         "chain_too_long: ",
@@ -121,7 +121,7 @@ def test_every_rule_says_what_it_saw_and_a_lost_picture_is_told() -> None:
         "accepted",
         "web, licence",
     ):
-        assert told in seen.text, told
+        assert text in seen.text, text
     assert gallery_page([], "empty").count("No rows.") == 1
 
 
@@ -167,9 +167,9 @@ def test_a_browser_saves_verdicts_that_are_read_back(tmp_path: Path) -> None:
     (tmp_path / "page.html").write_text(t2i_page("a cat (100,250),(500,750)", "a dog (1,2),(300,400)"))
     with playwright.sync_playwright() as play:
         browser = play.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-        page, told = browser.new_page(viewport={"width": 1000, "height": 800}), []
-        page.on("console", lambda message: told.append(message.text))
-        page.on("pageerror", lambda error: told.append(str(error)))
+        page, messages = browser.new_page(viewport={"width": 1000, "height": 800}), []
+        page.on("console", lambda message: messages.append(message.text))
+        page.on("pageerror", lambda error: messages.append(str(error)))
         page.goto(f"file://{tmp_path / 'page.html'}")
         page.click("#save")
         assert page.inner_text("#said") == "who are you?"
@@ -193,7 +193,7 @@ def test_a_browser_saves_verdicts_that_are_read_back(tmp_path: Path) -> None:
         assert page.evaluate("document.documentElement.scrollWidth") == 1000, "nothing sticks out"
         shown = page.evaluate("[...document.images].map(one => one.naturalWidth)")
         assert shown == [400], "the policy lets pictures through, and nothing else was there to load"
-        assert not told
+        assert not messages
         browser.close()
     verdicts = read_verdict_file(data).sort("chain_id")
     assert verdicts["error"].null_count() == 2

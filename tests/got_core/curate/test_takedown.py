@@ -163,10 +163,10 @@ def test_a_perceptual_hash_removes_nothing_by_itself(storage: Storage) -> None:
     assert removed["edit_selection/edits-0"] == 1 and "raw_images/images-0" not in removed
 
 
-def test_an_id_that_matches_nothing_is_said(storage: Storage) -> None:
+def test_an_id_that_matches_nothing_is_reported(storage: Storage) -> None:
     add_takedowns(storage, [A, "f" * 64])
-    told = request_status(storage, [A, "f" * 64])
-    assert told == {A: "found; the next run removes it", "f" * 64: f"{NOTHING}"}
+    status = request_status(storage, [A, "f" * 64])
+    assert status == {A: "found; the next run removes it", "f" * 64: f"{NOTHING}"}
     take_down(storage, CONFIG)
     assert request_status(storage, [A])[A] == "removed: 2 chain(s), 1 image(s), 1 pair(s)"
     assert request_status(storage, ["f" * 64])["f" * 64] == NOTHING

@@ -85,7 +85,7 @@ def test_the_three_formats_hold_the_same_records(tmp_path: Path, ending: str) ->
     assert not [name for name in tmp_path.iterdir() if name.name.startswith(".")]
 
 
-def test_faulty_lines_are_told_and_the_rest_is_read(tmp_path: Path) -> None:
+def test_faulty_lines_are_reported_and_the_rest_is_read(tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
     lines = [b'{"a": 1}', b"{", b"", b"\xff\xfe", b"[1]", b"[" * 100_000, b'"' + b"x" * MAX_LINE, b'{"a": 2}']
     path.write_bytes(b"\n".join(lines))
@@ -101,14 +101,14 @@ def test_faulty_lines_are_told_and_the_rest_is_read(tmp_path: Path) -> None:
 
 
 def test_broken_files_are_one_error_that_names_them(tmp_path: Path) -> None:
-    for name, data, told in [
+    for name, data, message in [
         ("x.json", b"{", "not valid JSON"),
         ("x.json", b'{"a": 1}', "must hold a list"),
         ("x.parquet", b"PAR1", "not a readable parquet"),
         ("x.txt", b"", "not a file that can be imported"),
     ]:
         (tmp_path / name).write_bytes(data)
-        with pytest.raises(ValueError, match=told):
+        with pytest.raises(ValueError, match=message):
             list(read_records(str(tmp_path / name)))
     with pytest.raises(FileNotFoundError, match=r"gone\.json"):
         list(read_records(str(tmp_path / "gone.json")))
@@ -291,12 +291,12 @@ def test_a_stopped_import_goes_on_and_gives_the_same_tables(
 
     import got_core.exchange.parts as parts
 
-    asked: list[int] = []
+    started: list[int] = []
     real = parts.import_batch
 
     def dying(records, *rest):
-        asked.append(records[0].row)
-        if len(asked) == 4:
+        started.append(records[0].row)
+        if len(started) == 4:
             raise KeyboardInterrupt
         return real(records, *rest)
 
@@ -304,7 +304,7 @@ def test_a_stopped_import_goes_on_and_gives_the_same_tables(
     with pytest.raises(KeyboardInterrupt):
         import_files(storage, files, keys, LAHR_LIKE, batch=8)
     assert import_files(storage, files, keys, LAHR_LIKE, batch=8) == expected
-    assert asked == [1, 9, 17, 25, 25, 33, 41, 49], "finished parts are not made again"
+    assert started == [1, 9, 17, 25, 25, 33, 41, 49], "finished parts are not made again"
     for one in (imported_chains, lambda place, name, _: refused_records(place, name)):
         assert one(storage, "lahr", raw).equals(one(whole, "lahr", raw))
     shard = raw.slice(10, 5)
