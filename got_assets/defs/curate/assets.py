@@ -15,17 +15,17 @@ from got_assets.io import ShardTables
 from got_assets.project import PROJECT, Project, code_version
 from got_assets.reporting import Metadata, column_schema, markdown_table, reason_counts, table_result
 from got_assets.staleness import inputs_tag
-from got_core.corpus.reader import ImageReader
 from got_core.curate import schemas
 from got_core.curate.benchmarks import benchmark_digest
 from got_core.curate.config import CurateConfig
-from got_core.curate.rules import Kind
 from got_core.curate.takedown import list_digest
 from got_core.filesystems import StoreUnavailableError
 from got_core.recipes import digest
 
 if TYPE_CHECKING:
+    from got_core.corpus.reader import ImageReader
     from got_core.curate.manifest import AcceptedShards
+    from got_core.curate.rules import Kind
 
 if PROJECT.settings.chains_imported:
     from got_assets.defs.annotate.imported import edit_chains, t2i_chains
@@ -113,11 +113,11 @@ def edit_selection(
 def _selected(
     project: Project,
     shard: str,
-    kind: Kind,
+    kind: "Kind",
     select: Callable[..., pl.DataFrame],
     chains: pl.DataFrame,
     ingested: pl.DataFrame,
-    reader: ImageReader,
+    reader: "ImageReader",
 ) -> dg.MaterializeResult[pl.DataFrame]:
     """The shard's selection after the reviewers, from its chains and the measures of its pictures."""
     from got_core.curate.review import load_verdicts, select_reviewed
@@ -141,7 +141,7 @@ def _selection_result(
     config: CurateConfig,
     frame: pl.DataFrame,
     chains: pl.DataFrame,
-    kind: Kind,
+    kind: "Kind",
     started: float,
 ) -> dg.MaterializeResult[pl.DataFrame]:
     """A selection with the rows that each rule rejected, and a few of them as examples."""

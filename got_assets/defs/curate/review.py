@@ -20,12 +20,12 @@ from got_assets.reporting import (
     stored_image,
     table_result,
 )
-from got_core.corpus.reader import ImageReader
 from got_core.curate.review_schemas import STATISTICS, VERDICTS
-from got_core.curate.rules import Kind
 
 if TYPE_CHECKING:
+    from got_core.corpus.reader import ImageReader
     from got_core.curate.gallery import Card
+    from got_core.curate.rules import Kind
 
 DRAWN = 24
 """Rows of a page."""
@@ -138,7 +138,7 @@ Tables = tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]
 
 
 def _gallery(
-    project: Project, folder: str, shard: str, kind: Kind, tables: Tables, reader: ImageReader
+    project: Project, folder: str, shard: str, kind: "Kind", tables: Tables, reader: "ImageReader"
 ) -> dg.MaterializeResult[dict]:
     """Draw rows, and store the page beside the document of what is on it."""
     from got_core.curate.gallery import gallery_page, shown_ids
@@ -170,11 +170,11 @@ def _gallery(
 def _cards(
     project: Project,
     shard: str,
-    kind: Kind,
+    kind: "Kind",
     queue: pl.DataFrame,
     chains: pl.DataFrame,
     ingested: pl.DataFrame,
-    reader: ImageReader,
+    reader: "ImageReader",
 ) -> list["Card"]:
     """The drawn rows with every rule against them, by what the selection measured of their pictures."""
     from got_core.curate.gallery import make_cards

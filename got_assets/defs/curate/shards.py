@@ -4,6 +4,7 @@
 
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import dagster as dg
 import polars as pl
@@ -12,9 +13,11 @@ from got_assets.defs.curate.assets import REVIEWS, TAKEDOWNS
 from got_assets.defs.ingest.partitions import EDIT_SHARDS, IMAGE_SHARDS
 from got_assets.project import PROJECT, Project, code_version
 from got_assets.reporting import column_schema, log_progress, reason_counts, table_result
-from got_core.corpus.reader import ImageReader
 from got_core.curate.review_schemas import SHARD_INDEX
-from got_core.curate.rules import Kind
+
+if TYPE_CHECKING:
+    from got_core.corpus.reader import ImageReader
+    from got_core.curate.rules import Kind
 
 Tables = tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]
 
@@ -67,7 +70,7 @@ def edit_training_shards(
 
 
 def _packed(
-    project: Project, shard: str, kind: Kind, tables: Tables, reader: ImageReader
+    project: Project, shard: str, kind: "Kind", tables: Tables, reader: "ImageReader"
 ) -> dg.MaterializeResult[pl.DataFrame]:
     """Write the tars of one shard, without what is on the takedown list."""
     from got_core.curate.training_shards import write_training_shards
@@ -86,7 +89,7 @@ def _packed(
     )
 
 
-def _manifest_rows(project: Project, shard: str, kind: Kind, tables: Tables) -> pl.DataFrame:
+def _manifest_rows(project: Project, shard: str, kind: "Kind", tables: Tables) -> pl.DataFrame:
     """The MANIFEST of one shard by itself, its chains as reviewers have corrected them."""
     from got_core.curate.manifest import assemble
     from got_core.curate.review import corrected, load_verdicts
