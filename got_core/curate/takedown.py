@@ -142,7 +142,7 @@ def take_down(storage: Storage, config: CurateConfig, readers: Readers | None = 
     from got_core.curate.gallery import delete_pages  # brings matplotlib
 
     listed, requests = read_takedowns(storage), _requests(storage)
-    exact, waiting = _copies(storage, listed, requests, config, readers or {})
+    exact, waiting = _list_copies(storage, listed, requests, config, readers or {})
     requests |= exact
     if not requests:
         return TakenDown(pl.DataFrame(schema=_LEDGER), {}, waiting)
@@ -156,7 +156,7 @@ def take_down(storage: Storage, config: CurateConfig, readers: Readers | None = 
     return TakenDown(ledger, {name: count for name, count in counts.items() if count}, waiting)
 
 
-def _copies(
+def _list_copies(
     storage: Storage,
     listed: pl.DataFrame,
     requests: Mapping[str, str],
