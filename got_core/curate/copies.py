@@ -104,11 +104,11 @@ def same_pixels(
     Of any such picture: the nearest by fingerprint may be another one with the same fingerprint.
     """
     prints = _stored(storage, PRINTS_TABLE, PRINTS).filter(pl.col("image_id").is_in(list(requests)))
-    gone = set(prints["pixels"].drop_nulls())
+    removed_pixels = set(prints["pixels"].drop_nulls())
     answers = [
         row["distance"] == 0
         and row["color"] <= 0  # equal, or not known
-        and pixels_hash(readers, row["kind"], row["path"]) in gone
+        and pixels_hash(readers, row["kind"], row["path"]) in removed_pixels
         for row in copies.iter_rows(named=True)
     ]
     return pl.Series("same", answers, dtype=pl.Boolean)

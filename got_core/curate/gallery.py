@@ -112,10 +112,10 @@ def shown_ids(queue: pl.DataFrame, ingested: pl.DataFrame) -> list[str]:
 
 def delete_pages(storage: Storage, ids: Collection[str]) -> list[str]:
     """Delete stored pages that show one of the ids; `items` of the .json beside a page say what it shows."""
-    gone, deleted = set(ids), []
+    removed, deleted = set(ids), []
     for folder in PAGE_FOLDERS:
         for name in storage.list(f"{folder}/"):
-            if name.endswith(".json") and gone & set(storage.read_json(name).get("items", [])):
+            if name.endswith(".json") and removed & set(storage.read_json(name).get("items", [])):
                 page = name.removesuffix(".json") + ".html"
                 storage.delete(page)
                 storage.delete(name)

@@ -149,12 +149,12 @@ def remove(storage: Storage, ids: Collection[str]) -> Removed:
     Only parts that hold one are rewritten, from their own tars: the raw pictures need not be there any more.
     May be stopped and called again at any moment; afterwards no tar holds a removed sample.
     """
-    gone = pl.Series(sorted(ids), dtype=pl.String).implode()
+    removed_ids = pl.Series(sorted(ids), dtype=pl.String).implode()
     removed = Removed([], [])
     for name in _indexes(storage, FOLDER):
         index = storage.read_table(name)
         columns = ("sample_id", "image_id", "source_id", "pair_id")
-        hit = pl.any_horizontal(pl.col(column).is_in(gone).fill_null(False) for column in columns)
+        hit = pl.any_horizontal(pl.col(column).is_in(removed_ids).fill_null(False) for column in columns)
         removed_rows = index.filter(hit)
         if removed_rows.height or not _covered(storage, index):
             _write_part(storage, name, (_copied(storage, row) for row in index.filter(~hit).to_dicts()))
