@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from got_core.corpus.schemas import polars_schema
-from got_core.curate.manifest import accepted_shards
+from got_core.curate.manifest import AcceptedShards, accepted_shards
 from got_core.curate.review_schemas import VERDICTS
 
 NAMES = ("t2i_selection", "t2i_chains", "raw_images")
@@ -13,7 +13,7 @@ NOBODY = pl.DataFrame(schema=polars_schema(VERDICTS))
 
 
 def shard(
-    *, rows: int = 4, failed_images: int = 0, failed_chains: int = 0, images_gone: int = 0
+    *, rows: int = 4, failed_images: int = 0, failed_chains: int = 0, images_removed: int = 0
 ) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
     """Selection, chains and images of a shard; all rows but the last one are accepted."""
     keys = [f"i{k}" for k in range(rows)]
@@ -28,12 +28,13 @@ def shard(
         {"image_id": keys, "error": [*[None] * (rows - failed_images), *faults[:failed_images]]},
         schema={"image_id": pl.String, "error": pl.String},
     )
-    return selection, chains, images[images_gone:]
+    return selection, chains, images[images_removed:]
 
 
-def accepted(**shards: tuple[pl.DataFrame, ...]):
+def accepted(**shards: tuple[pl.DataFrame, ...]) -> AcceptedShards:
+    """What becomes of shards by name, each with as many of its three tables as there are."""
     tables = {
-        name: {shard: stored[place] for shard, stored in shards.items() if place < len(stored)}
+        name: {one: stored[place] for one, stored in shards.items() if place < len(stored)}
         for place, name in enumerate(NAMES)
     }
     limits = {"max_ingest_errors": 0.25, "max_annotation_errors": 0.5}
@@ -52,7 +53,7 @@ def test_the_reason_of_each_shard_that_is_left_out() -> None:
         a=shard()[:1],
         b=shard(failed_images=2, failed_chains=4),
         c=shard(failed_chains=3),
-        d=shard(images_gone=1),
+        d=shard(images_removed=1),
         e=shard(),
     )
     assert list(found) == ["e"] and found.selected == 3
