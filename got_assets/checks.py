@@ -1,7 +1,7 @@
-"""Checks of shards: partitioned like the asset they look at, and in most cases blocking.
+"""Checks of shards: partitioned like the asset that they check, and in most cases blocking.
 
 Belongs here: turning verdicts into partitioned Dagster checks. Does not belong here: what makes a shard bad
-(`got_core.curate.verdict`), which the training manifest asks as well.
+(`got_core.curate.verdict`), which the training manifest uses as well.
 """
 
 from __future__ import annotations

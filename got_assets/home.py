@@ -27,7 +27,7 @@ _MISREAD = re.compile(r"%[0-9a-fA-F]{2}|[?*\[]")
 what makes a path a pattern where Dagster looks for the databases of its runs."""
 
 _READY = ".made-by-dagster"
-_PATIENCE = 300.0
+_LOCK_SECONDS = 300.0
 """Seconds to wait for another process that makes the folder; it takes some."""
 
 
@@ -44,7 +44,7 @@ def prepare_dagster_home(project: Project) -> Path:
     """
     home = Path(os.environ.get("DAGSTER_HOME") or project.settings.home / "dagster").absolute()
     home.mkdir(parents=True, exist_ok=True)
-    os.environ["DAGSTER_HOME"] = str(_usable(home))
+    os.environ["DAGSTER_HOME"] = str(_usable_path(home))
     with _locked(home):
         if not (home / "dagster.yaml").exists():
             _copy(ROOT / "deployments" / "local" / "dagster.yaml", home / "dagster.yaml")
@@ -66,20 +66,21 @@ def _copy(source: Path, target: Path) -> None:
 def _locked(home: Path) -> Iterator[None]:
     """Held by one process at a time; the system lets go of it when a process is killed."""
     with open(home / ".lock", "w") as file:
-        until = time.monotonic() + _PATIENCE
-        told = False
+        deadline = time.monotonic() + _LOCK_SECONDS
+        logged = False
         while True:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
-                if time.monotonic() > until:
+                if time.monotonic() > deadline:
                     raise TimeoutError(
-                        f"another process has held {file.name} for {_PATIENCE:.0f} s; end it and try again"
+                        f"another process has held {file.name} for {_LOCK_SECONDS:.0f} s; end it and try "
+                        "again"
                     ) from None
-                if not told:
+                if not logged:
                     log_progress(f"waiting for another process that makes {home}")
-                told = True
+                logged = True
                 time.sleep(0.1)
             except OSError as error:
                 if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP):
@@ -88,7 +89,7 @@ def _locked(home: Path) -> Iterator[None]:
         yield
 
 
-def _usable(home: Path) -> Path:
+def _usable_path(home: Path) -> Path:
     """The folder itself, or a link to it in the cache folder whose path no database URL misreads."""
     if not _MISREAD.search(str(home)):
         return home

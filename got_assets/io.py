@@ -21,8 +21,7 @@ def value_name(asset: str, partition: str | None = None) -> str:
 
 
 class ShardTables(Mapping[str, pl.DataFrame]):
-    """The tables of a partitioned asset by shard, read when asked for, so that one shard is in memory at a
-    time.
+    """The tables of a partitioned asset by shard, read at look-up: one shard is in memory at a time.
 
     Only shards whose table exists are keys: a shard that was blocked upstream is simply absent.
     """

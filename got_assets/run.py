@@ -206,7 +206,7 @@ def make_data(runner: Runner) -> set[str]:
 
     URLs that failed in an earlier run are asked again.
     """
-    from got_core.corpus.ingest import urls_to_ask_again
+    from got_core.corpus.ingest import urls_to_retry
 
     if not runner.project.settings.own_images:
         heading("Raw images (rendered scenes)")
@@ -218,7 +218,7 @@ def make_data(runner: Runner) -> set[str]:
         url = runner.project.settings.raw_url
         raise FileNotFoundError(f"{url} holds nothing that is read as pictures; set GOT_RAW to what does")
     for shard in images:
-        waiting = urls_to_ask_again(runner.project.storage, shard)
+        waiting = urls_to_retry(runner.project.storage, shard)
         runner.bring_up_to_date(IMAGE_STEPS, shard, f"{waiting} URLs to ask again" if waiting else "")
     for shard in edits:
         runner.bring_up_to_date(EDIT_STEPS, shard)
@@ -228,10 +228,12 @@ def make_data(runner: Runner) -> set[str]:
 def say_passed_over(project: Project) -> None:
     """What lies beside the pictures and is no input."""
     from got_core.corpus.shards import passed_over
-    from got_core.corpus.sieve import told
+    from got_core.corpus.sieve import counts_text
 
     if counts := passed_over(project.storage):
-        log_progress(f"passed over, no pictures by their names (IngestConfig.pictures): {told(counts)}")
+        log_progress(
+            f"passed over, no pictures by their names (IngestConfig.pictures): {counts_text(counts)}"
+        )
 
 
 def run(project: Project, instance: dg.DagsterInstance) -> int:

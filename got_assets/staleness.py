@@ -37,7 +37,7 @@ INPUTS_TAG = "got/inputs"
 
 
 class _Loading(LoadingContext):
-    """The resolver's cache of records, for one question round."""
+    """The resolver's cache of records, for one round."""
 
     def __init__(self, instance: dg.DagsterInstance) -> None:
         self._instance, self._loaders = instance, {}  # type: ignore[var-annotated]
@@ -99,8 +99,10 @@ class Staleness:
         return "has a new dependency data version"
 
     def failed_checks(self, asset: str, partition: str | None = None) -> dict[str, str]:
-        """Blocking checks that failed when they last looked at the asset, and what they said. A failure that
-        is only a warning blocks nothing, in Dagster neither."""
+        """Blocking checks that failed when they last ran on the asset, with their descriptions.
+
+        A failure that is only a warning blocks nothing, in Dagster neither.
+        """
         found = self._evaluations(asset, partition)
         return {
             name: evaluation.description or "no reason given"
@@ -109,7 +111,7 @@ class Staleness:
         }
 
     def unchecked(self, asset: str, partition: str | None = None) -> bool:
-        """Whether a run made the asset and ended before a blocking check had looked at it."""
+        """Whether a run made the asset and ended before a blocking check had run on it."""
         return None in self._evaluations(asset, partition).values()
 
     def _evaluations(self, asset: str, partition: str | None) -> dict[str, AssetCheckEvaluation | None]:
@@ -135,8 +137,8 @@ class Staleness:
             partition_filter=PartitionKeyFilter(key=info.partition_key),
         )
         evaluation = history[0].evaluation if history else None
-        looked_at = evaluation.target_materialization_data if evaluation else None
-        if looked_at and looked_at.storage_id == info.latest_materialization_storage_id:
+        target = evaluation.target_materialization_data if evaluation else None
+        if target and target.storage_id == info.latest_materialization_storage_id:
             return evaluation
         # What a person reports as made was made by no run that could have checked it.
         return evaluation if self._reported_by_hand(info) else None

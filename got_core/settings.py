@@ -40,13 +40,13 @@ class AnnotatorServer(BaseSettings):
     """Name of the model that is shown pictures."""
 
     vision_revision: str = ""
-    """Which weights stand behind the name; a new one asks everything anew."""
+    """Which weights stand behind the name; a new one means new answers."""
 
     text_url: str | None = None
     """Server of the text model. Not set: the same."""
 
     text_model: str | None = None
-    """Name of the model that is asked about texts alone. Not set: the vision model."""
+    """Name of the model for questions about texts alone. Not set: the vision model."""
 
     text_revision: str = ""
     """As ``vision_revision``, of the text model."""
@@ -302,7 +302,7 @@ class Settings(BaseSettings):
 
     @property
     def annotator_config(self) -> OpenAIConfig | None:
-        """The models that annotate; None where none are asked."""
+        """The models that annotate; None where no model does."""
         if self.annotator == "vllm":
             return self.annotator_server.engines()
         return self.annotator_server.config() if self.annotator == "openai" else None

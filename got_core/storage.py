@@ -142,7 +142,7 @@ class Storage:
             ) from error
 
     def scan_table(self, name: str) -> pl.LazyFrame:
-        """A lazy frame over a table. Locally only the columns and rows asked for are read."""
+        """A lazy frame over a table. Locally only the columns and rows that are used are read."""
         return pl.scan_parquet(self._table_source(name), glob=False)
 
     def _table_source(self, name: str) -> str | io.BytesIO:
@@ -166,8 +166,8 @@ class Storage:
         """Delete a file, folder or table of that name; nothing happens if there is none."""
         self._fs.invalidate_cache()
         path = self._path(name)
-        doomed = (path, path + LISTING_SUFFIX) if self._fs.exists(path) else (path + TABLE_SUFFIX,)
-        for candidate in doomed:
+        candidates = (path, path + LISTING_SUFFIX) if self._fs.exists(path) else (path + TABLE_SUFFIX,)
+        for candidate in candidates:
             if self._fs.exists(candidate):
                 remove(self._fs, candidate)
 

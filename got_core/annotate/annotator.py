@@ -1,4 +1,4 @@
-"""The interface that both annotation pipelines ask.
+"""The interface of what answers the questions of both annotation pipelines.
 
 Belongs here: the questions, and the errors of those who cannot answer. Not here: who answers them
 (`scene_annotator`, `openai_annotator`) or the tables that the answers go to (`t2i`, `edit`).
@@ -32,7 +32,7 @@ class AnnotationError(ValueError):
 
 
 class AnnotationPaused(RuntimeError):
-    """Annotation of a whole shard stops here, for a reason that is no row's fault; what was asked is kept.
+    """Annotation of a whole shard stops here, for a reason that is no row's fault; finished answers are kept.
 
     Running the step again goes on where it stopped.
     """
@@ -40,7 +40,7 @@ class AnnotationPaused(RuntimeError):
 
 @dataclass(frozen=True)
 class Step:
-    """One step of a multi-turn edit: what is asked, of which kind, and where the object is."""
+    """One step of a multi-turn edit: its instruction, its kind, and where the object is."""
 
     instruction: str
     task: str
@@ -53,9 +53,9 @@ class Step:
 class Annotator(Protocol):
     """Answers for one image or one text at a time; images are RGB. Each method may raise AnnotationError.
 
-    An annotator with a number `rows_at_once` is asked about that many rows at the same time, from as many
-    threads; its method `stop`, if it has one, then ends what is under way. AnnotationPaused stops the shard.
-    One with a method `work_through` is given all rows of a step and the step's function instead.
+    An annotator with a number `rows_at_once` answers that many rows at the same time, from as many threads;
+    its method `stop`, if it has one, then ends what is under way. AnnotationPaused stops the shard. One with
+    a method `answer_rows` is given all rows of a step and the step's function instead.
     """
 
     @property

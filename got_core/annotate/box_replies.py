@@ -3,8 +3,8 @@
 Belongs here: forms of boxes in replies, their units and ranges. Not here: other replies (`replies`).
 
 The rule: what is no box in one of the forms below, more than one box, and a number outside of the picture
-are errors that the model is told. Nothing is cut to fit or chosen for the model, with one exception: asked
-for the second, third ... object of a name, it may list all of them from left to right.
+are errors that go back to the model. Nothing is cut to fit or chosen for the model, with one exception: for
+the second, third ... object of a name, it may list all of them from left to right.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 from got_core.annotate.reasoning import ReplyError
 from got_core.chain.boxes import LIMIT, Box
 
-_TRIES = 64  # brackets at which JSON may begin
+_MAX_STARTS = 64  # brackets at which JSON may begin
 _KEYS = ("box", "bbox_2d", "bbox")
 _BRACKET = re.compile(r"[{\[]")
 _NUMBER = r"\s*(-?[0-9]{1,9}(?:\.[0-9]{1,9})?)\s*"
@@ -27,12 +27,12 @@ _PLACED = re.compile(rf"{_POINTS}|\({_NUMBER},{_NUMBER},{_NUMBER},{_NUMBER}\)")
 _MARKED = re.compile(rf"<\|box_start\|>\s*{_POINTS}\s*<\|box_end\|>")
 _BARE = re.compile(rf"{_NUMBER},{_NUMBER},{_NUMBER},{_NUMBER}")
 _OTHER_POINT = re.compile(rf"[(\[{{]{_NUMBER},")
-_THING = (
+_OBJECT = (
     r"(?:such |matching )?(?:objects?|match(?:es)?|box(?:es)?|bounding box(?:es)?|detections?|instances?)"
 )
-_SEEN = r"(?: (?:was|were|is|are|can be|could be))?(?: (?:found|visible|present|detected|seen|located))?"
+_FOUND = r"(?: (?:was|were|is|are|can be|could be))?(?: (?:found|visible|present|detected|seen|located))?"
 _NONE = re.compile(
-    rf"\W*(?:(?:there (?:is|are) )?no {_THING}{_SEEN}|"
+    rf"\W*(?:(?:there (?:is|are) )?no {_OBJECT}{_FOUND}|"
     r"(?:the object (?:was|is) |it is )?not (?:found|visible|present|detected|there)|"
     r"none(?: found)?|null|nil|nothing(?: found)?|n/?a|absent)"
     r"(?: in (?:the|this) (?:image|picture|photo))?\W*",
@@ -96,16 +96,16 @@ def _all_corners(text: str) -> list[list[float]]:
 def _json_values(text: str) -> list[Any]:
     """The JSON objects and lists in a text, in order."""
     decoder = json.JSONDecoder(parse_constant=_no_constant)
-    values, end, tries = [], 0, 0
+    values, end, starts = [], 0, 0
     while (start := _BRACKET.search(text, end)) is not None:
-        tries += 1
+        starts += 1
         try:
             value, end = decoder.raw_decode(text, start.start())
             values.append(value)
         except RecursionError as error:
             raise ReplyError("the JSON is nested too deeply") from error
         except ValueError as error:
-            if start.group() == "{" or tries == _TRIES:
+            if start.group() == "{" or starts == _MAX_STARTS:
                 raise ReplyError(f"the reply is no JSON: {str(error)[:200]}") from error
             end = start.end()
     return values
@@ -119,7 +119,7 @@ def _corners_of(value: Any, depth: int = 0) -> list[list[float]]:
     """The boxes that a JSON value stands for; none where it says that there is no such object."""
     if depth > 4:
         raise ReplyError("the JSON is nested too deeply")
-    if isinstance(value, list) and value and not _is_place(value):
+    if isinstance(value, list) and value and not _is_box(value):
         if len({str(item.get("label")) for item in value if isinstance(item, dict)}) > 1:
             raise ReplyError("the reply lists objects of several names: give the one that was asked for")
         each = [_corners_of(item, depth + 1) for item in value]
@@ -127,13 +127,13 @@ def _corners_of(value: Any, depth: int = 0) -> list[list[float]]:
             raise ReplyError("the list must hold boxes [x1, y1, x2, y2] and nothing else")
         return [corners for boxes in each for corners in boxes]
     if isinstance(value, dict):
-        return _of_object(value, depth)
+        return _object_corners(value, depth)
     if value is None or value == [] or (isinstance(value, str) and _NONE.fullmatch(value)):
         return []
-    return [_four(value)]
+    return [_four_numbers(value)]
 
 
-def _of_object(value: dict[str, Any], depth: int) -> list[list[float]]:
+def _object_corners(value: dict[str, Any], depth: int) -> list[list[float]]:
     given = [value[key] for key in _KEYS if key in value]
     found = value.get("found", True)
     if not given or any(other != given[0] for other in given) or not isinstance(found, bool):
@@ -149,14 +149,14 @@ def _of_object(value: dict[str, Any], depth: int) -> list[list[float]]:
     return boxes
 
 
-def _is_place(value: list[Any]) -> bool:
+def _is_box(value: list[Any]) -> bool:
     """Whether a list is one box (or meant to be one) rather than a list of boxes: numbers, or points."""
     if any(_is_number(item) for item in value):
         return True
     return all(isinstance(item, list) and len(item) == 2 and all(map(_is_number, item)) for item in value)
 
 
-def _four(value: Any) -> list[float]:
+def _four_numbers(value: Any) -> list[float]:
     if isinstance(value, list) and len(value) == 2 and all(isinstance(point, list) for point in value):
         value = [*value[0], *value[1]]
     if not isinstance(value, list) or len(value) != 4 or not all(map(_is_number, value)):

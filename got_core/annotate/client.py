@@ -1,7 +1,7 @@
 """One chat completion over HTTP, through everything that a server under load does.
 
 Belongs here: sending, limits of size and time, retries with back-off, waiting for a server that is gone. Not
-here: what is asked (`openai_annotator`), what a response says (`envelope`), how replies are read (`replies`).
+here: the questions (`openai_annotator`), what a response says (`envelope`), how replies are read (`replies`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import aiohttp
 from got_core.annotate.annotator import AnnotationError, AnnotationPaused
 from got_core.annotate.config import LENGTH_NAMES, OpenAIConfig
 from got_core.annotate.envelope import (
-    KEPT,
+    MAX_KEPT,
     Completion,
     RefusedError,
     RefusedSetting,
@@ -28,7 +28,7 @@ from got_core.annotate.envelope import (
 from got_core.annotate.refusals import help_with
 
 Notice = Callable[[str], None]
-"""Told in a sentence when the server stops answering and when it is back."""
+"""Called with a sentence when the server stops answering and when it is back."""
 
 _NOTICE_SECONDS = 30.0
 
@@ -48,7 +48,7 @@ class ChatClient:
 
     Args:
         config: limits and waiting times.
-        notice: told when the server is gone or back.
+        notice: called when the server is gone or back.
     """
 
     def __init__(self, config: OpenAIConfig, notice: Notice | None = None) -> None:
@@ -66,7 +66,7 @@ class ChatClient:
         )
         self._last_good = float("-inf")
         self._gone_since: float | None = None
-        self._told = float("-inf")
+        self._last_notice = float("-inf")
         self._length_names: dict[tuple[str, str], list[str]] = {}
         """Names for the limit of length that are left to try, by URL and model."""
         self.requests = 0
@@ -80,8 +80,8 @@ class ChatClient:
         """Post until there is a reply.
 
         Raises AnnotationError where this request never goes well though others do, and AnnotationPaused where
-        the server is gone for longer than it is waited for, or refuses everybody. A server that does not know
-        the limit of length by the name that the body gives it is told the other one, from then on.
+        the server is gone for longer than `patience`, or refuses everybody. A server that does not know
+        the limit of length by the name that the body gives it is sent the other one, from then on.
         """
         wait, failures = self._config.first_wait, 0
         first = last = time.monotonic()
@@ -99,7 +99,7 @@ class ChatClient:
                 delay = self._delay(error, wait, failures, first)
                 wait = min(2 * wait, self._config.longest_wait)
             else:
-                self._back()
+                self._mark_alive()
                 return completion
             await asyncio.sleep(delay)
 
@@ -152,24 +152,24 @@ class ChatClient:
             )
         if self._gone_since is None:
             self._gone_since = now
-        if now - self._told > _NOTICE_SECONDS:
-            self._told = now
+        if now - self._last_notice > _NOTICE_SECONDS:
+            self._last_notice = now
             left = self._config.patience - silent
             self._notice(f"the server does not reply ({error}); waiting for {left:.0f} s at most")
         return delay
 
-    def _back(self) -> None:
+    def _mark_alive(self) -> None:
         self._last_good = time.monotonic()
         if self._gone_since is not None:
             self._notice(f"the server replies again, after {self._last_good - self._gone_since:.0f} s")
-            self._gone_since, self._told = None, float("-inf")
+            self._gone_since, self._last_notice = None, float("-inf")
 
     async def _post(self, url: str, body: dict[str, Any]) -> Completion:
         self.requests += 1
         sent = json.dumps(body).encode()
         try:
             async with self._session.post(url, data=sent, allow_redirects=False) as response:
-                data = await self._limited(response)
+                data = await self._read_body(response)
                 if response.status != 200 and self._config.api_key:
                     data = data.replace(self._config.api_key.encode(), b"***")
                 return completion_of(response.status, response.headers.get("Retry-After"), data, body.keys())
@@ -180,7 +180,7 @@ class ChatClient:
         except (aiohttp.ClientError, ConnectionError) as error:
             raise TransientError(f"the connection failed: {_short(error)}", billed=True) from error
 
-    async def _limited(self, response: aiohttp.ClientResponse) -> bytes:
+    async def _read_body(self, response: aiohttp.ClientResponse) -> bytes:
         """The body, never more of it than allowed. A longer one is closed, and its row quarantined."""
         if response.headers.get("Content-Encoding", "identity") != "identity":
             raise AnnotationError("refused_reply", "the server sent a compressed reply that nobody asked for")
@@ -192,7 +192,7 @@ class ChatClient:
                 raise AnnotationError(
                     "reply_too_large",
                     f"more than {self._config.max_reply_bytes} bytes",
-                    data[:KEPT].decode("utf-8", "replace"),
+                    data[:MAX_KEPT].decode("utf-8", "replace"),
                 )
         return bytes(data)
 

@@ -1,4 +1,4 @@
-"""Settings of the annotator that asks an OpenAI-compatible server, as plain data (no HTTP here)."""
+"""Settings of the annotator behind an OpenAI-compatible server, as plain data (no HTTP here)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LENGTH_NAMES: tuple[LengthName, ...] = ("max_tokens", "max_completion_tokens")
 
 @dataclass(frozen=True, kw_only=True)
 class OpenAIConfig:
-    """Which server and models are asked, how hard, and what that may cost.
+    """Which server and models annotate, how many requests at once, and what that may cost.
 
     Raises:
         ValueError: a value outside its range, naming the field.
@@ -32,10 +32,10 @@ class OpenAIConfig:
     """Server of the text model where it is another one (vLLM serves one model). None: the same."""
 
     text_model: str | None = None
-    """Model that is asked about texts alone. None: the vision model."""
+    """Model for questions about texts alone. None: the vision model."""
 
     vision_revision: str = ""
-    """Which weights stand behind the name: part of every answer's key, so a new one asks everything anew."""
+    """Which weights stand behind the name: part of every answer's key: a new one means new answers."""
 
     text_revision: str = ""
     """The same of the text model."""
@@ -50,7 +50,7 @@ class OpenAIConfig:
     """Seconds for one reply, at most."""
 
     attempts: int = 3
-    """Replies to one question; from the second on the model is told what was wrong with the last one."""
+    """Replies to one question; from the second on the request says what was wrong with the last one."""
 
     retries: int = 5
     """Failed requests of one question (5xx, timeouts) after which its row is given up, if others go well."""
@@ -86,7 +86,7 @@ class OpenAIConfig:
     """JPEG quality of pictures as they are sent."""
 
     box_unit: BoxUnit | None = None
-    """How the vision model gives boxes, whatever it is asked for: Qwen2-VL and Qwen3-VL in thousandths,
+    """How the vision model gives boxes, whatever the prompt wants: Qwen2-VL and Qwen3-VL in thousandths,
     Qwen2.5-VL in pixels of the picture sent. None: by the vision model's name; an unknown name is an
     error."""
 

@@ -1,7 +1,7 @@
-"""Asking each question once: from the ledger, from a request under way, or from the model.
+"""Answering each question once: from the ledger, from a request under way, or by a new request to the model.
 
-Belongs here: putting a question, telling the model what was wrong with its reply, counting what it costs,
-keeping the answer. Not here: which questions there are (`openai_annotator`), HTTP (`client`).
+Belongs here: sending requests, correcting the model after a reply that cannot be used, counting cost, writing
+the ledger. Not here: which questions there are (`openai_annotator`), HTTP (`client`).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from got_core.annotate.usage import NOTHING, Usage, count
 T = TypeVar("T")
 
 TOO_LONG = "the reply is longer than allowed: be brief"
-_TOLD = (
+_CORRECTION = (
     "That reply cannot be used: {error}. Reply again to the same request, in the form that it asks for, "
     "and with nothing else."
 )
@@ -48,8 +48,8 @@ def answer_of(record: Record, read: Callable[[str], T]) -> T:
         raise AnnotationError("bad_reply", str(error), record.text) from error
 
 
-def settles(record: Record | None, read: Callable[[str], Any]) -> TypeGuard[Record]:
-    """Whether a record is a verdict or an answer: not one that a less careful reader took for an answer."""
+def is_final(record: Record | None, read: Callable[[str], Any]) -> TypeGuard[Record]:
+    """Whether a record needs no new request: it is quarantined, or `read` takes its reply."""
     if record is None or record.reason is not None:
         return record is not None
     try:
@@ -62,29 +62,29 @@ def settles(record: Record | None, read: Callable[[str], Any]) -> TypeGuard[Reco
 def correction_messages(reply: str, error: str) -> list[dict[str, Any]]:
     """The messages that hand a reply back to the model, without its reasoning, with what is wrong with it."""
     try:
-        said = answer_text(reply)[:2000].strip()
+        answer = answer_text(reply)[:2000].strip()
     except ReplyError:
-        said = ""
+        answer = ""
     return [
-        {"role": "assistant", "content": said or "(no answer)"},
-        {"role": "user", "content": _TOLD.format(error=error)},
+        {"role": "assistant", "content": answer or "(no answer)"},
+        {"role": "user", "content": _CORRECTION.format(error=error)},
     ]
 
 
 class Dispatcher:
-    """Puts questions from any number of threads, with an event loop in a thread of its own.
+    """Answers questions from any number of threads, with an event loop in a thread of its own.
 
     Args:
         config: server, models, limits.
-        ledger: answers of this shard; those that are there are not asked for again.
-        notice: told in a sentence when the server stops answering and when it is back.
+        ledger: answers of this shard; what it holds is not requested again.
+        notice: called with a sentence when the server stops answering and when it is back.
     """
 
     def __init__(self, config: OpenAIConfig, ledger: Ledger, notice: Notice | None = None) -> None:
         self._config, self.ledger = config, ledger
         self.reused = 0
         """Answers that were in the ledger."""
-        self._open: dict[str, asyncio.Task[Record]] = {}
+        self._pending: dict[str, asyncio.Task[Record]] = {}
         self._paused: AnnotationPaused | None = None
         self._pictures = threading.local()
         self._excess = 1.0
@@ -119,9 +119,9 @@ class Dispatcher:
         self._loop.close()
         self.ledger.close()
 
-    # Asking, in the thread of the row
+    # In the thread of the row
 
-    def ask(
+    def answer(
         self, name: str, read: Callable[[str], T], image: Image.Image | None, texts: Mapping[str, str]
     ) -> T:
         """The answer to a question, from the ledger or the model."""
@@ -129,14 +129,14 @@ class Dispatcher:
         picture = self._picture(image) if image is not None else None
         question = question_of(self._config, prompt(name), texts, picture)
         record = self.ledger.get(question.key)
-        if settles(record, read):
+        if is_final(record, read):
             self.reused += 1
         else:
-            record = self._run(self._once(request_of(self._config, question, texts, picture, read)))
+            record = self._run(self._record_once(request_of(self._config, question, texts, picture, read)))
         return answer_of(record, read)
 
     def _picture(self, image: Image.Image) -> Picture:
-        """The picture of an image; the last two of each thread are kept, as a row asks several questions."""
+        """The picture of an image; the last two of each thread are kept, as a row has several questions."""
         kept: list[Picture] = getattr(self._pictures, "kept", [])
         found = next((picture for picture in kept if picture.image is image), None)
         if found is None:
@@ -144,7 +144,7 @@ class Dispatcher:
             self._pictures.kept = [found, *kept[:1]]
         return found
 
-    def sent(self, image: Image.Image) -> tuple[int, int]:
+    def sent_size(self, image: Image.Image) -> tuple[int, int]:
         """Width and height of the image as it is sent, in pixels."""
         return self._picture(image).size
 
@@ -155,7 +155,7 @@ class Dispatcher:
         except CancelledError:
             raise self._paused or AnnotationPaused("annotation was stopped") from None
 
-    # Asking, in the event loop
+    # In the event loop
 
     async def _begin(self, notice: Notice | None) -> None:
         self._client = ChatClient(self._config, notice)
@@ -164,88 +164,88 @@ class Dispatcher:
 
     async def _end(self) -> None:
         self._cancel(AnnotationPaused("the annotator is closed"))
-        await asyncio.gather(*self._open.values(), return_exceptions=True)
+        await asyncio.gather(*self._pending.values(), return_exceptions=True)
         await self._client.close()
 
-    def _cancel(self, why: AnnotationPaused) -> None:
-        self._paused = self._paused or why
-        for task in self._open.values():
+    def _cancel(self, pause: AnnotationPaused) -> None:
+        self._paused = self._paused or pause
+        for task in self._pending.values():
             task.cancel()
 
-    async def _once(self, asked: Request) -> Record:
+    async def _record_once(self, request: Request) -> Record:
         """The answer; a question that is under way already is waited for."""
         if self._paused:
             raise self._paused
-        key = asked.question.key
-        if settles(record := self.ledger.get(key), asked.read):
+        key = request.question.key
+        if is_final(record := self.ledger.get(key), request.read):
             return record
-        if key not in self._open:
-            task = self._open[key] = asyncio.create_task(self._settled(asked))
-            task.add_done_callback(lambda _: self._open.pop(key))
-        return await asyncio.shield(self._open[key])
+        if key not in self._pending:
+            task = self._pending[key] = asyncio.create_task(self._new_record(request))
+            task.add_done_callback(lambda _: self._pending.pop(key))
+        return await asyncio.shield(self._pending[key])
 
-    async def _settled(self, asked: Request) -> Record:
-        """Ask until there is a usable reply, or none to be had, and keep it."""
+    async def _new_record(self, request: Request) -> Record:
+        """Send requests until there is a usable reply, or none to be had, and write it to the ledger."""
         async with self._slots:
-            meter = _Meter(self, asked)
+            meter = _Meter(self, request)
             try:
-                record = await self._replied(asked, meter)
+                record = await self._request_record(request, meter)
             except BaseException as error:
-                if meter.touched:
-                    await self._keep(self.ledger.drop, asked.question.key, meter.lost + meter.used)
+                if meter.any_sent:
+                    await self._write_ledger(self.ledger.drop, request.question.key, meter.lost + meter.used)
                 if isinstance(error, AnnotationPaused):
                     self._cancel(error)
                 raise
-            await self._keep(self.ledger.finish, record, meter.lost)
+            await self._write_ledger(self.ledger.finish, record, meter.lost)
             return record
 
-    async def _keep(self, write: Callable[..., None], *what: Any) -> None:
+    async def _write_ledger(self, write: Callable[..., None], *arguments: Any) -> None:
         """Write to the ledger: at once to a file, in a thread to an object store."""
         try:
             if self.ledger.slow:
-                await asyncio.to_thread(write, *what)
+                await asyncio.to_thread(write, *arguments)
             else:
-                write(*what)
+                write(*arguments)
         except OSError as error:
             paused = AnnotationPaused(f"the ledger cannot be written: {error}; run the step again")
             self._cancel(paused)
             raise paused from error
 
-    async def _replied(self, asked: Request, meter: _Meter) -> Record:
+    async def _request_record(self, request: Request, meter: _Meter) -> Record:
         """The record of a question, good or bad, after at most `attempts` replies."""
-        messages, body, text, error = list(asked.messages), asked.body, "", ""
+        messages, body, text, error = list(request.messages), request.body, "", ""
         for attempt in range(1, self._config.attempts + 1):
             try:
-                completion = await self._client.complete(asked.url, body, meter)
-                text = replies.kept_text(completion.text)
+                completion = await self._client.complete(request.url, body, meter)
+                text = replies.stored_text(completion.text)
                 if completion.refused:
-                    return self._record(asked, meter, attempt, text, "refused", completion.refused)
-                if completion.cut:
+                    return self._record(request, meter, attempt, text, "refused", completion.refused)
+                if completion.truncated:
                     raise ReplyError(TOO_LONG)
-                asked.read(text)
+                request.read(text)
             except ReplyError as fault:
                 error = str(fault)
             except AnnotationError as fault:
                 if fault.reason != "reply_too_large":
                     raise
-                return self._record(asked, meter, attempt, fault.raw or "", fault.reason, fault.detail)
+                return self._record(request, meter, attempt, fault.raw or "", fault.reason, fault.detail)
             else:
-                return self._record(asked, meter, attempt, text)
+                return self._record(request, meter, attempt, text)
             messages += correction_messages(text, error)
-            body = body_of(self._config, asked.prompt, asked.question.model, messages)
+            body = body_of(self._config, request.prompt, request.question.model, messages)
             meter.grow(len(json.dumps(messages[-2:])))
-        return self._record(asked, meter, self._config.attempts, text, "bad_reply", error)
+        return self._record(request, meter, self._config.attempts, text, "bad_reply", error)
 
     def _record(
         self,
-        asked: Request,
+        request: Request,
         meter: _Meter,
         attempt: int,
         text: str,
         reason: str | None = None,
         detail: str = "",
     ) -> Record:
-        question = asked.question
+        question = request.question
         return Record(
             key=question.key,
             step=question.step,
@@ -264,32 +264,32 @@ class Dispatcher:
 
 
 class _Meter:
-    """What one question costs: set aside before each request, counted after it."""
+    """What one question costs: reserved before each request, counted after it."""
 
-    def __init__(self, asker: Dispatcher, asked: Request) -> None:
-        self._asker, self._key = asker, asked.question.key
-        self._most, self._aside = asked.most, asked.most
+    def __init__(self, dispatcher: Dispatcher, request: Request) -> None:
+        self._dispatcher, self._key = dispatcher, request.question.key
+        self._worst_case, self._reserved = request.worst_case, request.worst_case
         self.used, self.lost = NOTHING, NOTHING
-        self.touched = False
-        """Whether any request was sent."""
+        self.any_sent = False
+        """Whether any request has been sent."""
 
     def grow(self, characters: int) -> None:
         """The next request is longer by so many characters."""
-        self._most = self._priced(self._most.tokens_in + characters, self._most.tokens_out)
+        self._worst_case = self._priced(self._worst_case.tokens_in + characters, self._worst_case.tokens_out)
 
     async def begin(self) -> None:
-        """Set the worst case aside, in the budget and then in the ledger."""
-        budget, excess = self._asker._budget, self._asker._excess
-        most = self._priced(math.ceil(self._most.tokens_in * excess), self._most.tokens_out)
-        await budget.reserve(most)
-        self._aside = most
+        """Reserve the worst case, in the budget and then in the ledger."""
+        budget, excess = self._dispatcher._budget, self._dispatcher._excess
+        worst_case = self._priced(math.ceil(self._worst_case.tokens_in * excess), self._worst_case.tokens_out)
+        await budget.reserve(worst_case)
+        self._reserved = worst_case
         try:
             if budget.limited:
-                await self._asker._keep(self._asker.ledger.reserve, self._key, most)
+                await self._dispatcher._write_ledger(self._dispatcher.ledger.reserve, self._key, worst_case)
         except BaseException:
-            budget.settle(most, NOTHING)
+            budget.settle(worst_case, NOTHING)
             raise
-        self.touched = True
+        self.any_sent = True
 
     def end(self, completion: Completion | None, billed: bool) -> None:
         """Count what the reply says; the worst case where it says nothing, or was cut off."""
@@ -297,17 +297,17 @@ class _Meter:
         if completion is not None:
             used = self._counted(completion)
         elif billed:
-            lost = self._aside
+            lost = self._reserved
         self.used, self.lost = self.used + used, self.lost + lost
-        self._asker._budget.settle(self._aside, used + lost)
+        self._dispatcher._budget.settle(self._reserved, used + lost)
 
     def _counted(self, completion: Completion) -> Usage:
-        said_in, said_out = completion.tokens_in, completion.tokens_out
-        tokens_in = self._most.tokens_in if said_in is None else said_in
-        tokens_out = self._most.tokens_out if said_out is None else said_out
+        reported_in, reported_out = completion.tokens_in, completion.tokens_out
+        tokens_in = self._worst_case.tokens_in if reported_in is None else reported_in
+        tokens_out = self._worst_case.tokens_out if reported_out is None else reported_out
         # A server that counts more than was thought possible: the next worst case is larger.
-        self._asker._excess = max(self._asker._excess, tokens_in / self._most.tokens_in)
+        self._dispatcher._excess = max(self._dispatcher._excess, tokens_in / self._worst_case.tokens_in)
         return self._priced(tokens_in, tokens_out)
 
     def _priced(self, tokens_in: int, tokens_out: int) -> Usage:
-        return Usage(tokens_in, tokens_out, self._asker._config.price(tokens_in, tokens_out))
+        return Usage(tokens_in, tokens_out, self._dispatcher._config.price(tokens_in, tokens_out))

@@ -97,17 +97,17 @@ def assemble_edit_chains(
     revision = annotator.revision
 
     def answer(row: Row) -> Row:
-        said = {
+        columns = {
             "chain_id": short_hash(row["pair_id"], revision, row["instruction"]),
             "instruction": row["instruction"],
             "instructions": row["instructions"],
         }
         try:
-            return said | _written(row, annotator)
+            return columns | _chain_columns(row, annotator)
         except AnnotationError as error:
-            return said | {"error": str(error), "reason": error.reason, "raw_reply": error.raw}
+            return columns | {"error": str(error), "reason": error.reason, "raw_reply": error.raw}
         except ValueError as error:  # ChainError among them
-            return said | {"error": f"not_a_chain: {error}", "reason": "not_a_chain"}
+            return columns | {"error": f"not_a_chain: {error}", "reason": "not_a_chain"}
 
     table = joined(boxes, pairs, "pair_id", "instruction")
     wanted = ("task", "steps", "source_text", "target_text", "instructions")
@@ -139,7 +139,7 @@ def follow_steps(
             known[old] = None
             yield index, place[0], old, place[1]
         if task in ("add", "move"):
-            place = "target", find("target", _last_name(new, steps[index + 1 :], index))
+            place = "target", find("target", _final_name(new, steps[index + 1 :], index))
             yield index, place[0], new, place[1]
         if task != "remove":
             known[new] = place
@@ -148,7 +148,7 @@ def follow_steps(
             find("target", name)
 
 
-def _last_name(name: str, later: Sequence[Row], index: int) -> str:
+def _final_name(name: str, later: Sequence[Row], index: int) -> str:
     """What an object placed in step `index` is called in the end, if it stays where it was put."""
     for step in later:
         if step["task"] == "add" or step["entities"][0] != name:
@@ -168,13 +168,13 @@ def _parsed(step: str, annotator: Annotator) -> Row:
     return {"instruction": step, "task": task, "entities": entities}
 
 
-def _written(row: Row, annotator: Annotator) -> Row:
+def _chain_columns(row: Row, annotator: Annotator) -> Row:
     write = _multi_turn_text if row["task"] == MULTI_TURN else _single_turn_text
     text = write(row, annotator)
     chain = parse(text, "data")
-    found, asked = len(read_edit_chain(chain).steps), len(row["steps"])
-    if row["task"] == MULTI_TURN and found != asked:
-        raise AnnotationError("wrong_steps", f"the chain has {found} steps, the instruction {asked}")
+    found, expected = len(read_edit_chain(chain).steps), len(row["steps"])
+    if row["task"] == MULTI_TURN and found != expected:
+        raise AnnotationError("wrong_steps", f"the chain has {found} steps, the instruction {expected}")
     return {"chain": text, "boxes": len(chain.boxes)}
 
 

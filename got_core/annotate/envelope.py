@@ -16,7 +16,7 @@ from got_core.annotate.annotator import AnnotationError, AnnotationPaused
 from got_core.annotate.refusals import refused_setting, sentence_of
 from got_core.annotate.replies import plain_text
 
-KEPT = 2000
+MAX_KEPT = 2000
 """Characters of a response that nobody can use."""
 _WRONG_SETTINGS = {
     401: "the API key is refused",
@@ -25,9 +25,9 @@ _WRONG_SETTINGS = {
     404: "no such URL or model",
     405: "no such URL",
 }
-_SECRET = (401, 403)  # servers repeat the key in their sentence
-_LATER = {408, 409, 425, 429}
-_CUT = ("length", "max_tokens", "model_length")
+_WITHOUT_DETAIL = (401, 403)  # servers repeat the key in their sentence
+_RETRY_LATER = {408, 409, 425, 429}
+_CUT_OFF = ("length", "max_tokens", "model_length")
 _FILTERED = ("content_filter", "safety", "recitation", "prohibited_content", "blocklist", "spii")
 _POLICY = re.compile(rb"flagged|moderation|content.polic|safety", re.I)
 
@@ -38,7 +38,7 @@ class Completion:
 
     text: str
     """The reply; reasoning that came in a field of its own, and no answer, stands behind an opening mark."""
-    cut: bool = False
+    truncated: bool = False
     """Whether the reply ended at the limit of its length."""
     refused: str | None = None
     """Why model or server will not answer; None: they did."""
@@ -49,8 +49,8 @@ class Completion:
 class TransientError(Exception):
     """A request that may go well later. `billed`: the server may have done (and charged) the work."""
 
-    def __init__(self, told: str, billed: bool, after: float = 0.0, busy: bool = False) -> None:
-        super().__init__(told)
+    def __init__(self, message: str, billed: bool, after: float = 0.0, busy: bool = False) -> None:
+        super().__init__(message)
         self.billed, self.after, self.busy = billed, after, busy
 
 
@@ -61,8 +61,8 @@ class RefusedError(AnnotationError):
 class RefusedSetting(Exception):
     """A request that the server does not take because of a member that every request has."""
 
-    def __init__(self, setting: str, told: str) -> None:
-        super().__init__(told)
+    def __init__(self, setting: str, message: str) -> None:
+        super().__init__(message)
         self.setting = setting
 
 
@@ -87,19 +87,19 @@ def completion_of(status: int, retry_after: str | None, data: bytes, sent: Colle
 
 
 def _failure(status: int, retry_after: str | None, data: bytes, sent: Collection[str]) -> Exception:
-    told = f"HTTP {status}"
+    code = f"HTTP {status}"
     if 300 <= status < 400:
-        return AnnotationPaused(f"{told}: redirects are not followed; set the annotator's final URL")
+        return AnnotationPaused(f"{code}: redirects are not followed; set the annotator's final URL")
     flagged = status == 403 and _POLICY.search(data) is not None
     if status in _WRONG_SETTINGS and not flagged:
-        said = "" if status in _SECRET else f" ({sentence_of(data)})"
-        return AnnotationPaused(f"{told}: {_WRONG_SETTINGS[status]}{said}; check the annotator's settings")
-    if status in _LATER or status >= 500:
-        return TransientError(told, billed=False, after=_seconds(retry_after), busy=status == 429)
+        detail = "" if status in _WITHOUT_DETAIL else f" ({sentence_of(data)})"
+        return AnnotationPaused(f"{code}: {_WRONG_SETTINGS[status]}{detail}; check the annotator's settings")
+    if status in _RETRY_LATER or status >= 500:
+        return TransientError(code, billed=False, after=_seconds(retry_after), busy=status == 429)
     if (setting := refused_setting(data, sent)) is not None:
-        return RefusedSetting(setting, f"{told}: the server refuses {setting!r}: {sentence_of(data)}")
-    raw = data[:KEPT].decode("utf-8", "replace")
-    return RefusedError("refused", f"{told}: {' '.join(raw.split())[:300]}", raw)
+        return RefusedSetting(setting, f"{code}: the server refuses {setting!r}: {sentence_of(data)}")
+    raw = data[:MAX_KEPT].decode("utf-8", "replace")
+    return RefusedError("refused", f"{code}: {' '.join(raw.split())[:300]}", raw)
 
 
 def _error_of(reply: Any) -> Any:
@@ -125,7 +125,7 @@ def _completion(reply: Any) -> Completion:
     thought = plain_text(message.get("reasoning_content")) or plain_text(message.get("reasoning"))
     return Completion(
         text=text if text.strip() or not thought else f"<think>{thought}",
-        cut=finish in _CUT,
+        truncated=finish in _CUT_OFF,
         refused=refusal[:300] or None,
         tokens_in=_count(usage.get("prompt_tokens")),
         tokens_out=_count(usage.get("completion_tokens")),

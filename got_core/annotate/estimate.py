@@ -1,4 +1,4 @@
-"""What annotating a table will take, said before the first question is asked.
+"""What annotating a table will take, before the first request.
 
 Belongs here: calls, tokens, GPU hours and money of each step, from the prompts, the pictures' sizes and usual
 lengths of replies. Not here: what it really took (`usage`) and the limits (`spending`).
@@ -37,7 +37,7 @@ _CALLS: dict[str, tuple[tuple[str, bool, float, int, int], ...]] = {
     "edit_chains": (("edit_chain", False, 1, 560, 140),),
 }
 STEPS = tuple(_CALLS)
-"""Steps that ask a model; the assembly of text-to-image chains is code."""
+"""Steps that send requests to a model; the assembly of text-to-image chains is code."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,13 +83,14 @@ def estimate_step(
     usual = sum(calls for _, _, calls, _, _ in _CALLS[step])
     scale = rows * (1.0 if calls_per_row is None else calls_per_row / usual)
     used, calls = Usage(), 0
-    for name, shown, each, filled, reply in _CALLS[step]:
-        number = round(scale * each)
-        put = prompt(name)
-        characters = len(put.text) + len(put.schema_text or "") + filled
-        read = math.ceil(characters / CHARACTERS_PER_TOKEN) + _TEMPLATE_TOKENS + (picture if shown else 0)
-        used += Usage(number * read, number * reply, config.price(number * read, number * reply))
-        calls += number
+    for name, with_picture, per_row, filled_in, reply in _CALLS[step]:
+        requests = round(scale * per_row)
+        template = prompt(name)
+        characters = len(template.text) + len(template.schema_text or "") + filled_in
+        each = math.ceil(characters / CHARACTERS_PER_TOKEN) + _TEMPLATE_TOKENS + with_picture * picture
+        tokens_in, tokens_out = requests * each, requests * reply
+        used += Usage(tokens_in, tokens_out, config.price(tokens_in, tokens_out))
+        calls += requests
     hours = (used.tokens_in / config.gpu_tokens_in + used.tokens_out / config.gpu_tokens_out) / 3600
     return Estimate(
         rows=rows,

@@ -37,8 +37,9 @@ def open_annotator(
 ) -> Iterator[Annotator]:
     """The annotator of that name, for the shard `scope`.
 
-    `notice` is told in a sentence when the annotator waits for its server, or what it puts to its engines on
-    the Ray cluster at `ray_address`. Raises ValueError for an unknown name, and where settings are missing.
+    `notice` is called with a sentence when the annotator waits for its server, or sends requests to its
+    engines on the Ray cluster at `ray_address`. Raises ValueError for an unknown name, and where settings are
+    missing.
     """
     if name == VLLM:
         from got_core.annotate.ray_batch import RayAnnotator

@@ -1,7 +1,7 @@
 """The done-ledger: every question that a model has answered for a shard, and what the answer cost.
 
 Belongs here: keys of questions, the records, and appending them so that a process killed at any byte loses
-nothing that was finished. Not here: asking (`openai_annotator`), limits (`spending`).
+nothing that was finished. Not here: requests (`dispatch`), limits (`spending`).
 
 A ledger is a folder of segments in storage, `ledger/<shard>/<segment>.jsonl`; each process appends to one of
 its own. A line is a checksum and a JSON record; a line that was cut off, or is damaged, is no record.
@@ -118,9 +118,9 @@ class Ledger:
         with self._lock:
             self._records[record.key] = record
 
-    def reserve(self, key: str, most: Usage) -> None:
+    def reserve(self, key: str, worst_case: Usage) -> None:
         """Note, before a request, what it may cost at most: counted as spent if nothing follows."""
-        self._append({"kind": "asked", "key": key, **vars(most)})
+        self._append({"kind": "asked", "key": key, **vars(worst_case)})
 
     def drop(self, key: str, lost: Usage) -> None:
         """Note that the requests for a question ended without an answer, and what they may have cost."""
@@ -132,7 +132,7 @@ class Ledger:
 
     @property
     def slow(self) -> bool:
-        """Whether keeping a record takes a round trip to an object store."""
+        """Whether writing a record takes a round trip to an object store."""
         return self._segments.slow
 
     def _append(self, entry: dict[str, Any]) -> None:
@@ -140,7 +140,7 @@ class Ledger:
         self._segments.append(b"%08x %s\n" % (zlib.crc32(data), data))
 
     def _load(self, storage: Storage) -> Usage:
-        """Read all segments; what they say was spent."""
+        """Read all segments; returns what was spent by them."""
         spent = NOTHING
         open_requests: dict[tuple[str, str], Usage] = {}
         for name in storage.list(f"{self._folder}/"):
@@ -154,10 +154,10 @@ class Ledger:
                 spent += usage
                 if entry["kind"] == "done":
                     spent += Usage(*entry["lost"])
-                    self._remember(entry)
+                    self._add_record(entry)
         return sum(open_requests.values(), spent)
 
-    def _remember(self, entry: dict[str, Any]) -> None:
+    def _add_record(self, entry: dict[str, Any]) -> None:
         record = Record(**{name: value for name, value in entry.items() if name in _RECORD_FIELDS})
         self._records[record.key] = record
 
@@ -248,26 +248,26 @@ class _ObjectSegments:
 
     def __init__(self, storage: Storage, name: str) -> None:
         self._storage, self._name = storage, name
-        self._waiting: list[bytes] = []
-        self._taken, self._kept = 0, 0  # lines given to append, lines that are in the store
+        self._pending: list[bytes] = []
+        self._appended, self._stored = 0, 0  # lines given to append, lines that are in the store
         self._parts = 0
         self._written: list[tuple[str, bytes]] = []
         self._lock, self._putting = threading.Lock(), threading.Lock()
 
     def append(self, line: bytes) -> None:
         with self._lock:
-            self._waiting.append(line)
-            self._taken += 1
-            mine = self._taken
+            self._pending.append(line)
+            self._appended += 1
+            line_number = self._appended
         with self._putting:
-            if self._kept >= mine:  # went along with another thread's lines
+            if self._stored >= line_number:  # went along with another thread's lines
                 return
             with self._lock:
-                lines = list(self._waiting)
+                lines = list(self._pending)
             self._put(b"".join(lines))
             with self._lock:
-                del self._waiting[: len(lines)]
-            self._kept += len(lines)
+                del self._pending[: len(lines)]
+            self._stored += len(lines)
 
     def close(self) -> None:
         """Many small objects become one: it is there before they go, and twice the same record is one."""

@@ -1,4 +1,4 @@
-"""The annotator that asks nobody: it answers from the ledger and keeps the questions that the ledger lacks.
+"""The annotator that sends no requests: it answers from the ledger and collects the pending questions.
 
 Belongs here: which questions a row still has. Not here: who answers them (`ray_batch`).
 """
@@ -14,7 +14,7 @@ from PIL import Image
 from got_core.annotate import replies
 from got_core.annotate.annotator import AnnotationError
 from got_core.annotate.config import OpenAIConfig
-from got_core.annotate.dispatch import answer_of, settles
+from got_core.annotate.dispatch import answer_of, is_final
 from got_core.annotate.ledger import Ledger, Question
 from got_core.annotate.openai_annotator import ChatAnnotator
 from got_core.annotate.pictures import Picture
@@ -29,12 +29,12 @@ class Unanswered(AnnotationError):
     """The ledger has no answer to this question yet."""
 
     def __init__(self) -> None:
-        super().__init__("unanswered", "the question has not been put yet")
+        super().__init__("unanswered", "the ledger has no answer to the question yet")
 
 
 @dataclass(frozen=True)
-class Open:
-    """A question that nobody has answered, and all that it takes to put it."""
+class PendingQuestion:
+    """A question without an answer, and all that its request is made of."""
 
     question: Question
     texts: Mapping[str, str]
@@ -47,15 +47,15 @@ class Open:
         return self.picture is not None
 
     def request(self, config: OpenAIConfig) -> Request:
-        """The request that puts it; only now the picture is resized and encoded."""
+        """Its request; only now the picture is resized and encoded."""
         return request_of(config, self.question, self.texts, self.picture, self.read)
 
 
 class LedgerAnnotator(ChatAnnotator):
-    """Answers from the ledger. What a row gives is its answer only if `take` is empty after it.
+    """Answers from the ledger. What a row gives is its answer only if `take_pending` is empty after it.
 
-    A row goes on behind a question that has no answer yet where no later question hangs on it, so that as
-    many as possible can be put at once.
+    A row goes on behind a pending question where no later question depends on it, so that as many as possible
+    can be sent at once.
 
     Args:
         config: models and sampling, which are part of a question's key.
@@ -64,12 +64,12 @@ class LedgerAnnotator(ChatAnnotator):
 
     def __init__(self, config: OpenAIConfig, ledger: Ledger) -> None:
         self.config, self.ledger = config, ledger
-        self._open: dict[str, Open] = {}
+        self._pending: dict[str, PendingQuestion] = {}
         self._picture: Picture | None = None
 
-    def take(self) -> dict[str, Open]:
+    def take_pending(self) -> dict[str, PendingQuestion]:
         """The questions without an answer since the last call, by their keys."""
-        taken, self._open = self._open, {}
+        taken, self._pending = self._pending, {}
         return taken
 
     def ground(self, image: Image.Image, phrase: str, occurrence: int = 0) -> Box | None:
@@ -86,20 +86,22 @@ class LedgerAnnotator(ChatAnnotator):
         except Unanswered:
             return ""
 
-    def _ask(self, name: str, read: Callable[[str], T], image: Image.Image | None = None, **texts: str) -> T:
+    def _answer(
+        self, name: str, read: Callable[[str], T], image: Image.Image | None = None, **texts: str
+    ) -> T:
         read = replies.bounded(read)
-        picture = self._shown(image) if image is not None else None
+        picture = self._sent_picture(image) if image is not None else None
         question = question_of(self.config, prompt(name), texts, picture)
         record = self.ledger.get(question.key)
-        if settles(record, read):
+        if is_final(record, read):
             return answer_of(record, read)
-        self._open.setdefault(question.key, Open(question, texts, picture, read))
+        self._pending.setdefault(question.key, PendingQuestion(question, texts, picture, read))
         raise Unanswered
 
     def _size(self, image: Image.Image) -> tuple[int, int]:
-        return self._shown(image).size
+        return self._sent_picture(image).size
 
-    def _shown(self, image: Image.Image) -> Picture:
+    def _sent_picture(self, image: Image.Image) -> Picture:
         if self._picture is None or self._picture.image is not image:
             self._picture = Picture(image, self.config)
         return self._picture

@@ -1,7 +1,7 @@
-"""The annotator that asks vision and text models behind any OpenAI-compatible server.
+"""The annotator that sends requests to vision and text models behind any OpenAI-compatible server.
 
-Belongs here: which prompt each question is put with, and how its reply is read. Not here: asking once and
-keeping the answer (`dispatch`), the prompts themselves (`prompts/`), the forms of replies (`replies`).
+Belongs here: the prompt of each question, and how its reply is read. Not here: requests and the ledger
+(`dispatch`), the prompts themselves (`prompts/`), the forms of replies (`replies`).
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def revision_of(config: OpenAIConfig) -> str:
 
 
 class ChatAnnotator(ABC):
-    """Every question of the interface as a prompt and the reader of its reply; who replies, `_ask` says."""
+    """Every question of the interface as a prompt and the reader of its reply; `_answer` gets the reply."""
 
     config: OpenAIConfig
 
@@ -66,7 +66,9 @@ class ChatAnnotator(ABC):
         return revision_of(self.config)
 
     @abstractmethod
-    def _ask(self, name: str, read: Callable[[str], T], image: Image.Image | None = None, **texts: str) -> T:
+    def _answer(
+        self, name: str, read: Callable[[str], T], image: Image.Image | None = None, **texts: str
+    ) -> T:
         """What `read` makes of the reply to the prompt of that name. Raises AnnotationError."""
 
     @abstractmethod
@@ -77,57 +79,56 @@ class ChatAnnotator(ABC):
 
     def concise_prompt(self, image: Image.Image) -> str:
         """A short prompt, as a person would type it."""
-        return self._ask("t2i_prompt", partial(replies.read_paragraph, most=600), image)
+        return self._answer("t2i_prompt", partial(replies.read_paragraph, max_characters=600), image)
 
     def detailed_caption(self, image: Image.Image, prompt: str) -> str:
         """One dense paragraph."""
-        return self._ask("t2i_caption", replies.read_paragraph, image, prompt=prompt)
+        return self._answer("t2i_caption", replies.read_paragraph, image, prompt=prompt)
 
     def extract_entities(self, caption: str) -> list[str]:
         """Names in the caption's exact wording."""
-        return self._ask("t2i_entities", partial(replies.read_entities, caption=caption), caption=caption)
+        return self._answer("t2i_entities", partial(replies.read_entities, caption=caption), caption=caption)
 
     def ground(self, image: Image.Image, phrase: str, occurrence: int = 0) -> Box | None:
         """The box in thousandths, whatever unit the model gives it in."""
         frame = self._frame(image)
         read = partial(replies.read_box, frame=frame, occurrence=occurrence)
         which = _ORDINALS[occurrence] if occurrence < len(_ORDINALS) else f"{occurrence + 1}th"
-        return self._ask("ground", read, image, phrase=phrase, which=which, unit=_unit(frame))
+        return self._answer("ground", read, image, phrase=phrase, which=which, unit=_unit(frame))
 
     # The questions of edit annotation
 
     def split_steps(self, instruction: str) -> list[str]:
         """The single edits, each worded so that it can stand alone."""
-        steps = self._ask("edit_steps", replies.read_steps, instruction=instruction)
+        steps = self._answer("edit_steps", replies.read_steps, instruction=instruction)
         return steps if len(steps) > 1 else [instruction]
 
     def parse_edit(self, instruction: str) -> tuple[str, list[str]]:
         """Task and entities. AnnotationError `unknown_task`: an edit of another kind."""
         tasks = (*TASKS, "other")
-        task = self._ask("edit_task", partial(replies.read_task, tasks=tasks), instruction=instruction)
+        task = self._answer("edit_task", partial(replies.read_task, tasks=tasks), instruction=instruction)
         if task == "other":
             raise AnnotationError("unknown_task", f"{instruction[:80]!r} is none of {', '.join(TASKS)}")
         read = partial(replies.read_named, keys=_PARSED[task])
-        return task, self._ask(f"edit_parse_{task}", read, instruction=instruction)
+        return task, self._answer(f"edit_parse_{task}", read, instruction=instruction)
 
     def describe(self, image: Image.Image, mention: str) -> str:
         """At most two sentences."""
-        read = partial(replies.read_paragraph, most=1200)
+        read = partial(replies.read_paragraph, max_characters=1200)
         if not mention:
-            return self._ask("edit_describe_whole", read, image)
-        return self._ask("edit_describe", read, image, mention=mention)
+            return self._answer("edit_describe_whole", read, image)
+        return self._answer("edit_describe", read, image, mention=mention)
 
     def describe_crop(self, image: Image.Image, box: Box) -> str:
         """One sentence on the box's crop."""
         left, top, right, bottom = box.to_pixels(image.width, image.height)
         corners = int(left), int(top), max(round(right), int(left) + 1), max(round(bottom), int(top) + 1)
-        return self._ask("edit_crop", partial(replies.read_paragraph, most=600), image.crop(corners)).rstrip(
-            " ."
-        )
+        read = partial(replies.read_paragraph, max_characters=600)
+        return self._answer("edit_crop", read, image.crop(corners)).rstrip(" .")
 
     def rewrite(self, instruction: str) -> list[str]:
         """Three wordings."""
-        return self._ask("edit_rewrite", replies.read_wordings, instruction=instruction)
+        return self._answer("edit_rewrite", replies.read_wordings, instruction=instruction)
 
     def edit_chain(
         self,
@@ -139,7 +140,7 @@ class ChatAnnotator(ABC):
         task: str,
     ) -> str:
         """The numbered chain, with exactly these boxes."""
-        return self._ask(
+        return self._answer(
             "edit_chain",
             partial(replies.read_chain, boxes=[boxes]),
             instruction=instruction,
@@ -152,14 +153,14 @@ class ChatAnnotator(ABC):
 
     def multi_turn_chain(self, source_text: str, target_text: str, steps: Sequence[Step]) -> str:
         """The numbered chain, one item a step, with exactly these boxes."""
-        told = [
+        step_lines = [
             f"{number}. task: {step.task}; instruction: {step.instruction}; object: {step.entity}; "
             f"box: {', '.join(map(str, step.boxes))}"
             for number, step in enumerate(steps, start=1)
         ]
         read = partial(replies.read_chain, boxes=[step.boxes for step in steps])
-        return self._ask(
-            "multi_turn_chain", read, source=source_text, target=target_text, steps="\n".join(told)
+        return self._answer(
+            "multi_turn_chain", read, source=source_text, target=target_text, steps="\n".join(step_lines)
         )
 
     def _frame(self, image: Image.Image) -> Frame:
@@ -167,7 +168,7 @@ class ChatAnnotator(ABC):
 
 
 class OpenAIAnnotator(ChatAnnotator):
-    """Asks each question once, keeps the answer, and counts what it costs. Safe to use from several threads.
+    """Sends each question once, keeps the answer, and counts what it costs. Safe to use from several threads.
 
     Close it, or use it in a `with` statement. Beside AnnotationError (reasons `bad_reply`, `refused`,
     `reply_too_large`, `server_error`, `unknown_task`), every question may raise AnnotationPaused: server
@@ -175,15 +176,15 @@ class OpenAIAnnotator(ChatAnnotator):
 
     Args:
         config: server, models, limits.
-        ledger: answers of this shard; those that are there are not asked for again.
-        notice: told in a sentence when the server stops answering and when it is back.
+        ledger: answers of this shard; what it holds is not requested again.
+        notice: called with a sentence when the server stops answering and when it is back.
     """
 
     def __init__(self, config: OpenAIConfig, ledger: Ledger, notice: Notice | None = None) -> None:
         self.config, self.ledger = config, ledger
         self.rows_at_once = 2 * config.concurrency
         """While a row is prepared, another one's question is under way."""
-        self._asker = Dispatcher(config, ledger, notice)
+        self._dispatcher = Dispatcher(config, ledger, notice)
 
     def __enter__(self) -> OpenAIAnnotator:
         return self
@@ -194,31 +195,33 @@ class OpenAIAnnotator(ChatAnnotator):
     @property
     def requests(self) -> int:
         """Requests sent so far."""
-        return self._asker.requests
+        return self._dispatcher.requests
 
     @property
     def reused(self) -> int:
         """Answers that were in the ledger."""
-        return self._asker.reused
+        return self._dispatcher.reused
 
     @property
     def spent(self) -> Usage:
         """What the shard has cost so far, earlier runs included."""
-        return self._asker.spent
+        return self._dispatcher.spent
 
     def stop(self) -> None:
         """End what is under way; every later question raises AnnotationPaused."""
-        self._asker.stop()
+        self._dispatcher.stop()
 
     def close(self) -> None:
         """Close connections and the ledger."""
-        self._asker.close()
+        self._dispatcher.close()
 
-    def _ask(self, name: str, read: Callable[[str], T], image: Image.Image | None = None, **texts: str) -> T:
-        return self._asker.ask(name, read, image, texts)
+    def _answer(
+        self, name: str, read: Callable[[str], T], image: Image.Image | None = None, **texts: str
+    ) -> T:
+        return self._dispatcher.answer(name, read, image, texts)
 
     def _size(self, image: Image.Image) -> tuple[int, int]:
-        return self._asker.sent(image)
+        return self._dispatcher.sent_size(image)
 
 
 def _unit(frame: Frame) -> str:

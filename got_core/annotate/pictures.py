@@ -16,7 +16,7 @@ from PIL import Image
 from got_core.annotate.config import OpenAIConfig
 from got_core.pictures.colours import to_rgb
 
-_NARROWEST = 200  # Qwen's processors refuse pictures with more between their sides
+_MAX_ASPECT = 200  # Qwen's processors refuse pictures with more between their sides
 
 
 class Picture:
@@ -70,7 +70,7 @@ def size_sent(width: int, height: int, config: OpenAIConfig) -> tuple[int, int]:
     shorter, longer = (
         min(max(1, round(side * scale / model.factor)), longest) for side in sorted((width, height))
     )
-    shorter = max(shorter, -(-longer // _NARROWEST))
+    shorter = max(shorter, -(-longer // _MAX_ASPECT))
     while shorter * longer > most:
         longer -= 1
     while shorter * longer < least:

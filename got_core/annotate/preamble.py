@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import re
 
-_LONGEST = 120
-_AT_MOST = 3  # introductions, one behind the other
+_MAX_CHARACTERS = 120
+_MAX_INTRODUCTIONS = 3  # introductions, one behind the other
 _REPLY_WORDS = """
     caption captions description descriptions prompt prompts answer response reply summary chain
     rewording rewordings wording wordings
@@ -63,7 +63,7 @@ _PAIRS = {'"': '"', "'": "'", "`": "`", "“": "”", "«": "»", "„": "“"}
 def bare_text(reply: str) -> str:
     """The text that a reply is about."""
     text = _BOLD.sub(r"\1", reply.strip())
-    for _ in range(_AT_MOST):
+    for _ in range(_MAX_INTRODUCTIONS):
         shorter = _without_introduction(_HEADING.sub("", text))
         if shorter is None:
             break
@@ -85,7 +85,7 @@ def _without_introduction(text: str) -> str | None:
 def _introduces(text: str, newline: bool) -> bool:
     """Whether a text, with a line's end behind it or not, speaks of the reply that follows."""
     plain = text.lower().replace("’", "'")  # noqa: RUF001
-    if len(text) > _LONGEST or any(mark in text for mark in '"“”«»'):
+    if len(text) > _MAX_CHARACTERS or any(mark in text for mark in '"“”«»'):
         return False
     words = _WORD.findall(plain)
     courteous = _COURTESIES.search(plain) is not None or not _COURTESY.isdisjoint(words)

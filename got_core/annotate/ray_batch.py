@@ -1,11 +1,11 @@
 """The annotator that runs vLLM's engines on a Ray cluster, through Ray Data, without any server.
 
-Belongs here: putting all open questions of a step at once, wave by wave, and keeping the answers. Not here:
-the questions (`openai_annotator`), which of them are open (`ledger_annotator`), the ledger itself.
+Belongs here: requests for all pending questions of a step at once, wave by wave, and their answers. Not here:
+the questions (`openai_annotator`), which of them are pending (`ledger_annotator`), the ledger itself.
 
 A row's questions hang on one another (the caption on the prompt), so a step takes a few waves. A wave is one
-streaming pipeline: CPU actors open pictures, look into the ledger, resize and encode; CPU actors prepare what
-the engine takes; engines reply; replies are read, and the driver keeps each one in the ledger as it comes.
+streaming pipeline: CPU actors open pictures, read the ledger, resize and encode; CPU actors prepare what the
+engine takes; engines reply; replies are read, and the driver writes each one to the ledger as it comes.
 Pictures never pass through the driver. A survey before each wave, on CPU actors alone, says which rows are
 done and which questions the others still have; no engine is started for nothing.
 
@@ -33,30 +33,31 @@ from got_core.annotate.client import Notice
 from got_core.annotate.config import VLLMConfig
 from got_core.annotate.dispatch import TOO_LONG, correction_messages
 from got_core.annotate.ledger import Ledger, Record
-from got_core.annotate.ledger_annotator import LedgerAnnotator, Open
+from got_core.annotate.ledger_annotator import LedgerAnnotator, PendingQuestion
 from got_core.annotate.openai_annotator import ChatAnnotator
 from got_core.annotate.request import sampling_of
-from got_core.annotate.rows import Row, answered
+from got_core.annotate.rows import Row, answer_row
 from got_core.annotate.usage import NOTHING, Usage
 from got_core.storage import Storage
 
 T = TypeVar("T")
 Answer = Callable[[Row], Row]
 _WRITERS = 32
+_WHOLE_TABLES = "this annotator takes no single questions, only all rows of a step: call answer_rows"
 
 
 @dataclass(frozen=True)
-class _Draft:
-    """Replies to a question so far, none of which can be used."""
+class _Attempts:
+    """Attempts at a question so far: replies that cannot be used."""
 
     turns: tuple[tuple[str, str], ...] = ()
-    """Each reply, and what was wrong with it."""
+    """Each reply, and what is wrong with it."""
     used: Usage = NOTHING
 
 
 @dataclass
-class _Todo:
-    """A row that is not done, and the keys of its open questions."""
+class _PendingRow:
+    """A row that is not done, and the keys of its pending questions."""
 
     index: int
     row: bytes
@@ -65,16 +66,16 @@ class _Todo:
 
 
 class RayAnnotator(ChatAnnotator):
-    """Works through a step's rows with Ray Data. Single questions are not for it: `work_through` is.
+    """Answers all rows of a step together with Ray Data (`answer_rows`); it takes no single questions.
 
-    Sent to a worker it becomes the annotator that answers from the ledger and keeps what is open there.
+    Sent to a worker it becomes the annotator that answers from the ledger and collects what is pending there.
 
     Args:
         config: models, engines, CPU actors.
         storage: where the shard's ledger is; every worker must reach it.
         scope: the shard.
         ray_address: cluster to connect to; None starts Ray on this machine.
-        notice: told in a sentence what each wave asks.
+        notice: called with a sentence on the requests of each wave.
     """
 
     config: VLLMConfig
@@ -90,9 +91,9 @@ class RayAnnotator(ChatAnnotator):
         self.config, self._storage, self._scope = config, storage, scope
         self.ledger = Ledger(storage, scope)
         self._address, self._notice = ray_address, notice or (lambda _: None)
-        self._drafts: dict[str, _Draft] = {}
+        self._attempts: dict[str, _Attempts] = {}
         self.requests = self.reused = 0
-        """Questions put to an engine (each attempt counts), and rows that needed none."""
+        """Requests to an engine (each attempt counts), and rows that needed none."""
         self.spent = self.ledger.spent
         """What the shard has cost so far, earlier runs included."""
 
@@ -103,53 +104,54 @@ class RayAnnotator(ChatAnnotator):
         self.ledger.close()
 
     def __reduce__(self) -> tuple[Callable[..., LedgerAnnotator], tuple[Any, ...]]:
-        return _collecting, (self.config, self._storage.url, self._storage.fs_options, self._scope)
+        return _ledger_annotator, (self.config, self._storage.url, self._storage.fs_options, self._scope)
 
-    def work_through(self, rows: pl.DataFrame, answer: Answer) -> Iterator[tuple[int, Row]]:
-        """Place and answer of each row, as they get done. AnnotationPaused where the cluster gives up."""
+    def answer_rows(self, rows: pl.DataFrame, answer: Answer) -> Iterator[tuple[int, Row]]:
+        """Index and answer of each row, as they get done. AnnotationPaused where the cluster gives up."""
         from got_core.train.ray.session import ray_session
 
-        work = cloudpickle.dumps((answer, self))
-        todo = [_Todo(index, cloudpickle.dumps(row)) for index, row in enumerate(rows.iter_rows(named=True))]
+        step = cloudpickle.dumps((answer, self))
+        numbered = enumerate(rows.iter_rows(named=True))
+        pending = [_PendingRow(index, cloudpickle.dumps(row)) for index, row in numbered]
         with ray_session(self._address, 3 * self.config.cpus + self.config.replicas + 1):
             context = ray.data.DataContext.get_current()
             context.enable_progress_bars = False
             first = True
-            while todo:
-                todo = yield from self._surveyed(work, todo, first)
+            while pending:
+                pending = yield from self._survey_rows(step, pending, first)
                 first = False
-                if todo:
-                    self._wave(work, todo)
+                if pending:
+                    self._run_wave(step, pending)
 
-    def _surveyed(
-        self, work: bytes, todo: list[_Todo], first: bool
-    ) -> Generator[tuple[int, Row], None, list[_Todo]]:
-        """Yields the rows that are done; returns the others with their open questions."""
-        left: list[_Todo] = []
-        known = {item.index: item for item in todo}
-        for state in self._rows_of(self._mapped([_item(one, ()) for one in todo], _Survey, work)):
+    def _survey_rows(
+        self, step: bytes, pending: list[_PendingRow], first: bool
+    ) -> Generator[tuple[int, Row], None, list[_PendingRow]]:
+        """Yields the rows that are done; returns the others with their pending questions."""
+        remaining: list[_PendingRow] = []
+        known = {item.index: item for item in pending}
+        for state in self._rows_of(self._mapped([_item(one, ()) for one in pending], _Survey, step)):
             index = int(state["index"])
             if state["done"]:
                 self.reused += first
                 yield index, cloudpickle.loads(state["done"])
             else:
-                keys = json.loads(state["open"])
-                left.append(replace(known[index], vision=keys["vision"], text=keys["text"]))
-        return sorted(left, key=lambda one: one.index)
+                keys = json.loads(state["pending"])
+                remaining.append(replace(known[index], vision=keys["vision"], text=keys["text"]))
+        return sorted(remaining, key=lambda one: one.index)
 
-    def _wave(self, work: bytes, todo: list[_Todo]) -> None:
-        """Put the open questions of one model to it, each of them once."""
-        vision = sum(len(one.vision) for one in todo) >= sum(len(one.text) for one in todo)
+    def _run_wave(self, step: bytes, pending: list[_PendingRow]) -> None:
+        """Send the pending questions of one model to it, each of them once."""
+        vision = sum(len(one.vision) for one in pending) >= sum(len(one.text) for one in pending)
         seen: set[str] = set()
         items = []
-        for one in todo:
+        for one in pending:
             keys = [key for key in (one.vision if vision else one.text) if key not in seen]
             seen.update(keys)
             if keys:
-                items.append(_item(one, keys, [self._drafts.get(key, _Draft()) for key in keys]))
+                items.append(_item(one, keys, [self._attempts.get(key, _Attempts()) for key in keys]))
         model, _ = self.config.model(vision)
         self._notice(f"{len(seen)} questions for {model}")
-        questions = self._mapped(items, _Questions, work)
+        questions = self._mapped(items, _Requests, step)
         processor = self._processor(model, vision)
         # Many records go together into one object of a store that cannot append.
         with ThreadPoolExecutor(_WRITERS if self.ledger.slow else 1) as writers:
@@ -157,20 +159,20 @@ class RayAnnotator(ChatAnnotator):
                 writers.submit(self.ledger.finish, record) for record in self._records(processor(questions))
             ]
         for writing in written:
-            _done(writing)
+            _raise_write_error(writing)
 
     def _records(self, replied: ray.data.Dataset) -> Iterator[Record]:
         """The questions that are finished by these replies; the others go into the next wave."""
         for reply in self._rows_of(replied):
-            if (record := self._settled(reply)) is not None:
+            if (record := self._finished_record(reply)) is not None:
                 yield record
 
-    def _mapped(self, items: list[Row], worker: type, work: bytes) -> ray.data.Dataset:
+    def _mapped(self, items: list[Row], worker: type, step: bytes) -> ray.data.Dataset:
         """Items through CPU actors. Small blocks, so that the first ones reach the engines early."""
         blocks = max(1, min(len(items) // self.config.rows_per_task, 1000))
         return ray.data.from_items(items, override_num_blocks=blocks).map_batches(
             worker,
-            fn_constructor_args=(work,),
+            fn_constructor_args=(step,),
             batch_size=self.config.rows_per_task,
             batch_format="numpy",
             num_cpus=1,
@@ -220,109 +222,113 @@ class RayAnnotator(ChatAnnotator):
                 "kept. Run the step again"
             ) from error
 
-    def _settled(self, reply: Row) -> Record | None:
+    def _finished_record(self, reply: Row) -> Record | None:
         """The record of a reply that can be used, or of the last one that cannot; else None."""
         self.requests += 1
-        asked = json.loads(reply["asked"])
-        draft = self._drafts.pop(asked["key"], _Draft())
+        question = json.loads(reply["question"])
+        attempts = self._attempts.pop(question["key"], _Attempts())
         if refused := reply["__inference_error__"]:
-            return self._record(asked, draft, "", "refused", str(refused)[:300])
+            return self._record(question, attempts, "", "refused", str(refused)[:300])
         tokens = int(reply["tokens_in"]), int(reply["tokens_out"])
-        draft = replace(draft, used=draft.used + Usage(*tokens, self.config.price(*tokens)))
+        attempts = replace(attempts, used=attempts.used + Usage(*tokens, self.config.price(*tokens)))
         text, error = str(reply["text"]), str(reply["error"])
-        if error and len(draft.turns) + 1 < self.config.attempts:
-            self._drafts[asked["key"]] = replace(draft, turns=(*draft.turns, (text, error)))
+        if error and len(attempts.turns) + 1 < self.config.attempts:
+            self._attempts[question["key"]] = replace(attempts, turns=(*attempts.turns, (text, error)))
             return None
-        return self._record(asked, draft, text, "bad_reply" if error else None, error)
+        return self._record(question, attempts, text, "bad_reply" if error else None, error)
 
-    def _record(self, asked: Row, draft: _Draft, text: str, reason: str | None, detail: str) -> Record:
-        self.spent += draft.used
+    def _record(
+        self, question: Row, attempts: _Attempts, text: str, reason: str | None, detail: str
+    ) -> Record:
+        self.spent += attempts.used
         return Record(
-            **asked,
+            **question,
             text=text,
             reason=reason,
             detail=detail,
-            replies=len(draft.turns) + 1,
-            **asdict(draft.used),
+            replies=len(attempts.turns) + 1,
+            **asdict(attempts.used),
         )
 
-    def _ask(self, name: str, read: Callable[[str], T], image: Image.Image | None = None, **texts: str) -> T:
-        raise NotImplementedError("questions are put for a whole table: see work_through")
+    def _answer(
+        self, name: str, read: Callable[[str], T], image: Image.Image | None = None, **texts: str
+    ) -> T:
+        raise NotImplementedError(_WHOLE_TABLES)
 
     def _size(self, image: Image.Image) -> tuple[int, int]:
-        raise NotImplementedError("questions are put for a whole table: see work_through")
+        raise NotImplementedError(_WHOLE_TABLES)
 
 
-def _done(writing: Future[None]) -> None:
+def _raise_write_error(writing: Future[None]) -> None:
     try:
         writing.result()
     except OSError as error:
         raise AnnotationPaused(f"the ledger cannot be written: {error}; run the step again") from error
 
 
-def _collecting(config: VLLMConfig, url: str, options: Row, scope: str) -> LedgerAnnotator:
+def _ledger_annotator(config: VLLMConfig, url: str, options: Row, scope: str) -> LedgerAnnotator:
     return LedgerAnnotator(config, Ledger(Storage(url, **options), scope))
 
 
-def _item(one: _Todo, keys: Iterable[str], drafts: Iterable[_Draft] = ()) -> Row:
+def _item(one: _PendingRow, keys: Iterable[str], attempts_by_key: Iterable[_Attempts] = ()) -> Row:
     """What goes to a worker: plain bytes and text, which every block can hold."""
     return {
         "index": one.index,
         "row": one.row,
-        "asked": cloudpickle.dumps(list(zip(keys, drafts, strict=True))),
+        "pending": cloudpickle.dumps(list(zip(keys, attempts_by_key, strict=True))),
     }
 
 
 class _Worker:
     """Runs the step's own code on a row, with the annotator that answers from the ledger."""
 
-    def __init__(self, work: bytes) -> None:
+    def __init__(self, step: bytes) -> None:
         self.answer: Answer
         self.annotator: LedgerAnnotator
-        self.answer, self.annotator = cloudpickle.loads(work)
+        self.answer, self.annotator = cloudpickle.loads(step)
 
-    def worked(self, row: bytes) -> tuple[Row, dict[str, Open]]:
-        """What the row gives, and the questions that it still has."""
-        result = answered(self.answer, cloudpickle.loads(row))
-        return result, self.annotator.take()
+    def run(self, row: bytes) -> tuple[Row, dict[str, PendingQuestion]]:
+        """What the row gives, and its pending questions."""
+        result = answer_row(self.answer, cloudpickle.loads(row))
+        return result, self.annotator.take_pending()
 
 
 class _Survey(_Worker):
-    """Which rows are done, and what the others lack."""
+    """Which rows are done, and the pending questions of the others."""
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
-        states: dict[str, list[Any]] = {"index": list(batch["index"]), "done": [], "open": []}
+        states: dict[str, list[Any]] = {"index": list(batch["index"]), "done": [], "pending": []}
         for row in batch["row"]:
-            result, left = self.worked(row)
+            result, remaining = self.run(row)
             keys = {
-                kind: [key for key, one in left.items() if one.vision == (kind == "vision")]
+                kind: [key for key, one in remaining.items() if one.vision == (kind == "vision")]
                 for kind in ("vision", "text")
             }
-            states["done"].append(b"" if left else cloudpickle.dumps(result))
-            states["open"].append(json.dumps(keys))
+            states["done"].append(b"" if remaining else cloudpickle.dumps(result))
+            states["pending"].append(json.dumps(keys))
         return states
 
 
-class _Questions(_Worker):
-    """Questions as requests, for the rows and keys that the driver chose."""
+class _Requests(_Worker):
+    """Requests for the questions that the driver wants, by row and key."""
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
-        requests: dict[str, list[Any]] = {"asked": [], "messages": [], "sampling": [], "read": []}
-        for row, chosen in zip(batch["row"], batch["asked"], strict=True):
-            _, left = self.worked(row)
-            for key, draft in cloudpickle.loads(chosen):
-                if key in left:
-                    self._add(requests, left[key], draft)
+        requests: dict[str, list[Any]] = {"question": [], "messages": [], "sampling": [], "read": []}
+        for row, wanted in zip(batch["row"], batch["pending"], strict=True):
+            _, remaining = self.run(row)
+            for key, attempts in cloudpickle.loads(wanted):
+                if key in remaining:
+                    self._add(requests, remaining[key], attempts)
         return requests
 
-    def _add(self, requests: dict[str, list[Any]], one: Open, draft: _Draft) -> None:
+    def _add(self, requests: dict[str, list[Any]], one: PendingQuestion, attempts: _Attempts) -> None:
         request = one.request(self.annotator.config)
         messages = list(request.messages)
-        for said, error in draft.turns:
-            messages += correction_messages(said, error)
+        for reply, error in attempts.turns:
+            messages += correction_messages(reply, error)
         question = one.question
         names = ("key", "step", "prompt", "model", "revision", "image")
-        requests["asked"].append(json.dumps({name: getattr(question, name) for name in names}))
+        requests["question"].append(json.dumps({name: getattr(question, name) for name in names}))
         requests["messages"].append(json.dumps(messages))
         requests["sampling"].append(json.dumps(sampling_of(self.annotator.config, request.prompt)))
         requests["read"].append(cloudpickle.dumps(one.read))
@@ -340,9 +346,9 @@ def _for_engine(row: Row) -> Row:
 
 def _from_engine(row: Row) -> Row:
     """A reply, and what is wrong with it ("" for nothing)."""
-    text = replies.kept_text(replies.plain_text(row["generated_text"]))
+    text = replies.stored_text(replies.plain_text(row["generated_text"]))
     tokens_out = int(row["num_generated_tokens"])
-    reply = {"asked": row["asked"], "text": text, "tokens_in": int(row["num_input_tokens"])}
+    reply = {"question": row["question"], "text": text, "tokens_in": int(row["num_input_tokens"])}
     return reply | {"tokens_out": tokens_out, "error": _fault(row, text, tokens_out)}
 
 

@@ -68,27 +68,27 @@ def refused_setting(data: bytes, sent: Collection[str]) -> str | None:
 
     `model` stands for a model that is not there, `image_url` for one that takes no pictures.
     """
-    said = list(_said(_parsed(data)))
-    told = "\n".join(text for _, text in said)
-    if _NO_PICTURES.search(told):
+    texts = list(_error_texts(_parsed(data)))
+    joined = "\n".join(text for _, text in texts)
+    if _NO_PICTURES.search(joined):
         return "image_url"
-    if _OF_REQUEST.search(told):
+    if _OF_REQUEST.search(joined):
         return None
-    for key, text in said:
+    for key, text in texts:
         if key in _FIELDS and (name := _field_of(text, sent)) is not None:
             return name
-    if _NO_MODEL.search(told):
+    if _NO_MODEL.search(joined):
         return "model"
-    if any(key in _FIELDS and "messages" in text for key, text in said) or not _REFUSES.search(told):
+    if any(key in _FIELDS and "messages" in text for key, text in texts) or not _REFUSES.search(joined):
         return None
-    return next((name for name in _NAMES if name in sent and _named(name, told)), None)
+    return next((name for name in _NAMES if name in sent and _named(name, joined)), None)
 
 
 def sentence_of(data: bytes) -> str:
     """What a response says in words, at most 300 characters."""
-    said = [(key, text) for key, text in _said(_parsed(data)) if key not in _FIELDS]
-    words = next((text for key, text in reversed(said) if key in ("raw", "msg", "message", "detail")), None)
-    text = words or (said[0][1] if said else data.decode("utf-8", "replace"))
+    texts = [(key, text) for key, text in _error_texts(_parsed(data)) if key not in _FIELDS]
+    words = next((text for key, text in reversed(texts) if key in ("raw", "msg", "message", "detail")), None)
+    text = words or (texts[0][1] if texts else data.decode("utf-8", "replace"))
     return " ".join(text.split())[:300]
 
 
@@ -104,24 +104,24 @@ def _parsed(data: bytes) -> Any:
         return data.decode("utf-8", "replace")
 
 
-def _said(value: Any, key: str = "", depth: int = 0) -> Iterator[tuple[str, str]]:
+def _error_texts(value: Any, key: str = "", depth: int = 0) -> Iterator[tuple[str, str]]:
     """Every text of an error with the name of its member; lists of locations as one text."""
     if key in _ECHOES or depth > 8:
         return
     if isinstance(value, dict):
         for name, member in value.items():
-            yield from _said(member, name, depth + 1)
+            yield from _error_texts(member, name, depth + 1)
     elif isinstance(value, list) and key == "loc":
         yield key, ".".join(map(str, value))
     elif isinstance(value, list):
         for member in value:
-            yield from _said(member, key, depth + 1)
+            yield from _error_texts(member, key, depth + 1)
     elif isinstance(value, str):
         inner = _parsed(value.encode("utf-8", "replace")) if value[:1] in ("{", "[") else value
         if isinstance(inner, str):
             yield key, inner
         else:
-            yield from _said(inner, key, depth + 1)
+            yield from _error_texts(inner, key, depth + 1)
 
 
 def _field_of(text: str, sent: Collection[str]) -> str | None:
@@ -132,7 +132,7 @@ def _field_of(text: str, sent: Collection[str]) -> str | None:
     return next((name for name in ("model", *_NAMES) if name in parts and name in sent), None)
 
 
-def _named(name: str, told: str) -> bool:
+def _named(name: str, text: str) -> bool:
     """Whether a text speaks of a parameter by this name, rather than of what the word means."""
     spellings = _NAMES[name] or _NAMED.format(name)
-    return re.search(spellings, told, re.I | re.M) is not None
+    return re.search(spellings, text, re.I | re.M) is not None

@@ -1,8 +1,8 @@
 """Reading what models reply: tolerant of wrapping, strict about meaning.
 
 Belongs here: one function for each form of reply, text in, value out. Whatever the text, it gives a value or
-raises ReplyError, whose message can be told to the model; `bounded` goes before each of them. Not here:
-taking off reasoning (`reasoning`) and introductions (`preamble`), boxes (`box_replies`), asking again
+raises ReplyError, whose message can be sent to the model; `bounded` goes before each of them. Not here:
+taking off reasoning (`reasoning`) and introductions (`preamble`), boxes (`box_replies`), retries
 (`dispatch`).
 """
 
@@ -27,19 +27,19 @@ __all__ = ["Frame", "ReplyError", "read_box"]
 T = TypeVar("T")
 
 MAX_REPLY = 20_000
-"""Characters of an answer that are looked at: longer ones are refused."""
+"""Characters of an answer, at most: longer ones are refused."""
 _MAX_NAMES = 64
 _FENCE = re.compile(r"\A\s*```\w*\s*\n?(.*?)\n?\s*(?:```\s*)?\Z", re.DOTALL)
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ufeff]")
 _BACKGROUND = re.compile(r"(?:the )?background", re.I)
 
 
-def read_paragraph(text: str, most: int = 6000) -> str:
+def read_paragraph(text: str, max_characters: int = 6000) -> str:
     """One paragraph of running text that can become part of a chain."""
     plain = bare_text(_unfenced(text))
     if plain[:1] in ("{", "[") and _is_json(plain):
         raise ReplyError("the reply must be running text, not JSON")
-    return _paragraph(plain, most)
+    return _paragraph(plain, max_characters)
 
 
 def read_entities(text: str, caption: str) -> list[str]:
@@ -113,16 +113,16 @@ def read_chain(text: str, boxes: Sequence[Sequence[Box]]) -> str:
 def bounded(read: Callable[[str], T]) -> Callable[[str], T]:
     """The reader, given the answer alone, and never one that is too long."""
 
-    def guarded(reply: str) -> T:
+    def read_bounded(reply: str) -> T:
         text = answer_text(reply)
         if len(text) > MAX_REPLY:
             raise ReplyError(f"the reply has {len(text)} characters, at most {MAX_REPLY} are read")
         return read(text)
 
-    return guarded
+    return read_bounded
 
 
-def kept_text(reply: str) -> str:
+def stored_text(reply: str) -> str:
     """What is kept of a reply: the answer, or all of it where there is none, never more than is read."""
     with suppress(ReplyError):
         reply = answer_text(reply)
@@ -134,12 +134,12 @@ def plain_text(text: object) -> str:
     return text.encode("utf-8", "replace").decode() if isinstance(text, str) else ""
 
 
-def _paragraph(text: str, most: int) -> str:
+def _paragraph(text: str, max_characters: int) -> str:
     plain = " ".join(_CONTROL.sub(" ", text).split())
     if not any(character.isalpha() for character in plain):
         raise ReplyError("the reply holds no text")
-    if len(plain) > most:
-        raise ReplyError(f"the text has {len(plain)} characters, at most {most} are allowed")
+    if len(plain) > max_characters:
+        raise ReplyError(f"the text has {len(plain)} characters, at most {max_characters} are allowed")
     try:
         check_text(plain)
     except ChainError as error:
@@ -197,13 +197,13 @@ def _member(value: Any, key: str) -> Any:
 
 def _string(value: Any) -> str:
     if not isinstance(value, str):
-        raise ReplyError(f"expected a string, got {_shown(value)}")
+        raise ReplyError(f"expected a string, got {_type_name(value)}")
     return value
 
 
 def _names(value: Any) -> list[str]:
     if not isinstance(value, list):
-        raise ReplyError(f"expected a list of strings, got {_shown(value)}")
+        raise ReplyError(f"expected a list of strings, got {_type_name(value)}")
     if len(value) > _MAX_NAMES:
         raise ReplyError(f"the list has {len(value)} entries, at most {_MAX_NAMES} are allowed")
     return [_phrase(_string(item)) for item in value]
@@ -214,5 +214,5 @@ def _phrase(text: str) -> str:
     return _paragraph(plain_text(text), 600).rstrip(" .")
 
 
-def _shown(value: Any) -> str:
+def _type_name(value: Any) -> str:
     return type(value).__name__

@@ -1,4 +1,4 @@
-"""A question as the request that puts it.
+"""A question as a request to a model.
 
 Belongs here: what is sent, and what it may cost at most. Not here: sending it (`client`, `dispatch`).
 """
@@ -21,7 +21,7 @@ _LENGTH = 384
 
 @dataclass(frozen=True)
 class Request:
-    """A question with the request that puts it."""
+    """A question with its request."""
 
     question: Question
     prompt: Prompt
@@ -29,7 +29,7 @@ class Request:
     messages: list[dict[str, Any]]
     body: dict[str, Any]
     """The request of the first attempt."""
-    most: Usage
+    worst_case: Usage
     """What a request may cost at most, by its size."""
     read: Callable[[str], Any]
 
@@ -41,31 +41,31 @@ def length_of(config: OpenAIConfig, name: str) -> int:
 
 def sampling(config: OpenAIConfig, length: int) -> tuple[tuple[str, float | int | str | None], ...]:
     """What a reply depends on beside model, prompt and picture."""
-    unusual = () if config.send_schema else (("schema", "not sent"),)
+    schema_choice = () if config.send_schema else (("schema", "not sent"),)
     return (
         ("image_quality", config.image_quality),
         ("image_side", config.image_side),
         ("length", length),
         ("seed", config.seed),
         ("temperature", config.temperature),
-        *unusual,
+        *schema_choice,
     )
 
 
 def question_of(
-    config: OpenAIConfig, put: Prompt, texts: Mapping[str, str], picture: Picture | None
+    config: OpenAIConfig, template: Prompt, texts: Mapping[str, str], picture: Picture | None
 ) -> Question:
-    """The question that a prompt, filled in, puts to the model for it."""
+    """The question of a prompt that is filled in, with the model that it is for."""
     model, revision = config.model(vision=picture is not None)
-    shown = (("image_size", "{}x{}".format(*picture.size)),) if picture else ()
+    picture_size = (("image_size", "{}x{}".format(*picture.size)),) if picture else ()
     return Question(
-        step=put.name,
-        prompt=put.hash,
+        step=template.name,
+        prompt=template.hash,
         texts=tuple(sorted(texts.items())),
         image=picture.hash if picture else None,
         model=model,
         revision=revision,
-        sampling=(*sampling(config, length_of(config, put.name)), *shown),
+        sampling=(*sampling(config, length_of(config, template.name)), *picture_size),
     )
 
 
@@ -76,48 +76,50 @@ def request_of(
     picture: Picture | None,
     read: Callable[[str], Any],
 ) -> Request:
-    """The request that puts a question."""
-    put = prompt(question.step)
-    text = {"type": "text", "text": put.filled(**texts)}
+    """The request of a question."""
+    template = prompt(question.step)
+    text = {"type": "text", "text": template.filled(**texts)}
     content = [{"type": "image_url", "image_url": {"url": picture.data_url}}] if picture else []
     messages = [{"role": "user", "content": [*content, text] if content else text["text"]}]
-    # A token is at least one byte of text; the schema may be told to the model too.
-    tokens_in = len(text["text"].encode()) + len((put.schema_text or "").encode()) + 128
+    # A token is at least one byte of text; servers may add the schema to it.
+    tokens_in = len(text["text"].encode()) + len((template.schema_text or "").encode()) + 128
     tokens_in += picture.tokens if picture else 0
-    length = length_of(config, put.name)
+    length = length_of(config, template.name)
     return Request(
         question=question,
-        prompt=put,
+        prompt=template,
         url=config.endpoint(vision=picture is not None),
         messages=messages,
-        body=body_of(config, put, question.model, messages),
-        most=Usage(tokens_in, length, config.price(tokens_in, length)),
+        body=body_of(config, template, question.model, messages),
+        worst_case=Usage(tokens_in, length, config.price(tokens_in, length)),
         read=read,
     )
 
 
-def body_of(config: OpenAIConfig, put: Prompt, model: str, messages: list[dict[str, Any]]) -> dict[str, Any]:
+def body_of(
+    config: OpenAIConfig, template: Prompt, model: str, messages: list[dict[str, Any]]
+) -> dict[str, Any]:
     """The body of a request."""
     body: dict[str, Any] = {
         "model": model,
         "messages": messages,
-        config.length_name or LENGTH_NAMES[0]: length_of(config, put.name),
+        config.length_name or LENGTH_NAMES[0]: length_of(config, template.name),
     }
     if config.temperature is not None:
         body["temperature"] = config.temperature
     if config.seed is not None:
         body["seed"] = config.seed
-    if put.schema is not None and config.send_schema:
-        schema = {"name": put.name, "schema": put.schema, "strict": True}
+    if template.schema is not None and config.send_schema:
+        schema = {"name": template.name, "schema": template.schema, "strict": True}
         body["response_format"] = {"type": "json_schema", "json_schema": schema}
     return body
 
 
-def sampling_of(config: OpenAIConfig, put: Prompt) -> dict[str, Any]:
+def sampling_of(config: OpenAIConfig, template: Prompt) -> dict[str, Any]:
     """The same of a body as arguments of vLLM's SamplingParams; the schema stays text."""
-    schema = put.schema_text if config.send_schema else None
+    schema = template.schema_text if config.send_schema else None
     parameters: dict[str, Any] = {
-        "max_tokens": length_of(config, put.name),
+        "max_tokens": length_of(config, template.name),
         "seed": config.seed,
         "structured_outputs": {"json": schema} if schema else None,
     }

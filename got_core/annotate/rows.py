@@ -1,4 +1,4 @@
-"""Working through a table row by row, so that one bad row never stops a shard."""
+"""Annotating a table row by row, so that one bad row never stops a shard."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from PIL import Image
 
 from got_core.annotate.annotator import AnnotationError, Annotator
 from got_core.annotate.schemas import ORIGIN
-from got_core.annotate.usage import counted
+from got_core.annotate.usage import counting
 from got_core.chain.grammar import ChainError
 from got_core.corpus.decode import ImageError
 from got_core.corpus.schemas import Columns, frame_of
@@ -45,7 +45,7 @@ def annotate_rows(
     good = frame.filter(pl.col("error").is_null())
     carried = good.select(name for name in (key, *ORIGIN) if name in good.columns).to_dicts()
     rows: list[Row] = [{}] * good.height
-    for done, (index, row) in enumerate(_worked_on(good, answer, annotator), start=1):
+    for done, (index, row) in enumerate(_answered_rows(good, answer, annotator), start=1):
         rows[index] = {**carried[index], **row}
         if progress:
             progress(done, good.height)
@@ -78,36 +78,44 @@ def short_hash(*parts: str) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 
 
-def _worked_on(
+def _answered_rows(
     good: pl.DataFrame, answer: Callable[[Row], Row], annotator: Annotator | None
 ) -> Iterator[tuple[int, Row]]:
-    """Place and answer of each row, as they get done."""
-    if work_through := getattr(annotator, "work_through", None):
-        yield from work_through(good, answer)
+    """Index and answer of each row, as they get done."""
+    if answer_rows := getattr(annotator, "answer_rows", None):
+        yield from answer_rows(good, answer)
         return
-    rows = enumerate(good.iter_rows(named=True))
     at_once = min(getattr(annotator, "rows_at_once", 1), good.height)
-    if at_once <= 1:
-        yield from ((index, answered(answer, row)) for index, row in rows)
+    if at_once > 1:
+        yield from _answered_in_threads(good, answer, annotator, at_once)
         return
+    for index, row in enumerate(good.iter_rows(named=True)):
+        yield index, answer_row(answer, row)
+
+
+def _answered_in_threads(
+    good: pl.DataFrame, answer: Callable[[Row], Row], annotator: Annotator | None, at_once: int
+) -> Iterator[tuple[int, Row]]:
+    """The same with so many rows under way; the next one begins when one is done."""
+    rows = enumerate(good.iter_rows(named=True))
     done: SimpleQueue[tuple[int, Row | BaseException]] = SimpleQueue()
 
-    def work(index: int, row: Row) -> None:
+    def answer_one(index: int, row: Row) -> None:
         try:
-            done.put((index, answered(answer, row)))
+            done.put((index, answer_row(answer, row)))
         except BaseException as error:
             done.put((index, error))
 
     with ThreadPoolExecutor(at_once, thread_name_prefix="annotate") as pool:
         try:
             for _ in range(at_once):
-                pool.submit(work, *next(rows))
+                pool.submit(answer_one, *next(rows))
             for _ in range(good.height):
                 index, result = done.get()
                 if isinstance(result, BaseException):
                     raise result
                 if (following := next(rows, None)) is not None:
-                    pool.submit(work, *following)
+                    pool.submit(answer_one, *following)
                 yield index, result
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
@@ -116,9 +124,9 @@ def _worked_on(
             raise
 
 
-def answered(answer: Callable[[Row], Row], row: Row) -> Row:
+def answer_row(answer: Callable[[Row], Row], row: Row) -> Row:
     """What a row gives, or why it gives nothing; with the tokens that its answers cost."""
-    with counted() as tally:
+    with counting() as tally:
         result = _answer_or_reason(answer, row)
     total = tally.total
     return {**result, "tokens_in": total.tokens_in, "tokens_out": total.tokens_out, "cost": total.cost}

@@ -27,7 +27,7 @@ VERSION = 1
 
 _ENTITY = re.compile(rf"\b(?:{'|'.join(RGB)}) (?:{'|'.join(PLURALS)})\b")
 _PHRASE = re.compile(rf"(?:(?:an?|the) )?(?:({'|'.join(RGB)}) )?({'|'.join(PLURALS)})")
-_KEPT = 4  # readings kept: one image is asked about several times in a row, an edit has two images
+_MAX_READINGS = 4  # readings kept: one image has several questions in a row, an edit has two images
 
 
 class SceneAnnotator:
@@ -151,7 +151,7 @@ class SceneAnnotator:
                 self._readings[key] = read(image, config=self.config)
             except NotASceneError as error:
                 raise AnnotationError("not_a_scene", str(error).removeprefix("not a scene: ")) from error
-            while len(self._readings) > _KEPT:
+            while len(self._readings) > _MAX_READINGS:
                 self._readings.popitem(last=False)
         return self._readings[key]
 
@@ -160,8 +160,10 @@ def make_annotator(name: str | None) -> Annotator:
     """The annotator of that name. Raises ValueError for None and for an unknown name, with the known ones."""
     if name == "scenes":
         return SceneAnnotator()
-    asked = f"unknown annotator {name!r}" if name else "no annotator is configured"
-    raise ValueError(f"{asked}: set GOT_ANNOTATOR=scenes (reads the embedded corpus' scenes, no photographs)")
+    problem = f"unknown annotator {name!r}" if name else "no annotator is configured"
+    raise ValueError(
+        f"{problem}: set GOT_ANNOTATOR=scenes (reads the embedded corpus' scenes, no photographs)"
+    )
 
 
 def _pixel_hash(image: Image.Image) -> str:

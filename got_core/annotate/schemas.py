@@ -12,20 +12,20 @@ ORIGIN: Columns = {
 }
 """Travels with every row, from ingestion on."""
 
-_FATE: Columns = {
+_OUTCOME: Columns = {
     **ORIGIN,
     "error": (pl.String(), "why the row is quarantined at this step (reason: detail); null = fine"),
     "reason": (pl.String(), "the short reason alone; null = fine"),
 }
 
-_ASKED: Columns = {
+_MODEL_COLUMNS: Columns = {
     "raw_reply": (pl.String(), "the model's reply that could not be used; null = none"),
     "tokens_in": (pl.Int64(), "tokens that models read for this row at this step"),
     "tokens_out": (pl.Int64(), "tokens that models wrote for this row at this step"),
     "cost": (pl.Float64(), "what those tokens cost, in the currency of the prices"),
-    **_FATE,
+    **_OUTCOME,
 }
-"""Of the steps that ask a model."""
+"""Of the steps that send requests to a model."""
 
 _CORNERS = {"x1": pl.Int32(), "y1": pl.Int32(), "x2": pl.Int32(), "y2": pl.Int32()}
 
@@ -46,13 +46,13 @@ CAPTIONS: Columns = {
     "prompt": (pl.String(), "concise prompt: what the model will be given"),
     "caption": (pl.String(), "detailed caption: what the chain is made from"),
     "annotator": (pl.String(), "revision of the annotator"),
-    **_ASKED,
+    **_MODEL_COLUMNS,
 }
 
 ENTITIES: Columns = {
     "image_id": (pl.String(), "SHA-256 of the image's bytes"),
     "entities": (pl.List(pl.String()), "groundable object names, in the caption's order and wording"),
-    **_ASKED,
+    **_MODEL_COLUMNS,
 }
 
 BOXES: Columns = {
@@ -61,7 +61,7 @@ BOXES: Columns = {
         pl.List(GROUNDED),
         "one an entity: name, which one of that name, box in 0..999 (null = not found)",
     ),
-    **_ASKED,
+    **_MODEL_COLUMNS,
 }
 
 T2I_CHAINS: Columns = {
@@ -72,7 +72,7 @@ T2I_CHAINS: Columns = {
     "phrases": (pl.List(pl.String()), "names that have a box, in order"),
     "chain": (pl.String(), "reasoning chain in data form"),
     "boxes": (pl.Int32(), "number of boxes in the chain"),
-    **_FATE,
+    **_OUTCOME,
 }
 
 EDIT_DESCRIPTIONS: Columns = {
@@ -86,7 +86,7 @@ EDIT_DESCRIPTIONS: Columns = {
     "source_text": (pl.String(), "description of the source image"),
     "target_text": (pl.String(), "description of the target image"),
     "instructions": (pl.List(pl.String()), "the instruction as given, then its other wordings"),
-    **_ASKED,
+    **_MODEL_COLUMNS,
 }
 
 EDIT_BOXES: Columns = {
@@ -96,7 +96,7 @@ EDIT_BOXES: Columns = {
         "area of the edit: image (source or target), name, which one, step from 0, box in 0..999",
     ),
     "object_text": (pl.String(), "what the first box shows"),
-    **_ASKED,
+    **_MODEL_COLUMNS,
 }
 
 EDIT_CHAINS: Columns = {
@@ -106,5 +106,5 @@ EDIT_CHAINS: Columns = {
     "instructions": (pl.List(pl.String()), "the instruction as given, then its other wordings"),
     "chain": (pl.String(), "edit chain in data form, a numbered list"),
     "boxes": (pl.Int32(), "number of boxes in the chain"),
-    **_ASKED,
+    **_MODEL_COLUMNS,
 }

@@ -73,7 +73,7 @@ def assemble_chains(captions: pl.DataFrame, boxes: pl.DataFrame, annotator: Anno
     def answer(row: Row) -> Row:
         chain_id = short_hash(row["image_id"], row["annotator"], row["prompt"])
         found = [box for box in row["boxes"] if box["x1"] is not None]
-        said = {
+        columns = {
             "chain_id": chain_id,
             "prompt": row["prompt"],
             "caption": row["caption"],
@@ -84,8 +84,8 @@ def assemble_chains(captions: pl.DataFrame, boxes: pl.DataFrame, annotator: Anno
                 row["caption"], [(b["phrase"], b["occurrence"], box_of(b)) for b in found]
             )
         except ValueError as error:  # ChainError among them
-            return said | {"error": f"not_a_chain: {error}", "reason": "not_a_chain"}
-        return said | {"chain": chain.to_data(), "boxes": len(chain.boxes)}
+            return columns | {"error": f"not_a_chain: {error}", "reason": "not_a_chain"}
+        return columns | {"chain": chain.to_data(), "boxes": len(chain.boxes)}
 
     table = joined(boxes, captions, "image_id", "prompt", "caption", "annotator")
     return annotate_rows(table, "image_id", answer, T2I_CHAINS)

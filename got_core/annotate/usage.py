@@ -49,8 +49,8 @@ _ROW: ContextVar[Tally | None] = ContextVar("usage of the row under way", defaul
 
 
 @contextmanager
-def counted() -> Iterator[Tally]:
-    """Sums up what `count` is told within, in this thread."""
+def counting() -> Iterator[Tally]:
+    """Sums up the calls of `count` within, in this thread."""
     tally = Tally()
     token = _ROW.set(tally)
     try:
@@ -60,7 +60,7 @@ def counted() -> Iterator[Tally]:
 
 
 def count(usage: Usage) -> None:
-    """Add to the row under way; nothing happens outside of `counted`."""
+    """Add to the row under way; nothing happens outside of `counting`."""
     tally = _ROW.get()
     if tally is not None:
         tally.total += usage

@@ -1,4 +1,4 @@
-"""What the running text of a chain must not hold, and how that is told to the reader.
+"""What the running text of a chain must not hold, and the messages about it.
 
 Belongs here: the error type, the search for faults and their wording. Not here: reading chains (`grammar`).
 """
@@ -54,7 +54,7 @@ def check_text(text: str, offset: int = 0, spelling: Spelling = "data") -> None:
     fault = _FAULT.search(text)
     if fault is None:
         return
-    raise ChainError(offset + fault.start(), _told(fault, text, spelling))
+    raise ChainError(offset + fault.start(), _fault_text(fault, text, spelling))
 
 
 def first_debris(text: str, start: int = 0) -> tuple[int, int, str] | None:
@@ -64,13 +64,10 @@ def first_debris(text: str, start: int = 0) -> tuple[int, int, str] | None:
         return None
     debris = _DEBRIS.match(text, fault.start())
     assert debris is not None, "every fault is debris"
-    told = (
-        _marker_fault(text[fault.start() :], "data") if fault["marker"] else _coordinate_fault(fault, "data")
-    )
-    return fault.start(), debris.end(), told
+    return fault.start(), debris.end(), _fault_text(fault, text, "data")
 
 
-def _told(fault: re.Match[str], text: str, spelling: Spelling) -> str:
+def _fault_text(fault: re.Match[str], text: str, spelling: Spelling) -> str:
     if fault["marker"]:
         return _marker_fault(text[fault.start() :], spelling)
     return _coordinate_fault(fault, spelling)

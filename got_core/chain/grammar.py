@@ -303,7 +303,7 @@ def _with_mark(text: str) -> str:
 
 
 def _check_parts(parts: Iterable[Text | Boxed]) -> None:
-    """Raise ChainError unless every run of text between boxes can be told from boxes and markers."""
+    """Raise ChainError unless every run of text between boxes can be distinguished from boxes and markers."""
     run, start = "", 0
     for part in parts:
         if isinstance(part, Text):

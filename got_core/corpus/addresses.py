@@ -1,4 +1,4 @@
-"""Which network addresses may be asked for pictures.
+"""From which network addresses pictures may be fetched.
 
 Belongs here: the rule, and a resolver that applies it to every address it hands out, so that what was checked
 is what is connected to. Does not belong here: HTTP (``fetch``).

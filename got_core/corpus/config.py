@@ -10,7 +10,7 @@ _ENDINGS = (
     *("tif", "tiff", "avif", "heic", "heif", "jxl", "jp2", "psd"),
 )
 PICTURES = tuple(f"*.{ending}" for ending in _ENDINGS)
-"""Names of pictures, capital letters or not: also of formats that are not read, so that each is told of."""
+"""Names of pictures, capital letters or not. Those of formats that are not read are quarantined."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +46,7 @@ class FetchConfig:
     """Failures in a row (no connection, time-out, 5xx, 429) after which a host is left alone for the run."""
 
     allow_networks: tuple[str, ...] = ()
-    """Networks such as "10.1.0.0/16" that may be asked although they are private. None by default."""
+    """Networks such as "10.1.0.0/16" that may be fetched from although they are private. None by default."""
 
     opt_out: tuple[str, ...] = ("noai", "noimageai", "noindex", "noimageindex")
     """Directives of the header X-Robots-Tag for which a picture is not taken. `TDM-Reservation: 1` always

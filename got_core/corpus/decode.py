@@ -60,7 +60,7 @@ REASONS: dict[str, str] = {
 """Every reason for which ingestion quarantines a row, with its meaning."""
 
 MAY_PASS = ("http_error", "bad_response", "timed_out", "unreachable")
-"""Reasons of URLs for which a later run asks again."""
+"""Reasons of URLs that a later run retries."""
 
 _MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"\xff\xd8\xff", "JPEG"),
@@ -154,7 +154,7 @@ def decode_image(data: bytes, limits: Limits) -> Image.Image:
             load(picture)
             if is_truncated(data, kind):
                 raise ImageError("truncated", f"{kind} of {len(data)} bytes has no end marker")
-            return _seen(picture)
+            return _normalised(picture)
     except ImageError:
         raise
     except Image.DecompressionBombError as error:
@@ -207,7 +207,7 @@ def _decoder_error(error: Exception, data: bytes, kind: str) -> ImageError:
     return ImageError("corrupt", f"{kind}: {text}")
 
 
-def _seen(picture: Image.Image) -> Image.Image:
+def _normalised(picture: Image.Image) -> Image.Image:
     """The loaded picture upright, in RGB, and without metadata that would be applied once more."""
     made = to_rgb(upright(picture))
     made = made.copy() if made.readonly else made
@@ -216,7 +216,7 @@ def _seen(picture: Image.Image) -> Image.Image:
 
 
 # Truncation, read from the container and not from a decoder's message. Some decoders fill up with grey
-# instead of failing, so this is asked after a successful decode too.
+# instead of failing, so this is checked after a successful decode too.
 
 
 def is_truncated(data: bytes, kind: str) -> bool:

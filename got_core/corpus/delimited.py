@@ -103,7 +103,7 @@ class _Lines:
             rest = self._text.readline(_MAX_LINE)
         return line
 
-    def keep_first(self) -> str:
+    def put_back_rest(self) -> str:
         """Put back all lines of the record but the first, which is returned."""
         first, *others = self.taken
         self._back.extendleft(reversed(others))
@@ -138,7 +138,7 @@ def _records(lines: _Lines, delimiter: str, width: int) -> Iterator[Record]:
         number = lines.number - len(lines.taken) + 1
         several = len(lines.taken) > 1
         if cells is None or (several and len(cells) != width):
-            cells = _split(lines.keep_first(), delimiter)
+            cells = _split(lines.put_back_rest(), delimiter)
         if cells is not None and len(lines.taken) == 1 and not lines.taken[0].strip():
             continue
         yield Record(number, cells or [], _fault(cells, lines.taken, width))
@@ -168,17 +168,16 @@ def _fault(cells: list[str] | None, lines: list[str], width: int) -> str | None:
     if any("\0" in line for line in lines):
         return "a NUL character"
     if any(_NOT_UTF8.search(line) for line in lines):
-        return f"not UTF-8: {_shown(lines[0])}"
+        return f"not UTF-8: {_excerpt(lines[0])}"
     if cells is None:
-        return f"a quote that is never closed, or a field of over 131072 characters: {_shown(lines[0])}"
+        return f"a quote that is never closed, or a field of over 131072 characters: {_excerpt(lines[0])}"
     if any(cell.strip() for cell in cells[width:]):
-        return (
-            f"{len(cells)} fields under a header of {width}; quote those with a delimiter: {_shown(lines[0])}"
-        )
+        advice = f"quote those with a delimiter: {_excerpt(lines[0])}"
+        return f"{len(cells)} fields under a header of {width}; {advice}"
     return None
 
 
-def _shown(line: str) -> str:
+def _excerpt(line: str) -> str:
     return repr(
         line.rstrip("\r\n").encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")[:80]
     )

@@ -17,7 +17,7 @@ from PIL import Image
 GRID = 4
 BITS = 64
 FEW_BITS = 8
-"""Bits set of a hash below which it says nothing: a plain area has at most one, a smooth gradient a few."""
+"""Bits set of an informative hash, at least: a plain area has at most one, a smooth gradient a few."""
 FLAT = 8
 """Levels by which the cells of a picture without features differ, at most."""
 _CHUNK = 1 << 21
@@ -105,15 +105,15 @@ def prints_of(phashes: Sequence[str], colors: Sequence[bytes | None]) -> Prints:
 def near_copies(queries: Prints, references: Prints, max_distance: int, max_color: int) -> Copies:
     """All pairs that pass the test of near duplicates, both limits at once (see `near_duplicates`).
 
-    Where a grid is not known the hash has to do, and only if it says anything: never of plain pictures, which
-    all hash alike.
+    Where a grid is not known the hash has to do, and only if it is informative: never of plain pictures,
+    which all hash alike.
     """
     colors = _alike_colors(queries.grids, references.grids, max_color)
-    told = _telling(queries), _telling(references)
+    informative = _informative(queries), _informative(references)
 
     def alike(query: np.ndarray, reference: np.ndarray) -> np.ndarray:
         both = queries.known[query] & references.known[reference]
-        return np.where(both, colors(query, reference), told[0][query] & told[1][reference])
+        return np.where(both, colors(query, reference), informative[0][query] & informative[1][reference])
 
     pairs = near_pairs(queries.hashes, references.hashes, max_distance, alike)
     both = queries.known[pairs.query] & references.known[pairs.reference]
@@ -238,8 +238,8 @@ def _levels(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     return np.abs(left.astype(np.int16) - right).max(axis=1)
 
 
-def _telling(prints: Prints) -> np.ndarray:
-    """Whether each hash says anything by itself: it has bits, and the picture is not known to be plain."""
+def _informative(prints: Prints) -> np.ndarray:
+    """Whether each hash is enough by itself: it has bits set, and the picture is not known to be plain."""
     cells = prints.grids.reshape(-1, GRID * GRID, 3)
     plain = prints.known & ((cells.max(axis=1) - cells.min(axis=1)).max(axis=1) <= FLAT)
     return (np.bitwise_count(prints.hashes) >= FEW_BITS) & ~plain

@@ -28,7 +28,7 @@ _CHUNK = 64 * 1024
 _LARGE = 8 * 1024**2
 _LARGE_AT_ONCE = 4
 """Bodies above `_LARGE` bytes that are in memory at once; the others wait."""
-_AGAIN = {408, 425, 429, 500, 502, 503, 504}
+_RETRYABLE = {408, 425, 429, 500, 502, 503, 504}
 _REDIRECTS = {301, 302, 303, 307, 308}
 _FOR_EVERYBODY = {"noai", "noimageai"}
 
@@ -42,11 +42,11 @@ class Fetched(NamedTuple):
 
 
 class _Failure(Exception):
-    """One try that failed. ``again``: another may not; ``wait``: seconds that the server asked for."""
+    """One try that failed. ``retryable``: another may go well; ``wait``: seconds, as the server wants."""
 
-    def __init__(self, error: ImageError, *, again: bool = False, wait: float | None = None) -> None:
+    def __init__(self, error: ImageError, *, retryable: bool = False, wait: float | None = None) -> None:
         super().__init__(str(error))
-        self.error, self.again, self.wait = error, again, wait
+        self.error, self.retryable, self.wait = error, retryable, wait
 
 
 def fetch_all(urls: Iterable[str], config: IngestConfig) -> Iterator[Fetched]:
@@ -55,11 +55,11 @@ def fetch_all(urls: Iterable[str], config: IngestConfig) -> Iterator[Fetched]:
     Requests run in a thread of their own; finished bodies wait until they are taken, at most as many as
     ``config.fetch.concurrency``. Closing the iterator ends all requests.
     """
-    todo = list(dict.fromkeys(urls))
+    pending = list(dict.fromkeys(urls))
     results: queue.Queue[Fetched | BaseException | None] = queue.Queue(config.fetch.concurrency)
     loop = asyncio.new_event_loop()
     runner = _Runner(config, results)
-    thread = threading.Thread(target=_run, args=(loop, runner, todo), name="fetch", daemon=True)
+    thread = threading.Thread(target=_run, args=(loop, runner, pending), name="fetch", daemon=True)
     thread.start()
     try:
         while (item := results.get()) is not None:
@@ -98,7 +98,7 @@ class _Runner:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task | None = None
         self._stopped = threading.Event()
-        self._putter = ThreadPoolExecutor(1)  # apart from the default pool, which resolves names
+        self._result_pool = ThreadPoolExecutor(1)  # apart from the default pool, which resolves names
 
     def stop(self) -> None:
         """End all requests; safe from any thread, also when they have ended."""
@@ -120,36 +120,36 @@ class _Runner:
             async with _session(fetch) as session:
                 client = _Client(session, self.config)
                 async with asyncio.TaskGroup() as group:
-                    for todo in hosts.values():
-                        host = _Host(client, todo, slots, self._put, fetch)
-                        for _ in range(min(fetch.per_host, len(todo))):
+                    for pending in hosts.values():
+                        host = _Host(client, pending, slots, self._put, fetch)
+                        for _ in range(min(fetch.per_host, len(pending))):
                             group.create_task(host.drain())
         finally:
-            self._putter.shutdown(wait=False)
+            self._result_pool.shutdown(wait=False)
 
     async def _put(self, item: Fetched) -> None:
         assert self._loop
-        await self._loop.run_in_executor(self._putter, self.results.put, item)
+        await self._loop.run_in_executor(self._result_pool, self.results.put, item)
 
 
 class _Host:
-    """The URLs of one host, taken by as many tasks as may ask it at once."""
+    """The URLs of one host, fetched by as many tasks as may send requests to it at once."""
 
     def __init__(
         self,
         client: _Client,
-        todo: deque[str],
+        pending: deque[str],
         slots: asyncio.Semaphore,
         put: Callable[[Fetched], Awaitable[None]],
         config: FetchConfig,
     ) -> None:
-        self._client, self._todo, self._slots, self._put = client, todo, slots, put
+        self._client, self._pending, self._slots, self._put = client, pending, slots, put
         self._config, self._failures = config, 0
 
     async def drain(self) -> None:
         """Fetch until none is left; after too many failures in a row the rest is put off."""
-        while self._todo:
-            url = self._todo.popleft()
+        while self._pending:
+            url = self._pending.popleft()
             if self._failures >= self._config.give_up_host_after:
                 text = f"{self._failures} failures in a row; the host is left alone until the next run"
                 await self._put(Fetched(url, error=ImageError("unreachable", text)))
@@ -168,8 +168,8 @@ class _Host:
                 wait = self._config.backoff_seconds * 2 ** (attempt - 1) * jitter.uniform(0.5, 1.5)
                 wait = failure.wait if failure.wait is not None else min(wait, self._config.max_wait_seconds)
                 last = attempt == self._config.attempts or wait > self._config.max_wait_seconds
-                if not failure.again or last:
-                    self._failures = self._failures + 1 if failure.again else 0
+                if not failure.retryable or last:
+                    self._failures = self._failures + 1 if failure.retryable else 0
                     return Fetched(url, error=failure.error)
                 await asyncio.sleep(wait)
         raise AssertionError("the last attempt returns")
@@ -192,16 +192,17 @@ class _Client:
         except ImageError as error:
             raise _Failure(error) from None
         except TimeoutError:
-            raise _Failure(ImageError("timed_out", f"not complete after {seconds:g} s"), again=True) from None
+            timed_out = ImageError("timed_out", f"not complete after {seconds:g} s")
+            raise _Failure(timed_out, retryable=True) from None
         except (aiohttp.InvalidURL, ValueError) as error:
             raise _Failure(ImageError("bad_url", _short(error))) from None
         except aiohttp.ClientConnectorError as error:
             inner = error.os_error
             if isinstance(inner, ForbiddenAddress):
                 raise _Failure(ImageError("forbidden_address", str(inner))) from None
-            raise _Failure(ImageError("unreachable", _short(inner)), again=True) from None
+            raise _Failure(ImageError("unreachable", _short(inner)), retryable=True) from None
         except (aiohttp.ClientError, OSError) as error:
-            raise _Failure(ImageError("bad_response", _short(error)), again=True) from None
+            raise _Failure(ImageError("bad_response", _short(error)), retryable=True) from None
 
     async def _follow(self, address: str) -> bytes:
         here = web_address(address)
@@ -219,8 +220,8 @@ class _Client:
     async def _body(self, response: aiohttp.ClientResponse) -> bytes:
         if response.status != 200:
             error = ImageError("http_error", f"status {response.status}")
-            again = response.status in _AGAIN
-            raise _Failure(error, again=again, wait=_retry_after(response) if again else None)
+            retryable = response.status in _RETRYABLE
+            raise _Failure(error, retryable=retryable, wait=_retry_after(response) if retryable else None)
         reason = opted_out(response.headers, self._config.fetch)
         if reason:
             raise ImageError("opted_out", reason)
@@ -272,7 +273,7 @@ def opted_out(headers: object, config: FetchConfig) -> str | None:
 
 
 def _retry_after(response: aiohttp.ClientResponse) -> float | None:
-    """Seconds of Retry-After; dates are not understood and count as not said."""
+    """Seconds of Retry-After; dates are not understood and count as none."""
     text = response.headers.get("Retry-After", "").strip()
     return float(text) if text.isdecimal() else None
 

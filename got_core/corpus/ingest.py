@@ -8,6 +8,7 @@ opening one file (``reader``, ``inspection``), getting bytes out of archives and
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Generator
 from contextlib import closing
 from functools import partial
 from typing import Any
@@ -23,8 +24,8 @@ from got_core.corpus.reader import ImageReader, Stamp
 from got_core.corpus.schemas import RAW_IMAGES, frame_of
 from got_core.corpus.shards import read_shard
 from got_core.corpus.sieve import Sieve
-from got_core.corpus.sources import FetchLog, Item, items_of
-from got_core.corpus.store import keep
+from got_core.corpus.sources import Entry, FetchLog, Item, items_of
+from got_core.corpus.store import store_picture
 from got_core.storage import Storage
 
 __all__ = ["ImageReader", "edits_root", "ingest_edit_pairs", "ingest_images"]
@@ -42,7 +43,7 @@ def ingest_images(
     """Read, check and identify everything that an image shard lists.
 
     Bytes that are no plain files are kept in the storage, once for each content; URLs that were fetched in an
-    earlier run of the shard are not asked again, those that failed are. What turns out to be no input
+    earlier run of the shard are not fetched again, those that failed are. What turns out to be no input
     (members of archives that are no pictures) is in no row; it is added to ``passed_over``, by kind.
 
     Returns:
@@ -55,20 +56,14 @@ def ingest_images(
     """
     entries = read_shard(storage, shard).rows(named=True)
     reader = ImageReader(raw_url, config, fs_options, store_url=storage.url, store_options=storage.fs_options)
-    log, sieve = FetchLog(storage, shard), Sieve(config)
+    sieve = Sieve(config)
     rows, prints = [], {}
-    inspect = partial(_inspect, storage, reader)
-    expected = sum(entry["count"] or 1 for entry in entries)
     # Closed at once when interrupted, or requests would go on in the background.
-    with closing(items_of(entries, reader, log, config, sieve)) as items:
-        try:
-            for item, path, one in bounded_map(inspect, items, config, expected, progress):
-                log.note(item, path, one)
-                rows.append(_image_row(item, path, one, config))
-                if one.print:
-                    prints[one.image_id] = one.print
-        finally:
-            log.flush()
+    with closing(_inspected(storage, shard, entries, reader, sieve, progress)) as pictures:
+        for item, path, one in pictures:
+            rows.append(_image_row(item, path, one, config))
+            if one.print:
+                prints[one.image_id] = one.print
     if passed_over is not None:
         passed_over.update(sieve.counts)
     return frame_of(_mark_near_duplicates(_fold_images(rows), prints, config), RAW_IMAGES).sort(
@@ -76,7 +71,28 @@ def ingest_images(
     )
 
 
-def urls_to_ask_again(storage: Storage, shard: str) -> int:
+def _inspected(
+    storage: Storage,
+    shard: str,
+    entries: list[Entry],
+    reader: ImageReader,
+    sieve: Sieve,
+    progress: Progress | None,
+) -> Generator[tuple[Item, str, Inspected], None, None]:
+    """Every picture of the entries: the item, the path that opens it, and what it is."""
+    log, config = FetchLog(storage, shard), reader.config
+    inspect = partial(_inspect, storage, reader)
+    expected = sum(entry["count"] or 1 for entry in entries)
+    with closing(items_of(entries, reader, log, config, sieve)) as items:
+        try:
+            for item, path, one in bounded_map(inspect, items, config, expected, progress):
+                log.record(item, path, one)
+                yield item, path, one
+        finally:
+            log.flush()
+
+
+def urls_to_retry(storage: Storage, shard: str) -> int:
     """How many URLs of a shard that was ingested failed for a reason that may pass; 0 if it was not yet."""
     if not storage.exists(f"raw_images/{shard}.parquet"):
         return 0
@@ -95,7 +111,7 @@ def _inspect(storage: Storage, reader: ImageReader, item: Item) -> tuple[Item, s
     path = item.origin
     if one.error is None:
         assert one.format
-        path = keep(storage, item.data, one.format)
+        path = store_picture(storage, item.data, one.format)
     return item._replace(data=None), path, one
 
 

@@ -88,7 +88,7 @@ def _is_pattern(parts: list[str], index: int, options: dict[str, Any]) -> bool:
     fs, path = open_filesystem(folder, **(options if "://" in folder else {}))
     try:
         return not fs.isdir(path)
-    except StoreUnavailableError:  # said where something is read
+    except StoreUnavailableError:  # reported where something is read
         return True
 
 

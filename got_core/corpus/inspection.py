@@ -70,17 +70,17 @@ def bounded_map(
 ) -> Iterator[R]:
     """Results in order, from a thread pool (decoding and hashing release the interpreter lock).
 
-    At most two items a thread are under way, so memory does not grow with the shard. `total` is what progress
-    is told; where there turn out to be more, their number.
+    At most two items a thread are under way, so memory does not grow with the shard. `total` is passed to
+    `progress`; where there turn out to be more, their number.
     """
     workers = config.workers or min(8, os.cpu_count() or 1)
     pending: deque[Future[R]] = deque()
-    todo, done = iter(items), 0
+    remaining, done = iter(items), 0
     with ThreadPoolExecutor(workers) as pool:
         while True:
             while len(pending) < 2 * workers:
                 try:
-                    pending.append(pool.submit(function, next(todo)))
+                    pending.append(pool.submit(function, next(remaining)))
                 except StopIteration:
                     break
             if not pending:

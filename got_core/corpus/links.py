@@ -1,7 +1,7 @@
 """Which symbolic links are followed: those that stay below the given root, or in its Hugging Face cache.
 
 A repository in that cache is a folder ``datasets--org--name`` with ``snapshots/<revision>/...``, whose files
-are links into its ``blobs``. Belongs here: that layout, and what is said about a link that is not followed.
+are links into its ``blobs``. Belongs here: that layout, and the reason for a link that is not followed.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def is_within(path: str, folders: tuple[Path, ...]) -> bool:
 
 
 def refusal(target: str, root: Path) -> str:
-    """What is said about a link that leads to `target`, out of the root."""
+    """The reason for refusing a link that leads to `target`, out of the root."""
     return (
         f"a symbolic link leads to {target[:300]!r}, outside of {str(root)!r}; copy the files themselves "
         "there (cp -rL), or give the folder that holds both, or the link's target as another entry of a list "

@@ -134,14 +134,14 @@ class _Walk:
             inner = [name for name in subfolders if self._sieve.enters(self._relative(here / name))]
             if is_cached_repository(here):
                 for name in set(inner) & set(CACHE_PARTS):
-                    self._sieve.passed(f"{name} of a Hugging Face cache")
+                    self._sieve.pass_over(f"{name} of a Hugging Face cache")
                 inner = [name for name in inner if name not in CACHE_PARTS]
             links = [name for name in inner if (here / name).is_symlink()]
             subfolders[:] = [name for name in inner if name not in links]
             for name in links:
                 yield from self._linked(here / name)
             for name in files:
-                if self._sieve.takes(self._relative(here / name)):
+                if self._sieve.accepts(self._relative(here / name)):
                     yield _local_entry(here / name, self._root)
         for error in unreadable:
             yield _problem(Path(error.filename), self._root, f"unreadable_folder: {error.strerror}")
@@ -151,7 +151,7 @@ class _Walk:
         if not is_within(target, (self._root,)):
             yield _problem(link, self._root, f"linked_folder: {refusal(target, self._root)}")
         elif not is_ignored(self._relative(Path(target)), self._config) or target in self._entered:
-            self._sieve.passed(LINKED_AGAIN)
+            self._sieve.pass_over(LINKED_AGAIN)
         else:
             self._entered.add(target)
             yield from self.entries(link)
@@ -192,7 +192,7 @@ def _list_remote(raw_url: str, sieve: Sieve, fs_options: dict) -> Iterator[dict]
     base = root.rstrip("/")
     for path, info in fs.find(root, detail=True).items():
         relative = path[len(base) :].removeprefix("/")
-        if not relative or not sieve.takes(relative):
+        if not relative or not sieve.accepts(relative):
             continue
         stamp = remote_stamp(info)
         odd = "://" in relative or relative.startswith("/")

@@ -68,8 +68,8 @@ def _pair_row(
     entry: dict[str, Any], source: Inspected, target: Inspected, config: IngestConfig
 ) -> dict[str, Any]:
     error = _pair_error(entry, source, target, config)
-    said = entry["instruction"] or entry["problem"]
-    names = (source.image_id or entry["source"], target.image_id or entry["target"], said)
+    instruction = entry["instruction"] or entry["problem"]
+    names = (source.image_id or entry["source"], target.image_id or entry["target"], instruction)
     return {
         "pair_id": hashlib.sha256("|".join(name or "" for name in names).encode()).hexdigest(),
         "source_id": source.image_id,

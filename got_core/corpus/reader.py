@@ -27,7 +27,7 @@ _MAY_PASS = {
     *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.ESTALE, errno.ETIMEDOUT),
     *(errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH, errno.ENOTCONN),
 }
-"""Faults of this machine or of a network folder: they say nothing about a file."""
+"""Faults of this machine or of a network folder, not of a file."""
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -171,10 +171,10 @@ class Folder:
             self._check_stamp(remote_stamp(info), expected)
             return file.read(self.config.max_bytes + 1)
 
-    def _open_remote(self, path: str, **how: Any) -> tuple[IO[bytes], dict[str, Any]]:
+    def _open_remote(self, path: str, **options: Any) -> tuple[IO[bytes], dict[str, Any]]:
         """The file, and what the store says of it; from S3 nothing but that version is read."""
         full = self._inside(path)
-        file = self._fs.open(full, "rb", **how)
+        file = self._fs.open(full, "rb", **options)
         return file, getattr(file, "details", None) or self._fs.info(full)
 
     def open_file(self, path: str, expected: Stamp, *, scattered: bool = False) -> IO[bytes]:

@@ -24,7 +24,7 @@ OTHERS = "other endings"
 _MARKERS = ("/", "_$folder$")
 """How object stores spell an empty folder."""
 _KINDS = 200
-"""Kinds that are told apart, at most: a folder of hashes has as many endings as files."""
+"""Kinds that are counted apart, at most: a folder of hashes has as many endings as files."""
 
 
 class Sieve:
@@ -36,33 +36,33 @@ class Sieve:
         self.counts: Counter[str] = Counter()
         """How many were passed over, by kind: an ignored name's pattern, or the ending."""
 
-    def takes(self, path: str) -> bool:
+    def accepts(self, path: str) -> bool:
         """Whether a file of that relative path is an input. An ignored folder counts once, not its files."""
         if path.endswith(_MARKERS):
-            self.passed(FOLDER_MARKER)
+            self.pass_over(FOLDER_MARKER)
             return False
-        place = _ignored_part(path, self._config.ignore)
-        if place:
-            folder, kind = place
+        ignored = _ignored_prefix(path, self._config.ignore)
+        if ignored:
+            folder, kind = ignored
             if folder == path or folder not in self._folders:
-                self.passed(kind)
+                self.pass_over(kind)
                 self._folders.update({folder} - {path})
             return False
         name = path.rpartition("/")[2]
         if _expression(self._config.pictures).fullmatch(name.lower()):
             return True
-        self.passed(_ending(name))
+        self.pass_over(_ending(name))
         return False
 
     def enters(self, folder: str) -> bool:
-        """Whether a folder of that relative path is looked into."""
-        place = _ignored_part(folder, self._config.ignore)
-        if place and place[0] not in self._folders:
-            self._folders.add(place[0])
-            self.passed(place[1])
-        return not place
+        """Whether a folder of that relative path is listed."""
+        ignored = _ignored_prefix(folder, self._config.ignore)
+        if ignored and ignored[0] not in self._folders:
+            self._folders.add(ignored[0])
+            self.pass_over(ignored[1])
+        return not ignored
 
-    def passed(self, kind: str) -> None:
+    def pass_over(self, kind: str) -> None:
         """Count something that was passed over."""
         known = kind in self.counts or len(self.counts) < _KINDS
         self.counts[kind if known else OTHERS] += 1
@@ -70,10 +70,10 @@ class Sieve:
 
 def is_ignored(path: str, config: IngestConfig) -> bool:
     """Whether a path, or a folder above it, has a name that is to be ignored."""
-    return _ignored_part(path, config.ignore) is not None
+    return _ignored_prefix(path, config.ignore) is not None
 
 
-def told(counts: Mapping[str, int], most: int = 6) -> str:
+def counts_text(counts: Mapping[str, int], most: int = 6) -> str:
     """Counts in words: ``9605 files (7858 .ogg, 952 .txt and others)``; how archives are read."""
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     named = ", ".join(f"{count} {kind}" for kind, count in ordered[:most])
@@ -82,7 +82,7 @@ def told(counts: Mapping[str, int], most: int = 6) -> str:
     return f"{text}; GOT_RAW='.../*{packed}' reads those" if packed else text
 
 
-def _ignored_part(path: str, patterns: tuple[str, ...]) -> tuple[str, str] | None:
+def _ignored_prefix(path: str, patterns: tuple[str, ...]) -> tuple[str, str] | None:
     """The path up to and with its first ignored name, and the pattern that says so."""
     for match in re.finditer(r"[^/\\]+", path):
         name = match.group().lower()

@@ -25,7 +25,7 @@ Entry = dict[str, Any]
 
 
 class Item(NamedTuple):
-    """One picture before it is looked at: its bytes, the path to read them from, or why there are none."""
+    """One picture before it is inspected: its bytes, the path to read them from, or why there are none."""
 
     origin: str
     """What the user would recognise: path, URL, archive//member or table#row."""
@@ -56,7 +56,7 @@ def items_of(
             urls.append(entry)
         elif entry["kind"] != "file":
             yield from _unpacked(entry, reader, config, sieve)
-        elif sieve.takes(entry["path"]):
+        elif sieve.accepts(entry["path"]):
             stamp = {"size": entry["bytes"], "modified": entry["modified"], "etag": entry["etag"]}
             yield _item(entry, path=entry["path"], **stamp)
     if urls:
@@ -91,16 +91,16 @@ def _unpacked(entry: Entry, reader: ImageReader, config: IngestConfig, sieve: Si
 def _from_urls(entries: list[Entry], log: FetchLog, config: IngestConfig) -> Iterator[Item]:
     from got_core.corpus.fetch import fetch_all
 
-    left: dict[str, Entry] = {}
+    pending: dict[str, Entry] = {}
     for entry in entries:
         path = log.path_of(entry["path"])
         if path is None:
-            left[entry["path"]] = entry
+            pending[entry["path"]] = entry
         else:
             yield _item(entry, path=path)
-    if left:
-        for one in fetch_all(left, config):
-            yield _item(left[one.url], data=one.data, error=one.error, fetched=True)
+    if pending:
+        for one in fetch_all(pending, config):
+            yield _item(pending[one.url], data=one.data, error=one.error, fetched=True)
 
 
 class FetchLog:
@@ -126,7 +126,7 @@ class FetchLog:
         path = self._known.get(url)
         return path if path and self._storage.exists(stored_name(path)) else None
 
-    def note(self, item: Item, path: str, one: Inspected) -> None:
+    def record(self, item: Item, path: str, one: Inspected) -> None:
         """Remember a fetched picture that was good; what failed is tried again in the next run."""
         if not item.fetched or one.error is not None:
             return

@@ -19,7 +19,7 @@ def store_path(image_id: str, kind: str) -> str:
     return f"{STORE}://{image_id[:2]}/{image_id}.{_SUFFIX.get(kind, kind.lower())}"
 
 
-def keep(storage: Storage, data: bytes, kind: str) -> str:
+def store_picture(storage: Storage, data: bytes, kind: str) -> str:
     """Store the bytes unless they are there already; returns their path. Equal bytes are stored once."""
     path = store_path(hashlib.sha256(data).hexdigest(), kind)
     name = stored_name(path)

@@ -45,17 +45,17 @@ def read_tar(
     """
     members, sample, sieve = 0, _Sample(), sieve or Sieve(config)
     try:
-        plain: Any = _Plain(file, config)
+        reader: Any = _BoundedReader(file, config)
         # Zero blocks are skipped: tars may be strung together.
         with tarfile.open(
-            fileobj=plain, mode="r|", bufsize=_BUFFER, tarinfo=_Member, ignore_zeros=True
+            fileobj=reader, mode="r|", bufsize=_BUFFER, tarinfo=_Member, ignore_zeros=True
         ) as tar:
             while (member := tar.next()) is not None:
                 tar.members.clear()  # type: ignore[attr-defined]  # else a list of all of them grows
                 members += 1
                 if members > config.max_archive_members:
                     raise ImageError("archive_limit", f"more than {config.max_archive_members} members")
-                if member.isdir() or not (_is_facts(member, config) or sieve.takes(member.name)):
+                if member.isdir() or not (_is_metadata(member, config) or sieve.accepts(member.name)):
                     continue
                 if sample.key != _key(member.name) or sample.full(config):
                     yield from sample.finish()
@@ -77,7 +77,7 @@ class _Sample:
     def __init__(self, key: str | None = None) -> None:
         self.key = key
         self.found: list[Unpacked] = []
-        self.facts: dict[str, Any] = {}
+        self.metadata: dict[str, Any] = {}
         self.error: ImageError | None = None
 
     def full(self, config: IngestConfig) -> bool:
@@ -86,7 +86,8 @@ class _Sample:
 
     def finish(self) -> Iterator[Unpacked]:
         found, self.found = self.found, []
-        source, licence = (_fact(self.facts, names) for names in (SOURCE_COLUMNS, LICENCE_COLUMNS))
+        source = _metadata_text(self.metadata, SOURCE_COLUMNS)
+        licence = _metadata_text(self.metadata, LICENCE_COLUMNS)
         for one in found:
             if self.error and not one.error:
                 one = one._replace(data=None, error=self.error)
@@ -97,9 +98,9 @@ def _add(
     sample: _Sample, tar: tarfile.TarFile, member: tarfile.TarInfo, path: str, config: IngestConfig
 ) -> None:
     origin = f"{path}//{member.name.encode('utf-8', 'surrogateescape').decode('utf-8', 'backslashreplace')}"
-    if _is_facts(member, config):
+    if _is_metadata(member, config):
         try:
-            sample.facts = _facts(tar, member)
+            sample.metadata = _read_metadata(tar, member)
         except ImageError as error:
             sample.error = error
     elif refused := _refusal(member, config):
@@ -108,7 +109,7 @@ def _add(
         sample.found.append(Unpacked(origin, _read(tar, member)))
 
 
-def _is_facts(member: tarfile.TarInfo, config: IngestConfig) -> bool:
+def _is_metadata(member: tarfile.TarInfo, config: IngestConfig) -> bool:
     """Whether a member is the JSON beside pictures."""
     return member.isreg() and member.name.lower().endswith(".json") and not is_ignored(member.name, config)
 
@@ -136,20 +137,20 @@ def _read(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
     return data
 
 
-def _facts(tar: tarfile.TarFile, member: tarfile.TarInfo) -> dict[str, Any]:
+def _read_metadata(tar: tarfile.TarFile, member: tarfile.TarInfo) -> dict[str, Any]:
     if member.size > _JSON_LIMIT:
         raise ImageError("bad_metadata", f"JSON of {member.size} bytes, limit {_JSON_LIMIT}")
     try:
-        facts = json.loads(_read(tar, member))
+        metadata = json.loads(_read(tar, member))
     except (ValueError, RecursionError) as error:
         raise ImageError("bad_metadata", f"{type(error).__name__} {error}"[:200]) from error
-    if not isinstance(facts, dict):  # a list of tags, say: nothing about licence and source
+    if not isinstance(metadata, dict):  # a list of tags, say: nothing about licence and source
         return {}
-    return {str(key).lower(): value for key, value in facts.items()}
+    return {str(key).lower(): value for key, value in metadata.items()}
 
 
-def _fact(facts: dict[str, Any], names: tuple[str, ...]) -> str | None:
-    value = next((facts[name] for name in names if facts.get(name)), None)
+def _metadata_text(metadata: dict[str, Any], names: tuple[str, ...]) -> str | None:
+    value = next((metadata[name] for name in names if metadata.get(name)), None)
     return value.strip() or None if isinstance(value, str) else None
 
 
@@ -195,7 +196,7 @@ class _Member(tarfile.TarInfo):
     _proc_gnusparse_00 = _proc_gnusparse_01 = _proc_gnusparse_10 = _sparse
 
 
-class _Plain:
+class _BoundedReader:
     """An archive's bytes after decompression, counted: never more than the limits."""
 
     def __init__(self, file: IO[bytes], config: IngestConfig) -> None:

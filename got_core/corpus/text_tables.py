@@ -24,7 +24,7 @@ class TextTable(NamedTuple):
     """All its columns."""
 
     frame: pl.DataFrame
-    """Those asked for, in small letters and stripped, empty ones null; `line` where a record begins (null for
+    """The wanted ones, in small letters and stripped, empty ones null; `line` where a record begins (null for
     parquet) and `fault`, why it is none."""
 
 
@@ -65,8 +65,8 @@ def _parquet_texts(file: IO[bytes], columns: Sequence[str], where: str, remedy: 
     for name in stored.values():
         kind = schema.field(name).type
         if not _can_be_text(kind):
-            told = textwrap.shorten(str(kind), 100, placeholder=" ...")
-            raise ValueError(f"{where}: column {name} is {told}, but must be text{remedy}")
+            type_name = textwrap.shorten(str(kind), 100, placeholder=" ...")
+            raise ValueError(f"{where}: column {name} is {type_name}, but must be text{remedy}")
     table = parquet.read(list(stored.values()))
     frame = pl.DataFrame({name: _texts(table.column(place)) for place, name in enumerate(stored)})
     empty = {"line": pl.lit(None, pl.Int64), "fault": pl.lit(None, pl.String)}

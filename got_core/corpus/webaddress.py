@@ -2,7 +2,7 @@
 
 Only what no address may hold is percent-encoded (spaces, letters beyond ASCII, a lone ``%``), and names of
 hosts beyond ASCII are spelled for the name service. Belongs here: reading and joining addresses. Does not
-belong here: which hosts may be asked (``addresses``) and asking them (``fetch``).
+belong here: which hosts are allowed (``addresses``) and requests (``fetch``).
 """
 
 from __future__ import annotations

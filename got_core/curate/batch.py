@@ -103,8 +103,8 @@ class Batch:
 def mentions(frame: pl.DataFrame, word: str, *, whole: bool) -> pl.Series:
     """Whether the text of each row (column `padded`) holds its word where a word begins.
 
-    `whole`: and where one ends; "cat" is not in "a category". The frequent cases are settled by two plain
-    searches; only a word beside punctuation, or inside a longer one, is looked at by itself.
+    `whole`: and where one ends; "cat" is not in "a category". The frequent cases take two plain
+    searches; only a word beside punctuation, or inside a longer one, is searched by itself.
     """
     end = pl.lit(" " if whole else "")
     marks = frame.select(
@@ -114,11 +114,11 @@ def mentions(frame: pl.DataFrame, word: str, *, whole: bool) -> pl.Series:
     unsure = (marks["held"] & ~marks["sure"]).arg_true()
     found = np.array(marks["sure"].to_numpy(), dtype=bool)
     rows = frame[unsure].select("padded", word).iter_rows()
-    found[unsure.to_numpy()] = [_stands(text, sought, whole) for text, sought in rows]
+    found[unsure.to_numpy()] = [_has_word(text, sought, whole) for text, sought in rows]
     return pl.Series("mentioned", found, dtype=pl.Boolean)
 
 
-def _stands(text: str, sought: str, whole: bool) -> bool:
+def _has_word(text: str, sought: str, whole: bool) -> bool:
     at = text.find(sought)
     while at >= 0:
         end = at + len(sought)

@@ -1,4 +1,4 @@
-"""Configuration of curation: which rules are asked, and with which limits."""
+"""Configuration of curation: which rules are applied, and with which limits."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ ROW_RULES = (
     "unsafe_content",
     "contaminated",
 )
-"""Rules on single rows of a shard, in the order in which they are asked."""
+"""Rules on single rows of a shard, in the order in which they are applied."""
 
 MANIFEST_RULES = ("near_duplicate",)
-"""Rules that look at all shards together; asked when the manifest is made."""
+"""Rules on all shards together; applied when the manifest is made."""
 
 DEFAULT_RULES = (
     "failed_annotation",
@@ -54,7 +54,7 @@ class CurateConfig:
     """
 
     rules: tuple[str, ...] = DEFAULT_RULES
-    """Names of the rules to ask, of ROW_RULES and MANIFEST_RULES; their order is fixed there."""
+    """Names of the rules to apply, of ROW_RULES and MANIFEST_RULES; their order is fixed there."""
     min_boxes: int = 1
     """Fewest boxes in a chain (rule too_few_boxes)."""
     max_boxes: int = 16
@@ -93,7 +93,7 @@ class CurateConfig:
     the image tables hold the grid."""
     takedown_distance: int = 4
     """Bits in which a picture's hash differs from that of one that was taken down, at most, for it to be
-    listed as a copy; its colours are asked as those of near duplicates are (near_duplicate_color)."""
+    listed as a copy; its colours are compared as those of near duplicates are (near_duplicate_color)."""
     max_error_share: float = 0.2
     """Largest share of quarantined rows in a shard's annotation tables before the shard is left out."""
 
@@ -121,6 +121,6 @@ class CurateConfig:
         if "contaminated" in self.rules and not self.benchmark_hashes:
             raise ValueError("rule contaminated needs benchmark_hashes: a parquet or CSV table of phashes")
 
-    def asks(self, rule: str) -> bool:
+    def uses(self, rule: str) -> bool:
         """Whether a rule is chosen."""
         return rule in self.rules

@@ -79,7 +79,7 @@ def find_copies(
     references = prints_of([*images["phash"], *hashes], [*images["colors"], *[None] * len(hashes)])
     if not len(references.hashes):
         return frame_of([], COPIES)
-    asked = [*(requests[one] for one in images["image_id"]), *hashes]
+    named_by = [*(requests[one] for one in images["image_id"]), *hashes]
     originals = [*images["image_id"], *[None] * len(hashes)]
     rows: list[dict[str, Any]] = []
     for frame in stored_pictures(storage):
@@ -87,18 +87,10 @@ def find_copies(
         queries = prints_of(frame["phash"].to_list(), frame["colors"].to_list())
         found = near_copies(queries, references, config.takedown_distance, config.near_duplicate_color)
         for query, reference, distance, color in zip(*(one.tolist() for one in found), strict=True):
-            row = frame.row(query, named=True)
-            rows.append(
-                {
-                    "request": asked[reference],
-                    "item_id": row["image_id"],
-                    "original": originals[reference],
-                    "distance": distance,
-                    "color": color,
-                    "kind": row["kind"],
-                    "path": row["path"],
-                }
-            )
+            picture = frame.row(query, named=True)
+            found_for = {"request": named_by[reference], "original": originals[reference]}
+            place = {"item_id": picture["image_id"], "kind": picture["kind"], "path": picture["path"]}
+            rows.append({**found_for, **place, "distance": distance, "color": color})
     copies = frame_of(rows, COPIES).sort("request", "item_id", "distance", "color", maintain_order=True)
     copies = copies.unique(["request", "item_id"], keep="first", maintain_order=True)
     return copies.join(read_judged(storage), on=["request", "item_id"], how="anti", maintain_order="left")
@@ -112,17 +104,17 @@ def same_pixels(
     Of any such picture: the nearest by fingerprint may be another one with the same fingerprint.
     """
     prints = _stored(storage, PRINTS_TABLE, PRINTS).filter(pl.col("image_id").is_in(list(requests)))
-    gone = set(prints["pixels"].drop_nulls())
+    removed_pixels = set(prints["pixels"].drop_nulls())
     answers = [
         row["distance"] == 0
         and row["color"] <= 0  # equal, or not known
-        and pixels_hash(readers, row["kind"], row["path"]) in gone
+        and pixels_hash(readers, row["kind"], row["path"]) in removed_pixels
         for row in copies.iter_rows(named=True)
     ]
     return pl.Series("same", answers, dtype=pl.Boolean)
 
 
-def remember_prints(storage: Storage, ids: Collection[str], readers: Readers) -> None:
+def store_prints(storage: Storage, ids: Collection[str], readers: Readers) -> None:
     """Keep the fingerprints of pictures that are about to go: copies of them may come later."""
     known = _stored(storage, PRINTS_TABLE, PRINTS)
     wanted, new = set(ids) - set(known["image_id"]), dict[str, dict[str, Any]]()
@@ -163,11 +155,11 @@ def _pictures(
     storage: Storage, name: str, kind: str, columns: Mapping[str, str], prefix: str
 ) -> pl.DataFrame:
     scan = storage.scan_table(name)
-    there = scan.collect_schema()
+    columns_of_table = scan.collect_schema()
     chosen = [pl.col(column).alias(new) for new, column in columns.items()]
     for new, dtype in (("phash", pl.String()), ("colors", pl.Binary())):
         column = f"{prefix}{new}"  # tables from before there were fingerprints of pairs lack them
-        chosen.append((pl.col(column) if column in there else pl.lit(None, dtype)).alias(new))
+        chosen.append((pl.col(column) if column in columns_of_table else pl.lit(None, dtype)).alias(new))
     frame = scan.select(chosen).collect().drop_nulls(["image_id", "phash"])
     return frame.with_columns(kind=pl.lit(kind))
 

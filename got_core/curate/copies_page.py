@@ -21,7 +21,7 @@ from got_core.curate.gallery import figure
 from got_core.curate.takedown_lists import COPIES_PAGE
 from got_core.storage import Storage
 
-MOST = 200
+MAX_SHOWN = 200
 """Pictures on the page; all of them are in the table."""
 SIDE = 256
 COMMAND = "python -m got_assets.defs.curate.takedown"
@@ -42,19 +42,19 @@ def write_page(storage: Storage, copies: pl.DataFrame, reasons: Mapping[str, str
     grids = with_prints(storage)
     cards = [
         _card(row, reasons.get(row["request"], ""), grids.get(row["original"]), readers)
-        for row in copies.head(MOST).iter_rows(named=True)
+        for row in copies.head(MAX_SHOWN).iter_rows(named=True)
     ]
     head = (
         "<meta charset='utf-8'><meta http-equiv='Content-Security-Policy' "
         "content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\">"
         f"<title>Copies of what was taken down</title><style>{_STYLE}</style>"
     )
-    told = (
+    body = (
         f"<h1>{copies.height} pictures look like ones that were taken down</h1>"
         f"<p>They stay until somebody says what they are: <code>{COMMAND} confirm ID ...</code> for copies, "
         f"<code>{COMMAND} keep ID ...</code> for other pictures. The first {len(cards)} are shown.</p>"
     )
-    page = f"<!doctype html><html lang='en'><head>{head}</head><body>{told}{''.join(cards)}</body></html>\n"
+    page = f"<!doctype html><html lang='en'><head>{head}</head><body>{body}{''.join(cards)}</body></html>\n"
     storage.write_bytes(COPIES_PAGE, page.encode())
 
 
@@ -62,7 +62,7 @@ def _card(row: Mapping[str, Any], reason: str, grid: bytes | None, readers: Read
     color = "not known" if row["color"] < 0 else f"{row['color']} of 255 levels"
     left = _swatch(grid) if grid is not None else "a perceptual hash alone"
     return (
-        f"<article>{figure('this picture', _opened(row, readers))}{figure('colours of the other', left)}"
+        f"<article>{figure('this picture', _thumbnail(row, readers))}{figure('colours of the other', left)}"
         f"<div class='words'><p><code>{escape(row['item_id'])}</code><br>{escape(row['path'])}</p>"
         f"<p>looks like <code>{escape(row['original'] or row['request'])}</code>, taken down for "
         f"<code>{escape(row['request'])}</code> {escape(reason)}</p>"
@@ -70,7 +70,7 @@ def _card(row: Mapping[str, Any], reason: str, grid: bytes | None, readers: Read
     )
 
 
-def _opened(row: Mapping[str, Any], readers: Readers) -> Image.Image | str:
+def _thumbnail(row: Mapping[str, Any], readers: Readers) -> Image.Image | str:
     if row["kind"] not in readers:
         return "nothing here opens it"
     try:

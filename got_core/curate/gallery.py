@@ -1,4 +1,4 @@
-"""A page of random rows to look at and to judge: pictures with boxes, the chain, what each rule says.
+"""A page of random rows to review: pictures with boxes, the chain, the verdict of each rule.
 
 One HTML file that needs nothing else: pictures are embedded, all text is escaped, and the page's own policy
 lets it load nothing. Its form saves the verdicts that `review` reads.
@@ -51,7 +51,7 @@ class Card:
     pictures: tuple[tuple[str, Image.Image | str], ...] = ()
     """Name of each picture, and the picture with its boxes or why there is none."""
     rules: tuple[tuple[str, str | None], ...] = ()
-    """Each rule that was asked, with what it saw where it rejects the row."""
+    """Each rule that was applied, with the reason where it rejects the row."""
     origin: str = ""
     """Source and licence."""
     notes: tuple[str, ...] = field(default=())
@@ -65,18 +65,18 @@ def make_cards(
     hits: pl.DataFrame | None = None,
     chains: pl.DataFrame | None = None,
 ) -> list[Card]:
-    """Cards of a QUEUE, in its order. A picture that cannot be opened is told in its place.
+    """Cards of a QUEUE, in its order. In place of a picture that cannot be opened stands the reason.
 
-    `ingested`: RAW_IMAGES or EDIT_PAIRS of the shard; `rules`: those that were asked, in order; `hits`: what
-    each saw, a row per rejecting rule (columns chain_id, rule, detail), else only the first one is known;
+    `ingested`: RAW_IMAGES or EDIT_PAIRS of the shard; `rules`: those that were applied, in order; `hits`: a
+    row per rejecting rule (columns chain_id, rule, detail), else only the first one is known;
     `chains`: for the notes of an edit's other wordings and a caption.
     """
     item = "pair_id" if "pair_id" in ingested.columns else "image_id"
     sources = {row[item]: row for row in ingested.iter_rows(named=True) if row["error"] is None}
-    saw = _hits_by_chain(hits)
+    rejections = _rejections_by_chain(hits)
     more = {} if chains is None else {row["chain_id"]: row for row in chains.iter_rows(named=True)}
     return [
-        _card(row, sources.get(row["item_id"]), open_image, rules, saw, more.get(row["chain_id"], {}))
+        _card(row, sources.get(row["item_id"]), open_image, rules, rejections, more.get(row["chain_id"], {}))
         for row in queue.iter_rows(named=True)
     ]
 
@@ -110,12 +110,12 @@ def shown_ids(queue: pl.DataFrame, ingested: pl.DataFrame) -> list[str]:
     return sorted({one for column in rows.get_columns() for one in column.drop_nulls()})
 
 
-def forget_pages(storage: Storage, ids: Collection[str]) -> list[str]:
+def delete_pages(storage: Storage, ids: Collection[str]) -> list[str]:
     """Delete stored pages that show one of the ids; `items` of the .json beside a page say what it shows."""
-    gone, deleted = set(ids), []
+    removed, deleted = set(ids), []
     for folder in PAGE_FOLDERS:
         for name in storage.list(f"{folder}/"):
-            if name.endswith(".json") and gone & set(storage.read_json(name).get("items", [])):
+            if name.endswith(".json") and removed & set(storage.read_json(name).get("items", [])):
                 page = name.removesuffix(".json") + ".html"
                 storage.delete(page)
                 storage.delete(name)
@@ -123,7 +123,7 @@ def forget_pages(storage: Storage, ids: Collection[str]) -> list[str]:
     return deleted
 
 
-def _hits_by_chain(hits: pl.DataFrame | None) -> dict[str, dict[str, str]]:
+def _rejections_by_chain(hits: pl.DataFrame | None) -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = {}
     if hits is not None:
         for chain_id, rule, detail in hits.select("chain_id", "rule", "detail").iter_rows():
@@ -140,10 +140,10 @@ def _card(
     chain_row: Mapping[str, Any],
 ) -> Card:
     chain, dropped = parse_tolerant(row["chain"] or "")
-    saw = dict(hits.get(row["chain_id"], {}))
+    rejections = dict(hits.get(row["chain_id"], {}))
     if row["rule"] is not None:
-        saw.setdefault(row["rule"], row["detail"] or row["rule"])
-    names = [*rules, *(name for name in saw if name not in rules)]
+        rejections.setdefault(row["rule"], row["detail"] or row["rule"])
+    names = [*rules, *(name for name in rejections if name not in rules)]
     notes = [f"{one.reason} (at character {one.position})" for one in dropped]
     if chain_row.get("instructions"):
         notes += [f"also: {text}" for text in chain_row["instructions"] if text != row["prompt"]]
@@ -153,7 +153,7 @@ def _card(
         prompt=row["prompt"] or "",
         chain=row["chain"] or "",
         pictures=_pictures(row["kind"], source, chain, open_image),
-        rules=tuple((name, saw.get(name)) for name in names),
+        rules=tuple((name, rejections.get(name)) for name in names),
         origin=f"{(source or {}).get('source') or 'unknown'}, licence {licence}",
         notes=tuple(notes),
     )
@@ -178,8 +178,8 @@ def _opened(path: str, boxes: Sequence[PlacedBox], open_image: Opener) -> Image.
     except ImageError as error:
         return str(error)
     picture.thumbnail((SIDE, SIDE))
-    times = max(1, SMALL // max(picture.size))
-    picture = picture.resize((times * picture.width, times * picture.height), Image.Resampling.NEAREST)
+    factor = max(1, SMALL // max(picture.size))
+    picture = picture.resize((factor * picture.width, factor * picture.height), Image.Resampling.NEAREST)
     drawn = [
         ((b.box.x1 / LIMIT, b.box.y1 / LIMIT, b.box.x2 / LIMIT, b.box.y2 / LIMIT), b.color) for b in boxes
     ]
@@ -190,8 +190,8 @@ def _card_html(card: Card) -> str:
     verdict = "accepted" if card.accepted else f"rejected by {card.rule}"
     figures = "".join(figure(name, picture) for name, picture in card.pictures)
     rules = "".join(
-        f"<li class='{'fine' if saw is None else 'bad'}'>{escape(name)}: {escape(saw or 'fine')}</li>"
-        for name, saw in card.rules
+        f"<li class='{'fine' if why is None else 'bad'}'>{escape(name)}: {escape(why or 'fine')}</li>"
+        for name, why in card.rules
     )
     notes = "".join(f"<p class='note'>{escape(note)}</p>" for note in card.notes)
     group = escape(card.chain_id, quote=True)
@@ -228,17 +228,17 @@ def _chain_html(text: str) -> str:
     """The chain with each box underlined in its mask colour."""
     try:
         chain, _ = parse_tolerant(text)
-        pieces, at = [], 0
+        pieces, end = [], 0
         for placed in chain.boxes:
             spelled = str(placed.box)
-            start = text.find(spelled, at)
+            start = text.find(spelled, end)
             if start < 0:
                 return escape(text)
             red, green, blue = rgb(placed.color)
-            pieces.append(escape(text[at:start]))
+            pieces.append(escape(text[end:start]))
             pieces.append(f"<b style='border-bottom:3px solid rgb({red},{green},{blue})'>{spelled}</b>")
-            at = start + len(spelled)
-        return "".join([*pieces, escape(text[at:])])
+            end = start + len(spelled)
+        return "".join([*pieces, escape(text[end:])])
     except ChainError:
         return escape(text)
 

@@ -41,10 +41,10 @@ def foreign(texts: pl.Series, languages: tuple[str, ...]) -> list[tuple[int, str
     column = pl.col("text")
     frame = texts.alias("text").to_frame().with_row_index("row").drop_nulls("text")
     if "en" in languages:
-        # Most captions are settled by one search for a handful of words.
+        # For most captions one search for a handful of words is enough.
         english = column.str.count_matches(_ENGLISH_ONLY) * _CHARACTERS_A_MARK >= column.str.len_bytes()
         ascii_only = column.str.len_bytes() == column.str.len_chars()
-        # Only the few others are looked at letter by letter.
+        # Only the few others are read letter by letter.
         frame = frame.filter(~(english & ascii_only)).filter(~english | column.str.contains(_NOT_LATIN))
     faults = ((row, _fault(text, languages)) for row, text in frame.iter_rows())
     return [(row, fault) for row, fault in faults if fault]

@@ -1,12 +1,13 @@
 """The training manifest: the explicit list of samples that training reads.
 
-Belongs here: what is trained on across shards: exact and near repeats, takedowns, and the archive from which
-the samples of every trained model can be named later. Not here: rules on single rows (`row_rules`).
+Belongs here: what is trained on across shards: which shards count, exact and near repeats, takedowns, and the
+archive from which the samples of every trained model can be named later. Not here: rules on single rows
+(`row_rules`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -16,9 +17,12 @@ from got_core.annotate.rows import joined, with_origin
 from got_core.annotate.schemas import ORIGIN
 from got_core.corpus.duplicates import hash_bits, leaders
 from got_core.corpus.schemas import Columns, polars_schema
-from got_core.curate.config import CurateConfig
+from got_core.curate.config import MANIFEST_RULES, CurateConfig
+from got_core.curate.review import corrected
+from got_core.curate.rules import rule_counts
 from got_core.curate.schemas import ARCHIVED, LEFT_OUT, MANIFEST
 from got_core.curate.takedown import Removal
+from got_core.curate.verdict import shard_verdict
 from got_core.storage import Storage, content_hash
 
 ShardTables = tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]
@@ -38,6 +42,79 @@ class Assembled(NamedTuple):
 
     manifest: pl.DataFrame
     left_out: pl.DataFrame
+
+
+class AcceptedShards(Mapping[str, ShardTables]):
+    """The tables of accepted shards, read when they are looked up: one shard is in memory at a time.
+
+    Args:
+        tables: selection, chains and ingested table, each by shard.
+        verdicts: VERDICTS of the reviewers, by which chains are corrected.
+    """
+
+    def __init__(self, tables: Sequence[Mapping[str, pl.DataFrame]], verdicts: pl.DataFrame) -> None:
+        self._tables, self._verdicts = tables, verdicts
+        self._shards: list[str] = []
+        self.left_out: dict[str, str] = {}
+        """Why each other shard is not among them."""
+        self.selected = 0
+        """Accepted rows of all of them."""
+
+    def add(self, shard: str, rows: int) -> None:
+        """Count a shard with so many accepted rows."""
+        self._shards.append(shard)
+        self.selected += rows
+
+    def __getitem__(self, shard: str) -> ShardTables:
+        selection, chains, ingested = (stored[shard] for stored in self._tables)
+        return selection, corrected(chains, self._verdicts), ingested
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._shards)
+
+    def __len__(self) -> int:
+        return len(self._shards)
+
+
+def accepted_shards(
+    shards: Sequence[str],
+    tables: Mapping[str, Mapping[str, pl.DataFrame]],
+    verdicts: pl.DataFrame,
+    *,
+    max_ingest_errors: float,
+    max_annotation_errors: float,
+) -> AcceptedShards:
+    """The shards whose tables are all there, fit together and hold few enough quarantined rows.
+
+    Args:
+        shards: all shards, in order.
+        tables: by the names that reasons give them, in this order: selection, chains, ingested table; each by
+            shard, without the shards that it lacks.
+        verdicts: VERDICTS of the reviewers.
+        max_ingest_errors: largest share (0..1) of quarantined rows of an ingested table.
+        max_annotation_errors: the same of a chain table.
+    """
+    accepted = AcceptedShards([*tables.values()], verdicts)
+    _, chains, ingested = tables
+    limits = {ingested: max_ingest_errors, chains: max_annotation_errors}
+    for shard in shards:
+        missing = [name for name, stored in tables.items() if shard not in stored]
+        if missing:
+            accepted.left_out[shard] = f"no {', no '.join(missing)}"
+            continue
+        found = {name: stored[shard] for name, stored in tables.items()}
+        if fault := _shard_fault(found, limits):
+            accepted.left_out[shard] = fault
+        else:
+            accepted.add(shard, int(next(iter(found.values()))["accepted"].sum()))
+    return accepted
+
+
+def manifest_rule_counts(config: CurateConfig, left_out: pl.DataFrame) -> dict[str, int]:
+    """How many rows each chosen rule across shards left out, and takedowns."""
+    counts = rule_counts(left_out)
+    chosen = [name for name in MANIFEST_RULES if config.uses(name)]
+    return {name: counts.get(name, 0) for name in (*chosen, "taken_down")}
 
 
 def build_manifest(t2i: Mapping[str, ShardTables], edits: Mapping[str, ShardTables]) -> pl.DataFrame:
@@ -65,7 +142,7 @@ def assemble(
     pairs = _stacked(frames).unique("pair_id", keep="first", maintain_order=True)
     rows, removed = _without_removed(pl.concat([images, pairs]), removal)
     left_out = [removed]
-    if config.asks("near_duplicate"):
+    if config.uses("near_duplicate"):
         rows, repeats = _without_repeats(rows, config)
         left_out.append(repeats)
     manifest = rows.select(list(MANIFEST)).sort("sample_id")
@@ -79,6 +156,28 @@ def archive_manifest(storage: Storage, manifest: pl.DataFrame) -> str:
     if not storage.exists(f"{name}.parquet"):
         storage.write_table(name, manifest.select(list(ARCHIVED)))
     return digest
+
+
+def _shard_fault(tables: Mapping[str, pl.DataFrame], limits: Mapping[str, float]) -> str | None:
+    """Why a shard is left out; None: it is accepted. `limits`: share of quarantined rows, by table."""
+    for name, limit in limits.items():
+        verdict = shard_verdict({name: tables[name]}, limit)
+        if not verdict.ok:
+            return verdict.text
+    if not _fit_together(*tables.values()):
+        return "its tables do not fit together: a step above was made again and stopped there"
+    return None
+
+
+def _fit_together(selection: pl.DataFrame, chains: pl.DataFrame, ingested: pl.DataFrame) -> bool:
+    """Whether every accepted chain, and the image or pair that it is about, is still in the tables."""
+    chosen = selection.filter(pl.col("accepted"))
+    good = ingested.filter(pl.col("error").is_null())
+    item = "pair_id" if "pair_id" in ingested.columns else "image_id"
+    return bool(
+        chosen["chain_id"].is_in(chains["chain_id"].implode()).all()
+        and chosen["item_id"].is_in(good[item].implode()).all()
+    )
 
 
 def _without_removed(rows: pl.DataFrame, removal: Removal | None) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -105,11 +204,11 @@ def _without_repeats(rows: pl.DataFrame, config: CurateConfig) -> tuple[pl.DataF
     )
     repeats = images.filter(pl.Series(found >= 0))
     kept = images[found[found >= 0]]
-    said = [
+    details = [
         f"nearly repeats {image} of {shard}" for image, shard in kept.select("image_id", "shard").iter_rows()
     ]
     rest = rows.join(repeats.select("sample_id"), on="sample_id", how="anti", maintain_order="left")
-    return rest, _left_out(repeats, "near_duplicate", said)
+    return rest, _left_out(repeats, "near_duplicate", details)
 
 
 def _left_out(rows: pl.DataFrame, rule: str, details: list[str]) -> pl.DataFrame:
@@ -121,8 +220,8 @@ def _left_out(rows: pl.DataFrame, rule: str, details: list[str]) -> pl.DataFrame
         pl.lit(rule).alias("rule"),
         *ORIGIN,
     )
-    told = frame.with_columns(pl.Series("detail", details, dtype=pl.String))
-    return told.select(list(LEFT_OUT)).cast(polars_schema(LEFT_OUT))  # type: ignore[arg-type]
+    frame = frame.with_columns(pl.Series("detail", details, dtype=pl.String))
+    return frame.select(list(LEFT_OUT)).cast(polars_schema(LEFT_OUT))  # type: ignore[arg-type]
 
 
 def _t2i_rows(shard: str, selection: pl.DataFrame, chains: pl.DataFrame, raw: pl.DataFrame) -> pl.DataFrame:
@@ -166,7 +265,7 @@ def _edit_rows(
         shard=pl.lit(shard),
         target_path="target_path",
         source_path="source_path",
-        # Tables from before there were sizes of targets: only training in buckets asks for them.
+        # Tables from before there were sizes of targets: only training in buckets needs them.
         width="target_width" if size else pl.lit(None, pl.Int32),
         height="target_height" if size else pl.lit(None, pl.Int32),
         prompt="instruction",

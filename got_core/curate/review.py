@@ -1,4 +1,4 @@
-"""People's verdicts on chains: a queue to look at, the verdicts as a table, and what they change.
+"""People's verdicts on chains: a queue to review, the verdicts as a table, and what they change.
 
     accept    the row is trained on although a rule rejects it (not where there is nothing to train on)
     reject    it is not trained on
@@ -11,7 +11,7 @@ Verdicts come as a JSON file, as the gallery's page saves it:
 
     python -m got_core.curate.review verdicts.json --storage file:///data/got
 
-Belongs here: reading, checking, keeping and applying verdicts. Not here: rules (`rules`), pages (`gallery`).
+Belongs here: reading, checking, storing and applying verdicts. Not here: rules (`rules`), pages (`gallery`).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from got_core.chain.edits import read_edit_chain
 from got_core.chain.grammar import Chain, ChainError, parse
 from got_core.corpus.schemas import frame_of, polars_schema
 from got_core.curate.review_schemas import QUEUE, VERDICTS
-from got_core.exchange.importer import words_of
+from got_core.exchange.importer import text_without_boxes
 from got_core.settings import Settings
 from got_core.storage import Storage, content_hash
 
@@ -115,7 +115,7 @@ def latest(verdicts: pl.DataFrame) -> pl.DataFrame:
 def corrected(chains: pl.DataFrame, verdicts: pl.DataFrame) -> pl.DataFrame:
     """Chains (T2I_CHAINS or EDIT_CHAINS) with those that a reviewer corrected, and what follows from them.
 
-    A correction of a chain that has changed since it was looked at is not applied. Ids and order stay.
+    A correction of a chain that has changed since it was reviewed is not applied. Ids and order stay.
     """
     last = latest(verdicts.filter(pl.col("verdict") == "correct"))
     fixes = {row["chain_id"]: row for row in last.iter_rows(named=True)}
@@ -130,13 +130,13 @@ def apply_verdicts(
 ) -> pl.DataFrame:
     """SELECTION after the reviewers: rejected rows name the rule `reviewer`, accepted ones lose their rule.
 
-    What a `binding` rule rejected stays rejected. The rules must have been asked of chains as `corrected`
-    gives them.
+    What a `binding` rule rejected stays rejected. The rules must have been applied to chains as
+    `corrected` gives them.
     """
     last = latest(verdicts).filter(pl.col("verdict") != "correct")
-    said = pl.concat_str("reviewer", pl.lit(": "), pl.col("note").fill_null("no reason given"))
+    explanation = pl.concat_str("reviewer", pl.lit(": "), pl.col("note").fill_null("no reason given"))
     joined = selection.join(
-        last.select("chain_id", "verdict", said.alias("said")),
+        last.select("chain_id", "verdict", explanation.alias("explanation")),
         on="chain_id",
         how="left",
         maintain_order="left",
@@ -147,7 +147,7 @@ def apply_verdicts(
     return joined.with_columns(
         accepted=pl.when(rejects).then(False).when(accepts).then(True).otherwise("accepted"),
         rule=pl.when(rejects).then(pl.lit(RULE)).when(accepts).then(None).otherwise("rule"),
-        detail=pl.when(rejects).then("said").when(accepts).then(None).otherwise("detail"),
+        detail=pl.when(rejects).then("explanation").when(accepts).then(None).otherwise("detail"),
     ).select(selection.columns)
 
 
@@ -159,7 +159,7 @@ def select_reviewed(
     verdicts: pl.DataFrame,
     **options: Any,
 ) -> pl.DataFrame:
-    """A selection with the reviewers' verdicts: the rules are asked of the corrected chains, then overruled.
+    """A selection with the reviewers' verdicts: the rules judge the corrected chains, then are overruled.
 
     `select` is `select_t2i` or `select_edits`; all but `verdicts` is passed on to it.
     """
@@ -180,7 +180,7 @@ def check_chain(text: str, kind: str) -> Chain:
 
 
 def text_hash(text: str) -> str:
-    """SHA-256 of a chain's text: tells whether it has changed since it was looked at."""
+    """SHA-256 of a chain's text: tells whether it has changed since it was reviewed."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -232,7 +232,7 @@ def _corrected_row(row: dict[str, Any], fix: dict[str, Any] | None) -> dict[str,
     chain = parse(fix["chain"], "data")
     changed = {"chain": fix["chain"], "boxes": len(chain.boxes), "error": None, "reason": None}
     if "caption" in row:
-        changed["caption"] = words_of(chain)
+        changed["caption"] = text_without_boxes(chain)
         changed["phrases"] = [placed.phrase for placed in chain.boxes if placed.phrase]
     return row | {name: value for name, value in changed.items() if name in row}
 

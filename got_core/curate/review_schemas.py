@@ -1,4 +1,4 @@
-"""Columns of the tables for looking, judging and packing: type and one line each. Needs polars only."""
+"""Columns of the tables of review, statistics and training shards: type and one line each. Polars only."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The rules on single rows.
 
-Each rule is a function from a batch of chains and the configuration to the rows that it rejects, with what it
-saw. Rules are asked in a fixed order; a rejected row names the first one.
+Each rule is a function from a batch of chains and the configuration to the rows that it rejects, with the
+reason. Rules are applied in a fixed order; a rejected row names the first one.
 
 Belongs here: rules on single rows of a shard. Not here: the verdict on a whole shard (`verdict`), duplicates
 and what is trained on across shards (`manifest`), applying rules to tables (`rules`), measuring pictures
@@ -20,7 +20,7 @@ from got_core.curate.config import CurateConfig
 from got_core.curate.languages import foreign
 
 Rule = Callable[[Batch, CurateConfig], pl.DataFrame]
-"""Rejected rows: `row` (each once) and `detail` (what the rule saw)."""
+"""Rejected rows: `row` (each once) and `detail` (why)."""
 
 
 def failed_annotation(batch: Batch, config: CurateConfig) -> pl.DataFrame:
@@ -36,14 +36,14 @@ def no_box(batch: Batch, config: CurateConfig) -> pl.DataFrame:
 
 def too_few_boxes(batch: Batch, config: CurateConfig) -> pl.DataFrame:
     """Fewer boxes than the limit."""
-    said = pl.format("{} boxes, at least {}", "boxes", pl.lit(config.min_boxes))
-    return _hits(batch.counts, pl.col("boxes") < config.min_boxes, said)
+    detail = pl.format("{} boxes, at least {}", "boxes", pl.lit(config.min_boxes))
+    return _hits(batch.counts, pl.col("boxes") < config.min_boxes, detail)
 
 
 def too_many_boxes(batch: Batch, config: CurateConfig) -> pl.DataFrame:
     """More boxes than the limit."""
-    said = pl.format("{} boxes, limit {}", "boxes", pl.lit(config.max_boxes))
-    return _hits(batch.counts, pl.col("boxes") > config.max_boxes, said)
+    detail = pl.format("{} boxes, limit {}", "boxes", pl.lit(config.max_boxes))
+    return _hits(batch.counts, pl.col("boxes") > config.max_boxes, detail)
 
 
 def box_degenerate(batch: Batch, config: CurateConfig) -> pl.DataFrame:
@@ -52,8 +52,8 @@ def box_degenerate(batch: Batch, config: CurateConfig) -> pl.DataFrame:
     outside = pl.max_horizontal("x2", "y2") > 999
     unreadable = pl.any_horizontal(pl.col(name).is_null() for name in CORNERS)
     side = pl.lit(config.min_box_side)
-    said = pl.format("box {}: need sides of {} or more within 0..999", "box", side)
-    return _hits(batch.boxes, short | outside | unreadable, said)
+    detail = pl.format("box {}: need sides of {} or more within 0..999", "box", side)
+    return _hits(batch.boxes, short | outside | unreadable, detail)
 
 
 def duplicate_boxes(batch: Batch, config: CurateConfig) -> pl.DataFrame:
@@ -71,20 +71,20 @@ def box_area(batch: Batch, config: CurateConfig) -> pl.DataFrame:
     low, high = config.min_box_area, config.max_box_area
     share = (100 * pl.col("share")).round(3)
     limits = pl.lit(f"limits {100 * low:g} % to {100 * high:g} %")
-    said = pl.format("box {} covers {} % of the image, {}", "box", share, limits)
-    return _hits(batch.sized_boxes, (pl.col("share") < low) | (pl.col("share") > high), said)
+    detail = pl.format("box {} covers {} % of the image, {}", "box", share, limits)
+    return _hits(batch.sized_boxes, (pl.col("share") < low) | (pl.col("share") > high), detail)
 
 
 def box_aspect(batch: Batch, config: CurateConfig) -> pl.DataFrame:
     """A box that is a mere line."""
-    said = pl.format("box {} is 1 to {}", "box", pl.col("aspect").round(1))
-    return _hits(batch.sized_boxes, pl.col("aspect") > config.max_box_aspect, said)
+    detail = pl.format("box {} is 1 to {}", "box", pl.col("aspect").round(1))
+    return _hits(batch.sized_boxes, pl.col("aspect") > config.max_box_aspect, detail)
 
 
 def phrase_not_in_caption(batch: Batch, config: CurateConfig) -> pl.DataFrame:
     """A name with a box that the caption does not hold in that wording, as whole words."""
     if "phrases" not in batch.table.columns:
-        return _nothing()
+        return _no_hits()
     missing = batch.phrases.filter(~mentions(batch.phrases, "phrase", whole=True))
     return _hits(missing, pl.lit(True), pl.format("{} is not in the caption", "phrase"))
 
@@ -92,15 +92,15 @@ def phrase_not_in_caption(batch: Batch, config: CurateConfig) -> pl.DataFrame:
 def chain_too_long(batch: Batch, config: CurateConfig) -> pl.DataFrame:
     """A chain longer than the limit."""
     length = pl.col("chain").str.len_chars()
-    said = pl.format("{} characters, limit {}", length, pl.lit(config.max_chain_chars))
-    return _hits(batch.table, length > config.max_chain_chars, said)
+    detail = pl.format("{} characters, limit {}", length, pl.lit(config.max_chain_chars))
+    return _hits(batch.table, length > config.max_chain_chars, detail)
 
 
 def chain_too_short(batch: Batch, config: CurateConfig) -> pl.DataFrame:
     """A chain too short to describe anything."""
     length = pl.col("chain").str.len_chars()
-    said = pl.format("{} characters, at least {}", length, pl.lit(config.min_chain_chars))
-    return _hits(batch.table, length < config.min_chain_chars, said)
+    detail = pl.format("{} characters, at least {}", length, pl.lit(config.min_chain_chars))
+    return _hits(batch.table, length < config.min_chain_chars, detail)
 
 
 def language(batch: Batch, config: CurateConfig) -> pl.DataFrame:
@@ -117,8 +117,8 @@ def prompt_disagrees(batch: Batch, config: CurateConfig) -> pl.DataFrame:
     shares = words.group_by("row").agg(
         pl.len().alias("words"), pl.col("mentioned").sum().alias("held"), missing.alias("missing")
     )
-    said = pl.format("{} of the prompt's {} words are in the chain, not {}", "held", "words", "missing")
-    return _hits(shares, pl.col("held") < config.min_agreement * pl.col("words"), said)
+    detail = pl.format("{} of the prompt's {} words are in the chain, not {}", "held", "words", "missing")
+    return _hits(shares, pl.col("held") < config.min_agreement * pl.col("words"), detail)
 
 
 def text_in_image(batch: Batch, config: CurateConfig) -> pl.DataFrame:
@@ -136,7 +136,7 @@ def contaminated(batch: Batch, config: CurateConfig) -> pl.DataFrame:
     benchmark = batch.benchmark
     columns = [name for name in ("phash", "source_phash", "target_phash") if name in batch.table.columns]
     if benchmark is None or not columns:
-        return _nothing()
+        return _no_hits()
     known = pl.concat(batch.table.select("row", phash=name).drop_nulls() for name in columns)
     hashes, others = (hash_bits(frame["phash"].to_list()) for frame in (known, benchmark))
     found = nearest(hashes, others, config.contamination_distance)
@@ -166,27 +166,27 @@ RULES: dict[str, Rule] = {
         contaminated,
     )
 }
-"""In the order in which they are asked."""
+"""In the order in which they are applied."""
 
 _HIT = {"row": pl.UInt32(), "detail": pl.String()}
 
 
 def _hits(frame: pl.DataFrame, wrong: pl.Expr, detail: pl.Expr) -> pl.DataFrame:
-    """The rows of `frame` that are wrong (null is not), each once, with what was seen first."""
+    """The rows of `frame` that are wrong (null is not), each once, with the first reason."""
     found = frame.filter(wrong).unique("row", keep="first", maintain_order=True)
     return found.select("row", detail.cast(pl.String).alias("detail"))
 
 
-def _nothing() -> pl.DataFrame:
+def _no_hits() -> pl.DataFrame:
     return pl.DataFrame(schema=_HIT)
 
 
 def _measured(batch: Batch, column: str, limit: float, text: str) -> pl.DataFrame:
     """Rows whose picture measures more than the limit, and those whose picture could not be measured."""
     if column not in batch.table.columns:
-        return _nothing()
+        return _no_hits()
     value = pl.col(column)
-    said = pl.format(text, (100 * value).round(1), pl.lit(f"{100 * limit:g}"))
+    detail = pl.format(text, (100 * value).round(1), pl.lit(f"{100 * limit:g}"))
     unknown = pl.lit("the picture could not be measured")
     wrong = value.is_null() | (value > limit)
-    return _hits(batch.table, wrong, pl.when(value.is_null()).then(unknown).otherwise(said))
+    return _hits(batch.table, wrong, pl.when(value.is_null()).then(unknown).otherwise(detail))

@@ -1,7 +1,7 @@
 """Applying the rules of a recipe to tables of chains: selections, verdicts, counts and examples.
 
 Belongs here: one row a chain, accepted or with the first rule against it, at any size of table. Not here:
-what a rule looks at (`row_rules`), and what is trained on across shards (`manifest`).
+the rules (`row_rules`), and what is trained on across shards (`manifest`).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ PICTURE_COLUMNS = ("width", "height", "phash", "source_phash", "target_phash", *
 """What rules and selections take of an image or a pair, where its table holds it."""
 _PAIR_IMAGES = ("source_id", "target_id")
 _SIGNALS = ("text_share", "unsafe")
-_AT_ONCE = 2
+_MAX_PARALLEL = 2
 """Batches judged at the same time; each is in memory."""
 _NEEDS_SIGNALS = {"text_in_image": "text_share", "unsafe_content": "unsafe"}
 _ONLY_T2I = {
@@ -46,10 +46,10 @@ def select_t2i(
 ) -> pl.DataFrame:
     """SELECTION of a shard's text-to-image chains: one row a chain, in the chains' order.
 
-    `signals` (IMAGE_SIGNALS) and `benchmark` (BENCHMARK) are needed by the rules that look at them. Raises
+    `signals` (IMAGE_SIGNALS) and `benchmark` (BENCHMARK) are needed by the rules that use them. Raises
     ValueError, naming the rule, where one is missing.
     """
-    return _collected(
+    return _joined(
         selections(chains.iter_slices(BATCH_ROWS), raw, config, signals=signals, benchmark=benchmark)
     )
 
@@ -68,7 +68,7 @@ def select_edits(
     has no pair.
     """
     batches = chains.iter_slices(BATCH_ROWS)
-    return _collected(selections(batches, pairs, config, kind="edit", signals=signals, benchmark=benchmark))
+    return _joined(selections(batches, pairs, config, kind="edit", signals=signals, benchmark=benchmark))
 
 
 def selections(
@@ -107,7 +107,7 @@ def all_hits(
     signals: pl.DataFrame | None = None,
     benchmark: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
-    """HITS: every rule against every row, not only the first; for looking at single rows."""
+    """HITS: every rule against every row, not only the first; to review single rows."""
     _check_inputs(config, kind, signals, benchmark)
     batch = Batch(_prepared(chains, _pictures(pictures, signals, kind), kind), benchmark)
     found = _hits(batch, config, kind).join(
@@ -117,13 +117,13 @@ def all_hits(
 
 
 def active_rules(config: CurateConfig, kind: Kind = "t2i") -> list[str]:
-    """The recipe's rules on rows, in the order in which they are asked."""
-    return [name for name in RULES if config.asks(name) and (kind == "t2i" or name not in _ONLY_T2I)]
+    """The recipe's rules on rows, in the order in which they are applied."""
+    return [name for name in RULES if config.uses(name) and (kind == "t2i" or name not in _ONLY_T2I)]
 
 
 def rules_left_out(config: CurateConfig, kind: Kind) -> dict[str, str]:
-    """Rules that the recipe chooses and that cannot look at this kind of row, with the reason."""
-    return {name: why for name, why in _ONLY_T2I.items() if config.asks(name) and kind == "edit"}
+    """Rules that the recipe chooses and that do not fit this kind of row, with the reason."""
+    return {name: why for name, why in _ONLY_T2I.items() if config.uses(name) and kind == "edit"}
 
 
 def rule_counts(selection: pl.DataFrame) -> dict[str, int]:
@@ -153,17 +153,17 @@ def _side_by_side(
 ) -> Iterator[pl.DataFrame]:
     """Each batch judged, in order, a few at once: single rules leave cores idle."""
     pending: deque[Future[pl.DataFrame]] = deque()
-    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="judge") as pool:
+    with ThreadPoolExecutor(_MAX_PARALLEL, thread_name_prefix="judge") as pool:
         for frame in batches:
             pending.append(pool.submit(judged, frame))
             del frame
-            if len(pending) >= _AT_ONCE:
+            if len(pending) >= _MAX_PARALLEL:
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
 
 
-def _collected(batches: Iterator[pl.DataFrame]) -> pl.DataFrame:
+def _joined(batches: Iterator[pl.DataFrame]) -> pl.DataFrame:
     empty = pl.DataFrame(schema=polars_schema(SELECTION))
     return pl.concat([empty, *batches])
 
@@ -180,7 +180,7 @@ def _check_inputs(
 
 
 def _pictures(pictures: pl.DataFrame, signals: pl.DataFrame | None, kind: Kind) -> pl.DataFrame:
-    """What rules look at of each image or pair, by item_id, each once."""
+    """What rules need of each image or pair, by item_id, each once."""
     wanted = (*PICTURE_COLUMNS, *_PAIR_IMAGES)
     columns = [name for name in wanted if name in pictures.columns]
     known = pictures.select(pl.col(KEYS[kind]).alias("item_id"), *columns).drop_nulls("item_id")

@@ -1,4 +1,4 @@
-"""What only the pixels say: how much of a picture is text, and whether it is unsafe. Optional packages.
+"""What only the pixels show: how much of a picture is text, and whether it is unsafe. Optional packages.
 
 Belongs here: measuring pictures once, as numbers. Not here: limits on them (`row_rules`).
 """
@@ -43,7 +43,7 @@ class TextArea:
     column = "text_share"
 
     def __init__(self) -> None:
-        _need("rapidocr_onnxruntime", "rapidocr-onnxruntime", "text_in_image")
+        _require_package("rapidocr_onnxruntime", "rapidocr-onnxruntime", "text_in_image")
         self.revision = f"rapidocr-onnxruntime {metadata.version('rapidocr-onnxruntime')}"
 
     @cached_property
@@ -76,7 +76,7 @@ class UnsafeScore:
     _MEAN = np.array([104, 117, 123], dtype=np.float32)
 
     def __init__(self, model: str | None = None) -> None:
-        _need("onnxruntime", "onnxruntime", "unsafe_content")
+        _require_package("onnxruntime", "onnxruntime", "unsafe_content")
         self._path = Path(model) if model else _packaged_model()
         if not self._path.is_file():
             raise FileNotFoundError(f"unsafe_model: {self._path} does not exist; it must be an ONNX file")
@@ -105,8 +105,8 @@ def meters(config: CurateConfig) -> list[Meter]:
         ModuleNotFoundError: an optional package is missing; the message says which and how to install it.
         FileNotFoundError: there is no classifier at `unsafe_model`.
     """
-    found: list[Meter] = [TextArea()] if config.asks("text_in_image") else []
-    return [*found, UnsafeScore(config.unsafe_model)] if config.asks("unsafe_content") else found
+    found: list[Meter] = [TextArea()] if config.uses("text_in_image") else []
+    return [*found, UnsafeScore(config.unsafe_model)] if config.uses("unsafe_content") else found
 
 
 def measure_shard(
@@ -128,7 +128,7 @@ def measure_shard(
     name, revision = f"{FOLDER}/{shard}", ", ".join([*(meter.revision for meter in chosen), PIXELS])
     wanted = _images(raw.filter(pl.col("error").is_null())).unique("image_id", keep="first")
     known = pl.DataFrame(schema=polars_schema(IMAGE_SIGNALS))
-    if (before := kept_signals(storage, shard)) is not None:
+    if (before := stored_signals(storage, shard)) is not None:
         known = before.filter(pl.col("measured_by") == revision).join(wanted, on="image_id", how="semi")
     todo = wanted.join(known, on="image_id", how="anti").sort("image_id")
     for part in todo.iter_slices(CHUNK):
@@ -140,7 +140,7 @@ def measure_shard(
     return known.sort("image_id")
 
 
-def kept_signals(storage: Storage, shard: str) -> pl.DataFrame | None:
+def stored_signals(storage: Storage, shard: str) -> pl.DataFrame | None:
     """IMAGE_SIGNALS of a shard as they were measured last; None if they never were."""
     name = f"{FOLDER}/{shard}"
     return storage.read_table(name) if storage.exists(name + TABLE_SUFFIX) else None
@@ -167,7 +167,7 @@ def _measured(
         yield {name: values.get(name) for name in IMAGE_SIGNALS}
 
 
-def _need(module: str, package: str, rule: str) -> None:
+def _require_package(module: str, package: str, rule: str) -> None:
     if importlib.util.find_spec(module) is None:
         raise ModuleNotFoundError(
             f"rule {rule} needs the optional package {package}: pip install {package}, or leave the rule "

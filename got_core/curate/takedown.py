@@ -29,12 +29,18 @@ from got_core.storage import TABLE_SUFFIX, Storage
 __all__ = ["LIST", "add_takedowns", "list_digest", "read_takedowns"]
 
 LEDGER = "takedown/ledger"
-"""What requests were found to stand for: kept, since the rows that said so are removed."""
+"""What requests were found to stand for: stored, since the rows that show it are removed."""
 
 ITEM_COLUMNS = ("image_id", "source_id", "target_id", "pair_id", "item_id", "chain_id", "sample_id")
 """Columns that name an image, a pair or a chain, in any table."""
 
-_KEPT = ("takedown/", "manifests/", "training_shards/", "taken_down.parquet", "training_manifest.parquet")
+_UNTOUCHED = (
+    "takedown/",
+    "manifests/",
+    "training_shards/",
+    "taken_down.parquet",
+    "training_manifest.parquet",
+)
 """Records of what was done; indices of tars, which go with them; the manifest, made anew from the list."""
 
 _LEDGER = {"request": pl.String(), "item_id": pl.String(), "kind": pl.String()}
@@ -82,40 +88,40 @@ def _requests(storage: Storage) -> dict[str, str]:
     return found | copies.confirmed(storage, listed) | {one: one for one in listed if not is_hash(one)}
 
 
-def stands_for(storage: Storage, ids: Iterable[str]) -> set[str]:
+def resolve_requests(storage: Storage, ids: Iterable[str]) -> set[str]:
     """The ids, and the images, pairs and chains that requests of these ids were found to stand for."""
-    asked = set(ids)
-    return asked | set(_read_ledger(storage).filter(pl.col("request").is_in(list(asked)))["item_id"])
+    requested = set(ids)
+    return requested | set(_read_ledger(storage).filter(pl.col("request").is_in(list(requested)))["item_id"])
 
 
-def told_of(storage: Storage, ids: Collection[str]) -> dict[str, str]:
+def request_status(storage: Storage, ids: Collection[str]) -> dict[str, str]:
     """What is known of each id on the list, in words: what it stands for, or that nothing matches it."""
     ledger = _read_ledger(storage).filter(pl.col("request").is_in(list(ids)))
     waiting, prints = copies.waiting_copies(storage), copies.with_prints(storage)
     kinds: dict[str, dict[str, int]] = {}
     for request, kind, count in ledger.group_by("request", "kind").len().sort("kind").iter_rows():
         kinds.setdefault(request, {})[kind] = count
-    there = _present(storage, {one for one in ids if one not in kinds and not is_hash(one)})
+    stored = _present(storage, {one for one in ids if one not in kinds and not is_hash(one)})
     return {
-        one: _told(one, kinds.get(one, {}), one in there)
-        + _told_of_copies(one, kinds.get(one, {}), waiting, one in prints)
+        one: _item_status(one, kinds.get(one, {}), one in stored)
+        + _copies_status(one, kinds.get(one, {}), waiting, one in prints)
         for one in ids
     }
 
 
-def _told(one: str, kinds: Mapping[str, int], there: bool) -> str:
+def _item_status(one: str, kinds: Mapping[str, int], stored: bool) -> str:
     if kinds:
         return "removed: " + ", ".join(f"{count} {kind}(s)" for kind, count in kinds.items())
     if is_hash(one):
         return "a perceptual hash removes nothing by itself; pictures near to it are listed as copies"
     return (
         "found; the next run removes it"
-        if there
+        if stored
         else "matches nothing that is stored; should it come, it will be removed"
     )
 
 
-def _told_of_copies(one: str, kinds: Mapping[str, int], waiting: pl.DataFrame, known: bool) -> str:
+def _copies_status(one: str, kinds: Mapping[str, int], waiting: pl.DataFrame, known: bool) -> str:
     if "image" in kinds and not is_hash(one) and not known:
         return "; its fingerprint was not kept, so copies are not looked for"
     count = waiting.filter(pl.col("request") == one).height
@@ -133,21 +139,11 @@ def take_down(storage: Storage, config: CurateConfig, readers: Readers | None = 
         ValueError: a list cannot be read.
     """
     from got_core.curate import training_shards
-    from got_core.curate.copies_page import write_page
-    from got_core.curate.gallery import forget_pages  # brings matplotlib
+    from got_core.curate.gallery import delete_pages  # brings matplotlib
 
-    readers, listed = readers or {}, read_takedowns(storage)
-    requests = _requests(storage)
-    copies.remember_prints(storage, requests, readers)
-    hashes = [one for one in listed["id"] if is_hash(one)]
-    found = copies.find_copies(storage, requests, hashes, config)
-    exact = copies.same_pixels(storage, found, requests, readers)
-    requests |= dict(found.filter(exact).select("item_id", "request").iter_rows())
-    waiting = found.filter(~exact)
-    if waiting.height or storage.exists(f"{copies.TABLE}{TABLE_SUFFIX}"):
-        storage.write_table(copies.TABLE, waiting)
-    reasons = dict(listed.drop_nulls("reason").select("id", "reason").iter_rows())
-    write_page(storage, waiting, reasons, readers)
+    listed, requests = read_takedowns(storage), _requests(storage)
+    exact, waiting = _list_copies(storage, listed, requests, config, readers or {})
+    requests |= exact
     if not requests:
         return TakenDown(pl.DataFrame(schema=_LEDGER), {}, waiting)
     ledger = _read_ledger(storage).filter(pl.col("request").is_in(listed["id"].to_list()))
@@ -156,8 +152,30 @@ def take_down(storage: Storage, config: CurateConfig, readers: Readers | None = 
     items = requests.keys() | set(ledger["item_id"])
     counts = {name: _clean(storage, name, frozenset(items)) for name in _tables(storage)}
     counts[training_shards.FOLDER] = len(training_shards.remove(storage, items).samples)
-    counts["pages"] = len(forget_pages(storage, items))
+    counts["pages"] = len(delete_pages(storage, items))
     return TakenDown(ledger, {name: count for name, count in counts.items() if count}, waiting)
+
+
+def _list_copies(
+    storage: Storage,
+    listed: pl.DataFrame,
+    requests: Mapping[str, str],
+    config: CurateConfig,
+    readers: Readers,
+) -> tuple[dict[str, str], pl.DataFrame]:
+    """Copies with the very same pixels, with their request, and COPIES that wait; writes table and page."""
+    from got_core.curate.copies_page import write_page
+
+    copies.store_prints(storage, requests, readers)
+    hashes = [one for one in listed["id"] if is_hash(one)]
+    found = copies.find_copies(storage, requests, hashes, config)
+    same = copies.same_pixels(storage, found, requests, readers)
+    waiting = found.filter(~same)
+    if waiting.height or storage.exists(f"{copies.TABLE}{TABLE_SUFFIX}"):
+        storage.write_table(copies.TABLE, waiting)
+    reasons = dict(listed.drop_nulls("reason").select("id", "reason").iter_rows())
+    write_page(storage, waiting, reasons, readers)
+    return dict(found.filter(same).select("item_id", "request").iter_rows()), waiting
 
 
 def _resolve(storage: Storage, requests: Mapping[str, str]) -> pl.DataFrame:
@@ -206,7 +224,7 @@ def _tables(storage: Storage) -> list[str]:
 
 def _names(storage: Storage, prefix: str) -> list[str]:
     names = [name for name in storage.list(prefix) if name.endswith(TABLE_SUFFIX)]
-    return [name.removesuffix(TABLE_SUFFIX) for name in names if not name.startswith(_KEPT)]
+    return [name.removesuffix(TABLE_SUFFIX) for name in names if not name.startswith(_UNTOUCHED)]
 
 
 def _clean(storage: Storage, name: str, items: frozenset[str]) -> int:

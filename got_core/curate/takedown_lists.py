@@ -1,7 +1,7 @@
 """The two lists of a takedown that people edit, small CSV tables in the storage.
 
     takedown/list.csv      id, reason, added                  what must go
-    takedown/judged.csv    request, item_id, verdict, judged  what a person said of pictures that look like it
+    takedown/judged.csv    request, item_id, verdict, judged  verdicts on pictures that look like it
 
 Belongs here: reading, checking and adding to them. Not here: what they stand for (`takedown`, `copies`).
 """
@@ -41,7 +41,7 @@ def read_takedowns(storage: Storage) -> pl.DataFrame:
     Raises:
         ValueError: it is no CSV table with a column id, or an id is none; the message names the row.
     """
-    table = _read(storage, LIST, "takedown list", TAKEDOWNS, ("id",), lambda row: _wrong(row["id"]))
+    table = _read(storage, LIST, "takedown list", TAKEDOWNS, ("id",), lambda row: _id_problem(row["id"]))
     return table.unique("id", keep="first", maintain_order=True)
 
 
@@ -53,7 +53,7 @@ def add_takedowns(storage: Storage, ids: Iterable[str], reason: str | None = Non
     """
     wanted = [one.strip().lower() for one in ids]
     for one in wanted:
-        if problem := _wrong(one):
+        if problem := _id_problem(one):
             raise ValueError(problem)
     new = pl.DataFrame({"id": wanted}).with_columns(
         reason=pl.lit(reason, pl.String), added=pl.lit(_now(), pl.String)
@@ -74,7 +74,7 @@ def read_judged(storage: Storage) -> pl.DataFrame:
     def problem(row: dict[str, str | None]) -> str | None:
         if row["verdict"] not in (COPY, OTHER):
             return f"verdict {row['verdict']!r} must be {COPY} or {OTHER}"
-        return _wrong(row["request"]) or _wrong(row["item_id"])
+        return _id_problem(row["request"]) or _id_problem(row["item_id"])
 
     needed = ("request", "item_id", "verdict")
     table = _read(storage, JUDGEMENTS, "list of judged copies", JUDGED, needed, problem)
@@ -83,15 +83,15 @@ def read_judged(storage: Storage) -> pl.DataFrame:
 
 def add_judged(storage: Storage, rows: pl.DataFrame, verdict: str) -> pl.DataFrame:
     """Add a verdict on each row's (request, item_id); a later one replaces an earlier one. Returns JUDGED."""
-    said = rows.select("request", "item_id", pl.lit(verdict).alias("verdict"), pl.lit(_now()).alias("judged"))
-    table = pl.concat([read_judged(storage), said])
+    new = rows.select("request", "item_id", pl.lit(verdict).alias("verdict"), pl.lit(_now()).alias("judged"))
+    table = pl.concat([read_judged(storage), new])
     table = table.unique(["request", "item_id"], keep="last", maintain_order=True)
     storage.write_bytes(JUDGEMENTS, table.write_csv().encode())
     return table
 
 
 def list_digest(storage: Storage) -> str:
-    """Twelve hex digits that change with the lists; `unreadable` where the storage cannot be asked."""
+    """Twelve hex digits that change with the lists; `unreadable` where the storage cannot be read."""
     try:
         listed, judged = (storage.read_bytes(n) if storage.exists(n) else b"" for n in (LIST, JUDGEMENTS))
     except (OSError, StoreUnavailableError):
@@ -109,7 +109,7 @@ def _read(
 ) -> pl.DataFrame:
     """A list's rows, ids in lower case; empty cells are null, empty rows left out. Raises ValueError."""
     data = storage.read_bytes(name).removeprefix(b"\xef\xbb\xbf") if storage.exists(name) else b""
-    # Some spreadsheets end lines with a lone CR; read as one line, a list would be empty and nobody told.
+    # Some spreadsheets end lines with a lone CR; read as one line, a list would be empty without an error.
     data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     if not data.strip():
         return pl.DataFrame(schema=polars_schema(columns))
@@ -126,8 +126,8 @@ def _read(
     ids = [one for one in needed if one != "verdict"]
     table = frame.select(_text(frame, one) for one in columns).with_columns(pl.col(ids).str.to_lowercase())
     for number, row in enumerate(table.iter_rows(named=True), start=1):
-        if any(row.values()) and (told := problem(row)):
-            raise ValueError(f"{place}, row {number}: {told}")
+        if any(row.values()) and (problem_text := problem(row)):
+            raise ValueError(f"{place}, row {number}: {problem_text}")
     return table.filter(pl.any_horizontal(pl.all().is_not_null()))
 
 
@@ -138,7 +138,7 @@ def _text(frame: pl.DataFrame, name: str) -> pl.Expr:
     return pl.when(stripped != "").then(stripped).alias(name)
 
 
-def _wrong(found: str | None) -> str | None:
+def _id_problem(found: str | None) -> str | None:
     if found is not None and _ID.fullmatch(found):
         return None
     return (

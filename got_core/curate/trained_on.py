@@ -28,7 +28,7 @@ def versions_trained_on(
 ) -> pl.DataFrame:
     """MODEL_VERSIONS: every version of the model that was, or may have been, trained on any of the items.
 
-    A version whose manifests are not all archived is listed too, with `known` false: nobody can say. No
+    A version whose manifests are not all archived is listed too, with `known` false. No
     registry is an empty one.
     """
     found: dict[str, list[str] | None] = {}

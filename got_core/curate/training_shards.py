@@ -149,16 +149,16 @@ def remove(storage: Storage, ids: Collection[str]) -> Removed:
     Only parts that hold one are rewritten, from their own tars: the raw pictures need not be there any more.
     May be stopped and called again at any moment; afterwards no tar holds a removed sample.
     """
-    gone = pl.Series(sorted(ids), dtype=pl.String).implode()
+    removed_ids = pl.Series(sorted(ids), dtype=pl.String).implode()
     removed = Removed([], [])
     for name in _indexes(storage, FOLDER):
         index = storage.read_table(name)
         columns = ("sample_id", "image_id", "source_id", "pair_id")
-        hit = pl.any_horizontal(pl.col(column).is_in(gone).fill_null(False) for column in columns)
-        doomed = index.filter(hit)
-        if doomed.height or not _covered(storage, index):
+        hit = pl.any_horizontal(pl.col(column).is_in(removed_ids).fill_null(False) for column in columns)
+        removed_rows = index.filter(hit)
+        if removed_rows.height or not _covered(storage, index):
             _write_part(storage, name, (_copied(storage, row) for row in index.filter(~hit).to_dicts()))
-            removed.samples.extend(doomed["sample_id"])
+            removed.samples.extend(removed_rows["sample_id"])
             removed.rewritten.append(name)
     for folder in sorted({str(PurePosixPath(name).parent) for name in storage.list(f"{FOLDER}/")}):
         _sweep(storage, folder)  # also what a run that was stopped has left behind
@@ -259,11 +259,11 @@ def _write_part(storage: Storage, name: str, samples: Iterable[_Sample]) -> pl.D
     rows: list[dict[str, Any]] = []
     with TarStorage(storage).new(name) as tar:
         for sample in samples:
-            place: dict[str, Any] = {"tar": None, "offset": None, "size": None}
+            location: dict[str, Any] = {"tar": None, "offset": None, "size": None}
             if sample.data:
-                place = {"tar": "", "offset": tar.written, "size": len(sample.data)}
+                location = {"tar": "", "offset": tar.written, "size": len(sample.data)}
                 tar.write(sample.data)
-            rows.append(sample.row | place)
+            rows.append(sample.row | location)
         if tar.written:
             tar.write(_END)
             stored = tar.publish()
@@ -275,12 +275,12 @@ def _write_part(storage: Storage, name: str, samples: Iterable[_Sample]) -> pl.D
 
 def _sweep(storage: Storage, folder: str) -> None:
     """Delete tars of a shard that no index names, and unfinished ones."""
-    place = TarStorage(storage)
+    tars = TarStorage(storage)
     named = set(_stacked(storage.read_table(name) for name in _indexes(storage, folder))["tar"].drop_nulls())
     for name in storage.list(f"{folder}/"):
         if name.endswith(".tar") and name not in named:
             storage.delete(name)
-    place.sweep(folder)
+    tars.sweep(folder)
 
 
 def _indexes(storage: Storage, folder: str) -> list[str]:

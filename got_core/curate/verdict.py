@@ -1,4 +1,4 @@
-"""The verdict on a shard: one function that the blocking checks and the manifest both ask."""
+"""The verdict on a shard: one function for both the blocking checks and the manifest."""
 
 from __future__ import annotations
 

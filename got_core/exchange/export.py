@@ -17,7 +17,7 @@ import polars as pl
 from got_core.annotate.rows import with_origin
 from got_core.chain.grammar import parse
 from got_core.exchange.config import OUR_EDITS, OUR_T2I, AnyMapping, EditMapping, T2IMapping
-from got_core.exchange.placeholders import take_out
+from got_core.exchange.placeholders import extract_boxes
 
 FORMATS = (".jsonl", ".json", ".parquet")
 
@@ -79,7 +79,7 @@ def _with_chain(table: pl.DataFrame, mapping: AnyMapping) -> pl.DataFrame:
     """The table with `_text` and `_coordinates`: chain and boxes as the mapping wants them."""
     if mapping.coordinates is None:
         return table.with_columns(_text="chain", _coordinates=pl.lit(None, pl.String))
-    taken = [take_out(parse(chain, "data")) for chain in table["chain"]]
+    taken = [extract_boxes(parse(chain, "data")) for chain in table["chain"]]
     return table.with_columns(
         _text=pl.Series([text for text, _ in taken], dtype=pl.String),
         _coordinates=pl.Series([json.dumps(boxes) for _, boxes in taken], dtype=pl.String),

@@ -19,7 +19,7 @@ from got_core.chain.edits import read_edit_chain
 from got_core.chain.grammar import Boxed, Chain, ChainError, parse, parse_tolerant
 from got_core.corpus.schemas import Columns, frame_of, polars_schema
 from got_core.exchange.config import AnyMapping, ImageKey, T2IMapping
-from got_core.exchange.placeholders import coordinates_of, put_in
+from got_core.exchange.placeholders import coordinates_of, insert_boxes
 from got_core.exchange.records import Record, RecordError, record_text, value_of
 from got_core.exchange.schemas import KEYS, REFUSED
 
@@ -73,7 +73,8 @@ def image_keys(raw: pl.DataFrame, image_is: ImageKey) -> pl.DataFrame:
 def pair_keys(pairs: pl.DataFrame, edit_pairs: pl.DataFrame | None = None) -> pl.DataFrame:
     """KEYS of a local copy of edit pairs (PAIRS).
 
-    With `edit_pairs` (EDIT_PAIRS) a pair that ingestion does not have, or has refused, says so.
+    With `edit_pairs` (EDIT_PAIRS) a pair that ingestion does not have is left out, and one that it has
+    refused names the fault.
     """
     known = pairs.with_columns(fault=pl.lit(None, pl.String), item_id="pair_id")
     if edit_pairs is not None:
@@ -116,10 +117,10 @@ def _keys(known: pl.DataFrame) -> pl.DataFrame:
         pl.lit(None, dtype).alias(name) for name, (dtype, _) in KEYS.items() if name not in known.columns
     )
     several = pl.col("item_id").n_unique().over("key") > 1
-    told = filled.with_columns(item_id=pl.when(several).then(None).otherwise(pl.col("item_id")))
+    rows = filled.with_columns(item_id=pl.when(several).then(None).otherwise(pl.col("item_id")))
     # A good row goes before a quarantined one of the same bytes.
-    told = told.sort("fault", nulls_last=False, maintain_order=True)
-    return told.unique("key", keep="first", maintain_order=True).select(list(KEYS)).cast(_schema(KEYS))
+    rows = rows.sort("fault", nulls_last=False, maintain_order=True)
+    return rows.unique("key", keep="first", maintain_order=True).select(list(KEYS)).cast(_schema(KEYS))
 
 
 def _schema(columns: Columns) -> Any:
@@ -141,8 +142,8 @@ def _key(record: Record, mapping: AnyMapping) -> str | None:
 
 def _matched(names: list[str | None], keys: pl.DataFrame) -> list[dict[str, Any]]:
     """The row of `keys` for each name, in order; `here` says whether there is one."""
-    asked = pl.DataFrame({"key": names}, schema={"key": pl.String})
-    joined = asked.join(
+    named = pl.DataFrame({"key": names}, schema={"key": pl.String})
+    joined = named.join(
         keys.with_columns(here=pl.lit(True)), on="key", how="left", maintain_order="left"
     ).with_columns(pl.col("here").fill_null(False))
     return joined.to_dicts()
@@ -188,7 +189,7 @@ def _t2i_row(
         "chain_id": _chain_id(values, mapping, match["item_id"], prompt),
         "image_id": match["item_id"],
         "prompt": prompt,
-        "caption": _optional(values, mapping.caption) or words_of(chain),
+        "caption": _optional(values, mapping.caption) or text_without_boxes(chain),
         "phrases": [placed.phrase for placed in chain.boxes if placed.phrase] if phrases is None else phrases,
     }
 
@@ -212,7 +213,7 @@ def _chain(values: dict[str, Any], mapping: AnyMapping) -> Chain:
         raise RecordError("no_value", f"column {mapping.chain} holds no text")
     _check_unicode(text, mapping.chain)
     if mapping.coordinates is not None:
-        text = put_in(text, coordinates_of(value_of(values, mapping.coordinates)))
+        text = insert_boxes(text, coordinates_of(value_of(values, mapping.coordinates)))
     chain, dropped = parse_tolerant(text)
     if dropped:  # spaces, zeros and markers are mended; what would be lost is not
         fault = dropped[0]
@@ -226,7 +227,7 @@ def _chain(values: dict[str, Any], mapping: AnyMapping) -> Chain:
     return chain
 
 
-def words_of(chain: Chain) -> str:
+def text_without_boxes(chain: Chain) -> str:
     """The chain's text without its boxes and the space before each."""
     pieces: list[str] = []
     for part in parse(chain.to_data(), "data").parts:
@@ -273,12 +274,12 @@ def _check_unicode(text: str, column: str) -> str:
 
 def _refused(record: Record, key: str | None, error: RecordError) -> dict[str, Any]:
     raw = record.raw if record.values is None else record_text(record.values)
-    told = str(error).encode("utf-8", "backslashreplace").decode()
+    message = str(error).encode("utf-8", "backslashreplace").decode()
     return {
         "file": record.file,
         "row": record.row,
         "key": key,
-        "error": told,
+        "error": message,
         "reason": error.reason,
         "record": raw.encode("utf-8", "backslashreplace").decode(),
     }

@@ -104,7 +104,7 @@ def _unpack_group(
     group: RecordGroup, folder: Path, mapping: PairMapping, config: IngestConfig
 ) -> list[dict[str, Any]]:
     """A row of PAIR_TABLE for each record, or one of REFUSED."""
-    made = [_facts(record, mapping) for record in group.records]
+    made = [_key_and_wordings(record, mapping) for record in group.records]
     for side, column in zip(("source", "target"), mapping.pictures, strict=True):
         for one, value in zip(made, group.values(column), strict=True):
             if "error" not in one:
@@ -115,20 +115,20 @@ def _unpack_group(
     return [_refused_row(one) if "error" in one else _pair_row(one, mapping) for one in made]
 
 
-def _facts(record: Record, mapping: PairMapping) -> dict[str, Any]:
+def _key_and_wordings(record: Record, mapping: PairMapping) -> dict[str, Any]:
     """Key and wordings of a record, or why it has none; the record itself goes along."""
-    facts: dict[str, Any] = {"of": record}
+    found: dict[str, Any] = {"of": record}
     try:
         if record.values is None:
             reason, _, detail = (record.error or "").partition(": ")
             raise RecordError(reason, detail)
-        key = facts["key"] = record.values.get(mapping.key)
+        key = found["key"] = record.values.get(mapping.key)
         if not isinstance(key, str | int) or not str(key).strip():
             raise RecordError("no_value", f"column {mapping.key} holds no id")
-        facts["wordings"] = _wordings(record.values.get(mapping.instructions), mapping.instructions)
+        found["wordings"] = _wordings(record.values.get(mapping.instructions), mapping.instructions)
     except RecordError as error:
-        facts |= _refusal(error)
-    return facts
+        found |= _refusal(error)
+    return found
 
 
 def _refusal(error: RecordError | ImageError) -> dict[str, Any]:
@@ -139,12 +139,12 @@ def _refused_row(one: dict[str, Any]) -> dict[str, Any]:
     record: Record = one["of"]
     raw = record.raw if record.values is None else record_text(record.values)
     key = one.get("key")
-    said = {"error": one["error"], "reason": one["reason"], "record": raw}
+    outcome = {"error": one["error"], "reason": one["reason"], "record": raw}
     return {
         "file": record.file,
         "row": record.row,
         "key": str(key) if isinstance(key, str | int) else None,
-        **said,
+        **outcome,
     }
 
 

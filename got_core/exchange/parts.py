@@ -54,10 +54,7 @@ def import_files(
         check_columns(url, mapping.required, type(mapping).__name__, fs_options)
     folder = f"{FOLDER}/{mapping.name}"
     plan = {"mapping": asdict(mapping), "files": _stamps(urls, fs_options), "keys": content_hash(keys)}
-    digest = hashlib.sha256(json.dumps([plan, batch], sort_keys=True).encode()).hexdigest()
-    if not storage.exists(f"{folder}/plan.json") or storage.read_json(f"{folder}/plan.json")["id"] != digest:
-        storage.delete(folder)
-        storage.write_json(f"{folder}/plan.json", {**plan, "id": digest})
+    digest = _start(storage, folder, plan, batch)
     counts = {"rows": 0, "chains": 0, "refused": 0}
     seen: set[int] = set()
     for number, records in enumerate(_batches(urls, mapping, batch, fs_options)):
@@ -96,8 +93,8 @@ def shard_chains(storage: Storage, ingested: pl.DataFrame) -> pl.DataFrame:
     chains = found.unique("chain_id", keep="first", maintain_order=True)
     good = ingested.filter(pl.col("error").is_null())
     rest = good.select(item, *ORIGIN).join(chains, on=item, how="anti", maintain_order="left")
-    said = f"not_imported: none of {', '.join(names)} has a chain for it"
-    missing = [{**row, "error": said, "reason": "not_imported"} for row in rest.iter_rows(named=True)]
+    error = f"not_imported: none of {', '.join(names)} has a chain for it"
+    missing = [{**row, "error": error, "reason": "not_imported"} for row in rest.iter_rows(named=True)]
     columns = EDIT_CHAINS if kind == "edit" else T2I_CHAINS
     lost = frame_of([{name: row.get(name) for name in columns} for row in missing], columns)
     return pl.concat([chains, lost]).sort(item, "chain_id", maintain_order=True)
@@ -129,6 +126,16 @@ def refused_records(storage: Storage, name: str) -> pl.DataFrame:
     """All REFUSED records of an import."""
     tables = [storage.read_table(part) for part in _parts(storage, f"{FOLDER}/{name}/refused")]
     return pl.concat([pl.DataFrame(schema=polars_schema(REFUSED)), *tables])
+
+
+def _start(storage: Storage, folder: str, plan: dict[str, Any], batch: int) -> str:
+    """Store the plan and delete the parts of another one; returns its id."""
+    digest = hashlib.sha256(json.dumps([plan, batch], sort_keys=True).encode()).hexdigest()
+    name = f"{folder}/plan.json"
+    if not storage.exists(name) or storage.read_json(name)["id"] != digest:
+        storage.delete(folder)
+        storage.write_json(name, {**plan, "id": digest})
+    return digest
 
 
 def _part(

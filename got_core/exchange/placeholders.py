@@ -21,7 +21,7 @@ _BOX = re.compile(r"\(\s*([0-9]+)\s*,\s*([0-9]+)\s*\)\s*,\s*\(\s*([0-9]+)\s*,\s*
 _WRAPS = (("<|", "|>"), ("<", ">"), ("{", "}"), ("[", "]"))
 _DIGITS = re.compile(r"[0-9]+")
 # What is surely a placeholder even where a record has no coordinates at all.
-_PLAIN = r"[<{\[]\|?\w*(?:box|coord|placeholder)\w*\|?[>}\]]"
+_USUAL = r"[<{\[]\|?\w*(?:box|coord|placeholder)\w*\|?[>}\]]"
 _MARKERS = r"(?!<\|(?:box|obj)_(?:start|end)\|>)"
 
 
@@ -44,7 +44,7 @@ def coordinates_of(value: Any) -> dict[str, list[Box]]:
     return {str(key): _boxes(str(key), one) for key, one in value.items() if one is not None}
 
 
-def put_in(text: str, coordinates: Mapping[str, list[Box]]) -> str:
+def insert_boxes(text: str, coordinates: Mapping[str, list[Box]]) -> str:
     """The text with each placeholder replaced by its boxes in data form.
 
     A placeholder may stand bare or in `<>`, `<||>`, `{}` or `[]`, which go with it. Raises RecordError for a
@@ -61,21 +61,21 @@ def put_in(text: str, coordinates: Mapping[str, list[Box]]) -> str:
 
     if coordinates:
         groups = {key: f"key{k}" for k, key in enumerate(sorted(coordinates, key=len, reverse=True))}
-        text = re.sub("|".join(_pattern(key, group) for key, group in groups.items()), boxes_of, text)
+        text = re.sub("|".join(_key_pattern(key, group) for key, group in groups.items()), boxes_of, text)
         unused = sorted(set(coordinates) - used)
         if unused:
             raise RecordError("placeholder_missing", f"the chain does not hold {unused[0]!r}")
-    left = _like(coordinates).search(text)
+    left = _placeholder_pattern(coordinates).search(text)
     if left:
         raise RecordError("placeholder_unknown", f"no coordinates for {left.group()!r}")
     return text
 
 
-def take_out(chain: Chain) -> tuple[str, dict[str, str]]:
+def extract_boxes(chain: Chain) -> tuple[str, dict[str, str]]:
     """The chain's data form with a placeholder for each box, and the boxes by placeholder.
 
-    `put_in` with those gives the data form back: placeholders are spelled so that the chain's own text holds
-    nothing like them.
+    `insert_boxes` with those gives the data form back: placeholders are spelled so that the chain's own text
+    holds nothing like them.
     """
     parts = parse(chain.to_data(), "data").parts
     words = "".join(part.text for part in parts if not isinstance(part, Boxed))
@@ -94,16 +94,16 @@ def take_out(chain: Chain) -> tuple[str, dict[str, str]]:
     return "".join(pieces), boxes
 
 
-def _like(coordinates: Mapping[str, list[Box]]) -> re.Pattern[str]:
+def _placeholder_pattern(coordinates: Mapping[str, list[Box]]) -> re.Pattern[str]:
     """Matches what is spelled like the given placeholders but for their numbers."""
     if not coordinates:
-        return re.compile(_MARKERS + _PLAIN)
+        return re.compile(_MARKERS + _USUAL)
     kinds = {_DIGITS.sub("0", key): key for key in coordinates if _DIGITS.search(key)}
-    told = ("[0-9]+".join(map(re.escape, _DIGITS.split(key))) for key in kinds.values())
-    return re.compile("|".join(rf"(?<!\w){one}(?!\w)" for one in told) or r"(?!)")
+    patterns = ("[0-9]+".join(map(re.escape, _DIGITS.split(key))) for key in kinds.values())
+    return re.compile("|".join(rf"(?<!\w){one}(?!\w)" for one in patterns) or r"(?!)")
 
 
-def _pattern(key: str, group: str) -> str:
+def _key_pattern(key: str, group: str) -> str:
     """Matches a placeholder as a whole word, with the brackets around it if the key itself has none."""
     name = re.escape(key)
     if not (key[0].isalnum() or key[0] == "_"):

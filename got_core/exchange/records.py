@@ -20,7 +20,7 @@ MAX_LINE = 16 << 20
 """Bytes of a line of jsonl, at most; a longer one is quarantined."""
 MAX_DOCUMENT = 2 << 30
 """Bytes of a json file, at most: it is read as a whole, unlike jsonl and parquet."""
-KEPT = 100_000
+MAX_KEPT = 100_000
 """Characters of a faulty record that are kept as they were."""
 
 
@@ -95,9 +95,9 @@ def check_columns(url: str, required: Sequence[str], mapping: str, fs_options: d
     missing = [name for name in required if name not in found]
     if missing:
         top = sorted(name for name in found if name.rpartition(".")[0] not in found)
-        told = textwrap.shorten(", ".join(top), 500, placeholder=" ...")
+        known = textwrap.shorten(", ".join(top), 500, placeholder=" ...")
         raise ValueError(
-            f"{url} has no column {', '.join(missing)}; it has {told}: name the right ones in the {mapping}"
+            f"{url} has no column {', '.join(missing)}; it has {known}: name the right ones in the {mapping}"
         )
 
 
@@ -136,9 +136,9 @@ def value_of(values: dict[str, Any], column: str) -> Any:
 
 
 def record_text(values: dict[str, Any]) -> str:
-    """A record as JSON, for the quarantine table; bytes are told by their length."""
+    """A record as JSON, for the quarantine table; bytes are replaced by their length."""
     text = json.dumps(values, ensure_ascii=True, default=_spelled)
-    return text if len(text) <= KEPT else text[:KEPT] + " ..."
+    return text if len(text) <= MAX_KEPT else text[:MAX_KEPT] + " ..."
 
 
 def _spelled(value: Any) -> str:
@@ -150,7 +150,7 @@ def _jsonl(file: IO[bytes], url: str, columns: Sequence[str] | None) -> Iterator
     while line := file.readline(MAX_LINE + 1):
         row += 1
         if len(line) > MAX_LINE:
-            raw = _shown(line)
+            raw = _raw_text(line)
             while line and not line.endswith(b"\n"):
                 line = file.readline(MAX_LINE + 1)
             yield Record(url, row, None, f"too_long: a line of more than {MAX_LINE} bytes", raw)
@@ -162,7 +162,7 @@ def _json_record(url: str, row: int, line: bytes) -> Record:
     try:
         values = json.loads(line)
     except (ValueError, RecursionError) as error:
-        return Record(url, row, None, f"not_json: {_short(error)}", _shown(line))
+        return Record(url, row, None, f"not_json: {_short(error)}", _raw_text(line))
     return _object_record(url, row, values)
 
 
@@ -248,15 +248,15 @@ def _not_parquet(url: str, error: BaseException) -> ValueError:
 
 
 def _stored_columns(names: list[str], columns: Sequence[str] | None) -> list[str]:
-    """Those of a file's columns that are asked for, by their own or by a dotted name."""
+    """Those of a file's columns that are wanted, by their own or by a dotted name."""
     if columns is None:
         return names
-    asked = {*columns, *(name.partition(".")[0] for name in columns)}
-    return [name for name in names if name in asked]
+    wanted = {*columns, *(name.partition(".")[0] for name in columns)}
+    return [name for name in names if name in wanted]
 
 
-def _shown(line: bytes) -> str:
-    return line[:KEPT].decode("utf-8", "backslashreplace").rstrip("\n")
+def _raw_text(line: bytes) -> str:
+    return line[:MAX_KEPT].decode("utf-8", "backslashreplace").rstrip("\n")
 
 
 def _short(error: BaseException) -> str:

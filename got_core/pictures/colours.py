@@ -22,7 +22,7 @@ def load(picture: Image.Image) -> None:
     """Decode the picture's pixels, with its transparent colour in their depth.
 
     A PNG names that colour in its own depth, and Pillow compares it with eight bits. Grey of two or four bits
-    can only be told while the pixels are not yet decoded. Raises what Pillow's decoders raise.
+    can only be recognised while the pixels are not yet decoded. Raises what Pillow's decoders raise.
     """
     key = picture.info.get("transparency")
     stored = next((tile[3] for tile in getattr(picture, "tile", ())), "")

@@ -62,9 +62,9 @@ def _srgb() -> ImageCms.ImageCmsProfile:
 
 def _is_useful(transform: ImageCms.ImageCmsTransform, mode: str) -> bool:
     probe = _probe(mode)
-    seen = np.asarray(transform.apply(probe)).astype(int)
-    as_it_is = np.asarray(probe.convert("RGB")).astype(int)
-    return np.ptp(seen) >= _FLAT and (mode == "CMYK" or np.abs(seen - as_it_is).max() > SRGB_TOLERANCE)
+    converted = np.asarray(transform.apply(probe)).astype(int)
+    plain = np.asarray(probe.convert("RGB")).astype(int)
+    return np.ptp(converted) >= _FLAT and (mode == "CMYK" or np.abs(converted - plain).max() > SRGB_TOLERANCE)
 
 
 @cache

@@ -75,4 +75,4 @@ def test_tokens_cost_and_estimate_are_shown_and_answers_are_kept(project, capsys
         again = materialized("captions", made, raw_images=raw)
         assert (again.metadata["requests"], again.metadata["answers_from_ledger"]) == (0, 16)
         assert again.data_version == captions.data_version
-        assert len(server.asked) == 40
+        assert len(server.requests) == 40

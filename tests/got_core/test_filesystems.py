@@ -100,7 +100,7 @@ def test_a_server_that_is_gone_is_no_fault_of_a_file(server: ThreadedMotoServer)
     folder = Folder(bucket, IngestConfig(), options)
     opened = open_filesystem(bucket, **options)[0].open(f"{bucket}/store/shards/one.parquet", "rb")
     server.stop()
-    for ask in (
+    for use in (
         lambda: storage.read_table("shards/one"),
         lambda: storage.write_table("shards/two", pl.DataFrame({"n": [2]})),
         lambda: storage.exists("shards/one"),
@@ -110,7 +110,7 @@ def test_a_server_that_is_gone_is_no_fault_of_a_file(server: ThreadedMotoServer)
         opened.read,
     ):
         with pytest.raises(StoreUnavailableError, match=r"GOT_S3_ENDPOINT.*run it again") as caught:
-            ask()
+            use()
         assert server.url in str(caught.value)
 
 
@@ -184,14 +184,14 @@ def test_a_redirect_that_leads_nowhere_is_the_store_s(server: ThreadedMotoServer
         do_HEAD = do_PUT = do_GET
 
         def log_message(self, *_: object) -> None:
-            """Not told."""
+            """No log."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Moved) as moved:
         threading.Thread(target=moved.serve_forever, daemon=True).start()
         storage = Storage("s3://got/store", endpoint_url=f"http://127.0.0.1:{moved.server_port}")
-        for ask in (storage.list, lambda: storage.read_bytes("x"), lambda: storage.exists("x")):
+        for use in (storage.list, lambda: storage.read_bytes("x"), lambda: storage.exists("x")):
             with pytest.raises(StoreUnavailableError, match="GOT_S3_ENDPOINT"):
-                ask()
+                use()
         moved.shutdown()
 
 

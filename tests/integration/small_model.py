@@ -55,7 +55,7 @@ class Teacher(ChatAnnotator):
         self.config, self.scenes = config, SceneAnnotator()
         self.lessons: list[tuple[str, Image.Image | None, str]] = []
 
-    def _ask(
+    def _answer(
         self, name: str, read: Callable[[str], Any], image: Image.Image | None = None, **texts: str
     ) -> Any:
         reply = self._reply(name, image, texts)
@@ -105,8 +105,8 @@ def lessons_on(
     captions = t2i.caption_images(images, reader, teacher)
     t2i.ground_entities(t2i.extract_entities(captions, teacher), images, reader, teacher)
     known = pairs.filter(~pl.col("pair_id").str.starts_with("move"))
-    told = edit.describe_edits(known, reader, teacher)
-    edit.ground_edits(known, told, reader, teacher)
+    descriptions = edit.describe_edits(known, reader, teacher)
+    edit.ground_edits(known, descriptions, reader, teacher)
     return teacher.lessons
 
 
@@ -179,9 +179,9 @@ def _sample(
     if image is not None:
         count = int(shown["image_grid_thw"].prod()) // SIZES.merge_size**2
         question = question.replace(IMAGE_PAD, IMAGE_PAD * count)
-    asked, said = (tokenizer(part)["input_ids"] for part in (question, reply + END_OF_TEXT))
-    ids = torch.tensor(asked + said)
-    labels = torch.tensor([-100] * len(asked) + said)
+    question_ids, reply_ids = (tokenizer(part)["input_ids"] for part in (question, reply + END_OF_TEXT))
+    ids = torch.tensor(question_ids + reply_ids)
+    labels = torch.tensor([-100] * len(question_ids) + reply_ids)
     return {"input_ids": ids, "labels": labels, "mm_token_type_ids": (ids == pad).int(), **shown}
 
 

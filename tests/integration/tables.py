@@ -10,7 +10,7 @@ from got_core.corpus.schemas import check_schema
 from tests.got_core.annotate.scenes_on_hand import Pictures
 
 Tables = dict[str, pl.DataFrame]
-_ASKED = ("captions", "entities", "boxes", "edit_descriptions", "edit_boxes", "edit_chains")
+_MODEL_COLUMNS = ("captions", "entities", "boxes", "edit_descriptions", "edit_boxes", "edit_chains")
 
 
 def annotate(images: pl.DataFrame, pairs: pl.DataFrame, pictures: Pictures, annotator: Annotator) -> Tables:
@@ -19,11 +19,11 @@ def annotate(images: pl.DataFrame, pairs: pl.DataFrame, pictures: Pictures, anno
     entities = t2i.extract_entities(captions, annotator)
     boxes = t2i.ground_entities(entities, images, pictures, annotator)
     chains = t2i.assemble_chains(captions, boxes, annotator)
-    told = edit.describe_edits(pairs, pictures, annotator)
-    places = edit.ground_edits(pairs, told, pictures, annotator)
-    edits = edit.assemble_edit_chains(pairs, told, places, annotator)
+    descriptions = edit.describe_edits(pairs, pictures, annotator)
+    places = edit.ground_edits(pairs, descriptions, pictures, annotator)
+    edits = edit.assemble_edit_chains(pairs, descriptions, places, annotator)
     named = {"captions": captions, "entities": entities, "boxes": boxes, "t2i_chains": chains}
-    return named | {"edit_descriptions": told, "edit_boxes": places, "edit_chains": edits}
+    return named | {"edit_descriptions": descriptions, "edit_boxes": places, "edit_chains": edits}
 
 
 def check_none_lost(tables: Tables, images: pl.DataFrame, pairs: pl.DataFrame) -> None:
@@ -38,7 +38,7 @@ def check_none_lost(tables: Tables, images: pl.DataFrame, pairs: pl.DataFrame) -
             check_schema(table, getattr(schemas, name.upper()), name)
             assert table[key].to_list() == going_in[key].to_list(), name
             going_in = table.filter(pl.col("error").is_null())
-    for name in _ASKED:
+    for name in _MODEL_COLUMNS:
         bad = tables[name].filter(pl.col("reason") == "bad_reply")
         assert bad["raw_reply"].null_count() == 0, name
         assert (tables[name]["tokens_in"] > 0).all(), name

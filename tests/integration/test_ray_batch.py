@@ -45,21 +45,21 @@ def test_pictures_and_schemas_give_the_tables_that_a_server_gives(
     server: VLLMServer, storage: Storage, shard: Shard
 ) -> None:
     config = config_for(server, attempts=2)
-    told: list[str] = []
-    with RayAnnotator(config, storage, SCOPE, notice=told.append) as engines:
+    notices: list[str] = []
+    with RayAnnotator(config, storage, SCOPE, notice=notices.append) as engines:
         boxes = grounded(shard, engines)
         assert engines.spent.tokens > 0
-        asked = engines.requests
-    print(boxes["reason"].to_list(), asked, told)
+        requests = engines.requests
+    print(boxes["reason"].to_list(), requests, notices)
     replies = sum(record.replies for record in Ledger(storage, SCOPE)._records.values())
     assert boxes["image_id"].to_list() == shard[0]["image_id"].to_list()[:ROWS]
     assert boxes["reason"][0] == "vanished"
-    assert told[0].startswith(f"{2 * (ROWS - 1)} questions for ")
-    assert asked == replies >= 2 * (ROWS - 1)
+    assert notices[0].startswith(f"{2 * (ROWS - 1)} questions for ")
+    assert requests == replies >= 2 * (ROWS - 1)
     bad = boxes.filter(boxes["reason"] == "bad_reply")
     assert bad["raw_reply"].null_count() == 0
 
-    # The ledger holds an answer to just the questions that are asked over HTTP: nothing is asked again.
+    # The ledger holds an answer to just the questions of requests over HTTP: nothing is requested again.
     http = OpenAIConfig(url=server.url, vision_model=config.vision_model, box_unit="thousandths", attempts=2)
     assert revision_of(http) == revision_of(config)
     with OpenAIAnnotator(http, Ledger(storage, SCOPE)) as annotator:
@@ -86,7 +86,7 @@ def test_texts_go_to_the_text_model_and_bad_replies_are_told_and_quarantined(
     captions = ["a green cross on a grey background", "Nine quiet violins beneath a copper moon."]
     rows = [{"image_id": f"image-{k}", "caption": text} for k, text in enumerate(captions)]
     frame = table(rows, schemas.CAPTIONS)
-    config = config_for(server, vision_model="not-asked", text_model=str(server.model), attempts=1)
+    config = config_for(server, vision_model="unused", text_model=str(server.model), attempts=1)
     with RayAnnotator(config, storage, SCOPE) as engines:
         entities = t2i.extract_entities(frame, engines)
     assert entities.height == 2 and entities["reason"][1] == "bad_reply"

@@ -19,7 +19,7 @@ from tests.integration.vllm_server import VLLMServer
 SCOPE = "images-00000"
 
 
-def annotator_for(server: VLLMServer, storage: Storage, told: list[str] | None = None) -> OpenAIAnnotator:
+def annotator_for(server: VLLMServer, storage: Storage, notices: list[str] | None = None) -> OpenAIAnnotator:
     config = OpenAIConfig(
         url=server.url,
         vision_model=str(server.model),
@@ -27,14 +27,14 @@ def annotator_for(server: VLLMServer, storage: Storage, told: list[str] | None =
         concurrency=4,
         longest_wait=2.0,
     )
-    return OpenAIAnnotator(config, Ledger(storage, SCOPE), told.append if told is not None else None)
+    return OpenAIAnnotator(config, Ledger(storage, SCOPE), notices.append if notices is not None else None)
 
 
 def test_a_shard_is_annotated_and_no_row_lost(server: VLLMServer, storage: Storage, shard: Shard) -> None:
     images, pairs, pictures = shard
     with annotator_for(server, storage) as annotator:
         tables = annotate(images, pairs, pictures, annotator)
-        asked = annotator.requests
+        requests = annotator.requests
     check_none_lost(tables, images, pairs)
     for name, table in tables.items():
         print(name, table.height, "rows,", table["error"].count(), "quarantined", table["reason"].to_list())
@@ -45,13 +45,13 @@ def test_a_shard_is_annotated_and_no_row_lost(server: VLLMServer, storage: Stora
     assert chains["reason"].to_list() == ["bad_reply"] * chains.height and chains.height > 0
 
     ledger = Ledger(storage, SCOPE)
-    assert sum(record.replies for record in ledger._records.values()) == asked
+    assert sum(record.replies for record in ledger._records.values()) == requests
     assert {"ground", "t2i_entities", "edit_task", "edit_chain"} <= {
         record.step for record in ledger._records.values()
     }
     with annotator_for(server, storage) as annotator:
         again = annotate(images, pairs, pictures, annotator)
-        # Some rows ask the same: two pictures with one caption.
+        # Some rows have the same question: two pictures with one caption.
         assert annotator.requests == 0 and annotator.reused >= len(ledger)
     assert all(again[name].equals(table) for name, table in tables.items())
 
@@ -61,8 +61,8 @@ def test_a_server_that_is_killed_in_the_middle_of_a_shard(
 ) -> None:
     images, _, pictures = shard
     made: list[pl.DataFrame] = []
-    told: list[str] = []
-    with annotator_for(server, storage, told) as annotator:
+    notices: list[str] = []
+    with annotator_for(server, storage, notices) as annotator:
         work = threading.Thread(
             target=lambda: made.append(t2i.caption_images(images, pictures, annotator)), daemon=True
         )
@@ -76,7 +76,7 @@ def test_a_server_that_is_killed_in_the_middle_of_a_shard(
         assert made, "the shard did not go on"
         requests, replies = annotator.requests, sum(r.replies for r in annotator.ledger._records.values())
     assert 6 <= len(before) < 2 * images.height
-    assert "does not reply" in told[0] and "replies again" in told[-1]
+    assert "does not reply" in notices[0] and "replies again" in notices[-1]
     assert made[0]["image_id"].to_list() == images["image_id"].to_list()
     assert set(made[0]["reason"].to_list()) <= {None, "bad_reply"}
     # Beside the replies there were only those requests that the kill cut off, and attempts to connect.

@@ -3,8 +3,8 @@
 # No postponed annotations here: Dagster looks at the annotation objects themselves.
 
 import time
-from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import polars as pl
@@ -13,14 +13,19 @@ from got_assets.defs.ingest.assets import edit_pairs, raw_images
 from got_assets.defs.ingest.partitions import EDIT_SHARDS, IMAGE_SHARDS
 from got_assets.io import ShardTables
 from got_assets.project import PROJECT, Project, code_version
-from got_assets.reporting import column_schema, markdown_table, reason_counts, table_result
+from got_assets.reporting import Metadata, column_schema, markdown_table, reason_counts, table_result
 from got_assets.staleness import inputs_tag
 from got_core.curate import schemas
 from got_core.curate.benchmarks import benchmark_digest
-from got_core.curate.config import MANIFEST_RULES, CurateConfig
+from got_core.curate.config import CurateConfig
 from got_core.curate.takedown import list_digest
 from got_core.filesystems import StoreUnavailableError
 from got_core.recipes import digest
+
+if TYPE_CHECKING:
+    from got_core.corpus.reader import ImageReader
+    from got_core.curate.manifest import AcceptedShards
+    from got_core.curate.rules import Kind
 
 if PROJECT.settings.chains_imported:
     from got_assets.defs.annotate.imported import edit_chains, t2i_chains
@@ -53,7 +58,7 @@ def _reviews_digest(project: Project) -> str:
 
     try:
         return digest(project.storage.list(f"{FOLDER}/"))
-    except (OSError, StoreUnavailableError):  # the first step that needs the storage says so
+    except (OSError, StoreUnavailableError):  # the first step that needs the storage fails with the reason
         return "unreadable"
 
 
@@ -78,22 +83,10 @@ def t2i_selection(
     raw_images: pl.DataFrame,
 ) -> dg.MaterializeResult[pl.DataFrame]:
     """Verdict on every text-to-image chain of a shard; a rejected one names the first rule against it."""
-    from got_core.curate.review import load_verdicts, select_reviewed
     from got_core.curate.rules import select_t2i
-    from got_core.curate.signals import measure_shard
 
-    started, config = time.monotonic(), project.recipe.curate
-    signals = measure_shard(project.storage, context.partition_key, raw_images, project.reader().open, config)
-    frame = select_reviewed(
-        select_t2i,
-        t2i_chains,
-        raw_images,
-        config,
-        verdicts=load_verdicts(project.storage),
-        signals=signals,
-        benchmark=benchmark_of(project),
-    )
-    return _selection_result(project, frame, t2i_chains, started)
+    shard, reader = context.partition_key, project.reader()
+    return _selected(project, shard, "t2i", select_t2i, t2i_chains, raw_images, reader)
 
 
 @dg.asset(
@@ -111,36 +104,52 @@ def edit_selection(
     edit_pairs: pl.DataFrame,
 ) -> dg.MaterializeResult[pl.DataFrame]:
     """Verdict on every edit chain of a shard; a rejected one names the first rule that rejected it."""
-    from got_core.curate.review import load_verdicts, select_reviewed
     from got_core.curate.rules import select_edits
+
+    shard, reader = context.partition_key, project.edit_reader()
+    return _selected(project, shard, "edit", select_edits, edit_chains, edit_pairs, reader)
+
+
+def _selected(
+    project: Project,
+    shard: str,
+    kind: "Kind",
+    select: Callable[..., pl.DataFrame],
+    chains: pl.DataFrame,
+    ingested: pl.DataFrame,
+    reader: "ImageReader",
+) -> dg.MaterializeResult[pl.DataFrame]:
+    """The shard's selection after the reviewers, from its chains and the measures of its pictures."""
+    from got_core.curate.review import load_verdicts, select_reviewed
     from got_core.curate.signals import measure_shard
 
-    started, config, shard = time.monotonic(), project.recipe.curate, context.partition_key
-    signals = measure_shard(project.storage, shard, edit_pairs, project.edit_reader().open, config)
+    started, config = time.monotonic(), project.recipe.curate
+    signals = measure_shard(project.storage, shard, ingested, reader.open, config)
     frame = select_reviewed(
-        select_edits,
-        edit_chains,
-        edit_pairs,
+        select,
+        chains,
+        ingested,
         config,
         verdicts=load_verdicts(project.storage),
         signals=signals,
         benchmark=benchmark_of(project),
     )
-    return _selection_result(project, frame, edit_chains, started)
+    return _selection_result(config, frame, chains, kind, started)
 
 
 def _selection_result(
-    project: Project, frame: pl.DataFrame, chains: pl.DataFrame, started: float
+    config: CurateConfig,
+    frame: pl.DataFrame,
+    chains: pl.DataFrame,
+    kind: "Kind",
+    started: float,
 ) -> dg.MaterializeResult[pl.DataFrame]:
-    """A selection with the rows that each asked rule rejected, and a few of them to look at."""
+    """A selection with the rows that each rule rejected, and a few of them as examples."""
     from got_core.curate.rules import active_rules, rule_counts, rule_examples, rules_left_out
 
-    kind: Literal["t2i", "edit"] = "edit" if "pair_id" in chains.columns else "t2i"
     counts = rule_counts(frame)
-    asked = [(name, counts.get(name, 0)) for name in active_rules(project.recipe.curate, kind)]
-    silent = [
-        (name, f"not asked: {why}") for name, why in rules_left_out(project.recipe.curate, kind).items()
-    ]
+    applied = [(name, counts.get(name, 0)) for name in active_rules(config, kind)]
+    left_out = [(name, f"not applied: {why}") for name, why in rules_left_out(config, kind).items()]
     examples = rule_examples(frame, chains)
     shown = examples.with_columns(pl.col("text", "detail").str.replace_all(r"\s+", " "))
     return table_result(
@@ -148,7 +157,7 @@ def _selection_result(
         rows_in=chains.height,
         started=started,
         rejected=_REJECTED,
-        rules=markdown_table(["rule", "rows rejected"], [*asked, *silent]),
+        rules=markdown_table(["rule", "rows rejected"], [*applied, *left_out]),
         examples=markdown_table(["rule", "id", "reason", "text"], shown.iter_rows()),
     )
 
@@ -177,113 +186,67 @@ def training_manifest(
     inputs = dict.fromkeys(IMAGE_INPUTS, IMAGE_SHARDS) | dict.fromkeys(EDIT_INPUTS, EDIT_SHARDS)
     tags = inputs_tag(context.instance, inputs)
     take_down(storage, config, project.readers())
-    images, image_notes = _accepted(context, project, IMAGE_SHARDS, IMAGE_INPUTS)
-    edits, edit_notes = _accepted(context, project, EDIT_SHARDS, EDIT_INPUTS)
+    images = _accepted_shards(context, project, IMAGE_SHARDS, IMAGE_INPUTS)
+    edits = _accepted_shards(context, project, EDIT_SHARDS, EDIT_INPUTS)
     frame, left_out = assemble(images, edits, config, removal_of(storage))
     storage.write_table(LEFT_OUT_TABLE, left_out)
     archive_manifest(storage, frame)
-    notes = {**image_notes, **edit_notes}
-    selected = images.selected + edits.selected
+    rows_in = images.selected + edits.selected
+    details = _manifest_metadata(project, frame, left_out, rows_in)
     return table_result(
         frame,
-        rows_in=selected,
+        rows_in=rows_in,
         started=started,
         rejected=pl.lit(False),
-        rows_rejected=left_out.height,
-        rows_folded=selected - frame.height - left_out.height,
-        shards_used=len(images) + len(edits),
-        shards_left_out=len(notes),
-        left_out=markdown_table(["shard", "why"], notes.items()),
-        rules=markdown_table(["rule", "rows rejected"], _asked_across_shards(config, left_out)),
-        examples=markdown_table(
-            ["rule", "id", "reason"], left_out.select("rule", "item_id", "detail").head(12).iter_rows()
-        ),
-        rejected_rows=storage.url_of(f"{LEFT_OUT_TABLE}.parquet"),
-        kinds=reason_counts(frame, "kind"),
+        **details,
+        **_shard_metadata(images, edits),
         tags=tags,
     )
 
 
-def _asked_across_shards(config: CurateConfig, left_out: pl.DataFrame) -> list[tuple[str, int]]:
-    """Rows that each rule across shards rejected, and takedowns."""
-    from got_core.curate.rules import rule_counts
-
-    counts = rule_counts(left_out)
-    asked = [name for name in MANIFEST_RULES if config.asks(name)]
-    return [(name, counts.get(name, 0)) for name in (*asked, "taken_down")]
-
-
-Tables = tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]
-
-
-class AcceptedShards(Mapping[str, Tables]):
-    """The tables of accepted shards, read again when asked for: one shard is in memory at a time."""
-
-    def __init__(self, stored: list[ShardTables], verdicts: pl.DataFrame) -> None:
-        self._stored, self._verdicts = stored, verdicts
-        self._shards: list[str] = []
-        self.selected = 0
-        """Accepted rows of all of them."""
-
-    def add(self, shard: str, rows: int) -> None:
-        """Count a shard as accepted."""
-        self._shards.append(shard)
-        self.selected += rows
-
-    def __getitem__(self, shard: str) -> Tables:
-        from got_core.curate.review import corrected
-
-        selection, chains, source = (tables[shard] for tables in self._stored)
-        return selection, corrected(chains, self._verdicts), source
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._shards)
-
-    def __len__(self) -> int:
-        return len(self._shards)
-
-
-def _accepted(
+def _accepted_shards(
     context: dg.AssetExecutionContext,
     project: Project,
     partitions: dg.DynamicPartitionsDefinition,
     assets: tuple[str, str, str],
-) -> tuple[AcceptedShards, dict[str, str]]:
-    """The accepted shards, and why each other one is left out. `assets` ends with the ingested."""
+) -> "AcceptedShards":
+    """The accepted shards of selection, chains and ingested table (`assets`, in this order)."""
+    from got_core.curate.manifest import accepted_shards
     from got_core.curate.review import load_verdicts
-    from got_core.curate.verdict import shard_verdict
 
     shards = sorted(context.instance.get_dynamic_partitions(str(partitions.name)))
-    stored = [ShardTables(project.storage, asset, shards) for asset in assets]
-    accepted = AcceptedShards(stored, load_verdicts(project.storage))
-    left_out: dict[str, str] = {}
-    for shard in shards:
-        missing = [asset for asset, tables in zip(assets, stored, strict=True) if shard not in tables]
-        if missing:
-            left_out[shard] = f"no {', no '.join(missing)}"
-            continue
-        selection, chains, source = (tables[shard] for tables in stored)
-        passed, _, text = shard_verdict({assets[2]: source}, project.recipe.ingest.max_error_share)
-        if passed:
-            passed, _, text = shard_verdict({assets[1]: chains}, project.recipe.curate.max_error_share)
-        if passed and not _fit_together(selection, chains, source):
-            passed, text = (
-                False,
-                "its tables do not fit together: a step above was made again and stopped there",
-            )
-        if passed:
-            accepted.add(shard, int(selection["accepted"].sum()))
-        else:
-            left_out[shard] = text
-    return accepted, left_out
-
-
-def _fit_together(selection: pl.DataFrame, chains: pl.DataFrame, source: pl.DataFrame) -> bool:
-    """Whether every accepted chain, and the image or pair that it is about, is still in the tables."""
-    chosen = selection.filter(pl.col("accepted"))
-    good = source.filter(pl.col("error").is_null())
-    item = "pair_id" if "pair_id" in source.columns else "image_id"
-    return bool(
-        chosen["chain_id"].is_in(chains["chain_id"].implode()).all()
-        and chosen["item_id"].is_in(good[item].implode()).all()
+    return accepted_shards(
+        shards,
+        {asset: ShardTables(project.storage, asset, shards) for asset in assets},
+        load_verdicts(project.storage),
+        max_ingest_errors=project.recipe.ingest.max_error_share,
+        max_annotation_errors=project.recipe.curate.max_error_share,
     )
+
+
+def _shard_metadata(images: "AcceptedShards", edits: "AcceptedShards") -> Metadata:
+    """How many shards are in the manifest, and why each other one is not."""
+    left_out = {**images.left_out, **edits.left_out}
+    return {
+        "shards_used": len(images) + len(edits),
+        "shards_left_out": len(left_out),
+        "left_out": markdown_table(["shard", "why"], left_out.items()),
+    }
+
+
+def _manifest_metadata(
+    project: Project, frame: pl.DataFrame, left_out: pl.DataFrame, rows_in: int
+) -> Metadata:
+    """What the rules across shards left out of the manifest, and the kinds of its samples."""
+    from got_core.curate.manifest import manifest_rule_counts
+
+    counts = manifest_rule_counts(project.recipe.curate, left_out)
+    examples = left_out.select("rule", "item_id", "detail").head(12)
+    return {
+        "rows_rejected": left_out.height,
+        "rows_folded": rows_in - frame.height - left_out.height,
+        "rules": markdown_table(["rule", "rows rejected"], counts.items()),
+        "examples": markdown_table(["rule", "id", "reason"], examples.iter_rows()),
+        "rejected_rows": project.storage.url_of(f"{LEFT_OUT_TABLE}.parquet"),
+        "kinds": reason_counts(frame, "kind"),
+    }

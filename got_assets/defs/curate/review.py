@@ -1,9 +1,9 @@
-"""Looking at the data: pages of random rows, people's verdicts, statistics beside the published ones."""
+"""Review of the data: pages of random rows, people's verdicts, statistics beside the published ones."""
 
 # No postponed annotations here: Dagster looks at the annotation objects themselves.
 
 import time
-from typing import Literal
+from typing import TYPE_CHECKING
 
 import dagster as dg
 import polars as pl
@@ -20,8 +20,12 @@ from got_assets.reporting import (
     stored_image,
     table_result,
 )
-from got_core.corpus.reader import ImageReader
 from got_core.curate.review_schemas import STATISTICS, VERDICTS
+
+if TYPE_CHECKING:
+    from got_core.corpus.reader import ImageReader
+    from got_core.curate.gallery import Card
+    from got_core.curate.rules import Kind
 
 DRAWN = 24
 """Rows of a page."""
@@ -35,7 +39,7 @@ DRAWN = 24
     metadata=column_schema(VERDICTS),
 )
 def review_verdicts(project: dg.ResourceParam[Project]) -> dg.MaterializeResult[pl.DataFrame]:
-    """What reviewers said about chains: accept, reject or correct, with name and time.
+    """The verdicts of reviewers on chains: accept, reject or correct, with name and time.
 
     Verdicts come from files that a gallery page saves; `python -m got_core.curate.review FILE --storage URL`
     records them. One that cannot be used keeps its row with the reason.
@@ -73,7 +77,7 @@ def t2i_gallery(
     Its form saves verdicts for the review queue.
     """
     tables = (t2i_selection, t2i_chains, raw_images)
-    return _page(project, "t2i_gallery", context.partition_key, "t2i", tables, project.reader())
+    return _gallery(project, "t2i_gallery", context.partition_key, "t2i", tables, project.reader())
 
 
 @dg.asset(
@@ -95,7 +99,7 @@ def edit_gallery(
     Its form saves verdicts for the review queue.
     """
     tables = (edit_selection, edit_chains, edit_pairs)
-    return _page(project, "edit_gallery", context.partition_key, "edit", tables, project.edit_reader())
+    return _gallery(project, "edit_gallery", context.partition_key, "edit", tables, project.edit_reader())
 
 
 @dg.asset(
@@ -133,54 +137,51 @@ def data_statistics(
 Tables = tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]
 
 
-def _page(
-    project: Project,
-    folder: str,
-    shard: str,
-    kind: Literal["t2i", "edit"],
-    tables: Tables,
-    reader: ImageReader,
+def _gallery(
+    project: Project, folder: str, shard: str, kind: "Kind", tables: Tables, reader: "ImageReader"
 ) -> dg.MaterializeResult[dict]:
-    """Draw rows, store the page beside its document, and say what is on it."""
-    from got_core.curate.gallery import gallery_page, make_cards, shown_ids
+    """Draw rows, and store the page beside the document of what is on it."""
+    from got_core.curate.gallery import gallery_page, shown_ids
     from got_core.curate.review import corrected, load_verdicts, review_queue
-    from got_core.curate.rules import active_rules, rule_counts
+    from got_core.curate.rules import rule_counts
 
-    started = time.monotonic()
+    started, storage, name = time.monotonic(), project.storage, f"{folder}/{shard}.html"
     selection, chains, ingested = tables
-    chains = corrected(chains, load_verdicts(project.storage))
+    chains = corrected(chains, load_verdicts(storage))
     queue = review_queue(selection, chains, shard, DRAWN)
-    rules = active_rules(project.recipe.curate, kind)
-    hits = _hits(project, kind, shard, chains, ingested)
-    cards = make_cards(queue, ingested, reader, rules, hits, chains)
-    accepted = int(selection["accepted"].sum())
-    counts = {"rows": selection.height, "accepted": accepted, **rule_counts(selection)}
-    page = gallery_page(cards, f"{shard}: {len(cards)} of {selection.height} rows, drawn at random", counts)
-    project.storage.write_bytes(f"{folder}/{shard}.html", page.encode())
+    cards = _cards(project, shard, kind, queue, chains, ingested, reader)
+    accepted, rejected = int(selection["accepted"].sum()), rule_counts(selection)
+    counts = {"rows": selection.height, "accepted": accepted, **rejected}
+    title = f"{shard}: {len(cards)} of {selection.height} rows, drawn at random"
+    storage.write_bytes(name, gallery_page(cards, title, counts).encode())
     document = {"shard": shard, "drawn": queue["chain_id"].to_list(), "items": shown_ids(queue, ingested)}
     return document_result(
         document,
         version=document_hash({**document, "counts": counts}),
         started=started,
-        page=dg.MetadataValue.url(project.storage.url_of(f"{folder}/{shard}.html")),
+        page=dg.MetadataValue.url(storage.url_of(name)),
         rows_drawn=len(cards),
         rows_of_shard=selection.height,
         rows_accepted=accepted,
-        rules=markdown_table(["rule", "rows"], rule_counts(selection).items()),
+        rules=markdown_table(["rule", "rows"], rejected.items()),
     )
 
 
-def _hits(
+def _cards(
     project: Project,
-    kind: Literal["t2i", "edit"],
     shard: str,
+    kind: "Kind",
+    queue: pl.DataFrame,
     chains: pl.DataFrame,
     ingested: pl.DataFrame,
-) -> pl.DataFrame:
-    """Every rule against the shard's rows, with what the selection measured of its pictures."""
-    from got_core.curate.rules import all_hits
-    from got_core.curate.signals import kept_signals
+    reader: "ImageReader",
+) -> list["Card"]:
+    """The drawn rows with every rule against them, by what the selection measured of their pictures."""
+    from got_core.curate.gallery import make_cards
+    from got_core.curate.rules import active_rules, all_hits
+    from got_core.curate.signals import stored_signals
 
-    signals, benchmark = kept_signals(project.storage, shard), benchmark_of(project)
-    config = project.recipe.curate
-    return all_hits(chains, ingested, config, kind=kind, signals=signals, benchmark=benchmark)
+    config, signals = project.recipe.curate, stored_signals(project.storage, shard)
+    benchmark = benchmark_of(project)
+    hits = all_hits(chains, ingested, config, kind=kind, signals=signals, benchmark=benchmark)
+    return make_cards(queue, ingested, reader, active_rules(config, kind), hits, chains)

@@ -4,7 +4,7 @@
 
 import time
 from collections.abc import Callable
-from typing import Literal
+from typing import TYPE_CHECKING
 
 import dagster as dg
 import polars as pl
@@ -13,8 +13,11 @@ from got_assets.defs.curate.assets import REVIEWS, TAKEDOWNS
 from got_assets.defs.ingest.partitions import EDIT_SHARDS, IMAGE_SHARDS
 from got_assets.project import PROJECT, Project, code_version
 from got_assets.reporting import column_schema, log_progress, reason_counts, table_result
-from got_core.corpus.reader import ImageReader
 from got_core.curate.review_schemas import SHARD_INDEX
+
+if TYPE_CHECKING:
+    from got_core.corpus.reader import ImageReader
+    from got_core.curate.rules import Kind
 
 Tables = tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]
 
@@ -67,22 +70,14 @@ def edit_training_shards(
 
 
 def _packed(
-    project: Project, shard: str, kind: Literal["t2i", "edit"], tables: Tables, reader: ImageReader
+    project: Project, shard: str, kind: "Kind", tables: Tables, reader: "ImageReader"
 ) -> dg.MaterializeResult[pl.DataFrame]:
     """Write the tars of one shard, without what is on the takedown list."""
-    from got_core.curate.manifest import assemble
-    from got_core.curate.review import corrected, load_verdicts
-    from got_core.curate.takedown import removal_of
     from got_core.curate.training_shards import write_training_shards
 
-    started = time.monotonic()
-    selection, chains, ingested = tables
-    one = {shard: (selection, corrected(chains, load_verdicts(project.storage)), ingested)}
-    config = project.recipe.curate
-    removal = removal_of(project.storage)
-    t2i, edits = (one, {}) if kind == "t2i" else ({}, one)
-    rows = assemble(t2i, edits, config, removal).manifest
-    index = write_training_shards(project.storage, shard, rows, {kind: reader}, progress=_told(shard))
+    started, storage = time.monotonic(), project.storage
+    rows = _manifest_rows(project, shard, kind, tables)
+    index = write_training_shards(storage, shard, rows, {kind: reader}, progress=_progress_logger(shard))
     return table_result(
         index,
         rows_in=rows.height,
@@ -94,7 +89,19 @@ def _packed(
     )
 
 
-def _told(shard: str) -> Callable[[int, int], None]:
+def _manifest_rows(project: Project, shard: str, kind: "Kind", tables: Tables) -> pl.DataFrame:
+    """The MANIFEST of one shard by itself, its chains as reviewers have corrected them."""
+    from got_core.curate.manifest import assemble
+    from got_core.curate.review import corrected, load_verdicts
+    from got_core.curate.takedown import removal_of
+
+    selection, chains, ingested = tables
+    one = {shard: (selection, corrected(chains, load_verdicts(project.storage)), ingested)}
+    t2i, edits = (one, {}) if kind == "t2i" else ({}, one)
+    return assemble(t2i, edits, project.recipe.curate, removal_of(project.storage)).manifest
+
+
+def _progress_logger(shard: str) -> Callable[[int, int], None]:
     def progress(done: int, total: int) -> None:
         if done % 10_000 < 1000 or done == total:
             log_progress(f"{shard}: {done} of {total} samples in tars")

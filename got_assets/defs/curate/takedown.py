@@ -24,10 +24,11 @@ from got_assets.defs.curate.assets import TAKEDOWNS
 from got_assets.defs.ingest.assets import edit_pairs, raw_images
 from got_assets.defs.ingest.partitions import EDIT_SHARDS, IMAGE_SHARDS
 from got_assets.project import PROJECT, Project, code_version
-from got_assets.reporting import column_schema, markdown_table, table_result
+from got_assets.reporting import Metadata, column_schema, markdown_table, table_result
 from got_assets.staleness import inputs_tag
 from got_core.curate import schemas
 from got_core.curate.takedown import list_digest
+from got_core.storage import Storage
 
 MODEL_NAME = "got"
 EVERY = 300
@@ -51,7 +52,6 @@ def taken_down(
     whose manifests are not archived may have been trained on anything and is listed as unknown.
     """
     from got_core.curate.takedown import read_takedowns, take_down
-    from got_core.curate.takedown_lists import COPIES_PAGE
     from got_core.curate.trained_on import versions_trained_on
 
     started, storage = time.monotonic(), project.storage
@@ -70,9 +70,7 @@ def taken_down(
         rows_removed=markdown_table(["table", "rows removed now"], removed.items()),
         model_versions=versions_markdown(versions),
         not_found=markdown_table(["request"], [[one] for one in frame.filter(_NOT_FOUND)["request"]]),
-        copies_waiting=waiting.height,
-        copies=_copies_markdown(waiting),
-        copies_page=dg.MetadataValue.url(storage.url_of(COPIES_PAGE)) if waiting.height else "none",
+        **_copies_metadata(storage, waiting),
         tags=tags,
     )
 
@@ -93,10 +91,16 @@ def taken_down_table(listed: pl.DataFrame, ledger: pl.DataFrame, versions: pl.Da
     return filled.select(list(schemas.TAKEN_DOWN))
 
 
-def _copies_markdown(waiting: pl.DataFrame) -> dg.MarkdownMetadataValue:
-    """The first pictures that wait for a person."""
+def _copies_metadata(storage: Storage, waiting: pl.DataFrame) -> Metadata:
+    """The first pictures that wait for a person, and the page that shows them."""
+    from got_core.curate.takedown_lists import COPIES_PAGE
+
     shown = waiting.select("request", "item_id", "distance", "color", "path").head(50)
-    return markdown_table(shown.columns, shown.iter_rows())
+    return {
+        "copies_waiting": waiting.height,
+        "copies": markdown_table(shown.columns, shown.iter_rows()),
+        "copies_page": dg.MetadataValue.url(storage.url_of(COPIES_PAGE)) if waiting.height else "none",
+    }
 
 
 def versions_markdown(versions: pl.DataFrame) -> dg.MarkdownMetadataValue:
@@ -145,20 +149,20 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add(project: Project, given: argparse.Namespace) -> None:
     """Put ids on the list; the next run removes them."""
-    from got_core.curate.takedown import add_takedowns, told_of
+    from got_core.curate.takedown import add_takedowns, request_status
 
     add_takedowns(project.storage, given.ids, given.reason)
-    for one, said in told_of(project.storage, [one.strip().lower() for one in given.ids]).items():
+    for one, said in request_status(project.storage, [one.strip().lower() for one in given.ids]).items():
         print(f"{one}  {said}")
     print("the next run removes them from tables, selections and the manifest")
 
 
 def _list(project: Project, _: argparse.Namespace) -> None:
     """Show the list, and what each id stands for."""
-    from got_core.curate.takedown import read_takedowns, told_of
+    from got_core.curate.takedown import read_takedowns, request_status
 
     table = read_takedowns(project.storage)
-    told = told_of(project.storage, table["id"].to_list())
+    told = request_status(project.storage, table["id"].to_list())
     for one, reason, added in table.iter_rows():
         print(f"{one}  {added or '-'}  {reason or ''}  ({told[one]})")
 
@@ -196,10 +200,10 @@ def _keep(project: Project, given: argparse.Namespace) -> None:
 
 def _models(project: Project, given: argparse.Namespace) -> None:
     """Show the model versions that were trained on ids."""
-    from got_core.curate.takedown import stands_for
+    from got_core.curate.takedown import resolve_requests
     from got_core.curate.trained_on import versions_trained_on
 
-    wanted = stands_for(project.storage, given.ids)
+    wanted = resolve_requests(project.storage, given.ids)
     found = versions_trained_on(project.storage, wanted, project.settings.tracking_uri, MODEL_NAME)
     if found.is_empty():
         print("no registered model version was trained on any of them")

@@ -12,6 +12,7 @@ import polars as pl
 from got_assets.defs.ingest.partitions import EDIT_SHARDS, IMAGE_SHARDS
 from got_assets.project import PROJECT, Project, code_version
 from got_assets.reporting import (
+    Metadata,
     column_schema,
     grid,
     markdown_table,
@@ -49,16 +50,18 @@ def raw_images(
     frame = ingest_images(
         project.storage, url, shard, project.recipe.ingest, fs_options=options, passed_over=passed
     )
-    return table_result(
-        frame,
-        rows_in=int(frame["paths"].list.len().sum()),
-        started=started,
-        near_duplicates=frame["near_duplicate_of"].count(),
-        bytes=int(frame["bytes"].sum() or 0),
-        reasons=reason_counts(frame),
-        passed_over=_passed_over(project, passed),
-        pictures=_raw_grid(project, frame),
-    )
+    rows_in = int(frame["paths"].list.len().sum())
+    return table_result(frame, rows_in=rows_in, started=started, **_image_metadata(project, frame, passed))
+
+
+def _image_metadata(project: Project, frame: pl.DataFrame, passed: Counter[str]) -> Metadata:
+    return {
+        "near_duplicates": frame["near_duplicate_of"].count(),
+        "bytes": int(frame["bytes"].sum() or 0),
+        "reasons": reason_counts(frame),
+        "passed_over": _passed_over(project, passed),
+        "pictures": _raw_grid(project, frame),
+    }
 
 
 def _passed_over(project: Project, of_shard: Counter[str]) -> dg.MarkdownMetadataValue:

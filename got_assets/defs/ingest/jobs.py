@@ -1,4 +1,4 @@
-"""Jobs that bring one shard from raw files to training tars and a page to look at; where nothing can
+"""Jobs that bring one shard from raw files to training tars and a page to review; where nothing can
 annotate, to ingestion only."""
 
 from __future__ import annotations
@@ -8,17 +8,17 @@ import dagster as dg
 from got_assets.project import PROJECT
 
 _CAN_ANNOTATE = PROJECT.settings.annotator_name is not None
-_ASKED = not PROJECT.settings.chains_imported
+_FROM_MODELS = not PROJECT.settings.chains_imported
 
 _IMAGE_ANNOTATION = (
-    *(("captions", "entities", "boxes") if _ASKED else ()),
+    *(("captions", "entities", "boxes") if _FROM_MODELS else ()),
     "t2i_chains",
     "t2i_selection",
     "t2i_gallery",
     "t2i_training_shards",
 )
 _EDIT_ANNOTATION = (
-    *(("edit_descriptions", "edit_boxes") if _ASKED else ()),
+    *(("edit_descriptions", "edit_boxes") if _FROM_MODELS else ()),
     "edit_chains",
     "edit_selection",
     "edit_gallery",

@@ -1,4 +1,4 @@
-"""A chat server on this machine that counts what it is asked, and annotation against it."""
+"""A chat server on this machine that counts its requests, and annotation against it."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ Answer = Callable[[dict[str, Any]], str | web.StreamResponse]
 
 
 class ChatServer:
-    """Answers by `answer(body)`: the text of a reply, or a whole response. `asked` names each request."""
+    """Answers by `answer(body)`: the text of a reply, or a whole response. `requests` names each one."""
 
     def __init__(self, answer: Answer | None = None, latency: float = 0.0) -> None:
         self.answer, self.latency = answer or sensible, latency
-        self.asked: list[str] = []
+        self.requests: list[str] = []
         self.bodies: list[dict[str, Any]] = []
         self.at_once = self.most_at_once = 0
         self._loop = asyncio.new_event_loop()
@@ -60,20 +60,20 @@ class ChatServer:
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
-        self.asked.append(name_of(body))
+        self.requests.append(name_of(body))
         self.bodies.append(body)
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
         try:
             await asyncio.sleep(self.latency)
-            said = self.answer(body)
-            if isinstance(said, web.Response):
-                return said
-            if isinstance(said, str):
-                return web.json_response(completion(said))
-            await said.prepare(request)
+            reply = self.answer(body)
+            if isinstance(reply, web.Response):
+                return reply
+            if isinstance(reply, str):
+                return web.json_response(completion(reply))
+            await reply.prepare(request)
             while True:  # an endless response
-                await said.write(b" " * 65536)
+                await reply.write(b" " * 65536)
         finally:
             self.at_once -= 1
 

@@ -252,14 +252,14 @@ def test_multi_turn_chains_say_where_each_object_is_by_then(world) -> None:
         scene, target, op = truth[row["pair_id"]]
         plan = read_edit_chain(parse(row["chain"], "data"))
         assert len(plan.steps) == len(op.steps)
-        for said, step in zip(plan.steps, op.steps, strict=True):
+        for read_step, step in zip(plan.steps, op.steps, strict=True):
             after = apply(scene, step)
             shown = after if step.kind == "add" else scene
             where = next(o.box for o in shown.objects if (o.color, o.shape) == (step.color, step.shape))
-            assert said.boxes[0].iou(Box.from_pixels(where, 64, 64)) > 0.8
-            assert step.phrase in said.object
+            assert read_step.boxes[0].iou(Box.from_pixels(where, 64, 64)) > 0.8
+            assert step.phrase in read_step.object
             if step.kind == "move":
-                moved = parse(said.change).boxes[0].box
+                moved = parse(read_step.change).boxes[0].box
                 assert moved.iou(Box.from_pixels(step.box, 64, 64)) > 0.8
             scene = after
         assert all(f"{o.color} {o.shape}" in plan.result for o in target.objects)

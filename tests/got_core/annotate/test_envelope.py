@@ -34,11 +34,13 @@ FASTAPI = {
 
 def refusing(name: str, other: str, shape: Any, status: int):
     """A server that answers unless a body has the parameter `name`."""
-    told = json.dumps(shape).replace("{0}", name).replace("{1}", other).replace("{{", "{").replace("}}", "}")
+    response = (
+        json.dumps(shape).replace("{0}", name).replace("{1}", other).replace("{{", "{").replace("}}", "}")
+    )
 
     def answer(body: dict[str, Any]) -> str | web.Response:
         if name in body:
-            return web.Response(status=status, text=told, content_type="application/json")
+            return web.Response(status=status, text=response, content_type="application/json")
         assert other in body
         return sensible(body)
 
@@ -63,7 +65,7 @@ def test_the_limit_of_length_is_called_as_the_server_wants(
 
 
 @pytest.mark.parametrize(
-    ("told", "name"),
+    ("response", "name"),
     [
         ({"error": {"message": "Unsupported value: 'temperature' does not support 0 with this model. "
                     "Only the default (1) value is supported.", "param": "temperature"}},
@@ -79,15 +81,15 @@ def test_the_limit_of_length_is_called_as_the_server_wants(
          "TEMPERATURE"),
     ],
 )  # fmt: skip
-def test_a_refused_parameter_pauses_the_shard(storage: Storage, told: Any, name: str) -> None:
+def test_a_refused_parameter_pauses_the_shard(storage: Storage, response: Any, name: str) -> None:
     with (
-        ChatServer(lambda _: web.json_response(told, status=400)) as server,
+        ChatServer(lambda _: web.json_response(response, status=400)) as server,
         annotator_for(server, storage) as annotator,
         pytest.raises(AnnotationPaused, match=f"GOT_ANNOTATOR_{name}"),
     ):
         t2i.extract_entities(_captions(), annotator)
     assert not annotator_rows(storage)
-    assert len(server.asked) <= 4
+    assert len(server.requests) <= 4
 
 
 def test_a_server_that_takes_neither_name_pauses_the_shard(storage: Storage) -> None:
@@ -150,13 +152,13 @@ def test_parts_are_joined(storage: Storage, content: Any) -> None:
 )
 def test_refusals_are_the_rows_matter(storage: Storage, change: dict) -> None:
     def refuse(_: dict[str, Any]) -> web.Response:
-        said = completion("")
-        said["choices"][0] |= change
-        return web.json_response(said)
+        reply = completion("")
+        reply["choices"][0] |= change
+        return web.json_response(reply)
 
     with ChatServer(refuse) as server, annotator_for(server, storage) as annotator:
         frame = t2i.caption_images(raw_table(1), plain_picture, annotator)
-    assert frame["reason"].to_list() == ["refused"] and len(server.asked) == 1
+    assert frame["reason"].to_list() == ["refused"] and len(server.requests) == 1
 
 
 @pytest.mark.parametrize(
@@ -190,10 +192,10 @@ def test_an_error_with_status_200_is_tried_again(storage: Storage, body: dict) -
     ],
 )
 def test_what_is_wrong_with_one_request_stays_so(storage: Storage, message: str) -> None:
-    told = {"error": {"message": message, "code": None, "param": None}}
+    response = {"error": {"message": message, "code": None, "param": None}}
     with (
-        ChatServer(lambda _: web.json_response(told, status=400)) as server,
+        ChatServer(lambda _: web.json_response(response, status=400)) as server,
         annotator_for(server, storage) as annotator,
     ):
         frame = t2i.caption_images(raw_table(2), plain_picture, annotator)
-    assert frame["reason"].to_list() == ["refused"] * 2 and len(server.asked) == 2
+    assert frame["reason"].to_list() == ["refused"] * 2 and len(server.requests) == 2

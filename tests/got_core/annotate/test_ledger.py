@@ -111,7 +111,7 @@ def test_an_estimate_grows_with_rows_sizes_and_prices() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"url": "ftp://x"}, "url must be a URL"),
         ({"url": "http://me:secret@x/v1"}, "name or password"),
@@ -121,7 +121,7 @@ def test_an_estimate_grows_with_rows_sizes_and_prices() -> None:
         ({"timeout": 0.0}, "timeout"),
     ],
 )
-def test_settings_that_cannot_be(change: dict, told: str) -> None:
-    with pytest.raises(ValueError, match=told) as caught:
+def test_settings_that_cannot_be(change: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
         OpenAIConfig(**({"url": "http://x/v1", "vision_model": "qwen2-vl"} | change))
     assert "secret" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""Which questions a row still has: asked by nobody, answered from the ledger."""
+"""Which questions a row still has: no request is sent, the ledger answers."""
 
 from __future__ import annotations
 
@@ -31,32 +31,32 @@ CONFIG = VLLMConfig(vision_model="eyes", text_model="words", box_unit="thousandt
 def test_a_row_shows_as_many_questions_as_can_be_put_at_once(storage: Storage) -> None:
     annotator = LedgerAnnotator(CONFIG, Ledger(storage, SCOPE))
     t2i.caption_images(raw_table(1), plain_picture, annotator)
-    (first,) = annotator.take().values()  # the caption hangs on the prompt
+    (first,) = annotator.take_pending().values()  # the caption hangs on the prompt
     assert first.question.step == "t2i_prompt" and first.vision
     rows = [{"image_id": "image-0", "entities": ["cat", "ball", "cat"]}]
     t2i.ground_entities(table(rows, schemas.ENTITIES), raw_table(1), plain_picture, annotator)
-    assert [one.question.step for one in annotator.take().values()] == ["ground"] * 3
-    assert annotator.take() == {}
+    assert [one.question.step for one in annotator.take_pending().values()] == ["ground"] * 3
+    assert annotator.take_pending() == {}
 
 
 def test_answers_of_a_server_are_found_and_give_the_same_tables(storage: Storage) -> None:
     with ChatServer() as server:
         annotate_shard(server.url, storage.url, 3, {})
-        with annotator_for(server, storage) as asking:
-            assert revision_of(CONFIG) == asking.revision
+        with annotator_for(server, storage) as requesting:
+            assert revision_of(CONFIG) == requesting.revision
     annotator = LedgerAnnotator(CONFIG, Ledger(storage, SCOPE))
     captions = t2i.caption_images(raw_table(3), plain_picture, annotator)
     entities = t2i.extract_entities(captions, annotator)
     assert captions.equals(storage.read_table("captions"))
     boxes = t2i.ground_entities(entities, raw_table(3), plain_picture, annotator)
     assert boxes.equals(storage.read_table("boxes"))
-    assert annotator.take() == {}
+    assert annotator.take_pending() == {}
 
 
 def test_what_is_sent_to_an_engine_is_what_a_server_is_sent(storage: Storage) -> None:
     annotator = LedgerAnnotator(CONFIG, Ledger(storage, SCOPE))
     annotator.ground(plain_picture("1.png"), "ball")
-    (one,) = annotator.take().values()
+    (one,) = annotator.take_pending().values()
     request = one.request(CONFIG)
     sampling = sampling_of(CONFIG, request.prompt)
     assert request.messages[0]["content"][0]["image_url"]["url"].startswith("data:image/jpeg;base64,")

@@ -65,11 +65,11 @@ def test_a_shard_is_annotated_in_order_and_counted(storage: Storage) -> None:
         assert boxes["tokens_out"].to_list() == [20] * 12
         chains = storage.read_table("t2i_chains")
         assert chains["boxes"].to_list() == [2] * 12
-        assert max(Counter(server.asked).values()) == 1
+        assert max(Counter(server.requests).values()) == 1
         assert 2 <= server.most_at_once <= 4
-        before = len(server.asked)
+        before = len(server.requests)
         annotate_shard(server.url, storage.url, 12, {})
-        assert len(server.asked) == before == 12 * 5
+        assert len(server.requests) == before == 12 * 5
         assert storage.read_table("boxes").equals(boxes)
 
 
@@ -77,8 +77,8 @@ def test_what_is_sent(storage: Storage) -> None:
     with ChatServer() as server, annotator_for(server, storage, image_side=100) as annotator:
         annotator.ground(PICTURE, "red ball", 1)
         annotator.extract_entities("A qabc cat sits beside a red ball.")
-    shown, told = server.bodies
-    assert (shown["model"], told["model"]) == ("eyes", "words")
+    shown, plain = server.bodies
+    assert (shown["model"], plain["model"]) == ("eyes", "words")
     image, text = shown["messages"][0]["content"]
     head, _, data = image["image_url"]["url"].partition(",")
     assert head == "data:image/jpeg;base64"
@@ -93,15 +93,15 @@ def test_the_same_question_under_way_is_asked_once(storage: Storage) -> None:
     with ChatServer(latency=0.2) as server, annotator_for(server, storage) as annotator:
         answers: list[Box | None] = []
 
-        def ask() -> None:
+        def ground() -> None:
             answers.append(annotator.ground(PICTURE, "ball"))
 
-        asking = [threading.Thread(target=ask) for _ in range(8)]
-        for thread in asking:
+        threads = [threading.Thread(target=ground) for _ in range(8)]
+        for thread in threads:
             thread.start()
-        for thread in asking:
+        for thread in threads:
             thread.join()
-    assert len(server.asked) == 1 and len(set(answers)) == 1 and len(answers) == 8
+    assert len(server.requests) == 1 and len(set(answers)) == 1 and len(answers) == 8
 
 
 @pytest.mark.parametrize(
@@ -125,10 +125,10 @@ def test_another_model_or_sampling_is_another_question(storage: Storage, change:
             assert annotator.revision != revision
         with annotator_for(server, storage) as annotator:
             annotator.ground(PICTURE, "ball")
-        assert len(server.asked) == 2
+        assert len(server.requests) == 2
 
 
-def test_a_bad_reply_is_told_to_the_model_and_then_quarantined(storage: Storage) -> None:
+def test_a_bad_reply_is_corrected_and_then_quarantined(storage: Storage) -> None:
     with ChatServer(lambda body: "I see no ball, sorry") as server:
         with annotator_for(server, storage) as annotator:
             frame = t2i.caption_images(raw_table(1), plain_picture, annotator)
@@ -139,10 +139,10 @@ def test_a_bad_reply_is_told_to_the_model_and_then_quarantined(storage: Storage)
         messages = server.bodies[-1]["messages"]
         assert [m["role"] for m in messages] == ["user", "assistant", "user", "assistant", "user"]
         assert "holds no JSON" in messages[-1]["content"]
-        asked = len(server.asked)
+        before = len(server.requests)
         with annotator_for(server, storage) as annotator, pytest.raises(AnnotationError, match="bad_reply"):
             annotator.ground(PICTURE, "ball")
-        assert len(server.asked) == asked == 2 + 3
+        assert len(server.requests) == before == 2 + 3
 
 
 def test_a_corrected_reply_is_taken(storage: Storage) -> None:
@@ -186,7 +186,7 @@ def test_a_quarantined_row_keeps_the_reply_and_stops_nothing(storage: Storage) -
 def test_passing_failures_are_tried_again(storage: Storage, response) -> None:
     with ChatServer(failing(3, response)) as server, annotator_for(server, storage) as annotator:
         assert annotator.ground(PICTURE, "ball") is not None
-        assert len(server.asked) == 4 == annotator.requests
+        assert len(server.requests) == 4 == annotator.requests
 
 
 def test_a_request_that_always_fails_is_given_up_while_others_go_well(storage: Storage) -> None:
@@ -217,7 +217,7 @@ def test_refusals_and_wrong_settings(storage: Storage) -> None:
     with ChatServer(lambda _: web.Response(status=400, text="image too large")) as server:
         with annotator_for(server, storage) as annotator:
             frame = t2i.caption_images(raw_table(2), plain_picture, annotator)
-        assert frame["reason"].to_list() == ["refused"] * 2 and len(server.asked) == 2
+        assert frame["reason"].to_list() == ["refused"] * 2 and len(server.requests) == 2
         assert "image too large" in frame["error"][0]
     for status in (401, 404, 307):
         refused = partial(web.Response, status=status, headers={"Location": "/x"})
@@ -244,7 +244,7 @@ def test_huge_and_endless_responses_are_refused(storage: Storage) -> None:
         for name, reason in (("huge", "too_large"), ("endless", "too_large"), ("zipped", "refused_reply")):
             with pytest.raises(AnnotationError, match=reason):
                 annotator.ground(PICTURE, name)
-        assert len(server.asked) == 3
+        assert len(server.requests) == 3
 
 
 def test_a_reply_that_takes_too_long_is_asked_for_again(storage: Storage) -> None:
@@ -258,30 +258,30 @@ def test_a_reply_that_takes_too_long_is_asked_for_again(storage: Storage) -> Non
 
 
 def test_a_dead_server_pauses_the_shard_which_goes_on_later(storage: Storage) -> None:
-    told: list[str] = []
+    notices: list[str] = []
     with ChatServer() as server:
         annotate_shard(server.url, storage.url, 3, {})
         url = server.url
     config = config_for(url, patience=0.3)
     with (
-        OpenAIAnnotator(config, Ledger(storage, SCOPE), told.append) as annotator,
+        OpenAIAnnotator(config, Ledger(storage, SCOPE), notices.append) as annotator,
         pytest.raises(AnnotationPaused, match="no connection"),
     ):
         t2i.caption_images(raw_table(6), plain_picture, annotator)
-    assert "does not reply" in told[0]
+    assert "does not reply" in notices[0]
     with ChatServer() as server:
         annotate_shard(server.url, storage.url, 6, {})
-        assert len(server.asked) == 3 * 5
+        assert len(server.requests) == 3 * 5
 
 
 def test_a_server_that_comes_back_is_waited_for(storage: Storage) -> None:
-    told: list[str] = []
+    notices: list[str] = []
     with ChatServer(failing(20, lambda _: web.Response(status=503))) as server:
         config = config_for(server.url, retries=1)
-        with OpenAIAnnotator(config, Ledger(storage, SCOPE), told.append) as annotator:
+        with OpenAIAnnotator(config, Ledger(storage, SCOPE), notices.append) as annotator:
             frame = t2i.caption_images(raw_table(4), plain_picture, annotator)
     assert frame["error"].null_count() == 4
-    assert "does not reply" in told[0] and "replies again" in told[-1]
+    assert "does not reply" in notices[0] and "replies again" in notices[-1]
 
 
 @pytest.mark.parametrize(
@@ -294,16 +294,16 @@ def test_a_budget_stops_before_it_is_exceeded(storage: Storage, limits: dict) ->
                 with pytest.raises(BudgetExhausted, match="the budget of this shard"):
                     t2i.caption_images(raw_table(100), plain_picture, annotator)
                 assert annotator.spent.tokens <= 9_000
-        used = 110 * len(server.asked)
+        used = 110 * len(server.requests)
         assert 9_000 - 2_500 < used <= 9_000
         with annotator_for(server, storage) as annotator:
             frame = t2i.caption_images(raw_table(100), plain_picture, annotator)
         assert frame["error"].null_count() == 100
-        assert max(Counter(server.asked).values()) == 1
+        assert max(Counter(server.requests).values()) == 1
 
 
 def test_killed_at_random_twenty_times(tmp_path) -> None:
-    """The same tables as undisturbed; nothing that was committed is asked again."""
+    """The same tables as undisturbed; nothing that was committed is requested again."""
     concurrency, count, kills = 4, 60, 20
     settings = {"concurrency": concurrency, "budget_tokens": 10_000_000}
     calm, shaken = Storage(f"file://{tmp_path}/calm"), Storage(f"file://{tmp_path}/shaken")
@@ -312,15 +312,15 @@ def test_killed_at_random_twenty_times(tmp_path) -> None:
     rng = random.Random(5)
     with ChatServer(latency=0.01) as server:
         annotate_shard(server.url, calm.url, count, settings)
-        questions = set(server.asked)
-        server.asked.clear()
+        questions = set(server.requests)
+        server.requests.clear()
         for _ in range(kills):
             done = {word for word in questions if word in _committed(shaken)}
-            begun = len(server.asked)
+            begun = len(server.requests)
             worker = forks.Process(target=annotate_shard, args=(server.url, shaken.url, count, settings))
             worker.start()
             wanted = begun + rng.randint(1, 8)
-            while len(server.asked) < wanted and worker.is_alive():
+            while len(server.requests) < wanted and worker.is_alive():
                 time.sleep(0.001)
             time.sleep(rng.uniform(0, 0.02))
             assert worker.pid is not None
@@ -329,20 +329,20 @@ def test_killed_at_random_twenty_times(tmp_path) -> None:
             assert worker.exitcode == -signal.SIGKILL, "the shard ended before it was killed"
             while server.at_once:
                 time.sleep(0.01)
-            now = server.asked[begun:]
-            assert not done & set(now), "what was committed is not asked again"
+            now = server.requests[begun:]
+            assert not done & set(now), "what was committed is not requested again"
             assert len(now) == len(set(now))
             lost = [word for word in now if word not in _committed(shaken)]
             assert len(lost) <= concurrency, "only what was under way is lost"
-        done, begun = {word for word in questions if word in _committed(shaken)}, len(server.asked)
+        done, begun = {word for word in questions if word in _committed(shaken)}, len(server.requests)
         assert len(done) > kills, "something was committed before the last run"
         annotate_shard(server.url, shaken.url, count, settings)
-        assert set(server.asked[begun:]) == questions - done
-        assert set(server.asked) == questions
-        assert len(server.asked) - len(questions) <= concurrency * kills
-        again = len(server.asked)
+        assert set(server.requests[begun:]) == questions - done
+        assert set(server.requests) == questions
+        assert len(server.requests) - len(questions) <= concurrency * kills
+        again = len(server.requests)
         annotate_shard(server.url, shaken.url, count, settings)
-        assert len(server.asked) == again, "a finished shard asks nothing"
+        assert len(server.requests) == again, "a finished shard sends no request"
     for name in TABLES:
         assert shaken.read_table(name).equals(calm.read_table(name))
 

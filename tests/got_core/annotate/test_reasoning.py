@@ -114,14 +114,14 @@ def test_every_reader_reads_the_answer(wrapped: str) -> None:
 @pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])
 def test_reasoning_in_a_field_of_its_own(storage: Storage, field: str) -> None:
     def apart(body: dict[str, Any]) -> web.Response:
-        said = completion(sensible(body))
-        said["choices"][0]["message"][field] = THOUGHT
-        return web.json_response(said)
+        reply = completion(sensible(body))
+        reply["choices"][0]["message"][field] = THOUGHT
+        return web.json_response(reply)
 
     def only(body: dict[str, Any]) -> web.Response:
-        said = completion(None)
-        said["choices"][0]["message"][field] = THOUGHT
-        return web.json_response(said)
+        reply = completion(None)
+        reply["choices"][0]["message"][field] = THOUGHT
+        return web.json_response(reply)
 
     with ChatServer(apart) as server, annotator_for(server, storage) as annotator:
         frame = t2i.caption_images(raw_table(2), plain_picture, annotator)
@@ -129,21 +129,23 @@ def test_reasoning_in_a_field_of_its_own(storage: Storage, field: str) -> None:
     with ChatServer(only) as server, annotator_for(server, storage, vision_revision="2") as annotator:
         frame = t2i.caption_images(raw_table(1), plain_picture, annotator)
     assert frame["reason"].to_list() == ["bad_reply"] and "reasoning without an answer" in frame["error"][0]
-    told = [message["content"] for message in server.bodies[-1]["messages"] if message["role"] == "assistant"]
-    assert THOUGHT not in json.dumps(told)
+    replies = [
+        message["content"] for message in server.bodies[-1]["messages"] if message["role"] == "assistant"
+    ]
+    assert THOUGHT not in json.dumps(replies)
 
 
 def test_thinking_that_an_older_version_kept_as_an_answer_is_asked_again(storage: Storage) -> None:
     with ChatServer() as server:
         with annotator_for(server, storage) as annotator:
             t2i.caption_images(raw_table(1), plain_picture, annotator)
-            asked = len(server.asked)
+            before = len(server.requests)
         ledger = Ledger(storage, SCOPE)
         for record in ledger._records.copy().values():
             ledger.finish(Record(**{**vars(record), "text": f"<think>{THOUGHT}"}))
         with OpenAIAnnotator(config_for(server.url), ledger) as annotator:
             frame = t2i.caption_images(raw_table(1), plain_picture, annotator)
-        assert frame["error"].null_count() == 1 and len(server.asked) == 2 * asked
+        assert frame["error"].null_count() == 1 and len(server.requests) == 2 * before
         with annotator_for(server, storage) as annotator:
             t2i.caption_images(raw_table(1), plain_picture, annotator)
-        assert len(server.asked) == 2 * asked
+        assert len(server.requests) == 2 * before

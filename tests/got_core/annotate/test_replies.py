@@ -102,7 +102,7 @@ def test_two_thousand_malformed_replies_from_a_server(storage: Storage) -> None:
     bad = frame.filter(pl.col("error").is_not_null())
     assert set(bad["reason"]) == {"bad_reply"} and bad["raw_reply"].null_count() == 0
     assert 100 < bad.height < 2000
-    assert len(server.asked) == 2000
+    assert len(server.requests) == 2000
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_boxes(text: str, box: Box | None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ('{"box": [10, 20, 1500, 40]}', "within 0..1000"),
         ('{"box": [-3, 5, 50, 1000]}', "within 0..1000"),
@@ -152,8 +152,8 @@ def test_boxes(text: str, box: Box | None) -> None:
         ('{"box": [10, 20, 30, 1e999]}', "four numbers"),
     ],
 )
-def test_boxes_that_are_none(text: str, told: str) -> None:
-    with pytest.raises(ReplyError, match=told):
+def test_boxes_that_are_none(text: str, message: str) -> None:
+    with pytest.raises(ReplyError, match=message):
         replies.read_box(text, FRAME)
 
 
@@ -180,7 +180,7 @@ def test_paragraphs_that_cannot_become_chains(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         (CHAIN.replace("10,20", "11,20"), "exactly these boxes"),
         (CHAIN + " And (1,2),(3,4)", "exactly these boxes"),
@@ -188,8 +188,8 @@ def test_paragraphs_that_cannot_become_chains(text: str) -> None:
         ("1. a dog 2. (10,20),(30,40) 3. a cat", "is empty"),
     ],
 )
-def test_chains_that_are_none(text: str, told: str) -> None:
-    with pytest.raises(ReplyError, match=told):
+def test_chains_that_are_none(text: str, message: str) -> None:
+    with pytest.raises(ReplyError, match=message):
         replies.read_chain(text, [[Box(10, 20, 30, 40)]])
 
 

@@ -130,7 +130,7 @@ def test_instructions_beyond_scenes_are_refused(annotator: SceneAnnotator) -> No
 def test_photographs_are_refused_by_every_question(annotator: SceneAnnotator) -> None:
     noise = Image.fromarray(np.random.default_rng(1).integers(0, 255, (64, 64, 3), dtype=np.uint8))
     for image in (photograph(), noise):
-        for ask in (
+        for question in (
             lambda picture: annotator.concise_prompt(picture),
             lambda picture: annotator.detailed_caption(picture, "a photo of a circle"),
             lambda picture: annotator.ground(picture, "circle"),
@@ -138,7 +138,7 @@ def test_photographs_are_refused_by_every_question(annotator: SceneAnnotator) ->
             lambda picture: annotator.describe_crop(picture, Box(0, 0, 9, 9)),
         ):
             with pytest.raises(AnnotationError) as caught:
-                ask(image)
+                question(image)
             assert caught.value.reason == "not_a_scene"
 
 

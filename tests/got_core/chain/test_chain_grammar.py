@@ -269,7 +269,7 @@ def test_errors_survive_pickling() -> None:
     assert (error.position, error.message) == (7, "half a box")
 
 
-def test_the_first_of_two_faults_is_told() -> None:
+def test_the_first_of_two_faults_is_reported() -> None:
     with pytest.raises(ChainError, match="half a box") as caught:
         parse("a (1,2) b (9,2),(3,4)")
     assert caught.value.position == 2

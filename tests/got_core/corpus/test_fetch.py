@@ -35,7 +35,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         with self.server.lock:
-            self.server.asked[self.path] += 1
+            self.server.requests[self.path] += 1
             self.server.active += 1
             self.server.most = max(self.server.most, self.server.active)
         try:
@@ -62,7 +62,7 @@ class Handler(BaseHTTPRequestHandler):
         self.answer(data=png(int(self.path.rpartition("/")[2])))
 
     def serve_flaky(self) -> None:
-        if self.server.asked[self.path] < 3:
+        if self.server.requests[self.path] < 3:
             self.answer(503, Retry_After="0")
         else:
             self.answer(data=png(90))
@@ -123,7 +123,7 @@ class Server(ThreadingHTTPServer):
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
-        self.lock, self.asked, self.active, self.most, self.sent = threading.Lock(), Counter(), 0, 0, 0
+        self.lock, self.requests, self.active, self.most, self.sent = threading.Lock(), Counter(), 0, 0, 0
         self.repaired = False
         port = self.server_address[1]
         self.url = f"http://127.0.0.1:{port}"
@@ -176,14 +176,14 @@ def reason_of(url: str, settings: IngestConfig) -> str | None:
 def test_private_addresses_are_refused_without_a_request(server: Server, url: str) -> None:
     address = url.format(port=server.server_address[1])
     assert reason_of(address, config(allow_networks=())) == "forbidden_address"
-    assert not server.asked
+    assert not server.requests
 
 
 @pytest.mark.parametrize("host", ["2130706433", "127.1", "0177.0.0.1", "0x7f.0.0.1", "127.0.0.1."])
 def test_odd_spellings_of_loopback_do_not_pass(server: Server, host: str) -> None:
     address = f"http://{host}:{server.server_address[1]}/png/1"
     assert reason_of(address, config(allow_networks=())) == "forbidden_address"
-    assert not server.asked
+    assert not server.requests
 
 
 @pytest.mark.parametrize(
@@ -201,7 +201,7 @@ def test_odd_spellings_of_loopback_do_not_pass(server: Server, host: str) -> Non
 def test_every_redirect_is_checked(server: Server, target: str, expected: str | None) -> None:
     allowed = ("127.0.0.1/32", "::1/128") if target == "name" else ("127.0.0.1/32",)
     assert reason_of(f"{server.url}/to/{target}", config(allow_networks=allowed)) == expected
-    assert server.asked["/png/1"] == (1 if target == "name" else 0)
+    assert server.requests["/png/1"] == (1 if target == "name" else 0)
 
 
 def test_a_name_with_one_private_address_among_several_is_refused() -> None:
@@ -243,7 +243,7 @@ def test_each_kind_of_answer(server: Server, path: str, expected: str | None) ->
     assert reason_of(f"{server.url}/{path}", config()) == expected
     if expected == "too_large":
         assert server.sent < 32 * 1024**2
-    assert server.asked[f"/{path}"] == (3 if path == "cut" else 1)
+    assert server.requests[f"/{path}"] == (3 if path == "cut" else 1)
 
 
 def test_a_slow_answer_ends_at_the_time_limit(server: Server) -> None:
@@ -265,13 +265,13 @@ def test_a_host_is_asked_by_few_at_once_and_retried(server: Server) -> None:
     found = {one.url: one for one in fetch_all(urls, config(per_host=2))}
     assert found.keys() == set(urls) and all(one.error is None for one in found.values())
     assert server.most <= 2
-    assert server.asked["/flaky"] == 3
+    assert server.requests["/flaky"] == 3
 
 
 def test_a_dead_host_is_given_up_for_the_run(server: Server) -> None:
     urls = [f"{server.url}/status/{index}/500" for index in range(12)]
     found = list(fetch_all(urls, config(attempts=1, per_host=1, give_up_host_after=3)))
-    assert sum(server.asked.values()) == 3
+    assert sum(server.requests.values()) == 3
     assert Counter(one.error.reason for one in found if one.error)["unreachable"] == 9
 
 
@@ -280,9 +280,9 @@ def test_leaving_early_ends_the_requests(server: Server) -> None:
     results = fetch_all(urls, config(concurrency=2))
     next(results)
     results.close()
-    assert not [thread for thread in threading.enumerate() if thread.name == "fetch"], "nobody is left to ask"
+    assert not [thread for thread in threading.enumerate() if thread.name == "fetch"], "no thread is left"
     time.sleep(0.3)  # requests on their way may still be counted
-    assert sum(server.asked.values()) < 50
+    assert sum(server.requests.values()) < 50
 
 
 @pytest.mark.parametrize(
@@ -315,18 +315,18 @@ def test_only_failed_urls_are_asked_again(server: Server, tmp_path: Path, storag
     reader = ImageReader(raw, settings, store_url=storage.url)
     assert reader.read_bytes(good[urls[2]]["path"]) == png(2)
 
-    server.asked.clear()
+    server.requests.clear()
     server.repaired = True
     again = ingest_images(storage, raw, shard, settings)
-    assert server.asked.keys() == {"/later", "/noai"}
+    assert server.requests.keys() == {"/later", "/noai"}
     assert again.filter(pl.col("error").is_null()).height == 4
-    server.asked.clear()
+    server.requests.clear()
     ingest_images(storage, raw, shard, settings)
-    assert server.asked.keys() == {"/noai"}
+    assert server.requests.keys() == {"/noai"}
     storage.delete("stored_images")
-    server.asked.clear()
+    server.requests.clear()
     ingest_images(storage, raw, shard, settings)
-    assert sum(server.asked.values()) == 5, "bytes that are gone are fetched again"
+    assert sum(server.requests.values()) == 5, "bytes that are gone are fetched again"
 
 
 def test_an_interrupted_shard_does_not_ask_again_for_what_it_has(
@@ -345,7 +345,7 @@ def test_an_interrupted_shard_does_not_ask_again_for_what_it_has(
         ingest_images(storage, raw, shard, settings, progress=stop)
     kept = sum(storage.read_table(name.removesuffix(".parquet")).height for name in storage.list("fetched/"))
     assert kept >= 12
-    server.asked.clear()
+    server.requests.clear()
     frame = ingest_images(storage, raw, shard, settings)
     assert frame["error"].is_null().all() and frame["paths"].explode().n_unique() == 30
-    assert sum(server.asked.values()) == 30 - kept
+    assert sum(server.requests.values()) == 30 - kept

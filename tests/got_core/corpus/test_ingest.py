@@ -186,7 +186,7 @@ def test_the_same_folder_gives_the_same_table_with_any_number_of_workers(raw: Pa
     assert content_hash(one) == content_hash(ingest(storage, raw, IngestConfig(max_bytes=200_000, workers=4)))
 
 
-def test_progress_is_told_for_every_file(raw: Path, storage: Storage) -> None:
+def test_progress_is_reported_for_every_file(raw: Path, storage: Storage) -> None:
     [shard] = assign_image_shards(storage, str(raw), CONFIG)
     seen: list[tuple[int, int]] = []
     ingest_images(storage, str(raw), shard, CONFIG, progress=lambda done, total: seen.append((done, total)))

@@ -72,14 +72,19 @@ def test_parquet_and_tables_in_a_bucket(options: dict, tmp_path: Path) -> None:
     fs = s3fs.S3FileSystem(**options)
     fs.mkdir("tables")
     rows = [
-        {"omni_edit_id": seed, "src_img": {"bytes": png(seed)}, "edited_img": png(seed + 50), "said": ["x"]}
+        {
+            "omni_edit_id": seed,
+            "src_img": {"bytes": png(seed)},
+            "edited_img": png(seed + 50),
+            "texts": ["x"],
+        }
         for seed in range(30)
     ]
     with fs.open("tables/p.parquet", "wb") as file:
         pq.write_table(pa.Table.from_pylist(rows), file, row_group_size=7)
     fs.pipe_file("tables/pairs.csv", b'source;target;instruction\na.png;b.png;make it 5" wide\n"x;y\n')
 
-    mapping = PairMapping(instructions="said")
+    mapping = PairMapping(instructions="texts")
     counts = unpack_pairs(["s3://tables/p.parquet"], tmp_path, mapping, fs_options=options)
     assert counts == {"rows": 30, "pairs": 30, "refused": 0}
     found = read_pairs(tmp_path / "pairs.parquet").row(29, named=True)

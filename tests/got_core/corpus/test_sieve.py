@@ -18,7 +18,7 @@ from got_core.corpus.inputs import Input
 from got_core.corpus.listing import list_input
 from got_core.corpus.schemas import IMAGE_LIST, frame_of
 from got_core.corpus.shards import assign_image_shards, passed_over, read_shard
-from got_core.corpus.sieve import Sieve, told
+from got_core.corpus.sieve import Sieve, counts_text
 from got_core.storage import Storage
 
 from .pictures import png
@@ -129,13 +129,13 @@ def test_the_patterns_are_a_setting(tmp_path: Path) -> None:
 
 def test_formats_that_are_not_read_are_inputs_all_the_same() -> None:
     sieve = Sieve(CONFIG)
-    assert all(sieve.takes(f"holiday/1.{ending}") for ending in ("HEIC", "avif", "gif", "TIFF", "jfif"))
+    assert all(sieve.accepts(f"holiday/1.{ending}") for ending in ("HEIC", "avif", "gif", "TIFF", "jfif"))
     assert not sieve.counts
 
 
 def test_markers_of_empty_folders_are_passed_over() -> None:
     sieve = Sieve(CONFIG)
-    assert not any(map(sieve.takes, ("set/", "photos.jpg/", "old_$folder$")))
+    assert not any(map(sieve.accepts, ("set/", "photos.jpg/", "old_$folder$")))
     assert sieve.counts == {"folder marker": 3}
 
 
@@ -151,8 +151,8 @@ def test_a_licence_beside_hidden_copies_is_still_found(tmp_path: Path, storage: 
 
 
 def test_counts_in_words_stay_short_and_say_how_archives_are_read() -> None:
-    assert told({".ogg": 9, ".txt": 2}) == "11 files (9 .ogg, 2 .txt)"
-    assert told({".tar": 21, ".json": 21}).endswith("; GOT_RAW='.../*.tar' reads those")
+    assert counts_text({".ogg": 9, ".txt": 2}) == "11 files (9 .ogg, 2 .txt)"
+    assert counts_text({".tar": 21, ".json": 21}).endswith("; GOT_RAW='.../*.tar' reads those")
     sieve = Sieve(CONFIG)
-    assert not any(sieve.takes(f"x.{index}") for index in range(5000))
+    assert not any(sieve.accepts(f"x.{index}") for index in range(5000))
     assert len(sieve.counts) <= 201 and sum(sieve.counts.values()) == 5000

@@ -46,7 +46,7 @@ MENDED = {
 
 
 class Recorder:
-    """A server that notes the target of every request as it came in, and redirects where it is told to."""
+    """A server that notes the target of every request as it came in, and redirects where it should."""
 
     def __init__(self) -> None:
         self.targets: list[str] = []
@@ -91,8 +91,8 @@ def recorder() -> Iterator[Recorder]:
     one.close()
 
 
-def ask(recorder: Recorder, url: str, redirect: str | None = None) -> tuple[str | None, list[str]]:
-    """The reason of a failure, and what the server was asked for."""
+def fetched(recorder: Recorder, url: str, redirect: str | None = None) -> tuple[str | None, list[str]]:
+    """The reason of a failure, and the targets that the server got."""
     recorder.targets.clear()
     recorder.redirect = redirect
     [one] = fetch_all([url], CONFIG)
@@ -101,7 +101,7 @@ def ask(recorder: Recorder, url: str, redirect: str | None = None) -> tuple[str 
 
 @pytest.mark.parametrize("target", SIGNED)
 def test_what_is_valid_is_sent_as_given(recorder: Recorder, target: str) -> None:
-    assert ask(recorder, recorder.url + target) == (None, [target])
+    assert fetched(recorder, recorder.url + target) == (None, [target])
 
 
 @pytest.mark.parametrize("target", SIGNED)
@@ -111,12 +111,15 @@ def test_so_is_the_location_of_a_redirect(recorder: Recorder, target: str, form:
         target = target[1:]  # two slashes would name a host
     host = recorder.url.removeprefix("http:")
     before = {"absolute": recorder.url, "path": "", "without scheme": host}[form]
-    assert ask(recorder, f"{recorder.url}/start?s=%2F", before + target) == (None, ["/start?s=%2F", target])
+    assert fetched(recorder, f"{recorder.url}/start?s=%2F", before + target) == (
+        None,
+        ["/start?s=%2F", target],
+    )
 
 
 @pytest.mark.parametrize(("target", "sent"), MENDED.items())
 def test_only_what_is_invalid_is_encoded(recorder: Recorder, target: str, sent: str) -> None:
-    assert ask(recorder, recorder.url + target) == (None, [sent])
+    assert fetched(recorder, recorder.url + target) == (None, [sent])
 
 
 @pytest.mark.parametrize(
@@ -130,7 +133,10 @@ def test_only_what_is_invalid_is_encoded(recorder: Recorder, target: str, sent: 
     ],
 )
 def test_a_relative_location_goes_on_from_the_folder(recorder: Recorder, location: str, target: str) -> None:
-    assert ask(recorder, f"{recorder.url}/a%27/start?x=%2F", location)[1] == ["/a%27/start?x=%2F", target]
+    assert fetched(recorder, f"{recorder.url}/a%27/start?x=%2F", location)[1] == [
+        "/a%27/start?x=%2F",
+        target,
+    ]
 
 
 @pytest.mark.parametrize(
@@ -152,7 +158,7 @@ def test_a_relative_location_goes_on_from_the_folder(recorder: Recorder, locatio
     ],
 )
 def test_every_hop_is_guarded_whatever_its_spelling(recorder: Recorder, location: str, reason: str) -> None:
-    found = ask(recorder, f"{recorder.url}/start", location.format(port=recorder.port))
+    found = fetched(recorder, f"{recorder.url}/start", location.format(port=recorder.port))
     assert found == (reason, ["/start"])
 
 

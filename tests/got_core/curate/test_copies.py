@@ -224,14 +224,14 @@ def test_pictures_of_pairs_are_found_and_their_pairs_go(corpus: Corpus) -> None:
     assert set(pairs["pair_id"]) <= removal_of(storage).items
 
 
-def test_a_picture_that_was_removed_before_fingerprints_were_kept_is_told(corpus: Corpus) -> None:
-    from got_core.curate.takedown import LEDGER, told_of
+def test_a_picture_that_was_removed_before_fingerprints_were_kept_is_reported(corpus: Corpus) -> None:
+    from got_core.curate.takedown import LEDGER, request_status
 
     gone = "a" * 64
     add_takedowns(corpus.storage, [gone])
     ledger = pl.DataFrame([(gone, gone, "image")], ["request", "item_id", "kind"], orient="row")
     corpus.storage.write_table(LEDGER, ledger)
-    assert "its fingerprint was not kept" in told_of(corpus.storage, [gone])[gone]
+    assert "its fingerprint was not kept" in request_status(corpus.storage, [gone])[gone]
     assert gone in removal_of(corpus.storage).items
 
 

@@ -17,7 +17,7 @@ from got_core.annotate.schemas import EDIT_CHAINS, T2I_CHAINS
 from got_core.chain.palette import rgb
 from got_core.corpus.schemas import EDIT_PAIRS, RAW_IMAGES
 from got_core.curate.config import CurateConfig
-from got_core.curate.gallery import forget_pages, gallery_page, make_cards, shown_ids
+from got_core.curate.gallery import delete_pages, gallery_page, make_cards, shown_ids
 from got_core.curate.review import read_verdict_file, review_queue
 from got_core.curate.rules import active_rules, all_hits, select_edits, select_t2i
 from got_core.storage import Storage
@@ -107,11 +107,11 @@ def test_boxes_are_drawn_in_the_palette_s_colours() -> None:
     )
 
 
-def test_every_rule_says_what_it_saw_and_a_lost_picture_is_told() -> None:
+def test_every_rule_names_its_reason_and_so_does_a_lost_picture() -> None:
     many = "a (1,2),(300,400) b (1,2),(300,400) c (9,9),(99,99) " + "and so on " * 10
     page = t2i_page(many, "a dog (1,2),(300,400)")
     seen = Seen(page)
-    for told in (
+    for text in (
         "too_many_boxes: 3 boxes, limit 2",
         "duplicate_boxes: box (1,2),(300,400) more than once",
         "chain_too_long: ",
@@ -121,7 +121,7 @@ def test_every_rule_says_what_it_saw_and_a_lost_picture_is_told() -> None:
         "accepted",
         "web, licence",
     ):
-        assert told in seen.text, told
+        assert text in seen.text, text
     assert gallery_page([], "empty").count("No rows.") == 1
 
 
@@ -155,7 +155,7 @@ def test_pages_that_show_something_removed_are_deleted(storage: Storage) -> None
     for shard, items in (("edits-0", ["p", "s"]), ("edits-1", ["q"])):
         storage.write_bytes(f"edit_gallery/{shard}.html", b"x")
         storage.write_json(f"edit_gallery/{shard}.json", {"items": items})
-    assert forget_pages(storage, ["s", "unknown"]) == ["edit_gallery/edits-0.html"]
+    assert delete_pages(storage, ["s", "unknown"]) == ["edit_gallery/edits-0.html"]
     assert storage.list() == ["edit_gallery/edits-1.html", "edit_gallery/edits-1.json"]
 
 
@@ -167,9 +167,9 @@ def test_a_browser_saves_verdicts_that_are_read_back(tmp_path: Path) -> None:
     (tmp_path / "page.html").write_text(t2i_page("a cat (100,250),(500,750)", "a dog (1,2),(300,400)"))
     with playwright.sync_playwright() as play:
         browser = play.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-        page, told = browser.new_page(viewport={"width": 1000, "height": 800}), []
-        page.on("console", lambda message: told.append(message.text))
-        page.on("pageerror", lambda error: told.append(str(error)))
+        page, messages = browser.new_page(viewport={"width": 1000, "height": 800}), []
+        page.on("console", lambda message: messages.append(message.text))
+        page.on("pageerror", lambda error: messages.append(str(error)))
         page.goto(f"file://{tmp_path / 'page.html'}")
         page.click("#save")
         assert page.inner_text("#said") == "who are you?"
@@ -193,7 +193,7 @@ def test_a_browser_saves_verdicts_that_are_read_back(tmp_path: Path) -> None:
         assert page.evaluate("document.documentElement.scrollWidth") == 1000, "nothing sticks out"
         shown = page.evaluate("[...document.images].map(one => one.naturalWidth)")
         assert shown == [400], "the policy lets pictures through, and nothing else was there to load"
-        assert not told
+        assert not messages
         browser.close()
     verdicts = read_verdict_file(data).sort("chain_id")
     assert verdicts["error"].null_count() == 2

@@ -15,7 +15,7 @@ from got_core.corpus.schemas import EDIT_PAIRS, RAW_IMAGES, check_schema
 from got_core.curate.config import CurateConfig
 from got_core.curate.rules import select_t2i
 from got_core.curate.schemas import IMAGE_SIGNALS
-from got_core.curate.signals import TextArea, UnsafeScore, kept_signals, measure_shard
+from got_core.curate.signals import TextArea, UnsafeScore, measure_shard, stored_signals
 from got_core.storage import Storage
 from tests.got_core.annotate.scenes_on_hand import Pictures, table
 
@@ -141,9 +141,9 @@ def test_both_pictures_of_a_pair_are_measured_once(storage: Storage) -> None:
     assert sorted(opened) == ["a.png", "b.png", "lost.png"]
     again = measure_shard(storage, "edits-0", pairs, opener, config)
     assert again is not None and again.equals(first) and len(opened) == 3
-    kept = kept_signals(storage, "edits-0")
+    kept = stored_signals(storage, "edits-0")
     assert kept is not None and kept.sort("image_id").equals(first)
-    assert kept_signals(storage, "edits-1") is None
+    assert stored_signals(storage, "edits-1") is None
 
 
 def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,8 +19,8 @@ from got_core.curate.takedown import (
     list_digest,
     read_takedowns,
     removal_of,
+    request_status,
     take_down,
-    told_of,
 )
 from got_core.curate.trained_on import versions_trained_on
 from got_core.storage import Storage
@@ -155,7 +155,7 @@ def test_a_perceptual_hash_removes_nothing_by_itself(storage: Storage) -> None:
     assert done.waiting.select("request", "item_id", "original", "distance", "color").rows() == [
         ("f" * 16, D, None, 1, -1)
     ]
-    assert "removes nothing by itself" in told_of(storage, ["f" * 16])["f" * 16]
+    assert "removes nothing by itself" in request_status(storage, ["f" * 16])["f" * 16]
     judge_copies(storage, [D], copies=True)
     ledger, removed, waiting = take_down(storage, CONFIG)
     assert set(ledger["item_id"]) == {D, PAIR, "c-e"} and waiting.is_empty()
@@ -163,13 +163,13 @@ def test_a_perceptual_hash_removes_nothing_by_itself(storage: Storage) -> None:
     assert removed["edit_selection/edits-0"] == 1 and "raw_images/images-0" not in removed
 
 
-def test_an_id_that_matches_nothing_is_said(storage: Storage) -> None:
+def test_an_id_that_matches_nothing_is_reported(storage: Storage) -> None:
     add_takedowns(storage, [A, "f" * 64])
-    told = told_of(storage, [A, "f" * 64])
-    assert told == {A: "found; the next run removes it", "f" * 64: f"{NOTHING}"}
+    status = request_status(storage, [A, "f" * 64])
+    assert status == {A: "found; the next run removes it", "f" * 64: f"{NOTHING}"}
     take_down(storage, CONFIG)
-    assert told_of(storage, [A])[A] == "removed: 2 chain(s), 1 image(s), 1 pair(s)"
-    assert told_of(storage, ["f" * 64])["f" * 64] == NOTHING
+    assert request_status(storage, [A])[A] == "removed: 2 chain(s), 1 image(s), 1 pair(s)"
+    assert request_status(storage, ["f" * 64])["f" * 64] == NOTHING
 
 
 def test_a_withdrawn_request_is_forgotten(storage: Storage) -> None:

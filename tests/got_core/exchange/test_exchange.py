@@ -37,7 +37,7 @@ from got_core.exchange.export import released_edits, released_t2i, write_records
 from got_core.exchange.importer import REASONS, image_keys, import_batch, pair_keys
 from got_core.exchange.pairs import read_pairs, unpack_pairs
 from got_core.exchange.parts import import_files, imported_chains, refused_records
-from got_core.exchange.placeholders import coordinates_of, put_in, take_out
+from got_core.exchange.placeholders import coordinates_of, extract_boxes, insert_boxes
 from got_core.exchange.records import MAX_LINE, Record, RecordError, read_records
 from got_core.storage import Storage
 from tests.got_core.annotate.scenes_on_hand import photograph, table
@@ -85,7 +85,7 @@ def test_the_three_formats_hold_the_same_records(tmp_path: Path, ending: str) ->
     assert not [name for name in tmp_path.iterdir() if name.name.startswith(".")]
 
 
-def test_faulty_lines_are_told_and_the_rest_is_read(tmp_path: Path) -> None:
+def test_faulty_lines_are_reported_and_the_rest_is_read(tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
     lines = [b'{"a": 1}', b"{", b"", b"\xff\xfe", b"[1]", b"[" * 100_000, b'"' + b"x" * MAX_LINE, b'{"a": 2}']
     path.write_bytes(b"\n".join(lines))
@@ -101,14 +101,14 @@ def test_faulty_lines_are_told_and_the_rest_is_read(tmp_path: Path) -> None:
 
 
 def test_broken_files_are_one_error_that_names_them(tmp_path: Path) -> None:
-    for name, data, told in [
+    for name, data, message in [
         ("x.json", b"{", "not valid JSON"),
         ("x.json", b'{"a": 1}', "must hold a list"),
         ("x.parquet", b"PAR1", "not a readable parquet"),
         ("x.txt", b"", "not a file that can be imported"),
     ]:
         (tmp_path / name).write_bytes(data)
-        with pytest.raises(ValueError, match=told):
+        with pytest.raises(ValueError, match=message):
             list(read_records(str(tmp_path / name)))
     with pytest.raises(FileNotFoundError, match=r"gone\.json"):
         list(read_records(str(tmp_path / "gone.json")))
@@ -131,12 +131,12 @@ def test_broken_files_are_one_error_that_names_them(tmp_path: Path) -> None:
     ],
 )
 def test_coordinates_in_any_spelling_go_into_the_text(value) -> None:
-    assert put_in("a cat <bbox_0> sits", coordinates_of(value)) == "a cat (1,2),(30,40) sits"
+    assert insert_boxes("a cat <bbox_0> sits", coordinates_of(value)) == "a cat (1,2),(30,40) sits"
 
 
 def test_placeholders_are_whole_words_and_their_brackets_go_with_bare_ones() -> None:
     boxes = {"box1": [Box(1, 1, 2, 2)], "box10": [Box(3, 3, 4, 4), Box(5, 5, 6, 6)]}
-    assert put_in("{box10} [box1] box1", boxes) == "(3,3),(4,4), (5,5),(6,6) (1,1),(2,2) (1,1),(2,2)"
+    assert insert_boxes("{box10} [box1] box1", boxes) == "(3,3),(4,4), (5,5),(6,6) (1,1),(2,2) (1,1),(2,2)"
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_placeholders_are_whole_words_and_their_brackets_go_with_bare_ones() -> 
 )
 def test_what_does_not_fit_is_refused_with_its_reason(text: str, coordinates, reason: str) -> None:
     with pytest.raises(RecordError) as caught:
-        put_in(text, coordinates_of(coordinates))
+        insert_boxes(text, coordinates_of(coordinates))
     assert caught.value.reason == reason
 
 
@@ -173,8 +173,8 @@ BOXES = st.tuples(*[st.integers(0, 999)] * 4).map(
 @given(st.lists(st.tuples(WORDS, BOXES), min_size=1, max_size=12), WORDS)
 def test_taken_out_and_put_in_again_is_the_same_chain(pieces, tail: str) -> None:
     text = "".join(f"{words} {box}" for words, box in pieces) + " " + tail
-    bare, boxes = take_out(parse(text, "data"))
-    assert put_in(bare, coordinates_of(json.dumps(boxes))) == text
+    bare, boxes = extract_boxes(parse(text, "data"))
+    assert insert_boxes(bare, coordinates_of(json.dumps(boxes))) == text
 
 
 # Text to image
@@ -291,12 +291,12 @@ def test_a_stopped_import_goes_on_and_gives_the_same_tables(
 
     import got_core.exchange.parts as parts
 
-    asked: list[int] = []
+    started: list[int] = []
     real = parts.import_batch
 
     def dying(records, *rest):
-        asked.append(records[0].row)
-        if len(asked) == 4:
+        started.append(records[0].row)
+        if len(started) == 4:
             raise KeyboardInterrupt
         return real(records, *rest)
 
@@ -304,7 +304,7 @@ def test_a_stopped_import_goes_on_and_gives_the_same_tables(
     with pytest.raises(KeyboardInterrupt):
         import_files(storage, files, keys, LAHR_LIKE, batch=8)
     assert import_files(storage, files, keys, LAHR_LIKE, batch=8) == expected
-    assert asked == [1, 9, 17, 25, 25, 33, 41, 49], "finished parts are not made again"
+    assert started == [1, 9, 17, 25, 25, 33, 41, 49], "finished parts are not made again"
     for one in (imported_chains, lambda place, name, _: refused_records(place, name)):
         assert one(storage, "lahr", raw).equals(one(whole, "lahr", raw))
     shard = raw.slice(10, 5)

@@ -40,10 +40,10 @@ def oriented(order: str, value: int, kind: int = 3) -> bytes:
     return entry(order, 0x0112, kind, 1, struct.pack(order + {1: "B", 3: "H", 4: "I"}[kind], value))
 
 
-def exif(order: str, entries: Sequence[bytes], said: int | None = None) -> bytes:
-    """An EXIF block of these entries; `said`: how many it says there are."""
+def exif(order: str, entries: Sequence[bytes], claimed: int | None = None) -> bytes:
+    """An EXIF block of these entries; `claimed`: their number as it stands there."""
     head = {"<": b"II", ">": b"MM"}[order] + struct.pack(order + "HI", 42, 8)
-    count = struct.pack(order + "H", len(entries) if said is None else said)
+    count = struct.pack(order + "H", len(entries) if claimed is None else claimed)
     return b"Exif\0\0" + head + count + b"".join(entries) + bytes(4)
 
 

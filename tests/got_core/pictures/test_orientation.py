@@ -51,9 +51,9 @@ def test_beside_a_broken_tag(order: str, tag: int) -> None:
         assert image.size == (32, 48), f"{tag:#x} of type {kind}, {count} times, at {value!r}"
 
 
-@pytest.mark.parametrize("said", [2, 100, 65535])
-def test_in_a_directory_that_is_cut(said: int) -> None:
-    image = decode_image(encode(CORNERS, "JPEG", exif=exif("<", [oriented("<", 6)], said)), CONFIG)
+@pytest.mark.parametrize("claimed", [2, 100, 65535])
+def test_in_a_directory_that_is_cut(claimed: int) -> None:
+    image = decode_image(encode(CORNERS, "JPEG", exif=exif("<", [oriented("<", 6)], claimed)), CONFIG)
     assert image.size == (32, 48)
 
 
@@ -79,9 +79,11 @@ def test_what_says_nothing_turns_nothing(block: bytes) -> None:
 XMP = '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description {}/></x:xmpmeta>'
 
 
-@pytest.mark.parametrize("said", ['tiff:Orientation="6"', "tiff:Orientation='6'", "><tiff:Orientation>6</a"])
-def test_xmp_counts_where_exif_is_silent(said: str) -> None:
-    packet = XMP.format(said)
+@pytest.mark.parametrize(
+    "claimed", ['tiff:Orientation="6"', "tiff:Orientation='6'", "><tiff:Orientation>6</a"]
+)
+def test_xmp_counts_where_exif_is_silent(claimed: str) -> None:
+    packet = XMP.format(claimed)
     info = PngImagePlugin.PngInfo()
     info.add_itxt("XML:com.adobe.xmp", packet)
     for data in (encode(CORNERS, "JPEG", xmp=packet.encode()), encode(CORNERS, "PNG", pnginfo=info)):

@@ -1,0 +1,105 @@
+"""S3 through s3fs, with names taken literally and faults of the store kept apart from those of one object.
+
+Belongs here: what s3fs does otherwise. Not here: which URLs it serves (`filesystems`), what the store's codes
+mean (`store_faults`). Slow to import: `filesystems` does so for the first S3 URL.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import aiohttp
+from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
+from fsspec.exceptions import FSTimeoutError
+from s3fs import S3FileSystem
+from s3fs.utils import FileExpired
+
+from got_core.store_faults import StoreUnavailableError, refusal, unavailable
+
+_NO_ANSWER = (
+    *(BotoCoreError, aiohttp.ClientError, FSTimeoutError, TimeoutError, ConnectionError),
+    RecursionError,  # a 301 that names no region: aiobotocore asks for it, and is sent on again
+)
+
+
+class S3(S3FileSystem):
+    """s3fs that raises :class:`StoreUnavailableError` where the store was not reached or refused.
+
+    Listings are not cached: an object replaced since would be read under the stamp of the old one. Names are
+    literal, for `rm` and its like too, which Ray calls: s3fs takes `[1]` in them for a pattern, and what
+    follows `?versionId=` for a version.
+    """
+
+    def __init__(self, *args: Any, use_listings_cache: bool = False, **kwargs: Any) -> None:
+        super().__init__(*args, use_listings_cache=use_listings_cache, **kwargs)
+
+    def raise_if_unavailable(self, error: Exception) -> None:
+        """Raise StoreUnavailableError if the error is the store's fault."""
+        why = None if isinstance(error, StoreUnavailableError) else _store_fault(error)
+        if why is not None:
+            endpoint = self.endpoint_url or (self.client_kwargs or {}).get("endpoint_url")
+            raise unavailable(endpoint, why) from error
+
+    def split_path(self, path: str) -> tuple[str, str, str | None]:
+        """Bucket, key and version; no version is read off the key of an unversioned file system."""
+        bucket, key, version = super().split_path(path)
+        if not self.version_aware and "?versionId=" in path:
+            key = self._strip_protocol(path).lstrip("/")[len(bucket) + 1 :]
+        return bucket, key, version
+
+    async def _expand_path(
+        self, path: Any, recursive: bool = False, maxdepth: int | None = None, assume_literal: bool = True
+    ) -> Any:
+        return await super()._expand_path(path, recursive, maxdepth, assume_literal=True)
+
+    async def _call_s3(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return await super()._call_s3(*args, **kwargs)
+        except Exception as error:
+            self.raise_if_unavailable(error)
+            raise
+
+    async def _cat_file(self, *args: Any, **kwargs: Any) -> Any:
+        try:  # a body is read after the call that brought it
+            return await super()._cat_file(*args, **kwargs)
+        except Exception as error:
+            self.raise_if_unavailable(error)
+            raise
+
+    async def _get_file(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return await super()._get_file(*args, **kwargs)
+        except Exception as error:
+            self.raise_if_unavailable(error)
+            raise
+
+    def _open(self, *args: Any, **kwargs: Any) -> Any:
+        file = super()._open(*args, **kwargs)
+        if getattr(file, "cache", None) is not None:
+            file.cache.fetcher = self._guarded(file.cache.fetcher, file.path)
+        return file
+
+    def _guarded(self, fetch: Callable[[int, int], bytes], path: str) -> Callable[[int, int], bytes]:
+        def fetched(start: int, end: int) -> bytes:
+            try:
+                return fetch(start, end)
+            except (FileExpired, FileNotFoundError) as error:  # it was there when it was opened
+                raise StoreUnavailableError(
+                    f"s3://{path} was replaced or deleted while it was read; run it again"
+                ) from error
+            except Exception as error:
+                self.raise_if_unavailable(error)
+                raise
+
+        return fetched
+
+
+def _store_fault(error: BaseException) -> str | None:
+    """Why the store did not answer; None where it answered about the object itself."""
+    cause = error if isinstance(error, ClientError) else error.__cause__
+    if isinstance(cause, ClientError):
+        return refusal(cause.response)
+    if isinstance(error, ParamValidationError):
+        return None
+    return type(error).__name__ if isinstance(error, _NO_ANSWER) else None
