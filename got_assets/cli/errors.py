@@ -1,0 +1,71 @@
+"""What an error says, in one sentence, and the exit status that goes with it.
+
+Belongs here: telling errors of the user's making from those of the program. Not here: raising any.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from typing import Any
+
+import typer
+
+FAILED, USAGE, INTERRUPTED = 1, 2, 130
+
+UsageError: Any = typer.BadParameter.__base__
+"""Of click, which newer releases of Typer carry along under a private name."""
+
+OWN = ("got_core", "got_assets", "bench")
+
+
+def status_of(error: Exception) -> int | None:
+    """Exit status of an error that a person can do something about; None for a fault of the program."""
+    if _is_settings_error(error):
+        return USAGE
+    if isinstance(error, ModuleNotFoundError):
+        return FAILED if _missing(error) else None
+    if isinstance(error, (OSError, ValueError, TypeError, MemoryError, subprocess.SubprocessError)):
+        return FAILED
+    return FAILED if _named(error) else None
+
+
+def sentence_of(error: Exception) -> str:
+    """What went wrong, and what to do where that is known."""
+    if _is_settings_error(error):
+        from got_core.settings_errors import settings_sentence
+
+        return settings_sentence(error)
+    if isinstance(error, ModuleNotFoundError) and (name := _missing(error)):
+        return (
+            f"this needs {name}, which the light core leaves out: pip install 'got[pipeline]' "
+            "(in a source checkout: `make run` installs it)"
+        )
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    text = " ".join(str(error).split()) or "no reason given"
+    return text if status_of(error) else f"this is a fault of the program: {type(error).__name__}: {text}"
+
+
+def _missing(error: ModuleNotFoundError) -> str | None:
+    """The package that is not installed; None where a module of our own is missing."""
+    name = (error.name or "").partition(".")[0]
+    return None if not name or name in OWN else name
+
+
+_OF_LIBRARIES = ("MlflowException", "StoreUnavailableError", "NotFiniteError", "AnnotationPaused")
+
+
+def _named(error: Exception) -> bool:
+    """Errors of the store, of MLflow and of a model, whose modules are slow to import."""
+    names = {kind.__name__ for kind in type(error).__mro__}
+    return bool(names & set(_OF_LIBRARIES)) or (
+        isinstance(error, RuntimeError) and type(error).__module__.startswith("got_core")
+    )
+
+
+def _is_settings_error(error: Exception) -> bool:
+    """Whether pydantic refused a GOT_* variable."""
+    kinds = {f"{kind.__module__}.{kind.__name__}" for kind in type(error).__mro__}
+    return bool(
+        kinds & {"pydantic_core._pydantic_core.ValidationError", "pydantic_settings.exceptions.SettingsError"}
+    )
