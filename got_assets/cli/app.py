@@ -8,12 +8,20 @@ from __future__ import annotations
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from got_assets.cli import data, doctor, estimate, graph, pictures, score, takedown
-from got_assets.cli.errors import FAILED, INTERRUPTED, USAGE, UsageError, sentence_of, status_of
+from got_assets.cli.errors import (
+    FAILED,
+    INTERRUPTED,
+    USAGE,
+    UsageError,
+    sentence_of,
+    status_of,
+    usage_sentence,
+)
 from got_assets.cli.options import SETTINGS, examples
 
 app = typer.Typer(
@@ -82,11 +90,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     global _debug
     _debug = False
     try:
-        result: Any = app(args=arguments, prog_name="got", standalone_mode=False)
+        result = app(args=arguments, prog_name="got", standalone_mode=False)
     except UsageError as error:
-        where = f"{error.ctx.command_path}: " if error.ctx else ""
-        help_line = f" (see `{error.ctx.command_path} --help`)" if error.ctx else ""
-        return _failed(f"{where}{error.format_message()}{help_line}", USAGE)
+        return _failed(usage_sentence(error), USAGE)
     except typer.Abort:
         return _failed("interrupted", INTERRUPTED)
     except Exception as error:

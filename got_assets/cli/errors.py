@@ -26,7 +26,7 @@ def status_of(error: Exception) -> int | None:
         return FAILED if _missing(error) else None
     if isinstance(error, (OSError, ValueError, TypeError, MemoryError, subprocess.SubprocessError)):
         return FAILED
-    return FAILED if _named(error) else None
+    return FAILED if _written_here(error) else None
 
 
 def sentence_of(error: Exception) -> str:
@@ -46,26 +46,26 @@ def sentence_of(error: Exception) -> str:
     return text if status_of(error) else f"this is a fault of the program: {type(error).__name__}: {text}"
 
 
+def usage_sentence(error: Any) -> str:
+    """What is wrong with a call, and where its help is."""
+    message = error.format_message().strip().rstrip(".")
+    if error.ctx is None:
+        return message
+    return f"{error.ctx.command_path}: {message}; see `{error.ctx.command_path} --help`"
+
+
 def _missing(error: ModuleNotFoundError) -> str | None:
     """The package that is not installed; None where a module of our own is missing."""
     name = (error.name or "").partition(".")[0]
     return None if not name or name in OWN else name
 
 
-_OF_LIBRARIES = ("MlflowException", "StoreUnavailableError", "NotFiniteError", "AnnotationPaused")
-
-
-def _named(error: Exception) -> bool:
-    """Errors of the store, of MLflow and of a model, whose modules are slow to import."""
-    names = {kind.__name__ for kind in type(error).__mro__}
-    return bool(names & set(_OF_LIBRARIES)) or (
-        isinstance(error, RuntimeError) and type(error).__module__.startswith("got_core")
-    )
+def _written_here(error: Exception) -> bool:
+    """Errors of this project, and MLflow's, whose modules are slow to import."""
+    kind = type(error)
+    return kind.__module__.partition(".")[0] in OWN or kind.__name__ == "MlflowException"
 
 
 def _is_settings_error(error: Exception) -> bool:
     """Whether pydantic refused a GOT_* variable."""
-    kinds = {f"{kind.__module__}.{kind.__name__}" for kind in type(error).__mro__}
-    return bool(
-        kinds & {"pydantic_core._pydantic_core.ValidationError", "pydantic_settings.exceptions.SettingsError"}
-    )
+    return type(error).__module__.startswith("pydantic") and isinstance(error, ValueError)

@@ -9,7 +9,9 @@ from typing import Annotated
 
 import typer
 
-from got_assets.cli.options import Json, examples, print_json, recipes
+from got_assets.cli.errors import UsageError
+from got_assets.cli.options import Json, examples, print_json, recipe_names
+from got_assets.cli.project import choose_recipe
 from got_core.budget.config import Accelerator, BudgetConfig
 
 _USUAL = Accelerator()
@@ -30,7 +32,7 @@ def estimate(
     recipe: Annotated[
         str | None,
         typer.Argument(
-            metavar="[RECIPE]", autocompletion=recipes, help="Not given: GOT_RECIPE, or embedded."
+            metavar="RECIPE", autocompletion=recipe_names, help="Not given: GOT_RECIPE, or embedded."
         ),
     ] = None,
     name: Annotated[str, typer.Option(help="Name of the GPU, for the page.")] = _USUAL.name,
@@ -50,7 +52,7 @@ def estimate(
     as_json: Json = False,
 ) -> None:
     """Estimate memory, hours and cost of a recipe's training, from shapes alone: no GPU, no data."""
-    recipe_of = _recipe(recipe)
+    chosen = choose_recipe(recipe)
     try:
         gpu = Accelerator(
             name=name,
@@ -61,10 +63,10 @@ def estimate(
             overhead_gb=overhead_gb,
         )
     except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
+        raise UsageError(str(error)) from error
     from got_core.budget.plan import make_plan, markdown
 
-    plan = make_plan(recipe_of, BudgetConfig(gpu=gpu))
+    plan = make_plan(chosen, BudgetConfig(gpu=gpu))
     if as_json:
         print_json(plan.to_dict())
     else:

@@ -6,11 +6,10 @@ Belongs here: arguments. Not here: the order of work (`got_assets.run`, `got_ass
 
 from __future__ import annotations
 
-import os
-
 import typer
 
 from got_assets.cli.options import Recipe, examples
+from got_assets.cli.project import set_recipe
 
 
 def add_to(app: typer.Typer) -> None:
@@ -31,10 +30,10 @@ def add_to(app: typer.Typer) -> None:
 def run(recipe: Recipe = None) -> None:
     """Bring the whole graph up to date: data, models, benchmarks, registry.
 
-    Makes only what is out of date; an interrupted run goes on where it was. Exit status 1 if something failed,
-    130 if it was interrupted.
+    Makes only what is out of date; an interrupted run goes on where it was. Exit status 1 if something
+    failed, 130 if it was interrupted.
     """
-    _choose(recipe)
+    set_recipe(recipe)
     from got_assets.run import main
 
     raise typer.Exit(main())
@@ -42,6 +41,7 @@ def run(recipe: Recipe = None) -> None:
 
 def ui() -> None:
     """Show Dagster and MLflow in the browser, on this machine only; Ctrl-C stops both."""
+    set_recipe(None)
     from got_assets.ui import main
 
     raise typer.Exit(main())
@@ -49,14 +49,8 @@ def ui() -> None:
 
 def ablation(recipe: Recipe = None) -> None:
     """Train and score what chain, painted boxes and pretraining each add; goes on where it was."""
-    _choose(recipe)
+    set_recipe(recipe)
     from got_assets.ablation import ablate
     from got_assets.run import main
 
     raise typer.Exit(main(ablate))
-
-
-def _choose(recipe: str | None) -> None:
-    """By the environment, which Ray's and Dagster's processes inherit."""
-    if recipe is not None:
-        os.environ["GOT_RECIPE"] = recipe

@@ -11,7 +11,8 @@ from typing import Annotated, Any
 import typer
 
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
-CHAMPION = "models:/got@champion"
+MODEL_NAME = "got"
+CHAMPION = f"models:/{MODEL_NAME}@champion"
 
 
 def examples(*lines: str) -> str:
@@ -19,7 +20,7 @@ def examples(*lines: str) -> str:
     return "\b\n" + "\n".join(["Examples:", *(f"  {line}" for line in lines)])
 
 
-def recipes(incomplete: str) -> list[str]:
+def recipe_names(incomplete: str) -> list[str]:
     """Names of recipes, for the shell's completion."""
     from got_core.recipes import RECIPES
 
@@ -29,13 +30,8 @@ def recipes(incomplete: str) -> list[str]:
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on stdout.")]
 Recipe = Annotated[
     str | None,
-    typer.Option(metavar="NAME", autocompletion=recipes, help="Recipe. Not given: GOT_RECIPE, or embedded."),
-]
-Model = Annotated[
-    str,
     typer.Option(
-        metavar="MODEL",
-        help="Folder of a saved pipeline, or a registered one: models:/got@champion, models:/got/3.",
+        metavar="NAME", autocompletion=recipe_names, help="Recipe. Not given: GOT_RECIPE, or embedded."
     ),
 ]
 

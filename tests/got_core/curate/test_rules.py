@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from got_core.curate.__main__ import main, select_file
 
 from got_core.annotate.schemas import EDIT_CHAINS, T2I_CHAINS
 from got_core.corpus.duplicates import hash_bits, leaders, near_pairs, nearest
 from got_core.corpus.schemas import EDIT_PAIRS, RAW_IMAGES, check_schema, polars_schema
-from got_core.curate.__main__ import main, select_file
 from got_core.curate.benchmarks import benchmark_digest, read_benchmark
 from got_core.curate.config import MANIFEST_RULES, ROW_RULES, STRICT_RULES, CurateConfig
 from got_core.curate.manifest import assemble
