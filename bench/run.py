@@ -16,10 +16,14 @@ def names() -> list[str]:
     return sorted(path.stem for path in Path(__file__).resolve().parent.glob("bench_*.py"))
 
 
-def run(chosen: Sequence[str]) -> None:
-    """Run those named, or all. Raises ValueError for a name that is none."""
+def check_names(chosen: Sequence[str]) -> None:
+    """Raises ValueError for a name that is none."""
     if unknown := set(chosen) - set(names()):
         raise ValueError(f"there is no {', '.join(sorted(unknown))}; there are {', '.join(names())}")
+
+
+def run(chosen: Sequence[str]) -> None:
+    """Run those named, or all."""
     for name in chosen or names():
         module = importlib.import_module(f"bench.{name}")
         print(f"\n{name}: {(module.__doc__ or '').strip().splitlines()[0]}", flush=True)

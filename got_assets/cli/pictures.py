@@ -185,13 +185,9 @@ def plan(
 
 def draw(
     chain: Annotated[
-        Path,
+        Path,  # not `exists`: Typer then refuses - for stdin
         typer.Argument(
-            metavar="CHAIN_FILE",
-            exists=True,
-            dir_okay=False,
-            allow_dash=True,
-            help="Plan, as text or as `got plan --json` prints it; - reads stdin.",
+            metavar="CHAIN_FILE", help="Plan, as text or as `got plan --json` prints it; - reads stdin."
         ),
     ],
     prompt: Annotated[
@@ -254,10 +250,11 @@ def _settings(
 def _read_plan(file: Path) -> PlanDocument:
     from got_core.inference.plan_document import read_plan
 
+    name = "stdin" if str(file) == "-" else str(file)
     try:
-        return read_plan(sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8"))
+        return read_plan(sys.stdin.read() if name == "stdin" else file.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{'stdin' if str(file) == '-' else file} is no plan: {error}") from error
+        raise ValueError(f"{name} is no plan: {error}") from error
 
 
 @contextmanager

@@ -27,21 +27,36 @@ def opened_model(
 
     Only safetensors are read. Raises as `model_folder`, and CannotOpenError.
     """
-    with model_folder(reference, tracking_uri) as (folder, name):
+    with model_folder(reference, tracking_uri) as (folder, name), _bars(progress):
         import torch
-        from diffusers.utils import logging
 
         from got_core.model.pipeline import GoTPipeline
 
-        if not progress:
-            logging.disable_progress_bar()
         try:
             pipeline = GoTPipeline.from_pretrained(folder, use_safetensors=True)
         except MemoryError:
             raise
         except Exception as error:  # whatever a library raises over files that it cannot use
             raise CannotOpenError(f"{name} does not load: {type(error).__name__}: {error}") from error
-        finally:
-            logging.enable_progress_bar()
         pipeline.set_progress_bar_config(disable=not progress)
         yield pipeline.to("cuda" if torch.cuda.is_available() else "cpu"), name
+
+
+@contextmanager
+def _bars(shown: bool) -> Iterator[None]:
+    """Both libraries' bars while loading, for the whole process; afterwards as they were."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    hidden = [
+        one
+        for one in (diffusers_logging, transformers_logging)
+        if not shown and one.is_progress_bar_enabled()
+    ]
+    for one in hidden:
+        one.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for one in hidden:
+            one.enable_progress_bar()

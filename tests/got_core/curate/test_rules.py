@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from got_core.curate.__main__ import main, select_file
+from got_core.curate.select_file import select_file
 
 from got_core.annotate.schemas import EDIT_CHAINS, T2I_CHAINS
 from got_core.corpus.duplicates import hash_bits, leaders, near_pairs, nearest
@@ -287,7 +287,6 @@ def test_a_file_is_judged_in_batches_as_a_table_is(
     assert counts["failed_annotation"] == 72 and counts["no_box"] == 0
     assert sum(counts.values()) == 500 and counts["accepted"] == written["accepted"].sum()
     assert dict(written.schema) == polars_schema(SELECTION)
-    capsys.readouterr()
     for given, told in (
         ("none.parquet", "none.parquet does not exist"),
         (
@@ -297,6 +296,6 @@ def test_a_file_is_judged_in_batches_as_a_table_is(
         ("text.parquet", "text.parquet is not a readable parquet file"),
     ):
         (tmp_path / "text.parquet").write_text("words")
-        assert main([str(tmp_path / given), str(tmp_path / "raw.parquet"), str(out)]) == 1
-        assert told in capsys.readouterr().err
+        with pytest.raises((FileNotFoundError, ValueError), match=told):
+            select_file(tmp_path / given, tmp_path / "raw.parquet", out, CurateConfig())
     assert [path.name for path in tmp_path.iterdir() if path.name.endswith(".partial")] == []
