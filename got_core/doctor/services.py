@@ -10,6 +10,7 @@ import socket
 import sqlite3
 import tempfile
 import uuid
+from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -109,7 +110,7 @@ def _check_database(path: Path) -> Finding:
     if not path.exists():
         return ok("mlflow", f"{path} will be made")
     try:
-        with sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=SECONDS) as database:
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=SECONDS)) as database:
             (count,) = database.execute("select count(*) from model_versions").fetchone()
     except sqlite3.Error as error:
         return fail(
@@ -128,8 +129,8 @@ def check_ray(settings: Settings) -> Finding:
         return ok("ray", "a local one, started and stopped by the graph")
     if address == "auto":
         return ok("ray", "the cluster that this machine belongs to is looked for when it is needed")
-    parts = urlsplit(address if "://" in address else f"ray://{address}")
     try:
+        parts = urlsplit(address if "://" in address else f"ray://{address}")
         where = (parts.hostname or "", parts.port or 10001)
         socket.create_connection(where, SECONDS).close()
     except (OSError, ValueError) as error:

@@ -6,10 +6,12 @@ Belongs here: sending it. Not here: what the answer means.
 from __future__ import annotations
 
 import base64
+import http.client
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from typing import NamedTuple
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 SECONDS = 5.0
 MOST_BYTES = 1 << 20
@@ -38,9 +40,7 @@ def get(url: str, key: str | None = None, *, proxies: bool = True) -> Answer:
 
     `key`: sent as a bearer token; `proxies`: heed those of the environment. Raises NoAnswerError.
     """
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise NoAnswerError("it is no http or https address")
+    parts = _parts(url)
     headers = _headers(key, parts.username, parts.password)
     place = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
     handlers = [_NoRedirects(), *([] if proxies else [urllib.request.ProxyHandler({})])]
@@ -53,10 +53,16 @@ def get(url: str, key: str | None = None, *, proxies: bool = True) -> Answer:
         return Answer(error.code, b"")
     except urllib.error.URLError as error:
         raise NoAnswerError(f"no connection: {error.reason}") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         raise NoAnswerError(f"no HTTP answer: {type(error).__name__}") from None
-    except Exception as error:  # http.client's errors are of no common kind that says more
-        raise NoAnswerError(f"no HTTP answer: {type(error).__name__}") from None
+
+
+def _parts(url: str) -> SplitResult:
+    with suppress(ValueError):  # of a host or port that is none
+        parts = urlsplit(url)
+        if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0:
+            return parts
+    raise NoAnswerError("it is no http or https address")
 
 
 def _headers(key: str | None, user: str | None, password: str | None) -> dict[str, str]:

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from got_core.curate.select_file import select_file
 
 from got_core.annotate.schemas import EDIT_CHAINS, T2I_CHAINS
 from got_core.corpus.duplicates import hash_bits, leaders, near_pairs, nearest
@@ -18,6 +17,7 @@ from got_core.curate.manifest import assemble
 from got_core.curate.row_rules import RULES
 from got_core.curate.rules import all_hits, rule_examples, select_edits, select_t2i
 from got_core.curate.schemas import EXAMPLES, HITS, LEFT_OUT, SELECTION
+from got_core.curate.select_file import select_file
 from tests.got_core.annotate.scenes_on_hand import table
 
 GOOD = {
