@@ -33,7 +33,7 @@ COMMANDS = {
 
 LIGHT = """
 import sys
-MISSING = {"dagster", "ray", "peft", "pyarrow", "s3fs", "aiohttp", "imagehash", "matplotlib", "botocore"}
+MISSING = {"dagster", "ray", "pyarrow", "s3fs", "aiohttp", "imagehash", "botocore"}
 
 class Missing:
     def find_spec(self, name, path=None, target=None):
