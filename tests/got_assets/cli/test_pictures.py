@@ -122,7 +122,7 @@ def test_the_plan_is_written_beside_the_picture(got: Got, model: Path) -> None:
     ("arguments", "status", "told"),
     [
         (["generate"], 2, "Missing argument 'PROMPT'"),
-        (["generate", "x", "--steps", "0"], 2, "'--steps': Input should be greater than or equal to 1"),
+        (["generate", "x", "--steps", "0"], 2, "Invalid value for '--steps'"),
         (["generate", "x", "--seed", str(2**64)], 2, "is not between -2**63 and 2**64-1"),
         (["generate", "x", "-o", "a.jpg"], 2, "a.jpg: pictures are written as PNG"),
         (["generate", "x", "-o", "no/where.png"], 2, "there is no folder no"),
