@@ -5,10 +5,11 @@ Belongs here: telling errors of the user's making from those of the program. Not
 
 from __future__ import annotations
 
-import subprocess
 from typing import Any
 
 import typer
+
+from got_core.doctor.finding import LIGHT_CORE
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
 
@@ -24,7 +25,7 @@ def status_of(error: Exception) -> int | None:
         return USAGE
     if isinstance(error, ModuleNotFoundError):
         return FAILED if _missing(error) else None
-    if isinstance(error, (OSError, ValueError, TypeError, MemoryError, subprocess.SubprocessError)):
+    if isinstance(error, (OSError, ValueError, MemoryError)):
         return FAILED
     return FAILED if _written_here(error) else None
 
@@ -36,13 +37,12 @@ def sentence_of(error: Exception) -> str:
 
         return settings_sentence(error)
     if isinstance(error, ModuleNotFoundError) and (name := _missing(error)):
-        return (
-            f"this needs {name}, which the light core leaves out: pip install 'got[pipeline]' "
-            "(in a source checkout: `make run` installs it)"
-        )
+        return f"this needs {name}, which is not installed: {LIGHT_CORE}"
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         return f"{error.filename}: {error.strerror}"
-    text = " ".join(str(error).split()) or "no reason given"
+    text = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error.__cause__, ImportError):
+        text = f"{text}: {LIGHT_CORE}"
     return text if status_of(error) else f"this is a fault of the program: {type(error).__name__}: {text}"
 
 
@@ -61,9 +61,10 @@ def _missing(error: ModuleNotFoundError) -> str | None:
 
 
 def _written_here(error: Exception) -> bool:
-    """Errors of this project, and MLflow's, whose modules are slow to import."""
+    """Errors of this project, and those of MLflow and torch, which are slow to import."""
     kind = type(error)
-    return kind.__module__.partition(".")[0] in OWN or kind.__name__ == "MlflowException"
+    named = ("MlflowException", "OutOfMemoryError")
+    return kind.__module__.partition(".")[0] in OWN or kind.__name__ in named
 
 
 def _is_settings_error(error: Exception) -> bool:

@@ -168,9 +168,13 @@ def plan(
     Prints the chain, or with --json a document that `got draw` reads: change its chain or its boxes by hand.
     What is wrong with the plan is said on stderr.
     """
-    from got_core.inference.pictures import open_picture, write_plan
+    from got_core.inference.pictures import check_prompt, open_picture, write_plan
     from got_core.inference.plan_document import plan_document
 
+    try:
+        check_prompt(prompt)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
     source = open_picture(image) if image else None
     with _opened(model) as (pipeline, _):
         chain, dropped = write_plan(pipeline, prompt, source, repair=repair)
@@ -289,6 +293,7 @@ class _Request:
         from got_core.inference.plan_document import plan_document, write_plan_file
 
         try:
+            pictures.check_prompt(self.prompt)
             pictures.check_picture_name(self.out)
         except ValueError as error:
             raise UsageError(str(error)) from error

@@ -10,6 +10,7 @@ from typing import Literal
 
 State = Literal["ok", "warn", "fail"]
 LIGHT_CORE = "pip install 'got[pipeline]' (in a source checkout: `make run` installs it)"
+"""What to do where the light core alone is installed."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -72,6 +72,16 @@ class Drawn:
     dropped: Sequence[Dropped]
 
 
+def check_prompt(prompt: str) -> None:
+    """Raises ValueError for a blank prompt, and for bytes of a terminal that are no UTF-8."""
+    if not prompt.strip():
+        raise ValueError("the prompt is blank")
+    try:
+        prompt.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"the prompt is no valid UTF-8 at character {error.start}") from error
+
+
 def write_plan(
     pipeline: GoTPipeline, prompt: str, source: Image.Image | None = None, *, repair: bool = False
 ) -> tuple[Chain, list[Dropped]]:

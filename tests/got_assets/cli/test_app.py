@@ -144,6 +144,19 @@ def test_a_traceback_is_shown_on_request_only(
     assert "NoModelError" in capsys.readouterr().err
 
 
+def test_a_fault_of_the_program_keeps_its_traceback(
+    monkeypatch: pytest.MonkeyPatch, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import got_core.inference.plan_document as documents
+    from got_assets.cli import main
+
+    monkeypatch.setattr(documents, "read_plan", None)
+    Path("plan.txt").write_text("a cat")
+    assert main(["draw", "plan.txt"]) == 1
+    err = capsys.readouterr().err
+    assert "Traceback" in err and err.splitlines()[-1].startswith("this is a fault of the program: TypeError")
+
+
 def test_the_shell_completes_commands_options_and_recipes() -> None:
     code = "from got_assets.cli import main; main()"
 

@@ -130,7 +130,8 @@ def test_the_plan_is_written_beside_the_picture(got: Got, model: Path) -> None:
         (["plan", "x", "--model", "models:/got"], 1, "write models:/got@champion or models:/got/3"),
         (["plan", "x", "--model", "nothing"], 1, "nothing is not there: name the folder"),
         (["plan", "x", "--model", "."], 1, "is no saved pipeline: it has no model_index.json"),
-        (["plan", " ", "--model", "{model}"], 1, "must be a non-empty string"),
+        (["plan", " "], 2, "the prompt is blank"),
+        (["edit", "words.txt", "\udcff"], 2, "the prompt is no valid UTF-8 at character 0"),
         (["draw", "gone.json"], 1, "gone.json: No such file or directory"),
         (["draw", "words.txt"], 2, "words.txt does not say what it answers; give --prompt"),
         (["draw", "bad.txt"], 1, "bad.txt is no plan: half a box '(1,2)'"),
@@ -139,11 +140,11 @@ def test_the_plan_is_written_beside_the_picture(got: Got, model: Path) -> None:
     ],
 )
 def test_what_cannot_be_is_one_sentence(
-    got: Got, model: Path, home: Path, arguments: list[str], status: int, told: str
+    got: Got, home: Path, arguments: list[str], status: int, told: str
 ) -> None:
     Path("words.txt").write_text("a circle")
     Path("bad.txt").write_text("a circle (1,2),(3")
-    done = got(*(str(model) if one == "{model}" else one for one in arguments))
+    done = got(*arguments)
     assert (done.status, done.out) == (status, "")
     assert told in done.err and len(done.err.splitlines()) == 1
     assert not home.exists(), "asking makes nothing"
