@@ -10,6 +10,6 @@ import re
 _USER = re.compile(r"(?<=://)[^/?#\s]*@")
 
 
-def redacted_url(url: str) -> str:
-    """The URL with *** for a user name and password in it."""
-    return _USER.sub("***@", url)
+def redacted_url(text: str) -> str:
+    """A URL, or a text with URLs in it, with *** for user names and passwords."""
+    return _USER.sub("***@", text)

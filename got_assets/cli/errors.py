@@ -10,6 +10,7 @@ from typing import Any
 import typer
 
 from got_core.doctor.finding import LIGHT_CORE
+from got_core.redacted import redacted_url
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
 
@@ -40,7 +41,7 @@ def sentence_of(error: Exception) -> str:
         return f"this needs {name}, which is not installed: {LIGHT_CORE}"
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         return f"{error.filename}: {error.strerror}"
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = redacted_url(" ".join(str(error).split())) or type(error).__name__
     if isinstance(error.__cause__, ImportError):
         text = f"{text}: {LIGHT_CORE}"
     return text if status_of(error) else f"this is a fault of the program: {type(error).__name__}: {text}"

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from got_core.redacted import redacted_url
 from got_core.sqlite_urls import sqlite_path
 
 if TYPE_CHECKING:
@@ -82,8 +83,8 @@ def _version(reference: str, tracking_uri: str) -> ModelVersion:
             f"{reference!r} names no registered model: write models:/got@champion or models:/got/3"
         )
     missing = NoModelError(
-        f"there is no {reference} in {tracking_uri}: make one with `got run`, or name another with --model "
-        "(GOT_HOME and GOT_MLFLOW_URI say where it is looked for)"
+        f"there is no {reference} in {redacted_url(tracking_uri)}: make one with `got run`, or name another "
+        "model (GOT_HOME and GOT_MLFLOW_URI say where it is looked for)"
     )
     database = sqlite_path(tracking_uri)
     if database is not None and not database.exists():  # asking would make it
@@ -102,7 +103,7 @@ def _version(reference: str, tracking_uri: str) -> ModelVersion:
         if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             raise missing from error
         raise RegistryUnavailableError(
-            f"the registry at {tracking_uri} (GOT_MLFLOW_URI) could not be asked: {error}"
+            f"the registry at {redacted_url(tracking_uri)} (GOT_MLFLOW_URI) could not be asked: {redacted_url(str(error))}"
         ) from error
 
 

@@ -15,6 +15,7 @@ from got_core.redacted import redacted_url
         ("postgresql+psycopg2://ada@host/db", "postgresql+psycopg2://***@host/db"),
         ("http://host:5000/a", "http://host:5000/a"),
         ("s3://bucket/a@b", "s3://bucket/a@b"),
+        ("no http://a:b@c/ nor http://d@e", "no http://***@c/ nor http://***@e"),
         ("sqlite:////home/a@b.db", "sqlite:////home/a@b.db"),
     ],
 )

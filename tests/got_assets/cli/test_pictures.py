@@ -101,6 +101,8 @@ def test_an_edit_keeps_what_lies_outside(got: Got, model: Path, pipeline: GoTPip
     assert Path(done.json["picture"]).name == "scene-edited.png"
     made = pipeline("remove the red circle", source, generator=seeded(0), keep_outside=True)
     assert Path(done.json["picture"]).read_bytes() == png(made.images[0])
+    planned = got("plan", "remove the red circle", "--image", "scene.png", "--model", model, "--json")
+    assert planned.json == {name: done.json[name] for name in planned.json}
     assert done.json["image"] == str(Path("scene.png").absolute())
     Path("plan.json").write_text(done.out)
     again = got("draw", "plan.json", "--keep-outside", "--model", model, "-o", "again.png")
