@@ -103,7 +103,7 @@ def _version(reference: str, tracking_uri: str) -> ModelVersion:
         if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             raise missing from error
         raise RegistryUnavailableError(
-            f"the registry at {redacted_url(tracking_uri)} (GOT_MLFLOW_URI) could not be asked: {redacted_url(str(error))}"
+            redacted_url(f"the registry at {tracking_uri} (GOT_MLFLOW_URI) could not be asked: {error}")
         ) from error
 
 
