@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 SHOWN = 5
 """Refused records of each reason that are printed."""
 
-Files = Annotated[list[str], typer.Argument(metavar="FILE...", help="Paths or URLs.")]
+Files = Annotated[list[str], typer.Argument(metavar="FILE", help="Paths or URLs.")]
 Map = Annotated[
     Path | None,
     typer.Option(
@@ -164,7 +164,7 @@ def unpack(
 
 def review(
     files: Annotated[
-        list[Path], typer.Argument(metavar="FILE...", help="JSON files as the review page saves them.")
+        list[Path], typer.Argument(metavar="FILE", help="JSON files as the review page saves them.")
     ],
     storage: Annotated[
         str | None, typer.Option(metavar="URL", help="Not given: GOT_STORAGE, or below GOT_HOME.")

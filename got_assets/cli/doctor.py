@@ -58,7 +58,7 @@ def _settings() -> tuple[Any, str]:
 
 def bench(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="NAME...", help="Such as bench_ingest. Not given: all.")
+        list[str] | None, typer.Argument(metavar="NAME", help="Such as bench_ingest. Not given: all.")
     ] = None,
 ) -> None:
     """Run the benchmarks of speed and memory; needs a source checkout."""

@@ -63,9 +63,9 @@ def _missing(error: ModuleNotFoundError) -> str | None:
 
 def _written_here(error: Exception) -> bool:
     """Errors of this project, and those of MLflow and torch, which are slow to import."""
-    kind = type(error)
-    named = ("MlflowException", "OutOfMemoryError")
-    return kind.__module__.partition(".")[0] in OWN or kind.__name__ in named
+    names = {kind.__name__ for kind in type(error).__mro__}
+    known = names & {"MlflowException", "OutOfMemoryError"}
+    return bool(known) or type(error).__module__.partition(".")[0] in OWN
 
 
 def _is_settings_error(error: Exception) -> bool:

@@ -295,6 +295,7 @@ class _Request:
         try:
             pictures.check_prompt(self.prompt)
             pictures.check_picture_name(self.out)
+            pictures.check_folder_of(self.chain_out)
         except ValueError as error:
             raise UsageError(str(error)) from error
         source = pictures.open_picture(self.image) if self.image else None

@@ -12,7 +12,7 @@ import typer
 from got_assets.cli.options import MODEL_NAME, SETTINGS, Json, examples, print_json
 from got_assets.cli.project import open_project
 
-Ids = Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of images, pairs or chains.")]
+Ids = Annotated[list[str], typer.Argument(metavar="ID", help="Ids of images, pairs or chains.")]
 
 
 def add_to(app: typer.Typer) -> None:

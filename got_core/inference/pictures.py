@@ -154,9 +154,12 @@ def write_picture(image: Image.Image, path: Path | None, stem: str = "picture") 
 
 def check_picture_name(path: Path | None) -> None:
     """Raises ValueError for a name that does not end in .png, or a folder that is not there."""
-    if path is None:
-        return
-    if path.suffix.lower() != ".png":
+    if path is not None and path.suffix.lower() != ".png":
         raise ValueError(f"{path}: pictures are written as PNG; give a name that ends in .png")
-    if not path.parent.is_dir():
+    check_folder_of(path)
+
+
+def check_folder_of(path: Path | None) -> None:
+    """Raises ValueError where the folder of a file to write is not there."""
+    if path is not None and not path.parent.is_dir():
         raise ValueError(f"{path}: there is no folder {path.parent}")

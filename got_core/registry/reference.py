@@ -84,7 +84,7 @@ def _version(reference: str, tracking_uri: str) -> ModelVersion:
         )
     missing = NoModelError(
         f"there is no {reference} in {redacted_url(tracking_uri)}: make one with `got run`, or name another "
-        "model (GOT_HOME and GOT_MLFLOW_URI say where it is looked for)"
+        "model (GOT_RECIPE, GOT_HOME and GOT_MLFLOW_URI say where it is looked for)"
     )
     database = sqlite_path(tracking_uri)
     if database is not None and not database.exists():  # asking would make it

@@ -94,7 +94,7 @@ def test_its_version(got: Got) -> None:
     [
         (["nothing"], "got: No such command 'nothing'; see `got --help`"),
         (["run", "--recip", "x"], "got run: No such option: --recip"),
-        (["data", "takedown", "add"], "got data takedown add: Missing argument 'ID...'"),
+        (["data", "takedown", "add"], "got data takedown add: Missing argument 'ID'"),
         (["run", "--recipe", "huge"], "unknown recipe 'huge'; set GOT_RECIPE to one of: embedded,"),
         (["ablation", "--recipe", "huge"], "unknown recipe 'huge'"),
         (["bench", "nothing"], "there is no nothing; there are bench_annotate"),

@@ -128,6 +128,7 @@ def test_the_plan_is_written_beside_the_picture(got: Got, model: Path) -> None:
         (["generate", "x", "--seed", str(2**64)], 2, "is not between -2**63 and 2**64-1"),
         (["generate", "x", "-o", "a.jpg"], 2, "a.jpg: pictures are written as PNG"),
         (["generate", "x", "-o", "no/where.png"], 2, "there is no folder no"),
+        (["generate", "x", "--chain-out", "no/where.json"], 2, "there is no folder no"),
         (["generate", "x"], 1, "there is no models:/got@champion in sqlite:///"),
         (["plan", "x", "--model", "models:/got"], 1, "write models:/got@champion or models:/got/3"),
         (["plan", "x", "--model", "nothing"], 1, "nothing is not there: name the folder"),
