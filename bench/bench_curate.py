@@ -79,8 +79,8 @@ def _row(rng: np.random.Generator, number: int) -> dict[str, object]:
 
 def ours(folder: Path) -> None:
     """The selection of the file, by all rules that need nothing optional."""
-    from got_core.curate.__main__ import select_file
     from got_core.curate.config import STRICT_RULES, CurateConfig
+    from got_core.curate.select_file import select_file
 
     config = CurateConfig(rules=STRICT_RULES)
     counts = select_file(

@@ -1,4 +1,4 @@
-"""Runs every benchmark of this folder and prints its figures. `make bench`.
+"""Runs benchmarks of this folder and prints their figures. `got bench`.
 
 A benchmark is a module with `main() -> dict[str, float | str]`; its docstring says what is compared with
 what.
@@ -7,24 +7,26 @@ what.
 from __future__ import annotations
 
 import importlib
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 
-def main() -> int:
-    """Run all, or those named on the command line."""
-    folder = Path(__file__).resolve().parent
-    sys.path.insert(0, str(folder.parent))
-    names = sys.argv[1:] or sorted(path.stem for path in folder.glob("bench_*.py"))
-    for name in names:
+def names() -> list[str]:
+    """All benchmarks."""
+    return sorted(path.stem for path in Path(__file__).resolve().parent.glob("bench_*.py"))
+
+
+def check_names(chosen: Sequence[str]) -> None:
+    """Raises ValueError for a name that is none."""
+    if unknown := set(chosen) - set(names()):
+        raise ValueError(f"there is no {', '.join(sorted(unknown))}; there are {', '.join(names())}")
+
+
+def run(chosen: Sequence[str]) -> None:
+    """Run those named, or all."""
+    for name in chosen or names():
         module = importlib.import_module(f"bench.{name}")
         print(f"\n{name}: {(module.__doc__ or '').strip().splitlines()[0]}", flush=True)
         for key, value in module.main().items():
-            print(
-                f"  {key:<34} {value:.3g}" if isinstance(value, float) else f"  {key:<34} {value}", flush=True
-            )
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+            shown = f"{value:.3g}" if isinstance(value, float) else value
+            print(f"  {key:<34} {shown}", flush=True)

@@ -1,4 +1,4 @@
-"""`make ablation`: makes what is missing of the ablation, and of the data and models that it starts from.
+"""`got ablation`: makes what is missing of the ablation, and of the data and models that it starts from.
 
 Belongs here: the order of work and what is printed at the end. Does not belong here: how assets are brought
 up to date (`run`), or what the ablation is (`got_core.ablation`).
@@ -6,15 +6,13 @@ up to date (`run`), or what the ablation is (`got_core.ablation`).
 
 from __future__ import annotations
 
-import sys
-
 import dagster as dg
 
 from got_assets.defs.evaluate.ablation import PLOT
 from got_assets.project import Project
 from got_assets.reporting import log_progress
-from got_assets.run import Runner, heading, main, make_data, missing_annotator, report_failures
-from got_assets.summary import text_table
+from got_assets.run import Runner, heading, make_data, missing_annotator, report_failures
+from got_assets.tables import text_table
 
 ABLATION_ASSETS = ("training_manifest", "foundation_models", "ablation_runs", "ablation")
 
@@ -47,7 +45,3 @@ def print_table(project: Project) -> None:
     log_progress("published: GenEval in the paper's table 3, another protocol")
     log_progress(f"plot      {project.storage.url_of(PLOT)}")
     log_progress(f"storage   {project.settings.storage_url}")
-
-
-if __name__ == "__main__":
-    sys.exit(main(ablate))

@@ -1,126 +1,104 @@
-"""Commands for data sets in the released form: other people's chains in, our own out.
+"""Data sets in the released form: other people's chains into the project's storage, our own out of it.
 
-    python -m got_assets.exchange t2i lahr/*.jsonl --name lahr --map lahr.json
-    python -m got_assets.exchange unpack omniedit/*.parquet --to /data/omniedit --licence MIT
-    python -m got_assets.exchange edits omniedit-got.jsonl --pairs /data/omniedit/pairs.parquet
-    python -m got_assets.exchange refused lahr
-    python -m got_assets.exchange export ours.jsonl
-    python -m got_assets.exchange coco boxes.json
+Images and pairs are ingested first: `got run`. Imported chains are used by `GOT_ANNOTATOR=imported got run`.
 
-They work on the storage of the settings (GOT_RAW, GOT_EDITS, GOT_STORAGE), so images and pairs are ingested
-first: `make run`. Imported chains are used by `GOT_ANNOTATOR=imported make run`.
-
-Belongs here: arguments, and which stored tables are read. Not here: what is done with them
-(`got_core.exchange`).
+Belongs here: which stored tables are read. Not here: what is done with them (`got_core.exchange`), arguments
+and what is printed (`got_assets.cli`).
 """
 
 from __future__ import annotations
 
-import argparse
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import polars as pl
 
-from got_assets.project import PROJECT, Project
-from got_assets.summary import text_table
+from got_assets.project import Project
 from got_core.annotate import schemas
 from got_core.corpus.schemas import EDIT_PAIRS, RAW_IMAGES, Columns, polars_schema
 from got_core.exchange.config import EditMapping, PairMapping, T2IMapping, read_mapping
-from got_core.filesystems import StoreUnavailableError
+from got_core.exchange.parts import Progress
 
 M = TypeVar("M", T2IMapping, EditMapping, PairMapping)
-Given = argparse.Namespace
-SHOWN = 5
-"""Refused records of each reason that are printed."""
 
 
-def import_t2i(project: Project, given: Given) -> None:
-    """Text-to-image chains, joined with the ingested images."""
+def import_t2i(
+    project: Project, files: Sequence[str], mapping: T2IMapping, progress: Progress | None = None
+) -> dict[str, int]:
+    """Import text-to-image chains, joined with the ingested images; numbers of rows, chains and refused."""
     from got_core.exchange.importer import image_keys
 
-    mapping = _mapping(T2IMapping(name=given.name), given)
     raw = _named_sources(project, _stored(project, "raw_images", RAW_IMAGES))
-    _import(project, given.files, image_keys(raw, mapping.image_is), mapping)
+    return _import(project, files, image_keys(raw, mapping.image_is), mapping, progress)
 
 
-def import_edits(project: Project, given: Given) -> None:
-    """Edit chains, joined by id with the ingested pairs."""
+def import_edits(
+    project: Project,
+    files: Sequence[str],
+    pairs: Path,
+    mapping: EditMapping,
+    progress: Progress | None = None,
+) -> dict[str, int]:
+    """Import edit chains, joined by id with the ingested pairs; `pairs`: the table that `unpack` wrote."""
     from got_core.exchange.importer import pair_keys
     from got_core.exchange.pairs import read_pairs
 
-    mapping = _mapping(EditMapping(name=given.name), given)
     ingested = _stored(project, "edit_pairs", EDIT_PAIRS)
-    pairs = _named_sources(project, read_pairs(given.pairs))
-    _import(project, given.files, pair_keys(pairs, ingested), mapping)
+    keys = pair_keys(_named_sources(project, read_pairs(pairs)), ingested)
+    return _import(project, files, keys, mapping, progress)
 
 
-def unpack(project: Project, given: Given) -> None:
-    """A local copy of edit pairs to picture files and the pair table that GOT_EDITS names."""
-    from got_core.exchange.pairs import TABLE, unpack_pairs
+def unpack(project: Project, files: Sequence[str], folder: Path, mapping: PairMapping) -> dict[str, int]:
+    """Write a local copy of edit pairs as picture files and the pair table that GOT_EDITS names."""
+    from got_core.exchange.pairs import unpack_pairs
 
-    mapping = _mapping(PairMapping(licence=given.licence), given)
-    options = _options(project, given.files)
-    counts = unpack_pairs(given.files, given.to, mapping, project.recipe.ingest, fs_options=options)
-    print(_counted(counts))
-    print(f"now set GOT_EDITS={given.to.absolute() / TABLE} and run `make run`")
+    options = _options(project, files)
+    return unpack_pairs(files, folder, mapping, project.recipe.ingest, fs_options=options)
 
 
-def refused(project: Project, given: Given) -> None:
-    """Which records of an import were not taken, and why."""
-    from got_core.exchange.parts import refused_records
+def export(project: Project, out: Path, *, edits: bool = False, everything: bool = False) -> int:
+    """Write chains in the released form, with source and licence; how many. Raises ValueError, OSError.
 
-    frame = refused_records(project.storage, given.name)
-    for (reason,), rows in frame.group_by("reason", maintain_order=True):
-        print(f"{reason}: {rows.height}")
-        for row in rows.head(SHOWN).iter_rows(named=True):
-            print(f"  {row['file']}, row {row['row']}: {row['error']}")
-    if frame.is_empty():
-        print(f"no record of {given.name} was refused")
-
-
-def export(project: Project, given: Given) -> None:
-    """Chains in the released form, with source and licence."""
+    Accepted ones only, unless `everything`.
+    """
     from got_core.exchange.export import released_edits, released_t2i, write_records
 
-    if given.edits:
-        chains = _chosen(project, "edit", schemas.EDIT_CHAINS, given.all)
+    if edits:
+        chains = _chosen(project, "edit", schemas.EDIT_CHAINS, everything)
         records = released_edits(chains, _stored(project, "edit_pairs", EDIT_PAIRS))
     else:
-        chains = _chosen(project, "t2i", schemas.T2I_CHAINS, given.all)
+        chains = _chosen(project, "t2i", schemas.T2I_CHAINS, everything)
         records = released_t2i(chains, _stored(project, "raw_images", RAW_IMAGES))
-    print(f"{records.height} records in {write_records(records, given.out)}")
+    write_records(records, out)
+    return records.height
 
 
-def coco(project: Project, given: Given) -> None:
-    """Boxes of text-to-image chains as a COCO detection file."""
+def export_coco(project: Project, out: Path, *, everything: bool = False) -> dict[str, int]:
+    """Write boxes of text-to-image chains as a COCO detection file; numbers of what stands in it."""
     from got_core.exchange.coco import coco_boxes, write_coco
 
-    chains = _chosen(project, "t2i", schemas.T2I_CHAINS, given.all)
+    chains = _chosen(project, "t2i", schemas.T2I_CHAINS, everything)
     document = coco_boxes(chains, _stored(project, "raw_images", RAW_IMAGES))
-    write_coco(document, given.out)
-    print(_counted({name: len(document[name]) for name in ("images", "annotations", "categories")}))
+    write_coco(document, out)
+    return {name: len(document[name]) for name in ("images", "annotations", "categories")}
 
 
 def _import(
-    project: Project, files: Sequence[str], keys: pl.DataFrame, mapping: T2IMapping | EditMapping
-) -> None:
-    from got_core.exchange.parts import import_files, refused_records
+    project: Project,
+    files: Sequence[str],
+    keys: pl.DataFrame,
+    mapping: T2IMapping | EditMapping,
+    progress: Progress | None,
+) -> dict[str, int]:
+    from got_core.exchange.parts import import_files
 
     options = _options(project, files)
-    counts = import_files(project.storage, files, keys, mapping, fs_options=options, progress=_told)
-    print(_counted(counts))
-    reasons = refused_records(project.storage, mapping.name)["reason"].value_counts(sort=True)
-    if counts["refused"]:
-        print(text_table(["refused because", "records"], reasons.iter_rows()))
-        print(f"look at them: python -m got_assets.exchange refused {mapping.name}")
-    print("the next `GOT_ANNOTATOR=imported make run` uses them")
+    return import_files(project.storage, files, keys, mapping, fs_options=options, progress=progress)
 
 
-def _options(project: Project, files: Sequence[str]) -> dict[str, str]:
+def _options(project: Project, files: Sequence[str]) -> dict[str, Any]:
     """fsspec options of the files, some of which may lie on S3; local ones need none."""
     return {name: value for url in files for name, value in project.settings.fs_options(url).items()}
 
@@ -131,12 +109,13 @@ def _named_sources(project: Project, table: pl.DataFrame) -> pl.DataFrame:
     return table.with_columns(source=pl.when(~unnamed).then("source"))
 
 
-def _mapping(usual: M, given: Given) -> M:
-    """The column mapping of a JSON file, which may also give the name, or the usual one."""
-    if given.map is None:
-        return usual
-    found = read_mapping(type(usual), given.map, {"name": given.name} if "name" in given else {})
-    licence = getattr(given, "licence", None)
+def mapping_of(usual: M, file: Path | None, licence: str | None = None) -> M:
+    """The usual column mapping, or the one of a JSON file, which may also give the name.
+
+    A `licence` goes before the file's. Raises ValueError for a file that is no mapping.
+    """
+    given = {"name": usual.name} if isinstance(usual, T2IMapping | EditMapping) else {}
+    found = usual if file is None else read_mapping(type(usual), file, given)
     return replace(found, licence=licence) if licence else found
 
 
@@ -166,60 +145,3 @@ def _chosen(project: Project, kind: str, columns: Columns, everything: bool) -> 
         return chains
     selection = _stored(project, f"{kind}_selection", SELECTION)
     return chains.join(selection.filter("accepted"), on="chain_id", how="semi", maintain_order="left")
-
-
-def _counted(counts: dict[str, int]) -> str:
-    return ", ".join(f"{count} {name}" for name, count in counts.items())
-
-
-def _told(done: int, _: int) -> None:
-    print(f"  {done} records", file=sys.stderr, flush=True)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m got_assets.exchange",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    commands = parser.add_subparsers(dest="command", required=True)
-
-    def command(name: str, work: Callable[[Project, Given], None]) -> argparse.ArgumentParser:
-        one = commands.add_parser(name, help=(work.__doc__ or "").strip())
-        one.set_defaults(work=work)
-        return one
-
-    for name, work, default in (("t2i", import_t2i, "lahr"), ("edits", import_edits, "omniedit")):
-        one = command(name, work)
-        one.add_argument("files", nargs="+", metavar="FILE", help="jsonl, json or parquet; paths or URLs")
-        one.add_argument("--name", default=default, help=f"name of the data set (default {default})")
-        one.add_argument("--map", type=Path, help="JSON file: field of the mapping to column of the files")
-    one.add_argument("--pairs", type=Path, required=True, help="pairs.parquet that `unpack` wrote")
-    one = command("unpack", unpack)
-    one.add_argument("files", nargs="+", metavar="FILE", help="parquet files with the pictures' bytes")
-    one.add_argument("--to", type=Path, required=True, help="folder to write to")
-    one.add_argument("--licence", help="licence of the pairs; travels with every row")
-    one.add_argument("--map", type=Path, help="JSON file: field of PairMapping to column of the files")
-    command("refused", refused).add_argument("name", help="name of the data set")
-    for name, work in (("export", export), ("coco", coco)):
-        one = command(name, work)
-        one.add_argument("out", type=Path, help="file to write: jsonl, json or parquet; for coco json")
-        one.add_argument("--all", action="store_true", help="all good chains, not only accepted ones")
-        if name == "export":
-            one.add_argument("--edits", action="store_true", help="edit chains")
-    return parser
-
-
-def main(arguments: Sequence[str] | None = None, project: Project = PROJECT) -> int:
-    """Entry of the command; the exit status."""
-    given = _parser().parse_args(arguments)
-    try:
-        given.work(project, given)
-    except (OSError, ValueError, StoreUnavailableError) as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

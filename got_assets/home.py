@@ -39,6 +39,7 @@ def prepare_dagster_home(project: Project) -> Path:
     their first start in several fails.
 
     Raises:
+        FileNotFoundError: this is no source checkout.
         TimeoutError: another process has been making the folder for minutes.
         ValueError: neither the folder nor the cache folder has a path that Dagster can use.
     """
@@ -47,13 +48,23 @@ def prepare_dagster_home(project: Project) -> Path:
     os.environ["DAGSTER_HOME"] = str(_usable_path(home))
     with _locked(home):
         if not (home / "dagster.yaml").exists():
-            _copy(ROOT / "deployments" / "local" / "dagster.yaml", home / "dagster.yaml")
+            _copy(_instance_settings(), home / "dagster.yaml")
         ready = home / _READY
         if not ready.exists() or ready.read_text() != dg.__version__:
             with dg.DagsterInstance.get():
                 pass
             ready.write_text(dg.__version__)
     return home
+
+
+def _instance_settings() -> Path:
+    found = ROOT / "deployments" / "local" / "dagster.yaml"
+    if not found.is_file():
+        raise FileNotFoundError(
+            f"the graph runs in a source checkout only ({found} is not there): clone the repository, and use "
+            "`make run` there"
+        )
+    return found
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -1,4 +1,4 @@
-"""`make run`: brings the whole graph up to date, asset by asset, and makes nothing twice.
+"""`got run`: brings the whole graph up to date, asset by asset, and makes nothing twice.
 
 Belongs here: the order of work on one machine and what is said on the terminal. Does not belong here: what is
 stale (`staleness`) or how anything is made (the assets). With the daemon running, sensors, schedule and
@@ -7,13 +7,11 @@ jobs do the same work without this module.
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 from dagster._utils.error import SerializableErrorInfo
@@ -24,25 +22,15 @@ from got_assets.defs.ingest.partitions import EDIT_SHARDS, IMAGE_SHARDS
 from got_assets.defs.train.jobs import RETRAIN_ASSETS
 from got_assets.home import prepare_dagster_home
 from got_assets.project import PROJECT, Project
+from got_assets.quiet import quiet_libraries
 from got_assets.reporting import log_progress
 from got_assets.staleness import Staleness, next_batch
-from got_assets.summary import stage_rows, text_table
+from got_assets.summary import stage_rows
+from got_assets.tables import score_table, text_table
 from got_core.curate.takedown import read_takedowns
 from got_core.curate.takedown_lists import COPIES_PAGE
 from got_core.filesystems import StoreUnavailableError
 from got_core.storage import Storage
-
-QUIET_LIBRARIES = {
-    "TRANSFORMERS_VERBOSITY": "error",
-    "DIFFUSERS_VERBOSITY": "error",
-    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-    "TQDM_DISABLE": "1",
-    "MLFLOW_LOGGING_LEVEL": "WARNING",
-    "RAY_COLOR_PREFIX": "0",
-    # Runs of the ablation side by side: more processes than Ray expects of two cores, most of them idle.
-    "RAY_DEDUP_LOGS_SKIP_REGEX": "worker processes have been started",
-}
-"""Environment of this process and of Ray's, unless set otherwise: progress is what this module says."""
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 BLOCKED_BY_CHECK = "DagsterAssetCheckFailedError"
@@ -289,7 +277,7 @@ def missing_annotator(project: Project) -> str:
     return (
         f"\nIngestion of {project.settings.raw_url} is done.\n"
         "The rest needs an annotator that can read such pictures; none is configured: set GOT_ANNOTATOR\n"
-        "(openai: models behind a server; imported: chains of a data set, python -m got_assets.exchange).\n"
+        "(openai: models behind a server; imported: chains of a data set, got data import).\n"
         "The scene reader (GOT_ANNOTATOR=scenes) reads rendered scenes only:\n"
         "it refuses photographs, it does not guess.\n"
     )
@@ -301,22 +289,7 @@ def print_scores(project: Project) -> None:
         return
     for name in ("geneval", "scene_edits"):
         if project.storage.exists(f"{name}.json"):
-            print(score_lines(project.storage.read_json(f"{name}.json")["scores"]), "\n", flush=True)
-
-
-def score_lines(scores: dict[str, Any]) -> str:
-    """Each task and the overall score, as a table for the terminal; `plans`: the share of right plans."""
-
-    def cells(name: str, one: dict[str, Any], mean: str, plans: str, pictures: str) -> tuple[Any, ...]:
-        interval = f"{one['low']:.3f} to {one['high']:.3f}"
-        return name, f"{one[mean]:.3f}", interval, f"{one[plans]:.3f}", one[pictures]
-
-    rows = [cells(name, one, "mean", "plan_correct", "n") for name, one in scores["tasks"].items()]
-    rows.append(cells("overall", scores, "overall", "plan_overall", "found"))
-    lines = [text_table([scores["protocol"], "score", "95 % interval", "plans", "pictures"], rows)]
-    if scores.get("grounding", {}).get("mean") is not None:
-        lines.append(f"mean IoU of planned boxes with the true ones: {scores['grounding']['mean']:.3f}")
-    return "\n".join(lines)
+            print(score_table(project.storage.read_json(f"{name}.json")["scores"]), "\n", flush=True)
 
 
 def training_line(storage: Storage) -> str | None:
@@ -356,9 +329,8 @@ def heading(text: str) -> None:
 
 
 def main(work: Callable[[Project, dg.DagsterInstance], int] = run) -> int:
-    """Entry of `python -m got_assets.run`: do some work on this process's project; the exit status."""
-    for name, value in QUIET_LIBRARIES.items():
-        os.environ.setdefault(name, value)
+    """Do some work on this process's project; the exit status."""
+    quiet_libraries()
     try:
         prepare_dagster_home(PROJECT)
         with dg.DagsterInstance.get() as instance:
@@ -369,7 +341,3 @@ def main(work: Callable[[Project, dg.DagsterInstance], int] = run) -> int:
     except (KeyboardInterrupt, dg.DagsterExecutionInterruptedError):
         sys.stderr.write("\ninterrupted; run it again to go on from here\n")
         return 130
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -6,7 +6,7 @@ the same table. Does not belong here: making anything.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,16 +60,3 @@ def _latest(instance: dg.DagsterInstance, asset: str, partitions: set[str]) -> l
     return [
         one for one in found if one is not None and (one.partition is None or one.partition in partitions)
     ]
-
-
-def text_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Columns aligned with blanks; the first to the left, the others to the right."""
-    cells = [list(header), *([str("" if cell is None else cell) for cell in row] for row in rows)]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
-    lines = [
-        "  ".join(
-            c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in cells
-    ]
-    return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])

@@ -1,4 +1,4 @@
-"""`make ui`: Dagster's web page with its daemon, and MLflow's, on this machine only. Ctrl-C stops both.
+"""`got ui`: Dagster's web page with its daemon, and MLflow's, on this machine only. Ctrl-C stops both.
 
 Belongs here: starting and stopping the two servers. Does not belong here: any of what they show.
 """
@@ -140,7 +140,3 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
             continue
         except ProcessLookupError:
             return
-
-
-if __name__ == "__main__":
-    sys.exit(main())

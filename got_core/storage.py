@@ -246,7 +246,7 @@ class Storage:
 
     def _write(self, path: str, fill: Callable[[IO[bytes]], object], *, exclusive: bool) -> None:
         if self._is_local:
-            _write_local(Path(path), fill, exclusive=exclusive)
+            write_local(Path(path), fill, exclusive=exclusive)
             return
         buffer = io.BytesIO()
         fill(buffer)
@@ -262,7 +262,8 @@ def _temporary_beside(path: Path) -> Path:
     return path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}{_TEMPORARY_SUFFIX}")
 
 
-def _write_local(path: Path, fill: Callable[[IO[bytes]], object], *, exclusive: bool) -> None:
+def write_local(path: Path, fill: Callable[[IO[bytes]], object], *, exclusive: bool) -> None:
+    """Write a local file, whole or not at all. With `exclusive`, FileExistsError where the name is taken."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = _temporary_beside(path)
     try:

@@ -22,7 +22,7 @@ _REQUIRED = _COLUMNS[:3]
 _OTHER_ENDINGS = (".json", ".jsonl", ".xlsx", ".xls", ".arrow", ".gz", ".zip")
 _UNPACK = (
     "; a data set that holds pictures or lists in its rows is made into a pair table by "
-    "`python -m got_assets.exchange unpack` (its --map says which column is what)"
+    "`got data unpack` (its --map says which column is what)"
 )
 
 

@@ -5,9 +5,9 @@ that was taken down goes at once; what only looks like it waits, listed in the t
 `takedown/`, until a person says `copy` or `other` (`judged.csv`). A verdict holds for good: what was judged
 is not listed again for the same request.
 
-    python -m got_assets.defs.curate.takedown copies
-    python -m got_assets.defs.curate.takedown confirm IMAGE_ID [...]
-    python -m got_assets.defs.curate.takedown keep IMAGE_ID [...]
+    got data takedown copies
+    got data takedown confirm IMAGE_ID [...]
+    got data takedown keep IMAGE_ID [...]
 
 Belongs here: finding and listing them. Not here: removing (`takedown`), the lists (`takedown_lists`), and
 the page (`copies_page`).

@@ -24,7 +24,7 @@ from got_core.storage import Storage
 MAX_SHOWN = 200
 """Pictures on the page; all of them are in the table."""
 SIDE = 256
-COMMAND = "python -m got_assets.defs.curate.takedown"
+COMMAND = "got data takedown"
 
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem }

@@ -302,6 +302,6 @@ document.getElementById('save').addEventListener('click', () => {
   link.click();
   unsaved = 0;
   said.textContent = verdicts.length + ' verdicts saved as ' + link.download +
-    '; record them: python -m got_core.curate.review ' + link.download + ' --storage URL';
+    '; record them: got data review ' + link.download;
 });
 """

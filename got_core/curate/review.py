@@ -9,21 +9,19 @@ Verdicts come as a JSON file, as the gallery's page saves it:
     {"reviewer": "ada", "verdicts": [{"chain_id": "...", "kind": "t2i", "verdict": "correct", "before": "...",
      "chain": "...", "note": "", "time": "2025-01-01T12:00:00Z"}]}
 
-    python -m got_core.curate.review verdicts.json --storage file:///data/got
+    got data review verdicts.json
 
 Belongs here: reading, checking, storing and applying verdicts. Not here: rules (`rules`), pages (`gallery`).
 """
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
-import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import polars as pl
 
@@ -32,7 +30,6 @@ from got_core.chain.grammar import Chain, ChainError, parse
 from got_core.corpus.schemas import frame_of, polars_schema
 from got_core.curate.review_schemas import QUEUE, VERDICTS
 from got_core.exchange.importer import text_without_boxes
-from got_core.settings import Settings
 from got_core.storage import Storage, content_hash
 
 FOLDER = "reviews"
@@ -237,28 +234,23 @@ def _corrected_row(row: dict[str, Any], fix: dict[str, Any] | None) -> dict[str,
     return row | {name: value for name, value in changed.items() if name in row}
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Record the verdicts of files; returns 1 if any verdict or file cannot be used, and says which."""
-    parser = argparse.ArgumentParser(prog="python -m got_core.curate.review", description="Record verdicts.")
-    parser.add_argument("files", nargs="+", type=Path, help="JSON files as the review page saves them")
-    parser.add_argument("--storage", required=True, help="storage URL, such as file:///data/got")
-    given = parser.parse_args(arguments)
-    storage, status = Storage(given.storage, **Settings().fs_options(given.storage)), 0
-    for path in given.files:
-        try:
-            verdicts = read_verdict_file(path.read_bytes())
-        except (OSError, ValueError) as error:
-            print(f"{path}: {error}", file=sys.stderr)
-            status = 1
-            continue
-        name = record_verdicts(storage, verdicts)
-        bad = verdicts.filter(pl.col("error").is_not_null())
-        print(f"{path}: {verdicts.height - bad.height} verdicts recorded as {name}")
-        for chain_id, wrong in bad.select("chain_id", "error").iter_rows():
-            print(f"{path}: {chain_id}: {wrong}", file=sys.stderr)
-            status = 1
-    return status
+class Recorded(NamedTuple):
+    """What became of a file of verdicts."""
+
+    table: str
+    """Name of the table in the storage."""
+
+    used: int
+    unused: list[tuple[str | None, str]]
+    """Chain and reason of each verdict that cannot be used."""
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def record_file(storage: Storage, path: Path) -> Recorded:
+    """Record the verdicts of a JSON file as the review page saves it.
+
+    Raises OSError, and ValueError where the file as a whole is none.
+    """
+    verdicts = read_verdict_file(path.read_bytes())
+    bad = verdicts.filter(pl.col("error").is_not_null())
+    unused = list(bad.select("chain_id", "error").iter_rows())
+    return Recorded(record_verdicts(storage, verdicts), verdicts.height - bad.height, unused)

@@ -1,7 +1,7 @@
 """Takedown: images and pairs that must go, from every table, selection, shard and manifest.
 
 What must go is on a list in the storage, `takedown/list.csv`, which a person may edit;
-`python -m got_assets.defs.curate.takedown add ID` adds to it. An id is the SHA-256 of an image's bytes or
+`got data takedown add ID` adds to it. An id is the SHA-256 of an image's bytes or
 the id of an edit pair: that goes, with what was made from it, and whatever has the very pixels of the image.
 Pictures that look like it are listed for a person first (`copies`), and so are those near to a perceptual
 hash on the list, which removes nothing by itself.

@@ -7,7 +7,7 @@ Belongs here: which there are, and scoring a model by one. Not here: their cases
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -91,6 +91,14 @@ SCENE_EDITS = Benchmark(
     suite=EditScenes,
 )
 BENCHMARKS = (GENEVAL, SCENE_EDITS)
+
+
+def benchmarks_named(names: Sequence[str]) -> tuple[Benchmark, ...]:
+    """The benchmarks of these names, or all for none. Raises ValueError, which lists the names."""
+    known = [one.name for one in BENCHMARKS]
+    if unknown := [name for name in names if name not in known]:
+        raise ValueError(f"there is no benchmark {', '.join(unknown)}; there are {', '.join(known)}")
+    return tuple(one for one in BENCHMARKS if not names or one.name in names)
 
 
 def open_pipeline(folder: Path) -> GoTPipeline:

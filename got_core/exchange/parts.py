@@ -87,7 +87,7 @@ def shard_chains(storage: Storage, ingested: pl.DataFrame) -> pl.DataFrame:
     if not names:
         raise ValueError(
             f"GOT_ANNOTATOR=imported, but no {kind} chains were imported into {storage.url}; "
-            "import some: python -m got_assets.exchange --help"
+            "import some: got data import --help"
         )
     found = pl.concat(imported_chains(storage, name, ingested) for name in names)
     chains = found.unique("chain_id", keep="first", maintain_order=True)

@@ -20,6 +20,7 @@ from mlflow.exceptions import MlflowException
 from got_core.evaluate.benchmarks import BENCHMARKS, Benchmark, open_pipeline
 from got_core.evaluate.config import EvaluateConfig
 from got_core.registry.log import WEIGHTS_TAG
+from got_core.registry.reference import pipeline_folder
 from got_core.registry.results import BenchmarkResult
 from got_core.registry.tracking import fluent, mlflow
 from got_core.scenes.world import World
@@ -77,7 +78,7 @@ def _opened(version: ModelVersion, tracking_uri: str) -> Iterator[GoTPipeline]:
     try:
         entry = _downloaded(version, tracking_uri, folder)
         try:
-            pipeline = open_pipeline(_pipeline_folder(entry))
+            pipeline = open_pipeline(pipeline_folder(entry))
         except MemoryError:
             raise
         except Exception as error:  # whatever a library raises over files it cannot use
@@ -85,12 +86,6 @@ def _opened(version: ModelVersion, tracking_uri: str) -> Iterator[GoTPipeline]:
         yield pipeline
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _pipeline_folder(entry: Path) -> Path:
-    """Where an entry holds its pipeline: MLflow keeps the name that the folder had when it was uploaded."""
-    flavor = mlflow.models.Model.load(str(entry)).flavors["python_function"]
-    return entry / flavor["artifacts"]["pipeline"]["path"]
 
 
 def _downloaded(version: ModelVersion, tracking_uri: str, folder: Path) -> Path:

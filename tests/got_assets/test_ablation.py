@@ -19,7 +19,7 @@ def make_ablation(home: Path) -> str:
     """What the command says."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("GOT_", "DAGSTER_"))}
     done = subprocess.run(
-        [sys.executable, "-m", "got_assets.ablation"],
+        [sys.executable, "-m", "got_assets.cli", "ablation"],
         cwd=ROOT,
         env=kept | {"GOT_HOME": str(home), "GOT_RECIPE": "tiny", "OMP_NUM_THREADS": "1"},
         capture_output=True,

@@ -30,11 +30,11 @@ print("loaded", [name for name in ("dagster", "ray") if name in sys.modules])
 
 
 def make_run(home: Path) -> str:
-    """`python -m got_assets.run` in a process of its own; what it said."""
+    """`got run` in a process of its own; what it said."""
     environment = {**os.environ, "GOT_HOME": str(home), "GOT_RECIPE": "tiny", "OMP_NUM_THREADS": "1"}
     environment.pop("DAGSTER_HOME", None)
     done = subprocess.run(
-        [sys.executable, "-m", "got_assets.run"],
+        [sys.executable, "-m", "got_assets.cli", "run"],
         cwd=ROOT, env=environment, capture_output=True, text=True, timeout=900, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]

@@ -18,8 +18,9 @@ from got_core.exchange.export import released_edits, released_t2i
 from .conftest import Graph
 
 
-def command(graph: Graph, *arguments: str | Path) -> int:
-    return import_module("got_assets.exchange").main([str(one) for one in arguments], graph.project)
+def got_data(*arguments: str | Path) -> int:
+    """`got data ...` on the graph that was loaded last; its exit status."""
+    return import_module("got_assets.cli").main(["data", *map(str, arguments)])
 
 
 def all_of(graph: Graph, asset: str) -> pl.DataFrame:
@@ -77,31 +78,29 @@ def test_released_sets_are_trained_on_without_annotation(
     lahr_file(ours, tmp_path / "lahr.jsonl")
     omniedit_files(ours, tmp_path)
     expected = all_of(ours, "t2i_chains"), all_of(ours, "edit_chains")
-    assert (
-        command(ours, "unpack", tmp_path / "copy.parquet", "--to", tmp_path / "omni", "--licence", "MIT") == 0
-    )
+    assert got_data("unpack", tmp_path / "copy.parquet", "--to", tmp_path / "omni", "--licence", "MIT") == 0
     pairs = tmp_path / "omni" / "pairs.parquet"
     assert f"GOT_EDITS={pairs}" in capsys.readouterr().out
 
     settings = {"home": str(tmp_path / "theirs"), "raw": str(ours.raw), "edits": str(pairs)}
     theirs = replace(load(**settings), instance=dg.DagsterInstance.ephemeral())
-    assert command(theirs, "t2i", tmp_path / "lahr.jsonl") == 1
+    assert got_data("import", tmp_path / "lahr.jsonl") == 1
     assert "holds no raw_images: set GOT_RAW" in capsys.readouterr().err
     theirs.make_data()
-    assert command(theirs, "t2i", tmp_path / "lahr.jsonl") == 1
+    assert got_data("import", tmp_path / "lahr.jsonl") == 1
     assert "has no column image, prompt, got; it has file, short, text" in capsys.readouterr().err
     mapping = {"image": "file", "image_is": "name", "prompt": "short", "chain": "text"}
     (tmp_path / "map.json").write_text(json.dumps(mapping | {"default_licence": "CC-BY"}))
-    assert command(theirs, "t2i", tmp_path / "lahr.jsonl", "--map", tmp_path / "map.json") == 0
+    assert got_data("import", tmp_path / "lahr.jsonl", "--map", tmp_path / "map.json") == 0
     said = capsys.readouterr().out
     assert "49 rows, 47 chains, 2 refused" in said and "image_missing" in said and "not_a_chain" in said
-    assert command(theirs, "refused", "lahr") == 0
+    assert got_data("refused", "lahr") == 0
     assert "'elsewhere.png' is not among those at hand" in capsys.readouterr().out
 
     graph = replace(load(**settings, annotator="imported"), instance=theirs.instance)
     graph.make_data()
     assert "no edit chains were imported" in graph.outcomes["edits-00000"].error
-    assert command(graph, "edits", tmp_path / "omniedit-got.jsonl", "--pairs", pairs) == 0
+    assert got_data("import", tmp_path / "omniedit-got.jsonl", "--pairs", pairs) == 0
     graph = replace(load(**settings, annotator="imported"), instance=theirs.instance)
     graph.make_data()
     assert not [one for one in graph.outcomes.values() if one.error or one.blocked]
@@ -136,9 +135,9 @@ def check_chains(graph: Graph, t2i: pl.DataFrame, edits: pl.DataFrame) -> None:
 
 @pytest.mark.slow
 def test_ours_are_written_for_others(ours: Graph, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert command(ours, "export", tmp_path / "t2i.jsonl") == 0
-    assert command(ours, "export", tmp_path / "edits.parquet", "--edits") == 0
-    assert command(ours, "coco", tmp_path / "boxes.json", "--all") == 0
+    assert got_data("export", tmp_path / "t2i.jsonl") == 0
+    assert got_data("export", tmp_path / "edits.parquet", "--edits") == 0
+    assert got_data("export", tmp_path / "boxes.json", "--coco", "--all") == 0
     manifest = ours.storage.read_table("training_manifest")
     records = pl.read_ndjson(tmp_path / "t2i.jsonl")
     assert set(records["chain_id"]) == set(manifest.filter(kind="t2i")["sample_id"])
@@ -147,10 +146,10 @@ def test_ours_are_written_for_others(ours: Graph, tmp_path: Path, capsys: pytest
     document = json.loads((tmp_path / "boxes.json").read_bytes())
     assert len(document["images"]) == 48
     assert len(document["annotations"]) == all_of(ours, "t2i_chains")["boxes"].sum()
-    assert command(ours, "export", tmp_path / "t2i.txt") == 1
+    assert got_data("export", tmp_path / "t2i.txt") == 1
     assert "need one of .jsonl, .json, .parquet" in capsys.readouterr().err
     add_takedowns(ours.storage, [records["image_id"][0]])
-    assert command(ours, "export", tmp_path / "rest.jsonl") == 0
+    assert got_data("export", tmp_path / "rest.jsonl") == 0
     assert set(records["image_id"]) - set(pl.read_ndjson(tmp_path / "rest.jsonl")["image_id"]) == {
         records["image_id"][0]
     }

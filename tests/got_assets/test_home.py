@@ -74,11 +74,11 @@ def test_processes_that_start_together_on_a_fresh_home_all_work(script: Path, tm
     assert [process.returncode for process in processes] == [0] * 4, said
 
 
-def fails(*module: str, **settings: str) -> str:
+def fails(*arguments: str, **settings: str) -> str:
     """What a command says that ends with exit status 1; no traceback."""
     keys = {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_MAX_ATTEMPTS": "1"}
     done = subprocess.run(
-        [sys.executable, "-m", *module],
+        [sys.executable, "-m", "got_assets.cli", *arguments],
         env={**os.environ, **keys, "GOT_RECIPE": "tiny", **settings},
         capture_output=True,
         text=True,
@@ -90,16 +90,18 @@ def fails(*module: str, **settings: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "module", [("got_assets.run",), ("got_assets.ablation",), ("got_assets.exchange", "refused", "x")]
+    "arguments", [("run",), ("ablation",), ("data", "refused", "x"), ("data", "takedown", "list")]
 )
-def test_a_store_that_is_down_from_the_start_is_one_sentence(tmp_path: Path, module: tuple[str, ...]) -> None:
+def test_a_store_that_is_down_from_the_start_is_one_sentence(
+    tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
     down = {"GOT_STORAGE": "s3://got/store", "GOT_S3_ENDPOINT": "http://127.0.0.1:9"}
     (tmp_path / "raw").mkdir()
-    said = fails(*module, **down, GOT_HOME=str(tmp_path / "home"), GOT_RAW=str(tmp_path / "raw"))
+    said = fails(*arguments, **down, GOT_HOME=str(tmp_path / "home"), GOT_RAW=str(tmp_path / "raw"))
     assert "the S3 store at http://127.0.0.1:9 (GOT_S3_ENDPOINT) could not be used" in said
 
 
 def test_a_home_that_is_a_file_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    for module in ("got_assets.run", "got_assets.ui"):
-        assert str(tmp_path / "file") in fails(module, DAGSTER_HOME=str(tmp_path / "file"))
+    for command in ("run", "ui"):
+        assert str(tmp_path / "file") in fails(command, DAGSTER_HOME=str(tmp_path / "file"))

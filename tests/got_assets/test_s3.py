@@ -148,11 +148,9 @@ def review_and_take_down(load: Callable[..., Graph], settings: dict[str, str], g
     path = graph.home / "verdicts.json"
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps({"reviewer": "ada", "verdicts": [verdict]}))
-    from got_core.curate.review import main as review
-
-    assert review([str(path), "--storage", settings["storage"]]) == 0
-    takedown = import_module("got_assets.defs.curate.takedown").main
-    assert takedown(["add", second["image_id"], "--reason", "withdrawn"]) == 0
+    got = import_module("got_assets.cli").main
+    assert got(["data", "review", str(path)]) == 0
+    assert got(["data", "takedown", "add", second["image_id"], "--reason", "withdrawn"]) == 0
 
     again = replace(load(**settings), instance=graph.instance)
     again.make("training_manifest")

@@ -4,17 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import import_module
-from pathlib import Path
-from types import SimpleNamespace
 
 import dagster as dg
 import pytest
-
-from got_core.curate.config import CurateConfig
-from got_core.curate.copies import TABLE
-from got_core.curate.takedown import take_down
-from got_core.curate.takedown_lists import COPIES_PAGE
-from tests.got_core.curate.test_copies import five_pictures
 
 from .conftest import Graph
 
@@ -30,11 +22,14 @@ def test_what_is_put_on_the_list_is_gone_after_the_next_run(
     image = before.filter(before["kind"] == "t2i")["image_id"][0]
     shown = graph.metadata("t2i_selection", "images-00000")
     assert "| failed_annotation |" in shown["rules"] and "examples" in shown
-    command = import_module("got_assets.defs.curate.takedown").main
-    assert command(["add", "picture.png"]) == 1
-    assert command(["models", image]) == 0
+
+    def takedown(*arguments: str) -> int:
+        return import_module("got_assets.cli").main(["data", "takedown", *arguments])
+
+    assert takedown("add", "picture.png") == 1
+    assert takedown("models", image) == 0
     assert "no registered model version was trained on any of them" in capsys.readouterr().out
-    assert command(["add", image, "--reason", "withdrawn"]) == 0
+    assert takedown("add", image, "--reason", "withdrawn") == 0
     again = load()
     assert again.make("training_manifest") == ["training_manifest"]
     after = again.storage.read_table("training_manifest")
@@ -58,26 +53,3 @@ def _io(graph: Graph) -> dg.IOManager:
     from got_assets.io import StorageIOManager
 
     return StorageIOManager(graph.storage)
-
-
-def test_the_command_lists_and_judges_copies(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    corpus = five_pictures(tmp_path)
-    command = import_module("got_assets.defs.curate.takedown").main
-    project = SimpleNamespace(storage=corpus.storage)
-
-    def said(*arguments: str, status: int = 0) -> str:
-        assert command(arguments, project) == status
-        captured = capsys.readouterr()
-        return captured.out + captured.err
-
-    assert "matches nothing that is stored" in said("add", "f" * 64)
-    assert "found; the next run removes it" in said("add", corpus.ids["original"])
-    assert "no picture waits" in said("copies")
-    take_down(corpus.storage, CurateConfig(), corpus.readers)
-    listed = said("copies")
-    assert corpus.ids["jpeg"] in listed and "jpeg.png" in listed and COPIES_PAGE in listed
-    assert "(removed: 2 image(s); 1 copies wait to be judged)" in said("list")
-    assert "not among the copies" in said("confirm", "f" * 64, status=1)
-    assert "the next run removes them" in said("confirm", corpus.ids["jpeg"])
-    assert "no picture waits" in said("copies")
-    assert corpus.storage.read_table(TABLE).height == 1, "the next run takes it off"

@@ -33,7 +33,11 @@ def test_both_pages_answer_and_end_together(tmp_path: Path) -> None:
     environment = {**os.environ, "GOT_HOME": str(tmp_path), "GOT_RECIPE": "tiny"}
     environment.pop("DAGSTER_HOME", None)
     process = subprocess.Popen(
-        [sys.executable, "-m", "got_assets.ui"], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "got_assets.cli", "ui"],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     try:
         assert process.stdout

@@ -1,7 +1,7 @@
 """Chains of imported data sets in place of annotation: what `GOT_ANNOTATOR=imported` puts into the graph.
 
 The two assets have the names of those in `assets`, which are not loaded then. Importing itself is a command:
-`python -m got_assets.exchange`.
+`got data import`.
 """
 
 # No postponed annotations here: Dagster looks at the annotation objects themselves.

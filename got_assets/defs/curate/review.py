@@ -41,7 +41,7 @@ DRAWN = 24
 def review_verdicts(project: dg.ResourceParam[Project]) -> dg.MaterializeResult[pl.DataFrame]:
     """The verdicts of reviewers on chains: accept, reject or correct, with name and time.
 
-    Verdicts come from files that a gallery page saves; `python -m got_core.curate.review FILE --storage URL`
+    Verdicts come from files that a gallery page saves; `got data review FILE`
     records them. One that cannot be used keeps its row with the reason.
     """
     from got_core.curate.review import latest, load_verdicts

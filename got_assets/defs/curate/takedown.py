@@ -1,21 +1,11 @@
-"""Takedown as an asset, its sensor, and the command that puts ids on the list.
-
-    python -m got_assets.defs.curate.takedown add ID [ID ...] --reason "withdrawn by its owner"
-    python -m got_assets.defs.curate.takedown list
-    python -m got_assets.defs.curate.takedown copies
-    python -m got_assets.defs.curate.takedown confirm ID [ID ...]
-    python -m got_assets.defs.curate.takedown keep ID [ID ...]
-    python -m got_assets.defs.curate.takedown models ID [ID ...]
+"""Takedown as an asset, and its sensor. Ids are put on the list with `got data takedown`.
 
 Belongs here: the thin shell. What is removed, and how: `got_core.curate.takedown`.
 """
 
 # No postponed annotations here: Dagster looks at the annotation objects themselves.
 
-import argparse
-import sys
 import time
-from collections.abc import Sequence
 
 import dagster as dg
 import polars as pl
@@ -122,105 +112,3 @@ def watch_takedowns(
         return dg.SkipReason("the takedown list is as it was" if context.cursor else "no storage to look at")
     context.update_cursor(digest)
     return dg.RunRequest(run_key=f"takedown:{digest}")
-
-
-def main(arguments: Sequence[str] | None = None, project: Project = PROJECT) -> int:
-    """Entry of the command; the exit status."""
-    given = _parser().parse_args(arguments)
-    try:
-        _COMMANDS[given.command](project, given)
-    except ValueError as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
-    return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m got_assets.defs.curate.takedown")
-    commands = parser.add_subparsers(dest="command", required=True)
-    for name, work in _COMMANDS.items():
-        one = commands.add_parser(name, help=(work.__doc__ or "").strip())
-        if name not in ("list", "copies"):
-            one.add_argument("ids", nargs="+", metavar="ID")
-        if name == "add":
-            one.add_argument("--reason")
-    return parser
-
-
-def _add(project: Project, given: argparse.Namespace) -> None:
-    """Put ids on the list; the next run removes them."""
-    from got_core.curate.takedown import add_takedowns, request_status
-
-    add_takedowns(project.storage, given.ids, given.reason)
-    for one, said in request_status(project.storage, [one.strip().lower() for one in given.ids]).items():
-        print(f"{one}  {said}")
-    print("the next run removes them from tables, selections and the manifest")
-
-
-def _list(project: Project, _: argparse.Namespace) -> None:
-    """Show the list, and what each id stands for."""
-    from got_core.curate.takedown import read_takedowns, request_status
-
-    table = read_takedowns(project.storage)
-    told = request_status(project.storage, table["id"].to_list())
-    for one, reason, added in table.iter_rows():
-        print(f"{one}  {added or '-'}  {reason or ''}  ({told[one]})")
-
-
-def _copies(project: Project, _: argparse.Namespace) -> None:
-    """Show the pictures that look like what was taken down and wait to be judged."""
-    from got_core.curate.copies import waiting_copies
-    from got_core.curate.takedown_lists import COPIES_PAGE
-
-    waiting = waiting_copies(project.storage)
-    for row in waiting.iter_rows(named=True):
-        color = "colours not known" if row["color"] < 0 else f"colours {row['color']} levels"
-        print(f"{row['item_id']}  for {row['request']}: {row['distance']} bits, {color}  {row['path']}")
-    if waiting.is_empty():
-        print("no picture waits to be judged")
-    else:
-        print(f"with pictures: {project.storage.url_of(COPIES_PAGE)}; then `confirm ID ...` or `keep ID ...`")
-
-
-def _confirm(project: Project, given: argparse.Namespace) -> None:
-    """Say of listed pictures that they are copies; the next run removes them."""
-    from got_core.curate.copies import judge_copies
-
-    judge_copies(project.storage, given.ids, copies=True)
-    print("the next run removes them")
-
-
-def _keep(project: Project, given: argparse.Namespace) -> None:
-    """Say of listed pictures that they are other ones; they stay and are not listed again."""
-    from got_core.curate.copies import judge_copies
-
-    judge_copies(project.storage, given.ids, copies=False)
-    print("they stay, and are not listed again for these requests")
-
-
-def _models(project: Project, given: argparse.Namespace) -> None:
-    """Show the model versions that were trained on ids."""
-    from got_core.curate.takedown import resolve_requests
-    from got_core.curate.trained_on import versions_trained_on
-
-    wanted = resolve_requests(project.storage, given.ids)
-    found = versions_trained_on(project.storage, wanted, project.settings.tracking_uri, MODEL_NAME)
-    if found.is_empty():
-        print("no registered model version was trained on any of them")
-    for row in found.iter_rows(named=True):
-        text = f"{len(row['items'])} of them" if row["known"] else "unknown: its manifest is not archived"
-        print(f"version {row['version']} ({', '.join(row['aliases']) or 'no alias'}): {text}")
-
-
-_COMMANDS = {
-    "add": _add,
-    "list": _list,
-    "copies": _copies,
-    "confirm": _confirm,
-    "keep": _keep,
-    "models": _models,
-}
-
-
-if __name__ == "__main__":
-    sys.exit(main())

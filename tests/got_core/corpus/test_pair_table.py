@@ -78,7 +78,7 @@ def test_what_is_no_text_is_named_with_the_way_in(
     with pytest.raises(ValueError, match=rf"{url}: column {column} is {kind}") as caught:
         read_pair_table(url)
     text = str(caught.value)
-    assert "got_assets.exchange unpack" in text and "picture bytes" not in text and len(text) < 600
+    assert "got data unpack" in text and "picture bytes" not in text and len(text) < 600
 
 
 def test_a_data_set_under_other_names_says_how_it_comes_in(tmp_path: Path) -> None:

@@ -17,9 +17,8 @@ from got_core.curate.review import (
     apply_verdicts,
     corrected,
     load_verdicts,
-    main,
     read_verdict_file,
-    record_verdicts,
+    record_file,
     review_queue,
     select_reviewed,
 )
@@ -173,18 +172,16 @@ def test_a_file_that_is_none_is_one_error(data: bytes, told: str) -> None:
         read_verdict_file(data)
 
 
-def test_the_command_records_a_file_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    good, bad = tmp_path / "good.json", tmp_path / "bad.json"
-    good.write_text(json.dumps({"reviewer": "ada", "verdicts": [verdict(0, "reject")]}))
-    bad.write_text(json.dumps({"reviewer": "bob", "verdicts": [verdict(1, "maybe"), verdict(2, "accept")]}))
-    url = f"file://{tmp_path / 'storage'}"
-    assert main([str(good), "--storage", url]) == 0
-    assert main([str(good), str(bad), str(tmp_path / "gone.json"), "--storage", url]) == 1
-    told = capsys.readouterr().err
-    assert "chain-1: no_verdict: 'maybe' is none of" in told and "gone.json" in told
-    frame = load_verdicts(Storage(url))
-    assert sorted(frame["chain_id"]) == ["chain-0", "chain-1", "chain-2"]
-    assert record_verdicts(Storage(url), frame.head(1)) == record_verdicts(Storage(url), frame.head(1))
+def test_a_file_is_recorded_once_and_says_what_is_unused(storage: Storage, tmp_path: Path) -> None:
+    path = tmp_path / "verdicts.json"
+    path.write_text(json.dumps({"reviewer": "bob", "verdicts": [verdict(1, "maybe"), verdict(2, "accept")]}))
+    recorded = record_file(storage, path)
+    assert (recorded.used, [one for one, _ in recorded.unused]) == (1, ["chain-1"])
+    assert "no_verdict: 'maybe' is none of" in recorded.unused[0][1]
+    frame = load_verdicts(storage)
+    assert sorted(frame["chain_id"]) == ["chain-1", "chain-2"]
+    assert record_file(storage, path).table == recorded.table, "the same file twice is one table"
+    assert load_verdicts(storage).equals(frame)
 
 
 def test_no_verdicts_change_nothing(storage: Storage) -> None:

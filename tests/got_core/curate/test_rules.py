@@ -11,13 +11,13 @@ import pytest
 from got_core.annotate.schemas import EDIT_CHAINS, T2I_CHAINS
 from got_core.corpus.duplicates import hash_bits, leaders, near_pairs, nearest
 from got_core.corpus.schemas import EDIT_PAIRS, RAW_IMAGES, check_schema, polars_schema
-from got_core.curate.__main__ import main, select_file
 from got_core.curate.benchmarks import benchmark_digest, read_benchmark
 from got_core.curate.config import MANIFEST_RULES, ROW_RULES, STRICT_RULES, CurateConfig
 from got_core.curate.manifest import assemble
 from got_core.curate.row_rules import RULES
 from got_core.curate.rules import all_hits, rule_examples, select_edits, select_t2i
 from got_core.curate.schemas import EXAMPLES, HITS, LEFT_OUT, SELECTION
+from got_core.curate.select_file import select_file
 from tests.got_core.annotate.scenes_on_hand import table
 
 GOOD = {
@@ -287,7 +287,6 @@ def test_a_file_is_judged_in_batches_as_a_table_is(
     assert counts["failed_annotation"] == 72 and counts["no_box"] == 0
     assert sum(counts.values()) == 500 and counts["accepted"] == written["accepted"].sum()
     assert dict(written.schema) == polars_schema(SELECTION)
-    capsys.readouterr()
     for given, told in (
         ("none.parquet", "none.parquet does not exist"),
         (
@@ -297,6 +296,6 @@ def test_a_file_is_judged_in_batches_as_a_table_is(
         ("text.parquet", "text.parquet is not a readable parquet file"),
     ):
         (tmp_path / "text.parquet").write_text("words")
-        assert main([str(tmp_path / given), str(tmp_path / "raw.parquet"), str(out)]) == 1
-        assert told in capsys.readouterr().err
+        with pytest.raises((FileNotFoundError, ValueError), match=told):
+            select_file(tmp_path / given, tmp_path / "raw.parquet", out, CurateConfig())
     assert [path.name for path in tmp_path.iterdir() if path.name.endswith(".partial")] == []

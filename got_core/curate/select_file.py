@@ -1,13 +1,11 @@
-"""Selection of a chain table of any size, from file to file: `python -m got_core.curate --help`.
+"""Selection of a chain table of any size, from file to file: `got data select --help`.
 
 Belongs here: reading and writing in batches, so that memory does not grow with the table. Not here: rules.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -83,35 +81,3 @@ def _columns(path: Path, needed: Sequence[str], also: Sequence[str]) -> list[str
     if missing:
         raise ValueError(f"{path} has no column {', '.join(missing)}; it has {', '.join(there)}")
     return [*needed, *(name for name in also if name in there)]
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry of the command; the exit status."""
-    from got_core.recipes import RECIPES, get_recipe
-
-    parser = argparse.ArgumentParser(
-        prog="python -m got_core.curate", description=(__doc__ or "").split("\n")[0]
-    )
-    parser.add_argument("chains", type=Path, help="parquet table of chains")
-    parser.add_argument(
-        "pictures", type=Path, help="parquet table of their raw images, or of their edit pairs"
-    )
-    parser.add_argument("out", type=Path, help="parquet file to write the selection to")
-    parser.add_argument("--recipe", default="embedded", choices=sorted(RECIPES), help="whose rules to ask")
-    parser.add_argument("--edits", action="store_true", help="the chains are edit chains")
-    given = parser.parse_args(arguments)
-    config = get_recipe(given.recipe).curate
-    try:
-        counts = select_file(
-            given.chains, given.pictures, given.out, config, kind="edit" if given.edits else "t2i"
-        )
-    except (FileNotFoundError, ValueError) as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
-    for name, count in counts.items():
-        print(f"{name:<24} {count:>10}")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,0 +1,78 @@
+"""`got doctor` and `got bench`: the state of this machine, and its speed.
+
+Belongs here: arguments and what is printed. Not here: checks (`got_core.doctor`) and benchmarks (`bench`).
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from got_assets.cli.errors import UsageError, sentence_of
+from got_assets.cli.options import Json, examples, print_json
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command(
+        epilog=examples("got doctor", "got doctor --json | jq '.checks[] | select(.state != \"ok\")'")
+    )(doctor)
+    app.command(epilog=examples("got bench", "got bench bench_ingest bench_curate"))(bench)
+
+
+def doctor(as_json: Json = False) -> None:
+    """Check versions, machine and services, and say what to do.
+
+    Looks at Python, packages, processor, GPU, memory and disk, and at storage, MLflow, Ray and annotator as
+    the settings name them. Exit status 1 if something fails.
+    """
+    from dataclasses import asdict
+
+    from got_core.doctor.examine import examine
+    from got_core.doctor.finding import worst
+
+    findings = examine(*_settings())
+    state = worst(findings)
+    if as_json:
+        print_json({"state": state, "checks": [asdict(one) for one in findings]})
+    else:
+        width = max(len(one.name) for one in findings)
+        for one in findings:
+            typer.echo(f"{one.state:<4}  {one.name:<{width}}  {one.found}")
+            if one.advice:
+                typer.echo(f"      {'':<{width}}  what to do: {one.advice}")
+    raise typer.Exit(int(state == "fail"))
+
+
+def _settings() -> tuple[Any, str]:
+    """The settings of this process's project, or why there are none."""
+    try:
+        from got_assets.project import load_project
+
+        return load_project().settings, ""
+    except Exception as error:
+        return None, sentence_of(error)
+
+
+def bench(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="NAME", help="Such as bench_ingest. Not given: all.")
+    ] = None,
+) -> None:
+    """Run the benchmarks of speed and memory; needs a source checkout."""
+    from got_assets.project import ROOT
+
+    if not (ROOT / "bench" / "run.py").is_file():
+        raise FileNotFoundError(
+            "the installed package has no benchmarks: clone the repository, and run `make bench` there"
+        )
+    sys.path.insert(0, str(ROOT))
+    from bench import run
+
+    try:
+        run.check_names(names or [])
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    run.run(names or [])

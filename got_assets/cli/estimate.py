@@ -1,0 +1,73 @@
+"""`got estimate`: what a recipe's training takes.
+
+Belongs here: arguments. Not here: the arithmetic (`got_core.budget`).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from got_assets.cli.errors import UsageError
+from got_assets.cli.options import Json, examples, print_json, recipe_names
+from got_assets.cli.project import choose_recipe
+from got_core.budget.config import Accelerator, BudgetConfig
+
+_USUAL = Accelerator()
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(
+        epilog=examples(
+            "got estimate paper",
+            'got estimate paper --name "H100 80GB" --peak-tflops 989 --price-per-hour 3.5',
+            "got estimate paper --json | jq '.stages[].gpu_hours'",
+        )
+    )(estimate)
+
+
+def estimate(
+    recipe: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="RECIPE", autocompletion=recipe_names, help="Not given: GOT_RECIPE, or embedded."
+        ),
+    ] = None,
+    name: Annotated[str, typer.Option(help="Name of the GPU, for the page.")] = _USUAL.name,
+    memory_gb: Annotated[float, typer.Option(help="Its memory, in 10^9 bytes.")] = _USUAL.memory_gb,
+    peak_tflops: Annotated[
+        float, typer.Option(help="Its dense bfloat16 operations a second, in 10^12.")
+    ] = _USUAL.peak_tflops,
+    utilisation: Annotated[
+        float, typer.Option(help="Share of the peak that training reaches.")
+    ] = _USUAL.utilisation,
+    price_per_hour: Annotated[
+        float, typer.Option(help="Price of an hour of it, in any currency.")
+    ] = _USUAL.price_per_hour,
+    overhead_gb: Annotated[
+        float, typer.Option(help="Memory for driver, buffers and fragmentation.")
+    ] = _USUAL.overhead_gb,
+    as_json: Json = False,
+) -> None:
+    """Estimate memory, hours and cost of a recipe's training, from shapes alone: no GPU, no data."""
+    chosen = choose_recipe(recipe)
+    try:
+        gpu = Accelerator(
+            name=name,
+            memory_gb=memory_gb,
+            peak_tflops=peak_tflops,
+            utilisation=utilisation,
+            price_per_hour=price_per_hour,
+            overhead_gb=overhead_gb,
+        )
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    from got_core.budget.plan import make_plan, markdown
+
+    plan = make_plan(chosen, BudgetConfig(gpu=gpu))
+    if as_json:
+        print_json(plan.to_dict())
+    else:
+        typer.echo(markdown(plan))

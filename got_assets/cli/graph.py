@@ -1,0 +1,56 @@
+"""`got run`, `got ui`, `got ablation`: what works on the graph as a whole.
+
+Belongs here: arguments. Not here: the order of work (`got_assets.run`, `got_assets.ablation`) and the servers
+(`got_assets.ui`).
+"""
+
+from __future__ import annotations
+
+import typer
+
+from got_assets.cli.options import Recipe, examples
+from got_assets.cli.project import set_recipe
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command(
+        epilog=examples(
+            "got run                              rendered scenes, the recipe embedded",
+            "got run --recipe embedded-long       harder scenes, up to three CPU-hours of training",
+            "GOT_RAW=/path/to/images got run      your own images",
+        )
+    )(run)
+    app.command(epilog=examples("got ui", "GOT_RECIPE=embedded-long got ui     of another recipe's home"))(ui)
+    app.command(
+        epilog=examples("got ablation", "got ablation --recipe tiny          in a minute, to see it work")
+    )(ablation)
+
+
+def run(recipe: Recipe = None) -> None:
+    """Bring the whole graph up to date: data, models, benchmarks, registry.
+
+    Makes only what is out of date; an interrupted run goes on where it was. Exit status 1 if something
+    failed, 130 if it was interrupted.
+    """
+    set_recipe(recipe)
+    from got_assets.run import main
+
+    raise typer.Exit(main())
+
+
+def ui() -> None:
+    """Show Dagster and MLflow in the browser, on this machine only; Ctrl-C stops both."""
+    set_recipe(None)
+    from got_assets.ui import main
+
+    raise typer.Exit(main())
+
+
+def ablation(recipe: Recipe = None) -> None:
+    """Train and score what chain, painted boxes and pretraining each add; goes on where it was."""
+    set_recipe(recipe)
+    from got_assets.ablation import ablate
+    from got_assets.run import main
+
+    raise typer.Exit(main(ablate))

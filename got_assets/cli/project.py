@@ -1,0 +1,48 @@
+"""What a subcommand works on: the recipe, the settings and the storage.
+
+Belongs here: reading them for a person at a terminal. Not here: their rules (`got_core.settings`).
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from got_assets.cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from got_assets.project import Project
+    from got_core.recipes import Recipe
+
+
+def choose_recipe(name: str | None) -> Recipe:
+    """The recipe of this name, or of the settings. Raises UsageError, which lists the names."""
+    from got_core.recipes import get_recipe
+    from got_core.settings import Settings
+
+    name = name or Settings().recipe
+    try:
+        return get_recipe(name)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+def set_recipe(name: str | None) -> None:
+    """Make it the recipe of this process and of those that it starts. Raises UsageError."""
+    choose_recipe(name)
+    if name is not None:
+        os.environ["GOT_RECIPE"] = name
+
+
+def open_project(recipe: str | None = None) -> Project:
+    """Settings, recipe and storage. Raises UsageError for an unknown recipe; else as `load_project`.
+
+    Libraries are quiet, and a person does not wait for minutes until MLflow's client gives up.
+    """
+    set_recipe(recipe)
+    from got_assets.project import load_project
+    from got_assets.quiet import quiet_libraries
+
+    quiet_libraries()
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    return load_project()

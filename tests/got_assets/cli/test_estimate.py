@@ -1,0 +1,41 @@
+"""`got estimate` says what the plan says."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable
+from dataclasses import fields
+
+from got_assets.cli.estimate import estimate
+from got_core.budget.config import Accelerator, BudgetConfig
+from got_core.budget.plan import make_plan, markdown
+from got_core.recipes import tiny
+
+from .conftest import Result
+
+Got = Callable[..., Result]
+
+
+def test_every_assumption_about_the_gpu_is_an_option() -> None:
+    options = inspect.signature(estimate).parameters
+    for field in fields(Accelerator):
+        assert options[field.name].default == field.default
+
+
+def test_it_is_the_plan(got: Got) -> None:
+    gpu = Accelerator(
+        name="big", memory_gb=141, peak_tflops=989, utilisation=0.5, price_per_hour=7.5, overhead_gb=2
+    )
+    plan = make_plan(tiny(), BudgetConfig(gpu=gpu))
+    options = ["--name", "big", "--memory-gb", 141, "--peak-tflops", 989, "--utilisation", 0.5]
+    options += ["--price-per-hour", 7.5, "--overhead-gb", 2]
+    assert got("estimate", "tiny", *options, "--json").json == json.loads(json.dumps(plan.to_dict()))
+    assert got("estimate", *options).out == markdown(plan) + "\n", "GOT_RECIPE where no recipe is named"
+
+
+def test_what_cannot_be_assumed_is_a_wrong_call(got: Got) -> None:
+    assert (done := got("estimate", "huge")).status == 2
+    assert "one of: embedded, embedded-long, paper, tiny" in done.err
+    assert (done := got("estimate", "tiny", "--utilisation", 2)).status == 2
+    assert "utilisation is a share in (0, 1], got 2.0" in done.err
