@@ -3,7 +3,7 @@
 # No postponed annotations here: Dagster looks at the annotation objects themselves.
 
 import time
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import dagster as dg
 import polars as pl
@@ -20,8 +20,10 @@ from got_assets.reporting import (
     stored_image,
     table_result,
 )
-from got_core.corpus.reader import ImageReader
 from got_core.curate.review_schemas import STATISTICS, VERDICTS
+
+if TYPE_CHECKING:
+    from got_core.corpus.reader import ImageReader
 
 DRAWN = 24
 """Rows of a page."""
@@ -139,7 +141,7 @@ def _page(
     shard: str,
     kind: Literal["t2i", "edit"],
     tables: Tables,
-    reader: ImageReader,
+    reader: "ImageReader",
 ) -> dg.MaterializeResult[dict]:
     """Draw rows, store the page beside its document, and say what is on it."""
     from got_core.curate.gallery import gallery_page, make_cards, shown_ids

@@ -4,7 +4,7 @@
 
 import time
 from collections.abc import Callable
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import dagster as dg
 import polars as pl
@@ -13,8 +13,10 @@ from got_assets.defs.curate.assets import REVIEWS, TAKEDOWNS
 from got_assets.defs.ingest.partitions import EDIT_SHARDS, IMAGE_SHARDS
 from got_assets.project import PROJECT, Project, code_version
 from got_assets.reporting import column_schema, log_progress, reason_counts, table_result
-from got_core.corpus.reader import ImageReader
 from got_core.curate.review_schemas import SHARD_INDEX
+
+if TYPE_CHECKING:
+    from got_core.corpus.reader import ImageReader
 
 Tables = tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]
 
@@ -67,7 +69,7 @@ def edit_training_shards(
 
 
 def _packed(
-    project: Project, shard: str, kind: Literal["t2i", "edit"], tables: Tables, reader: ImageReader
+    project: Project, shard: str, kind: Literal["t2i", "edit"], tables: Tables, reader: "ImageReader"
 ) -> dg.MaterializeResult[pl.DataFrame]:
     """Write the tars of one shard, without what is on the takedown list."""
     from got_core.curate.manifest import assemble
