@@ -98,8 +98,12 @@ def test_tables_describe_their_columns(graph: Graph) -> None:
 
 
 def test_workspace_and_dg_name_the_same_location(graph: Graph) -> None:
-    (module,) = yaml.safe_load((ROOT / "workspace.yaml").read_text())["load_from"]
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["dg"]["project"]
+    workspace = ROOT / "got_assets" / "instance" / "workspace.yaml"
+    (module,) = yaml.safe_load(workspace.read_text())["load_from"]
+    tools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
+    project, dagster = tools["dg"]["project"], tools["dagster"]
+    assert dagster["module_name"] == module["python_module"]["module_name"]
+    assert dagster["code_location_name"] == module["python_module"]["location_name"]
     assert module["python_module"]["module_name"] == f"{project['root_module']}.definitions"
     assert module["python_module"]["location_name"] == project["code_location_name"]
     dg.Definitions.validate_loadable(graph.run.defs)
