@@ -27,7 +27,6 @@ from got_core.model import inputs, schedule
 from got_core.model.autoencoder import PatchAutoencoder
 from got_core.model.config import GuidanceScales
 from got_core.model.finite import NotFiniteError, check_finite
-from got_core.model.formats.precision import KeepsPrecision, dtypes_of
 from got_core.model.got import language_states, latent_stride
 from got_core.model.guidance import (
     Branch,
@@ -41,6 +40,7 @@ from got_core.model.guidance import (
 )
 from got_core.model.inpaint_mask import KeptSource, free_cells
 from got_core.model.inputs import Generators, as_list
+from got_core.model.precision import KeepsPrecision, dtypes_of
 from got_core.model.sampling import SeededSampling
 from got_core.model.sequence import IGNORED, Sample, SequenceBuilder
 from got_core.model.unet import UNetWithInputSkip

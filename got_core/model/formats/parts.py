@@ -30,10 +30,10 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 from got_core.model.autoencoder import PatchAutoencoder
 from got_core.model.build import scheduler_class
 from got_core.model.formats.names import canonical_name
-from got_core.model.formats.precision import DTYPES, autoencoder_dtype, widest
 from got_core.model.formats.shards import read_state
 from got_core.model.guidance import GuidanceProjector, widen_input
 from got_core.model.pipeline import GoTPipeline
+from got_core.model.precision import DTYPES, autoencoder_dtype, widest
 from got_core.model.tokens import generation_tokens
 from got_core.model.unet import UNetWithInputSkip
 
