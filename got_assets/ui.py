@@ -15,7 +15,7 @@ import urllib.request
 from pathlib import Path
 
 from got_assets.home import prepare_dagster_home
-from got_assets.project import PROJECT, ROOT, Project
+from got_assets.project import INSTANCE, PROJECT, ROOT, Project
 from got_core.sqlite_urls import sqlite_path
 
 HOST = "127.0.0.1"
@@ -38,7 +38,7 @@ def free_port(preferred: int) -> int:
 def commands(project: Project, dagster_port: int, mlflow_port: int) -> dict[str, list[str]]:
     """Command lines of both servers; MLflow's is left out where a tracking server runs elsewhere."""
     bin_dir = Path(sys.executable).parent
-    workspace = str(ROOT / "workspace.yaml")
+    workspace = str(INSTANCE / "workspace.yaml")
     found = {
         "Dagster": [
             *(str(bin_dir / "dagster"), "dev", "-w", workspace, "-h", HOST, "-p", str(dagster_port)),

@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-import numpy as np
 import polars as pl
 from fsspec.implementations.local import LocalFileSystem
 
@@ -322,6 +321,8 @@ def content_hash(frame: pl.DataFrame) -> str:
 def _hash_series(digest: Any, series: pl.Series) -> None:
     """Length and null positions, then the values that are not null in an encoding fixed by the type."""
     digest.update(f"[{len(series)}]".encode())
+    import numpy as np
+
     digest.update(np.packbits(series.is_null().to_numpy()).tobytes())
     values, dtype = series.drop_nulls(), series.dtype
     if isinstance(dtype, pl.Struct):
@@ -353,6 +354,8 @@ def _hash_bytes(digest: Any, values: pl.Series) -> None:
 
 
 def _hash_numbers(digest: Any, values: pl.Series) -> None:
+    import numpy as np
+
     physical = values.to_physical()
     if physical.dtype.is_float():
         physical = physical.fill_nan(float("nan"))  # one bit pattern for every NaN

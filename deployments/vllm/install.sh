@@ -16,12 +16,13 @@ case $VLLM_BUILD in
 esac
 
 stamp=$venv/.installed
-wanted="$VLLM_BUILD $(cat "$here/install.sh" "$here/torchvision_ops.py" "$here/requirements-$VLLM_BUILD.txt" | cksum)"
+wanted="$VLLM_BUILD $(cat "$here/install.sh" "$here/torchvision_ops.py" "$here/requirements-$VLLM_BUILD.txt" "$here/lock-$VLLM_BUILD.txt" | cksum)"
 if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then exit 0; fi
 
 echo "installing vLLM ($VLLM_BUILD build) into $venv (3 GB or more, a few minutes) ..."
 "$python" -m venv --clear "$venv"
-"$venv/bin/python" -m pip install -qq --disable-pip-version-check -r "$here/requirements-$VLLM_BUILD.txt"
+"$venv/bin/python" -m pip install -qq --disable-pip-version-check \
+    -r "$here/requirements-$VLLM_BUILD.txt" -c "$here/lock-$VLLM_BUILD.txt"
 if [ "$VLLM_BUILD" = cpu ]; then
     # Their PyPI builds need CUDA; importing them fails, and with them vLLM.
     "$venv/bin/python" -m pip uninstall -qq -y torchaudio torchcodec triton

@@ -64,7 +64,8 @@ def estimate(
         )
     except ValueError as error:
         raise UsageError(str(error)) from error
-    from got_core.budget.plan import make_plan, markdown
+    from got_core.budget.page import markdown
+    from got_core.budget.plan import make_plan
 
     plan = make_plan(chosen, BudgetConfig(gpu=gpu))
     if as_json:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from got_core.corpus.schemas import Columns
-from got_core.planning.geneval import TASKS
+from got_core.scenes.config import TASKS
 
 TRIALS: Columns = {
     "row": (pl.String(), "name of the ablation's row"),

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from got_core.annotate.annotator import Annotator
 from got_core.annotate.config import OpenAIConfig, VLLMConfig
-from got_core.annotate.scene_annotator import make_annotator
+from got_core.annotate.scene_revision import SCENES, scene_revision
 from got_core.storage import Storage
+
+if TYPE_CHECKING:
+    from got_core.annotate.annotator import Annotator
 
 OPENAI = "openai"
 VLLM = "vllm"
@@ -19,7 +22,11 @@ VLLM = "vllm"
 
 def annotator_revision(name: str | None, config: OpenAIConfig | None = None) -> str:
     """What the annotator's answers depend on, without opening it. ValueError as `open_annotator`."""
+    if name == SCENES:
+        return scene_revision()
     if name not in (OPENAI, VLLM):
+        from got_core.annotate.scene_annotator import make_annotator
+
         return make_annotator(name).revision
     from got_core.annotate.openai_annotator import revision_of
 
@@ -50,6 +57,8 @@ def open_annotator(
             yield engines
         return
     if name != OPENAI:
+        from got_core.annotate.scene_annotator import make_annotator
+
         yield make_annotator(name)
         return
     from got_core.annotate.ledger import Ledger

@@ -15,15 +15,14 @@ from typing import Any
 from PIL import Image
 
 from got_core.annotate.annotator import AnnotationError, Annotator, Step
+from got_core.annotate.scene_revision import SCENES, scene_revision
 from got_core.chain.boxes import Box
 from got_core.chain.edits import EditStep, write_edit_chain, write_multi_turn
+from got_core.scenes.config import DEFAULT_READER, ReaderConfig
 from got_core.scenes.edits import EditOp, parse_instruction, wordings
 from got_core.scenes.prompts import applicable_prompts, article, parse_prompt
-from got_core.scenes.reader import DEFAULT, FoundObject, NotASceneError, ReaderConfig, Reading, read
+from got_core.scenes.reader import FoundObject, NotASceneError, Reading, read
 from got_core.scenes.world import PLURALS, RGB
-
-VERSION = 1
-"""Raise it when the same image gives other texts or boxes."""
 
 _ENTITY = re.compile(rf"\b(?:{'|'.join(RGB)}) (?:{'|'.join(PLURALS)})\b")
 _PHRASE = re.compile(rf"(?:(?:an?|the) )?(?:({'|'.join(RGB)}) )?({'|'.join(PLURALS)})")
@@ -36,15 +35,14 @@ class SceneAnnotator:
     The reason is then `not_a_scene`; `no_objects` and `no_prompt` are scenes that no prompt style describes.
     """
 
-    def __init__(self, config: ReaderConfig = DEFAULT) -> None:
+    def __init__(self, config: ReaderConfig = DEFAULT_READER) -> None:
         self.config = config
         self._readings: OrderedDict[str, Reading] = OrderedDict()
 
     @property
     def revision(self) -> str:
         """Version of the wording and the reader's limits."""
-        limits = hashlib.sha256(repr(self.config).encode()).hexdigest()[:8]
-        return f"scenes-{VERSION}-{limits}"
+        return scene_revision(self.config)
 
     def concise_prompt(self, image: Image.Image) -> str:
         """A GenEval style that is true of the scene; style, then wording, chosen by the pixels' hash."""
@@ -158,7 +156,7 @@ class SceneAnnotator:
 
 def make_annotator(name: str | None) -> Annotator:
     """The annotator of that name. Raises ValueError for None and for an unknown name, with the known ones."""
-    if name == "scenes":
+    if name == SCENES:
         return SceneAnnotator()
     problem = f"unknown annotator {name!r}" if name else "no annotator is configured"
     raise ValueError(

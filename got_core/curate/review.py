@@ -28,11 +28,10 @@ import polars as pl
 from got_core.chain.edits import read_edit_chain
 from got_core.chain.grammar import Chain, ChainError, parse
 from got_core.corpus.schemas import frame_of, polars_schema
-from got_core.curate.review_schemas import QUEUE, VERDICTS
+from got_core.curate.review_schemas import FOLDER, QUEUE, VERDICTS
 from got_core.exchange.importer import text_without_boxes
 from got_core.storage import Storage, content_hash
 
-FOLDER = "reviews"
 ACTIONS = ("accept", "reject", "correct")
 BINDING = ("failed_annotation", "taken_down", "unsafe_content", "contaminated")
 """Rules that no reviewer overrules: there is no chain, or the image must not be trained on."""

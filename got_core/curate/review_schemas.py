@@ -6,6 +6,9 @@ import polars as pl
 
 from got_core.corpus.schemas import TIME, Columns
 
+FOLDER = "reviews"
+"""Where the verdicts are in the storage."""
+
 QUEUE: Columns = {
     "chain_id": (pl.String(), "id of the chain"),
     "kind": (pl.String(), "t2i or edit"),

@@ -15,8 +15,8 @@ from PIL import Image
 
 from got_core.evaluate.config import EvaluateConfig
 from got_core.planning.geneval import TASKS, XYXY, Detection, GenEvalRules, evaluate_image
+from got_core.scenes.config import DEFAULT_READER
 from got_core.scenes.prompts import applicable_prompts, parse_prompt
-from got_core.scenes.reader import DEFAULT as READER
 from got_core.scenes.reader import NotASceneError, read_scene
 from got_core.scenes.render import render
 from got_core.scenes.sample import sample_scene
@@ -43,13 +43,13 @@ def detector_record() -> dict[str, Any]:
         "name": "got_core.scenes.reader",
         "version": VERSION,
         "strict": False,
-        **dataclasses.asdict(READER),
+        **dataclasses.asdict(DEFAULT_READER),
     }
 
 
 def detect(image: Image.Image) -> list[Detection]:
     """Objects of a picture, from its pixels. What fits badly has a low score; what is no scene has none."""
-    found = read_scene(image, strict=False, config=READER)
+    found = read_scene(image, strict=False, config=DEFAULT_READER)
     return [Detection(o.shape, float(o.score), _xyxy(o.box), o.color) for o in found]
 
 

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from got_core.evaluate.config import EvaluateConfig
+from got_core.scenes.config import KINDS
 from got_core.scenes.corpus import MULTI_TURN
-from got_core.scenes.edits import KINDS, EditOp, wordings
+from got_core.scenes.edits import EditOp, wordings
 from got_core.scenes.sample import sample_edit, sample_multi_turn
 from got_core.scenes.world import Scene, World
 

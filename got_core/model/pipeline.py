@@ -32,13 +32,13 @@ from got_core.model.conditioning import Conditions, encode_conditions
 from got_core.model.config import GuidanceScales
 from got_core.model.decoding import GoTOutput, Pictures, decode_latents, sizes_in_aspect
 from got_core.model.denoising import Denoising, denoise, guided_prediction
-from got_core.model.formats.precision import KeepsPrecision, dtypes_of
 from got_core.model.got import latent_stride
 from got_core.model.guidance import Branch, GuidanceProjector
 from got_core.model.inpaint_mask import KeptSource, free_cells
 from got_core.model.inputs import Generators, as_list
 from got_core.model.memory import AutoencoderMemory
 from got_core.model.options import DrawingOptions, OnPlan, PlanningOptions, takes
+from got_core.model.precision import KeepsPrecision, dtypes_of
 from got_core.model.sequence import SequenceBuilder
 from got_core.model.text_generation import write_texts
 

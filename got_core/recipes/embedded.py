@@ -14,7 +14,7 @@ from got_core.model.config import (
     UNetConfig,
 )
 from got_core.recipes.recipe import Recipe
-from got_core.scenes.corpus import CorpusConfig
+from got_core.scenes.config import CorpusConfig
 from got_core.scenes.world import World
 from got_core.train.config import StageConfig
 from got_core.train.stage import finetuning, pretraining

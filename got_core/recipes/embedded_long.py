@@ -12,8 +12,7 @@ from got_core.model.config import (
 )
 from got_core.recipes.embedded import EMBEDDED_LOSS, embedded
 from got_core.recipes.recipe import Recipe
-from got_core.scenes.corpus import CorpusConfig
-from got_core.scenes.edits import KINDS
+from got_core.scenes.config import KINDS, CorpusConfig
 from got_core.scenes.world import FULL
 from got_core.train.stage import finetuning, pretraining
 

@@ -16,7 +16,7 @@ from got_core.evaluate.config import EvaluateConfig
 from got_core.foundation.config import FoundationConfig
 from got_core.model.config import ModelConfig
 from got_core.registry.config import PromotionConfig
-from got_core.scenes.corpus import CorpusConfig
+from got_core.scenes.config import CorpusConfig
 from got_core.scenes.world import World
 from got_core.train.stage import Stage, check_stages
 

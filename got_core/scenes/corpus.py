@@ -11,7 +11,7 @@ import hashlib
 import io
 import json
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,7 @@ import polars as pl
 from PIL import Image
 from scipy.optimize import linear_sum_assignment
 
-from got_core.scenes.edits import KINDS
-from got_core.scenes.prompts import TASKS
+from got_core.scenes.config import TASKS, CorpusConfig
 from got_core.scenes.reader import NotASceneError, read_scene
 from got_core.scenes.render import render
 from got_core.scenes.sample import sample_edit, sample_multi_turn, sample_scene
@@ -58,45 +57,6 @@ MULTI_TURN = "multi_turn"
 
 Progress = Callable[[int, int], None]
 """Called with files done and files in all."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class CorpusConfig:
-    """How much of the world is written."""
-
-    images: int = 4000
-    """Pictures in the raw folder, spread evenly over the six prompt styles."""
-    edits: int = 1500
-    """Edit pairs of one step."""
-    edit_kinds: tuple[str, ...] = KINDS
-    """Kinds of these pairs, each as often as it stands here; a kind that stands twice is shown twice as
-    often. Of several steps, kinds are drawn evenly."""
-    multi_turn: float = 0.05
-    """Pairs of two or three steps, written behind the others: as a share of their number, rounded down."""
-    place_draws: int = 1
-    """Boxes drawn for a new or moved object; the one that is most clearly where the words put it is taken.
-    With many, the same words mean the same place, which is sooner learned; with one, all places that suit."""
-    seed: int = 1
-    """Picture k depends on the world, the seed and k alone."""
-    jpeg_share: float = 0.3
-    """Share of the raw pictures written as JPEG (quality 90 to 95, 4:4:4); the rest and all edits are PNG."""
-    folder_size: int = 1000
-    """Pictures in one subfolder."""
-
-    def __post_init__(self) -> None:
-        counts = (self.images, self.edits, self.multi_turn)
-        if min(counts) < 0 or not 0 <= self.jpeg_share <= 1 or min(self.folder_size, self.place_draws) < 1:
-            raise ValueError(
-                "images, edits and multi_turn are >= 0, jpeg_share in [0, 1], folder_size and place_draws "
-                f">= 1: got {self}"
-            )
-        if not self.edit_kinds or not set(self.edit_kinds) <= set(KINDS):
-            raise ValueError(f"edit_kinds are one or more of {', '.join(KINDS)}: got {self.edit_kinds}")
-
-    @property
-    def pairs(self) -> int:
-        """Edit pairs in all."""
-        return self.edits + int(self.edits * self.multi_turn)
 
 
 def corpus_digest(world: World, config: CorpusConfig) -> str:

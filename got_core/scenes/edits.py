@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from got_core.scenes.config import KINDS
 from got_core.scenes.prompts import article
 from got_core.scenes.world import (
     PLACES,
@@ -23,8 +24,6 @@ from got_core.scenes.world import (
     place_of,
     relations,
 )
-
-KINDS: tuple[str, ...] = ("add", "remove", "recolour", "replace", "move")
 
 CLEAR = 6
 """Pixels between two boxes from which on neither crowds the other."""

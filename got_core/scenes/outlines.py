@@ -13,7 +13,8 @@ from itertools import product
 import numpy as np
 from scipy import ndimage
 
-from got_core.scenes.world import PixelBox, coverage
+from got_core.scenes.shapes import coverage
+from got_core.scenes.world import PixelBox
 
 _PAD = 3
 """Pixels around an outline that its blurred form may reach."""

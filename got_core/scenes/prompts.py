@@ -12,12 +12,10 @@ from collections.abc import Sequence
 from itertools import combinations
 from typing import Any
 
-import numpy as np
-
+from got_core.scenes.config import TASKS
 from got_core.scenes.heldout import Placed, held_out
 from got_core.scenes.world import OPPOSITE, PLURALS, RELATIONS, RGB, World, relations
 
-TASKS: tuple[str, ...] = ("single_object", "two_object", "counting", "colors", "position", "color_attr")
 NUMBERS: dict[int, str] = {2: "two", 3: "three", 4: "four"}
 _COUNTS = {word: number for number, word in NUMBERS.items()}
 _SINGULAR = {plural: shape for shape, plural in PLURALS.items()}
@@ -153,6 +151,8 @@ def benchmark_prompts(world: World, per_task: int, seed: int) -> list[dict[str, 
     prompts than `per_task` repeats them evenly with new seeds. Raises ValueError if a task has no prompt in
     this world.
     """
+    import numpy as np
+
     rng = np.random.default_rng([seed, 0x9E4E])
     rows: list[dict[str, Any]] = []
     for task in TASKS:

@@ -18,8 +18,9 @@ from scipy import ndimage
 
 from got_core.pictures.colours import to_rgb
 from got_core.scenes.colours import PALETTE, lab, nearest_color
+from got_core.scenes.config import DEFAULT_READER, ReaderConfig
 from got_core.scenes.outlines import fit_outline
-from got_core.scenes.world import PLURALS, RGB, TONES, PixelBox
+from got_core.scenes.world import TONES, PixelBox
 
 Picture = Image.Image | np.ndarray
 
@@ -56,45 +57,14 @@ class Reading:
     """Mean absolute difference, in levels, between the picture and what was read, fine noise averaged out."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class ReaderConfig:
-    """Limits of what counts as a scene."""
-
-    shapes: tuple[str, ...] = tuple(PLURALS)
-    """Shapes to tell apart."""
-    colors: tuple[str, ...] = tuple(RGB)
-    """Colours to tell apart."""
-    work_side: int = 128
-    """Larger pictures are reduced to this side before reading."""
-    contrast: float = 16.0
-    """CIELAB distance from the background at which a pixel belongs to an object."""
-    min_area: int = 24
-    """Pixels (at 64 x 64) below which a spot is noise."""
-    split_spread: float = 22.0
-    """CIELAB spread inside one piece above which it is split by colour."""
-    max_border_outliers: float = 0.35
-    """Refuse if more of the border than this is off the fitted background."""
-    max_background_chroma: float = 22.0
-    """Refuse if the background is a colour rather than a grey."""
-    max_residual: float = 2.8
-    """Refuse if the reading leaves more than this mean difference in levels."""
-    max_color_distance: float = 28.0
-    """Refuse if a piece's CIELAB distance from every colour name's value is larger."""
-    max_objects: int = 12
-    """Refuse if there are more pieces."""
-    min_fit: float = 0.8
-    """Refuse if a piece overlaps its best outline less than this."""
-
-
-DEFAULT = ReaderConfig()
-
-
-def read_scene(image: Picture, *, strict: bool = True, config: ReaderConfig = DEFAULT) -> list[FoundObject]:
+def read_scene(
+    image: Picture, *, strict: bool = True, config: ReaderConfig = DEFAULT_READER
+) -> list[FoundObject]:
     """The objects of a picture, left to right. See `read` for arguments and errors."""
     return list(read(image, strict=strict, config=config).objects)
 
 
-def read(image: Picture, *, strict: bool = True, config: ReaderConfig = DEFAULT) -> Reading:
+def read(image: Picture, *, strict: bool = True, config: ReaderConfig = DEFAULT_READER) -> Reading:
     """Objects and background of a picture: PIL image of any mode, or uint8 (H, W, 3).
 
     With `strict` raises NotASceneError, naming the reason, for what is no scene; a blank plain picture is a

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from got_core.scenes.world import Background, Scene, coverage
+from got_core.scenes.shapes import coverage
+from got_core.scenes.world import Background, Scene
 
 
 def render(scene: Scene) -> Image.Image:

@@ -7,19 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from got_core.scenes.edits import (
-    CLEAR,
-    KINDS,
-    EditOp,
-    apply,
-    collides,
-    fits_words,
-    in_turn,
-    instruction,
-    pointed_at,
-)
+from got_core.scenes.config import KINDS, TASKS
+from got_core.scenes.edits import CLEAR, EditOp, apply, collides, fits_words, in_turn, instruction, pointed_at
 from got_core.scenes.heldout import is_held_out
-from got_core.scenes.prompts import NUMBERS, TASKS
+from got_core.scenes.prompts import NUMBERS
 from got_core.scenes.world import (
     PLACES,
     RELATIONS,

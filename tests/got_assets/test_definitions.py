@@ -11,28 +11,28 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import pytest
 import yaml
 
 from .conftest import Graph
 
 ROOT = Path(__file__).resolve().parents[2]
 SNAPSHOT = Path(__file__).with_name("snapshot.json")
-HEAVY = ("torch", "ray", "transformers", "diffusers", "vllm", "mlflow", "matplotlib")
+HEAVY = ("torch", "ray", "transformers", "diffusers", "vllm", "mlflow", "matplotlib", "scipy", "pyarrow")
+"""Seconds of importing each, for every process that loads the graph or a recipe."""
 
 
-def test_loading_definitions_imports_no_model_library(tmp_path: Path) -> None:
-    code = f"""
-import sys, got_assets.definitions
-print([name for name in {HEAVY!r} if name in sys.modules])
-assert len(got_assets.definitions.defs.resolve_asset_graph().get_all_asset_keys()) > 10
-"""
+@pytest.mark.parametrize("module", ["got_assets.definitions", "got_core.recipes"])
+def test_loading_imports_no_heavy_library(tmp_path: Path, module: str) -> None:
+    loaded = f"[name for name in {HEAVY!r} if name in sys.modules]"
+    code = f"import gc, sys, {module}; print(gc.isenabled(), {loaded})"
     environment = {**os.environ, "GOT_HOME": str(tmp_path)}
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == "[]"
-    assert not any(tmp_path.iterdir()), "loading definitions must leave nothing behind"
+    assert done.stdout.strip() == "True []"
+    assert not any(tmp_path.iterdir()), "loading must leave nothing behind"
 
 
 def describe(defs: dg.Definitions) -> dict[str, Any]:
@@ -98,8 +98,12 @@ def test_tables_describe_their_columns(graph: Graph) -> None:
 
 
 def test_workspace_and_dg_name_the_same_location(graph: Graph) -> None:
-    (module,) = yaml.safe_load((ROOT / "workspace.yaml").read_text())["load_from"]
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["dg"]["project"]
+    workspace = ROOT / "workspace.yaml"
+    (module,) = yaml.safe_load(workspace.read_text())["load_from"]
+    tools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
+    project, dagster = tools["dg"]["project"], tools["dagster"]
+    assert dagster["module_name"] == module["python_module"]["module_name"]
+    assert dagster["code_location_name"] == module["python_module"]["location_name"]
     assert module["python_module"]["module_name"] == f"{project['root_module']}.definitions"
     assert module["python_module"]["location_name"] == project["code_location_name"]
     dg.Definitions.validate_loadable(graph.run.defs)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import dagster as dg
 import pytest
 
 USE_BOTH = """
@@ -64,6 +65,16 @@ def test_databases_lie_in_the_home_whatever_its_name(script: Path, tmp_path: Pat
     assert [*home.glob("mlflow/artifacts/*/*/artifacts/use_both.py")]
     elsewhere = [path for path in tmp_path.rglob("*") if path.is_file() and home not in path.parents]
     assert elsewhere == [script]
+
+
+def test_no_page_asks_to_sign_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from got_assets.home import prepare_dagster_home
+    from got_assets.project import PROJECT
+
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    prepare_dagster_home(PROJECT)
+    with dg.DagsterInstance.get() as instance:
+        assert not instance.nux_enabled and not instance.telemetry_enabled
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ from got_assets.defs.annotate import assets, imported
 from got_assets.defs.ingest.partitions import EDIT_SHARDS, IMAGE_SHARDS
 from got_assets.io import value_name
 from got_assets.project import PROJECT, Project
+from got_assets.reporting import readable_figures
 
 _LIMIT = PROJECT.recipe.curate.max_error_share
 
@@ -50,4 +51,4 @@ if PROJECT.settings.truth_url and not PROJECT.settings.chains_imported:
         figures = reader_accuracy(known, ((name, reader.open(path)) for name, path in good.iter_rows()))
         low = [name for name, bar in READER_BARS.items() if figures[name] < bar]
         text = f"below the bar: {', '.join(low)}" if low else "all above the bar"
-        return dg.AssetCheckResult(passed=not low, metadata=figures, description=text)
+        return dg.AssetCheckResult(passed=not low, metadata=readable_figures(figures), description=text)

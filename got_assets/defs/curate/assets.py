@@ -18,7 +18,7 @@ from got_assets.staleness import inputs_tag
 from got_core.curate import schemas
 from got_core.curate.benchmarks import benchmark_digest
 from got_core.curate.config import CurateConfig
-from got_core.curate.takedown import list_digest
+from got_core.curate.takedown_lists import list_digest
 from got_core.filesystems import StoreUnavailableError
 from got_core.recipes import digest
 
@@ -54,7 +54,7 @@ def benchmark_of(project: Project) -> pl.DataFrame | None:
 
 def _reviews_digest(project: Project) -> str:
     """Changes with the files of verdicts, which are named by their content."""
-    from got_core.curate.review import FOLDER
+    from got_core.curate.review_schemas import FOLDER
 
     try:
         return digest(project.storage.list(f"{FOLDER}/"))

@@ -17,7 +17,7 @@ from got_assets.project import PROJECT, Project, code_version
 from got_assets.reporting import Metadata, column_schema, markdown_table, table_result
 from got_assets.staleness import inputs_tag
 from got_core.curate import schemas
-from got_core.curate.takedown import list_digest
+from got_core.curate.takedown_lists import list_digest
 from got_core.storage import Storage
 
 MODEL_NAME = "got"

@@ -9,7 +9,6 @@ import dagster as dg
 from got_assets.defs.ingest.jobs import prepare_edits, prepare_images
 from got_assets.defs.ingest.partitions import EDIT_SHARDS, IMAGE_SHARDS
 from got_assets.project import Project
-from got_core.corpus.shards import assign_edit_shards, assign_image_shards
 
 EVERY = 300
 
@@ -20,6 +19,8 @@ def watch_raw_images(
 ) -> dg.SensorResult | dg.SkipReason:
     """Looks through the raw folder (or bucket prefix, archives, tables); what no shard lists yet becomes new
     shards with a run each. Off until switched on."""
+    from got_core.corpus.shards import assign_image_shards
+
     url = project.settings.raw_url
     try:
         names = assign_image_shards(
@@ -36,6 +37,8 @@ def watch_edit_pairs(
 ) -> dg.SensorResult | dg.SkipReason:
     """Reads the pair table; rows that no shard lists yet become new shards with a run each. Off until
     switched on."""
+    from got_core.corpus.shards import assign_edit_shards
+
     url = project.settings.edits_url
     if url is None:
         return dg.SkipReason("no table of edit pairs is configured (GOT_EDITS)")

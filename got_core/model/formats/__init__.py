@@ -1,1 +1,1 @@
-"""Weights on disk: the published layouts, the authors' release, shards and precisions, read and checked."""
+"""Weights on disk: the published layouts, the authors' release, and shards, read and checked."""

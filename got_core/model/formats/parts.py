@@ -24,8 +24,8 @@ from transformers import (
 from got_core.model.autoencoder import PatchAutoencoder
 from got_core.model.backbones.sdxl_unet import widen_input
 from got_core.model.formats.names import canonical_name
-from got_core.model.formats.precision import DTYPES, autoencoder_dtype, widest
 from got_core.model.formats.shards import read_state
+from got_core.model.precision import DTYPES, autoencoder_dtype, widest
 from got_core.model.unet import UNetWithInputSkip
 
 AUTOENCODERS = {"AutoencoderKL": AutoencoderKL, "PatchAutoencoder": PatchAutoencoder}

@@ -9,7 +9,8 @@ from dataclasses import fields
 
 from got_assets.cli.estimate import estimate
 from got_core.budget.config import Accelerator, BudgetConfig
-from got_core.budget.plan import make_plan, markdown
+from got_core.budget.page import markdown
+from got_core.budget.plan import make_plan
 from got_core.recipes import tiny
 
 from .conftest import Result

@@ -10,7 +10,8 @@ from PIL import Image
 
 from got_core.corpus.decode import ImageError
 from got_core.corpus.schemas import EDIT_PAIRS, RAW_IMAGES, Columns, frame_of
-from got_core.scenes.edits import KINDS, EditOp
+from got_core.scenes.config import KINDS
+from got_core.scenes.edits import EditOp
 from got_core.scenes.render import render
 from got_core.scenes.sample import sample_edit, sample_multi_turn, sample_scene
 from got_core.scenes.world import RGB, TONES, Background, Scene, SceneObject, World

@@ -16,7 +16,6 @@ from torch.distributed.tensor import DTensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from got_core.budget.config import Accelerator, BudgetConfig
-from got_core.budget.estimate import estimate
 from got_core.budget.measure import (
     Gathered,
     count,
@@ -193,16 +192,6 @@ def test_passes_of_a_step_keep_whole_gradients_on_every_worker(plan: TrainingPla
         assert one.accumulated == 0
         assert other == replace(one, accumulated=4 * trained)
         assert other.total >= one.total
-
-
-def test_an_estimate_takes_a_recipe_by_name_and_a_gpu_by_its_numbers() -> None:
-    with pytest.raises(ValueError, match="one of: embedded, embedded-long, paper, tiny"):
-        estimate("huge")
-    with pytest.raises(ValueError, match="utilisation"):
-        estimate("tiny", utilisation=2.0)
-    found = estimate("tiny", price_per_hour=7.5, name="other")
-    assert found.recipe == "tiny"
-    assert found.assumptions == BudgetConfig(gpu=Accelerator(name="other", price_per_hour=7.5))
 
 
 def test_the_page_says_what_fits(plan: TrainingPlan) -> None:

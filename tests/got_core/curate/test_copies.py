@@ -20,7 +20,7 @@ from got_core.curate.copies import judge_copies, waiting_copies
 from got_core.curate.takedown import add_takedowns, removal_of, take_down
 from got_core.curate.takedown_lists import COPIES_PAGE, JUDGEMENTS, LIST, list_digest, read_judged
 from got_core.recipes import embedded
-from got_core.scenes.prompts import TASKS
+from got_core.scenes.config import TASKS
 from got_core.scenes.render import render
 from got_core.scenes.sample import sample_scene
 from got_core.storage import Storage

@@ -16,8 +16,9 @@ from got_core.evaluate.edits import EditScenes, edit_ceilings, run_grounding_sce
 from got_core.evaluate.runner import run_benchmark, score_stored
 from got_core.evaluate.samples import _encode
 from got_core.evaluate.scores import FAILURES
+from got_core.scenes.config import KINDS
 from got_core.scenes.corpus import MULTI_TURN
-from got_core.scenes.edits import KINDS, parse_instruction
+from got_core.scenes.edits import parse_instruction
 from got_core.scenes.render import render
 from got_core.scenes.world import NARROW
 from got_core.storage import Storage

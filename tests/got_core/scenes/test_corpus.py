@@ -11,9 +11,9 @@ import polars as pl
 import pytest
 from PIL import Image
 
-from got_core.scenes.corpus import MULTI_TURN, CorpusConfig, corpus_digest, reader_accuracy, write_corpus
-from got_core.scenes.edits import KINDS, parse_instruction
-from got_core.scenes.prompts import TASKS
+from got_core.scenes.config import KINDS, TASKS, CorpusConfig
+from got_core.scenes.corpus import MULTI_TURN, corpus_digest, reader_accuracy, write_corpus
+from got_core.scenes.edits import parse_instruction
 from got_core.scenes.world import FULL, NARROW
 
 CONFIG = CorpusConfig(images=60, edits=20, multi_turn=0.29, seed=4, folder_size=25)

@@ -16,7 +16,8 @@ from got_core.corpus.shards import assign_edit_shards
 from got_core.curate.config import CurateConfig
 from got_core.curate.manifest import build_manifest
 from got_core.curate.rules import select_edits
-from got_core.scenes.corpus import CorpusConfig, write_corpus
+from got_core.scenes.config import CorpusConfig
+from got_core.scenes.corpus import write_corpus
 from got_core.scenes.edits import parse_instruction
 from got_core.scenes.world import FULL
 from got_core.storage import Storage

@@ -4,6 +4,7 @@ from collections import Counter
 
 import pytest
 
+from got_core.scenes.config import TASKS
 from got_core.scenes.heldout import (
     SHARE,
     canonical_colors,
@@ -11,7 +12,7 @@ from got_core.scenes.heldout import (
     held_out,
     is_held_out,
 )
-from got_core.scenes.prompts import TASKS, applicable_prompts, benchmark_prompts, parse_prompt
+from got_core.scenes.prompts import applicable_prompts, benchmark_prompts, parse_prompt
 from got_core.scenes.world import FULL, NARROW, RGB, SceneObject, World
 
 

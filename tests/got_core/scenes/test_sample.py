@@ -7,9 +7,10 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from got_core.scenes.edits import KINDS, apply, fits_words, parse_instruction, pointed_at
+from got_core.scenes.config import KINDS, TASKS
+from got_core.scenes.edits import apply, fits_words, parse_instruction, pointed_at
 from got_core.scenes.heldout import is_held_out
-from got_core.scenes.prompts import TASKS, applicable_prompts
+from got_core.scenes.prompts import applicable_prompts
 from got_core.scenes.sample import sample_edit, sample_multi_turn, sample_scene
 from got_core.scenes.world import FULL, NARROW, PixelBox, Scene, World
 

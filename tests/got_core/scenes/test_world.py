@@ -7,13 +7,11 @@ from got_core.scenes.render import render
 from got_core.scenes.world import (
     FULL,
     NARROW,
-    PLURALS,
     RGB,
     Background,
     Scene,
     SceneObject,
     World,
-    coverage,
     place_of,
     relations,
 )
@@ -39,22 +37,6 @@ def test_narrow_and_full_world_have_the_promised_size() -> None:
 def test_a_world_that_cannot_be_drawn_is_refused(setting: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         World(**setting)
-
-
-@pytest.mark.parametrize("shape", list(PLURALS))
-@pytest.mark.parametrize("size", [(14, 14), (21, 26)])
-def test_every_shape_touches_the_four_sides_of_its_box(shape: str, size: tuple[int, int]) -> None:
-    alpha = coverage(shape, *size)
-    assert alpha.shape == (size[1], size[0])
-    assert min(alpha[0].max(), alpha[-1].max(), alpha[:, 0].max(), alpha[:, -1].max()) > 0
-    assert alpha.min() >= 0 and alpha.max() == 1
-
-
-def test_areas_are_those_of_geometry() -> None:
-    share = {shape: float(coverage(shape, 24, 24).mean()) for shape in PLURALS}
-    expected = {"circle": np.pi / 4, "square": 1.0, "triangle": 0.5, "cross": 5 / 9, "diamond": 0.5}
-    assert share == pytest.approx(expected | {"star": share["star"]}, abs=0.02)
-    assert 0.25 < share["star"] < 0.45
 
 
 def test_relation_boundary_is_genevals() -> None:

@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import nn
 
-from got_core.model.formats.precision import dtypes_of, loading_dtypes
 from got_core.model.formats.published import load_foundation_folders
 from got_core.model.formats.released import load_got_checkpoint, save_got_checkpoint
 from got_core.model.pipeline import GoTPipeline
+from got_core.model.precision import dtypes_of, loading_dtypes
 from tests.got_core.model.tiny_checkpoints import SETTINGS, write_published
 from tests.got_core.tiny_pipeline import tiny_pipeline
 
