@@ -1,0 +1,104 @@
+"""Commands in the documentation exist, with the options they are given."""
+
+from __future__ import annotations
+
+import re
+import shlex
+
+import click
+import pytest
+import typer
+
+from got_assets.cli import app
+from tests.docs import pages, repository
+from tests.docs.pages import PAGES, ROOT
+
+ASSIGNMENT = re.compile(r"[A-Z][A-Z0-9_]*=.*")
+KNOWN = ("curl", "pip", "rm", "export", "git", "apt-get")
+"""Commands of other people that the documentation shows; they are not looked into."""
+MAKEFILE = (ROOT / "Makefile").read_text()
+
+
+def command_of(line: str) -> list[str]:
+    """Words of a command line, without settings before it and without the folder of its program."""
+    words = shlex.split(line, comments=True)
+    while words and ASSIGNMENT.fullmatch(words[0]):
+        words = words[1:]
+    return [words[0].rpartition("/")[2], *words[1:]] if words else []
+
+
+def check(words: list[str]) -> None:
+    """Raise AssertionError or click's UsageError for a command that does not exist."""
+    program, *arguments = words
+    if program == "make":
+        check_make(arguments)
+    elif program == "got":
+        check_click(typer.main.get_command(app), "got", arguments)
+    elif program == "mlflow":
+        from mlflow.cli import cli
+
+        check_click(cli, "mlflow", arguments)
+    elif program == "python":
+        check_python(arguments)
+    else:
+        assert program in KNOWN, f"{program} is not known here"
+
+
+def check_make(arguments: list[str]) -> None:
+    for word in arguments:
+        if ASSIGNMENT.fullmatch(word):
+            name = word.partition("=")[0]
+            assert re.search(rf"\$\({name}\)|^{name} \?=", MAKEFILE, re.MULTILINE), f"no variable {name}"
+        else:
+            assert word in repository.make_targets(), f"no target {word}"
+
+
+def check_click(command: click.Command, name: str, arguments: list[str]) -> None:
+    """Follow the sub-commands, then parse what is left: unknown commands and options raise UsageError."""
+    context = command.make_context(name, list(arguments), resilient_parsing=True)
+    if not isinstance(command, click.Group) or not arguments or arguments[0].startswith("-"):
+        return
+    with context:
+        found = command.get_command(context, arguments[0])
+        assert found is not None, f"{name} has no command {arguments[0]}"
+        check_click(found, f"{name} {arguments[0]}", arguments[1:])
+
+
+def check_python(arguments: list[str]) -> None:
+    if arguments[0] == "-m":
+        file = repository.module_file(arguments[1])
+        assert file is not None or arguments[1] in ("pytest", "pip"), f"no module {arguments[1]}"
+    else:
+        assert (ROOT / arguments[0]).is_file(), f"no file {arguments[0]}"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_shell_blocks(page: str) -> None:
+    for line in pages.shell_lines(page):
+        words = command_of(line)
+        if words:
+            check(words)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_in_the_text(page: str) -> None:
+    for span in pages.code_spans(page):
+        if re.match(r"(?:make|got) [a-z]", span) or re.match(r"(?:\.venv/bin/)?python -m ", span):
+            try:
+                check(command_of(span.replace("...", "X")))
+            except click.UsageError as error:
+                raise AssertionError(f"{page}: `{span}`: {error.format_message()}") from error
+
+
+@pytest.mark.parametrize(
+    "line", ["make nothing", "make run NOTHING=1", "got nothing", "got run --nothing", "python -m got_core.nothing", "frobnicate"]
+)
+def test_what_does_not_exist_is_found(line: str) -> None:
+    with pytest.raises((AssertionError, click.UsageError)):
+        check(command_of(line))
+
+
+def test_every_make_target_is_described() -> None:
+    told = pages.text_of("docs/getting-started.md") + pages.text_of("CONTRIBUTING.md")
+    missing = {target for target in repository.make_targets() - {"help"} if f"make {target}" not in told}
+    assert not missing, sorted(missing)
