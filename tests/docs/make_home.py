@@ -8,24 +8,23 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from got_core.model.config import ModelConfig
+from got_core.model.formats.published import load_foundation_folders
 from got_core.model.formats.released import save_got_checkpoint
 from got_core.registry.log import register
 from got_core.registry.promote import CHAMPION
 from got_core.registry.tracking import connect
 from tests.got_core.model.tiny_checkpoints import write_published
-from tests.got_core.tiny_pipeline import TINY, tiny_pipeline
+from tests.got_core.tiny_pipeline import tiny_pipeline
 
 
-def make(folder: Path, config: ModelConfig = TINY) -> None:
+def make(folder: Path) -> None:
     """The registry below `var`, published folders below `models`."""
-    pipeline = tiny_pipeline(config=config)
-    pipeline.save_pretrained(folder / "pipeline")
+    tiny_pipeline().save_pretrained(folder / "pipeline")
     uri = f"sqlite:///{folder}/var/mlflow/mlflow.db"
     version = register(folder / "pipeline", tracking_uri=uri, tags={"weights_hash": "documentation"})
     connect(uri).set_registered_model_alias("got", CHAMPION, version)
-    write_published(folder / "models")
-    save_got_checkpoint(pipeline, folder / "models" / "got-6b")
+    folders = write_published(folder / "models")
+    save_got_checkpoint(load_foundation_folders(folders.sdxl, folders.qwen), folder / "models" / "got-6b")
 
 
 if __name__ == "__main__":
