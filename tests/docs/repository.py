@@ -56,25 +56,35 @@ def names_in(file: Path) -> frozenset[str]:
 
 
 @cache
-def members() -> dict[str, frozenset[str]]:
-    """Fields and methods of each class of the packages, by the class's name; inherited ones are not told."""
-    found: dict[str, set[str]] = {}
+def _classes() -> dict[str, tuple[frozenset[str], frozenset[str]]]:
+    """Own members and names of base classes, by the class's name."""
+    found: dict[str, tuple[frozenset[str], frozenset[str]]] = {}
     for package in PACKAGES:
         for file in (ROOT / package).rglob("*.py"):
             for node in ast.walk(ast.parse(file.read_text())):
                 if isinstance(node, ast.ClassDef):
-                    found.setdefault(node.name, set()).update(_members(node))
-    return {name: frozenset(values) for name, values in found.items()}
+                    bases = frozenset(base.id for base in node.bases if isinstance(base, ast.Name))
+                    found[node.name] = (_own_members(node), bases)
+    return found
 
 
-def _members(node: ast.ClassDef) -> set[str]:
+def _own_members(node: ast.ClassDef) -> frozenset[str]:
     found = set()
     for item in node.body:
         if isinstance(item, ast.FunctionDef | ast.AsyncFunctionDef):
             found.add(item.name)
         elif isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name):
             found.add(item.target.id)
-    return found
+    return frozenset(found)
+
+
+@cache
+def members(name: str) -> frozenset[str] | None:
+    """Fields and methods of a class of the packages, with those of its bases there; None for another name."""
+    if name not in _classes():
+        return None
+    own, bases = _classes()[name]
+    return own.union(*(members(base) or () for base in bases))
 
 
 def resolves(dotted: str) -> bool:
@@ -89,4 +99,4 @@ def resolves(dotted: str) -> bool:
 
 
 def _is_member(rest: list[str]) -> bool:
-    return len(rest) == 2 and rest[1] in members().get(rest[0], ())
+    return len(rest) == 2 and rest[1] in (members(rest[0]) or ())

@@ -44,7 +44,9 @@ def at_their_lines(found: list[Block]) -> str:
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if of(page, "pycon")])
-def test_sessions_give_the_output_they_show(page: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_sessions_give_the_output_they_show(
+    page: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.chdir(tmp_path)
     parser, runner, names = doctest.DocTestParser(), doctest.DocTestRunner(optionflags=doctest.ELLIPSIS), {}
     failures: list[str] = []

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 import shlex
+from typing import Any
 
-import click
 import pytest
 import typer
+from got_assets.cli.app import app
 
-from got_assets.cli import app
 from tests.docs import pages, repository
 from tests.docs.pages import PAGES, ROOT
 
+UsageError: Any = typer.BadParameter.__base__
+"""Of click, which Typer may carry along under a private name."""
 ASSIGNMENT = re.compile(r"[A-Z][A-Z0-9_]*=.*")
 KNOWN = ("curl", "pip", "rm", "export", "git", "apt-get")
 """Commands of other people that the documentation shows; they are not looked into."""
@@ -20,15 +22,16 @@ MAKEFILE = (ROOT / "Makefile").read_text()
 
 
 def command_of(line: str) -> list[str]:
-    """Words of a command line, without settings before it and without the folder of its program."""
+    """Words of a line's first command, without settings before it and without the folder of its program."""
     words = shlex.split(line, comments=True)
+    words = words[: next((k for k, word in enumerate(words) if word in ("|", ">", "&&")), None)]
     while words and ASSIGNMENT.fullmatch(words[0]):
         words = words[1:]
     return [words[0].rpartition("/")[2], *words[1:]] if words else []
 
 
 def check(words: list[str]) -> None:
-    """Raise AssertionError or click's UsageError for a command that does not exist."""
+    """Raise AssertionError or UsageError for a command that does not exist."""
     program, *arguments = words
     if program == "make":
         check_make(arguments)
@@ -53,10 +56,10 @@ def check_make(arguments: list[str]) -> None:
             assert word in repository.make_targets(), f"no target {word}"
 
 
-def check_click(command: click.Command, name: str, arguments: list[str]) -> None:
+def check_click(command: Any, name: str, arguments: list[str]) -> None:
     """Follow the sub-commands, then parse what is left: unknown commands and options raise UsageError."""
     context = command.make_context(name, list(arguments), resilient_parsing=True)
-    if not isinstance(command, click.Group) or not arguments or arguments[0].startswith("-"):
+    if not hasattr(command, "get_command") or not arguments or arguments[0].startswith("-"):
         return
     with context:
         found = command.get_command(context, arguments[0])
@@ -86,15 +89,24 @@ def test_commands_in_the_text(page: str) -> None:
         if re.match(r"(?:make|got) [a-z]", span) or re.match(r"(?:\.venv/bin/)?python -m ", span):
             try:
                 check(command_of(span.replace("...", "X")))
-            except click.UsageError as error:
+            except UsageError as error:
                 raise AssertionError(f"{page}: `{span}`: {error.format_message()}") from error
 
 
-@pytest.mark.parametrize(
-    "line", ["make nothing", "make run NOTHING=1", "got nothing", "got run --nothing", "python -m got_core.nothing", "frobnicate"]
+NOTHING = (
+    "make nothing",
+    "make run NOTHING=1",
+    "got nothing",
+    "got run --nothing",
+    "got data nothing",
+    "python -m got_core.nothing",
+    "frobnicate",
 )
+
+
+@pytest.mark.parametrize("line", NOTHING)
 def test_what_does_not_exist_is_found(line: str) -> None:
-    with pytest.raises((AssertionError, click.UsageError)):
+    with pytest.raises((AssertionError, UsageError)):
         check(command_of(line))
 
 

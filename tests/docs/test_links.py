@@ -10,6 +10,8 @@ from tests.docs import pages, repository
 from tests.docs.pages import PAGES, ROOT
 
 README_LINES = 150
+CHANGES = 10
+ROOM = re.compile(r"(?P<room>got_core/\w+|got_assets/(?:defs/)?\w+)(?:/.*)?")
 FILE = re.compile(r"(?:got_core|got_assets|tests|docs|deployments|bench|findings)/[\w./*<>-]*")
 MODULE = re.compile(r"(?:got_core|got_assets)(?:\.\w+)+")
 MEMBER = re.compile(r"(?P<owner>[A-Z]\w+)\.(?P<name>[a-z]\w*)")
@@ -43,8 +45,9 @@ def test_modules_and_members_that_are_named_exist(page: str) -> None:
         plain = span.partition("(")[0]
         if MODULE.fullmatch(plain):
             assert repository.resolves(plain), f"{page} names {plain}"
-        elif (found := MEMBER.fullmatch(plain)) and found["owner"] in repository.members():
-            assert found["name"] in repository.members()[found["owner"]], f"{page} names {plain}"
+        elif match := MEMBER.fullmatch(plain):
+            known = repository.members(match["owner"])
+            assert known is None or match["name"] in known, f"{page} names {plain}"
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -54,7 +57,9 @@ def test_settings_that_are_named_exist(page: str) -> None:
 
 
 def test_every_setting_is_described() -> None:
-    described = set(SETTING.findall(pages.text_of("docs/operations.md") + pages.text_of("docs/annotators.md")))
+    described = set(
+        SETTING.findall(pages.text_of("docs/operations.md") + pages.text_of("docs/annotators.md"))
+    )
     assert repository.settings() <= described, sorted(repository.settings() - described)
 
 
@@ -81,3 +86,15 @@ def test_names_are_looked_up_and_not_taken_on_trust() -> None:
     assert not repository.resolves("got_core.chain.edits.nothing_of_this_name")
     assert not repository.resolves("got_core.no_such_room.thing")
     assert "#" not in "".join(pages.anchors("README.md"))
+
+
+def test_ten_changes_need_two_rooms_at_most() -> None:
+    _, *sections = re.split(r"^## ", pages.text_of("docs/adding.md"), flags=re.MULTILINE)
+    assert len(sections) >= CHANGES
+    for section in sections:
+        title, _, text = section.partition("\n")
+        rows = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `")]
+        named = {span for row in rows for span in re.findall(r"`([^`]+)`", row)}
+        found = {match["room"] for span in named if (match := ROOM.fullmatch(span))}
+        rooms = {room for room in found if (ROOT / room).is_dir()}
+        assert named and len(rooms) <= 2, f"{title}: {sorted(rooms)}"
