@@ -1,11 +1,15 @@
 """What a recipe may choose about a benchmark run.
 
-Belongs here: the numbers of a run. Not here: the rules of a benchmark, which are fixed by its protocol.
+Belongs here: the numbers of a run, and which benchmarks the graph has. Not here: the rules of a benchmark,
+which are fixed by its protocol.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+BENCHMARK_ASSETS = {"geneval": "geneval/scenes", "scene_edits": "edits/scenes"}
+"""Benchmarks that score a candidate, in the order of the report: key of the asset, name of the benchmark."""
 
 
 @dataclass(frozen=True, kw_only=True)

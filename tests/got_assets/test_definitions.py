@@ -142,3 +142,15 @@ def test_own_images_get_a_home_of_their_own(tmp_path: Path, monkeypatch, load) -
     monkeypatch.setenv("GOT_RAW", str(tmp_path / "b"))
     second = load_project().settings.home
     assert first.parent == second.parent and first != second and first.name.startswith("own-")
+
+
+def test_each_benchmark_has_an_asset_that_is_scored_reported_and_registered() -> None:
+    from got_assets.definitions import defs
+    from got_core.evaluate.benchmarks import BENCHMARKS
+    from got_core.evaluate.config import BENCHMARK_ASSETS
+
+    assert [one.name for one in BENCHMARKS] == list(BENCHMARK_ASSETS.values())
+    graph = defs.resolve_asset_graph()
+    for reader in ("benchmark_report", "registered_model"):
+        parents = {key.to_user_string() for key in graph.get(dg.AssetKey(reader)).parent_keys}
+        assert set(BENCHMARK_ASSETS) <= parents

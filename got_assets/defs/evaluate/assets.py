@@ -9,6 +9,7 @@ import dagster as dg
 
 from got_assets.project import PROJECT, Project, code_version, git_commit
 from got_assets.reporting import document_hash, document_result, log_progress, markdown_table, stored_image
+from got_core.evaluate.config import BENCHMARK_ASSETS
 
 if TYPE_CHECKING:
     from got_core.evaluate.benchmarks import Benchmark
@@ -89,7 +90,7 @@ def _benchmark(project: Project, model: Document, benchmark: "Benchmark") -> dg.
 
 
 @dg.asset(
-    ins=_CANDIDATE,
+    ins=_CANDIDATE | {name: dg.AssetIn(name) for name in BENCHMARK_ASSETS},
     group_name="evaluate",
     kinds={"html"},
     owners=["team:model"],
@@ -99,15 +100,14 @@ def benchmark_report(
     context: dg.AssetExecutionContext,
     project: dg.ResourceParam[Project],
     candidate: Document,
-    geneval: Document,
-    scene_edits: Document,
+    **results: Document,
 ) -> dg.MaterializeResult[Document]:
     """One page with all scores, intervals, pictures, failures, protocol and where the model comes from."""
     from got_core.evaluate.report import Section
     from got_core.evaluate.report import benchmark_report as write_page
 
     started = time.monotonic()
-    storage, benchmarks = project.storage, (geneval, scene_edits)
+    storage, benchmarks = project.storage, [results[name] for name in BENCHMARK_ASSETS]
     page = write_page(
         [
             Section(

@@ -11,6 +11,7 @@ import polars as pl
 
 from got_assets.project import PROJECT, Project, code_version, git_commit
 from got_assets.reporting import document_hash, document_result, log_progress
+from got_core.evaluate.config import BENCHMARK_ASSETS
 
 Document = dict[str, Any]
 MODEL_NAME = "got"
@@ -20,7 +21,7 @@ _STAGES = tuple(stage.asset for stage in PROJECT.recipe.stages)
 
 
 @dg.asset(
-    ins={name: dg.AssetIn(name) for name in _STAGES},
+    ins={name: dg.AssetIn(name) for name in (*_STAGES, *BENCHMARK_ASSETS)},
     group_name="register",
     kinds={"mlflow"},
     owners=["team:model"],
@@ -30,9 +31,7 @@ def registered_model(
     context: dg.AssetExecutionContext,
     project: dg.ResourceParam[Project],
     foundation_models: Document,
-    geneval: Document,
-    scene_edits: Document,
-    **models: Document,
+    **inputs: Document,
 ) -> dg.MaterializeResult[Document]:
     """The candidate as a version of `got` in MLflow, tagged with all it was made from, as `@challenger`.
 
@@ -41,8 +40,8 @@ def registered_model(
     from got_core.registry.log import register
     from got_core.storage import content_hash
 
-    started, candidate = time.monotonic(), models[_STAGES[-1]]
-    trained = [one for one in (foundation_models, *(models[name] for name in _STAGES)) if one["steps"]]
+    started, candidate = time.monotonic(), inputs[_STAGES[-1]]
+    trained = [one for one in (foundation_models, *(inputs[name] for name in _STAGES)) if one["steps"]]
     tags = {
         "dagster_run_id": context.run_id,
         "git_commit": git_commit(),
@@ -56,8 +55,9 @@ def registered_model(
     }
     uri = project.settings.tracking_uri
     folder = project.storage.download(candidate["folder"])
-    scores, *others = [one["scores"] for one in (geneval, scene_edits)]
-    outcomes = _outcomes(project, geneval, scene_edits)
+    results = {benchmark: inputs[asset] for asset, benchmark in BENCHMARK_ASSETS.items()}
+    scores, *others = [one["scores"] for one in results.values()]
+    outcomes = _outcomes(project, results)
     version = register(
         folder, MODEL_NAME, tracking_uri=uri, scores=scores, others=others, outcomes=outcomes, tags=tags
     )
@@ -74,13 +74,13 @@ def registered_model(
     )
 
 
-def _outcomes(project: Project, geneval: Document, scene_edits: Document) -> dict[str, pl.DataFrame]:
+def _outcomes(project: Project, results: dict[str, Document]) -> dict[str, pl.DataFrame]:
     """What became of each sample, by benchmark."""
-    from got_core.evaluate.benchmarks import GENEVAL, SCENE_EDITS
+    from got_core.evaluate.benchmarks import BENCHMARKS
 
     return {
-        benchmark.name: benchmark.outcomes(project.storage.read_table(f"{one['prefix']}/samples"))
-        for benchmark, one in ((GENEVAL, geneval), (SCENE_EDITS, scene_edits))
+        one.name: one.outcomes(project.storage.read_table(f"{results[one.name]['prefix']}/samples"))
+        for one in BENCHMARKS
     }
 
 

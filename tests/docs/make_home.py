@@ -1,0 +1,37 @@
+"""`python -m tests.docs.make_home FOLDER`: what the code in the documentation finds where it is run.
+
+A process of its own: registering sets MLflow's tracking address for the whole process.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from got_core.model.formats.published import load_foundation_folders
+from got_core.model.formats.released import save_got_checkpoint
+from got_core.registry.log import register
+from got_core.registry.promote import CHAMPION
+from got_core.registry.tracking import connect
+from tests.got_core.model import tiny_checkpoints
+from tests.got_core.tiny_pipeline import tiny_pipeline
+
+ROWS = 400
+
+
+def make(folder: Path) -> None:
+    """The registry below `var`, published folders below `models`."""
+    tiny_pipeline().save_pretrained(folder / "pipeline")
+    uri = f"sqlite:///{folder}/var/mlflow/mlflow.db"
+    version = register(folder / "pipeline", tracking_uri=uri, tags={"weights_hash": "documentation"})
+    connect(uri).set_registered_model_alias("got", CHAMPION, version)
+    # The published embedding has spare rows for all of GoT's tokens.
+    small = tiny_checkpoints.TINY
+    tiny_checkpoints.TINY = replace(small, language_model=replace(small.language_model, vocabulary=ROWS))
+    folders = tiny_checkpoints.write_published(folder / "models")
+    save_got_checkpoint(load_foundation_folders(folders.sdxl, folders.qwen), folder / "models" / "got-6b")
+
+
+if __name__ == "__main__":
+    make(Path(sys.argv[1]))

@@ -1,0 +1,61 @@
+"""Numbers and lists in the documentation are those of the code."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from got_core.recipes import RECIPES
+from got_core.settings import AnnotatorServer
+from tests.docs import pages
+from tests.docs.pages import ROOT
+
+PLAIN = re.compile(r"[\d,.]+|true|false")
+
+
+def rows(page: str) -> list[list[str]]:
+    """Cells of all table rows."""
+    lines = pages.prose(page).splitlines()
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
+
+
+def test_defaults_of_annotator_settings() -> None:
+    checked = 0
+    for variable, _, default, *_ in (row for row in rows("docs/annotators.md") if len(row) == 3):
+        name = variable.strip("`").removeprefix("GOT_ANNOTATOR_").lower()
+        if name in AnnotatorServer.model_fields and PLAIN.fullmatch(default):
+            shown = default if default in ("true", "false") else float(default.replace(",", ""))
+            real = AnnotatorServer.model_fields[name].default
+            assert shown == (str(real).lower() if isinstance(real, bool) else real), variable
+            checked += 1
+    assert checked >= 5
+
+
+def test_every_recipe_is_described() -> None:
+    described = {row[0].strip("`") for row in rows("docs/training.md")}
+    assert set(RECIPES) <= described
+
+
+@pytest.mark.parametrize("name", ["embedded", "embedded-long"])
+def test_sizes_of_recipes(name: str) -> None:
+    [row] = [row for row in rows("docs/training.md") if row[0] == f"`{name}`"]
+    recipe, text = RECIPES[name](), " ".join(row)
+    assert f"{recipe.corpus.images:,} scenes" in text
+    assert f"{recipe.corpus.pairs:,} edit pairs" in text
+
+
+def test_every_room_is_described() -> None:
+    described = {row[0].strip("`") for row in rows("docs/architecture.md")}
+    folders = (path for path in (ROOT / "got_core").iterdir() if (path / "__init__.py").exists())
+    missing = {f"got_core/{path.name}" for path in folders} - described
+    assert not missing, sorted(missing)
+
+
+def test_every_asset_of_the_drawing_is_in_the_graph() -> None:
+    from got_assets.definitions import defs
+
+    [drawing] = [block.text for block in pages.blocks("docs/operations.md") if block.language == "mermaid"]
+    words = set(re.findall(r"\b[a-z]\w+\b", re.sub(r"subgraph \w+", "", drawing)))
+    known = {key.to_user_string() for key in defs.resolve_asset_graph().get_all_asset_keys()}
+    assert words - {"flowchart", "end", "subgraph"} <= known

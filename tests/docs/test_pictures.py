@@ -1,0 +1,57 @@
+"""The README's picture is made from a finished run."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import polars as pl
+import pytest
+from PIL import Image
+
+from got_core.storage import Storage
+from tests.docs.pages import ROOT
+
+
+@pytest.fixture(scope="module")
+def script() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("make_pictures", ROOT / "docs" / "make_pictures.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # its dataclasses look themselves up there
+    spec.loader.exec_module(module)
+    return module
+
+
+def run_of(storage: Storage, tasks: tuple[str, ...], pictures: int) -> None:
+    """What a benchmark leaves behind: samples by task, each with its picture."""
+    rows = []
+    for index, task in enumerate(tasks * pictures):
+        buffer = io.BytesIO()
+        Image.new("RGB", (64, 64), (index, 0, 0)).save(buffer, format="PNG")
+        storage.write_bytes(f"geneval/a/{index:05d}.png", buffer.getvalue())
+        chain = "a red circle (100,100),(400,400)"
+        wrong = "drawn_wrong" if index % 2 else None
+        rows.append((index, task, f"a photo {index}", chain, f"geneval/a/{index:05d}.png", wrong))
+    columns = ["index", "task", "prompt", "chain", "image", "failure"]
+    storage.write_table("geneval/a/samples", pl.DataFrame(rows, columns, orient="row"))
+    storage.write_json("geneval.json", {"prefix": "geneval/a"})
+
+
+def test_the_first_pictures_of_each_task(script: ModuleType, storage: Storage) -> None:
+    run_of(storage, ("counting", "position", "colors"), pictures=4)
+    found = script.benchmark_pictures(storage, 2)
+    assert [one.prompt for one in found] == [f"a photo {index}" for index in (0, 3, 1, 4, 2, 5)]
+    assert [one.failure for one in found] == [None, "drawn_wrong", "drawn_wrong", None, None, "drawn_wrong"]
+    sheet = script.sheet(found)
+    cell = script.cell(found[0]).size
+    assert sheet.size == (3 * cell[0], 2 * cell[1])
+    assert len(script.small_png(sheet)) < script.MAX_BYTES
+
+
+def test_without_a_run_it_says_what_to_do(script: ModuleType, storage: Storage, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="do `make run` first"):
+        script.benchmark_pictures(storage, 2)
