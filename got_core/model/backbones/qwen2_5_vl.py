@@ -7,9 +7,8 @@ published folders (``formats``).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from peft import LoraConfig, PeftModel, get_peft_model
 from PIL import Image
 from torch import Tensor, nn
 from transformers import (
@@ -22,6 +21,9 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 from got_core.model.backbones.protocols import ChatFormat, Planner
 from got_core.model.config import LanguageModelConfig
 from got_core.pictures.colours import to_rgb
+
+if TYPE_CHECKING:
+    from peft import PeftModel
 
 # -- messages -----------------------------------------------------------------------------------------
 
@@ -154,6 +156,8 @@ class QwenPlanner(Planner):
 
         A head that shared the embedding's weights gets its own: both are trained, each for itself.
         """
+        from peft import LoraConfig, get_peft_model  # of the extra `pipeline`: drawing does without
+
         self.separate_head()
         lora = LoraConfig(
             r=rank,
