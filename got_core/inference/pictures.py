@@ -16,7 +16,7 @@ from PIL import Image
 
 from got_core.chain.grammar import Chain, Dropped, parse_tolerant
 from got_core.corpus.decode import ImageError, decode_image
-from got_core.planning.any_prompt import mended
+from got_core.planning.any_prompt import repaired
 from got_core.registry.request import PictureLimits
 from got_core.storage import write_local
 
@@ -87,7 +87,7 @@ def write_plan(
 ) -> tuple[Chain, list[Dropped]]:
     """The model's plan, and what it wrote besides; `source`: the picture to edit. Raises ValueError."""
     chain, dropped = parse_tolerant(pipeline.write_chains(prompt, source)[0])
-    return mended(chain, prompt, source is not None) if repair else chain, dropped
+    return repaired(chain, prompt, source is not None) if repair else chain, dropped
 
 
 def generate(
@@ -103,7 +103,7 @@ def generate(
     Raises ValueError or TypeError for what cannot be drawn, NotFiniteError for a model that draws no numbers.
     """
     arguments = (settings or DrawingSettings()).arguments()
-    made = pipeline(prompt, source, on_plan=mended if repair else None, **arguments)
+    made = pipeline(prompt, source, on_plan=repaired if repair else None, **arguments)
     return Drawn(image=made.images[0], chain=made.chains[0], dropped=made.dropped[0])
 
 

@@ -255,7 +255,7 @@ class GoTPipeline(AutoencoderMemory, KeepsPrecision):
     ) -> GoTOutput | tuple:
         """Plan and draw. Arguments as :meth:`plan` and :meth:`draw`.
 
-        ``on_plan`` sees each plan before it is drawn and may change it: ``planning.any_prompt.mended``
+        ``on_plan`` sees each plan before it is drawn and may change it: ``planning.any_prompt.repaired``
         repairs what falls short of its prompt.
         With ``num_images_per_prompt`` above 1 the pictures of a prompt stand together and share its chain.
         Where chains are sampled, planning uses a copy of ``generator``, so that ``plan`` and ``draw`` with
