@@ -121,14 +121,3 @@ def test_blocked_assets_are_in_no_run(graph: Graph) -> None:
 
     states = [State(CHAIN[0], False), *(State(name, True, blocked="raw_images") for name in CHAIN[1:])]
     assert next_batch(graph.run.defs.resolve_asset_graph(), states) == []
-
-
-def test_text_table_aligns() -> None:
-    from got_assets.summary import text_table
-
-    assert text_table(["a", "rows"], [("long name", 7), ("x", None)]).splitlines() == [
-        "a          rows",
-        "---------  ----",
-        "long name     7",
-        "x              ",
-    ]
