@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from got_core.ablation.config import AblationConfig
 from got_core.corpus.config import IngestConfig
 from got_core.curate.config import CurateConfig
@@ -10,18 +12,27 @@ from got_core.foundation.config import FoundationConfig
 from got_core.model.config import (
     AutoencoderConfig,
     LanguageModelConfig,
+    LossConfig,
     ModelConfig,
     UNetConfig,
 )
+from got_core.recipes.embedded import EMBEDDED_STAGE
 from got_core.recipes.recipe import Recipe
 from got_core.scenes.config import CorpusConfig
 from got_core.scenes.world import NARROW
-from got_core.train.config import StageConfig
 from got_core.train.stage import finetuning, pretraining
 
 
 def tiny() -> Recipe:
     """The same graph with seconds of training: for tests. Its model has learned nothing."""
+    stage = replace(
+        EMBEDDED_STAGE,
+        batch_size=2,
+        lora_rank=4,
+        optimizer="adamw",
+        loss=LossConfig(language_share=1 / 3, dropped_weight=0.1),
+        checkpoint_every=2,
+    )
     return Recipe(
         name="tiny",
         world=NARROW,
@@ -63,8 +74,8 @@ def tiny() -> Recipe:
             projection_images=32,
         ),
         stages=(
-            pretraining(StageConfig(steps=3, batch_size=2, lora_rank=4, checkpoint_every=2, sample_every=2)),
-            finetuning(StageConfig(steps=2, batch_size=2, lora_rank=4, checkpoint_every=2, seed=1)),
+            pretraining(replace(stage, steps=3, sample_every=2)),
+            finetuning(replace(stage, steps=2, seed=1)),
         ),
         evaluate=EvaluateConfig(images_per_task=2, edit_images=6, batch_size=12, bootstrap=20),
         ablation=AblationConfig(

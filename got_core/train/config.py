@@ -24,14 +24,14 @@ class StageConfig:
     """
 
     steps: int
-    workers: int = 2
+    workers: int = 1
     """Data-parallel Ray Train workers."""
-    batch_size: int = 18
+    batch_size: int = 1
     """Samples a worker and forward pass."""
     global_batch: int | None = None
     """Samples an optimizer step, over all workers and passes: a multiple of workers x batch_size, from which
     the number of passes follows. None: one pass."""
-    mixture: dict[str, float] = field(default_factory=lambda: {"t2i": 0.85, "edit": 0.15})
+    mixture: dict[str, float] = field(default_factory=lambda: {"t2i": 0.5, "edit": 0.5})
     """Shares of batches by group; they sum to 1. A group is ``t2i``, ``edit``, or of the edits only
     ``single-turn`` or ``multi-turn``; ``t2i/NAME`` takes the rows whose ``source`` is NAME. The share of a
     kind that the manifest does not hold goes to the others."""
@@ -44,11 +44,11 @@ class StageConfig:
     """Of ``bucket``: sides are multiples of this many pixels."""
     cache_megabytes: int = 2048
     """Decoded pictures that a worker keeps, the least recently used going first."""
-    peak_rate: float = 2e-3
-    language_rate: float | None = 5e-4
+    peak_rate: float = 1e-4
+    language_rate: float | None = None
     """Peak rate of the language model's parts; None means ``peak_rate``, 0 leaves them as they are."""
-    warmup_steps: int = 50
-    final_rate: float = 0.1
+    warmup_steps: int = 0
+    final_rate: float = 0.0
     """Share of the peak rate that cosine decay ends at."""
     optimizer: OptimizerName = "adamw"
     """Of ``muon``, the U-Net's weights; the language model has LoRA and stays with AdamW."""
@@ -62,8 +62,8 @@ class StageConfig:
     lora_alpha: int = 32
     lora_dropout: float = 0.0
     """0.05 in the paper; on a CPU it costs a fifth of a step."""
-    loss: LossConfig = field(default_factory=lambda: LossConfig(language_share=1 / 3, dropped_weight=0.1))
-    ema_decay: float = 0.998
+    loss: LossConfig = field(default_factory=LossConfig)
+    ema_decay: float = 0.0
     """0 switches the moving average of the weights off."""
     bf16: bool = True
     """Compute in bfloat16 where the device can; elsewhere in float32."""
@@ -78,7 +78,7 @@ class StageConfig:
     """Losses of workers that a run survives, each going on from the last checkpoint."""
     checkpoint_every: int = 200
     """Steps between checkpoints, at least 1."""
-    sample_every: int = 400
+    sample_every: int = 0
     """Steps between grids of sample pictures; 0 draws one at the end only."""
     seed: int = 0
 
