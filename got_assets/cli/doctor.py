@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from got_assets.cli.errors import UsageError, sentence_of
+from got_assets.cli.errors import sentence_of, usage_errors
 from got_assets.cli.options import Json, examples, print_json
 
 
@@ -71,8 +71,6 @@ def bench(
     sys.path.insert(0, str(ROOT))
     from bench import run
 
-    try:
+    with usage_errors():
         run.check_names(names or [])
-    except ValueError as error:
-        raise UsageError(str(error)) from error
     run.run(names or [])

@@ -5,6 +5,8 @@ Belongs here: telling errors of the user's making from those of the program. Not
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import typer
@@ -18,6 +20,15 @@ UsageError: Any = typer.BadParameter.__base__
 """Of click, which newer releases of Typer carry along under a private name."""
 
 OWN = ("got_core", "got_assets", "bench")
+
+
+@contextmanager
+def usage_errors() -> Iterator[None]:
+    """A ValueError inside is one of how the command was called."""
+    try:
+        yield
+    except ValueError as error:
+        raise UsageError(str(error)) from error
 
 
 def status_of(error: Exception) -> int | None:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from got_assets.cli.errors import UsageError
+from got_assets.cli.errors import usage_errors
 from got_assets.cli.options import Json, examples, print_json, recipe_names
 from got_assets.cli.project import choose_recipe
 from got_core.budget.config import Accelerator, BudgetConfig
@@ -53,7 +53,7 @@ def estimate(
 ) -> None:
     """Estimate memory, hours and cost of a recipe's training, from shapes alone: no GPU, no data."""
     chosen = choose_recipe(recipe)
-    try:
+    with usage_errors():
         gpu = Accelerator(
             name=name,
             memory_gb=memory_gb,
@@ -62,8 +62,6 @@ def estimate(
             price_per_hour=price_per_hour,
             overhead_gb=overhead_gb,
         )
-    except ValueError as error:
-        raise UsageError(str(error)) from error
     from got_core.budget.page import markdown
     from got_core.budget.plan import make_plan
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from got_assets.cli.errors import UsageError
+from got_assets.cli.errors import UsageError, usage_errors
 from got_assets.cli.options import CHAMPION, Json, examples, print_json
 from got_assets.cli.project import open_project
 
@@ -171,10 +171,8 @@ def plan(
     from got_core.inference.pictures import check_prompt, open_picture, write_plan
     from got_core.inference.plan_document import plan_document
 
-    try:
+    with usage_errors():
         check_prompt(prompt)
-    except ValueError as error:
-        raise UsageError(str(error)) from error
     source = open_picture(image) if image else None
     with _opened(model) as (pipeline, _):
         chain, dropped = write_plan(pipeline, prompt, source, repair=repair)
@@ -238,7 +236,7 @@ def _settings(
 ) -> DrawingSettings:
     from got_core.inference.pictures import DrawingSettings
 
-    try:
+    with usage_errors():
         return DrawingSettings(
             seed=seed,
             steps=steps,
@@ -247,8 +245,6 @@ def _settings(
             reference_scale=reference_scale,
             keep_outside=keep_outside,
         )
-    except ValueError as error:
-        raise UsageError(str(error)) from error
 
 
 def _read_plan(file: Path) -> PlanDocument:
@@ -292,12 +288,10 @@ class _Request:
         from got_core.inference import pictures
         from got_core.inference.plan_document import plan_document, write_plan_file
 
-        try:
+        with usage_errors():
             pictures.check_prompt(self.prompt)
             pictures.check_picture_name(self.out)
             pictures.check_folder_of(self.chain_out)
-        except ValueError as error:
-            raise UsageError(str(error)) from error
         source = pictures.open_picture(self.image) if self.image else None
         with _opened(self.model) as (pipeline, name):
             made = self._drawn(pipeline, source)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from got_assets.cli.errors import UsageError
+from got_assets.cli.errors import usage_errors
 
 if TYPE_CHECKING:
     from got_assets.project import Project
@@ -21,10 +21,8 @@ def choose_recipe(name: str | None) -> Recipe:
     from got_core.settings import Settings
 
     name = name or Settings().recipe
-    try:
+    with usage_errors():
         return get_recipe(name)
-    except ValueError as error:
-        raise UsageError(str(error)) from error
 
 
 def set_recipe(name: str | None) -> None:
