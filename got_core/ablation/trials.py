@@ -73,7 +73,7 @@ class Trial:
             config,
             steps=steps,
             workers=workers,
-            batch_size=samples // (workers * config.accumulation),
+            batch_size=samples // (workers * config.layout().accumulation),
             global_batch=samples,
             seed=config.seed + SEED_STRIDE * self.seed,
             sample_every=0,

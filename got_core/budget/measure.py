@@ -160,7 +160,7 @@ def _batch(
     pipeline: GoTPipeline, stage: StageConfig, config: ModelConfig, budget: BudgetConfig, edit: bool
 ) -> dict[str, Tensor]:
     """A batch of average length: whole numbers with values, pictures and latents without."""
-    size = stage.batch_size
+    size = stage.layout().batch_size
     images = [Image.new("RGB", (config.resolution, config.resolution))] * size if edit else []
     chain = _words(min(budget.chain_tokens, config.max_new_tokens)) if config.reasoning else ""
     prompts = [_words(budget.prompt_tokens)] * size

@@ -67,10 +67,8 @@ def _ray_storage(storage: Storage) -> tuple[str, Any]:
 
 
 def _on_gpu(config: StageConfig) -> bool:
-    """Whether workers train on GPUs. Asks the connected cluster where the recipe leaves it open."""
-    if config.device == "auto":
-        return ray.cluster_resources().get("GPU", 0) >= config.workers
-    return config.device == "cuda"
+    """Whether workers train on GPUs: where the connected cluster has one for each."""
+    return ray.cluster_resources().get("GPU", 0) >= config.workers
 
 
 def report(metrics: dict[str, Any], save: Callable[[Path], None] | None, rank: int) -> None:

@@ -184,7 +184,7 @@ def test_hours_and_cost_follow_from_operations(plan: TrainingPlan) -> None:
 
 
 def test_passes_of_a_step_keep_whole_gradients_on_every_worker(plan: TrainingPlan) -> None:
-    stage = replace(PRETRAIN, global_batch=3 * PRETRAIN.samples_per_step)
+    stage = replace(PRETRAIN, global_batch=3 * PRETRAIN.samples_per_step, draws_per_step=3)
     several = make_plan(trained_by(stage), CONFIG).stages[0]
     assert (several.accumulation, plan.stages[0].accumulation) == (3, 1)
     trained = sum(part.trained for part in plan.parts)
