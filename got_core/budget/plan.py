@@ -19,9 +19,7 @@ from got_core.budget.measure import (
     Gathered,
     Part,
     Work,
-    count,
     count_parts,
-    empty_pipeline,
     encoding,
     gathered_parameters,
     modules_by_part,
@@ -38,6 +36,7 @@ from got_core.train.config import StageConfig
 from got_core.train.data.batches import pictures_encoded
 from got_core.train.optim import count_moments
 from got_core.train.prepare import muon_weights
+from got_core.train.sizes import count, empty_pipeline
 from got_core.train.stage import Stage, check_predictions
 
 GB = 1e9

@@ -15,6 +15,7 @@ import polars as pl
 from got_core.model.formats.weights import weights_hash
 from got_core.recipes import Recipe
 from got_core.storage import Storage
+from got_core.train.config import Device
 
 __all__ = ["TrainingRun", "weights_hash"]
 
@@ -49,6 +50,10 @@ class TrainingRun:
     """Of SDXL's weight files (such as ``fp16``); None: plain ones, or the only variant there is."""
     ray_address: str | None = None
     """Address of a Ray cluster; None starts Ray on this machine and stops it afterwards."""
+    workers: int | None = None
+    """Data-parallel workers of a stage; None: all GPUs of the cluster, or on processors the recipe's number."""
+    device: Device = "auto"
+    """Where stages are trained."""
     tags: dict[str, str] = field(default_factory=dict)
     """Tags of the MLflow run, such as the Dagster run id."""
     progress: Callable[[str], None] | None = None

@@ -18,9 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from got_core.budget.config import Accelerator, BudgetConfig
 from got_core.budget.measure import (
     Gathered,
-    count,
     count_parts,
-    empty_pipeline,
     encoding,
     gathered_parameters,
     prepare_training,
@@ -39,6 +37,7 @@ from got_core.train import parallel
 from got_core.train.config import StageConfig
 from got_core.train.data.batches import LENGTH_MULTIPLE, language_inputs
 from got_core.train.prepare import attach_lora, muon_weights, prepare_parts
+from got_core.train.sizes import count, empty_pipeline
 from got_core.train.stage import finetuning, pretraining
 from got_core.train.trainer import JOINT
 
