@@ -51,7 +51,8 @@ class TrainingRun:
     ray_address: str | None = None
     """Address of a Ray cluster; None starts Ray on this machine and stops it afterwards."""
     workers: int | None = None
-    """Data-parallel workers of a stage; None: all GPUs of the cluster, or on processors the recipe's number."""
+    """Data-parallel workers of a stage. None: all GPUs of the cluster, or on processors as many as the recipe
+    says."""
     device: Device = "auto"
     """Where stages are trained."""
     tags: dict[str, str] = field(default_factory=dict)

@@ -55,10 +55,10 @@ def choose_workers(
 ) -> Workers:
     """Workers of the stage ``name`` on what was ``found``.
 
-    ``wanted`` is GOT_WORKERS, ``device`` GOT_DEVICE; ``parameters`` counts what the stage trains and is called
-    only where that decides. On GPUs, all of them are taken that can share a draw evenly. Processors are taken
-    where they are asked for, or where there is no GPU and the model is small. Raises ValueError, which says
-    what was found and needed and what to do, where that cannot be.
+    ``wanted`` is GOT_WORKERS, ``device`` GOT_DEVICE; ``parameters`` counts what the stage trains and is
+    called only where that decides. On GPUs, all of them are taken that can share a draw evenly. Processors
+    are taken where they are asked for, or where there is no GPU and the model is small. Raises ValueError,
+    which says what was found and needed and what to do, where that cannot be.
     """
     if wanted is not None:
         _check_shared(name, config, wanted)
@@ -98,8 +98,8 @@ def _without_gpu(
     trained = parameters()
     if trained > SMALL:
         raise ValueError(
-            f"{name}: needs {needed} GPUs, found 0: it trains {trained:,} parameters, and more than {SMALL:,} "
-            f"take too long on processors; {ways}, which trains on processors all the same"
+            f"{name}: needs {needed} GPUs, found 0: it trains {trained:,} parameters, and more than "
+            f"{SMALL:,} take too long on processors; {ways}, which trains on processors all the same"
         )
     return Workers(needed, gpu=False)
 
@@ -122,9 +122,8 @@ def _on_gpus(
                 f"{name}: needs {config.workers} GPUs, found {gpus}; give the cluster more GPUs, or set "
                 f"GOT_WORKERS={most}, which takes more passes a step: `got estimate` says what fits"
             )
-        return Workers(
-            most, gpu=True, reason=f"{most} of {config.workers} workers: the cluster has {gpus} GPUs"
-        )
+        reason = f"{most} in place of {config.workers} workers; GPUs found: {gpus}"
+        return Workers(most, gpu=True, reason=reason)
     if most == gpus:
         return Workers(gpus, gpu=True)
     samples = config.layout().samples_per_draw

@@ -50,7 +50,7 @@ def test_gpus_that_stay_idle_are_named() -> None:
         "16 of 24 GPUs: no larger number shares the 32 samples of a draw evenly"
     )
     assert choose(EMBEDDED, 1, parameters=SMALL_MODEL) == Workers(
-        1, gpu=True, reason="1 of 2 workers: the cluster has 1 GPUs"
+        1, gpu=True, reason="1 in place of 2 workers; GPUs found: 1"
     )
 
 
@@ -62,7 +62,7 @@ def test_gpus_that_stay_idle_are_named() -> None:
         ({"gpus": 8, "wanted": 16}, r"GOT_WORKERS=16 needs 16 GPUs, found 8; set GOT_WORKERS to 8, or"),
         (
             {"gpus": 0},
-            rf"needs 16 GPUs, found 0: it trains {LARGE_MODEL:,} .*GOT_DEVICE=cpu, which trains on",
+            rf"needs 16 GPUs, found 0: it trains {LARGE_MODEL:,} .*GOT_DEVICE=cpu, which",
         ),
         ({"gpus": 0, "wanted": 2}, r"needs 2 GPUs, found 0"),
         ({"gpus": 0, "device": "cuda"}, r"GOT_DEVICE=cuda needs 16 GPUs, found 0; .*GOT_DEVICE=cpu"),
@@ -70,7 +70,7 @@ def test_gpus_that_stay_idle_are_named() -> None:
         ({"gpus": 64, "wanted": 64}, r"GOT_WORKERS=64: 64 workers cannot share the 32 samples of a draw"),
         (
             {"gpus": 0, "device": "cpu", "cpus": 9},
-            r"16 workers need a processor core each, .* has 9; .* to 8,",
+            r"16 workers need a processor core each, .* has 9; .* to 8",
         ),
     ],
 )
@@ -101,42 +101,41 @@ def test_trials_side_by_side_leave_each_other_room(training_run: TrainingRun) ->
     assert choose(stage, 64, 16).count == 16
 
 
-FAKE = """
+CLUSTERS = """
 import sys
-import polars as pl, ray
 from dataclasses import replace
+import polars as pl, ray
 from got_core.recipes import paper
 from got_core.train.run import TrainingRun
 from got_core.train.stages import train_stage
 
-ray.init(address="local", num_cpus=20, num_gpus=int(sys.argv[2]), include_dashboard=False, log_to_driver=False)
 recipe = paper()
 run = TrainingRun(
     storage_url=sys.argv[1], raw_url=sys.argv[1], edits_url=None, manifest=pl.DataFrame(), manifest_hash="m",
-    recipe=recipe, tracking_uri="", workers=int(sys.argv[3]) or None,
+    recipe=recipe, tracking_uri="",
 )
 start = {"folder": "none", "stage": "foundation", "weights_hash": "w"}
-train_stage(run, recipe.stages[0], start)
+for gpus, workers in ((8, None), (8, 16), (0, None)):
+    ray.init(address="local", num_cpus=20, num_gpus=gpus, include_dashboard=False, log_to_driver=False)
+    try:
+        train_stage(replace(run, workers=workers), recipe.stages[0], start)
+    except ValueError as error:
+        print(error)
+    ray.shutdown()
 """
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("gpus", "workers", "message"),
-    [
-        (8, 0, "pretrain: needs 16 GPUs, found 8; give the cluster more GPUs, or set GOT_WORKERS=8"),
-        (8, 16, "pretrain: GOT_WORKERS=16 needs 16 GPUs, found 8"),
-        (0, 0, r"pretrain: needs 16 GPUs, found 0: it trains [\d,]{13} parameters"),
-    ],
-)
-def test_a_real_cluster_without_its_gpus_starts_no_worker(
-    tmp_path: Path, gpus: int, workers: int, message: str
-) -> None:
+def test_a_cluster_without_the_gpus_that_a_recipe_needs_starts_no_worker(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", FAKE, str(tmp_path / "storage"), str(gpus), str(workers)],
-        cwd=ROOT, capture_output=True, text=True, check=False,
+        [sys.executable, "-c", CLUSTERS, str(tmp_path / "storage")],
+        cwd=ROOT, capture_output=True, text=True, check=True,
     )  # fmt: skip
-    assert done.returncode == 1
-    assert re.search(f"^ValueError: {message}", done.stderr, re.MULTILINE), done.stderr
-    # No worker has started: it would have looked for the model that training starts from.
-    assert "RayTaskError" not in done.stderr and not (tmp_path / "storage" / "ray").exists()
+    few, fewer_than_asked_for, none = done.stdout.splitlines()
+    assert few.startswith(
+        "pretrain: needs 16 GPUs, found 8; give the cluster more GPUs, or set GOT_WORKERS=8"
+    )
+    assert fewer_than_asked_for.startswith("pretrain: GOT_WORKERS=16 needs 16 GPUs, found 8")
+    assert re.match(r"pretrain: needs 16 GPUs, found 0: it trains [\d,]{13} parameters", none)
+    # A worker would have looked for the model that training starts from, and Ray kept notes of it.
+    assert not (tmp_path / "storage" / "ray").exists()
