@@ -16,6 +16,7 @@ from got_core.annotate.vision_models import BoxUnit
 from got_core.filesystems import is_s3
 from got_core.sqlite_urls import sqlite_url
 from got_core.storage import local_path
+from got_core.train.config import Device
 
 _OF_ENGINES = ("replicas", "engine", "gpu", "python", "cpus")
 
@@ -199,6 +200,13 @@ class Settings(BaseSettings):
         default=None, validation_alias=AliasChoices("GOT_RAY_ADDRESS", "RAY_ADDRESS", "ray_address")
     )
     """Ray cluster (also plain RAY_ADDRESS). Not set: a local Ray, started and stopped by the graph."""
+
+    workers: int | None = Field(default=None, ge=1)
+    """Data-parallel workers of training. Not set: all GPUs of the Ray cluster, or on processors as many as
+    the recipe says."""
+
+    device: Device = "auto"
+    """Where to train. `auto`: on GPUs; on processors where there is no GPU and the model is small."""
 
     s3_endpoint: str | None = None
     """Endpoint of an S3 server other than AWS, such as http://minio:9000."""

@@ -26,6 +26,7 @@ from got_core.planning.geneval import TASKS
 from got_core.recipes import Recipe
 from got_core.train.ray.progress import relayed_progress
 from got_core.train.ray.session import ray_session
+from got_core.train.ray.workers import Resources, fewer_workers, stage_workers
 from got_core.train.run import VERSION, Reference, TrainingRun
 from got_core.train.stage import Stage
 from got_core.train.stages import train_stage
@@ -73,7 +74,7 @@ class Trial:
             config,
             steps=steps,
             workers=workers,
-            batch_size=samples // (workers * config.accumulation),
+            batch_size=samples // (workers * config.layout().accumulation),
             global_batch=samples,
             seed=config.seed + SEED_STRIDE * self.seed,
             sample_every=0,
@@ -108,13 +109,15 @@ def run_trials(run: TrainingRun, foundation: Reference) -> pl.DataFrame:
     # The longest first: cores then run out of work at about the same time.
     missing.sort(key=lambda trial: -_steps(trial, run.recipe))
     if missing:
-        with ray_session(run.ray_address, config.workers), relayed_progress(run) as relayed:
+        own = fewer_workers(run, config.workers)
+        with ray_session(run.ray_address, own.workers), relayed_progress(own) as relayed:
+            room = _room(own, missing[0].recipe(run.recipe))
             _side_by_side(
                 {
                     str(trial): partial(run_trial, relayed, trial, foundation, names[trial])
                     for trial in missing
                 },
-                _room(config.workers),
+                room,
             )
     records = [storage.read_json(f"{names[trial]}/trial.json") for trial in trials]
     return pl.DataFrame(records, schema={name: dtype for name, (dtype, _) in TRIALS.items()})
@@ -128,10 +131,13 @@ def _steps(trial: Trial, recipe: Recipe) -> int:
     return sum(stage.config.steps for stage in trial.recipe(recipe).stages)
 
 
-def _room(workers: int) -> int:
-    """Trials that can train at once on the connected cluster."""
-    resources = ray.cluster_resources()
-    return max(1, int(resources.get("GPU") or resources["CPU"]) // workers)
+def _room(run: TrainingRun, recipe: Recipe) -> int:
+    """Trials that can train at once on the connected cluster, one of them with this recipe.
+
+    Raises ValueError where none can (see ``train.ray.workers``).
+    """
+    found, workers = Resources.of_cluster(), stage_workers(replace(run, recipe=recipe), recipe.stages[-1])
+    return max(1, (found.gpus if workers.gpu else found.cpus) // workers.count)
 
 
 def _side_by_side(tasks: Mapping[str, Callable[[], None]], at_once: int) -> None:

@@ -6,7 +6,6 @@ Belongs here: what is run, and what was counted. Does not belong here: how it is
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -16,19 +15,17 @@ from torch import Tensor, nn
 from got_core.budget.config import BudgetConfig
 from got_core.budget.shapes import ShapesMode
 from got_core.chain.grammar import parse
-from got_core.model.build import fresh_pipeline
 from got_core.model.config import ModelConfig
 from got_core.model.got import GoTModel
 from got_core.model.guidance import encode
 from got_core.model.pipeline import GoTPipeline
-from got_core.model.tokens import train_tokenizer
 from got_core.train.config import StageConfig
 from got_core.train.data.batches import language_inputs
 from got_core.train.objective import Objective
-from got_core.train.prepare import prepare_parts, set_checkpointing, sharded_layers
+from got_core.train.prepare import set_checkpointing, sharded_layers
+from got_core.train.sizes import META, count, empty_model
 from got_core.train.trainer import JOINT
 
-META = torch.device("meta")
 HALF = torch.bfloat16
 
 
@@ -68,18 +65,6 @@ class Gathered:
 # -- the model ----------------------------------------------------------------------------------------
 
 
-def empty_pipeline(config: ModelConfig) -> GoTPipeline:
-    """The pipeline at its size, without memory."""
-    tokenizer = train_tokenizer([], config.image_tokens)
-    with META:
-        return fresh_pipeline(config, tokenizer)
-
-
-def count(parameters: Iterable[Tensor], *, trained: bool = False) -> int:
-    """Number of scalars in parameters; of the trained ones only, if asked."""
-    return sum(p.numel() for p in parameters if p.requires_grad or not trained)
-
-
 def modules_by_part(pipeline: GoTPipeline) -> dict[str, nn.Module]:
     """The parts whose parameters are counted; together they are the whole model."""
     return {
@@ -103,10 +88,7 @@ def count_parts(pipeline: GoTPipeline) -> dict[str, int]:
 
 def prepare_training(pipeline: GoTPipeline, stage: StageConfig, objective: Objective = JOINT) -> GoTModel:
     """The model as a stage trains it, in 16 bits as it computes; changes the pipeline's language model."""
-    with META:
-        prepare_parts(pipeline, stage)
-    model = GoTModel.of(pipeline, stage.loss, objective)
-    objective.prepare(model)
+    model = empty_model(pipeline, stage, objective)
     if stage.bf16:
         model.to(HALF)
     for parameter in model.parameters():
@@ -160,7 +142,7 @@ def _batch(
     pipeline: GoTPipeline, stage: StageConfig, config: ModelConfig, budget: BudgetConfig, edit: bool
 ) -> dict[str, Tensor]:
     """A batch of average length: whole numbers with values, pictures and latents without."""
-    size = stage.batch_size
+    size = stage.layout().batch_size
     images = [Image.new("RGB", (config.resolution, config.resolution))] * size if edit else []
     chain = _words(min(budget.chain_tokens, config.max_new_tokens)) if config.reasoning else ""
     prompts = [_words(budget.prompt_tokens)] * size

@@ -19,9 +19,7 @@ from got_core.budget.measure import (
     Gathered,
     Part,
     Work,
-    count,
     count_parts,
-    empty_pipeline,
     encoding,
     gathered_parameters,
     modules_by_part,
@@ -38,6 +36,7 @@ from got_core.train.config import StageConfig
 from got_core.train.data.batches import pictures_encoded
 from got_core.train.optim import count_moments
 from got_core.train.prepare import muon_weights
+from got_core.train.sizes import count, empty_pipeline
 from got_core.train.stage import Stage, check_predictions
 
 GB = 1e9
@@ -142,7 +141,7 @@ def make_plan(recipe: Recipe, config: BudgetConfig | None = None) -> TrainingPla
         # Stages mostly differ in rates and data alone: what they compute is then counted once.
         key = digest(
             [
-                *(stage.batch_size, stage.lora_rank, stage.lora_dropout, stage.loss, stage.bf16),
+                *(stage.layout().batch_size, stage.lora_rank, stage.lora_dropout, stage.loss, stage.bf16),
                 *(stage.gradient_checkpointing, stage.optimizer, repr(one.objective)),
             ]
         )
@@ -205,7 +204,7 @@ class _Counted:
 def _encoded(stage: StageConfig, model: ModelConfig, config: BudgetConfig) -> dict[str, list[int]]:
     return {
         kind: pictures_encoded(
-            stage.batch_size, config.boxes, edit=edit, spatial_guidance=model.spatial_guidance
+            stage.layout().batch_size, config.boxes, edit=edit, spatial_guidance=model.spatial_guidance
         )
         for kind, edit in KINDS.items()
     }
@@ -226,15 +225,16 @@ def _plan_stage(
     shares = {"text to image": texts, "edit": 1 - texts}
     passes = sum(share * counted.work[kind].flops for kind, share in shares.items())
     encodings = picture.flops * sum(share * sum(counted.encoded[kind]) for kind, share in shares.items())
-    flops = stage.workers * stage.accumulation * (passes + encodings)
+    layout = stage.layout()
+    flops = layout.workers * layout.accumulation * (passes + encodings)
     gpu = config.gpu
     hours = stage.steps * flops / (gpu.peak_tflops * 1e12 * gpu.utilisation) / 3600
     return StagePlan(
         name,
         stage.steps,
-        stage.workers,
-        stage.batch_size,
-        stage.accumulation,
+        layout.workers,
+        layout.batch_size,
+        layout.accumulation,
         flops,
         encodings / (passes + encodings),
         hours,
@@ -281,7 +281,7 @@ def _gathered(way: StageConfig, counted: _Counted) -> int:
 def _accumulated(way: StageConfig, counted: _Counted) -> int:
     # Gradients are exchanged in the last pass only. Until then FSDP keeps them whole, cast to the type it
     # sums in; DDP keeps them beside its buffers.
-    return 4 * sum(counted.trained.values()) if way.accumulation > 1 and way.workers > 1 else 0
+    return 4 * sum(counted.trained.values()) if way.layout().accumulation > 1 and way.workers > 1 else 0
 
 
 def _encoding(way: StageConfig, counted: _Counted, picture: Work) -> int:

@@ -19,6 +19,7 @@ from got_core.model.backbones.protocols import Drawer, DrawerConditions
 from got_core.model.backbones.registry import drawer_of, planner_of
 from got_core.model.config import LossConfig
 from got_core.model.guidance import GuidanceProjector, time_ids
+from got_core.model.noising import Generators, draw_samples
 from got_core.model.sequence import IGNORED
 
 if TYPE_CHECKING:
@@ -37,9 +38,9 @@ REFERENCE_DROPPED = 3
 """Number of dropped conditions of a sample that has lost Gr too (see `drop_conditions`)."""
 
 
-def count_dropped(samples: int, share: float, generator: torch.Generator) -> Tensor:
+def count_dropped(samples: int, share: float, generator: Generators) -> Tensor:
     """How many conditions a sample goes without, int (B,): 1, 2 or 3, each for ``share`` of them, else 0."""
-    draw = torch.rand(samples, 1, generator=generator)
+    draw = draw_samples(samples, generator, lambda n, rng: torch.rand(n, 1, generator=rng))
     return (draw < share * torch.tensor([1, 2, 3])).sum(dim=1)
 
 
@@ -71,7 +72,7 @@ def conditioned_loss(
     null: Tensor,
     inputs: dict[str, Tensor],
     config: LossConfig,
-    generator: torch.Generator,
+    generator: Generators,
     ddpm: DDPMScheduler | None = None,
 ) -> Tensor:
     """Weighted mean squared error of a drawer, some of whose samples go without conditions.
@@ -97,7 +98,7 @@ def conditioned_loss(
 class Losses(Protocol):
     """What a stage minimises (see ``got_core.train.objective``)."""
 
-    def losses(self, model: GoTModel, batch: dict[str, Any], rng: torch.Generator) -> dict[str, Tensor]:
+    def losses(self, model: GoTModel, batch: dict[str, Any], rng: Generators) -> dict[str, Tensor]:
         """Scalars by name; ``loss`` carries the gradient."""
         ...
 
@@ -139,7 +140,7 @@ class GoTModel(nn.Module):
         span = pipeline.sequences.image_span(training=True)
         return cls(*parts, loss, pipeline.scheduler, image_span=span, objective=objective)
 
-    def forward(self, batch: dict[str, Any], rng: torch.Generator) -> dict[str, Tensor]:
+    def forward(self, batch: dict[str, Any], rng: Generators) -> dict[str, Tensor]:
         """Losses of a batch by name (see ``got_core.train.objective``)."""
         return self.objective.losses(self, {"text_share": 1.0, **batch}, rng)
 
@@ -147,31 +148,37 @@ class GoTModel(nn.Module):
         """What the language model makes of a batch: its text loss, a scalar, and Gt (B, T, hidden).
 
         ``batch`` holds the language model's inputs and labels. Rows beyond :meth:`learning_rows` carry no
-        gradient and no text loss.
+        gradient and no text loss, which is 0 where there are none.
         """
-        learning = self.learning_rows(len(batch["labels"]))
+        learning = self.learning_rows(batch)
+        # One row is run with its gradient at least, for workers wait for each other's.
+        first = max(1, learning)
         planner = planner_of(self.mllm)
-        hidden = planner.hidden_states(planner.rows(batch, slice(learning)))
-        text = text_loss(self.mllm, hidden, batch["labels"][:learning])
+        hidden = planner.hidden_states(planner.rows(batch, slice(first)))
+        text = text_loss(self.mllm, hidden, batch["labels"][:first])
         guidance = hidden[:, self.image_span]
-        if learning < len(batch["labels"]):
+        if not learning:
+            text, guidance = 0.0 * text, guidance.detach()
+        if first < len(batch["labels"]):
             with torch.no_grad():
-                others = planner.hidden_states(planner.rows(batch, slice(learning, None)))
+                others = planner.hidden_states(planner.rows(batch, slice(first, None)))
             guidance = torch.cat([guidance, others[:, self.image_span]])
         return text, guidance
 
-    def learning_rows(self, rows: int) -> int:
-        """How many of a batch's rows the language model learns from: the first ones."""
-        return max(1, round(rows * self.loss.language_share))
+    def learning_rows(self, batch: dict[str, Any]) -> int:
+        """How many of a batch's rows the language model learns from: the first ``learning`` ones, or the
+        loss's share of them where the batch does not say."""
+        if "learning" in batch:
+            return int(batch["learning"])
+        return max(1, round(len(batch["labels"]) * self.loss.language_share))
 
-    def diffusion_loss(
-        self, guidance: Tensor, batch: dict[str, Tensor], generator: torch.Generator
-    ) -> Tensor:
+    def diffusion_loss(self, guidance: Tensor, batch: dict[str, Tensor], generator: Generators) -> Tensor:
         """Mean squared error of the drawing network's prediction, given Gt (B, T, hidden).
 
         ``batch`` holds the latents ``clean`` (unscaled), ``spatial`` and ``reference``, each (B, C, h, w);
         ``kept`` (B, 1, h, w), 1 where an edit leaves its source as it is, needed for a ``kept_weight``;
-        ``time_ids`` (B, 6) unless all are whole pictures.
+        ``time_ids`` (B, 6) unless all are whole pictures. ``generator`` is one for all samples or one for
+        each, whose noise then does not depend on the batch that it is in.
         """
         context, pooled = self.projector(guidance)
         clean = batch["clean"]

@@ -6,6 +6,7 @@ Belongs here: the three kinds of answer (noise, velocity, clean latents). Not he
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +17,24 @@ from got_core.model.config import LossConfig
 
 SMALLEST_SIGMA = 0.05
 """Noise level below which the velocity is not divided by it: the quotient would be noise."""
+
+
+Generators = torch.Generator | Sequence[torch.Generator]
+"""One random source for all samples of a batch, or one for each, as diffusers takes them."""
+
+
+def draw_samples(
+    count: int, generators: Generators, draw: Callable[[int, torch.Generator], Tensor]
+) -> Tensor:
+    """What ``draw`` gives for ``count`` samples, (count, ...): at once, or each from a source of its own.
+
+    Raises ValueError where there are other than ``count`` sources.
+    """
+    if isinstance(generators, torch.Generator):
+        return draw(count, generators)
+    if len(generators) != count:
+        raise ValueError(f"{len(generators)} generators for {count} samples; give one, or one for each")
+    return torch.cat([draw(1, one) for one in generators])
 
 
 @dataclass(frozen=True)
@@ -38,27 +57,32 @@ class Noised:
 
 
 def add_noise(
-    clean: Tensor, config: LossConfig, generator: torch.Generator, ddpm: DDPMScheduler | None = None
+    clean: Tensor, config: LossConfig, generator: Generators, ddpm: DDPMScheduler | None = None
 ) -> Noised:
     """Noise scaled latents (B, C, h, w) at random times.
 
     ``flow``: logit-normal times, straight path, target noise minus data. ``sample``: the same path and loss,
     but the answer is the clean latent, from which the velocity follows. ``epsilon``: uniform DDPM steps.
     """
-    noise = torch.randn(clean.shape, generator=generator)
+    count, *shape = clean.shape
+
+    def normal(*size: int) -> Tensor:
+        return draw_samples(count, generator, lambda n, rng: torch.randn(n, *size, generator=rng))
+
+    noise = normal(*shape)
     if config.noise_offset:
-        noise = noise + config.noise_offset * torch.randn(*clean.shape[:2], 1, 1, generator=generator)
+        noise = noise + config.noise_offset * normal(shape[0], 1, 1)
     noise = noise.to(clean)
-    equal = torch.ones(len(clean), device=clean.device)
+    equal = torch.ones(count, device=clean.device)
     if config.prediction in ("flow", "sample"):
-        logits = config.noise_mean + torch.randn(len(clean), generator=generator)
-        sigma = torch.sigmoid(logits).to(clean)
+        sigma = torch.sigmoid(config.noise_mean + normal()).to(clean)
         mix = sigma[:, None, None, None]
         noisy = (1 - mix) * clean + mix * noise
         if config.prediction == "flow":
             return Noised(noisy, sigma * 1000.0, noise - clean, equal)
         return Noised(noisy, sigma * 1000.0, clean, sigma.clamp(min=config.smallest_weighted_sigma) ** -2)
     assert ddpm is not None
-    steps = torch.randint(0, ddpm.config.num_train_timesteps, (len(clean),), generator=generator)
+    last = ddpm.config.num_train_timesteps
+    steps = draw_samples(count, generator, lambda n, rng: torch.randint(0, last, (n,), generator=rng))
     steps = steps.to(clean.device)
     return Noised(ddpm.add_noise(clean, noise, steps), steps, noise, equal)

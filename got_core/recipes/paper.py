@@ -36,6 +36,7 @@ def paper() -> Recipe:
         workers=16,
         batch_size=2,
         global_batch=128,
+        draws_per_step=4,
         mixture={"t2i/lahr": 0.438, "t2i/journeydb": 0.476, "single-turn": 0.086},
         geometry="bucket",
         peak_rate=1e-4,

@@ -6,12 +6,14 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
 from got_core.model.config import LossConfig
+from got_core.train.layout import StepLayout
 
 Geometry = Literal["stretch", "crop", "bucket"]
 Sharding = Literal["ddp", "fsdp"]
 SAMPLE_PICTURES = 12
 """Pictures in a grid of samples."""
 Device = Literal["auto", "cpu", "cuda"]
+"""Where to train: ``auto``, on GPUs, and on processors only where there is none and the model is small."""
 OptimizerName = Literal["adamw", "muon"]
 """``adamw``, the paper's; ``muon``: weights between hidden layers go to Muon, all others to AdamW."""
 
@@ -25,14 +27,18 @@ class StageConfig:
 
     steps: int
     workers: int = 1
-    """Data-parallel Ray Train workers."""
+    """Data-parallel Ray Train workers that the stage needs, one GPU each; where there are more GPUs, it takes
+    more (see ``ray.workers``). On processors, as many as it takes."""
     batch_size: int = 1
-    """Samples a worker and forward pass."""
+    """Most samples of a worker and forward pass. The real number, and that of passes, follows from
+    ``global_batch``, ``draws_per_step`` and the number of workers."""
     global_batch: int | None = None
-    """Samples an optimizer step, over all workers and passes: a multiple of workers x batch_size, from which
-    the number of passes follows. None: one pass."""
+    """Samples an optimizer step, over all workers and passes. None: ``workers`` x ``batch_size``."""
+    draws_per_step: int = 1
+    """How often a step draws from the mixture. Each draw is an equal part of the global batch, of one group
+    and one picture size, and is shared evenly by all workers."""
     mixture: dict[str, float] = field(default_factory=lambda: {"t2i": 0.5, "edit": 0.5})
-    """Shares of batches by group; they sum to 1. A group is ``t2i``, ``edit``, or of the edits only
+    """Shares of draws by group; they sum to 1. A group is ``t2i``, ``edit``, or of the edits only
     ``single-turn`` or ``multi-turn``; ``t2i/NAME`` takes the rows whose ``source`` is NAME. The share of a
     kind that the manifest does not hold goes to the others."""
     geometry: Geometry = "stretch"
@@ -72,8 +78,6 @@ class StageConfig:
     sharding: Sharding = "ddp"
     """``ddp``: every worker holds everything. ``fsdp``: parameters, gradients, moments and averages are
     spread over the workers; checkpoints still hold everything, so the number of workers may change."""
-    device: Device = "auto"
-    """Where workers train; ``auto``: on GPUs if the cluster has one for each worker."""
     max_failures: int = 2
     """Losses of workers that a run survives, each going on from the last checkpoint."""
     checkpoint_every: int = 200
@@ -83,8 +87,11 @@ class StageConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if min(self.steps, self.workers, self.batch_size) < 1:
-            raise ValueError("steps, workers and batch_size must be at least 1")
+        for name in ("steps", "workers", "batch_size", "draws_per_step"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.samples_per_step < 1:
+            raise ValueError(f"global_batch must be at least 1, got {self.global_batch}")
         if self.checkpoint_every < 1:
             raise ValueError(f"checkpoint_every is at least 1 step, got {self.checkpoint_every}")
         if self.sample_every < 0:
@@ -92,17 +99,12 @@ class StageConfig:
         for name, rate in (("peak_rate", self.peak_rate), ("language_rate", self.language_rate)):
             if rate is not None and rate < 0:
                 raise ValueError(f"{name} is not negative, got {rate}")
-        if self.samples_per_step % (self.workers * self.batch_size) or self.samples_per_step < 1:
-            raise ValueError(
-                f"global_batch {self.global_batch} is not a multiple of workers {self.workers} x batch_size "
-                f"{self.batch_size} = {self.workers * self.batch_size}; change one of the three"
-            )
+        self.layout()
         if min(self.mixture.values(), default=0) <= 0 or abs(sum(self.mixture.values()) - 1) > 1e-6:
             raise ValueError(f"the shares of a mixture are positive and sum to 1, got {self.mixture}")
         choices = (
             ("geometry", Geometry),
             ("sharding", Sharding),
-            ("device", Device),
             ("optimizer", OptimizerName),
         )
         for name, known in choices:
@@ -116,10 +118,17 @@ class StageConfig:
         """The global batch, whether given or not."""
         return self.workers * self.batch_size if self.global_batch is None else self.global_batch
 
-    @property
-    def accumulation(self) -> int:
-        """Forward passes of a worker an optimizer step."""
-        return self.samples_per_step // (self.workers * self.batch_size)
+    def layout(self, workers: int | None = None) -> StepLayout:
+        """How a step is spread over so many workers; over ``self.workers`` where no number is given.
+
+        Raises ValueError where they cannot share a draw evenly.
+        """
+        return StepLayout(
+            samples=self.samples_per_step,
+            draws=self.draws_per_step,
+            workers=self.workers if workers is None else workers,
+            largest_batch=self.batch_size,
+        )
 
     @property
     def shardings(self) -> tuple[Sharding, ...]:
@@ -135,21 +144,20 @@ class StageConfig:
     def identity(self) -> dict[str, Any]:
         """What makes a trained model a different one: everything but how the work is spread and watched.
 
-        A run that was cut off goes on under the same identity, with another number of workers too if
-        ``global_batch`` stays.
+        A run that was cut off goes on under the same identity, with another number of workers too.
         """
         return {k: v for k, v in asdict(self).items() if k not in _EXECUTION} | {
             "global_batch": self.samples_per_step
         }
 
 
+# How the work is spread, watched and protected.
 _EXECUTION = {
     "workers",
     "batch_size",
     "cache_megabytes",
     "gradient_checkpointing",
     "sharding",
-    "device",
     "max_failures",
     "checkpoint_every",
     "sample_every",

@@ -16,18 +16,23 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from got_core.model.got import GoTModel
+    from got_core.model.noising import Generators
     from got_core.model.pipeline import GoTPipeline
     from got_core.train.config import StageConfig
     from got_core.train.data.samples import TrainingData
 
 Batch = dict[str, Any]
-"""Tensors by name, (B, ...), of one forward pass of one rank."""
+"""Tensors by name, (B, ...), of one forward pass of one rank. ``index``, int64 (B,), holds the samples'
+numbers since the first step; a sample's noise follows from its number and the seed."""
 
 
 class Batches(Protocol):
-    """Batches of one rank by their number, the same for the same number in any process."""
+    """What one rank learns from, the same for the same step in any process."""
 
-    def __getitem__(self, index: int) -> Batch: ...
+    def passes(self, step: int) -> Sequence[Batch]:
+        """The batches of a step in order: as many on all ranks, and all of one size, for each counts alike
+        (see ``StageConfig.layout``)."""
+        ...
 
 
 class Objective(Protocol):
@@ -44,7 +49,10 @@ class Objective(Protocol):
         ranks: int,
         device: torch.device,
     ) -> Batches:
-        """The batches of a rank."""
+        """The batches of a rank.
+
+        All ranks together should learn from the same samples in a step, however many they are.
+        """
         ...
 
     def prepare(self, model: GoTModel) -> None:
@@ -61,9 +69,10 @@ class Objective(Protocol):
         """
         ...
 
-    def losses(self, model: GoTModel, batch: Batch, rng: torch.Generator) -> dict[str, Tensor]:
+    def losses(self, model: GoTModel, batch: Batch, rng: Generators) -> dict[str, Tensor]:
         """Scalars to log by name; ``loss`` carries the gradient. ``batch`` holds, beside what ``batches``
-        gave, ``text_share``: 1, or the weight of the text loss among the passes and ranks of a step."""
+        gave, ``text_share``: 1, or the weight of the text loss among the passes and ranks of a step. ``rng``
+        is one random source for all, or, while training, one for each sample."""
         ...
 
 
@@ -88,15 +97,15 @@ class JointObjective:
             data,
             pipeline.sequences,
             pipeline.vae,
-            batch_size=config.batch_size,
+            layout=config.layout(ranks),
             mixture=config.mixture,
             seed=config.seed,
             random_crop=config.random_crop,
             rank=rank,
-            ranks=ranks,
             device=device,
             reasoning=pipeline.config.reasoning,
             spatial_guidance=pipeline.config.spatial_guidance,
+            language_share=config.loss.language_share,
         )
 
     def prepare(self, model: GoTModel) -> None:
@@ -106,10 +115,10 @@ class JointObjective:
         """Labelled tokens of the rows that the language model learns from."""
         from got_core.model.sequence import IGNORED
 
-        labels = batch["labels"][: model.learning_rows(len(batch["labels"]))]
+        labels = batch["labels"][: model.learning_rows(batch)]
         return int((labels[:, 1:] != IGNORED).sum())
 
-    def losses(self, model: GoTModel, batch: Batch, rng: torch.Generator) -> dict[str, Tensor]:
+    def losses(self, model: GoTModel, batch: Batch, rng: Generators) -> dict[str, Tensor]:
         """Scalars ``loss``, ``text`` and ``diffusion``."""
         text, guidance = model.read(batch)
         diffusion = model.diffusion_loss(guidance, batch, rng)

@@ -15,15 +15,17 @@ import polars as pl
 from got_core.model.formats.weights import weights_hash
 from got_core.recipes import Recipe
 from got_core.storage import Storage
+from got_core.train.config import Device
 
 __all__ = ["TrainingRun", "weights_hash"]
 
 Reference = dict[str, Any]
 """What assets hand on of a trained model; see :func:`model_reference`."""
 
-VERSION = 2
+VERSION = 3
 """Raise when the same recipe and data train another model; it is part of every trained model's key. 2: boxes
-are painted on canvases, and masked, as the released inference code does."""
+are painted on canvases, and masked, as the released inference code does. 3: noise and cut of a sample follow
+from its number in the training."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +50,11 @@ class TrainingRun:
     """Of SDXL's weight files (such as ``fp16``); None: plain ones, or the only variant there is."""
     ray_address: str | None = None
     """Address of a Ray cluster; None starts Ray on this machine and stops it afterwards."""
+    workers: int | None = None
+    """Data-parallel workers of a stage. None: all GPUs of the cluster, or on processors as many as the recipe
+    says."""
+    device: Device = "auto"
+    """Where stages are trained."""
     tags: dict[str, str] = field(default_factory=dict)
     """Tags of the MLflow run, such as the Dagster run id."""
     progress: Callable[[str], None] | None = None

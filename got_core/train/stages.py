@@ -17,7 +17,6 @@ from typing import Any
 import ray.train
 import torch
 from PIL import Image
-from ray.train.torch import get_device
 
 from got_core.digests import digest
 from got_core.train.config import StageConfig
@@ -45,7 +44,7 @@ def train_stage(run: TrainingRun, stage: Stage, start: Reference) -> Reference:
     # Written last: where it is, the stage is finished.
     if not run.storage().exists(f"{name}/metrics.json"):
         arguments = {"stage": stage, "name": name, "start": start["folder"], "start_stage": start["stage"]}
-        jobs.fit(run, f"{stage.name}-{key}", config, _stage_worker, arguments)
+        jobs.fit(run, f"{stage.name}-{key}", stage, _stage_worker, arguments)
     metrics = run.storage().read_json(f"{name}/metrics.json")
     folder = f"{name}/pipeline"
     reference = model_reference(run, folder, stage.name, key, config.steps, started, metrics["last"])
@@ -59,7 +58,7 @@ def train_stage(run: TrainingRun, stage: Stage, start: Reference) -> Reference:
 
 def _stage_worker(arguments: dict[str, Any]) -> None:
     """One Ray Train worker of a stage."""
-    device = get_device()
+    device = jobs.worker_device(arguments["gpu"])
     if device.type == "cpu":
         torch.set_num_threads(1)
     run, stage, name = arguments["run"], arguments["stage"], arguments["name"]

@@ -1,7 +1,8 @@
 """The training loop: one data-parallel rank of GoT pretraining or finetuning, without any cluster.
 
-Everything random in a step follows from seed, step and rank, so N steps in one go and k steps, a restart and
-N - k steps give the same weights, bit by bit, on one worker.
+What a step learns from and its noise follow from seed and step alone, on any number of workers; dropout
+masks from seed, step, rank and pass. N steps in one go and k steps, a restart and N - k steps give the same
+weights, bit by bit on one worker.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from got_core.train.attention import Kernels, Model, attending
 from got_core.train.checkpoint import load_checkpoint, save_checkpoint
 from got_core.train.config import StageConfig
 from got_core.train.cpu_time import CpuTimer
-from got_core.train.data.samples import TrainingData, step_generator
+from got_core.train.data.samples import TrainingData, dropout_seed, noise_seed
 from got_core.train.objective import Batch, JointObjective, Objective, text_shares
 from got_core.train.optim import (
     MovingAverage,
@@ -134,28 +135,29 @@ class Trainer:
 
         The text loss is a mean over tokens, so each pass counts by its share of all tokens of the step.
         """
-        passes = self.config.accumulation
-        indices = range(self.step * passes, (self.step + 1) * passes)
-        batches = [self.batches[index] for index in indices]
+        batches = self.batches.passes(self.step)
         tokens = [self.objective.tokens(self.model, batch) for batch in batches]
         everyone = parallel.sum_over_workers(sum(tokens), self.ranks, self.device)
         sums: dict[str, Tensor] = {}
         shares = text_shares(tokens, everyone, self.ranks)
-        for index, batch, share in zip(indices, batches, shares, strict=True):
-            with parallel.one_pass(self._parallel, last=index == indices[-1]):
-                losses = self._backward(index, batch | {"text_share": share})
+        for number, (batch, share) in enumerate(zip(batches, shares, strict=True)):
+            with parallel.one_pass(self._parallel, last=number == len(batches) - 1):
+                losses = self._backward(number, batch | {"text_share": share}, 1 / len(batches))
             for name, value in losses.items():
-                sums[name] = sums[name] + value / passes if name in sums else value / passes
+                sums[name] = sums[name] + value / len(batches) if name in sums else value / len(batches)
         return sums
 
-    def _backward(self, index: int, batch: Batch) -> dict[str, Tensor]:
-        """Gradient of one pass. The seed covers dropout and noise; it differs between passes and ranks."""
-        seed = int(step_generator(self.config.seed, index, self.rank).integers(2**62))
-        torch.manual_seed(seed)
-        generator = torch.Generator().manual_seed(seed)
+    def _backward(self, number: int, batch: Batch, weight: float) -> dict[str, Tensor]:
+        """Gradient of one pass of this step, times its weight."""
+        seed = self.config.seed
+        # Dropout draws from torch's own source, which would be the same on all ranks.
+        torch.manual_seed(dropout_seed(seed, self.step, self.rank, number))
+        generators = [
+            torch.Generator().manual_seed(noise_seed(seed, index)) for index in batch["index"].tolist()
+        ]
         with mixed_precision(self.device.type, self.config.bf16):
-            losses = self._parallel(batch, generator)
-        (losses["loss"] / self.config.accumulation).backward()
+            losses = self._parallel(batch, generators)
+        (losses["loss"] * weight).backward()
         return {name: value.detach() for name, value in losses.items()}
 
     # -- the pipeline that comes out ------------------------------------------------------------------

@@ -104,6 +104,8 @@ def training_run(
         variant=settings.sdxl_variant,
         tracking_uri=settings.tracking_uri,
         ray_address=settings.ray_address,
+        workers=settings.workers,
+        device=settings.device,
         tags={"dagster_run_id": context.run_id, "git_commit": git_commit()},
         progress=log_progress,
     )

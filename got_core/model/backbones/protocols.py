@@ -13,12 +13,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import torch
 from PIL import Image
 from torch import Tensor, nn
 
 from got_core.model.config import LossConfig
-from got_core.model.noising import Noised, add_noise
+from got_core.model.noising import Generators, Noised, add_noise
 
 
 class Backbone(Protocol):
@@ -139,7 +138,7 @@ class Drawer(Backbone, Protocol):
         ...
 
     def noised(
-        self, clean: Tensor, config: LossConfig, generator: torch.Generator, scheduler: Any = None
+        self, clean: Tensor, config: LossConfig, generator: Generators, scheduler: Any = None
     ) -> Noised:
         """Scaled latents made noisy at random times, and what the network should answer to them."""
         return add_noise(clean, config, generator, scheduler)

@@ -1,12 +1,14 @@
 """Batches of training samples as the joint stages take them.
 
-A batch depends on nothing but seed, step and rank, so a resumed run sees the same data as an undisturbed one.
+A step's samples depend on nothing but seed and step, so a resumed run sees the same data as an undisturbed
+one, on any number of workers.
 Belongs here: which samples, and their tensors. Not here: one sample (``samples``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +18,14 @@ from torch import Tensor, nn
 from got_core.model.guidance import black_latents, encode, spatial_latents, to_tensor
 from got_core.model.inpaint_mask import free_cells
 from got_core.model.sequence import SequenceBuilder
-from got_core.train.data.samples import TrainingData, TrainingSample, draw_rows, step_generator
+from got_core.train.data.samples import (
+    TrainingData,
+    TrainingSample,
+    draw_rows,
+    sample_generator,
+    step_generator,
+)
+from got_core.train.layout import Pass, StepLayout, learns
 
 LENGTH_MULTIPLE = 16
 """Training sequences are padded to a multiple of this."""
@@ -25,8 +34,9 @@ LENGTH_MULTIPLE = 16
 class JointBatches:
     """Batches of a joint stage for one data-parallel rank.
 
-    A batch is of one kind and one picture size, the same on all ranks, so that no rank waits for another's
-    longer sequences. ``reasoning`` and ``spatial_guidance`` are those of the model (see ``ModelConfig``).
+    A draw is of one kind and one picture size, the same on all ranks, so that no rank waits for another's
+    longer sequences. ``reasoning`` and ``spatial_guidance`` are those of the model (see ``ModelConfig``),
+    ``language_share`` that of the loss.
 
     Raises ValueError where no group of the mixture has a row.
     """
@@ -37,53 +47,72 @@ class JointBatches:
         sequences: SequenceBuilder,
         autoencoder: nn.Module,
         *,
-        batch_size: int,
+        layout: StepLayout,
         mixture: Mapping[str, float],
         seed: int,
         random_crop: bool = True,
         rank: int = 0,
-        ranks: int = 1,
         device: torch.device | str = "cpu",
         reasoning: bool = True,
         spatial_guidance: bool = True,
+        language_share: float = 1.0,
     ) -> None:
         self.data = data
         self.sequences = sequences
         self.autoencoder = autoencoder
-        self.batch_size = batch_size
+        self.layout = layout
         self.random_crop = random_crop
         self.seed = seed
         self.rank = rank
-        self.ranks = ranks
         self.device = device
         self.reasoning = reasoning
         self.spatial_guidance = spatial_guidance
+        self.language_share = language_share
         self.pools, self.shares = _pools(data, mixture)
 
-    def samples(self, index: int) -> tuple[list[TrainingSample], list[str]]:
-        """The samples of a batch on this rank, and the wording drawn for each.
+    def passes(self, step: int) -> list[dict[str, Any]]:
+        """The batches of a step on this rank: language inputs, labels, latents and size numbers (see
+        ``GoTModel.forward``); ``index``, the samples' numbers since the first step, int64 (B,); ``learning``,
+        how many of them, the first ones, the language model learns from."""
+        return [self.batch(one) for one in self.layout.passes(step, self.rank)]
 
-        Every rank draws the rows of all, and opens the files of its own alone.
-        """
-        rng = step_generator(self.seed, index)
-        pool = self.pools[int(np.searchsorted(self.shares, rng.random(), side="right"))]
-        count = self.batch_size * self.ranks
-        rows, draws = draw_rows(rng, pool, count), rng.random((count, 3))
-        samples, texts = [], []
-        for k in range(self.rank * self.batch_size, (self.rank + 1) * self.batch_size):
-            place = draws[k, 1:] if self.random_crop else (0.5, 0.5)
-            sample = self.data.take(int(rows[k]), float(place[0]), float(place[1]))
-            samples.append(sample)
-            texts.append(sample.prompts[int(draws[k, 0] * len(sample.prompts))])
-        return samples, texts
-
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        """Language inputs, labels, latents and size numbers of a batch (see ``GoTModel.forward``)."""
-        samples, texts = self.samples(index)
+    def batch(self, one: Pass) -> dict[str, Any]:
+        """The batch of a pass (see :meth:`passes`)."""
+        indices, learning = self.order(one)
+        samples, texts = self.samples(one.draw, indices)
         chains = [self._written(sample) for sample in samples]
         sources = [Image.fromarray(s.source) for s in samples if s.source is not None]
         batch = language_inputs(self.sequences, texts, chains, sources)
-        return {k: v.to(self.device) for k, v in batch.items()} | self.latents(samples)
+        numbers = {"index": torch.tensor(indices), "learning": learning}
+        return {k: v.to(self.device) for k, v in batch.items()} | self.latents(samples) | numbers
+
+    def order(self, one: Pass) -> tuple[list[int], int]:
+        """The samples of a pass, those first that the language model learns from, and how many these are.
+
+        Which they are follows from their positions in the draw, whatever the number of workers.
+        """
+        learning = [k for k in one.indices if learns(self._position(k), self.language_share)]
+        return [*learning, *(k for k in one.indices if k not in learning)], len(learning)
+
+    def _position(self, index: int) -> int:
+        return index % self.layout.samples_per_draw
+
+    def samples(self, draw: int, indices: Sequence[int]) -> tuple[list[TrainingSample], list[str]]:
+        """Samples of a draw by their numbers since the first step, and the wording drawn for each.
+
+        Every rank draws the rows of all, and opens the files of its own alone.
+        """
+        rng = step_generator(self.seed, draw)
+        pool = self.pools[int(np.searchsorted(self.shares, rng.random(), side="right"))]
+        rows = draw_rows(rng, pool, self.layout.samples_per_draw)
+        samples, texts = [], []
+        for index in indices:
+            wording, *place = sample_generator(self.seed, index).random(3).tolist()
+            across, down = place if self.random_crop else (0.5, 0.5)
+            sample = self.data.take(int(rows[self._position(index)]), across, down)
+            samples.append(sample)
+            texts.append(sample.prompts[int(wording * len(sample.prompts))])
+        return samples, texts
 
     def _written(self, sample: TrainingSample) -> str:
         """What stands between a sample's prompt and its image tokens."""
@@ -152,7 +181,7 @@ def drawing_inputs(
 
 
 def _pools(data: TrainingData, mixture: Mapping[str, float]) -> tuple[list[np.ndarray], np.ndarray]:
-    """Rows that may share a batch (one group, one picture size), and their cumulative shares of batches."""
+    """Rows that may share a batch (one group, one picture size), and their cumulative shares of draws."""
     pools, shares = [], []
     for name, share in mixture.items():
         rows = data.group(name)

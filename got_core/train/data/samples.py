@@ -255,8 +255,27 @@ def draw_rows(rng: np.random.Generator, pool: np.ndarray, count: int) -> np.ndar
 
 
 def step_generator(seed: int, *key: int) -> np.random.Generator:
-    """The random source of one step, a function of the seed and the key alone."""
+    """The random source of one step, a function of the seed and the key alone.
+
+    Zeros at the end of a key change nothing, for NumPy pads keys with them: to be apart from the steps' own
+    keys, longer ones end with another number.
+    """
     return np.random.default_rng([seed, *key])
+
+
+def sample_generator(seed: int, index: int) -> np.random.Generator:
+    """The random source of a sample's cut and wording, by its number since the first step."""
+    return step_generator(seed, index, 1)
+
+
+def noise_seed(seed: int, index: int) -> int:
+    """Seed of a sample's noise, its timestep and what it goes without, by its number since the first step."""
+    return int(step_generator(seed, index, 2).integers(2**62))
+
+
+def dropout_seed(seed: int, step: int, rank: int, number: int) -> int:
+    """Seed of the dropout masks of a rank's pass, by its number in the step."""
+    return int(step_generator(seed, step, rank, number, 3).integers(2**62))
 
 
 def training_data(run: TrainingRun, config: StageConfig | None = None) -> TrainingData:

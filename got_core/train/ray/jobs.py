@@ -8,39 +8,47 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import ray
 import ray.train
+import torch
 from pyarrow.fs import FSSpecHandler, PyFileSystem
 from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
-from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
 from got_core.filesystems import open_filesystem
 from got_core.storage import Storage
-from got_core.train.config import StageConfig
 from got_core.train.ray.progress import relayed_progress
 from got_core.train.ray.session import ray_session
+from got_core.train.ray.workers import stage_workers
 from got_core.train.run import TrainingRun
+from got_core.train.stage import Stage
 
 
 def fit(
     run: TrainingRun,
     name: str,
-    config: StageConfig,
+    stage: Stage,
     worker: Callable[[dict[str, Any]], None],
     arguments: dict,
 ) -> dict[str, Any]:
-    """Run a worker function on ``config.workers`` Ray Train workers and return rank 0's last metrics.
+    """Run a worker function on the stage's Ray Train workers and return rank 0's last metrics.
 
     ``name`` is the resume key: a run that was cut off goes on from its last checkpoint under the same name.
+    The function gets ``arguments``, the run as ``run``, and ``gpu``, whether it has one. Raises ValueError,
+    before any worker starts, where the cluster cannot train the stage (see ``workers``).
     """
+    config = stage.config
     path, filesystem = _ray_storage(run.storage())
-    with ray_session(run.ray_address, config.workers), relayed_progress(run) as relayed:
-        gpu = _on_gpu(config)
+    with ray_session(run.ray_address, run.workers or config.workers), relayed_progress(run) as relayed:
+        workers = stage_workers(run, stage)
+        if workers.reason:
+            run.report(f"{stage.name}: {workers.reason}")
         trainer = TorchTrainer(
             worker,
-            train_loop_config=arguments | {"run": relayed, "config": config},
+            train_loop_config=arguments | {"run": relayed, "gpu": workers.gpu},
             scaling_config=ScalingConfig(
-                num_workers=config.workers, use_gpu=gpu, resources_per_worker={"CPU": 1, "GPU": int(gpu)}
+                num_workers=workers.count,
+                use_gpu=workers.gpu,
+                resources_per_worker={"CPU": 1, "GPU": int(workers.gpu)},
             ),
             run_config=RunConfig(
                 name=name,
@@ -49,7 +57,7 @@ def fit(
                 failure_config=FailureConfig(max_failures=config.max_failures),
                 checkpoint_config=CheckpointConfig(num_to_keep=2),
             ),
-            torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
+            torch_config=TorchConfig(backend="nccl" if workers.gpu else "gloo"),
         )
         result = trainer.fit()
     if result.error is not None:
@@ -66,11 +74,12 @@ def _ray_storage(storage: Storage) -> tuple[str, Any]:
     return path, PyFileSystem(FSSpecHandler(filesystem))
 
 
-def _on_gpu(config: StageConfig) -> bool:
-    """Whether workers train on GPUs. Asks the connected cluster where the recipe leaves it open."""
-    if config.device == "auto":
-        return ray.cluster_resources().get("GPU", 0) >= config.workers
-    return config.device == "cuda"
+def worker_device(gpu: bool) -> torch.device:
+    """The device of this worker.
+
+    Asked by itself, Ray names the machine's first GPU to a worker that was given none.
+    """
+    return get_device() if gpu else torch.device("cpu")
 
 
 def report(metrics: dict[str, Any], save: Callable[[Path], None] | None, rank: int) -> None:

@@ -53,8 +53,8 @@ def test_without_reasoning_batches_have_no_chain_and_learn_start_and_end_alone(
     config = StageConfig(steps=1, batch_size=2, lora_rank=4, mixture={kind: 1.0}, bf16=False)
     pipe = pipeline(reasoning=False, spatial_guidance=False)
     joint = Trainer(pipe, training_data(training_run, config), config)
-    batch, sequences = joint.batches[0], pipe.sequences
-    samples, _ = joint.batches.samples(0)
+    (batch,), sequences = joint.batches.passes(0), pipe.sequences
+    samples, _ = joint.batches.samples(0, batch["index"].tolist())
     for labels, ids, sample in zip(batch["labels"], batch["input_ids"], samples, strict=True):
         learned = labels[labels != IGNORED].tolist()
         assert learned == [sequences.start_id, sequences.end_id, sequences.eos_id]
@@ -83,7 +83,9 @@ def test_without_spatial_guidance_batches_keep_the_chain_and_lose_the_boxes(
 ) -> None:
     config = StageConfig(steps=1, batch_size=2, lora_rank=4, mixture={"t2i": 1.0}, bf16=False)
     data = training_data(training_run, config)
-    plain, painted = (Trainer(pipeline(spatial_guidance=on), data, config).batches[0] for on in (False, True))
+    plain, painted = (
+        Trainer(pipeline(spatial_guidance=on), data, config).batches.passes(0)[0] for on in (False, True)
+    )
     assert not plain["spatial"].any()
     assert painted["spatial"].any()
     assert plain["spatial"].shape == painted["spatial"].shape

@@ -42,7 +42,7 @@ def test_a_step_sees_as_many_samples_as_in_the_graph_and_every_stage_other_ones(
     assert len({stage.seed for stage in stages}) == 6
     for stage in stages:
         assert stage.samples_per_step == BIG.stage("finetune").config.samples_per_step
-        assert (stage.workers, stage.accumulation) == (1, 1)
+        assert (stage.workers, stage.layout().accumulation) == (1, 1)
 
 
 def test_a_key_changes_with_what_the_score_depends_on_and_with_nothing_else() -> None:

@@ -18,9 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from got_core.budget.config import Accelerator, BudgetConfig
 from got_core.budget.measure import (
     Gathered,
-    count,
     count_parts,
-    empty_pipeline,
     encoding,
     gathered_parameters,
     prepare_training,
@@ -39,6 +37,7 @@ from got_core.train import parallel
 from got_core.train.config import StageConfig
 from got_core.train.data.batches import LENGTH_MULTIPLE, language_inputs
 from got_core.train.prepare import attach_lora, muon_weights, prepare_parts
+from got_core.train.sizes import count, empty_pipeline
 from got_core.train.stage import finetuning, pretraining
 from got_core.train.trainer import JOINT
 
@@ -184,7 +183,7 @@ def test_hours_and_cost_follow_from_operations(plan: TrainingPlan) -> None:
 
 
 def test_passes_of_a_step_keep_whole_gradients_on_every_worker(plan: TrainingPlan) -> None:
-    stage = replace(PRETRAIN, global_batch=3 * PRETRAIN.samples_per_step)
+    stage = replace(PRETRAIN, global_batch=3 * PRETRAIN.samples_per_step, draws_per_step=3)
     several = make_plan(trained_by(stage), CONFIG).stages[0]
     assert (several.accumulation, plan.stages[0].accumulation) == (3, 1)
     trained = sum(part.trained for part in plan.parts)

@@ -18,17 +18,25 @@ from got_core.corpus.decode import ImageError
 from got_core.model.guidance import encode, to_tensor
 from got_core.train.config import Geometry, StageConfig
 from got_core.train.data.batches import JointBatches, drawing_inputs, pictures_encoded
-from got_core.train.data.samples import TrainingData, training_data
+from got_core.train.data.samples import TrainingData, TrainingSample, training_data
+from got_core.train.layout import StepLayout
 from got_core.train.run import TrainingRun
 from tests.got_core.tiny_pipeline import tiny_pipeline
 
 PICTURE = 64 * 64 * 3
 
 
-def batches(data: TrainingData, **options: object) -> JointBatches:
+def batches(data: TrainingData, size: int = 2, workers: int = 1, **options: object) -> JointBatches:
     pipeline = tiny_pipeline()
-    settings = {"batch_size": 2, "mixture": {"t2i": 0.5, "edit": 0.5}, "seed": 3} | options
+    layout = StepLayout(samples=size * workers, workers=workers, largest_batch=size)
+    settings = {"layout": layout, "mixture": {"t2i": 0.5, "edit": 0.5}, "seed": 3} | options
     return JointBatches(data, pipeline.sequences, pipeline.vae, **settings)  # type: ignore[arg-type]
+
+
+def drawn_samples(drawn: JointBatches, step: int) -> list[TrainingSample]:
+    """The samples of a step of one pass."""
+    (one,) = drawn.layout.passes(step, drawn.rank)
+    return drawn.samples(one.draw, one.indices)[0]
 
 
 def oblong(run: TrainingRun, geometry: Geometry) -> TrainingData:
@@ -64,13 +72,13 @@ def test_decoded_pictures_stay_within_their_limit_and_the_least_used_goes_first(
 
 def test_ranks_decode_their_own_pictures_alone(training_run: TrainingRun) -> None:
     data = training_data(training_run)
-    batches(data, rank=1, ranks=4, mixture={"t2i": 1.0}).samples(0)
+    drawn_samples(batches(data, workers=4, rank=1, mixture={"t2i": 1.0}), 0)
     assert data._cache.nbytes == 2 * PICTURE
 
 
 def test_batches_are_drawn_in_the_shares_of_the_mixture(training_run: TrainingRun) -> None:
-    drawn = batches(training_data(training_run), batch_size=1, mixture={"t2i": 0.8, "edit": 0.2})
-    kinds = [drawn.samples(k)[0][0].kind for k in range(600)]
+    drawn = batches(training_data(training_run), 1, mixture={"t2i": 0.8, "edit": 0.2})
+    kinds = [drawn_samples(drawn, k)[0].kind for k in range(600)]
     assert kinds.count("edit") / 600 == pytest.approx(0.2, abs=0.05)
 
 
@@ -98,7 +106,7 @@ def test_groups_of_sources_and_of_turns(training_run: TrainingRun) -> None:
 def test_kinds_that_the_manifest_lacks_leave_their_share_to_the_others(training_run: TrainingRun) -> None:
     pictures = training_run.manifest.filter(pl.col("kind") == "t2i")
     data = training_data(replace(training_run, manifest=pictures))
-    assert {batches(data).samples(k)[0][0].kind for k in range(8)} == {"t2i"}
+    assert {drawn_samples(batches(data), k)[0].kind for k in range(8)} == {"t2i"}
     with pytest.raises(ValueError, match=r"no row of the mixture .*'edit'"):
         batches(data, mixture={"edit": 1.0})
 
@@ -128,17 +136,18 @@ def test_pictures_of_several_aspects_train_in_batches_of_one_shape(tmp_path: Pat
     )
     expected = [ASPECTS[row["width"], row["height"]] for row in rows]
     assert [data.sizes[bucket] for bucket in data.bucket] == expected
-    drawn = batches(data, batch_size=3, mixture={"t2i": 1.0})
+    drawn = batches(data, 3, mixture={"t2i": 1.0})
     counts: dict[tuple[int, int], int] = dict.fromkeys(ASPECTS.values(), 0)
     for index in range(240):
-        samples, _ = drawn.samples(index)
+        samples = drawn_samples(drawn, index)
         shapes = {(sample.target.shape[1], sample.target.shape[0]) for sample in samples}
         assert shapes == {expected[int(sample.sample_id)] for sample in samples}
         (shape,) = shapes
         counts[shape] += 1
         if index < 12:
-            assert drawn[index]["clean"].shape[-2:] == (shape[1] // 8, shape[0] // 8)
-            assert {tuple(row[4:]) for row in drawn[index]["time_ids"].tolist()} == {shape[::-1]}
+            (batch,) = drawn.passes(index)
+            assert batch["clean"].shape[-2:] == (shape[1] // 8, shape[0] // 8)
+            assert {tuple(row[4:]) for row in batch["time_ids"].tolist()} == {shape[::-1]}
     # A bucket's share of the batches is its share of the pictures.
     for shape, count in counts.items():
         assert count / 240 == pytest.approx(expected.count(shape) / len(rows), abs=0.08)
@@ -149,9 +158,9 @@ def test_cut_pictures_bring_boxes_latents_and_size_numbers_along(
     training_run: TrainingRun, geometry: Geometry
 ) -> None:
     data = oblong(training_run, geometry)
-    drawn = batches(data, batch_size=4, mixture={"t2i": 1.0})
-    samples, _ = drawn.samples(0)
-    batch = drawn[0]
+    drawn = batches(data, 4, mixture={"t2i": 1.0})
+    samples = drawn_samples(drawn, 0)
+    (batch,) = drawn.passes(0)
     assert batch["clean"].shape[-2:] == batch["spatial"].shape[-2:] == batch["reference"].shape[-2:] == (4, 8)
     pictures = to_tensor(np.stack([sample.target for sample in samples]))
     torch.testing.assert_close(batch["clean"], encode(drawn.autoencoder, pictures))
@@ -216,7 +225,10 @@ def test_edits_keep_every_box_and_cut_source_and_target_alike(training_run: Trai
 def test_cuts_follow_from_the_seed_and_may_be_in_the_middle(training_run: TrainingRun) -> None:
     data = oblong(training_run, "crop")
     cuts = [
-        [s.time_ids[2] for s in batches(data, mixture={"t2i": 1.0}, random_crop=random).samples(k)[0]]
+        [
+            sample.time_ids[2]
+            for sample in drawn_samples(batches(data, mixture={"t2i": 1.0}, random_crop=random), k)
+        ]
         for random in (True, False, True)
         for k in range(3)
     ]

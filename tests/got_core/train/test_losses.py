@@ -110,7 +110,7 @@ def test_dropped_conditions_are_missing_in_what_the_unet_is_given(
         loss=LossConfig(drop=0.25, language_share=language_share),
     )  # fmt: skip
     trainer = Trainer(pipeline, training_data(training_run), config)
-    batch = trainer.batches[0]
+    (batch,) = trainer.batches.passes(0)
     seen: list[dict[str, Tensor]] = []
 
     def note(module: object, given: tuple, named: dict) -> None:
@@ -212,7 +212,7 @@ def test_tied_embeddings_are_untied_when_both_have_been_trained(training_run: Tr
     config = StageConfig(steps=2, batch_size=2, lora_rank=4, bf16=False, ema_decay=0.0)
     trainer = Trainer(fresh_pipeline(model, tokenizer), training_data(training_run), config)
     trainer.run(2, lambda step, losses: None)
-    batch = trainer.batches[0]
+    (batch,) = trainer.batches.passes(0)
     trainer.model.eval()
     with torch.no_grad():
         pipeline = trainer.finish()

@@ -65,7 +65,7 @@ def test_checkpoints_suit_another_number_of_workers_and_another_sharding(
 
 
 def test_two_workers_weigh_every_token_alike(trained: Path, training_run: TrainingRun) -> None:
-    config = replace(two_workers.CONFIG, workers=1, batch_size=4, global_batch=4, loss=two_workers.TEXT)
+    config = replace(two_workers.TEXT_CONFIG, workers=1, batch_size=4)
     alone = Trainer(tiny_pipeline(), training_data(training_run), config)
     alone._backward_passes()
     both = load_file(trained / "text.safetensors")

@@ -30,7 +30,8 @@ from got_core.train import optim
 from got_core.train.checkpoint import STATE_FILE, training_tensors
 from got_core.train.config import Geometry, OptimizerName, StageConfig
 from got_core.train.data.batches import JointBatches
-from got_core.train.data.samples import step_generator, training_data
+from got_core.train.data.samples import TrainingSample, noise_seed, training_data
+from got_core.train.layout import StepLayout
 from got_core.train.optim import MovingAverage, cosine_share
 from got_core.train.run import TrainingRun
 from got_core.train.trainer import Trainer
@@ -87,7 +88,7 @@ def test_the_vision_tower_and_the_autoencoder_stay_as_they_are(training_run: Tra
 def test_finished_pipelines_are_plain_and_keep_what_was_learned(training_run: TrainingRun) -> None:
     joint = trainer(training_run, replace(CONFIG, ema_decay=0.0))
     joint.run(3, ignore)
-    batch = joint.batches[0]
+    (batch,) = joint.batches.passes(0)
     joint.model.eval()
     with torch.no_grad():
         before = planner_of(joint.pipeline.mllm).hidden_states(batch)
@@ -101,19 +102,20 @@ def test_finished_pipelines_are_plain_and_keep_what_was_learned(training_run: Tr
 def test_batches_depend_on_seed_and_step_alone_and_ranks_share_no_sample(training_run: TrainingRun) -> None:
     data, pipeline = training_data(training_run), tiny_pipeline()
 
-    def batches(rank: int) -> JointBatches:
-        return JointBatches(
+    def samples(rank: int) -> tuple[list[TrainingSample], list[str]]:
+        batches = JointBatches(
             data,
             pipeline.sequences,
             pipeline.vae,
-            batch_size=3,
+            layout=StepLayout(samples=6, workers=2, largest_batch=3),
             mixture={"t2i": 0.7, "edit": 0.3},
             seed=5,
             rank=rank,
-            ranks=2,
         )
+        (one,) = batches.layout.passes(7, rank)
+        return batches.samples(one.draw, one.indices)
 
-    first, again, other = batches(0).samples(7), batches(0).samples(7), batches(1).samples(7)
+    first, again, other = samples(0), samples(0), samples(1)
     assert [s.sample_id for s in first[0]] == [s.sample_id for s in again[0]]
     assert first[1] == again[1]
     assert not {s.sample_id for s in first[0]} & {s.sample_id for s in other[0]}
@@ -216,12 +218,13 @@ def test_unknown_recipes_and_digests() -> None:
     assert digest(tiny()) != digest(tiny().with_stage("pretrain", steps=4))
 
 
-def passes_of(joint: Trainer) -> list[tuple[dict[str, Tensor], torch.Generator]]:
-    """The batches of the first step, each with the random source of its noise."""
-    seeds = [
-        int(step_generator(joint.config.seed, k, 0).integers(2**62)) for k in range(joint.config.accumulation)
+def passes_of(joint: Trainer) -> list[tuple[dict[str, Tensor], list[torch.Generator]]]:
+    """The batches of the first step, each with the random sources of its samples' noise."""
+    seed = joint.config.seed
+    return [
+        (batch, [torch.Generator().manual_seed(noise_seed(seed, k)) for k in batch["index"].tolist()])
+        for batch in joint.batches.passes(0)
     ]
-    return [(joint.batches[k], torch.Generator().manual_seed(seed)) for k, seed in enumerate(seeds)]
 
 
 def widened(batch: dict[str, Tensor], length: int, filler: int) -> dict[str, Tensor]:
@@ -282,12 +285,14 @@ def test_gradient_checkpointing_changes_neither_loss_nor_gradients(training_run:
 
 
 def test_the_global_batch_gives_the_number_of_passes_or_a_clear_error() -> None:
-    assert StageConfig(steps=1, workers=4, batch_size=8, global_batch=128).accumulation == 4
+    assert StageConfig(steps=1, workers=4, batch_size=8, global_batch=128).layout().accumulation == 4
     assert StageConfig(steps=1, workers=2, batch_size=6).samples_per_step == 12
-    with pytest.raises(
-        ValueError, match="global_batch 100 is not a multiple of workers 3 x batch_size 8 = 24"
-    ):
+    with pytest.raises(ValueError, match="3 workers cannot share the 100 samples of a draw evenly"):
         StageConfig(steps=1, workers=3, batch_size=8, global_batch=100)
+    with pytest.raises(ValueError, match="draws_per_step must be at least 1, got 0"):
+        StageConfig(steps=1, draws_per_step=0)
+    with pytest.raises(ValueError, match="global_batch must be at least 1, got 0"):
+        StageConfig(steps=1, global_batch=0)
     with pytest.raises(ValueError, match="sum to 1"):
         StageConfig(steps=1, mixture={"t2i": 0.5})
     with pytest.raises(ValueError, match="geometry is one of"):
@@ -295,6 +300,7 @@ def test_the_global_batch_gives_the_number_of_passes_or_a_clear_error() -> None:
     one, other = (StageConfig(steps=1, workers=w, batch_size=b, global_batch=16) for w, b in ((1, 2), (4, 4)))
     assert one.identity() == other.identity()
     assert one.identity() != replace(one, global_batch=32).identity()
+    assert one.identity() != replace(one, draws_per_step=2).identity()
 
 
 @pytest.mark.parametrize(

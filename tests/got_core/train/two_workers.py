@@ -22,11 +22,14 @@ CONFIG = StageConfig(
     workers=2,
     batch_size=2,
     global_batch=8,
+    draws_per_step=2,
     lora_rank=4,
     bf16=False,
     mixture={"t2i": 0.5, "edit": 0.5},
 )
-TEXT = LossConfig(diffusion_weight=0.0)
+TEXT_CONFIG = replace(
+    CONFIG, global_batch=4, draws_per_step=1, loss=LossConfig(diffusion_weight=0.0, language_share=0.5)
+)
 
 
 def train(rank: int, run: TrainingRun, folder: Path) -> None:
@@ -61,8 +64,7 @@ def train(rank: int, run: TrainingRun, folder: Path) -> None:
 
 
 def _text_gradient(rank: int, run: TrainingRun, folder: Path) -> None:
-    config = replace(CONFIG, global_batch=4, loss=TEXT)
-    trainer = Trainer(tiny_pipeline(), training_data(run), config, rank, 2)
+    trainer = Trainer(tiny_pipeline(), training_data(run), TEXT_CONFIG, rank, 2)
     trainer._backward_passes()
     if rank == 0:
         save_file(

@@ -123,7 +123,7 @@ def test_the_loss_is_that_of_the_velocity_between_noise_and_its_scaled_latents(
 ) -> None:
     config = replace(STAGE, loss=LossConfig(prediction="flow", drop=0.0))
     trainer = Trainer(toy_pipeline(), training_data(training_run), config)
-    batch, channels = trainer.batches[0], CONFIG.autoencoder.latent_channels
+    (batch,), channels = trainer.batches.passes(0), CONFIG.autoencoder.latent_channels
     given: list[torch.Tensor] = []
 
     def answer(network: ToyTransformer, cells: torch.Tensor, *_: object, **__: object) -> torch.Tensor:
