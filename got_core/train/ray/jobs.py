@@ -1,17 +1,17 @@
-"""Data-parallel training on Ray Train workers, resumed from its last checkpoint."""
+"""Data-parallel training on Ray Train workers, started again where one is lost.
+
+Belongs here: the workers. Not here: what they go on from (``checkpoints``).
+"""
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import ray
 import ray.train
 from pyarrow.fs import FSSpecHandler, PyFileSystem
-from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from got_core.filesystems import open_filesystem
@@ -31,7 +31,8 @@ def fit(
 ) -> dict[str, Any]:
     """Run a worker function on ``config.workers`` Ray Train workers and return rank 0's last metrics.
 
-    ``name`` is the resume key: a run that was cut off goes on from its last checkpoint under the same name.
+    ``name`` is Ray's name of the run. Workers are started again, up to ``config.max_failures`` times; they
+    find by themselves what to go on from.
     """
     path, filesystem = _ray_storage(run.storage())
     with ray_session(run.ray_address, config.workers), relayed_progress(run) as relayed:
@@ -47,7 +48,6 @@ def fit(
                 storage_path=path,
                 storage_filesystem=filesystem,
                 failure_config=FailureConfig(max_failures=config.max_failures),
-                checkpoint_config=CheckpointConfig(num_to_keep=2),
             ),
             torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
         )
@@ -58,7 +58,7 @@ def fit(
 
 
 def _ray_storage(storage: Storage) -> tuple[str, Any]:
-    """Path and pyarrow file system for checkpoints: those of the storage, whatever its URL and options."""
+    """Path and pyarrow file system for Ray's own notes: the storage's, whatever its URL and options."""
     url = storage.url_of("ray")
     if url.startswith("file://"):
         return url.removeprefix("file://"), None
@@ -71,28 +71,3 @@ def _on_gpu(config: StageConfig) -> bool:
     if config.device == "auto":
         return ray.cluster_resources().get("GPU", 0) >= config.workers
     return config.device == "cuda"
-
-
-def report(metrics: dict[str, Any], save: Callable[[Path], None] | None, rank: int) -> None:
-    """Report to Ray Train, with a checkpoint of rank 0 where ``save`` is given. All ranks call it.
-
-    ``save`` is called on all ranks, for they may have to gather what rank 0 writes.
-    """
-    if save is None:
-        ray.train.report(metrics)
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        save(Path(folder))
-        checkpoint = ray.train.Checkpoint.from_directory(folder) if rank == 0 else None
-        ray.train.report(metrics, checkpoint=checkpoint)
-
-
-@contextmanager
-def last_checkpoint() -> Iterator[Path | None]:
-    """Folder of the checkpoint to resume from; None on a fresh start."""
-    checkpoint = ray.train.get_checkpoint()
-    if checkpoint is None:
-        yield None
-        return
-    with checkpoint.as_directory() as folder:
-        yield Path(folder)
