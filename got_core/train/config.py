@@ -138,9 +138,10 @@ class StageConfig:
 
     def is_milestone(self, step: int) -> bool:
         """Whether the checkpoint of a step is kept for good."""
-        if not self.milestone_every or step < self.milestone_every:
+        if not self.milestone_every:
             return False
-        return step % self.milestone_every < self.checkpoint_every
+        before = (step - 1) // self.checkpoint_every * self.checkpoint_every
+        return step // self.milestone_every > before // self.milestone_every
 
     def identity(self) -> dict[str, Any]:
         """What makes a trained model a different one: everything but how the work is spread and watched.
