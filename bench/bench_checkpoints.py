@@ -2,8 +2,8 @@
 
 The state has 300 MB (parameters, averages and AdamW's moments of 19 million weights), the storage takes 50 MB
 a second. The plain way gathers all tensors, writes one safetensors file into a temporary folder and copies it
-to the storage before training goes on. Both take turns on one worker; steps (matrix products) go on in between,
-for longer than an upload takes. The median counts.
+to the storage before training goes on. Both take turns on one worker; steps (matrix products) go on in
+between, for longer than an upload takes. The median counts.
 """
 
 from __future__ import annotations
