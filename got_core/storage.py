@@ -101,6 +101,19 @@ class Storage:
         names = (self._name(path) for path in self._fs.find(folder))
         return sorted(name for name in names if not _is_temporary(name))
 
+    def folders(self, name: str) -> builtins.list[str]:
+        """Names of the folders that lie directly in a folder, sorted, also of those where a write broke off.
+
+        Empty where there is no such folder.
+        """
+        self._fs.invalidate_cache()
+        try:
+            entries = self._fs.ls(self._path(name), detail=True)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        names = (self._name(entry["name"]) for entry in entries if entry["type"] == "directory")
+        return sorted(name for name in names if not _is_temporary(name))
+
     # Bytes and JSON
 
     def read_bytes(self, name: str) -> bytes:

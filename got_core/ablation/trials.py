@@ -77,6 +77,7 @@ class Trial:
             batch_size=samples // (workers * config.layout().accumulation),
             global_batch=samples,
             seed=config.seed + SEED_STRIDE * self.seed,
+            milestone_every=0,
             sample_every=0,
         )
         return replace(stage, config=shorter)
@@ -197,7 +198,7 @@ def _train(run: TrainingRun, foundation: Reference) -> list[Reference]:
     for stage in run.recipe.stages:
         models.append(train_stage(run, stage, [foundation, *models][-1]))
     for model in models:
-        # Checkpoints hold four times the model each, and a finished stage never goes back to them.
+        # Ray's own notes of a run are of no use once it is finished.
         run.storage().delete(f"ray/{model['stage']}-{model['config_digest']}")
     return models
 

@@ -49,6 +49,7 @@ def paper() -> Recipe:
         gradient_checkpointing=True,
         sharding="fsdp",
         checkpoint_every=1000,
+        milestone_every=10_000,
         sample_every=5000,
     )
     return Recipe(

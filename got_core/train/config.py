@@ -82,6 +82,9 @@ class StageConfig:
     """Losses of workers that a run survives, each going on from the last checkpoint."""
     checkpoint_every: int = 200
     """Steps between checkpoints, at least 1."""
+    milestone_every: int = 0
+    """Steps between checkpoints that are kept for good, each the first at or after a multiple; 0 keeps none
+    once the stage is finished. The last two are kept until then in any case."""
     sample_every: int = 0
     """Steps between grids of sample pictures; 0 draws one at the end only."""
     seed: int = 0
@@ -94,8 +97,9 @@ class StageConfig:
             raise ValueError(f"global_batch must be at least 1, got {self.global_batch}")
         if self.checkpoint_every < 1:
             raise ValueError(f"checkpoint_every is at least 1 step, got {self.checkpoint_every}")
-        if self.sample_every < 0:
-            raise ValueError(f"sample_every is 0 or a number of steps, got {self.sample_every}")
+        for name in ("sample_every", "milestone_every"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is 0 or a number of steps, got {getattr(self, name)}")
         for name, rate in (("peak_rate", self.peak_rate), ("language_rate", self.language_rate)):
             if rate is not None and rate < 0:
                 raise ValueError(f"{name} is not negative, got {rate}")
@@ -141,6 +145,13 @@ class StageConfig:
         short = self.sharding == "fsdp" or self.gradient_checkpointing
         return 1 if short else min(self.batch_size, SAMPLE_PICTURES)
 
+    def is_milestone(self, step: int) -> bool:
+        """Whether the checkpoint of a step is kept for good."""
+        if not self.milestone_every:
+            return False
+        before = (step - 1) // self.checkpoint_every * self.checkpoint_every
+        return step // self.milestone_every > before // self.milestone_every
+
     def identity(self) -> dict[str, Any]:
         """What makes a trained model a different one: everything but how the work is spread and watched.
 
@@ -160,5 +171,6 @@ _EXECUTION = {
     "sharding",
     "max_failures",
     "checkpoint_every",
+    "milestone_every",
     "sample_every",
 }

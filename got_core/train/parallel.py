@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
-from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from got_core.model.got import GoTModel
@@ -61,14 +62,6 @@ def whole(tensor: Tensor) -> Tensor:
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
-def spread_like(value: Tensor, model: Tensor) -> Tensor:
-    """A whole tensor, on ``model``'s device and spread as ``model`` is. Every worker has to take part."""
-    value = value.to(model.device)
-    if isinstance(model, DTensor) and value.ndim:
-        return distribute_tensor(value, model.device_mesh, model.placements)
-    return value
-
-
 def local(tensor: Tensor) -> Tensor:
     """The part of a tensor that lies on this worker, sharing its memory."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
@@ -81,3 +74,30 @@ def sum_over_workers(value: float, ranks: int, device: torch.device) -> float:
     total = torch.tensor(value, dtype=torch.float64, device=device)
     dist.all_reduce(total)
     return float(total)
+
+
+def smallest(value: int, ranks: int, device: torch.device) -> int:
+    """The smallest of a number over all workers."""
+    if ranks == 1:
+        return value
+    least = torch.tensor(value, dtype=torch.int64, device=device)
+    dist.all_reduce(least, dist.ReduceOp.MIN)
+    return int(least)
+
+
+def agreed(value: int, ranks: int, device: torch.device) -> int:
+    """Rank 0's number, on all workers."""
+    if ranks == 1:
+        return value
+    shared = torch.tensor(value, dtype=torch.int64, device=device)
+    dist.broadcast(shared, 0)
+    return int(shared)
+
+
+def gathered(value: Any, ranks: int) -> list[Any]:
+    """A small object of every worker, by rank, on all of them."""
+    if ranks == 1:
+        return [value]
+    found: list[Any] = [None] * ranks
+    dist.all_gather_object(found, value)
+    return found

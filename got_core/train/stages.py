@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import os
 import platform
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -19,6 +20,10 @@ import torch
 from PIL import Image
 
 from got_core.digests import digest
+from got_core.train import parallel
+from got_core.train.checkpoints.folders import remove_finished
+from got_core.train.checkpoints.record import run_record, worker_record
+from got_core.train.checkpoints.saving import Checkpoints
 from got_core.train.config import StageConfig
 from got_core.train.data.samples import training_data
 from got_core.train.ray import jobs
@@ -28,6 +33,9 @@ from got_core.train.stage import Stage, check_predictions
 from got_core.train.start import starting_pipeline
 from got_core.train.tracking import Tracker
 from got_core.train.trainer import Trainer
+
+CHECKPOINTS = "checkpoints"
+"""Folder of a stage's checkpoints, beside its model."""
 
 
 def train_stage(run: TrainingRun, stage: Stage, start: Reference) -> Reference:
@@ -44,7 +52,9 @@ def train_stage(run: TrainingRun, stage: Stage, start: Reference) -> Reference:
     # Written last: where it is, the stage is finished.
     if not run.storage().exists(f"{name}/metrics.json"):
         arguments = {"stage": stage, "name": name, "start": start["folder"], "start_stage": start["stage"]}
+        arguments |= {"command": sys.argv}
         jobs.fit(run, f"{stage.name}-{key}", stage, _stage_worker, arguments)
+    remove_finished(run.storage(), f"{name}/{CHECKPOINTS}")
     metrics = run.storage().read_json(f"{name}/metrics.json")
     folder = f"{name}/pipeline"
     reference = model_reference(run, folder, stage.name, key, config.steps, started, metrics["last"])
@@ -63,17 +73,29 @@ def _stage_worker(arguments: dict[str, Any]) -> None:
         torch.set_num_threads(1)
     run, stage, name = arguments["run"], arguments["stage"], arguments["name"]
     trainer = _trainer(run, stage, arguments["start"], arguments["start_stage"], device)
-    with jobs.last_checkpoint() as checkpoint:
-        if checkpoint is not None:
-            trainer.load(checkpoint)
+    checkpoints = _checkpoints(trainer, run, arguments)
+    trainer.resume(checkpoints)
     host = f"process {os.getpid()} on {platform.node()} ({device.type})"
     worker = f"worker {trainer.rank + 1} of {trainer.ranks}"
     run.report(f"{stage.name}: {worker} is {host}, from step {trainer.step}")
-    with Tracker.start(run, stage.name, resume_key=name, active=trainer.rank == 0) as tracker:
-        _train_with_checkpoints(trainer, stage.config, tracker, run)
+    active = trainer.rank == 0
+    with checkpoints, Tracker.start(run, stage.name, resume_key=name, active=active) as tracker:
+        _train_with_checkpoints(trainer, stage.config, tracker, run, checkpoints)
         _leave_model(trainer, run, name, tracker)
     # The other ranks wait here until the model is saved.
-    jobs.report({"step": trainer.step}, None, trainer.rank)
+    ray.train.report({"step": trainer.step})
+
+
+def _checkpoints(trainer: Trainer, run: TrainingRun, arguments: dict[str, Any]) -> Checkpoints:
+    """Those of this training, in a folder beside its model to be."""
+    rank, ranks, name = trainer.rank, trainer.ranks, arguments["name"]
+    workers = parallel.gathered(worker_record(rank, trainer.device), ranks)
+    inputs = {key: arguments[key] for key in ("name", "start", "start_stage")}
+    record = run_record(
+        run, arguments["stage"], arguments=inputs, command=arguments["command"], workers=workers
+    )
+    root = f"{name}/{CHECKPOINTS}"
+    return Checkpoints(run.storage(), root, rank=rank, ranks=ranks, device=trainer.device, record=record)
 
 
 def _trainer(run: TrainingRun, stage: Stage, start: str, start_stage: str, device: torch.device) -> Trainer:
@@ -85,7 +107,7 @@ def _trainer(run: TrainingRun, stage: Stage, start: str, start_stage: str, devic
 
 
 def _train_with_checkpoints(
-    trainer: Trainer, config: StageConfig, tracker: Tracker, run: TrainingRun
+    trainer: Trainer, config: StageConfig, tracker: Tracker, run: TrainingRun, checkpoints: Checkpoints
 ) -> None:
     def on_step(step: int, losses: dict[str, float]) -> None:
         tracker.log_step(step, config.steps, losses)
@@ -98,7 +120,7 @@ def _train_with_checkpoints(
             and (samples := sample_grid(trainer, run.report)) is not None
         ):
             tracker.log_image(f"samples/{trainer.step:06d}.png", samples)
-        jobs.report({"step": trainer.step}, trainer.save, trainer.rank)
+        trainer.save(checkpoints)
 
 
 def _is_sample_step(step: int, config: StageConfig) -> bool:

@@ -8,9 +8,10 @@ weights, bit by bit on one worker.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +20,9 @@ from got_core.model.got import GoTModel
 from got_core.model.pipeline import GoTPipeline
 from got_core.train import parallel
 from got_core.train.attention import Kernels, Model, attending
-from got_core.train.checkpoint import load_checkpoint, save_checkpoint
+from got_core.train.checkpoints.folders import Checkpoint
+from got_core.train.checkpoints.saving import Checkpoints
+from got_core.train.checkpoints.tensors import targets, training_tensors
 from got_core.train.config import StageConfig
 from got_core.train.cpu_time import CpuTimer
 from got_core.train.data.samples import TrainingData, dropout_seed, noise_seed
@@ -40,8 +43,8 @@ class Trainer:
     """Trains the parts of a pipeline in place, on one device.
 
     ``ranks`` above 1 needs an initialised torch process group, and so does ``fsdp`` sharding at any number.
-    :meth:`run`, :meth:`averaged`, :meth:`finish`, :meth:`save`, :meth:`load` and :meth:`cpu_seconds` are then
-    called on all ranks.
+    :meth:`run`, :meth:`averaged`, :meth:`finish`, :meth:`save`, :meth:`load`, :meth:`resume` and
+    :meth:`cpu_seconds` are then called on all ranks.
 
     Raises ValueError where loss and pipeline disagree about what the drawing network predicts.
     """
@@ -216,19 +219,47 @@ class Trainer:
 
     # -- checkpoints ----------------------------------------------------------------------------------
 
-    def save(self, folder: Path) -> None:
-        """Write parameters, averages, optimizer moments and the step (see ``checkpoint``)."""
-        note = {"step": str(self.step), "cpu_seconds": str(self.cpu_seconds())}
-        if self.rank == 0 or self.config.sharding == "fsdp":
-            save_checkpoint(folder, self.trained(), self.average, self.optimizer, rank=self.rank, note=note)
+    def save(self, where: Checkpoints | Path, note: Mapping[str, Any] | None = None) -> None:
+        """Keep parameters, averages, optimizer moments and the step; training may go on at once.
 
-    def load(self, folder: Path) -> None:
-        """Restore what :meth:`save` wrote, by any number of ranks.
-
-        Raises KeyError where the checkpoint is of another model.
+        Into a plain folder it is written before the call returns. ``note`` is plain data that :meth:`load`
+        gives back. Raises FloatingPointError where the state is not finite, RuntimeError where the upload
+        before failed.
         """
-        note = load_checkpoint(folder, self.trained(), self.average, self.optimizer)
-        self.step, self._clock_start = int(note["step"]), float(note["cpu_seconds"])
+        checkpoints = self._in_folder(where) if isinstance(where, Path) else where
+        state = training_tensors(self.trained(), self.average, self.optimizer)
+        counters = {"cpu_seconds": self.cpu_seconds(), "average_steps": self.average.steps}
+        checkpoints.save(
+            self.step, state, {**(note or {}), **counters}, milestone=self.config.is_milestone(self.step)
+        )
+        if checkpoints is not where:
+            checkpoints.wait_for_all()
+
+    def load(self, where: Checkpoint | Path) -> dict[str, Any]:
+        """Restore what :meth:`save` kept, by any number of ranks; of a folder, the last. Returns its note.
+
+        Raises CheckpointError, before anything is changed, where it is of another model, FileNotFoundError
+        where the folder holds none.
+        """
+        found = self._in_folder(where).last() if isinstance(where, Path) else where
+        if found is None:
+            raise FileNotFoundError(f"{where} holds no complete checkpoint")
+        files = found.files()
+        index = found.index(files)
+        into = targets(index, f"checkpoint {found.url}", self.trained(), self.average, self.optimizer)
+        found.read(into, files, index)
+        note = found.record()["note"]
+        self.step, self._clock_start = found.step, float(note["cpu_seconds"])
+        self.average.steps = int(note["average_steps"])
+        return note
+
+    def resume(self, checkpoints: Checkpoints) -> dict[str, Any] | None:
+        """Go on from the newest complete checkpoint. Returns its note, None where there is none."""
+        found = checkpoints.last()
+        return None if found is None else self.load(found)
+
+    def _in_folder(self, folder: Path) -> Checkpoints:
+        return Checkpoints.in_folder(folder, self.rank, self.ranks, self.device)
 
     def cpu_seconds(self) -> float:
         """CPU seconds that all ranks have spent on this training, up to a loaded checkpoint by others.

@@ -1,10 +1,10 @@
-"""URLs as they may be shown."""
+"""URLs and commands as they may be shown."""
 
 from __future__ import annotations
 
 import pytest
 
-from got_core.redacted import redacted_url
+from got_core.redacted import redacted_command, redacted_url
 
 
 @pytest.mark.parametrize(
@@ -21,3 +21,16 @@ from got_core.redacted import redacted_url
 )
 def test_names_and_passwords_are_left_out(url: str, shown: str) -> None:
     assert redacted_url(url) == shown
+
+
+def test_a_command_keeps_no_secret() -> None:
+    command = [
+        *("got", "run", "--recipe", "paper", "--tokens", "12"),
+        *("--api-key", "K1", "--password=K2", "AWS_SECRET_ACCESS_KEY=K3", "--mlflow", "http://me:K4@host/"),
+        "https://store/a.png?X-Amz-Signature=K5&part=1",
+    ]
+    shown = redacted_command(command)
+    assert "K" not in " ".join(shown).replace("AWS_SECRET_ACCESS_KEY", "")
+    assert shown[:4] == command[:4]
+    assert shown[-1] == "https://store/a.png?X-Amz-Signature=***&part=1"
+    assert shown[6:8] == ["--api-key", "***"]

@@ -1,17 +1,16 @@
-"""Data-parallel training on Ray Train workers, resumed from its last checkpoint."""
+"""Data-parallel training on Ray Train workers, started again where one is lost.
+
+Belongs here: the workers. Not here: what they go on from (``checkpoints``).
+"""
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
-import ray.train
 import torch
 from pyarrow.fs import FSSpecHandler, PyFileSystem
-from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
 from got_core.filesystems import open_filesystem
@@ -32,9 +31,10 @@ def fit(
 ) -> dict[str, Any]:
     """Run a worker function on the stage's Ray Train workers and return rank 0's last metrics.
 
-    ``name`` is the resume key: a run that was cut off goes on from its last checkpoint under the same name.
     The function gets ``arguments``, the run as ``run``, and ``gpu``, whether it has one. Raises ValueError,
     before any worker starts, where the cluster cannot train the stage (see ``workers``).
+    ``name`` is Ray's name of the run. Workers are started again, up to ``config.max_failures`` times; they
+    find by themselves what to go on from.
     """
     config = stage.config
     path, filesystem = _ray_storage(run.storage())
@@ -55,7 +55,6 @@ def fit(
                 storage_path=path,
                 storage_filesystem=filesystem,
                 failure_config=FailureConfig(max_failures=config.max_failures),
-                checkpoint_config=CheckpointConfig(num_to_keep=2),
             ),
             torch_config=TorchConfig(backend="nccl" if workers.gpu else "gloo"),
         )
@@ -66,7 +65,7 @@ def fit(
 
 
 def _ray_storage(storage: Storage) -> tuple[str, Any]:
-    """Path and pyarrow file system for checkpoints: those of the storage, whatever its URL and options."""
+    """Path and pyarrow file system for Ray's own notes: the storage's, whatever its URL and options."""
     url = storage.url_of("ray")
     if url.startswith("file://"):
         return url.removeprefix("file://"), None
@@ -80,28 +79,3 @@ def worker_device(gpu: bool) -> torch.device:
     Asked by itself, Ray names the machine's first GPU to a worker that was given none.
     """
     return get_device() if gpu else torch.device("cpu")
-
-
-def report(metrics: dict[str, Any], save: Callable[[Path], None] | None, rank: int) -> None:
-    """Report to Ray Train, with a checkpoint of rank 0 where ``save`` is given. All ranks call it.
-
-    ``save`` is called on all ranks, for they may have to gather what rank 0 writes.
-    """
-    if save is None:
-        ray.train.report(metrics)
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        save(Path(folder))
-        checkpoint = ray.train.Checkpoint.from_directory(folder) if rank == 0 else None
-        ray.train.report(metrics, checkpoint=checkpoint)
-
-
-@contextmanager
-def last_checkpoint() -> Iterator[Path | None]:
-    """Folder of the checkpoint to resume from; None on a fresh start."""
-    checkpoint = ray.train.get_checkpoint()
-    if checkpoint is None:
-        yield None
-        return
-    with checkpoint.as_directory() as folder:
-        yield Path(folder)

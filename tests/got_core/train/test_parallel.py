@@ -13,12 +13,13 @@ from safetensors.torch import load_file
 from torch import multiprocessing
 
 from got_core.model.pipeline import GoTPipeline
-from got_core.train.checkpoint import STATE_FILE, training_tensors
+from got_core.train.checkpoints.tensors import training_tensors
 from got_core.train.data.samples import training_data
 from got_core.train.run import TrainingRun
 from got_core.train.trainer import Trainer
 from tests.got_core.tiny_pipeline import tiny_pipeline
 from tests.got_core.train import two_workers
+from tests.got_core.train.saved_state import saved_state
 
 pytestmark = pytest.mark.slow
 
@@ -31,7 +32,7 @@ def trained(training_run: TrainingRun, tmp_path_factory: pytest.TempPathFactory)
 
 
 def test_spread_training_is_replicated_training(trained: Path) -> None:
-    ddp, fsdp = (load_file(trained / name / STATE_FILE) for name in ("ddp", "fsdp"))
+    ddp, fsdp = (saved_state(trained / name) for name in ("ddp", "fsdp"))
     assert ddp.keys() == fsdp.keys()
     for name, value in ddp.items():
         torch.testing.assert_close(fsdp[name], value, rtol=1e-3, atol=2e-5, msg=lambda m, n=name: f"{n}: {m}")
@@ -50,7 +51,7 @@ def test_spread_training_leaves_the_same_pipeline_and_draws_the_same_picture(tra
 def test_checkpoints_suit_another_number_of_workers_and_another_sharding(
     trained: Path, training_run: TrainingRun
 ) -> None:
-    state = load_file(trained / "fsdp" / STATE_FILE)
+    state = saved_state(trained / "fsdp")
     config = replace(two_workers.CONFIG, workers=1)
     assert config.identity() == replace(two_workers.CONFIG, sharding="fsdp").identity()
     alone = Trainer(tiny_pipeline(), training_data(training_run), config)
@@ -60,7 +61,7 @@ def test_checkpoints_suit_another_number_of_workers_and_another_sharding(
     assert all(torch.equal(state[name], value) for name, value in restored.items())
     alone.run(3, lambda step, losses: None)
     # Written replicated, read spread, written again: not a bit is lost.
-    again, first = (load_file(trained / name / STATE_FILE) for name in ("resumed", "ddp"))
+    again, first = (saved_state(trained / name) for name in ("resumed", "ddp"))
     assert all(torch.equal(again[name], value) for name, value in first.items())
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
@@ -12,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from glob import glob
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +22,7 @@ from ray.train import TrainingFailedError
 
 from got_core.recipes import Recipe, tiny
 from got_core.storage import Storage
+from got_core.train.checkpoints.folders import Checkpoint, checkpoints_in
 from got_core.train.config import StageConfig
 from got_core.train.run import TrainingRun, weights_hash
 from got_core.train.stage import finetuning
@@ -76,7 +75,7 @@ def test_a_killed_worker_is_replaced_and_the_weights_are_the_same(
     run, start = prepared(training_run, tmp_path, progress=said.append)
 
     def kill_the_first_worker() -> None:
-        _wait(lambda: _known_checkpoints(tmp_path), 300)
+        _wait(lambda: _complete(run.storage()), 300)
         os.kill(_starts(said)[0][0], signal.SIGKILL)
 
     with ThreadPoolExecutor(1) as pool:
@@ -89,6 +88,7 @@ def test_a_killed_worker_is_replaced_and_the_weights_are_the_same(
     assert second % STAGE.checkpoint_every == 0
     assert reference["weights_hash"] == undisturbed
     assert reference["steps"] == STAGE.steps
+    assert not _checkpoints(run.storage()), "a finished stage goes on from none"
 
 
 def test_a_killed_driver_goes_on_where_it_was_and_leaves_no_process(
@@ -99,7 +99,7 @@ def test_a_killed_driver_goes_on_where_it_was_and_leaves_no_process(
     arguments = [str(tmp_path), run.raw_url, str(run.edits_url), start["weights_hash"]]
     driver = subprocess.Popen([sys.executable, "-m", "tests.got_core.train.driver", *arguments])
     try:
-        _wait(lambda: _known_checkpoints(tmp_path) or driver.poll() is not None, 300)
+        _wait(lambda: _complete(run.storage()) or driver.poll() is not None, 300)
         # Ray's own agents look for their parent once a minute; what computes has to end at once.
         family = [p for p in psutil.Process(driver.pid).children(recursive=True) if "Agent" not in _title(p)]
         assert any("TrainWorker" in _title(process) for process in family)
@@ -118,12 +118,21 @@ def test_a_killed_driver_goes_on_where_it_was_and_leaves_no_process(
 def test_two_spread_workers_with_storage_behind_another_scheme(
     training_run: TrainingRun, tmp_path: Path
 ) -> None:
-    stage = replace(STAGE, steps=3, workers=2, checkpoint_every=2, sharding="fsdp", sample_every=2)
+    stage = replace(
+        STAGE, steps=3, workers=2, checkpoint_every=2, sharding="fsdp", sample_every=2, milestone_every=2
+    )
     run, start = prepared(training_run, tmp_path, "local", recipe=recipe(stage))
     reference = train_stage(run, run.recipe.stages[-1], start)
     assert reference["steps"] == 3
     assert run.storage().exists(reference["samples"])
-    assert _checkpoints(tmp_path)
+    (milestone,) = _checkpoints(run.storage())
+    record = milestone.record()
+    assert (milestone.step, record["step"], record["milestone"]) == (2, 2, True)
+    assert [worker["rank"] for worker in record["workers"]] == [0, 1]
+    assert record["command"] == sys.argv
+    assert record["arguments"]["start"] == start["folder"]
+    parts = {name.rpartition("/")[2][:11] for name in run.storage().list(milestone.name)}
+    assert parts == {"run.json", "rank-00000-", "rank-00001-", "shard-00001", "shard-00002"}
 
 
 @pytest.fixture
@@ -151,7 +160,7 @@ def test_a_stage_that_broke_off_goes_on_from_its_checkpoint_in_a_bucket(
     storage.upload(local.storage().download(start["folder"]), start["folder"])
 
     def kill_the_worker() -> None:
-        _wait(lambda: _known_in(storage), 300)
+        _wait(lambda: _complete(storage), 300)
         os.kill(_starts(said)[0][0], signal.SIGKILL)
 
     with ThreadPoolExecutor(1) as pool:
@@ -164,13 +173,7 @@ def test_a_stage_that_broke_off_goes_on_from_its_checkpoint_in_a_bucket(
     assert first == 0
     assert second > 0
     assert reference["weights_hash"] == undisturbed
-    assert not _checkpoints(tmp_path), "nothing of the run was written to this machine's storage"
-
-
-def _known_in(storage: Storage) -> int:
-    """Checkpoints in a storage that Ray would go on from."""
-    notes = [name for name in storage.list("ray") if name.endswith("checkpoint_manager_snapshot.json")]
-    return sum(len(storage.read_json(note)["checkpoint_results"]) for note in notes)
+    assert not _checkpoints(local.storage()), "nothing was written to this machine's storage"
 
 
 def _starts(said: list[str]) -> list[tuple[int, int]]:
@@ -179,17 +182,13 @@ def _starts(said: list[str]) -> list[tuple[int, int]]:
     return [(int(match[1]), int(match[2])) for match in found if match]
 
 
-def _checkpoints(folder: Path) -> list[str]:
-    return glob(f"{folder}/storage/ray/**/state.safetensors", recursive=True)
+def _checkpoints(storage: Storage) -> list[Checkpoint]:
+    stages = storage.folders("models/finetune")
+    return [found for stage in stages for found in checkpoints_in(storage, f"{stage}/checkpoints")]
 
 
-def _known_checkpoints(folder: Path) -> int:
-    """Checkpoints that Ray would go on from: it notes one down a moment after the worker has written it."""
-    notes = glob(f"{folder}/storage/ray/**/checkpoint_manager_snapshot.json", recursive=True)
-    try:
-        return sum(len(json.loads(Path(note).read_text())["checkpoint_results"]) for note in notes)
-    except json.JSONDecodeError:  # just being written
-        return 0
+def _complete(storage: Storage) -> int:
+    return sum(found.is_complete() for found in _checkpoints(storage))
 
 
 def _title(process: psutil.Process) -> str:

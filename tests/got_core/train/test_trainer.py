@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -27,7 +26,7 @@ from got_core.model.pipeline import GoTPipeline
 from got_core.model.sequence import IGNORED
 from got_core.recipes import tiny
 from got_core.train import optim
-from got_core.train.checkpoint import STATE_FILE, training_tensors
+from got_core.train.checkpoints.tensors import training_tensors
 from got_core.train.config import Geometry, OptimizerName, StageConfig
 from got_core.train.data.batches import JointBatches
 from got_core.train.data.samples import TrainingSample, noise_seed, training_data
@@ -36,6 +35,7 @@ from got_core.train.optim import MovingAverage, cosine_share
 from got_core.train.run import TrainingRun
 from got_core.train.trainer import Trainer
 from tests.got_core.tiny_pipeline import tiny_pipeline
+from tests.got_core.train.saved_state import saved_state
 
 CONFIG = StageConfig(
     steps=6, batch_size=2, lora_rank=4, mixture={"t2i": 0.5, "edit": 0.5}, warmup_steps=2, bf16=False
@@ -308,6 +308,7 @@ def test_the_global_batch_gives_the_number_of_passes_or_a_clear_error() -> None:
     [
         ({"checkpoint_every": 0}, "checkpoint_every is at least 1 step, got 0"),
         ({"sample_every": -1}, "sample_every is 0 or a number of steps, got -1"),
+        ({"milestone_every": -1}, "milestone_every is 0 or a number of steps, got -1"),
         ({"peak_rate": -1e-4}, "peak_rate is not negative, got -0.0001"),
         ({"language_rate": -1e-4}, "language_rate is not negative, got -0.0001"),
     ],
@@ -380,7 +381,7 @@ def test_without_an_average_none_is_kept_or_saved(training_run: TrainingRun, tmp
     joint = trainer(training_run, replace(CONFIG, ema_decay=0.0))
     joint.run(1, ignore)
     joint.save(tmp_path)
-    assert not [key for key in load_file(tmp_path / STATE_FILE) if key.startswith("average.")]
+    assert not [key for key in saved_state(tmp_path) if key.startswith("average.")]
     again = trainer(training_run, replace(CONFIG, ema_decay=0.0))
     again.load(tmp_path)
     before = again.model.unet.conv_in.weight.clone()
