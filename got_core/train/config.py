@@ -37,7 +37,8 @@ class StageConfig:
     kind that the manifest does not hold goes to the others."""
     geometry: Geometry = "stretch"
     """How a picture becomes one of training size: ``stretch`` to the square, ``crop`` a square from it, or
-    ``bucket``: crop to the nearest of several shapes of the same area, a batch being of one shape."""
+    ``bucket``: crop to the nearest of several shapes of the same area, a batch being of one shape. Edits are
+    never cropped: they are stretched, to the square or to the bucket, and the model draws them so."""
     random_crop: bool = True
     """Of ``crop`` and ``bucket``: a picture longer than its frame is cut at random, else from the middle."""
     bucket_multiple: int = 64
@@ -110,6 +111,11 @@ class StageConfig:
                 raise ValueError(f"{name} is one of {get_args(known)}, got {getattr(self, name)!r}")
         if self.sharding not in self.shardings:
             raise ValueError("optimizer muon needs whole weights on each worker: set sharding to ddp")
+
+    @property
+    def edit_bucket_multiple(self) -> int | None:
+        """What the trained model knows of its edits' buckets (see ``GoTPipeline``); None: it has none."""
+        return self.bucket_multiple if self.geometry == "bucket" else None
 
     @property
     def samples_per_step(self) -> int:

@@ -21,9 +21,10 @@ __all__ = ["TrainingRun", "weights_hash"]
 Reference = dict[str, Any]
 """What assets hand on of a trained model; see :func:`model_reference`."""
 
-VERSION = 2
+VERSION = 3
 """Raise when the same recipe and data train another model; it is part of every trained model's key. 2: boxes
-are painted on canvases, and masked, as the released inference code does."""
+are painted on canvases, and masked, as the released inference code does. 3: edits are never cropped, other
+crops keep something of every box, and embeddings do not decay."""
 
 
 @dataclass(frozen=True, kw_only=True)

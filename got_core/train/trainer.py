@@ -71,6 +71,7 @@ class Trainer:
         if fused_backward_is_slow(self.device.type, config.bf16):
             _attend(pipeline, [kernels.plain() for kernels in self._kernels])
         prepare_parts(pipeline, config)
+        pipeline.register_to_config(edit_bucket_multiple=config.edit_bucket_multiple)
         self._plain: GoTPipeline | None = None
         self.model = self._got_model(pipeline)
         objective.prepare(self.model)
