@@ -56,7 +56,9 @@ class StageConfig:
     betas: tuple[float, float] = (0.9, 0.98)
     epsilon: float = 1e-6
     weight_decay: float = 0.05
-    """Of matrices. That vectors (norms, biases) have none is this project's choice; the paper is silent."""
+    """Of matrices but the language model's embedding and head, whose rows of tokens that no data holds would
+    only shrink. That those and vectors (norms, biases) have none is this project's choice; the paper is
+    silent."""
     gradient_clip: float = 1.0
     """Largest norm of the gradient of all trained parameters together. This project's choice as well."""
     lora_rank: int = 32

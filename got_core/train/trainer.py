@@ -30,7 +30,7 @@ from got_core.train.optim import (
     fused_backward_is_slow,
     mixed_precision,
 )
-from got_core.train.prepare import muon_weights, prepare_parts, set_checkpointing
+from got_core.train.prepare import muon_weights, prepare_parts, set_checkpointing, vocabulary_weights
 
 JOINT = JointObjective()
 
@@ -109,6 +109,7 @@ class Trainer:
             betas=config.betas,
             epsilon=config.epsilon,
             orthogonal=muon_weights(self.model, config),
+            undecayed=vocabulary_weights(self.model),
         )
 
     def run(self, until: int, on_step: Callable[[int, dict[str, float]], None]) -> None:
