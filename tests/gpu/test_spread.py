@@ -37,6 +37,7 @@ def test_losses_in_bfloat16_are_finite_and_those_of_float32(
             assert parameter.full_tensor().isfinite().all(), name
         with trainer.averaged() as pipeline:
             assert pipeline is not None
+            assert pipeline.config.edit_bucket_multiple == config.bucket_multiple
             (image,) = pipeline("a red circle", max_new_tokens=4, num_inference_steps=2).images
             assert image.size == (TINY.resolution, TINY.resolution)
     print(f"losses in float32 {losses[False]}, in bfloat16 {losses[True]}")

@@ -410,6 +410,9 @@ def test_cut_pictures_train(training_run: TrainingRun, geometry: Geometry) -> No
     joint = Trainer(tiny_pipeline(), training_data(training_run, config), config)
     joint.run(2, ignore)
     assert joint.step == 2
+    pipeline = joint.finish()
+    assert pipeline is not None
+    assert pipeline.config.edit_bucket_multiple == (16 if geometry == "bucket" else None)
 
 
 def test_a_pipeline_kept_in_bfloat16_is_trained_in_float32(training_run: TrainingRun, tmp_path: Path) -> None:
