@@ -102,11 +102,10 @@ def covering(original: Size, size: Size, across: float = 0.5, down: float = 0.5)
 
 
 def keeping(placement: Placement, chain: Chain) -> Placement | None:
-    """The placement, its window moved as little as that takes something of every box into it; None where no
-    window of that size has something of all.
+    """The placement with its window moved, no further than needed, to keep something of every box.
 
-    Something is a fifth of the box, or of a box of more than five windows a window full of it. That is asked
-    of each axis; windows that cover have room to move along one.
+    Something is a fifth of the box's side, or a window full of one longer than five windows, on each axis;
+    a covering window has room to move along one of them. None where no place keeps something of all boxes.
     """
     boxes = [placed.box for placed in chain.boxes]
     axes = zip(placement.corner, placement.resized, placement.size, strict=True)
@@ -127,6 +126,6 @@ def _corners(low: int, high: int, resized: int, size: int) -> tuple[int, int]:
     far = LIMIT if high == LIMIT - 1 else high
     unit = KEPT_SHARE * LIMIT
     least = min((far - low) * resized, unit * size)
-    return -((unit * size - KEPT_SHARE * low * resized - least) // unit), (
-        KEPT_SHARE * far * resized - least
-    ) // unit
+    first = KEPT_SHARE * low * resized + least - unit * size
+    last = KEPT_SHARE * far * resized - least
+    return -(-first // unit), last // unit
