@@ -3,6 +3,7 @@
 #   make run     the whole graph on the embedded default (settings: GOT_*, see README.md)
 #   make train-long   the graph on harder scenes: up to three CPU-hours of training, in a home of its own
 #   make test    the tests
+#   make test-gpu   the tests that need a CUDA device (80 GB for all of them; without one they are skipped)
 #   make integration   the tests with a real vLLM, in an environment of its own (3 GB; about ten minutes)
 #   make annotator MODEL=...   starts a vLLM server that annotates (see deployments/vllm)
 #   make ablation   what chain, painted boxes and pretraining each add (an hour or so; goes on where it was)
@@ -26,7 +27,7 @@ export DAGSTER_DISABLE_TELEMETRY := 1
 export RAY_USAGE_STATS_ENABLED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help run train-long ablation test integration annotator ui check format lock bench plan clean
+.PHONY: help run train-long ablation test test-gpu integration annotator ui check format lock bench plan clean
 
 help:
 	@sed -n 's/^#   make/make/p' $(MAKEFILE_LIST)
@@ -59,6 +60,10 @@ ablation: $(STAMP)
 
 test: $(TEST_STAMP)
 	@$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# -s: they print the card's name, and the memory that was planned and measured.
+test-gpu: $(TEST_STAMP)
+	@$(BIN)/python -m pytest -m gpu -s
 
 # vLLM wants other versions than the graph, so it has an environment of its own. Built again only when the files of
 # deployments/vllm changed.

@@ -10,14 +10,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
 from got_core.chain.grammar import Chain
-from got_core.model.guidance import black_latents, encode, spatial_latents
+from got_core.model.frames import fitted, shown_to_planner
+from got_core.model.guidance import black_latents, encode, spatial_latents, to_tensor
 from got_core.model.memory import onload
-from got_core.pictures.colours import to_rgb
 
 if TYPE_CHECKING:
     from got_core.model.pipeline import GoTPipeline
@@ -49,7 +50,8 @@ def semantic_conditions(
     sequences = pipe.sequences
     heads = [sequences.prompt(text, has_image=sources is not None) for text in prompts]
     samples = [sequences.drawing(head, chain.to_model()) for head, chain in zip(heads, chains, strict=True)]
-    batch = {k: v.to(pipe._execution_device) for k, v in sequences.collate(samples, sources).items()}
+    pictures = shown_to_planner(pipe.config, sources)
+    batch = {k: v.to(pipe._execution_device) for k, v in sequences.collate(samples, pictures).items()}
     onload(pipe.mllm)
     hidden = pipe.planner.hidden_states(batch)[:, sequences.image_span(training=False)]
     hidden = hidden.to(pipe.projector.dtype)
@@ -62,11 +64,10 @@ def semantic_conditions(
 def reference_condition(
     pipe: GoTPipeline, sources: Sequence[Image.Image] | None, batch: int, height: int, width: int
 ) -> Tensor:
-    """Gr (B, C, h, w): the sources stretched to the output size, as the released code does, or black."""
+    """Gr (B, C, h, w): the sources stretched to the output size, as in training, or black."""
     if sources is None:
         return black_latents(pipe.vae, batch, height, width)
-    stretched = [to_rgb(source).resize((width, height), Image.Resampling.BICUBIC) for source in sources]
-    pixels = pipe.picture_processor.preprocess(stretched)
+    pixels = to_tensor(np.stack([np.asarray(fitted(source, (height, width))) for source in sources]))
     return encode(pipe.vae, pixels.to(pipe._execution_device))
 
 

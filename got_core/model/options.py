@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Self, TypeAlias, TypeVar
 
 from torch import Tensor
@@ -73,7 +73,8 @@ class DrawingOptions(Options):
     """How pictures are drawn from chains."""
 
     height: int | None = None
-    """Pixels, a multiple of the autoencoder's factor; None: the pipeline's resolution."""
+    """Pixels, a multiple of the autoencoder's factor; None: the pipeline's resolution, or of edits by a model
+    that was trained in aspect buckets, the bucket nearest to the source's aspect."""
     width: int | None = None
     """As ``height``. Where neither is given, pictures of edits get their source's aspect back."""
     num_inference_steps: int | None = None
@@ -132,6 +133,12 @@ class DrawingOptions(Options):
     def has_size(self) -> bool:
         """Whether a size was asked for."""
         return self.height is not None or self.width is not None
+
+    def of_pictures(self, numbers: Sequence[int]) -> Self:
+        """The same for some of a call's pictures: of a list of generators, theirs."""
+        if not isinstance(self.generator, list):
+            return self
+        return replace(self, generator=[self.generator[number] for number in numbers])
 
     def planning_generator(self) -> Generators:
         """Generators in the same state, one a prompt, for chains that are sampled before they are drawn."""

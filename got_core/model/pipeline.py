@@ -3,15 +3,14 @@
 ``pipe(prompt)`` does both; ``pipe.plan`` gives the chain alone, ``pipe.draw`` a picture from a chain that may
 have been edited in between, ``pipe.edit_rounds`` goes through several instructions one after the other.
 
-Belongs here: the parts, and the order in which a call uses them. Not here: the arguments of calls
-(`options`), writing of chains (`text_generation`), conditions (`conditioning`), the steps of a drawing
-(`denoising`), pictures from latents (`decoding`).
+Belongs here: the parts, checks, and planning before drawing. Not here: the arguments of calls
+(`options`), writing of chains (`text_generation`), what a drawing does in which order (`drawing`), its
+conditions (`conditioning`) and steps (`denoising`), pictures from latents (`decoding`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, TypeAlias
 
 import diffusers
@@ -29,12 +28,12 @@ from got_core.model.autoencoder import PatchAutoencoder
 from got_core.model.backbones.protocols import Drawer, Planner
 from got_core.model.backbones.registry import drawer_of, planner_of
 from got_core.model.conditioning import Conditions, encode_conditions
-from got_core.model.config import GuidanceScales
-from got_core.model.decoding import GoTOutput, Pictures, decode_latents, sizes_in_aspect
-from got_core.model.denoising import Denoising, denoise, guided_prediction
+from got_core.model.decoding import GoTOutput, Pictures, decode_latents
+from got_core.model.denoising import guided_prediction
+from got_core.model.drawing import draw_pictures
+from got_core.model.frames import check_frames, frames_of, shown_to_planner
 from got_core.model.got import latent_stride
 from got_core.model.guidance import Branch, GuidanceProjector
-from got_core.model.inpaint_mask import KeptSource, free_cells
 from got_core.model.inputs import Generators, as_list
 from got_core.model.memory import AutoencoderMemory
 from got_core.model.options import DrawingOptions, OnPlan, PlanningOptions, takes
@@ -58,7 +57,8 @@ class GoTPipeline(AutoencoderMemory, KeepsPrecision):
     networks does is behind :attr:`planner` and :attr:`drawer`. Scales, steps, resolution and token numbers
     are configuration values, saved with the pipeline, and so are two switches: without ``reasoning`` the
     model writes no chain and draws from none, without ``spatial_guidance`` it does not look at the boxes (Gs
-    is null).
+    is null). ``edit_bucket_multiple`` is that of the aspect buckets in which edits were trained and are drawn
+    (see `buckets`); None: in the square.
 
     Pictures to edit may be of any Pillow mode and profile: see :func:`to_rgb`. Turning them upright is
     left to the caller.
@@ -88,6 +88,7 @@ class GoTPipeline(AutoencoderMemory, KeepsPrecision):
         edit_scales: list[float] | None = None,
         reasoning: bool = True,
         spatial_guidance: bool = True,
+        edit_bucket_multiple: int | None = None,
         dtype: str | dict[str, str] | None = None,
     ) -> None:
         """``dtype`` stands in saved configurations for loaders; what is registered is what the parts have."""
@@ -112,6 +113,7 @@ class GoTPipeline(AutoencoderMemory, KeepsPrecision):
             edit_scales=list(edit_scales or EDIT_SCALES),
             reasoning=reasoning,
             spatial_guidance=spatial_guidance,
+            edit_bucket_multiple=edit_bucket_multiple,
         )
         self._keep_autoencoder_wide()
         self.register_to_config(dtype=dtypes_of(self.components))
@@ -152,13 +154,16 @@ class GoTPipeline(AutoencoderMemory, KeepsPrecision):
             inputs.check_chains(chains, prompts, reasoning=self.config.reasoning)
         steps = options.steps(int(self.config.inference_steps))
         options.check(sources, steps, self.scheduler, self._callback_tensor_inputs)
-        height, width = options.size(int(self.config.resolution))
-        inputs.check_size(height, width, self.vae_scale_factor)
+        frames = frames_of(self.config, len(prompts), sources, options)
+        for frame in frames:
+            inputs.check_size(*frame, self.vae_scale_factor)
+        check_frames(frames, options)
         pictures = len(prompts) * options.num_images_per_prompt
         inputs.check_generator(options.generator, pictures, "pictures")
-        inputs.check_latents(options.latents, self._latent_shape(pictures, height, width))
+        inputs.check_latents(options.latents, self._latent_shape(pictures, *frames[0]))
         schedule.check_prediction(self.scheduler, self.config.prediction)
-        schedule.check_steps(self.scheduler, int(steps), self._cells(height, width))
+        for cells in {self._cells(*frame) for frame in frames}:
+            schedule.check_steps(self.scheduler, int(steps), cells)
 
     def _latent_shape(self, batch: int, height: int, width: int) -> tuple[int, int, int, int]:
         stride = self.vae_scale_factor
@@ -214,7 +219,7 @@ class GoTPipeline(AutoencoderMemory, KeepsPrecision):
             self.mllm,
             self.sequences,
             prompts,
-            sources,
+            shown_to_planner(self.config, sources),
             options,
             max_new_tokens=self.config.max_new_tokens,
             generator=generator,
@@ -232,15 +237,17 @@ class GoTPipeline(AutoencoderMemory, KeepsPrecision):
 
         ``prompt`` is what the chain answers; the guidance is read off the whole sequence. ``image`` gives the
         sources of edits: they are stretched to the drawing's size, and the pictures get their aspect back
-        with the drawing's resolution as the short side, unless ``height`` or ``width`` is given or they are
-        not wanted as PIL images. ``options`` (``num_inference_steps``, ``text_scale``, ``generator`` ...) are
-        explained in :class:`DrawingOptions`. Raises ValueError or TypeError for inputs that cannot be used,
-        and NotFiniteError, with all other pictures, for those that hold NaN or infinity.
+        with the short side of the drawing, unless ``height`` or ``width`` is given or they are not wanted as
+        PIL images. The drawing is square, or with a model that was trained in aspect buckets of the one
+        nearest to the source; boxes are thousandths of the source's sides in both. ``options``
+        (``num_inference_steps``, ``text_scale``, ``generator`` ...) are explained in :class:`DrawingOptions`.
+        Raises ValueError or TypeError for inputs that cannot be used, and NotFiniteError, with all other
+        pictures, for those that hold NaN or infinity.
         """
         plans, prompts, sources = as_list(chains) or [], as_list(prompt), as_list(image)
         chosen = DrawingOptions.of("pipe.draw", options)
         self.check_inputs(prompts, sources, chosen, plans)
-        return self._draw(plans, prompts, sources, chosen)
+        return draw_pictures(self, plans, prompts, sources, chosen)
 
     @takes(PlanningOptions, DrawingOptions)
     @torch.no_grad()
@@ -274,7 +281,7 @@ class GoTPipeline(AutoencoderMemory, KeepsPrecision):
             plans = zip(read, prompts, strict=True)
             read = [(on_plan(chain, text, sources is not None), lost) for (chain, lost), text in plans]
             self.check_inputs(prompts, sources, chosen, [chain for chain, _ in read])
-        images = self._draw([chain for chain, _ in read], prompts, sources, chosen)
+        images = draw_pictures(self, [chain for chain, _ in read], prompts, sources, chosen)
         read = _repeat(read, chosen.num_images_per_prompt)
         chains, dropped = [chain for chain, _ in read], [lost for _, lost in read]
         return GoTOutput(images, chains, dropped) if return_dict else (images, chains, dropped)
@@ -299,35 +306,6 @@ class GoTPipeline(AutoencoderMemory, KeepsPrecision):
             rounds.append(self(prompts, pictures, **options))
             pictures = rounds[-1].images
         return rounds
-
-    def _draw(
-        self,
-        chains: list[Chain],
-        prompts: list[str],
-        sources: list[Image.Image] | None,
-        options: DrawingOptions,
-    ) -> Pictures:
-        (height, width), copies = options.size(int(self.config.resolution)), options.num_images_per_prompt
-        conditions = self.encode_conditions(chains, prompts, sources, height, width)
-        # Before the noise is drawn: how strong it is may depend on the number of steps.
-        steps, cells = options.steps(int(self.config.inference_steps)), self._cells(height, width)
-        schedule.set_timesteps(self.scheduler, steps, cells, self._execution_device)
-        batch = len(chains) * copies
-        latents = self.prepare_latents(batch, height, width, options.generator, options.latents)
-        drawing = Denoising(
-            size=(height, width),
-            scales=self._scales(options, edit=sources is not None),
-            options=options,
-            kept=self._kept(chains, conditions, latents, (height, width)) if options.keep_outside else None,
-        )
-        self._interrupt = False
-        latents = denoise(self, latents, conditions.repeated(copies), drawing)
-        in_aspect = sources and not options.has_size
-        sizes = sizes_in_aspect(_repeat(sources, copies), height) if in_aspect else None
-        try:
-            return self.decode(latents, options.output_type, sizes)
-        finally:
-            self.maybe_free_model_hooks()
 
     def encode_conditions(
         self,
@@ -370,21 +348,6 @@ class GoTPipeline(AutoencoderMemory, KeepsPrecision):
         Raises NotFiniteError, which holds the other pictures, where latents or pixels are no numbers.
         """
         return decode_latents(self, latents, output_type, sizes)
-
-    def _kept(
-        self, chains: Sequence[Chain], conditions: Conditions, latents: Tensor, size: tuple[int, int]
-    ) -> KeptSource:
-        """The sources, to be put back where no box of the chain reaches; ``latents`` is the initial noise."""
-        return KeptSource.of(
-            self.drawer.scale(conditions.reference, self.vae),
-            latents / getattr(self.scheduler, "init_noise_sigma", 1.0),
-            free_cells(chains, *size, self.vae_scale_factor),
-        )
-
-    def _scales(self, options: DrawingOptions, *, edit: bool) -> GuidanceScales:
-        scales = options.scales(self.config.edit_scales if edit else self.config.generate_scales)
-        # With Gs null two branches are the same one: at scale 0 the formula leaves the other out.
-        return scales if self.config.spatial_guidance else replace(scales, spatial=0.0)
 
 
 # `DiffusionPipeline.from_pretrained` looks among diffusers' own names for the class of a folder, and for the

@@ -43,7 +43,8 @@ class StageConfig:
     kind that the manifest does not hold goes to the others."""
     geometry: Geometry = "stretch"
     """How a picture becomes one of training size: ``stretch`` to the square, ``crop`` a square from it, or
-    ``bucket``: crop to the nearest of several shapes of the same area, a batch being of one shape."""
+    ``bucket``: crop to the nearest of several shapes of the same area, a batch being of one shape. Edits are
+    never cropped: they are stretched, to the square or to the bucket, and the model draws them so."""
     random_crop: bool = True
     """Of ``crop`` and ``bucket``: a picture longer than its frame is cut at random, else from the middle."""
     bucket_multiple: int = 64
@@ -61,7 +62,9 @@ class StageConfig:
     betas: tuple[float, float] = (0.9, 0.98)
     epsilon: float = 1e-6
     weight_decay: float = 0.05
-    """Of matrices. That vectors (norms, biases) have none is this project's choice; the paper is silent."""
+    """Of matrices but the language model's embedding and head, whose rows of tokens that no data holds would
+    only shrink. That those and vectors (norms, biases) have none is this project's choice; the paper is
+    silent."""
     gradient_clip: float = 1.0
     """Largest norm of the gradient of all trained parameters together. This project's choice as well."""
     lora_rank: int = 32
@@ -116,6 +119,11 @@ class StageConfig:
                 raise ValueError(f"{name} is one of {get_args(known)}, got {getattr(self, name)!r}")
         if self.sharding not in self.shardings:
             raise ValueError("optimizer muon needs whole weights on each worker: set sharding to ddp")
+
+    @property
+    def edit_bucket_multiple(self) -> int | None:
+        """What the trained model knows of its edits' buckets (see ``GoTPipeline``); None: it has none."""
+        return self.bucket_multiple if self.geometry == "bucket" else None
 
     @property
     def samples_per_step(self) -> int:

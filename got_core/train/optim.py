@@ -44,15 +44,23 @@ def cosine_share(step: int, steps: int, warmup: int, final: float) -> float:
     return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
 
 
-def decayed_groups(parameters: Iterable[Tensor], rate: float, weight_decay: float) -> list[dict[str, object]]:
-    """Two optimizer groups: matrices with weight decay, vectors (norms, biases) without.
+def decayed_groups(
+    parameters: Iterable[Tensor], rate: float, weight_decay: float, undecayed: Iterable[Tensor] = ()
+) -> list[dict[str, object]]:
+    """Two optimizer groups: matrices with weight decay; vectors (norms, biases) and ``undecayed`` without.
 
     The paper gives one weight decay and does not say for which parameters: the split is a choice of ours.
     """
+    spared = {id(p) for p in undecayed}
     trained = [p for p in parameters if p.requires_grad]
+    decays = [p.ndim > 1 and id(p) not in spared for p in trained]
     return [
-        {"params": [p for p in trained if p.ndim > 1], "lr": rate, "weight_decay": weight_decay},
-        {"params": [p for p in trained if p.ndim <= 1], "lr": rate, "weight_decay": 0.0},
+        {
+            "params": [p for p, chosen in zip(trained, decays, strict=True) if chosen == wanted],
+            "lr": rate,
+            "weight_decay": weight_decay if wanted else 0.0,
+        }
+        for wanted in (True, False)
     ]
 
 
@@ -72,6 +80,7 @@ class Optimizers:
         weight_decay: of matrices; vectors have none.
         betas, epsilon: of AdamW.
         orthogonal: parameters of the parts that Muon takes.
+        undecayed: matrices without weight decay; Muon takes none of them.
     """
 
     def __init__(
@@ -82,7 +91,9 @@ class Optimizers:
         betas: tuple[float, float] = (0.9, 0.98),
         epsilon: float = 1e-6,
         orthogonal: Iterable[Tensor] = (),
+        undecayed: Iterable[Tensor] = (),
     ) -> None:
+        spared = list(undecayed)
         chosen = {id(p) for p in orthogonal}
         turned: list[dict[str, object]] = []
         plain: list[dict[str, object]] = []
@@ -90,7 +101,8 @@ class Optimizers:
             parameters = [p for p in part if p.requires_grad]
             matrices = [p for p in parameters if id(p) in chosen]
             turned += [{"params": matrices, "lr": rate, "weight_decay": weight_decay}] if matrices else []
-            plain += decayed_groups([p for p in parameters if id(p) not in chosen], rate, weight_decay)
+            others = [p for p in parameters if id(p) not in chosen]
+            plain += decayed_groups(others, rate, weight_decay, spared)
         self._each: list[torch.optim.Optimizer] = [
             torch.optim.AdamW(plain, betas=betas, eps=epsilon, fused=True),
             *([Muon(turned)] if turned else []),

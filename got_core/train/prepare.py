@@ -59,6 +59,17 @@ def sharded_layers(model: GoTModel) -> list[nn.Module]:
     return layers[::-1]
 
 
+def vocabulary_weights(model: GoTModel) -> list[Tensor]:
+    """Trained weights with a row a token: of the language model's embedding, and of its head.
+
+    Decoupled weight decay shrinks a row in every step, also that of a token which no text of the training
+    holds and whose meaning is then lost to the finished model.
+    """
+    network = planner_of(model.mllm).network
+    tables = (network.get_input_embeddings(), network.get_output_embeddings())
+    return [p for table in tables for p in table.parameters() if p.requires_grad]
+
+
 def muon_weights(model: GoTModel, config: StageConfig) -> list[Tensor]:
     """Weights that Muon takes: those between hidden layers of the drawing network, which is trained whole."""
     outer_layers = drawer_of(model.unet).outer_layers

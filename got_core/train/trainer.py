@@ -34,7 +34,7 @@ from got_core.train.optim import (
     fused_backward_is_slow,
     mixed_precision,
 )
-from got_core.train.prepare import muon_weights, prepare_parts, set_checkpointing
+from got_core.train.prepare import muon_weights, prepare_parts, set_checkpointing, vocabulary_weights
 
 JOINT = JointObjective()
 
@@ -75,6 +75,7 @@ class Trainer:
         if fused_backward_is_slow(self.device.type, config.bf16):
             _attend(pipeline, [kernels.plain() for kernels in self._kernels])
         prepare_parts(pipeline, config)
+        pipeline.register_to_config(edit_bucket_multiple=config.edit_bucket_multiple)
         self._plain: GoTPipeline | None = None
         self.model = self._got_model(pipeline)
         objective.prepare(self.model)
@@ -112,6 +113,7 @@ class Trainer:
             betas=config.betas,
             epsilon=config.epsilon,
             orthogonal=muon_weights(self.model, config),
+            undecayed=vocabulary_weights(self.model),
         )
 
     def run(self, until: int, on_step: Callable[[int, dict[str, float]], None]) -> None:

@@ -1,22 +1,23 @@
 """Where a training picture lies in its original: resized, then cut out, and the chain's boxes moved along.
 
-Belongs here: pure geometry of sizes, boxes and pixels. Not here: which samples make a batch (``batches``).
+Belongs here: pure geometry of sizes, boxes and pixels. Not here: which sizes there are (``model.buckets``),
+and which samples make a batch (``batches``).
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image
 
 from got_core.chain.boxes import LIMIT, Box
-from got_core.chain.grammar import Boxed, Chain, Text
+from got_core.chain.grammar import Boxed, Chain
+from got_core.model.buckets import Size
 
-Size = tuple[int, int]
-"""Width and height in pixels."""
+KEPT_SHARE = 5
+"""A crop keeps at least one part in so many of a box. With less of it in the picture, its words would be a
+wrong label."""
 
 
 @dataclass(frozen=True)
@@ -53,25 +54,19 @@ class Placement:
         return None if x is None or y is None else Box(x[0], y[0], x[1], y[1])
 
     def chain(self, chain: Chain) -> Chain:
-        """A chain with its boxes moved along; of a box outside the window only the words remain."""
+        """A chain with its boxes moved along.
+
+        Raises ValueError where a box lies outside the window: see :func:`keeping`.
+        """
         if self.size == self.resized:
             return chain
-        parts: list[Text | Boxed] = []
-        for part in chain.parts:
-            if isinstance(part, Text):
-                parts = [*_without_double_space(parts, part), part]
-            elif (box := self.box(part.box)) is not None:
-                parts.append(replace(part, box=box))
-            elif part.words:
-                parts.append(Text(part.words))
-        if parts and isinstance(last := parts[-1], Text):
-            parts[-1] = Text(last.text.rstrip())
-        return Chain(tuple(parts))
+        return Chain(tuple(self._moved(part) if isinstance(part, Boxed) else part for part in chain.parts))
 
-    def keeps(self, chain: Chain) -> bool:
-        """Whether something of every box is inside the window."""
-        boxes = () if self.size == self.resized else chain.boxes
-        return all(self.box(placed.box) is not None for placed in boxes)
+    def _moved(self, part: Boxed) -> Boxed:
+        box = self.box(part.box)
+        if box is None:
+            raise ValueError(f"the box {part.box} lies outside of the window {self}: move it with `keeping`")
+        return replace(part, box=box)
 
     def time_ids(self) -> tuple[int, int, int, int, int, int]:
         """SDXL's size numbers: original height and width, top and left of the crop, height and width."""
@@ -90,16 +85,8 @@ def _span(low: int, high: int, resized: int, corner: int, size: int) -> tuple[in
     return first, max(first, min(-(-end // size), LIMIT - 1))
 
 
-def _without_double_space(parts: list[Text | Boxed], following: Text) -> list[Text | Boxed]:
-    """Parts without the space before a box that is gone, where the text after it makes its own break."""
-    before = parts[-1] if parts else None
-    if isinstance(before, Text) and before.text.endswith(" ") and following.text[:1] in tuple(" ,.;:"):
-        return [*parts[:-1], Text(before.text[:-1])]
-    return parts
-
-
 def stretched(original: Size, size: Size, told: Size | None = None) -> Placement:
-    """The whole picture, its aspect ratio given up. ``told`` is the original size that the U-Net is told."""
+    """The whole picture, stretched to a size. ``told`` is the original size that the U-Net is told."""
     return Placement(told or original, size, (0, 0), size)
 
 
@@ -114,23 +101,31 @@ def covering(original: Size, size: Size, across: float = 0.5, down: float = 0.5)
     return Placement(original, resized, (left, top), size)
 
 
-def bucket_sizes(resolution: int, multiple: int, widest: float = 2.0) -> list[Size]:
-    """Picture sizes of about ``resolution`` squared pixels, from 1 : ``widest`` to ``widest`` : 1, by width.
+def keeping(placement: Placement, chain: Chain) -> Placement | None:
+    """The placement with its window moved, no further than needed, to keep something of every box.
 
-    Both sides are multiples of ``multiple``. Raises ValueError where the resolution is not.
+    Something is a fifth of the box's side, or a window full of one longer than five windows, on each axis;
+    a covering window has room to move along one of them. None where no place keeps something of all boxes.
     """
-    if resolution % multiple or resolution < multiple:
-        raise ValueError(f"resolution {resolution} is not a multiple of bucket_multiple {multiple}")
-    cells = resolution // multiple
-    sizes = set()
-    for across in range(1, cells * math.ceil(widest) + 1):
-        down = round(cells * cells / across)
-        if down and max(across / down, down / across) <= widest:
-            sizes |= {(across * multiple, down * multiple), (down * multiple, across * multiple)}
-    return sorted(sizes)
+    boxes = [placed.box for placed in chain.boxes]
+    axes = zip(placement.corner, placement.resized, placement.size, strict=True)
+    spans = ([(box.x1, box.x2) for box in boxes], [(box.y1, box.y2) for box in boxes])
+    corner = []
+    for (wanted, resized, size), sides in zip(axes, spans, strict=True):
+        limits = [_corners(low, high, resized, size) for low, high in sides]
+        first = max([0, *(low for low, _ in limits)])
+        last = min([resized - size, *(high for _, high in limits)])
+        if first > last:
+            return None
+        corner.append(min(max(wanted, first), last))
+    return replace(placement, corner=(corner[0], corner[1]))
 
 
-def nearest_bucket(original: Size, sizes: Sequence[Size]) -> int:
-    """Index of the size whose aspect ratio is nearest to the picture's, as a ratio of ratios."""
-    aspect = math.log(original[0] / original[1])
-    return min(range(len(sizes)), key=lambda k: abs(math.log(sizes[k][0] / sizes[k][1]) - aspect))
+def _corners(low: int, high: int, resized: int, size: int) -> tuple[int, int]:
+    """First and last corner of a window along one axis that keeps something of a box, in whole numbers."""
+    far = LIMIT if high == LIMIT - 1 else high
+    unit = KEPT_SHARE * LIMIT
+    least = min((far - low) * resized, unit * size)
+    first = KEPT_SHARE * low * resized + least - unit * size
+    last = KEPT_SHARE * far * resized - least
+    return -(-first // unit), last // unit

@@ -21,8 +21,9 @@ from got_core.chain.grammar import Chain, ChainError, parse
 from got_core.corpus.config import IngestConfig
 from got_core.corpus.ingest import edits_root
 from got_core.corpus.reader import ImageReader
+from got_core.model.buckets import Size, bucket_sizes, nearest_bucket
 from got_core.train.config import Geometry, StageConfig
-from got_core.train.data.geometry import Placement, Size, bucket_sizes, covering, nearest_bucket, stretched
+from got_core.train.data.geometry import Placement, covering, keeping, stretched
 from got_core.train.run import TrainingRun
 
 KINDS = ("t2i", "edit")
@@ -144,15 +145,17 @@ class TrainingData:
     def take(self, index: int, across: float = 0.5, down: float = 0.5) -> TrainingSample:
         """A sample, cut at a place of the free space (see ``geometry.covering``) where it has to be cut.
 
-        An edit one of whose boxes would be cut away is stretched instead: its chain is about that box.
+        The window moves to where something of every box is in it (see ``geometry.keeping``); where there is
+        no such place the picture is stretched: chain and prompt speak of all boxes.
         """
         decoded = self._cache.get(index)
         if decoded is None:
             decoded = self._decode(index)
             self._cache.put(index, decoded)
-        placement = self._placement(index, decoded.original, across, down)
-        if decoded.source is not None and not placement.keeps(decoded.chain):
-            placement = stretched(decoded.original, placement.size)
+        cut = self._placement(index, decoded.original, across, down)
+        placement = keeping(cut, decoded.chain)
+        if placement is None:
+            placement = stretched(decoded.original, cut.size)
             decoded = _resized(decoded, placement)
         row, source = decoded.row, decoded.source
         return TrainingSample(
@@ -167,8 +170,8 @@ class TrainingData:
 
     def _placement(self, index: int, original: Size, across: float, down: float) -> Placement:
         size = self.sizes[self.bucket[index]]
-        if self.geometry == "stretch":
-            # The U-Net is told the training size, which is what it is told when it draws.
+        if self.geometry == "stretch" or self.manifest["kind"][index] == "edit":
+            # Edits are drawn so (see ``model.frames``). The U-Net is told what it is told when it draws.
             return stretched(size, size)
         return covering(original, size, across, down)
 

@@ -11,16 +11,18 @@ import pytest
 import torch
 from PIL import Image
 
-from got_core.chain.grammar import parse
+from got_core.chain.grammar import Chain, Text, parse
 from got_core.chain.layout import fill_region
 from got_core.corpus.config import IngestConfig
 from got_core.corpus.decode import ImageError
 from got_core.model.guidance import encode, to_tensor
+from got_core.model.pipeline import GoTPipeline
 from got_core.train.config import Geometry, StageConfig
 from got_core.train.data.batches import JointBatches, drawing_inputs, pictures_encoded
 from got_core.train.data.samples import TrainingData, TrainingSample, training_data
 from got_core.train.layout import StepLayout
 from got_core.train.run import TrainingRun
+from got_core.train.trainer import Trainer
 from tests.got_core.tiny_pipeline import tiny_pipeline
 
 PICTURE = 64 * 64 * 3
@@ -203,23 +205,129 @@ def test_a_row_without_a_size_is_named_where_there_are_buckets(training_run: Tra
         assert len(training_data(replace(training_run, manifest=frame))) == len(manifest)
 
 
-def test_edits_keep_every_box_and_cut_source_and_target_alike(training_run: TrainingRun) -> None:
-    data, autoencoder = oblong(training_run, "crop"), tiny_pipeline().vae
-    stretched = 0
+@pytest.mark.parametrize("geometry", ["crop", "bucket"])
+def test_edits_are_never_cropped(training_run: TrainingRun, geometry: Geometry) -> None:
+    data, autoencoder = oblong(training_run, geometry), tiny_pipeline().vae
+    whole = training_data(training_run)
     for index in (int(k) for k in data.of_kind["edit"]):
         sample = data.take(index, 0.5, 0.0)
         assert sample.source is not None
         assert sample.source.shape == sample.target.shape == (32, 64, 3)
-        whole = data.manifest["chain"][index]
-        assert len(sample.chain.boxes) == whole.count("),(")
-        if sample.chain.to_data() == whole:
-            stretched += 1
-        # What the edit leaves alone is alike in both, so both were cut at the same place.
+        assert sample.chain.to_data() == data.manifest["chain"][index]
+        assert sample.time_ids == (32, 64, 0, 0, 32, 64)
+        source = whole[index].source
+        assert source is not None
+        squeezed = Image.fromarray(source).resize((64, 32), Image.Resampling.BICUBIC)
+        np.testing.assert_array_equal(sample.source, np.asarray(squeezed))
+        # What the edit leaves alone is alike in both.
         change = np.abs(sample.source.astype(int) - sample.target).max(axis=2)
         assert np.mean(change < 12) > 0.4
         kept = drawing_inputs(autoencoder, [sample])["kept"].bool()[0, 0]
         assert change[kept.repeat_interleave(8, 0).repeat_interleave(8, 1).numpy()].max(initial=0) < 12
-    assert 0 < stretched < len(data.of_kind["edit"])
+
+
+def test_pictures_whose_boxes_no_window_holds_are_stretched(tmp_path: Path) -> None:
+    picture = Image.effect_noise((256, 64), 60).convert("RGB")
+    picture.save(tmp_path / "wide.png")
+    chains = (
+        "a wall (0,0),(999,999)",
+        "a cat (0,0),(100,999)",
+        "a cat (0,0),(100,999) and a dog (900,0),(999,999)",
+    )
+    manifest = pl.DataFrame(
+        {"sample_id": str(k), "kind": "t2i", "prompt": "pets", "chain": chain, "target_path": "wide.png"}
+        for k, chain in enumerate(chains)
+    )
+    data = TrainingData(manifest, str(tmp_path), None, IngestConfig(), 64, geometry="crop")
+    free, moved, stretched = (data.take(index, 1.0, 0.5) for index in range(3))
+    pixels = np.asarray(picture)
+    assert free.time_ids == (64, 256, 0, 192, 64, 64)
+    # The cat ends at 25.6; a fifth of it begins at 20.48.
+    assert moved.time_ids == (64, 256, 0, 20, 64, 64)
+    np.testing.assert_array_equal(moved.target, pixels[:, 20:84])
+    assert moved.chain.to_data() == "a cat (0,0),(88,999)"
+    assert stretched.time_ids == (64, 256, 0, 0, 64, 64)
+    assert stretched.chain.to_data() == chains[2]
+    squeezed = picture.resize((64, 64), Image.Resampling.BICUBIC)
+    np.testing.assert_array_equal(stretched.target, np.asarray(squeezed))
+    again = data.take(1, 1.0, 0.5)
+    assert (again.time_ids, again.chain) == (moved.time_ids, moved.chain)
+
+
+@pytest.mark.parametrize("geometry", ["crop", "bucket"])
+@pytest.mark.parametrize("place", [0.0, 0.4, 1.0])
+def test_every_phrase_of_a_cropped_picture_keeps_its_box(
+    training_run: TrainingRun, geometry: Geometry, place: float
+) -> None:
+    data = oblong(training_run, geometry)
+    for index in (int(k) for k in data.of_kind["t2i"]):
+        sample, whole = data.take(index, place, place), parse(data.manifest["chain"][index])
+        assert [one.phrase for one in sample.chain.boxes] == [one.phrase for one in whole.boxes]
+        assert [part for part in sample.chain.parts if isinstance(part, Text)] == [
+            part for part in whole.parts if isinstance(part, Text)
+        ]
+
+
+def test_an_edit_is_drawn_from_what_it_was_trained_on(tmp_path: Path) -> None:
+    """Tensors of one edit, from its files in training and from its picture where it is drawn, to the bit."""
+    source = Image.effect_noise((230, 170), 60).convert("RGB")
+    for name in ("source", "target"):
+        source.save(tmp_path / f"{name}.png")
+    instruction, chain = "make it blue", "1. a cat (100,200),(300,400) 2. the cat, made blue. 3. done."
+    row = {"sample_id": "1", "kind": "edit", "prompt": instruction, "chain": chain, "width": 230,
+           "height": 170, "target_path": "target.png", "source_path": "source.png"}  # fmt: skip
+    frames: dict[Geometry, tuple[int, int]] = {"bucket": (48, 80), "crop": (64, 64), "stretch": (64, 64)}
+    for geometry, frame in frames.items():
+        config = StageConfig(
+            steps=1, geometry=geometry, bucket_multiple=16, mixture={"edit": 1.0}, bf16=False
+        )
+        data = TrainingData(
+            pl.DataFrame([row]), str(tmp_path), str(tmp_path / "pairs.csv"), IngestConfig(), 64,
+            geometry=config.geometry, bucket_multiple=config.bucket_multiple,
+        )  # fmt: skip
+        trainer = Trainer(tiny_pipeline(), data, config)
+        trained = trainer.batches[0]
+        seen = _drawn_from(trainer.pipeline, parse(chain), instruction, source)
+        assert seen["sizes"].tolist() == trained["time_ids"].tolist() == [[*frame, 0, 0, *frame]]
+        assert torch.equal(seen["reference"], trained["reference"])
+        assert torch.equal(seen["spatial"], trained["spatial"])
+        # Training goes on with the two tokens after the image, and is padded on the left.
+        assert torch.equal(
+            seen["input_ids"], trained["input_ids"][trained["attention_mask"].bool()][None, :-2]
+        )
+        assert torch.equal(seen["pixel_values"], trained["pixel_values"])
+        assert torch.equal(seen["planned"], trained["pixel_values"])
+        assert seen["size"].tolist() == [round(230 * min(frame) / 170), min(frame)]
+
+
+def _drawn_from(pipeline: GoTPipeline, chain: Chain, instruction: str, source: Image.Image) -> dict:
+    """What planner and U-Net are given while a pipeline plans and draws an edit, and the picture's size."""
+    seen: dict[str, torch.Tensor] = {}
+
+    def keep(pipe: GoTPipeline, index: int, t: torch.Tensor, tensors: dict[str, torch.Tensor]) -> None:
+        seen.update(tensors)
+
+    hooks = [
+        pipeline.unet.register_forward_pre_hook(
+            lambda part, given, named: seen.update(sizes=named["added_cond_kwargs"]["time_ids"][:1]),
+            with_kwargs=True,
+        ),
+        pipeline.planner.network.model.register_forward_pre_hook(
+            lambda part, given, named: seen.update(input_ids=named["input_ids"]), with_kwargs=True
+        ),
+        pipeline.planner.network.model.visual.register_forward_pre_hook(
+            lambda part, given, named: seen.update(pixel_values=given[0]), with_kwargs=True
+        ),
+    ]
+    pipeline.write_chains(instruction, source, max_new_tokens=1)
+    seen["planned"] = seen.pop("pixel_values")
+    (image,) = pipeline.draw(
+        chain, instruction, source, num_inference_steps=1, callback_on_step_end=keep,
+        callback_on_step_end_tensor_inputs=["spatial", "reference"],
+    )  # fmt: skip
+    for hook in hooks:
+        hook.remove()
+    return seen | {"size": torch.tensor(image.size)}
 
 
 def test_cuts_follow_from_the_seed_and_may_be_in_the_middle(training_run: TrainingRun) -> None:
@@ -233,7 +341,8 @@ def test_cuts_follow_from_the_seed_and_may_be_in_the_middle(training_run: Traini
         for k in range(3)
     ]
     assert cuts[:3] == cuts[6:]
-    assert cuts[3:6] == [[16, 16]] * 3
+    # In the middle, but where a box would be cut away.
+    assert {16} < {top for middle in cuts[3:6] for top in middle} <= {14, 15, 16}
 
 
 @pytest.mark.parametrize("kind", ["t2i", "edit"])

@@ -1,6 +1,9 @@
-"""Geometry: boxes follow the pixels, what is cut away leaves words only, buckets have one area."""
+"""Geometry: boxes follow the pixels, and a crop keeps something of each."""
 
 from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -9,8 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from got_core.chain.boxes import WHOLE, Box
-from got_core.chain.grammar import parse
-from got_core.train.data.geometry import Placement, bucket_sizes, covering, nearest_bucket, stretched
+from got_core.chain.grammar import Chain, parse
+from got_core.train.data.geometry import Placement, covering, keeping, stretched
 
 SIZES = st.tuples(st.integers(24, 90), st.integers(24, 90))
 SHARES = st.floats(0, 1)
@@ -71,37 +74,94 @@ def test_a_box_up_to_the_edge_stays_at_the_edge() -> None:
     assert covering((400, 100), (64, 64), across=1.0).box(WHOLE) == WHOLE
 
 
-def test_what_is_cut_away_stays_as_words() -> None:
-    left_half = Placement((200, 100), (128, 64), (0, 0), (64, 64))
-    chain = parse(
-        "a red circle (0,0),(250,999) , a blue cross (600,0),(900,500) and a dog (400,0),(600,999) here"
-    )
-    moved = left_half.chain(chain)
-    assert moved.to_data() == "a red circle (0,0),(500,999) , a blue cross and a dog (800,0),(999,999) here"
-    assert [placed.phrase for placed in moved.boxes] == ["a red circle", "a dog"]
-    assert not left_half.keeps(chain)
-    assert left_half.keeps(parse("a red circle (0,0),(250,999) and a dog (499,0),(600,999)"))
+LEFT_HALF = Placement((200, 100), (128, 64), (0, 0), (64, 64))
 
 
-def test_a_lone_box_that_is_cut_away_leaves_a_clean_sentence() -> None:
-    left_half = Placement((200, 100), (128, 64), (0, 0), (64, 64))
-    assert left_half.chain(parse("a red circle (600,0),(900,500).")).to_data() == "a red circle."
-    assert left_half.chain(parse("a red circle (600,0),(900,500)")).to_data() == "a red circle"
+def test_words_stay_and_boxes_move_along() -> None:
+    chain = parse("a red circle (0,0),(250,999) and a dog (400,0),(600,999) here.")
+    moved = LEFT_HALF.chain(chain)
+    assert moved.to_data() == "a red circle (0,0),(500,999) and a dog (800,0),(999,999) here."
+    with pytest.raises(ValueError, match=r"the box \(600,0\),\(900,500\) lies outside"):
+        LEFT_HALF.chain(parse("a cross (600,0),(900,500)"))
+
+
+def chain_of(boxes: list[Box]) -> Chain:
+    return parse(" and ".join(f"a dog {box}" for box in boxes))
+
+
+def share_inside(box: Box, place: Placement, axis: int) -> Fraction:
+    """Share of the box's side that the window shows, or of the window that the box fills if that is more."""
+    low, high = ((box.x1, box.x2), (box.y1, box.y2))[axis]
+    resized, size, corner = place.resized[axis], place.size[axis], place.corner[axis]
+    start, end = Fraction(low * resized, 1000), Fraction((1000 if high == 999 else high) * resized, 1000)
+    inside = min(end, Fraction(corner + size)) - max(start, Fraction(corner))
+    if start == end:
+        return Fraction(int(inside >= 0))
+    return max(inside / (end - start), Fraction(1, 5) if inside == size else Fraction(0))
+
+
+def keeps_all(boxes: list[Box], place: Placement) -> bool:
+    return all(share_inside(box, place, axis) >= Fraction(1, 5) for box in boxes for axis in (0, 1))
+
+
+@st.composite
+def boxes_of_chains(draw: st.DrawFn) -> list[Box]:
+    side = st.tuples(st.integers(0, 999), st.integers(0, 999)).map(sorted)
+    sides = draw(st.lists(st.tuples(side, side), max_size=4))
+    return [Box(x[0], y[0], x[1], y[1]) for x, y in sides]
+
+
+@settings(max_examples=300, deadline=None)
+@given(boxes_of_chains(), st.tuples(st.integers(8, 240), st.integers(8, 240)), SIZES, SHARES, SHARES)
+def test_a_window_moves_to_the_nearest_place_that_keeps_something_of_every_box(
+    boxes, size, frame, across, down
+) -> None:
+    drawn, chain = covering(size, frame, across, down), chain_of(boxes)
+    room = [outer - inner for outer, inner in zip(drawn.resized, frame, strict=True)]
+    assert min(room) == 0, "a covering window has room along one axis alone"
+    places = [replace(drawn, corner=(x, y)) for x in range(room[0] + 1) for y in range(room[1] + 1)]
+    good = [place for place in places if keeps_all(boxes, place)]
+    kept = keeping(drawn, chain)
+    assert (kept is None) == (not good)
+    if kept is None:
+        return
+    assert kept in good
+
+    def moved(place: Placement) -> int:
+        return sum(abs(a - b) for a, b in zip(place.corner, drawn.corner, strict=True))
+
+    assert moved(kept) == min(map(moved, good))
+    assert len(kept.chain(chain).boxes) == len(boxes)
+    assert keeping(kept, chain) == kept
+
+
+@given(boxes_of_chains(), SIZES, SIZES)
+def test_a_whole_picture_keeps_every_box_as_it_is(boxes, size, frame) -> None:
+    chain = chain_of(boxes)
+    assert keeping(stretched(size, frame), chain) == stretched(size, frame)
+    assert stretched(size, frame).chain(chain) == chain
+
+
+@pytest.mark.parametrize(
+    ("boxes", "left"),
+    [
+        ("a dog (800,0),(999,999)", 152),  # from 204.8: a fifth of its 51.2 pixels reaches to 215.04
+        ("a dog (200,0),(300,999)", 64),  # where the window lay
+        ("a dog (0,0),(100,999)", 20),
+        ("a dog (100,0),(200,999) and a cat (350,0),(450,999)", 46),
+        ("a dog (100,0),(200,999) and a cat (500,0),(600,999)", None),
+        ("a dog (0,0),(100,999) and a cat (900,0),(999,999)", None),
+        ("a wall (0,0),(999,999)", 64),
+        ("a dog (0,0),(100,999) on a wall (0,0),(999,999)", 20),
+    ],
+)
+def test_windows_worked_out_by_hand(boxes: str, left: int | None) -> None:
+    quarter = Placement((400, 100), (256, 64), (64, 0), (64, 64))
+    kept = keeping(quarter, parse(boxes))
+    assert (kept and kept.corner) == (None if left is None else (left, 0))
 
 
 def test_size_numbers_are_height_first() -> None:
     place = covering((200, 100), (64, 64), across=1.0)
     assert place.time_ids() == (100, 200, 0, 64, 64, 64)
     assert stretched((200, 100), (64, 48)).time_ids() == (100, 200, 0, 0, 48, 64)
-
-
-def test_buckets_have_one_area_both_ways_round() -> None:
-    sizes = bucket_sizes(1024, 64)
-    assert (1024, 1024) in sizes
-    assert {(h, w) for w, h in sizes} == set(sizes)
-    assert all(w % 64 == h % 64 == 0 and 0.5 <= w / h <= 2 for w, h in sizes)
-    assert all(abs(w * h / 1024**2 - 1) < 0.07 for w, h in sizes)
-    assert sizes[nearest_bucket((3000, 3010), sizes)] == (1024, 1024)
-    assert sizes[nearest_bucket((4000, 2200), sizes)] == (1408, 768)
-    with pytest.raises(ValueError, match="bucket_multiple 48"):
-        bucket_sizes(1024, 48)

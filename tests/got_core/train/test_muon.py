@@ -47,6 +47,20 @@ def test_zero_gradients_move_nothing() -> None:
     assert torch.equal(weight.detach(), torch.ones(4, 4))
 
 
+def test_decay_shrinks_matrices_but_neither_vectors_nor_those_that_are_spared() -> None:
+    embedding, matrix, vector = (nn.Parameter(torch.ones(*shape)) for shape in ((4, 2), (2, 2), (2,)))
+    parts = [([embedding, matrix, vector], 0.1)]
+    optimizer = Optimizers(parts, weight_decay=0.5, undecayed=[embedding])
+    for parameter in (embedding, matrix, vector):
+        parameter.grad = torch.zeros_like(parameter)
+    embedding.grad[1] = 1.0
+    optimizer.step(1.0)
+    assert torch.equal(embedding[[0, 2, 3]].detach(), torch.ones(3, 2))
+    assert (embedding[1] < 1).all()
+    torch.testing.assert_close(matrix.detach(), torch.full((2, 2), 0.95))
+    assert torch.equal(vector.detach(), torch.ones(2))
+
+
 def test_hidden_weights_are_all_but_the_first_and_the_last() -> None:
     unet = build_unet(tiny().model)
     chosen = {id(p) for p in hidden_matrices(unet, UNetDrawer.outer_layers)}

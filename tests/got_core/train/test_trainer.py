@@ -34,7 +34,7 @@ from got_core.train.layout import StepLayout
 from got_core.train.optim import MovingAverage, cosine_share
 from got_core.train.run import TrainingRun
 from got_core.train.trainer import Trainer
-from tests.got_core.tiny_pipeline import tiny_pipeline
+from tests.got_core.tiny_pipeline import TINY, tiny_pipeline
 from tests.got_core.train.saved_state import saved_state
 
 CONFIG = StageConfig(
@@ -342,7 +342,8 @@ def test_adamw_gets_the_numbers_of_the_stage(
     assert len(seen) == len(joint.trained())
     for name, parameter in joint.trained().items():
         rate = language if name.startswith("mllm.") else 3e-3
-        assert seen[id(parameter)] == (rate, 0.07 if parameter.ndim > 1 else 0.0), name
+        vocabulary = "embed_tokens" in name or "lm_head" in name
+        assert seen[id(parameter)] == (rate, 0.07 if parameter.ndim > 1 and not vocabulary else 0.0), name
     before = {name: value.detach().clone() for name, value in joint.trained().items()}
     joint.run(1, ignore)
     for name, value in joint.trained().items():
@@ -352,6 +353,26 @@ def test_adamw_gets_the_numbers_of_the_stage(
         update = value.grad / (value.grad.abs() + 1e-5)
         expected = before[name] * (1 - seen_rate * decay) - seen_rate * update
         torch.testing.assert_close(value.detach(), expected, rtol=1e-4, atol=1e-6, msg=name)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_rows_of_tokens_that_no_batch_holds_stay_to_the_bit(training_run: TrainingRun, tied: bool) -> None:
+    language = replace(TINY.language_model, tie_embeddings=tied)
+    pipeline = tiny_pipeline(config=replace(TINY, language_model=language))
+    config = replace(CONFIG, weight_decay=0.5, ema_decay=0.9)
+    joint = Trainer(pipeline, training_data(training_run), config)
+    (name,) = [name for name in joint.trained() if "embed_tokens" in name]
+    before = joint.trained()[name].detach().clone()
+    joint.run(6, ignore)
+    held = {int(token) for k in range(6) for token in joint.batches[k]["input_ids"].unique()}
+    untouched = sorted(set(range(len(before))) - held)
+    assert len(untouched) > 10
+    after = joint.trained()[name].detach()
+    assert torch.equal(after[untouched], before[untouched])
+    # All but those of padding and of the source's place, which the vision tower's answer takes.
+    assert (after[sorted(held)] != before[sorted(held)]).any(dim=1).sum() >= len(held) - 2 > 10
+    average = dict(zip(joint.trained(), joint.average.values, strict=True))[name]
+    assert torch.equal(average[untouched], before[untouched])
 
 
 def test_a_stage_in_bfloat16_computes_in_it_and_keeps_its_weights_in_float32(
@@ -396,6 +417,9 @@ def test_cut_pictures_train(training_run: TrainingRun, geometry: Geometry) -> No
     joint = Trainer(tiny_pipeline(), training_data(training_run, config), config)
     joint.run(2, ignore)
     assert joint.step == 2
+    pipeline = joint.finish()
+    assert pipeline is not None
+    assert pipeline.config.edit_bucket_multiple == (16 if geometry == "bucket" else None)
 
 
 def test_a_pipeline_kept_in_bfloat16_is_trained_in_float32(training_run: TrainingRun, tmp_path: Path) -> None:

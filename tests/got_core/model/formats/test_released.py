@@ -337,3 +337,14 @@ def test_saved_shards_say_that_lora_is_merged(folders: Folders, tmp_path: Path) 
     assert "mllm.base_model.model.lm_head.modules_to_save.default.weight" in keys
     assert not [key for key in keys if "lora_" in key or "original_module" in key]
     assert load_got_checkpoint(tmp_path / "one").config["resolution"] == SETTINGS["resolution"]
+
+
+def test_edits_of_released_weights_are_square_until_training_in_buckets(
+    folders: Folders, tmp_path: Path
+) -> None:
+    write_shards(folders.released, tmp_path / "got")
+    pipeline = load(tmp_path / "got", folders)
+    assert pipeline.config.edit_bucket_multiple is None
+    pipeline.register_to_config(edit_bucket_multiple=8)
+    save_got_checkpoint(pipeline, tmp_path / "trained")
+    assert load_got_checkpoint(tmp_path / "trained").config.edit_bucket_multiple == 8

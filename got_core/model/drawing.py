@@ -1,0 +1,94 @@
+"""From chains to pictures: conditions, noise, the loop of steps, decoding.
+
+Belongs here: their order in one call, and pictures of several sizes in it. Not here: checks and planning
+(`pipeline`), and each of these parts (`frames`, `conditioning`, `denoising`, `decoding`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from PIL import Image
+from torch import Tensor
+
+from got_core.chain.grammar import Chain
+from got_core.model import schedule
+from got_core.model.conditioning import Conditions
+from got_core.model.config import GuidanceScales
+from got_core.model.decoding import Pictures, sizes_in_aspect
+from got_core.model.denoising import Denoising, denoise
+from got_core.model.frames import Frame, draw_by_frame, frames_of
+from got_core.model.inpaint_mask import KeptSource, free_cells
+from got_core.model.options import DrawingOptions
+
+if TYPE_CHECKING:
+    from got_core.model.pipeline import GoTPipeline
+
+
+def draw_pictures(
+    pipe: GoTPipeline,
+    chains: Sequence[Chain],
+    prompts: Sequence[str],
+    sources: Sequence[Image.Image] | None,
+    options: DrawingOptions,
+) -> Pictures:
+    """The pictures of checked arguments, those of one size together. See ``GoTPipeline.draw``."""
+
+    def draw(frame: Frame, numbers: list[int], chosen: DrawingOptions) -> Pictures:
+        pictures = None if sources is None else [sources[k] for k in numbers]
+        return _draw_alike(
+            pipe, frame, [chains[k] for k in numbers], [prompts[k] for k in numbers], pictures, chosen
+        )
+
+    return draw_by_frame(frames_of(pipe.config, len(prompts), sources, options), options, draw)
+
+
+def _draw_alike(
+    pipe: GoTPipeline,
+    frame: Frame,
+    chains: list[Chain],
+    prompts: list[str],
+    sources: list[Image.Image] | None,
+    options: DrawingOptions,
+) -> Pictures:
+    """Pictures of one size."""
+    copies = options.num_images_per_prompt
+    conditions = pipe.encode_conditions(chains, prompts, sources, *frame)
+    # Before the noise is drawn: how strong it is may depend on the number of steps.
+    steps, cells = options.steps(int(pipe.config.inference_steps)), pipe._cells(*frame)
+    schedule.set_timesteps(pipe.scheduler, steps, cells, pipe._execution_device)
+    latents = pipe.prepare_latents(len(chains) * copies, *frame, options.generator, options.latents)
+    drawing = Denoising(
+        size=frame,
+        scales=_scales(pipe, options, edit=sources is not None),
+        options=options,
+        kept=_kept(pipe, chains, conditions, latents, frame) if options.keep_outside else None,
+    )
+    pipe._interrupt = False
+    latents = denoise(pipe, latents, conditions.repeated(copies), drawing)
+    sizes = None
+    if sources and not options.has_size:
+        sizes = [size for size in sizes_in_aspect(sources, min(frame)) for _ in range(copies)]
+    try:
+        return pipe.decode(latents, options.output_type, sizes)
+    finally:
+        pipe.maybe_free_model_hooks()
+
+
+def _kept(
+    pipe: GoTPipeline, chains: Sequence[Chain], conditions: Conditions, latents: Tensor, frame: Frame
+) -> KeptSource:
+    """The sources, to be put back where no box of the chain reaches; ``latents`` is the initial noise."""
+    return KeptSource.of(
+        pipe.drawer.scale(conditions.reference, pipe.vae),
+        latents / getattr(pipe.scheduler, "init_noise_sigma", 1.0),
+        free_cells(chains, *frame, pipe.vae_scale_factor),
+    )
+
+
+def _scales(pipe: GoTPipeline, options: DrawingOptions, *, edit: bool) -> GuidanceScales:
+    scales = options.scales(pipe.config.edit_scales if edit else pipe.config.generate_scales)
+    # With Gs null two branches are the same one: at scale 0 the formula leaves the other out.
+    return scales if pipe.config.spatial_guidance else replace(scales, spatial=0.0)
