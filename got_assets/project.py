@@ -17,6 +17,7 @@ from got_core.filesystems import StoreUnavailableError
 from got_core.recipes import Recipe, digest, get_recipe
 from got_core.settings import Settings
 from got_core.storage import Storage
+from got_core.train.mixture_file import with_mixtures
 
 if TYPE_CHECKING:
     from got_core.annotate.annotator import Annotator
@@ -118,7 +119,7 @@ def load_project() -> Project:
         if settings.own_images:
             name = "own-" + hashlib.sha256(settings.raw_url.encode()).hexdigest()[:8]
         settings = Settings(home=settings.home / name) if name else settings
-    recipe = get_recipe(settings.recipe)
+    recipe = with_mixtures(get_recipe(settings.recipe), settings.mixture)
     return Project(settings, recipe, Storage(settings.storage_url, **settings.storage_options))
 
 

@@ -34,6 +34,9 @@ from got_core.filesystems import StoreUnavailableError
 from got_core.storage import Storage
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+PLAN = "training_plan"
+MODELS = "models"
+"""What outcomes call the assets that have no partitions."""
 BLOCKED_BY_CHECK = "DagsterAssetCheckFailedError"
 INTERRUPTED = ("KeyboardInterrupt", "SystemExit", "DagsterExecutionInterruptedError")
 """What Ctrl-C becomes inside a step; Ray Train turns it into SystemExit."""
@@ -73,7 +76,7 @@ class Runner:
         `again`: why the first of them is made in any case. A failed blocking check or an error stops this
         partition only.
         """
-        outcome = self.outcomes[partition or "models"] = Outcome()
+        outcome = self.outcomes[partition or MODELS] = Outcome()
         if again:
             outcome.made, outcome.error = self._materialize([assets[0]], partition, {assets[0]: again})
             if outcome.error:
@@ -193,7 +196,9 @@ def assign_shards(project: Project, instance: dg.DagsterInstance) -> tuple[list[
 def make_data(runner: Runner) -> set[str]:
     """Bring raw images and all tables of every shard up to date. Returns the names of all shards.
 
-    URLs that failed in an earlier run are asked again.
+    URLs that failed in an earlier run are asked again. All shards are ingested before the first is annotated,
+    which may cost money: `PLAN` in between says whether the mixtures of all stages can be drawn, and where it
+    fails nothing is annotated.
     """
     from got_core.corpus.ingest import urls_to_retry
 
@@ -208,10 +213,22 @@ def make_data(runner: Runner) -> set[str]:
         raise FileNotFoundError(f"{url} holds nothing that is read as pictures; set GOT_RAW to what does")
     for shard in images:
         waiting = urls_to_retry(runner.project.storage, shard)
-        runner.bring_up_to_date(IMAGE_STEPS, shard, f"{waiting} URLs to ask again" if waiting else "")
+        runner.bring_up_to_date(IMAGE_STEPS[:1], shard, f"{waiting} URLs to ask again" if waiting else "")
     for shard in edits:
-        runner.bring_up_to_date(EDIT_STEPS, shard)
+        runner.bring_up_to_date(EDIT_STEPS[:1], shard)
+    if runner.project.settings.annotator_name is not None and not runner.bring_up_to_date([PLAN]).error:
+        annotate(runner, images, edits)
     return {*images, *edits}
+
+
+def annotate(runner: Runner, images: list[str], edits: list[str]) -> None:
+    """Bring all tables of the ingested shards up to date."""
+    for steps, shards in ((IMAGE_STEPS, images), (EDIT_STEPS, edits)):
+        for shard in shards:
+            ingested = runner.outcomes[shard]
+            if not ingested.error:
+                outcome = runner.bring_up_to_date(steps, shard)
+                outcome.made = [*ingested.made, *outcome.made]
 
 
 def say_passed_over(project: Project) -> None:
@@ -233,11 +250,14 @@ def run(project: Project, instance: dg.DagsterInstance) -> int:
     started = time.monotonic()
     runner = Runner(project, instance)
     shards = make_data(runner)
-    if project.settings.annotator_name is not None:
+    planned = runner.outcomes.get(MODELS)
+    if planned is not None and not planned.error:
         heading("Models")
-        runner.bring_up_to_date(RETRAIN_ASSETS)
+        outcome = runner.bring_up_to_date(RETRAIN_ASSETS)
+        outcome.made = [*planned.made, *outcome.made]
     elif not read_takedowns(project.storage).is_empty():
-        runner.bring_up_to_date(("taken_down",))
+        outcome = runner.bring_up_to_date(("taken_down",))
+        outcome.error = (planned.error if planned else "") or outcome.error
     heading("What came out")
     report(project, instance, runner, shards)
     made = sum(len(outcome.made) for outcome in runner.outcomes.values())

@@ -176,6 +176,10 @@ class Settings(BaseSettings):
     recipe: str = "embedded"
     """Name of the recipe."""
 
+    mixture: Path | None = None
+    """TOML file with a table of shares for each training stage whose mixture it replaces. Not set: those of
+    the recipe."""
+
     sdxl: Path | None = None
     """Folder of SDXL in diffusers' layout. With GOT_QWEN: GoT training starts from these weights."""
 
@@ -211,7 +215,7 @@ class Settings(BaseSettings):
     s3_endpoint: str | None = None
     """Endpoint of an S3 server other than AWS, such as http://minio:9000."""
 
-    @field_validator("home", "sdxl", "qwen")
+    @field_validator("home", "mixture", "sdxl", "qwen")
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
         return None if value is None else Path(local_path(value) or value)

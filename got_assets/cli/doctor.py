@@ -22,18 +22,27 @@ def add_to(app: typer.Typer) -> None:
     app.command(epilog=examples("got bench", "got bench bench_ingest bench_curate"))(bench)
 
 
-def doctor(as_json: Json = False) -> None:
+def doctor(
+    training: Annotated[
+        bool, typer.Option("--training", help="Look at every node of the Ray cluster, from there.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
     """Check versions, machine and services, and say what to do.
 
     Looks at Python, packages, processor, GPU, memory and disk, and at storage, MLflow, Ray and annotator as
-    the settings name them. Exit status 1 if something fails.
+    the settings name them. With --training every node that trains looks at its versions, disks, memory and
+    GPUs, and at storage, pictures and MLflow, as before a training. Exit status 1 if something fails.
     """
     from dataclasses import asdict
 
     from got_core.doctor.examine import examine
     from got_core.doctor.finding import worst
 
-    findings = examine(*_settings())
+    settings, fault = _settings()
+    findings = examine(settings, fault)
+    if training and settings is not None:
+        findings += _of_training()
     state = worst(findings)
     if as_json:
         print_json({"state": state, "checks": [asdict(one) for one in findings]})
@@ -54,6 +63,23 @@ def _settings() -> tuple[Any, str]:
         return load_project().settings, ""
     except Exception as error:
         return None, sentence_of(error)
+
+
+def _of_training() -> list[Any]:
+    """What the nodes find, with the manifest if there is one."""
+    import polars as pl
+
+    from got_assets.cli.project import open_project
+    from got_assets.defs.train.assets import make_run
+    from got_core.corpus.schemas import polars_schema
+    from got_core.curate.schemas import MANIFEST
+    from got_core.doctor.training import check_training
+
+    project = open_project()
+    name = "training_manifest"
+    there = project.storage.exists(f"{name}.parquet")
+    manifest = project.storage.read_table(name) if there else pl.DataFrame(schema=polars_schema(MANIFEST))
+    return check_training(make_run(project, manifest, {}))
 
 
 def bench(

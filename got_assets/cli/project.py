@@ -16,13 +16,18 @@ if TYPE_CHECKING:
 
 
 def choose_recipe(name: str | None) -> Recipe:
-    """The recipe of this name, or of the settings. Raises UsageError, which lists the names."""
+    """The recipe of this name, or of the settings, with the mixtures of GOT_MIXTURE.
+
+    Raises UsageError for an unknown name, which lists the names, and for a wrong file of mixtures;
+    FileNotFoundError where there is no such file.
+    """
     from got_core.recipes import get_recipe
     from got_core.settings import Settings
+    from got_core.train.mixture_file import with_mixtures
 
-    name = name or Settings().recipe
+    settings = Settings()
     with usage_errors():
-        return get_recipe(name)
+        return with_mixtures(get_recipe(name or settings.recipe), settings.mixture)
 
 
 def set_recipe(name: str | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
@@ -14,6 +15,10 @@ SAMPLE_PICTURES = 12
 """Pictures in a grid of samples."""
 Device = Literal["auto", "cpu", "cuda"]
 """Where to train: ``auto``, on GPUs, and on processors only where there is none and the model is small."""
+KINDS = ("t2i", "edit")
+"""Kinds of samples."""
+GROUPS = (*KINDS, "single-turn", "multi-turn")
+"""Groups that a mixture may draw from, each also as ``GROUP/SOURCE``."""
 OptimizerName = Literal["adamw", "muon"]
 """``adamw``, the paper's; ``muon``: weights between hidden layers go to Muon, all others to AdamW."""
 
@@ -107,8 +112,7 @@ class StageConfig:
             if rate is not None and rate < 0:
                 raise ValueError(f"{name} is not negative, got {rate}")
         self.layout()
-        if min(self.mixture.values(), default=0) <= 0 or abs(sum(self.mixture.values()) - 1) > 1e-6:
-            raise ValueError(f"the shares of a mixture are positive and sum to 1, got {self.mixture}")
+        check_mixture(self.mixture)
         choices = (
             ("geometry", Geometry),
             ("sharding", Sharding),
@@ -168,6 +172,24 @@ class StageConfig:
         return {k: v for k, v in asdict(self).items() if k not in _EXECUTION} | {
             "global_batch": self.samples_per_step
         }
+
+
+def check_mixture(mixture: Mapping[str, float]) -> None:
+    """Raise ValueError where a name is no group, or the shares are not positive or do not sum to 1."""
+    if faults := [fault for name in mixture if (fault := group_fault(name))]:
+        raise ValueError("; ".join(faults))
+    total = sum(mixture.values())
+    # Written so that a share that is no number fails, too.
+    if not (min(mixture.values(), default=0) > 0 and abs(total - 1) <= 1e-6):
+        raise ValueError(f"the shares of a mixture are positive and sum to 1, got {dict(mixture)}: {total:g}")
+
+
+def group_fault(name: str) -> str | None:
+    """Why a name is no group of a mixture; None: it is one."""
+    kind, separator, source = name.partition("/")
+    if kind not in GROUPS:
+        return f"mixture group {name!r} is none of {', '.join(GROUPS)}, nor one of these with /SOURCE"
+    return f"mixture group {name!r} names no source behind the /" if separator and not source else None
 
 
 # How the work is spread, watched and protected.

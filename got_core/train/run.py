@@ -49,6 +49,8 @@ class TrainingRun:
     """Folders of SDXL and of Qwen2.5-VL to start from; None: small foundation models are trained."""
     variant: str | None = None
     """Of SDXL's weight files (such as ``fp16``); None: plain ones, or the only variant there is."""
+    planned_gb: dict[str, float] = field(default_factory=dict)
+    """Memory on a GPU that the training plan works out, in GB (10^9 bytes) by stage; empty without a plan."""
     ray_address: str | None = None
     """Address of a Ray cluster; None starts Ray on this machine and stops it afterwards."""
     workers: int | None = None

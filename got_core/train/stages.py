@@ -26,7 +26,7 @@ from got_core.train.checkpoints.record import run_record, worker_record
 from got_core.train.checkpoints.saving import Checkpoints
 from got_core.train.config import StageConfig
 from got_core.train.data.samples import training_data
-from got_core.train.ray import jobs
+from got_core.train.ray import jobs, preflight
 from got_core.train.run import VERSION, Reference, TrainingRun, model_reference
 from got_core.train.sample_pictures import sample_grid
 from got_core.train.stage import Stage, check_predictions
@@ -42,7 +42,7 @@ def train_stage(run: TrainingRun, stage: Stage, start: Reference) -> Reference:
     """Train one of the recipe's stages from ``start``, the model of the stage before or foundation models.
 
     Raises ValueError where any stage of the recipe does not predict what its model draws with, so that
-    nothing is trained for a stage that cannot follow.
+    nothing is trained for a stage that cannot follow, and PreflightError where a node cannot train.
     """
     recipe, config = run.recipe, stage.config
     check_predictions(recipe.model.scheduler.prediction, recipe.stages)
@@ -51,6 +51,7 @@ def train_stage(run: TrainingRun, stage: Stage, start: Reference) -> Reference:
     started = time.monotonic()
     # Written last: where it is, the stage is finished.
     if not run.storage().exists(f"{name}/metrics.json"):
+        preflight.check_stage(run, stage.name, start)
         arguments = {"stage": stage, "name": name, "start": start["folder"], "start_stage": start["stage"]}
         arguments |= {"command": sys.argv}
         jobs.fit(run, f"{stage.name}-{key}", stage, _stage_worker, arguments)

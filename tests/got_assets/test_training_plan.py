@@ -1,8 +1,13 @@
-"""The plan as an asset: no data, a page of tables, and a price that can be changed for a run."""
+"""The plan as an asset: a page of tables, a price that can be changed for a run, and mixtures that are known
+to be there before annotation is paid for."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import dagster as dg
+import pytest
 
 from .conftest import Graph
 
@@ -11,6 +16,7 @@ def test_the_plan_needs_no_data_and_shows_its_tables(graph: Graph) -> None:
     assert graph.make("training_plan") == ["training_plan"]
     assert graph.make("training_plan") == []
     shown = graph.metadata("training_plan")
+    assert shown["mixtures"] == "not resolved yet: nothing is ingested"
     stored = graph.storage.read_json("training_plan.json")
     assert shown["parameters"] == sum(part["parameters"] for part in stored["parts"]) > 100_000
     assert "| U-Net |" in shown["parts"] and "| pretrain" in shown["memory"]
@@ -24,3 +30,57 @@ def test_the_plan_needs_no_data_and_shows_its_tables(graph: Graph) -> None:
     assert dearer.success
     assert graph.metadata("training_plan")["cost"] > 50 * shown["cost"] > 0
     assert graph.storage.read_json("training_plan.json")["assumptions"]["gpu"]["name"] == "H100"
+
+
+def with_mixture(load: Callable[..., Graph], folder: Path, source: str) -> Graph:
+    path = folder / "mixture.toml"
+    path.write_text(f'[finetune]\n"t2i/{source}" = 0.7\nedit = 0.3\n')
+    return load(mixture=str(path))
+
+
+def test_mixtures_are_resolved_once_pictures_are_ingested_and_again_when_there_are_others(
+    load: Callable[..., Graph], tmp_path: Path
+) -> None:
+    graph = with_mixture(load, tmp_path, "scenes")
+    assert graph.make("training_plan") == ["training_plan"]
+    graph.render()
+    graph.run.assign_shards(graph.project, graph.instance)
+    graph.make("raw_images", partition="images-00000")
+    source = graph.storage.read_table("raw_images/images-00000")["source"][0]
+    graph = with_mixture(load, tmp_path, source)
+    assert graph.make("training_plan") == ["training_plan"]
+    assert graph.make("training_plan") == []
+    assert f"| finetune | t2i/{source} | 24 | 0.700 | 1.000 |" in graph.metadata("training_plan")["mixtures"]
+    graph.make("raw_images", partition="images-00001")
+    graph.make("edit_pairs", partition="edits-00000")
+    assert graph.make("training_plan") == ["training_plan"]
+    assert f"| finetune | t2i/{source} | 48 | 0.700 | 0.700 |" in graph.metadata("training_plan")["mixtures"]
+    assert graph.make("training_plan") == []
+
+
+def test_an_unknown_source_ends_a_run_before_anything_is_annotated(
+    load: Callable[..., Graph], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    graph = with_mixture(load, tmp_path, "lahr")
+    assert graph.run.run(graph.project, graph.instance) == 1
+    said = capsys.readouterr()
+    assert "models FAILED: ValueError: stage finetune: mixture group 't2i/lahr': no t2i row of" in said.out
+    assert "What is ingested has t2i rows of " in said.out
+    there = {name.partition("/")[0] for name in graph.storage.list()}
+    assert {"raw_images", "edit_pairs"} <= there
+    assert not {"captions", "edit_descriptions", "t2i_chains", "training_manifest.parquet"} & there
+
+
+def test_the_manifest_shows_what_stages_draw_and_refuses_what_they_cannot(
+    load: Callable[..., Graph], tmp_path: Path
+) -> None:
+    graph = load()
+    graph.render()
+    graph.make_data()
+    assert graph.make("training_manifest") == ["training_manifest"]
+    shown = graph.metadata("training_manifest")["mixtures"]
+    assert "| pretrain | t2i | " in shown and "| finetune | edit | " in shown
+    graph = with_mixture(load, tmp_path, "lahr")
+    runner = graph.run.Runner(graph.project, graph.instance)
+    error = runner.bring_up_to_date(["training_manifest"]).error
+    assert "stage finetune: mixture group 't2i/lahr': no t2i row of the manifest has source 'lahr'" in error

@@ -65,6 +65,7 @@ def _reviews_digest(project: Project) -> str:
 # A changed list outside the graph makes the assets that read it stale, as a changed recipe does.
 REVIEWS = _reviews_digest(PROJECT)
 TAKEDOWNS = list_digest(PROJECT.storage)
+_MIXTURES = digest([stage.config.mixture for stage in PROJECT.recipe.stages])
 _BENCHMARK = benchmark_digest(PROJECT.recipe.curate.benchmark_hashes, _benchmark_options(PROJECT))
 
 
@@ -167,7 +168,7 @@ def _selection_result(
     group_name="curate",
     kinds={"polars"},
     owners=["team:data"],
-    code_version=code_version(4, PROJECT.recipe.curate, PROJECT.recipe.ingest, TAKEDOWNS),
+    code_version=code_version(4, PROJECT.recipe.curate, PROJECT.recipe.ingest, TAKEDOWNS, _MIXTURES),
     metadata=column_schema(schemas.MANIFEST),
 )
 def training_manifest(
@@ -177,7 +178,8 @@ def training_manifest(
 
     A shard that is missing a step or has too many quarantined rows is left out by name and stops nothing
     else. Samples are sorted by id and appear once, however many shards hold the same image. Whatever is on
-    the takedown list is removed from all tables first; the ids of every manifest are archived.
+    the takedown list is removed from all tables first; the ids of every manifest are archived. The mixtures
+    of all stages have to find their rows in it.
     """
     from got_core.curate.manifest import archive_manifest, assemble
     from got_core.curate.takedown import removal_of, take_down
@@ -189,6 +191,7 @@ def training_manifest(
     images = _accepted_shards(context, project, IMAGE_SHARDS, IMAGE_INPUTS)
     edits = _accepted_shards(context, project, EDIT_SHARDS, EDIT_INPUTS)
     frame, left_out = assemble(images, edits, config, removal_of(storage))
+    mixtures = _mixtures(project, frame)
     storage.write_table(LEFT_OUT_TABLE, left_out)
     archive_manifest(storage, frame)
     rows_in = images.selected + edits.selected
@@ -200,8 +203,22 @@ def training_manifest(
         rejected=pl.lit(False),
         **details,
         **_shard_metadata(images, edits),
+        mixtures=mixtures,
         tags=tags,
     )
+
+
+def _mixtures(project: Project, frame: pl.DataFrame) -> dg.MarkdownMetadataValue:
+    """What each stage draws from the manifest; nothing from an empty one, which training refuses.
+
+    Raises one ValueError where mixtures do not go with it.
+    """
+    from got_core.train.mixture import HEADER, counted, groups_of, mixture_table, resolve_stages, sources_of
+
+    if frame.is_empty():
+        return markdown_table(HEADER, [])
+    sources = counted([sources_of(frame, groups_of(project.recipe))])
+    return markdown_table(HEADER, mixture_table(resolve_stages(project.recipe, sources)))
 
 
 def _accepted_shards(

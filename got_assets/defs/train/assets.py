@@ -8,6 +8,7 @@ stages run on Ray and resume where they were interrupted.
 # No postponed annotations here: Dagster looks at the annotation objects themselves.
 
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -15,7 +16,7 @@ import polars as pl
 
 from got_assets.project import PROJECT, Project, code_version, git_commit
 from got_assets.reporting import Metadata, document_result, log_progress, stored_image
-from got_core.storage import content_hash
+from got_core.storage import Storage, content_hash
 from got_core.train.stage import Stage
 
 if TYPE_CHECKING:
@@ -45,9 +46,11 @@ def foundation_models(
     scratch on the manifest's samples, each by itself.
     """
     from got_core.foundation.train import train_foundation
+    from got_core.train.ray.preflight import check_nodes
     from got_core.train.start import take_published
 
     started, run = time.monotonic(), training_run(context, project, training_manifest)
+    check_nodes(run)  # of the stages, too: nothing is trained for those that cannot follow
     return _model_result(project, take_published(run) if run.published else train_foundation(run), started)
 
 
@@ -87,6 +90,11 @@ def training_run(
     context: dg.AssetExecutionContext, project: Project, manifest: pl.DataFrame
 ) -> "TrainingRun":
     """What the library needs to know about a training that an asset starts."""
+    return make_run(project, manifest, {"dagster_run_id": context.run_id, "git_commit": git_commit()})
+
+
+def make_run(project: Project, manifest: pl.DataFrame, tags: dict[str, str]) -> "TrainingRun":
+    """A training run of the project; ``tags`` are those of its MLflow runs."""
     from got_core.train.run import TrainingRun
 
     settings = project.settings
@@ -106,9 +114,23 @@ def training_run(
         ray_address=settings.ray_address,
         workers=settings.workers,
         device=settings.device,
-        tags={"dagster_run_id": context.run_id, "git_commit": git_commit()},
+        planned_gb=_planned_gb(project.storage),
+        tags=tags,
         progress=log_progress,
     )
+
+
+def _planned_gb(storage: Storage) -> dict[str, float]:
+    """Memory on a GPU by stage, as the stored plan says."""
+    from got_core.budget.plan import GB, Memory
+
+    if not storage.exists("training_plan.json"):
+        return {}
+    stages = storage.read_json("training_plan.json")["stages"]
+    chosen = {one["name"]: [way for way in one["memory"] if way["chosen"]] for one in stages}
+    with suppress(TypeError):  # a plan from before memory was counted so
+        return {name: Memory(**ways[0]).total / GB for name, ways in chosen.items() if ways}
+    return {}
 
 
 def _model_result(project: Project, reference: Reference, started: float) -> dg.MaterializeResult[Reference]:
@@ -117,7 +139,7 @@ def _model_result(project: Project, reference: Reference, started: float) -> dg.
     figures: Metadata = {
         name: value for name, value in reference.get("metrics", {}).items() if isinstance(value, int | float)
     }
-    pictures = {
+    pictures: Metadata = {
         name: stored_image(project.storage, reference[name])
         for name in ("samples", "plot")
         if reference.get(name)

@@ -183,13 +183,9 @@ def drawing_inputs(
 def _pools(data: TrainingData, mixture: Mapping[str, float]) -> tuple[list[np.ndarray], np.ndarray]:
     """Rows that may share a batch (one group, one picture size), and their cumulative shares of draws."""
     pools, shares = [], []
-    for name, share in mixture.items():
-        rows = data.group(name)
+    for group, rows in data.groups(mixture):
         for bucket in np.unique(data.bucket[rows]):
             pools.append(rows[data.bucket[rows] == bucket])
-            shares.append(share * len(pools[-1]) / len(rows))
-    if not pools:
-        held = {kind: len(rows) for kind, rows in data.of_kind.items()}
-        raise ValueError(f"the manifest has no row of the mixture {dict(mixture)}; its rows are {held}")
+            shares.append(group.share * len(pools[-1]) / len(rows))
     cumulative = np.cumsum(shares)
     return pools, cumulative[:-1] / cumulative[-1]

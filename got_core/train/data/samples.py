@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,17 +16,15 @@ import numpy as np
 import polars as pl
 from PIL import Image
 
-from got_core.chain.edits import read_edit_chain
-from got_core.chain.grammar import Chain, ChainError, parse
+from got_core.chain.grammar import Chain, parse
 from got_core.corpus.config import IngestConfig
 from got_core.corpus.ingest import edits_root
 from got_core.corpus.reader import ImageReader
 from got_core.model.buckets import Size, bucket_sizes, nearest_bucket
-from got_core.train.config import Geometry, StageConfig
+from got_core.train.config import KINDS, Geometry, StageConfig
 from got_core.train.data.geometry import Placement, covering, keeping, stretched
+from got_core.train.mixture import Group, resolve, rows_of, sources_of
 from got_core.train.run import TrainingRun
-
-KINDS = ("t2i", "edit")
 
 
 @dataclass(frozen=True)
@@ -207,30 +205,13 @@ class TrainingData:
         nearest = {size: nearest_bucket(size, self.sizes) for size in sizes.unique().iter_rows()}
         return [nearest[size] for size in sizes.iter_rows()]
 
-    def group(self, name: str) -> np.ndarray:
-        """Indices of a mixture's group (see ``StageConfig.mixture``).
+    def groups(self, mixture: Mapping[str, float]) -> list[tuple[Group, np.ndarray]]:
+        """The groups of a mixture (see ``StageConfig.mixture``), each with the indices of its rows.
 
-        Raises ValueError for a name that is no group, and for a source that no row of the kind has.
+        Raises ValueError as ``mixture.resolve``.
         """
-        kind, _, source = name.partition("/")
-        if kind not in (*KINDS, "single-turn", "multi-turn"):
-            raise ValueError(f"mixture group {name!r} is none of t2i, edit, single-turn, multi-turn")
-        found = self.of_kind.get(kind, self.of_kind["edit"])
-        if kind not in KINDS:
-            several = kind == "multi-turn"
-            found = found[[self._is_multi_turn(int(k)) == several for k in found]]
-        if not source:
-            return found
-        named = found[self.manifest["source"].gather(found).to_numpy() == source] if len(found) else found
-        if not len(named):
-            raise ValueError(f"mixture group {name!r}: no {kind} row of the manifest has source {source!r}")
-        return named
-
-    def _is_multi_turn(self, index: int) -> bool:
-        try:
-            return len(read_edit_chain(parse(self.manifest["chain"][index])).steps) > 1
-        except ChainError:
-            return False
+        sources = sources_of(self.manifest, mixture)
+        return [(group, rows_of(sources, group.name)) for group in resolve(sources, mixture)]
 
     def draw(self, rng: np.random.Generator, kind: str, count: int) -> list[TrainingSample]:
         """``count`` different samples of a kind (of the other kind where there is none)."""

@@ -52,3 +52,17 @@ def test_benchmarks_are_run_by_name_from_a_checkout(
     monkeypatch.setattr(got_assets.project, "ROOT", tmp_path)
     done = got("bench")
     assert done.status == 1 and "clone the repository" in done.err and len(done.err.splitlines()) == 1
+
+
+def test_nodes_that_train_are_looked_at_on_demand(
+    got: Got, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = got("doctor", "--training", "--json")
+    assert done.status == 0, done.out
+    (line,) = [one for one in done.json["checks"] if one["name"] == "training"]
+    assert line["state"] == "ok" and line["found"].startswith("this machine: ")
+    assert not [path for path in (home / "storage").rglob("*") if path.is_file()]
+    monkeypatch.setenv("GOT_MLFLOW_URI", DOWN)
+    done = got("doctor", "--training")
+    assert done.status == 1
+    assert "training: MLflow" in done.out and "open it to the nodes' network" in done.out

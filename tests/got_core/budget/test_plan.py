@@ -74,14 +74,11 @@ def test_the_paper_recipe_trains_as_published() -> None:
         (60_000, 1e-4, 500),
         (10_000, 5e-5, 200),
     ]
-    # LAHR, JourneyDB and OmniEdit; then FLUX, OmniEdit and SEED-Edit's rows of several turns, by their sizes.
-    assert recipe.stage("pretrain").config.mixture == {
-        "t2i/lahr": 0.438,
-        "t2i/journeydb": 0.476,
-        "single-turn": 0.086,
-    }
+    # By the sizes of the paper's sets: LAHR, JourneyDB and OmniEdit; then FLUX, OmniEdit and SEED-Edit's rows
+    # of several turns.
+    assert recipe.stage("pretrain").config.mixture == {"t2i": 0.914, "single-turn": 0.086}
     assert recipe.stage("finetune").config.mixture == {
-        "t2i/flux": 0.395,
+        "t2i": 0.395,
         "single-turn": 0.486,
         "multi-turn": 0.119,
     }

@@ -93,16 +93,15 @@ def test_groups_of_sources_and_of_turns(training_run: TrainingRun) -> None:
         .otherwise("chain"),
     )
     data = training_data(replace(training_run, manifest=manifest.drop("k")))
-    turns, ones = data.group("multi-turn"), data.group("t2i/one")
+    names = ("multi-turn", "single-turn", "edit", "t2i/one")
+    turns, single, edits, ones = (rows for _, rows in data.groups(dict.fromkeys(names, 0.25)))
     assert len(turns)
     assert all(manifest["chain"][int(k)] == several for k in turns)
-    assert sorted([*turns, *data.group("single-turn")]) == sorted(data.group("edit"))
+    assert sorted([*turns, *single]) == sorted(edits)
     assert len(ones)
     assert all(manifest["source"][int(k)] == "one" and manifest["kind"][int(k)] == "t2i" for k in ones)
     with pytest.raises(ValueError, match="no t2i row of the manifest has source 'three'"):
-        data.group("t2i/three")
-    with pytest.raises(ValueError, match="'video' is none of"):
-        data.group("video")
+        batches(data, mixture={"t2i/three": 1.0})
 
 
 def test_kinds_that_the_manifest_lacks_leave_their_share_to_the_others(training_run: TrainingRun) -> None:
