@@ -75,12 +75,19 @@ def table_result(
 
 
 def document_result(
-    document: dict[str, Any], *, version: str, started: float, **extra: Any
+    document: dict[str, Any],
+    *,
+    version: str,
+    started: float,
+    tags: Mapping[str, str] | None = None,
+    **extra: Any,
 ) -> dg.MaterializeResult[dict[str, Any]]:
     """A JSON document with `version` (a content or weights hash) as data version."""
     seconds = round(time.monotonic() - started, 3)
     metadata = {"seconds": seconds} | readable_figures(extra)
-    return dg.MaterializeResult(value=document, data_version=dg.DataVersion(version), metadata=metadata)
+    return dg.MaterializeResult(
+        value=document, data_version=dg.DataVersion(version), metadata=metadata, tags=tags
+    )
 
 
 def reason_counts(frame: pl.DataFrame, column: str = "reason") -> dg.MarkdownMetadataValue:

@@ -23,9 +23,13 @@ from got_core.corpus.ingest import edits_root
 from got_core.corpus.reader import ImageReader
 from got_core.train.config import Geometry, StageConfig
 from got_core.train.data.geometry import Placement, Size, bucket_sizes, covering, nearest_bucket, stretched
+from got_core.train.data.pictures import PictureCare, PictureOpener
+from got_core.train.data.substitutes import PictureFaults
 from got_core.train.run import TrainingRun
 
 KINDS = ("t2i", "edit")
+NEVER = np.iinfo(np.int64).max
+"""The step from which on a row that was not taken down is left out."""
 
 
 @dataclass(frozen=True)
@@ -61,25 +65,25 @@ class _Decoded:
 
 
 class _Cache:
-    """Decoded rows up to a number of bytes; the least recently used ones go first."""
+    """Decoded rows, by row and bucket, up to a number of bytes; the least recently used ones go first."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.nbytes = 0
-        self._rows: OrderedDict[int, _Decoded] = OrderedDict()
+        self._rows: OrderedDict[tuple[int, int], _Decoded] = OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, index: int) -> _Decoded | None:
+    def get(self, key: tuple[int, int]) -> _Decoded | None:
         with self._lock:
-            if index in self._rows:
-                self._rows.move_to_end(index)
-            return self._rows.get(index)
+            if key in self._rows:
+                self._rows.move_to_end(key)
+            return self._rows.get(key)
 
-    def put(self, index: int, decoded: _Decoded) -> None:
+    def put(self, key: tuple[int, int], decoded: _Decoded) -> None:
         with self._lock:
-            if index in self._rows:
+            if key in self._rows:
                 return
-            self._rows[index] = decoded
+            self._rows[key] = decoded
             self.nbytes += decoded.nbytes
             while self.nbytes > self.limit:
                 self.nbytes -= self._rows.popitem(last=False)[1].nbytes
@@ -91,8 +95,9 @@ class TrainingData:
     ``store_url`` is the storage that holds pictures whose source was no plain file.
 
     Raises ValueError where the manifest holds no sample at all, and with the geometry ``bucket`` where a row
-    lacks its width or height. Rows are trusted to be accepted ones; a file that has vanished since raises the
-    reader's error, which names it.
+    lacks its width or height. Rows are trusted to be accepted ones. A picture that cannot be had raises the
+    reader's error, which names it; with ``care``, a PictureError once patience is at its end (see
+    ``pictures``).
     """
 
     def __init__(
@@ -110,22 +115,29 @@ class TrainingData:
         geometry: Geometry = "stretch",
         bucket_multiple: int = 64,
         cache_bytes: int = 2 << 30,
+        care: PictureCare | None = None,
+        faults: PictureFaults | None = None,
     ) -> None:
         if manifest.is_empty():
             raise ValueError("the training manifest is empty; check the selections of its shards")
         self.manifest = manifest
         self.resolution = resolution
         self.geometry = geometry
-        self._readers = {
+        readers = {
             "t2i": ImageReader(raw_url, ingest, raw_options, store_url=store_url, store_options=store_options)
         }
         if edits_url is not None:
-            self._readers["edit"] = ImageReader(edits_root(edits_url), ingest, edits_options)
+            readers["edit"] = ImageReader(edits_root(edits_url), ingest, edits_options)
+        self._open = {kind: PictureOpener(reader.open, care) for kind, reader in readers.items()}
         kinds = manifest["kind"].to_numpy()
         self.of_kind = {kind: np.flatnonzero(kinds == kind) for kind in KINDS}
         self._cache = _Cache(cache_bytes)
+        self.faults = faults or PictureFaults()
+        """Samples whose pictures could not be had (see ``substitutes``)."""
         self.sizes: list[Size] = [(resolution, resolution)]
         self.bucket = np.zeros(len(manifest), dtype=np.int16)
+        self.taken_down_from = np.full(len(manifest), NEVER, dtype=np.int64)
+        """Number of the first step that goes without a row."""
         if geometry == "bucket":
             self.sizes = bucket_sizes(resolution, bucket_multiple)
             self.bucket[:] = self._nearest_buckets()
@@ -141,16 +153,29 @@ class TrainingData:
     def __getitem__(self, index: int) -> TrainingSample:
         return self.take(index)
 
-    def take(self, index: int, across: float = 0.5, down: float = 0.5) -> TrainingSample:
+    def sample_id(self, index: int) -> str:
+        """The id of a row."""
+        return self.manifest["sample_id"][index]
+
+    def is_taken_down(self, index: int, step: int) -> bool:
+        """Whether a step, by its number, goes without a row."""
+        return bool(self.taken_down_from[index] <= step)
+
+    def take(
+        self, index: int, across: float = 0.5, down: float = 0.5, *, bucket: int | None = None
+    ) -> TrainingSample:
         """A sample, cut at a place of the free space (see ``geometry.covering``) where it has to be cut.
+
+        ``bucket``: index of the size in ``sizes`` that it is cut to; None: the nearest to its own.
 
         An edit one of whose boxes would be cut away is stretched instead: its chain is about that box.
         """
-        decoded = self._cache.get(index)
+        key = index, int(self.bucket[index]) if bucket is None else bucket
+        decoded = self._cache.get(key)
         if decoded is None:
-            decoded = self._decode(index)
-            self._cache.put(index, decoded)
-        placement = self._placement(index, decoded.original, across, down)
+            decoded = self._decode(*key)
+            self._cache.put(key, decoded)
+        placement = self._placement(key[1], decoded.original, across, down)
         if decoded.source is not None and not placement.keeps(decoded.chain):
             placement = stretched(decoded.original, placement.size)
             decoded = _resized(decoded, placement)
@@ -165,18 +190,18 @@ class TrainingData:
             time_ids=placement.time_ids(),
         )
 
-    def _placement(self, index: int, original: Size, across: float, down: float) -> Placement:
-        size = self.sizes[self.bucket[index]]
+    def _placement(self, bucket: int, original: Size, across: float, down: float) -> Placement:
+        size = self.sizes[bucket]
         if self.geometry == "stretch":
             # The U-Net is told the training size, which is what it is told when it draws.
             return stretched(size, size)
         return covering(original, size, across, down)
 
-    def _decode(self, index: int) -> _Decoded:
+    def _decode(self, index: int, bucket: int) -> _Decoded:
         row = self.manifest.row(index, named=True)
-        target = self._readers[row["kind"]].open(row["target_path"])
-        placement = self._placement(index, target.size, 0.5, 0.5)
-        source = self._readers["edit"].open(row["source_path"]) if row.get("source_path") else None
+        target = self._open[row["kind"]](row["target_path"])
+        placement = self._placement(bucket, target.size, 0.5, 0.5)
+        source = self._open["edit"](row["source_path"]) if row.get("source_path") else None
         return _Decoded(
             row,
             parse(row["chain"]),
@@ -231,8 +256,20 @@ class TrainingData:
 
     def draw(self, rng: np.random.Generator, kind: str, count: int) -> list[TrainingSample]:
         """``count`` different samples of a kind (of the other kind where there is none)."""
+        return [self[int(k)] for k in self._drawn(rng, kind, count)]
+
+    def prompts(self, rng: np.random.Generator, kind: str, count: int, step: int = 0) -> list[str]:
+        """The prompts of rows drawn like :meth:`draw`'s, others for those that the step goes without; no
+        picture is opened."""
+        rows = [int(k) for k in self._drawn(rng, kind, count)]
+        others = (k for k in self.of_kind[kind].tolist() if k not in rows)
+        spare = (k for k in others if not self.is_taken_down(k, step))
+        kept = [next(spare, None) if self.is_taken_down(k, step) else k for k in rows]
+        return [wordings(self.manifest.row(k, named=True))[0] for k in kept if k is not None]
+
+    def _drawn(self, rng: np.random.Generator, kind: str, count: int) -> np.ndarray:
         pool = self.of_kind[kind]
-        return [self[int(k)] for k in draw_rows(rng, pool if len(pool) else np.arange(len(self)), count)]
+        return draw_rows(rng, pool if len(pool) else np.arange(len(self)), count)
 
 
 def wordings(row: dict[str, Any]) -> tuple[str, ...]:
@@ -284,6 +321,8 @@ def training_data(run: TrainingRun, config: StageConfig | None = None) -> Traini
     if config is not None:
         options |= {"geometry": config.geometry, "bucket_multiple": config.bucket_multiple}
         options["cache_bytes"] = config.cache_megabytes << 20
+        options["care"] = PictureCare(retries=config.picture_retries, timeout=config.picture_timeout)
+        options["faults"] = PictureFaults(max_share=config.max_substituted, report=run.report)
     return TrainingData(
         run.manifest,
         run.raw_url,

@@ -14,10 +14,10 @@ from PIL import Image
 from got_core.chain.grammar import parse
 from got_core.chain.layout import fill_region
 from got_core.corpus.config import IngestConfig
-from got_core.corpus.decode import ImageError
 from got_core.model.guidance import encode, to_tensor
 from got_core.train.config import Geometry, StageConfig
 from got_core.train.data.batches import JointBatches, drawing_inputs, pictures_encoded
+from got_core.train.data.pictures import PictureError
 from got_core.train.data.samples import TrainingData, TrainingSample, training_data
 from got_core.train.layout import StepLayout
 from got_core.train.run import TrainingRun
@@ -187,7 +187,7 @@ def test_buckets_follow_from_the_manifest_and_open_no_file(training_run: Trainin
     assert sizes[3] == (96, 48)
     assert set(sizes[:3] + sizes[4:]) == {(64, 64)}
     assert data.manifest["kind"].n_unique() == 2
-    with pytest.raises(ImageError, match="vanished"):
+    with pytest.raises(PictureError, match="vanished"):
         data[0]
 
 
