@@ -32,10 +32,20 @@ class DataWatch:
     def __init__(self, trainer: Trainer, run: TrainingRun, name: str) -> None:
         self._trainer, self._storage, self._file = trainer, run.storage(), f"{name}/{FILE}"
         self._takedowns = Takedowns(run, name, trainer.data, trainer.rank, trainer.ranks)
-        self._before: dict[str, Any] = {"steps": {}, "first": []}
-        self._kept = trainer.rank == 0 and self._storage.exists(self._file)
-        if self._kept:
-            self._before = _up_to(self._storage.read_json(self._file), trainer)
+        self._steps: dict[str, int] = {}
+        self._listed: list[dict[str, Any]] = []
+        """Of steps that an earlier process did."""
+        if trainer.rank == 0 and self._storage.exists(self._file):
+            self._take_over(self._storage.read_json(self._file))
+        self._before = max(self._steps.values(), default=0)
+        self._first: list[dict[str, Any]] = []
+
+    def _take_over(self, kept: dict[str, Any]) -> None:
+        """What was kept of the steps that are not lost."""
+        end = self._trainer.step * self._trainer.config.samples_per_step
+        steps = kept["steps"].items()
+        self._steps = {step: samples for step, samples in steps if int(step) <= self._trainer.step}
+        self._listed = [one for one in kept["first"] if one["index"] < end]
 
     def look(self) -> None:
         """Take in what was taken down since, and keep the counts of all ranks for whoever goes on from here.
@@ -48,27 +58,19 @@ class DataWatch:
         found = _gathered((trainer.data.faults.substituted, trainer.data.faults.listed), trainer.ranks)
         if trainer.rank != 0:
             return
-        steps = self._before["steps"]
-        samples = max(steps.values(), default=0) + sum(count for count, _ in found)
-        listed = [*self._before["first"], *(one for _, some in found for one in some)]
-        first = sorted(listed, key=lambda one: one["index"])[:LISTED]
-        self._now = {"steps": steps | {str(trainer.step): samples}, "first": first}
-        if samples or self._kept:
-            self._storage.write_json(self._file, self._now)
+        self._steps[str(trainer.step)] = self._before + sum(count for count, _ in found)
+        listed = [*self._listed, *(one for _, some in found for one in some)]
+        self._first = sorted(listed, key=lambda one: one["index"])[:LISTED]
+        self._storage.write_json(self._file, {"steps": self._steps, "first": self._first})
 
     def found(self) -> dict[str, Any]:
         """For the model's reference, on rank 0: ``substituted``, how many samples and the first of them with
         reasons, and ``taken_down``, rows with the step from which on they were left out."""
-        samples = max(self._now["steps"].values())
-        substituted = {"samples": samples, "first": self._now["first"]}
-        return {"substituted": substituted, "taken_down": self._takedowns.rows}
-
-
-def _up_to(kept: dict[str, Any], trainer: Trainer) -> dict[str, Any]:
-    """What was kept of the steps that are not lost."""
-    end = trainer.step * trainer.config.samples_per_step
-    steps = {step: samples for step, samples in kept["steps"].items() if int(step) <= trainer.step}
-    return {"steps": steps, "first": [one for one in kept["first"] if one["index"] < end]}
+        samples = max(self._steps.values(), default=0)
+        return {
+            "substituted": {"samples": samples, "first": self._first},
+            "taken_down": self._takedowns.rows,
+        }
 
 
 def _gathered(value: Any, ranks: int) -> list[Any]:
