@@ -60,7 +60,10 @@ class DataWatch:
             return
         self._steps[str(trainer.step)] = self._before + sum(count for count, _ in found)
         listed = [*self._listed, *(one for _, some in found for one in some)]
-        self._first = sorted(listed, key=lambda one: one["index"])[:LISTED]
+        listed.sort(key=lambda one: one["index"])
+        # Whoever goes on names rows that were named before once more.
+        first = {one["sample_id"]: one for one in reversed(listed)}
+        self._first = [one for one in listed if first[one["sample_id"]] is one][:LISTED]
         self._storage.write_json(self._file, {"steps": self._steps, "first": self._first})
 
     def found(self) -> dict[str, Any]:
