@@ -84,8 +84,10 @@ def _used(storage: Storage, tags: dict[str, str], held: dict[str, pl.DataFrame |
         stages.setdefault(digest, []).append(folder)
     used: dict[str, list[str]] = {}
     for digest, rows in held.items():
+        if rows is None:
+            continue
         # A manifest of which the stage is not known was used whole.
-        for folder in stages.get(digest, [""]) if rows is not None else ():
+        for folder in stages.get(digest, [""]):
             for item, until in _until(storage, folder, rows).items():
                 used.setdefault(item, []).append(until)
     return {item: "" if "" in texts else ", ".join(texts) for item, texts in used.items()}

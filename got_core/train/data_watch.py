@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import distributed as dist
 
-from got_core.train.data.substitutes import LISTED
+from got_core.train.data.faults import LISTED
 from got_core.train.run import TrainingRun
 from got_core.train.takedowns import Takedowns
 from got_core.train.trainer import Trainer

@@ -191,7 +191,8 @@ def _pools(
 
     With the rows come, for substitutes, those of the group, and those of the kind.
     """
-    pools, shares = [], []
+    pools: list[tuple[np.ndarray, ...]] = []
+    shares: list[float] = []
     for name, share in mixture.items():
         rows = data.group(name)
         for bucket in np.unique(data.bucket[rows]):

@@ -22,9 +22,9 @@ from got_core.corpus.config import IngestConfig
 from got_core.corpus.ingest import edits_root
 from got_core.corpus.reader import ImageReader
 from got_core.train.config import Geometry, StageConfig
+from got_core.train.data.faults import PictureFaults
 from got_core.train.data.geometry import Placement, Size, bucket_sizes, covering, nearest_bucket, stretched
 from got_core.train.data.pictures import PictureCare, PictureOpener
-from got_core.train.data.substitutes import PictureFaults
 from got_core.train.run import TrainingRun
 
 KINDS = ("t2i", "edit")

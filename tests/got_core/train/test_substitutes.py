@@ -11,8 +11,9 @@ import polars as pl
 import pytest
 
 from got_core.train.config import StageConfig
+from got_core.train.data.faults import TooManySubstitutesError
 from got_core.train.data.samples import TrainingData, training_data
-from got_core.train.data.substitutes import Substitutes, TooManySubstitutesError
+from got_core.train.data.substitutes import Substitutes
 from got_core.train.run import TrainingRun
 
 CONFIG = StageConfig(steps=1, picture_retries=0)
