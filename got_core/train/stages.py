@@ -62,7 +62,7 @@ def train_stage(run: TrainingRun, stage: Stage, start: Reference) -> Reference:
         "identity": training.identity,
         "start_weights_hash": start["weights_hash"],
         "pinned": training.pinned,
-        **metrics["data"],
+        **metrics.get("data", {}),
     }
 
 
