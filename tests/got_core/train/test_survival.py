@@ -114,9 +114,7 @@ def test_missing_broken_and_slow_pictures_are_counted_and_the_training_ends(
 def test_a_takedown_meanwhile_takes_effect_at_the_next_checkpoint_and_the_step_is_kept(
     training_run: TrainingRun, tmp_path: Path
 ) -> None:
-    run, start = prepared(training_run, tmp_path)
-    undisturbed, _ = train(run, start)
-    run, start = prepared(training_run, tmp_path / "second", steps=60)
+    run, start = prepared(training_run, tmp_path, steps=60)
     storage, rows = run.storage(), run.manifest.filter(kind="t2i")
     ids = rows["image_id"].to_list()[:40]
 
@@ -140,7 +138,6 @@ def test_a_takedown_meanwhile_takes_effect_at_the_next_checkpoint_and_the_step_i
     assert reference["substituted"]["samples"] == 0
     assert finite(run, reference)
     assert read_taken_down(storage, f"models/finetune/{reference['config_digest']}") == taken
-    assert undisturbed["taken_down"] == []
 
 
 def test_a_resumed_training_replays_its_takedowns_and_takes_in_later_ones(
