@@ -82,7 +82,7 @@ class Runner:
             if outcome.error:
                 return outcome
         for _ in range(2 * len(assets)):
-            staleness = Staleness(self.instance, self._graph, self.project.storage)
+            staleness = Staleness(self.instance, self._graph, self.project.storage, outcome.made)
             states = staleness.states(assets, partition)
             outcome.blocked = {state.key: state.blocked for state in states if state.blocked}
             failed = {asset: staleness.failed_checks(asset, partition) for asset in assets}

@@ -9,7 +9,7 @@ The resolver is private to Dagster (1.13.27); this module is its only use.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import dagster as dg
@@ -34,6 +34,13 @@ from got_core.storage import Storage
 
 INPUTS_TAG = "got/inputs"
 """Tag on a materialization that read all partitions of its inputs: digest of their data versions."""
+
+
+TRAINED_ON_TAG = "got/trained_on"
+"""Tag on a materialization of a model: digest of the data versions of what it was really made from. A
+training that has begun goes on with the data of its beginning, while Dagster records what there is by now."""
+
+NEWER_DATA = "was trained on the data that its training began with; there is newer data"
 
 
 class _Loading(LoadingContext):
@@ -62,10 +69,20 @@ class State:
 
 
 class Staleness:
-    """Answers for one moment; make a new one after anything was materialized."""
+    """Answers for one moment; make a new one after anything was materialized.
 
-    def __init__(self, instance: dg.DagsterInstance, graph: BaseAssetGraph, storage: Storage) -> None:
+    ``just_made``: assets for which newer data waits until they are asked for the next time (NEWER_DATA).
+    """
+
+    def __init__(
+        self,
+        instance: dg.DagsterInstance,
+        graph: BaseAssetGraph,
+        storage: Storage,
+        just_made: Collection[str] = (),
+    ) -> None:
         self._instance, self._graph, self._storage = instance, graph, storage
+        self._just_made = just_made
         self._resolver = CachingStaleStatusResolver(instance, graph, _Loading(instance))
         self._checked: dict[tuple[str, str | None], dict[str, AssetCheckEvaluation | None]] = {}
 
@@ -80,9 +97,11 @@ class Staleness:
         if status == StaleStatus.STALE:
             causes = self._resolver.get_stale_causes(key, partition)
             return "; ".join(dict.fromkeys(_cause(cause) for cause in causes))
-        return self._need_by_inputs(key) or (
-            "its check did not run" if self.unchecked(asset, partition) else ""
-        )
+        if why := self._need_by_inputs(key):
+            return why
+        if asset not in self._just_made and self._newer_data(key):
+            return NEWER_DATA
+        return "its check did not run" if self.unchecked(asset, partition) else ""
 
     def _need_by_inputs(self, key: dg.AssetKey) -> str:
         """Dagster leaves dependencies on a hundred or more partitions out; the recorded digest does not."""
@@ -91,12 +110,26 @@ class Staleness:
         inputs = {p.key.to_user_string(): p.partitions_def for p in parents if p.partitions_def}
         if node.is_partitioned or not inputs:
             return ""
-        event = self._instance.get_latest_materialization_event(key)
-        materialization = event.asset_materialization if event else None
-        made_from = (materialization.tags or {}).get(INPUTS_TAG) if materialization else None
+        made_from = self._tags(key).get(INPUTS_TAG)
         if made_from is None or made_from == inputs_digest(self._instance, inputs):
             return ""
         return "has a new dependency data version"
+
+    def _newer_data(self, key: dg.AssetKey) -> bool:
+        """Whether a model was made from something else than there is by now."""
+        made_from = self._tags(key).get(TRAINED_ON_TAG)
+        if made_from is None:
+            return False
+        parents = sorted(self._graph.get(key).parent_keys)
+        versions = {one.to_user_string(): self._tags(one).get(DATA_VERSION_TAG) for one in parents}
+        known = {name: version for name, version in versions.items() if version is not None}
+        return len(known) == len(versions) and trained_on_tag(known)[TRAINED_ON_TAG] != made_from
+
+    def _tags(self, key: dg.AssetKey) -> Mapping[str, str]:
+        """Those of the latest materialization."""
+        event = self._instance.get_latest_materialization_event(key)
+        materialization = event.asset_materialization if event else None
+        return (materialization.tags or {}) if materialization else {}
 
     def failed_checks(self, asset: str, partition: str | None = None) -> dict[str, str]:
         """Blocking checks that failed when they last ran on the asset, with their descriptions.
@@ -217,6 +250,12 @@ def inputs_tag(instance: dg.DagsterInstance, inputs: Mapping[str, dg.PartitionsD
     Take it before reading: what changes meanwhile then counts as new.
     """
     return {INPUTS_TAG: inputs_digest(instance, inputs)}
+
+
+def trained_on_tag(versions: Mapping[str, str]) -> dict[str, str]:
+    """The tag that a model puts on its materialization: what it was made from, as data versions by asset."""
+    text = "\n".join(f"{asset}={version}" for asset, version in sorted(versions.items()))
+    return {TRAINED_ON_TAG: hashlib.sha256(text.encode()).hexdigest()[:16]}
 
 
 def _cause(cause: object) -> str:

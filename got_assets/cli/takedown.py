@@ -116,3 +116,6 @@ def models(ids: Ids, as_json: Json = False) -> None:
     for row in found.iter_rows(named=True):
         text = f"{len(row['items'])} of them" if row["known"] else "unknown: its manifest is not archived"
         typer.echo(f"version {row['version']} ({', '.join(row['aliases']) or 'no alias'}): {text}")
+        for until in row["until"]:
+            item, _, stages = until.partition(" ")
+            typer.echo(f"  {item} was taken down while it was trained; used until step: {stages}")

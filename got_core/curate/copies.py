@@ -68,13 +68,18 @@ def confirmed(storage: Storage, listed: Collection[str]) -> dict[str, str]:
 
 
 def find_copies(
-    storage: Storage, requests: Mapping[str, str], hashes: Collection[str], config: CurateConfig
+    storage: Storage,
+    requests: Mapping[str, str],
+    hashes: Collection[str],
+    config: CurateConfig,
+    prints: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
     """COPIES among all stored pictures, those that were judged before left out.
 
-    `requests`: ids of what goes anyway, with the request on the list; `hashes`: perceptual hashes on it.
+    `requests`: ids of what goes anyway, with the request on the list; `hashes`: perceptual hashes on it;
+    `prints`: PRINTS of what goes, those that are stored if None.
     """
-    prints = _stored(storage, PRINTS_TABLE, PRINTS).filter(pl.col("image_id").is_in(list(requests)))
+    prints = _prints_of(storage, prints, requests)
     images = prints.drop_nulls("phash")
     references = prints_of([*images["phash"], *hashes], [*images["colors"], *[None] * len(hashes)])
     if not len(references.hashes):
@@ -97,13 +102,18 @@ def find_copies(
 
 
 def same_pixels(
-    storage: Storage, copies: pl.DataFrame, requests: Collection[str], readers: Readers
+    storage: Storage,
+    copies: pl.DataFrame,
+    requests: Collection[str],
+    readers: Readers,
+    prints: pl.DataFrame | None = None,
 ) -> pl.Series:
     """Which of the COPIES have the very pixels of a picture that goes (`requests`); opens the few that may.
 
-    Of any such picture: the nearest by fingerprint may be another one with the same fingerprint.
+    Of any such picture: the nearest by fingerprint may be another one with the same fingerprint. `prints`: as
+    of `find_copies`.
     """
-    prints = _stored(storage, PRINTS_TABLE, PRINTS).filter(pl.col("image_id").is_in(list(requests)))
+    prints = _prints_of(storage, prints, requests)
     removed_pixels = set(prints["pixels"].drop_nulls())
     answers = [
         row["distance"] == 0
@@ -116,6 +126,13 @@ def same_pixels(
 
 def store_prints(storage: Storage, ids: Collection[str], readers: Readers) -> None:
     """Keep the fingerprints of pictures that are about to go: copies of them may come later."""
+    known, found = _stored(storage, PRINTS_TABLE, PRINTS), prints_with(storage, ids, readers)
+    if found.height > known.height:
+        storage.write_table(PRINTS_TABLE, found)
+
+
+def prints_with(storage: Storage, ids: Collection[str], readers: Readers) -> pl.DataFrame:
+    """PRINTS that are stored, and those of stored pictures among the ids."""
     known = _stored(storage, PRINTS_TABLE, PRINTS)
     wanted, new = set(ids) - set(known["image_id"]), dict[str, dict[str, Any]]()
     for frame in stored_pictures(storage) if wanted else ():
@@ -123,8 +140,12 @@ def store_prints(storage: Storage, ids: Collection[str], readers: Readers) -> No
             if row["image_id"] not in new:
                 pixels = pixels_hash(readers, row["kind"], row["path"])
                 new[row["image_id"]] = {name: row.get(name) for name in PRINTS} | {"pixels": pixels}
-    if new:
-        storage.write_table(PRINTS_TABLE, pl.concat([known, frame_of([*new.values()], PRINTS)]))
+    return pl.concat([known, frame_of([*new.values()], PRINTS)])
+
+
+def _prints_of(storage: Storage, prints: pl.DataFrame | None, ids: Collection[str]) -> pl.DataFrame:
+    prints = _stored(storage, PRINTS_TABLE, PRINTS) if prints is None else prints
+    return prints.filter(pl.col("image_id").is_in(list(ids)))
 
 
 def pixels_hash(readers: Readers, kind: str, path: str) -> str | None:

@@ -121,4 +121,9 @@ MODEL_VERSIONS: Columns = {
     "manifests": (pl.List(pl.String()), "content hashes of the manifests that its stages were trained on"),
     "known": (pl.Boolean(), "whether all of them are archived; false = it may have been trained on anything"),
     "items": (pl.List(pl.String()), "taken-down images and pairs that it was trained on"),
+    "until": (
+        pl.List(pl.String()),
+        "those of them that were taken down while it was trained: the id, then stage and step until which it "
+        "was trained on them",
+    ),
 }

@@ -13,6 +13,7 @@ folder is its owner's.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -23,7 +24,14 @@ from got_core.corpus.store import stored_name
 from got_core.curate import copies
 from got_core.curate.config import CurateConfig
 from got_core.curate.copies import Readers
-from got_core.curate.takedown_lists import LIST, add_takedowns, is_hash, list_digest, read_takedowns
+from got_core.curate.takedown_lists import (
+    JUDGEMENTS,
+    LIST,
+    add_takedowns,
+    is_hash,
+    list_digest,
+    read_takedowns,
+)
 from got_core.storage import TABLE_SUFFIX, Storage
 
 __all__ = ["LIST", "add_takedowns", "list_digest", "read_takedowns"]
@@ -78,6 +86,37 @@ def removal_of(storage: Storage) -> Removal:
     """What the list, the ledger and people's verdicts name now: for whoever makes rows or archives and must
     leave it out."""
     return Removal(frozenset(_requests(storage)))
+
+
+@dataclass(frozen=True)
+class CurrentRemoval:
+    """What has to go as of now, for a training that runs: also before the next ``take_down`` removes it.
+
+    Picklable, where the readers are; changes nothing in the storage.
+    """
+
+    config: CurateConfig
+    readers: Readers
+
+    def version(self, storage: Storage) -> str:
+        """Changes with the lists and with what they were found to stand for.
+
+        Raises OSError or StoreUnavailableError where the storage cannot be read.
+        """
+        names = (LIST, JUDGEMENTS, f"{LEDGER}{TABLE_SUFFIX}")
+        found = (storage.read_bytes(name) if storage.exists(name) else b"" for name in names)
+        return hashlib.sha256(b"\0".join(hashlib.sha256(one).digest() for one in found)).hexdigest()
+
+    def items(self, storage: Storage) -> frozenset[str]:
+        """Ids of images, pairs and chains that the list names, and of images with the very same pixels.
+
+        Raises ValueError where a list cannot be understood, else as :meth:`version`.
+        """
+        requests = _requests(storage)
+        prints = copies.prints_with(storage, requests, self.readers)
+        found = copies.find_copies(storage, requests, [], self.config, prints)
+        same = copies.same_pixels(storage, found, requests, self.readers, prints)
+        return frozenset(requests) | frozenset(found.filter(same)["item_id"])
 
 
 def _requests(storage: Storage) -> dict[str, str]:

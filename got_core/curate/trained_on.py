@@ -16,9 +16,14 @@ from got_core.curate.manifest import ARCHIVE
 from got_core.curate.schemas import MODEL_VERSIONS
 from got_core.sqlite_urls import sqlite_path
 from got_core.storage import TABLE_SUFFIX, Storage
+from got_core.train.takedown_file import read_taken_down
 
 MANIFEST_TAGS = ("manifest_hash", "manifest_hashes")
 """Tags of a model version: the manifest of its last stage; those of all its stages, with commas between."""
+
+STAGES_TAG = "trained_on"
+"""Tag of a model version: ``FOLDER@MANIFEST`` of all its stages, with commas between. A stage's folder says
+which of its samples were taken down while it was trained (``got_core.train.takedowns``)."""
 
 _ITEMS = ("image_id", "source_id", "pair_id")
 
@@ -28,10 +33,11 @@ def versions_trained_on(
 ) -> pl.DataFrame:
     """MODEL_VERSIONS: every version of the model that was, or may have been, trained on any of the items.
 
-    A version whose manifests are not all archived is listed too, with `known` false. No
-    registry is an empty one.
+    A version whose manifests are not all archived is listed too, with `known` false. What was taken down
+    before a version's training came to it is none of its items; what was taken down meanwhile is, with the
+    step (`until`). No registry is an empty one.
     """
-    found: dict[str, list[str] | None] = {}
+    found: dict[str, pl.DataFrame | None] = {}
     rows: list[dict[str, Any]] = []
     for version in _versions(tracking_uri, name):
         manifests = _manifests(version.tags)
@@ -39,15 +45,16 @@ def versions_trained_on(
             if digest not in found:
                 found[digest] = _items_in(storage, digest, items)
         known = bool(manifests) and all(found[digest] is not None for digest in manifests)
-        held = sorted({item for digest in manifests for item in found[digest] or ()})
-        if held or (items and not known):
+        used = _used(storage, version.tags, {digest: found[digest] for digest in manifests})
+        if used or (items and not known):
             rows.append(
                 {
                     "version": str(version.version),
                     "aliases": sorted(version.aliases),
                     "manifests": manifests,
                     "known": known,
-                    "items": held,
+                    "items": sorted(used),
+                    "until": [f"{item} {used[item]}" for item in sorted(used) if used[item]],
                 }
             )
     return pl.DataFrame(rows, schema=polars_schema(MODEL_VERSIONS), orient="row").sort(
@@ -60,13 +67,44 @@ def _manifests(tags: dict[str, str]) -> list[str]:
     return list(dict.fromkeys(part.strip() for part in named.split(",") if part.strip()))
 
 
-def _items_in(storage: Storage, digest: str, items: Collection[str]) -> list[str] | None:
-    """The items that a manifest holds; None if it is not archived."""
+def _items_in(storage: Storage, digest: str, items: Collection[str]) -> pl.DataFrame | None:
+    """item and sample_id of the items that a manifest holds; None if it is not archived."""
     if "/" in digest or not storage.exists(f"{ARCHIVE}/{digest}{TABLE_SUFFIX}"):
         return None
-    scan = storage.scan_table(f"{ARCHIVE}/{digest}").select(_ITEMS)
-    ids = pl.concat([scan.select(pl.col(column).alias("item")) for column in _ITEMS]).unique().collect()
-    return ids.filter(pl.col("item").is_in(list(items)))["item"].to_list()
+    scan = storage.scan_table(f"{ARCHIVE}/{digest}").select(*_ITEMS, "sample_id")
+    ids = pl.concat([scan.select(pl.col(column).alias("item"), "sample_id") for column in _ITEMS]).unique()
+    return ids.filter(pl.col("item").is_in(list(items))).collect()
+
+
+def _used(storage: Storage, tags: dict[str, str], held: dict[str, pl.DataFrame | None]) -> dict[str, str]:
+    """The items that a version was trained on: to the end (""), or until when, such as `pretrain 400`."""
+    stages: dict[str, list[str]] = {}
+    for part in filter(None, tags.get(STAGES_TAG, "").split(",")):
+        folder, _, digest = part.partition("@")
+        stages.setdefault(digest, []).append(folder)
+    used: dict[str, list[str]] = {}
+    for digest, rows in held.items():
+        if rows is None:
+            continue
+        # A manifest of which the stage is not known was used whole.
+        for folder in stages.get(digest, [""]):
+            for item, until in _until(storage, folder, rows).items():
+                used.setdefault(item, []).append(until)
+    return {item: "" if "" in texts else ", ".join(texts) for item, texts in used.items()}
+
+
+def _until(storage: Storage, folder: str, rows: pl.DataFrame) -> dict[str, str]:
+    """What a stage learned from of the items' rows: "" to the end, else its name and a step; others not."""
+    recorded = read_taken_down(storage, folder) if folder else []
+    left_out = {row["sample_id"]: row["from_step"] for row in recorded}
+    found: dict[str, list[int | None]] = {}
+    for item, sample in rows.select("item", "sample_id").iter_rows():
+        found.setdefault(item, []).append(left_out.get(sample))
+    stage = folder.split("/")[-2] if "/" in folder else folder
+    ends = {
+        item: None if None in steps else max(filter(None, steps), default=0) for item, steps in found.items()
+    }
+    return {item: "" if end is None else f"{stage} {end}" for item, end in ends.items() if end != 0}
 
 
 def _versions(tracking_uri: str, name: str) -> Iterator[Any]:

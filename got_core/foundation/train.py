@@ -60,7 +60,8 @@ def train_foundation(run: TrainingRun) -> Reference:
     metrics = parts["language"] | parts["drawing"]
     spent = sum(part[f"{which}_cpu_seconds"] for which, part in parts.items())
     reference = model_reference(run, name, "foundation", key, recipe.foundation.unet_steps, started, metrics)
-    return reference | {"cpu_seconds": spent}
+    identity = digest([VERSION, recipe.model, recipe.foundation])
+    return reference | {"cpu_seconds": spent, "identity": identity}
 
 
 def _language_part(run: TrainingRun, name: str) -> dict[str, float]:

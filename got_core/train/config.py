@@ -95,6 +95,14 @@ class StageConfig:
     once the stage is finished. The last two are kept until then in any case."""
     sample_every: int = 0
     """Steps between grids of sample pictures; 0 draws one at the end only."""
+    picture_retries: int = 3
+    """Tries, after the first, to read a picture after a fault that may pass, with growing waits."""
+    picture_timeout: float = 60.0
+    """Seconds for a picture, all tries together, after which it counts as one that cannot be read; 0 sets no
+    limit."""
+    max_substituted: float = 0.01
+    """Largest share of samples, among a worker's last 2,000, that another row may take the place of because
+    their pictures cannot be read (up to ten are never too many; 0 allows none). Above it training stops."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -108,6 +116,13 @@ class StageConfig:
         for name in ("sample_every", "milestone_every"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is 0 or a number of steps, got {getattr(self, name)}")
+        if min(self.picture_retries, self.picture_timeout) < 0:
+            raise ValueError(
+                f"picture_retries {self.picture_retries} and picture_timeout {self.picture_timeout} must not "
+                "be negative"
+            )
+        if not 0 <= self.max_substituted <= 1:
+            raise ValueError(f"max_substituted is a share from 0 to 1, got {self.max_substituted}")
         for name, rate in (("peak_rate", self.peak_rate), ("language_rate", self.language_rate)):
             if rate is not None and rate < 0:
                 raise ValueError(f"{name} is not negative, got {rate}")
@@ -203,4 +218,7 @@ _EXECUTION = {
     "checkpoint_every",
     "milestone_every",
     "sample_every",
+    "picture_retries",
+    "picture_timeout",
+    "max_substituted",
 }

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import polars as pl
 
@@ -27,6 +27,24 @@ VERSION = 3
 are painted on canvases, and masked, as the released inference code does. 3: noise and cut of a sample follow
 from its number in the training, edits are never cropped, other crops keep something of every box, and
 embeddings do not decay."""
+
+
+class TakedownList(Protocol):
+    """What must go, as it is known while a training runs. Picklable."""
+
+    def version(self, storage: Storage) -> str:
+        """Another one whenever what must go has changed.
+
+        Raises OSError or StoreUnavailableError where the storage cannot be read.
+        """
+        ...
+
+    def items(self, storage: Storage) -> frozenset[str]:
+        """Ids of images, pairs and chains.
+
+        Raises ValueError where the list cannot be understood, else as :meth:`version`.
+        """
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +78,8 @@ class TrainingRun:
     """Where stages are trained."""
     tags: dict[str, str] = field(default_factory=dict)
     """Tags of the MLflow run, such as the Dagster run id."""
+    takedowns: TakedownList | None = None
+    """What must go, looked at while a stage trains; None: nothing but what its manifest lacks already."""
     progress: Callable[[str], None] | None = None
 
     def storage(self) -> Storage:

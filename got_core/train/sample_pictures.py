@@ -30,7 +30,7 @@ def sample_grid(trainer: Trainer, report: Callable[[str], None]) -> Image.Image 
             return None
         data = trainer.data
         rng = step_generator(trainer.config.seed, 9)
-        prompts = [sample.prompts[0] for sample in data.draw(rng, "t2i", min(SAMPLE_PICTURES, len(data)))]
+        prompts = data.prompts(rng, "t2i", min(SAMPLE_PICTURES, len(data)), trainer.step)
         generator = torch.Generator().manual_seed(trainer.config.seed)
         at_once = trainer.config.samples_at_once
         batches = [prompts[start : start + at_once] for start in range(0, len(prompts), at_once)]

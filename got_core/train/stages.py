@@ -19,20 +19,21 @@ import ray.train
 import torch
 from PIL import Image
 
-from got_core.digests import digest
 from got_core.train import parallel
 from got_core.train.checkpoints.folders import remove_finished
 from got_core.train.checkpoints.record import run_record, worker_record
 from got_core.train.checkpoints.saving import Checkpoints
 from got_core.train.config import StageConfig
 from got_core.train.data.samples import training_data
+from got_core.train.data_watch import DataWatch
 from got_core.train.ray import jobs, preflight
-from got_core.train.run import VERSION, Reference, TrainingRun, model_reference
+from got_core.train.run import Reference, TrainingRun, model_reference
 from got_core.train.sample_pictures import sample_grid
 from got_core.train.stage import Stage, check_predictions
 from got_core.train.start import starting_pipeline
 from got_core.train.tracking import Tracker
 from got_core.train.trainer import Trainer
+from got_core.train.unfinished import begin_or_go_on, finish
 
 CHECKPOINTS = "checkpoints"
 """Folder of a stage's checkpoints, beside its model."""
@@ -41,12 +42,16 @@ CHECKPOINTS = "checkpoints"
 def train_stage(run: TrainingRun, stage: Stage, start: Reference) -> Reference:
     """Train one of the recipe's stages from ``start``, the model of the stage before or foundation models.
 
+    A training of the stage that has begun and not ended goes on with the manifest and the start that it began
+    with, where nothing but data has changed since; the reference says so (``pinned``).
+
     Raises ValueError where any stage of the recipe does not predict what its model draws with, so that
     nothing is trained for a stage that cannot follow, and PreflightError where a node cannot train.
     """
     recipe, config = run.recipe, stage.config
     check_predictions(recipe.model.scheduler.prediction, recipe.stages)
-    key = digest([VERSION, recipe.model, stage.identity(), run.manifest_hash, start["weights_hash"]])
+    training = begin_or_go_on(run, stage, start)
+    run, start, key = training.run, training.start, training.key
     name = f"models/{stage.name}/{key}"
     started = time.monotonic()
     # Written last: where it is, the stage is finished.
@@ -56,6 +61,7 @@ def train_stage(run: TrainingRun, stage: Stage, start: Reference) -> Reference:
         arguments |= {"command": sys.argv}
         jobs.fit(run, f"{stage.name}-{key}", stage, _stage_worker, arguments)
     remove_finished(run.storage(), f"{name}/{CHECKPOINTS}")
+    finish(training, stage)
     metrics = run.storage().read_json(f"{name}/metrics.json")
     folder = f"{name}/pipeline"
     reference = model_reference(run, folder, stage.name, key, config.steps, started, metrics["last"])
@@ -64,6 +70,10 @@ def train_stage(run: TrainingRun, stage: Stage, start: Reference) -> Reference:
         "cpu_seconds": metrics["cpu_seconds"],
         "samples": f"{name}/samples.png",
         "plot": f"{name}/losses.png",
+        "identity": training.identity,
+        "start_weights_hash": start["weights_hash"],
+        "pinned": training.pinned,
+        **metrics.get("data", {}),
     }
 
 
@@ -81,8 +91,9 @@ def _stage_worker(arguments: dict[str, Any]) -> None:
     run.report(f"{stage.name}: {worker} is {host}, from step {trainer.step}")
     active = trainer.rank == 0
     with checkpoints, Tracker.start(run, stage.name, resume_key=name, active=active) as tracker:
-        _train_with_checkpoints(trainer, stage.config, tracker, run, checkpoints)
-        _leave_model(trainer, run, name, tracker)
+        watch = DataWatch(trainer, run, name)
+        _train_with_checkpoints(trainer, tracker, run, watch, checkpoints)
+        _leave_model(trainer, run, name, tracker, watch)
     # The other ranks wait here until the model is saved.
     ray.train.report({"step": trainer.step})
 
@@ -108,11 +119,14 @@ def _trainer(run: TrainingRun, stage: Stage, start: str, start_stage: str, devic
 
 
 def _train_with_checkpoints(
-    trainer: Trainer, config: StageConfig, tracker: Tracker, run: TrainingRun, checkpoints: Checkpoints
+    trainer: Trainer, tracker: Tracker, run: TrainingRun, watch: DataWatch, checkpoints: Checkpoints
 ) -> None:
+    config = trainer.config
+
     def on_step(step: int, losses: dict[str, float]) -> None:
         tracker.log_step(step, config.steps, losses)
 
+    watch.look()
     while trainer.step < config.steps:
         until = min(config.steps, (trainer.step // config.checkpoint_every + 1) * config.checkpoint_every)
         trainer.run(until, on_step)
@@ -121,6 +135,7 @@ def _train_with_checkpoints(
             and (samples := sample_grid(trainer, run.report)) is not None
         ):
             tracker.log_image(f"samples/{trainer.step:06d}.png", samples)
+        watch.look()
         trainer.save(checkpoints)
 
 
@@ -131,7 +146,7 @@ def _is_sample_step(step: int, config: StageConfig) -> bool:
     return step % config.sample_every < config.checkpoint_every and step >= config.sample_every
 
 
-def _leave_model(trainer: Trainer, run: TrainingRun, name: str, tracker: Tracker) -> None:
+def _leave_model(trainer: Trainer, run: TrainingRun, name: str, tracker: Tracker, watch: DataWatch) -> None:
     """Write samples, loss plot, the pipeline folder and, last, the metrics that mark it as complete.
 
     All ranks call it; rank 0 writes.
@@ -147,6 +162,7 @@ def _leave_model(trainer: Trainer, run: TrainingRun, name: str, tracker: Tracker
         pipeline.save_pretrained(folder, safe_serialization=True)
         storage.upload(Path(folder), f"{name}/pipeline")
     metrics = {"last": tracker.last(), "mlflow_run_id": tracker.run_id, "cpu_seconds": spent}
+    metrics |= {"data": watch.found()}
     storage.write_json(f"{name}/metrics.json", metrics)
 
 

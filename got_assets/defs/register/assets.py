@@ -4,6 +4,7 @@
 
 import dataclasses
 import time
+from pathlib import PurePosixPath
 from typing import Any
 
 import dagster as dg
@@ -48,6 +49,7 @@ def registered_model(
         "recipe": project.recipe.name,
         # Of all stages: who asks what a version was trained on must not miss an earlier manifest.
         "manifest_hashes": ",".join(dict.fromkeys(one["manifest_hash"] for one in trained)),
+        "trained_on": ",".join(f"{_folder(one)}@{one['manifest_hash']}" for one in trained),
         **{
             name: candidate[name]
             for name in ("manifest_hash", "weights_hash", "config_digest", "mlflow_run_id")
@@ -72,6 +74,11 @@ def registered_model(
         uri=f"models:/{MODEL_NAME}@challenger",
         tracking_uri=uri,
     )
+
+
+def _folder(model: Document) -> str:
+    """Where is kept what happened to a model's data: beside its pipeline. Of foundation models nothing is."""
+    return str(PurePosixPath(model["folder"]).parent) if "taken_down" in model else model["stage"]
 
 
 def _outcomes(project: Project, results: dict[str, Document]) -> dict[str, pl.DataFrame]:

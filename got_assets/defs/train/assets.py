@@ -15,7 +15,8 @@ import dagster as dg
 import polars as pl
 
 from got_assets.project import PROJECT, Project, code_version, git_commit
-from got_assets.reporting import Metadata, document_result, log_progress, stored_image
+from got_assets.reporting import Metadata, document_result, log_progress, markdown_table, stored_image
+from got_assets.staleness import trained_on_tag
 from got_core.storage import Storage, content_hash
 from got_core.train.stage import Stage
 
@@ -56,6 +57,7 @@ def foundation_models(
 
 def stage_model(stage: Stage, start: str) -> dg.AssetsDefinition:
     """The asset of a stage's model, which is trained from the model of the asset ``start``."""
+    start_asset = start
 
     @dg.asset(
         name=stage.asset,
@@ -75,7 +77,9 @@ def stage_model(stage: Stage, start: str) -> dg.AssetsDefinition:
         from got_core.train.stages import train_stage
 
         started, run = time.monotonic(), training_run(context, project, training_manifest)
-        return _model_result(project, train_stage(run, run.recipe.stage(stage.name), start), started)
+        model = train_stage(run, run.recipe.stage(stage.name), start)
+        used = {"training_manifest": model["manifest_hash"], start_asset: model["start_weights_hash"]}
+        return _model_result(project, model, started, trained_on_tag(used))
 
     return trained
 
@@ -95,6 +99,7 @@ def training_run(
 
 def make_run(project: Project, manifest: pl.DataFrame, tags: dict[str, str]) -> "TrainingRun":
     """A training run of the project; ``tags`` are those of its MLflow runs."""
+    from got_core.curate.takedown import CurrentRemoval
     from got_core.train.run import TrainingRun
 
     settings = project.settings
@@ -116,6 +121,7 @@ def make_run(project: Project, manifest: pl.DataFrame, tags: dict[str, str]) -> 
         device=settings.device,
         planned_gb=_planned_gb(project.storage),
         tags=tags,
+        takedowns=CurrentRemoval(project.recipe.curate, project.readers()),
         progress=log_progress,
     )
 
@@ -133,8 +139,10 @@ def _planned_gb(storage: Storage) -> dict[str, float]:
     return {}
 
 
-def _model_result(project: Project, reference: Reference, started: float) -> dg.MaterializeResult[Reference]:
-    names = ("stage", "steps", "cpu_seconds", "mlflow_run_id", "manifest_hash", "config_digest")
+def _model_result(
+    project: Project, reference: Reference, started: float, tags: dict[str, str] | None = None
+) -> dg.MaterializeResult[Reference]:
+    names = ("stage", "steps", "cpu_seconds", "mlflow_run_id", "manifest_hash", "config_digest", "pinned")
     shown = {name: reference[name] for name in names if name in reference}
     figures: Metadata = {
         name: value for name, value in reference.get("metrics", {}).items() if isinstance(value, int | float)
@@ -148,8 +156,25 @@ def _model_result(project: Project, reference: Reference, started: float) -> dg.
         reference,
         version=reference["weights_hash"],
         started=started,
+        tags=tags,
         folder=dg.MetadataValue.url(project.storage.url_of(reference["folder"])),
+        **_data_metadata(reference),
         **shown,
         **figures,
         **pictures,
     )
+
+
+def _data_metadata(reference: Reference) -> Metadata:
+    """What happened to a stage's data while it was trained."""
+    if "substituted" not in reference:
+        return {}
+    faults, rows = reference["substituted"], reference["taken_down"]
+    listed = [(one["sample_id"], one["path"], one["reason"]) for one in faults["first"]]
+    taken_down = [(row["id"], row["sample_id"], row["from_step"]) for row in rows[:50]]
+    return {
+        "substituted_samples": faults["samples"],
+        "substituted": markdown_table(["sample", "path", "reason"], listed),
+        "taken_down_samples": len(rows),
+        "taken_down": markdown_table(["id", "sample", "from step"], taken_down),
+    }

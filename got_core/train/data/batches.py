@@ -25,6 +25,7 @@ from got_core.train.data.samples import (
     sample_generator,
     step_generator,
 )
+from got_core.train.data.substitutes import Substitutes
 from got_core.train.layout import Pass, StepLayout, learns
 
 LENGTH_MULTIPLE = 16
@@ -69,6 +70,7 @@ class JointBatches:
         self.spatial_guidance = spatial_guidance
         self.language_share = language_share
         self.pools, self.shares = _pools(data, mixture)
+        self._substitutes = Substitutes(data, seed)
 
     def passes(self, step: int) -> list[dict[str, Any]]:
         """The batches of a step on this rank: language inputs, labels, latents and size numbers (see
@@ -100,16 +102,18 @@ class JointBatches:
     def samples(self, draw: int, indices: Sequence[int]) -> tuple[list[TrainingSample], list[str]]:
         """Samples of a draw by their numbers since the first step, and the wording drawn for each.
 
-        Every rank draws the rows of all, and opens the files of its own alone.
+        Every rank draws the rows of all, and opens the files of its own alone. A row that was taken down, or
+        whose pictures cannot be read, is substituted (see ``substitutes``).
         """
-        rng = step_generator(self.seed, draw)
-        pool = self.pools[int(np.searchsorted(self.shares, rng.random(), side="right"))]
-        rows = draw_rows(rng, pool, self.layout.samples_per_draw)
+        rng, step = step_generator(self.seed, draw), draw // self.layout.draws
+        circles = self.pools[int(np.searchsorted(self.shares, rng.random(), side="right"))]
+        rows = draw_rows(rng, circles[0], self.layout.samples_per_draw)
         samples, texts = [], []
         for index in indices:
             wording, *place = sample_generator(self.seed, index).random(3).tolist()
             across, down = place if self.random_crop else (0.5, 0.5)
-            sample = self.data.take(int(rows[self._position(index)]), across, down)
+            row = int(rows[self._position(index)])
+            sample = self._substitutes.take(row, circles, index=index, step=step, across=across, down=down)
             samples.append(sample)
             texts.append(sample.prompts[int(wording * len(sample.prompts))])
         return samples, texts
@@ -180,12 +184,21 @@ def drawing_inputs(
     return inputs | {"time_ids": torch.tensor(sizes, dtype=torch.float32, device=device)}
 
 
-def _pools(data: TrainingData, mixture: Mapping[str, float]) -> tuple[list[np.ndarray], np.ndarray]:
-    """Rows that may share a batch (one group, one picture size), and their cumulative shares of draws."""
-    pools, shares = [], []
+def _pools(
+    data: TrainingData, mixture: Mapping[str, float]
+) -> tuple[list[tuple[np.ndarray, ...]], np.ndarray]:
+    """Rows that may share a batch (one group, one picture size), and their cumulative shares of draws.
+
+    With the rows come, for substitutes, those of the group, and those of the kind.
+    """
+    pools: list[tuple[np.ndarray, ...]] = []
+    shares: list[float] = []
     for group, rows in data.groups(mixture):
         for bucket in np.unique(data.bucket[rows]):
-            pools.append(rows[data.bucket[rows] == bucket])
-            shares.append(group.share * len(pools[-1]) / len(rows))
+            pool = rows[data.bucket[rows] == bucket]
+            pools.append(
+                (pool, rows, data.of_kind["t2i" if group.name.partition("/")[0] == "t2i" else "edit"])
+            )
+            shares.append(group.share * len(pool) / len(rows))
     cumulative = np.cumsum(shares)
     return pools, cumulative[:-1] / cumulative[-1]

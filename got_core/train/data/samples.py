@@ -22,9 +22,14 @@ from got_core.corpus.ingest import edits_root
 from got_core.corpus.reader import ImageReader
 from got_core.model.buckets import Size, bucket_sizes, nearest_bucket
 from got_core.train.config import KINDS, Geometry, StageConfig
+from got_core.train.data.faults import PictureFaults
 from got_core.train.data.geometry import Placement, covering, keeping, stretched
+from got_core.train.data.pictures import PictureCare, PictureOpener
 from got_core.train.mixture import Group, resolve, rows_of, sources_of
 from got_core.train.run import TrainingRun
+
+NEVER = np.iinfo(np.int64).max
+"""The step from which on a row that was not taken down is left out."""
 
 
 @dataclass(frozen=True)
@@ -60,25 +65,25 @@ class _Decoded:
 
 
 class _Cache:
-    """Decoded rows up to a number of bytes; the least recently used ones go first."""
+    """Decoded rows, by row and bucket, up to a number of bytes; the least recently used ones go first."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.nbytes = 0
-        self._rows: OrderedDict[int, _Decoded] = OrderedDict()
+        self._rows: OrderedDict[tuple[int, int], _Decoded] = OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, index: int) -> _Decoded | None:
+    def get(self, key: tuple[int, int]) -> _Decoded | None:
         with self._lock:
-            if index in self._rows:
-                self._rows.move_to_end(index)
-            return self._rows.get(index)
+            if key in self._rows:
+                self._rows.move_to_end(key)
+            return self._rows.get(key)
 
-    def put(self, index: int, decoded: _Decoded) -> None:
+    def put(self, key: tuple[int, int], decoded: _Decoded) -> None:
         with self._lock:
-            if index in self._rows:
+            if key in self._rows:
                 return
-            self._rows[index] = decoded
+            self._rows[key] = decoded
             self.nbytes += decoded.nbytes
             while self.nbytes > self.limit:
                 self.nbytes -= self._rows.popitem(last=False)[1].nbytes
@@ -90,8 +95,9 @@ class TrainingData:
     ``store_url`` is the storage that holds pictures whose source was no plain file.
 
     Raises ValueError where the manifest holds no sample at all, and with the geometry ``bucket`` where a row
-    lacks its width or height. Rows are trusted to be accepted ones; a file that has vanished since raises the
-    reader's error, which names it.
+    lacks its width or height. Rows are trusted to be accepted ones. A picture that cannot be had raises the
+    reader's error, which names it; with ``care``, a PictureError once patience is at its end (see
+    ``pictures``).
     """
 
     def __init__(
@@ -109,22 +115,29 @@ class TrainingData:
         geometry: Geometry = "stretch",
         bucket_multiple: int = 64,
         cache_bytes: int = 2 << 30,
+        care: PictureCare | None = None,
+        faults: PictureFaults | None = None,
     ) -> None:
         if manifest.is_empty():
             raise ValueError("the training manifest is empty; check the selections of its shards")
         self.manifest = manifest
         self.resolution = resolution
         self.geometry = geometry
-        self._readers = {
+        readers = {
             "t2i": ImageReader(raw_url, ingest, raw_options, store_url=store_url, store_options=store_options)
         }
         if edits_url is not None:
-            self._readers["edit"] = ImageReader(edits_root(edits_url), ingest, edits_options)
+            readers["edit"] = ImageReader(edits_root(edits_url), ingest, edits_options)
+        self._open = {kind: PictureOpener(reader.open, care) for kind, reader in readers.items()}
         kinds = manifest["kind"].to_numpy()
         self.of_kind = {kind: np.flatnonzero(kinds == kind) for kind in KINDS}
         self._cache = _Cache(cache_bytes)
+        self.faults = faults or PictureFaults()
+        """Samples whose pictures could not be had (see ``substitutes``)."""
         self.sizes: list[Size] = [(resolution, resolution)]
         self.bucket = np.zeros(len(manifest), dtype=np.int16)
+        self.taken_down_from = np.full(len(manifest), NEVER, dtype=np.int64)
+        """Number of the first step that goes without a row."""
         if geometry == "bucket":
             self.sizes = bucket_sizes(resolution, bucket_multiple)
             self.bucket[:] = self._nearest_buckets()
@@ -140,17 +153,30 @@ class TrainingData:
     def __getitem__(self, index: int) -> TrainingSample:
         return self.take(index)
 
-    def take(self, index: int, across: float = 0.5, down: float = 0.5) -> TrainingSample:
+    def sample_id(self, index: int) -> str:
+        """The id of a row."""
+        return self.manifest["sample_id"][index]
+
+    def is_taken_down(self, index: int, step: int) -> bool:
+        """Whether a step, by its number, goes without a row."""
+        return bool(self.taken_down_from[index] <= step)
+
+    def take(
+        self, index: int, across: float = 0.5, down: float = 0.5, *, bucket: int | None = None
+    ) -> TrainingSample:
         """A sample, cut at a place of the free space (see ``geometry.covering``) where it has to be cut.
 
         The window moves to where something of every box is in it (see ``geometry.keeping``); where there is
         no such place the picture is stretched: chain and prompt speak of all boxes.
+
+        ``bucket``: index of the size in ``sizes`` that it is cut to; None: the nearest to its own.
         """
-        decoded = self._cache.get(index)
+        key = index, int(self.bucket[index]) if bucket is None else bucket
+        decoded = self._cache.get(key)
         if decoded is None:
-            decoded = self._decode(index)
-            self._cache.put(index, decoded)
-        cut = self._placement(index, decoded.original, across, down)
+            decoded = self._decode(*key)
+            self._cache.put(key, decoded)
+        cut = self._placement(*key, decoded.original, across, down)
         placement = keeping(cut, decoded.chain)
         if placement is None:
             placement = stretched(decoded.original, cut.size)
@@ -166,18 +192,18 @@ class TrainingData:
             time_ids=placement.time_ids(),
         )
 
-    def _placement(self, index: int, original: Size, across: float, down: float) -> Placement:
-        size = self.sizes[self.bucket[index]]
+    def _placement(self, index: int, bucket: int, original: Size, across: float, down: float) -> Placement:
+        size = self.sizes[bucket]
         if self.geometry == "stretch" or self.manifest["kind"][index] == "edit":
             # Edits are drawn so (see ``model.frames``). The U-Net is told what it is told when it draws.
             return stretched(size, size)
         return covering(original, size, across, down)
 
-    def _decode(self, index: int) -> _Decoded:
+    def _decode(self, index: int, bucket: int) -> _Decoded:
         row = self.manifest.row(index, named=True)
-        target = self._readers[row["kind"]].open(row["target_path"])
-        placement = self._placement(index, target.size, 0.5, 0.5)
-        source = self._readers["edit"].open(row["source_path"]) if row.get("source_path") else None
+        target = self._open[row["kind"]](row["target_path"])
+        placement = self._placement(index, bucket, target.size, 0.5, 0.5)
+        source = self._open["edit"](row["source_path"]) if row.get("source_path") else None
         return _Decoded(
             row,
             parse(row["chain"]),
@@ -215,8 +241,20 @@ class TrainingData:
 
     def draw(self, rng: np.random.Generator, kind: str, count: int) -> list[TrainingSample]:
         """``count`` different samples of a kind (of the other kind where there is none)."""
+        return [self[int(k)] for k in self._drawn(rng, kind, count)]
+
+    def prompts(self, rng: np.random.Generator, kind: str, count: int, step: int = 0) -> list[str]:
+        """The prompts of rows drawn like :meth:`draw`'s, others for those that the step goes without; no
+        picture is opened."""
+        rows = [int(k) for k in self._drawn(rng, kind, count)]
+        others = (k for k in self.of_kind[kind].tolist() if k not in rows)
+        spare = (k for k in others if not self.is_taken_down(k, step))
+        kept = [next(spare, None) if self.is_taken_down(k, step) else k for k in rows]
+        return [wordings(self.manifest.row(k, named=True))[0] for k in kept if k is not None]
+
+    def _drawn(self, rng: np.random.Generator, kind: str, count: int) -> np.ndarray:
         pool = self.of_kind[kind]
-        return [self[int(k)] for k in draw_rows(rng, pool if len(pool) else np.arange(len(self)), count)]
+        return draw_rows(rng, pool if len(pool) else np.arange(len(self)), count)
 
 
 def wordings(row: dict[str, Any]) -> tuple[str, ...]:
@@ -268,6 +306,8 @@ def training_data(run: TrainingRun, config: StageConfig | None = None) -> Traini
     if config is not None:
         options |= {"geometry": config.geometry, "bucket_multiple": config.bucket_multiple}
         options["cache_bytes"] = config.cache_megabytes << 20
+        options["care"] = PictureCare(retries=config.picture_retries, timeout=config.picture_timeout)
+        options["faults"] = PictureFaults(max_share=config.max_substituted, report=run.report)
     return TrainingData(
         run.manifest,
         run.raw_url,

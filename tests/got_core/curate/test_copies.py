@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from got_core.corpus.ingest import ImageReader, ingest_edit_pairs, ingest_images
 from got_core.corpus.shards import assign_edit_shards, assign_image_shards
 from got_core.curate.config import CurateConfig
 from got_core.curate.copies import judge_copies, waiting_copies
-from got_core.curate.takedown import add_takedowns, removal_of, take_down
+from got_core.curate.takedown import CurrentRemoval, add_takedowns, removal_of, take_down
 from got_core.curate.takedown_lists import COPIES_PAGE, JUDGEMENTS, LIST, list_digest, read_judged
 from got_core.recipes import embedded
 from got_core.scenes.config import TASKS
@@ -251,3 +252,21 @@ def test_no_rendered_scene_passes_for_one_of_other_colours() -> None:
     assert unlike(alone.query, alone.reference) > 20, "the hash alone takes others with it"
     found = near_copies(prints, prints, CONFIG.takedown_distance, CONFIG.near_duplicate_color)
     assert unlike(found.query, found.reference) == 0 and (found.query == found.reference).sum() >= 590
+
+
+def test_what_must_go_is_known_before_it_is_removed_and_asking_changes_nothing(corpus: Corpus) -> None:
+    current = pickle.loads(pickle.dumps(CurrentRemoval(CONFIG, corpus.readers)))
+    nothing = current.version(corpus.storage)
+    assert current.items(corpus.storage) == frozenset()
+    add_takedowns(corpus.storage, [corpus.ids["original"]])
+    listed, files = current.version(corpus.storage), corpus.storage.list()
+    assert listed != nothing
+    same = {corpus.ids["original"], corpus.ids["recompressed"]}
+    assert current.items(corpus.storage) == same
+    assert corpus.storage.list() == files and current.version(corpus.storage) == listed
+    take_down(corpus.storage, CONFIG, corpus.readers)
+    assert corpus.left() == {"jpeg", "recoloured", "other"}
+    assert current.items(corpus.storage) == same, "also once their rows are gone"
+    judge_copies(corpus.storage, [corpus.ids["jpeg"]], copies=True)
+    assert current.version(corpus.storage) != listed
+    assert current.items(corpus.storage) == same | {corpus.ids["jpeg"]}

@@ -24,6 +24,7 @@ from got_core.curate.takedown import (
 )
 from got_core.curate.trained_on import versions_trained_on
 from got_core.storage import Storage
+from got_core.train.takedown_file import write_taken_down
 from tests.got_core.annotate.scenes_on_hand import table
 
 A, B, C, D, PAIR = (letter * 64 for letter in "abcde")
@@ -208,3 +209,42 @@ def test_model_versions_trained_on_an_image_are_named(storage: Storage, tmp_path
     ]
     assert found["aliases"].to_list() == [["champion"], [], []]
     assert versions_trained_on(storage, {"f" * 64}, uri)["version"].to_list() == ["4"]
+
+
+def test_a_version_says_until_which_step_it_was_trained_on_what_was_taken_down(
+    storage: Storage, tmp_path: Path
+) -> None:
+    from got_core.registry.tracking import connect
+
+    uri, rows = f"sqlite:///{tmp_path / 'mlflow.db'}", manifest(storage)
+    digest = archive_manifest(storage, rows)
+    about = rows.filter((pl.col("image_id") == A) | (pl.col("source_id") == A))["sample_id"].to_list()
+    assert len(about) == 2, "the picture itself, and the pair that it is the source of"
+
+    def left_out(stage: str, steps: list[int | None]) -> str:
+        """A stage's folder whose rows about the picture were left out from steps on; None: never."""
+        found = [
+            {"id": A, "sample_id": sample, "from_step": step}
+            for sample, step in zip(about, steps, strict=True)
+            if step is not None
+        ]
+        folder = f"models/{stage}/{'-'.join(map(str, steps))}"
+        write_taken_down(storage, folder, digest, found)
+        return f"{folder}@{digest}"
+
+    client = connect(uri)
+    client.create_registered_model("got")
+    for stages in (
+        [left_out("pretrain", [400, 300]), left_out("finetune", [0, 0])],
+        [left_out("pretrain", [0, 0])],
+        [left_out("pretrain", [400, None]), left_out("finetune", [0, 0])],
+        [f"foundation@{digest}", left_out("pretrain", [0, 0])],
+    ):
+        tags = {"manifest_hash": digest, "trained_on": ",".join(stages)}
+        client.create_model_version("got", "file:///nowhere", tags=tags)
+    found = versions_trained_on(storage, {A}, uri)
+    assert found.select("version", "items", "until").rows() == [
+        ("1", [A], [f"{A} pretrain 400"]),
+        ("3", [A], []),
+        ("4", [A], []),
+    ]

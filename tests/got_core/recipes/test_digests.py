@@ -20,8 +20,13 @@ STORED = {
         "curate": "2395566b014e",
         "model": "4dfc03a68647",
         "foundation": "97939fadb67a",
-        "pretrain": "eec61dbd6aec",
-        "finetune": "b620b3dd5bcd",
+<<<<<<< HEAD
+        "pretrain": "f460bd7263ca",
+        "finetune": "ce523ac7c3b1",
+=======
+        "pretrain": "f460bd7263ca",
+        "finetune": "ce523ac7c3b1",
+>>>>>>> survival
         "evaluate": "b22c8019cc2f",
         "ablation": "422f7056c569",
         "promotion": "c3248a56c760",
@@ -35,8 +40,13 @@ STORED = {
         "curate": "2395566b014e",
         "model": "c5c99b109a13",
         "foundation": "dc25585221d6",
-        "pretrain": "0a02d52607c9",
-        "finetune": "f2258dd6e215",
+<<<<<<< HEAD
+        "pretrain": "3e46a094c21c",
+        "finetune": "2c7b1a1780fc",
+=======
+        "pretrain": "3e46a094c21c",
+        "finetune": "2c7b1a1780fc",
+>>>>>>> survival
         "evaluate": "85841d5bd980",
         "ablation": "422f7056c569",
         "promotion": "c3248a56c760",
@@ -50,8 +60,13 @@ STORED = {
         "curate": "e3a44ca77c6b",
         "model": "516e4e9172b0",
         "foundation": "9fffce8eb72e",
-        "pretrain": "7ac1d0d13fe5",
-        "finetune": "696cc8780caa",
+<<<<<<< HEAD
+        "pretrain": "2afb04e24341",
+        "finetune": "1486adf88b13",
+=======
+        "pretrain": "2afb04e24341",
+        "finetune": "1486adf88b13",
+>>>>>>> survival
         "evaluate": "1c0051e3658b",
         "ablation": "6d79a3e669f3",
         "promotion": "c3248a56c760",
@@ -65,8 +80,13 @@ STORED = {
         "curate": "2395566b014e",
         "model": "bb54a10553a6",
         "foundation": "0b60dd6b45e9",
-        "pretrain": "8346e43851c4",
-        "finetune": "c8d81e27ecd8",
+<<<<<<< HEAD
+        "pretrain": "daeda0bd00e0",
+        "finetune": "6dc1dbc3f92e",
+=======
+        "pretrain": "daeda0bd00e0",
+        "finetune": "6dc1dbc3f92e",
+>>>>>>> survival
         "evaluate": "160a4650a874",
         "ablation": "80207ee652ce",
         "promotion": "c3248a56c760",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,11 +15,11 @@ from PIL import Image
 from got_core.chain.grammar import Chain, Text, parse
 from got_core.chain.layout import fill_region
 from got_core.corpus.config import IngestConfig
-from got_core.corpus.decode import ImageError
 from got_core.model.guidance import encode, to_tensor
 from got_core.model.pipeline import GoTPipeline
 from got_core.train.config import Geometry, StageConfig
 from got_core.train.data.batches import JointBatches, drawing_inputs, pictures_encoded
+from got_core.train.data.pictures import PictureError
 from got_core.train.data.samples import TrainingData, TrainingSample, training_data
 from got_core.train.layout import StepLayout
 from got_core.train.run import TrainingRun
@@ -188,7 +189,7 @@ def test_buckets_follow_from_the_manifest_and_open_no_file(training_run: Trainin
     assert sizes[3] == (96, 48)
     assert set(sizes[:3] + sizes[4:]) == {(64, 64)}
     assert data.manifest["kind"].n_unique() == 2
-    with pytest.raises(ImageError, match="vanished"):
+    with pytest.raises(PictureError, match="vanished"):
         data[0]
 
 
@@ -363,3 +364,48 @@ def test_pictures_that_are_encoded_are_counted_before(
     monkeypatch.setattr(autoencoder, "encode", encode_counted)
     drawing_inputs(autoencoder, samples, spatial_guidance=spatial)
     assert calls == pictures_encoded(3, 2, edit=kind == "edit", spatial_guidance=spatial)
+
+
+def test_a_missing_file_and_a_takedown_change_their_own_samples_and_no_other(
+    training_run: TrainingRun, tmp_path: Path
+) -> None:
+    shutil.copytree(training_run.raw_url, tmp_path / "raw")
+    run = replace(training_run, raw_url=str(tmp_path / "raw"))
+    config = StageConfig(steps=8, picture_retries=0)
+
+    def drawn(data: TrainingData, workers: int = 1) -> list[list[str]]:
+        """Sample ids of each step, whoever takes them."""
+        layout = StepLayout(samples=8, workers=workers, largest_batch=8)
+        ranks = [batches(data, layout=layout, mixture={"t2i": 1.0}, rank=rank) for rank in range(workers)]
+        return [
+            [
+                sample.sample_id
+                for rank in ranks
+                for one in layout.passes(step, rank.rank)
+                for sample in rank.samples(one.draw, one.indices)[0]
+            ]
+            for step in range(8)
+        ]
+
+    before = drawn(training_data(run, config))
+    missing, taken_down = before[0][3], before[4][5]
+    path = run.manifest.filter(sample_id=missing)["target_path"][0]
+    (tmp_path / "raw" / path).unlink()
+
+    def disturbed() -> TrainingData:
+        data = training_data(run, config)
+        data.taken_down_from[(data.manifest["sample_id"] == taken_down).to_numpy()] = 4
+        return data
+
+    after = drawn(disturbed())
+    assert after == drawn(disturbed()) == drawn(disturbed(), workers=2)
+    changed = {(step, k) for step in range(8) for k in range(8) if after[step][k] != before[step][k]}
+    expected = {
+        (step, k)
+        for step in range(8)
+        for k in range(8)
+        if before[step][k] == missing or (step >= 4 and before[step][k] == taken_down)
+    }
+    assert changed == expected and (0, 3) in changed and (4, 5) in changed
+    assert not any(missing in step for step in after)
+    assert not any(taken_down in step for step in after[4:])
