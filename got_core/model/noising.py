@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from diffusers import DDPMScheduler
@@ -19,7 +20,7 @@ SMALLEST_SIGMA = 0.05
 """Noise level below which the velocity is not divided by it: the quotient would be noise."""
 
 
-Generators = torch.Generator | Sequence[torch.Generator]
+Generators: TypeAlias = torch.Generator | Sequence[torch.Generator]
 """One random source for all samples of a batch, or one for each, as diffusers takes them."""
 
 

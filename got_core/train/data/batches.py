@@ -194,11 +194,10 @@ def _pools(
     pools: list[tuple[np.ndarray, ...]] = []
     shares: list[float] = []
     for group, rows in data.groups(mixture):
+        kind = data.of_kind["t2i" if group.name.partition("/")[0] == "t2i" else "edit"]
         for bucket in np.unique(data.bucket[rows]):
             pool = rows[data.bucket[rows] == bucket]
-            pools.append(
-                (pool, rows, data.of_kind["t2i" if group.name.partition("/")[0] == "t2i" else "edit"])
-            )
+            pools.append((pool, rows, kind))
             shares.append(group.share * len(pool) / len(rows))
     cumulative = np.cumsum(shares)
     return pools, cumulative[:-1] / cumulative[-1]

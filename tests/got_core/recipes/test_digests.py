@@ -20,13 +20,8 @@ STORED = {
         "curate": "2395566b014e",
         "model": "4dfc03a68647",
         "foundation": "97939fadb67a",
-<<<<<<< HEAD
         "pretrain": "f460bd7263ca",
         "finetune": "ce523ac7c3b1",
-=======
-        "pretrain": "f460bd7263ca",
-        "finetune": "ce523ac7c3b1",
->>>>>>> survival
         "evaluate": "b22c8019cc2f",
         "ablation": "422f7056c569",
         "promotion": "c3248a56c760",
@@ -40,13 +35,8 @@ STORED = {
         "curate": "2395566b014e",
         "model": "c5c99b109a13",
         "foundation": "dc25585221d6",
-<<<<<<< HEAD
         "pretrain": "3e46a094c21c",
         "finetune": "2c7b1a1780fc",
-=======
-        "pretrain": "3e46a094c21c",
-        "finetune": "2c7b1a1780fc",
->>>>>>> survival
         "evaluate": "85841d5bd980",
         "ablation": "422f7056c569",
         "promotion": "c3248a56c760",
@@ -60,13 +50,8 @@ STORED = {
         "curate": "e3a44ca77c6b",
         "model": "516e4e9172b0",
         "foundation": "9fffce8eb72e",
-<<<<<<< HEAD
         "pretrain": "2afb04e24341",
         "finetune": "1486adf88b13",
-=======
-        "pretrain": "2afb04e24341",
-        "finetune": "1486adf88b13",
->>>>>>> survival
         "evaluate": "1c0051e3658b",
         "ablation": "6d79a3e669f3",
         "promotion": "c3248a56c760",
@@ -80,13 +65,8 @@ STORED = {
         "curate": "2395566b014e",
         "model": "bb54a10553a6",
         "foundation": "0b60dd6b45e9",
-<<<<<<< HEAD
         "pretrain": "daeda0bd00e0",
         "finetune": "6dc1dbc3f92e",
-=======
-        "pretrain": "daeda0bd00e0",
-        "finetune": "6dc1dbc3f92e",
->>>>>>> survival
         "evaluate": "160a4650a874",
         "ablation": "80207ee652ce",
         "promotion": "c3248a56c760",
