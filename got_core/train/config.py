@@ -88,6 +88,8 @@ class StageConfig:
     spread over the workers; checkpoints still hold everything, so the number of workers may change."""
     max_failures: int = 2
     """Losses of workers that a run survives, each going on from the last checkpoint."""
+    max_skipped_steps: int = 20
+    """Steps in a row whose loss or gradient was not finite that end the training; fewer are skipped."""
     checkpoint_every: int = 200
     """Steps between checkpoints, at least 1."""
     milestone_every: int = 0
@@ -111,6 +113,8 @@ class StageConfig:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.samples_per_step < 1:
             raise ValueError(f"global_batch must be at least 1, got {self.global_batch}")
+        if self.max_skipped_steps < 1:
+            raise ValueError(f"max_skipped_steps is at least 1 step, got {self.max_skipped_steps}")
         if self.checkpoint_every < 1:
             raise ValueError(f"checkpoint_every is at least 1 step, got {self.checkpoint_every}")
         for name in ("sample_every", "milestone_every"):
@@ -215,6 +219,7 @@ _EXECUTION = {
     "gradient_checkpointing",
     "sharding",
     "max_failures",
+    "max_skipped_steps",
     "checkpoint_every",
     "milestone_every",
     "sample_every",

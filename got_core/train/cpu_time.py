@@ -1,4 +1,4 @@
-"""What a training costs on the processor."""
+"""What a training costs in time: on the processor, and in waiting."""
 
 from __future__ import annotations
 
@@ -15,6 +15,20 @@ class CpuTimer:
     def seconds(self) -> float:
         """User and system time, over all threads."""
         return _spent() - self._start
+
+
+class Stopwatch:
+    """Wall-clock seconds inside of its ``with`` blocks, added up in ``seconds``."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._started = 0.0
+
+    def __enter__(self) -> None:
+        self._started = time.monotonic()
+
+    def __exit__(self, *error: object) -> None:
+        self.seconds += time.monotonic() - self._started
 
 
 def _spent() -> float:

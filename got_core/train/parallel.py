@@ -69,11 +69,16 @@ def local(tensor: Tensor) -> Tensor:
 
 def sum_over_workers(value: float, ranks: int, device: torch.device) -> float:
     """Sum of a number over all workers."""
+    return sums_over_workers([value], ranks, device)[0]
+
+
+def sums_over_workers(values: list[float], ranks: int, device: torch.device) -> list[float]:
+    """Sum of each number over all workers; all hand in as many, in the same order."""
     if ranks == 1:
-        return value
-    total = torch.tensor(value, dtype=torch.float64, device=device)
-    dist.all_reduce(total)
-    return float(total)
+        return values
+    totals = torch.tensor(values, dtype=torch.float64, device=device)
+    dist.all_reduce(totals)
+    return totals.tolist()
 
 
 def smallest(value: int, ranks: int, device: torch.device) -> int:

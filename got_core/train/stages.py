@@ -29,11 +29,13 @@ from got_core.train.data_watch import DataWatch
 from got_core.train.ray import jobs, preflight
 from got_core.train.run import Reference, TrainingRun, model_reference
 from got_core.train.sample_pictures import sample_grid
+from got_core.train.skipping import NotFiniteStepsError, not_finite
 from got_core.train.stage import Stage, check_predictions
 from got_core.train.start import starting_pipeline
 from got_core.train.tracking import Tracker
 from got_core.train.trainer import Trainer
 from got_core.train.unfinished import begin_or_go_on, finish
+from got_core.train.window import Window
 
 CHECKPOINTS = "checkpoints"
 """Folder of a stage's checkpoints, beside its model."""
@@ -77,7 +79,16 @@ def train_stage(run: TrainingRun, stage: Stage, start: Reference) -> Reference:
     }
 
 
-def _stage_worker(arguments: dict[str, Any]) -> None:
+def _stage_worker(arguments: dict[str, Any]) -> str | None:
+    """One Ray Train worker of a stage. Returns why the training cannot go on; None when it is finished."""
+    try:
+        _train(arguments)
+    except NotFiniteStepsError as error:
+        return f"{arguments['stage'].name}: {error}"
+    return None
+
+
+def _train(arguments: dict[str, Any]) -> None:
     """One Ray Train worker of a stage."""
     device = jobs.worker_device(arguments["gpu"])
     if device.type == "cpu":
@@ -122,9 +133,15 @@ def _train_with_checkpoints(
     trainer: Trainer, tracker: Tracker, run: TrainingRun, watch: DataWatch, checkpoints: Checkpoints
 ) -> None:
     config = trainer.config
+    window, worker = Window(trainer), f"worker {trainer.rank + 1} of {trainer.ranks}"
 
     def on_step(step: int, losses: dict[str, float]) -> None:
-        tracker.log_step(step, config.steps, losses)
+        if trainer.skips.skipped(step) and (wrong := not_finite(losses)):
+            run.report(f"{tracker.title}: step {step} is skipped: {', '.join(wrong)} not finite on {worker}")
+        window.add(losses)
+        if window.is_full():
+            count = window.steps
+            tracker.log_steps(step, config.steps, count, *window.take())
 
     watch.look()
     while trainer.step < config.steps:
@@ -162,7 +179,7 @@ def _leave_model(trainer: Trainer, run: TrainingRun, name: str, tracker: Tracker
         pipeline.save_pretrained(folder, safe_serialization=True)
         storage.upload(Path(folder), f"{name}/pipeline")
     metrics = {"last": tracker.last(), "mlflow_run_id": tracker.run_id, "cpu_seconds": spent}
-    metrics |= {"data": watch.found()}
+    metrics |= {"data": watch.found(), "skipped_steps": len(trainer.skips.steps)}
     storage.write_json(f"{name}/metrics.json", metrics)
 
 

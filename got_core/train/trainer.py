@@ -8,6 +8,8 @@ weights, bit by bit on one worker.
 from __future__ import annotations
 
 import copy
+import math
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,7 +26,8 @@ from got_core.train.checkpoints.folders import Checkpoint
 from got_core.train.checkpoints.saving import Checkpoints
 from got_core.train.checkpoints.tensors import targets, training_tensors
 from got_core.train.config import StageConfig
-from got_core.train.cpu_time import CpuTimer
+from got_core.train.cpu_time import CpuTimer, Stopwatch
+from got_core.train.data.batches import JointBatches
 from got_core.train.data.samples import TrainingData, dropout_seed, noise_seed
 from got_core.train.objective import Batch, JointObjective, Objective, text_shares
 from got_core.train.optim import (
@@ -35,6 +38,7 @@ from got_core.train.optim import (
     mixed_precision,
 )
 from got_core.train.prepare import muon_weights, prepare_parts, set_checkpointing, vocabulary_weights
+from got_core.train.skipping import SkippedSteps, not_finite
 
 JOINT = JointObjective()
 
@@ -70,6 +74,9 @@ class Trainer:
         self.device = torch.device(device)
         self.step = 0
         self._clock, self._clock_start = CpuTimer(), 0.0
+        self._began, self._gpu_start = time.monotonic(), 0.0
+        self.waiting = Stopwatch()
+        """Time that this rank's loop has waited for its batches."""
         torch.manual_seed(config.seed)
         self._kernels = [Kernels.of(model) for model in _attentive(pipeline)]
         if fused_backward_is_slow(self.device.type, config.bf16):
@@ -84,6 +91,9 @@ class Trainer:
         self.optimizer = self._optimizers()
         self._sources = list(self.trained().values())
         self.average = MovingAverage(self._sources if config.ema_decay else [], config.ema_decay)
+        self.skips = SkippedSteps(config.max_skipped_steps)
+        self.gradient_norm = 0.0
+        """Of the last step, of all ranks together, before clipping."""
 
     def _got_model(self, pipeline: GoTPipeline) -> GoTModel:
         return GoTModel.of(pipeline, self.config.loss, self.objective)
@@ -117,7 +127,11 @@ class Trainer:
         )
 
     def run(self, until: int, on_step: Callable[[int, dict[str, float]], None]) -> None:
-        """Train up to a step, exclusive; ``on_step`` is called after each with the losses of this rank."""
+        """Train up to a step, exclusive; ``on_step`` is called after each with the losses of this rank.
+
+        A step in which a loss of any rank or the gradient is not finite counts, but changes nothing. Raises
+        NotFiniteStepsError, on all ranks, after too many of them in a row.
+        """
         self._parallel.train()
         self.model.vae.eval()
         while self.step < until:
@@ -126,21 +140,58 @@ class Trainer:
             on_step(self.step, losses)
 
     def _optimizer_step(self) -> dict[str, float]:
-        share = cosine_share(self.step, self.config.steps, self.config.warmup_steps, self.config.final_rate)
+        share = self._rate_share(self.step)
         self.optimizer.zero_grad()
         losses = self._backward_passes()
-        torch.nn.utils.clip_grad_norm_(self._sources, self.config.gradient_clip)
-        self.optimizer.step(share)
-        if self.config.ema_decay:
-            self.average.update()
-        return {name: value.item() for name, value in losses.items()}
+        norm = torch.nn.utils.clip_grad_norm_(self._sources, self.config.gradient_clip)
+        self.gradient_norm = float(parallel.whole(norm))
+        values = {name: value.item() for name, value in losses.items()}
+        if self._all_finite(values):
+            self.optimizer.step(share)
+            if self.config.ema_decay:
+                self.average.update()
+        else:
+            self.optimizer.zero_grad()
+            self._skip(values)
+        return values
+
+    def _rate_share(self, step: int) -> float:
+        config = self.config
+        return cosine_share(step, config.steps, config.warmup_steps, config.final_rate)
+
+    def rates(self) -> dict[str, float]:
+        """Learning rates of the last step: of the language model (``language``), and of ``drawing``."""
+        share, peak = self._rate_share(max(0, self.step - 1)), self.config.peak_rate
+        language = peak if self.config.language_rate is None else self.config.language_rate
+        return {"language": share * language, "drawing": share * peak}
+
+    def _all_finite(self, losses: dict[str, float]) -> bool:
+        """Whether the gradient and the losses of all ranks are finite; all ranks get the same answer."""
+        wrong = bool(not_finite(losses)) or not math.isfinite(self.gradient_norm)
+        return parallel.sum_over_workers(float(wrong), self.ranks, self.device) == 0
+
+    def _skip(self, losses: dict[str, float]) -> None:
+        """Count this step as skipped. Raises NotFiniteStepsError where it is one too many."""
+        step, wrong = self.step + 1, not_finite(losses)
+        note = f"step {step}, worker {self.rank + 1} of {self.ranks}: {', '.join(wrong)} of samples "
+        self.skips.add(step, note + ", ".join(self._sample_ids()) if wrong else None)
+        if self.skips.in_a_row >= self.skips.limit:
+            notes = parallel.gathered(self.skips.notes, self.ranks)
+            raise self.skips.error("; ".join(note for some in notes for note in some))
+
+    def _sample_ids(self) -> list[str]:
+        """Ids of this step's samples on this rank, as far as its batches tell."""
+        if not isinstance(self.batches, JointBatches):
+            return []
+        return self.batches.sample_ids(self.step)
 
     def _backward_passes(self) -> dict[str, Tensor]:
         """Gradient of the global batch, exchanged between the ranks once. Returns this rank's mean losses.
 
         The text loss is a mean over tokens, so each pass counts by its share of all tokens of the step.
         """
-        batches = self.batches.passes(self.step)
+        with self.waiting:
+            batches = self.batches.passes(self.step)
         tokens = [self.objective.tokens(self.model, batch) for batch in batches]
         everyone = parallel.sum_over_workers(sum(tokens), self.ranks, self.device)
         sums: dict[str, Tensor] = {}
@@ -231,6 +282,7 @@ class Trainer:
         checkpoints = self._in_folder(where) if isinstance(where, Path) else where
         state = training_tensors(self.trained(), self.average, self.optimizer)
         counters = {"cpu_seconds": self.cpu_seconds(), "average_steps": self.average.steps}
+        counters |= {"gpu_seconds": self.gpu_seconds(), "skipped": self.skips.text()}
         checkpoints.save(
             self.step, state, {**(note or {}), **counters}, milestone=self.config.is_milestone(self.step)
         )
@@ -253,6 +305,8 @@ class Trainer:
         note = found.record()["note"]
         self.step, self._clock_start = found.step, float(note["cpu_seconds"])
         self.average.steps = int(note["average_steps"])
+        self.skips.restore(note["skipped"])
+        self._gpu_start = float(note["gpu_seconds"])
         return note
 
     def resume(self, checkpoints: Checkpoints) -> dict[str, Any] | None:
@@ -269,6 +323,17 @@ class Trainer:
         What was lost between a checkpoint and an interruption does not count.
         """
         return self._clock_start + parallel.sum_over_workers(self._clock.seconds(), self.ranks, self.device)
+
+    def gpu_seconds(self) -> float:
+        """Seconds that GPUs have been held by this training, counted like :meth:`cpu_seconds`; 0 on CPUs."""
+        held = time.monotonic() - self._began if self.device.type == "cuda" else 0.0
+        return self._gpu_start + parallel.sum_over_workers(held, self.ranks, self.device)
+
+    def device_seconds(self) -> dict[str, float]:
+        """``gpu_seconds`` of a training on GPUs, else ``cpu_seconds``."""
+        if self.device.type == "cuda":
+            return {"gpu_seconds": self.gpu_seconds()}
+        return {"cpu_seconds": self.cpu_seconds()}
 
 
 def _attentive(pipeline: GoTPipeline) -> list[Model]:

@@ -82,11 +82,20 @@ class JointBatches:
         """The batch of a pass (see :meth:`passes`)."""
         indices, learning = self.order(one)
         samples, texts = self.samples(one.draw, indices)
+        numbers = {"index": torch.tensor(indices), "learning": learning}
+        return self.of(samples, texts) | numbers
+
+    def sample_ids(self, step: int) -> list[str]:
+        """Ids of a step's samples on this rank."""
+        passes = self.layout.passes(step, self.rank)
+        return [one.sample_id for part in passes for one in self.samples(part.draw, part.indices)[0]]
+
+    def of(self, samples: Sequence[TrainingSample], texts: Sequence[str]) -> dict[str, Any]:
+        """The batch of samples of one kind and size, with a wording of each; without its numbers."""
         chains = [self._written(sample) for sample in samples]
         sources = [Image.fromarray(s.source) for s in samples if s.source is not None]
         batch = language_inputs(self.sequences, texts, chains, sources)
-        numbers = {"index": torch.tensor(indices), "learning": learning}
-        return {k: v.to(self.device) for k, v in batch.items()} | self.latents(samples) | numbers
+        return {k: v.to(self.device) for k, v in batch.items()} | self.latents(samples)
 
     def order(self, one: Pass) -> tuple[list[int], int]:
         """The samples of a pass, those first that the language model learns from, and how many these are.

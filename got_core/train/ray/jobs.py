@@ -22,11 +22,15 @@ from got_core.train.run import TrainingRun
 from got_core.train.stage import Stage
 
 
+class StoppedTrainingError(RuntimeError):
+    """A training that its workers have ended, all of them, because starting again would end the same way."""
+
+
 def fit(
     run: TrainingRun,
     name: str,
     stage: Stage,
-    worker: Callable[[dict[str, Any]], None],
+    worker: Callable[[dict[str, Any]], str | None],
     arguments: dict,
 ) -> dict[str, Any]:
     """Run a worker function on the stage's Ray Train workers and return rank 0's last metrics.
@@ -35,6 +39,9 @@ def fit(
     before any worker starts, where the cluster cannot train the stage (see ``workers``).
     ``name`` is Ray's name of the run. Workers are started again, up to ``config.max_failures`` times; they
     find by themselves what to go on from.
+
+    A worker that returns a text says why going on is of no use: Ray would start again after an error. Raises
+    StoppedTrainingError with it.
     """
     config = stage.config
     path, filesystem = _ray_storage(run.storage())
@@ -61,6 +68,8 @@ def fit(
         result = trainer.fit()
     if result.error is not None:
         raise result.error
+    if result.return_value:
+        raise StoppedTrainingError(result.return_value)
     return dict(result.metrics or {})
 
 
