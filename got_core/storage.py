@@ -15,6 +15,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
@@ -182,6 +183,15 @@ class Storage:
         for candidate in candidates:
             if self._fs.exists(candidate):
                 remove(self._fs, candidate)
+
+    def modified(self, name: str) -> datetime | None:
+        """When a file was last written (UTC); None where there is none, or its file system does not say."""
+        self._fs.invalidate_cache()
+        try:
+            written = self._fs.modified(self._path(name))
+        except (FileNotFoundError, NotImplementedError):
+            return None
+        return written if written.tzinfo else written.replace(tzinfo=UTC)
 
     # Folders
 

@@ -46,7 +46,10 @@ def train_foundation(run: TrainingRun) -> Reference:
         raise ValueError(
             f"recipe {recipe.name!r} starts from published weights: set GOT_SDXL and GOT_QWEN to folders"
         )
-    key = digest([VERSION, recipe.model, recipe.foundation, run.manifest_hash])
+    held_out = recipe.stages[0].config.held_out
+    key = digest(
+        [VERSION, recipe.model, recipe.foundation, run.manifest_hash, *([held_out] if held_out else [])]
+    )
     name = f"models/foundation/{key}"
     started = time.monotonic()
     ensure_experiment(run.tracking_uri, EXPERIMENT)

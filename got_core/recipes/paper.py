@@ -52,6 +52,7 @@ def paper() -> Recipe:
         checkpoint_every=1000,
         milestone_every=10_000,
         sample_every=5000,
+        held_out=0.01,
     )
     return Recipe(
         name="paper",

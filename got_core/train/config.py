@@ -88,6 +88,13 @@ class StageConfig:
     spread over the workers; checkpoints still hold everything, so the number of workers may change."""
     max_failures: int = 2
     """Losses of workers that a run survives, each going on from the last checkpoint."""
+    held_out: float = 0.0
+    """Share of the manifest's rows, by a hash of their ids, that no stage trains on: their loss is measured
+    instead."""
+    held_out_samples: int = 256
+    """Held-out rows that are measured at most."""
+    held_out_every: int = 0
+    """Steps between measurements, each at the first checkpoint at or after a multiple; 0: at each one."""
     max_skipped_steps: int = 20
     """Steps in a row whose loss or gradient was not finite that end the training; fewer are skipped."""
     checkpoint_every: int = 200
@@ -113,6 +120,13 @@ class StageConfig:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.samples_per_step < 1:
             raise ValueError(f"global_batch must be at least 1, got {self.global_batch}")
+        if not 0 <= self.held_out < 1:
+            raise ValueError(f"held_out is a share of the rows from 0 to below 1, got {self.held_out}")
+        if self.held_out_samples < 1 or self.held_out_every < 0:
+            raise ValueError(
+                "held_out_samples is at least 1 and held_out_every not negative, got "
+                f"{self.held_out_samples} and {self.held_out_every}"
+            )
         if self.max_skipped_steps < 1:
             raise ValueError(f"max_skipped_steps is at least 1 step, got {self.max_skipped_steps}")
         if self.checkpoint_every < 1:
@@ -220,6 +234,8 @@ _EXECUTION = {
     "sharding",
     "max_failures",
     "max_skipped_steps",
+    "held_out_samples",
+    "held_out_every",
     "checkpoint_every",
     "milestone_every",
     "sample_every",

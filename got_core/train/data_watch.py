@@ -47,6 +47,11 @@ class DataWatch:
         self._steps = {step: samples for step, samples in steps if int(step) <= self._trainer.step}
         self._listed = [one for one in kept["first"] if one["index"] < end]
 
+    @property
+    def before(self) -> int:
+        """Samples that were substituted up to the step that the training goes on from; 0 above rank 0."""
+        return max(self._before["steps"].values(), default=0)
+
     def look(self) -> None:
         """Take in what was taken down since, and keep the counts of all ranks for whoever goes on from here.
 

@@ -56,10 +56,10 @@ class SkippedSteps:
         """The error that ends a training; ``notes`` of all workers."""
         return NotFiniteStepsError(
             f"step {self.steps[-1]}: {self.in_a_row} steps in a row were skipped, because a loss or the "
-            f"gradient was NaN or infinite ({notes or 'only the gradient of all workers together was'}). Look "
-            "at these samples' pictures and chains first. If they are fine, the weights are not: lower "
-            "peak_rate or language_rate, raise warmup_steps, or set bf16 to False in the stage's recipe, which "
-            "begins another training"
+            f"gradient was NaN or infinite ({notes or 'no loss, but the gradient of all workers together'}). "
+            "Look at these samples' pictures and chains first. If they are fine, the weights are not: lower "
+            "peak_rate or language_rate, raise warmup_steps, or set bf16 to False in the stage's recipe, "
+            "which begins another training"
         )
 
     def text(self) -> str:

@@ -71,8 +71,14 @@ def finetuning(config: StageConfig) -> Stage:
 
 
 def check_stages(stages: Iterable[Stage]) -> None:
-    """Raise ValueError where there is no stage, or two share a name or an asset."""
+    """Raise ValueError where there is no stage, two share a name or an asset, or they hold out other rows."""
     stages = list(stages)
+    shares = {stage.name: stage.config.held_out for stage in stages}
+    if len(set(shares.values())) > 1:
+        raise ValueError(
+            f"held_out differs between the stages ({shares}): one would train on what another holds out; "
+            "make it the same for all"
+        )
     if not stages:
         raise ValueError("a recipe has at least one training stage")
     for kind in ("name", "asset"):

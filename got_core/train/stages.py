@@ -26,6 +26,7 @@ from got_core.train.checkpoints.saving import Checkpoints
 from got_core.train.config import StageConfig
 from got_core.train.data.samples import training_data
 from got_core.train.data_watch import DataWatch
+from got_core.train.held_out import HeldOut
 from got_core.train.ray import jobs, preflight
 from got_core.train.run import Reference, TrainingRun, model_reference
 from got_core.train.sample_pictures import sample_grid
@@ -75,7 +76,8 @@ def train_stage(run: TrainingRun, stage: Stage, start: Reference) -> Reference:
         "identity": training.identity,
         "start_weights_hash": start["weights_hash"],
         "pinned": training.pinned,
-        **metrics.get("data", {}),
+        **({"held_out_rows": metrics["held_out_rows"]} if "held_out_rows" in metrics else {}),
+        **metrics["data"],
     }
 
 
@@ -134,6 +136,8 @@ def _train_with_checkpoints(
 ) -> None:
     config = trainer.config
     window, worker = Window(trainer), f"worker {trainer.rank + 1} of {trainer.ranks}"
+    config, held_out = trainer.config, HeldOut(trainer, run.report)
+    window, worker = Window(trainer, watch.before), f"worker {trainer.rank + 1} of {trainer.ranks}"
 
     def on_step(step: int, losses: dict[str, float]) -> None:
         if trainer.skips.skipped(step) and (wrong := not_finite(losses)):
@@ -144,6 +148,8 @@ def _train_with_checkpoints(
             tracker.log_steps(step, config.steps, count, *window.take())
 
     watch.look()
+    if trainer.step == 0:
+        _log_start(trainer, held_out, tracker)
     while trainer.step < config.steps:
         until = min(config.steps, (trainer.step // config.checkpoint_every + 1) * config.checkpoint_every)
         trainer.run(until, on_step)
@@ -153,14 +159,26 @@ def _train_with_checkpoints(
         ):
             tracker.log_image(f"samples/{trainer.step:06d}.png", samples)
         watch.look()
+        if _is_due(trainer.step, config.held_out_every or config.checkpoint_every, config):
+            tracker.log_losses(trainer.step, held_out.losses())
         trainer.save(checkpoints)
+
+
+def _log_start(trainer: Trainer, held_out: HeldOut, tracker: Tracker) -> None:
+    """Measure what the stage starts from."""
+    losses = held_out.losses()
+    trainer.start_loss = losses.get("held_out/loss")
+    tracker.log_losses(0, losses)
+
+
+def _is_due(step: int, every: int, config: StageConfig) -> bool:
+    """Whether a checkpoint is the first one at or after a multiple of ``every``, or the last one."""
+    return step >= config.steps or (step >= every and step % every < config.checkpoint_every)
 
 
 def _is_sample_step(step: int, config: StageConfig) -> bool:
     """Samples are drawn at the first checkpoint at or after each multiple of ``sample_every``."""
-    if not config.sample_every or step >= config.steps:
-        return False
-    return step % config.sample_every < config.checkpoint_every and step >= config.sample_every
+    return 0 < step < config.steps and config.sample_every > 0 and _is_due(step, config.sample_every, config)
 
 
 def _leave_model(trainer: Trainer, run: TrainingRun, name: str, tracker: Tracker, watch: DataWatch) -> None:
@@ -180,6 +198,9 @@ def _leave_model(trainer: Trainer, run: TrainingRun, name: str, tracker: Tracker
         storage.upload(Path(folder), f"{name}/pipeline")
     metrics = {"last": tracker.last(), "mlflow_run_id": tracker.run_id, "cpu_seconds": spent}
     metrics |= {"data": watch.found(), "skipped_steps": len(trainer.skips.steps)}
+    if trainer.start_loss is not None:
+        metrics["last"] |= {"held_out/start_loss": trainer.start_loss}
+        metrics["held_out_rows"] = HeldOut(trainer, run.report).rows
     storage.write_json(f"{name}/metrics.json", metrics)
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 
 from got_core.model.got import GoTModel
 from got_core.model.pipeline import GoTPipeline
@@ -92,6 +93,8 @@ class Trainer:
         self._sources = list(self.trained().values())
         self.average = MovingAverage(self._sources if config.ema_decay else [], config.ema_decay)
         self.skips = SkippedSteps(config.max_skipped_steps)
+        self.start_loss: float | None = None
+        """Held-out loss before the first step, where it was measured."""
         self.gradient_norm = 0.0
         """Of the last step, of all ranks together, before clipping."""
 
@@ -245,6 +248,28 @@ class Trainer:
         self.model.train()
         self.model.vae.eval()
 
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Evaluation mode with the averaged weights, where there are any, without gradients, on all ranks.
+
+        Training mode, weights and random state come back at the end.
+        """
+        self.model.eval()
+        self.average.swap()
+        try:
+            with torch.no_grad(), torch.random.fork_rng():
+                yield
+        finally:
+            self.average.swap()
+            self.model.train()
+            self.model.vae.eval()
+
+    def reshard(self) -> None:
+        """Let go of what a forward pass without a backward pass has gathered: later changes of the weights
+        would not reach it."""
+        if isinstance(self.model, FSDPModule):
+            self.model.reshard()
+
     def finish(self) -> GoTPipeline | None:
         """Take over the averaged weights, merge LoRA and return the plain pipeline on rank 0.
 
@@ -281,10 +306,11 @@ class Trainer:
         """
         checkpoints = self._in_folder(where) if isinstance(where, Path) else where
         state = training_tensors(self.trained(), self.average, self.optimizer)
-        counters = {"cpu_seconds": self.cpu_seconds(), "average_steps": self.average.steps}
-        counters |= {"gpu_seconds": self.gpu_seconds(), "skipped": self.skips.text()}
         checkpoints.save(
-            self.step, state, {**(note or {}), **counters}, milestone=self.config.is_milestone(self.step)
+            self.step,
+            state,
+            {**(note or {}), **self._counters()},
+            milestone=self.config.is_milestone(self.step),
         )
         if checkpoints is not where:
             checkpoints.wait_for_all()
@@ -303,10 +329,8 @@ class Trainer:
         into = targets(index, f"checkpoint {found.url}", self.trained(), self.average, self.optimizer)
         found.read(into, files, index)
         note = found.record()["note"]
-        self.step, self._clock_start = found.step, float(note["cpu_seconds"])
-        self.average.steps = int(note["average_steps"])
-        self.skips.restore(note["skipped"])
-        self._gpu_start = float(note["gpu_seconds"])
+        self.step = found.step
+        self._restore_counters(note)
         return note
 
     def resume(self, checkpoints: Checkpoints) -> dict[str, Any] | None:
@@ -316,6 +340,21 @@ class Trainer:
 
     def _in_folder(self, folder: Path) -> Checkpoints:
         return Checkpoints.in_folder(folder, self.rank, self.ranks, self.device)
+
+    def _counters(self) -> dict[str, Any]:
+        return {
+            "cpu_seconds": self.cpu_seconds(),
+            "gpu_seconds": self.gpu_seconds(),
+            "average_steps": self.average.steps,
+            "skipped": self.skips.text(),
+            "start_loss": self.start_loss,
+        }
+
+    def _restore_counters(self, note: Mapping[str, Any]) -> None:
+        self._clock_start, self._gpu_start = float(note["cpu_seconds"]), float(note["gpu_seconds"])
+        self.average.steps = int(note["average_steps"])
+        self.skips.restore(note["skipped"])
+        self.start_loss = note["start_loss"]
 
     def cpu_seconds(self) -> float:
         """CPU seconds that all ranks have spent on this training, up to a loaded checkpoint by others.

@@ -6,6 +6,7 @@ make a batch (``batches``).
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
@@ -92,6 +93,7 @@ class _Cache:
 class TrainingData:
     """Samples of a manifest; decoded pictures stay in memory up to ``cache_bytes``.
 
+    The share ``held_out`` of the rows is in no group, and never drawn, but of :meth:`held_out_rows`.
     ``store_url`` is the storage that holds pictures whose source was no plain file.
 
     Raises ValueError where the manifest holds no sample at all, and with the geometry ``bucket`` where a row
@@ -117,6 +119,7 @@ class TrainingData:
         cache_bytes: int = 2 << 30,
         care: PictureCare | None = None,
         faults: PictureFaults | None = None,
+        held_out: float = 0.0,
     ) -> None:
         if manifest.is_empty():
             raise ValueError("the training manifest is empty; check the selections of its shards")
@@ -130,7 +133,10 @@ class TrainingData:
             readers["edit"] = ImageReader(edits_root(edits_url), ingest, edits_options)
         self._open = {kind: PictureOpener(reader.open, care) for kind, reader in readers.items()}
         kinds = manifest["kind"].to_numpy()
-        self.of_kind = {kind: np.flatnonzero(kinds == kind) for kind in KINDS}
+        self._held_out = held = np.zeros(len(manifest), dtype=bool)
+        if held_out:
+            held[:] = [held_out_place(one) < held_out for one in manifest["sample_id"]]
+        self.of_kind = {kind: np.flatnonzero((kinds == kind) & ~held) for kind in KINDS}
         self._cache = _Cache(cache_bytes)
         self.faults = faults or PictureFaults()
         """Samples whose pictures could not be had (see ``substitutes``)."""
@@ -155,7 +161,7 @@ class TrainingData:
 
     def sample_id(self, index: int) -> str:
         """The id of a row."""
-        return self.manifest["sample_id"][index]
+        return self.manifest["sample_id"][int(index)]
 
     def is_taken_down(self, index: int, step: int) -> bool:
         """Whether a step, by its number, goes without a row."""
@@ -237,7 +243,18 @@ class TrainingData:
         Raises ValueError as ``mixture.resolve``.
         """
         sources = sources_of(self.manifest, mixture)
-        return [(group, rows_of(sources, group.name)) for group in resolve(sources, mixture)]
+        sources = sources.with_columns(rows=pl.when(pl.Series(self._held_out)).then(0).otherwise("rows"))
+        groups = resolve(sources, mixture)
+        return [(group, self._divided(rows_of(sources, group.name), held_out=False)) for group in groups]
+
+    def held_out_rows(self, mixture: Mapping[str, float]) -> np.ndarray:
+        """Indices of the rows of a mixture's groups that are held out, in no order; a row may come twice."""
+        sources = sources_of(self.manifest, mixture)
+        rows = np.concatenate([rows_of(sources, name) for name in mixture])
+        return self._divided(rows, held_out=True)
+
+    def _divided(self, rows: np.ndarray, *, held_out: bool) -> np.ndarray:
+        return rows[self._held_out[rows] == held_out]
 
     def draw(self, rng: np.random.Generator, kind: str, count: int) -> list[TrainingSample]:
         """``count`` different samples of a kind (of the other kind where there is none)."""
@@ -254,7 +271,15 @@ class TrainingData:
 
     def _drawn(self, rng: np.random.Generator, kind: str, count: int) -> np.ndarray:
         pool = self.of_kind[kind]
-        return draw_rows(rng, pool if len(pool) else np.arange(len(self)), count)
+        return draw_rows(rng, pool if len(pool) else np.sort(np.concatenate([*self.of_kind.values()])), count)
+
+
+def held_out_place(sample_id: str) -> float:
+    """Where a sample stands between 0 and 1, by its id alone: a share is held out from 0 on.
+
+    So it is the same split for every stage, seed and manifest.
+    """
+    return int.from_bytes(hashlib.sha256(f"held out {sample_id}".encode()).digest()[:6], "big") / 2**48
 
 
 def wordings(row: dict[str, Any]) -> tuple[str, ...]:
@@ -303,6 +328,7 @@ def dropout_seed(seed: int, step: int, rank: int, number: int) -> int:
 def training_data(run: TrainingRun, config: StageConfig | None = None) -> TrainingData:
     """The samples of the run's manifest, with the geometry of a stage; stretched where none is given."""
     options: dict[str, Any] = {"store_url": run.storage_url, "store_options": run.storage_options}
+    options["held_out"] = (config or run.recipe.stages[0].config).held_out
     if config is not None:
         options |= {"geometry": config.geometry, "bucket_multiple": config.bucket_multiple}
         options["cache_bytes"] = config.cache_megabytes << 20

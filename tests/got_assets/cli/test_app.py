@@ -27,6 +27,7 @@ SLOW = ("torch", "transformers", "diffusers", "dagster", "mlflow", "polars", "ra
 COMMANDS = {
     *("run", "ui", "ablation", "estimate", "score", "generate", "plan", "draw", "edit", "bench", "doctor"),
     *(f"data {one}" for one in ("import", "refused", "export", "unpack", "review", "select")),
+    *(f"train {one}" for one in ("status", "restart")),
     *(f"data takedown {one}" for one in ("add", "list", "copies", "confirm", "keep", "models")),
 }
 
