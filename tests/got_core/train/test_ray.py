@@ -17,6 +17,7 @@ from typing import Any
 import psutil
 import pytest
 import s3fs
+from mlflow import MlflowClient
 from moto.server import ThreadedMotoServer
 from ray.train import TrainingFailedError
 
@@ -24,6 +25,7 @@ from got_core.recipes import Recipe, tiny
 from got_core.storage import Storage
 from got_core.train.checkpoints.folders import Checkpoint, checkpoints_in
 from got_core.train.config import StageConfig
+from got_core.train.ray.jobs import StoppedTrainingError
 from got_core.train.run import TrainingRun, weights_hash
 from got_core.train.stage import finetuning
 from got_core.train.stages import train_stage
@@ -207,3 +209,41 @@ def _wait(met: Callable[[], object], seconds: float) -> None:
     while not met():
         assert time.monotonic() < until, f"not met within {seconds} s"
         time.sleep(0.05)
+
+
+def test_a_training_that_gives_up_is_not_started_again(training_run: TrainingRun, tmp_path: Path) -> None:
+    said: list[str] = []
+    stage = replace(STAGE, max_skipped_steps=2, peak_rate=1e30, warmup_steps=0, optimizer="adamw")
+    run, start = prepared(training_run, tmp_path, recipe=recipe(stage), progress=said.append)
+    with pytest.raises(StoppedTrainingError, match=r"finetune: step [0-9]+: 2 steps in a row were skipped"):
+        train_stage(run, run.recipe.stages[-1], start)
+    assert len(_starts(said)) == 1
+    assert [line for line in said if " is skipped: " in line]
+    client = MlflowClient(run.tracking_uri)
+    experiment = client.get_experiment_by_name("got-training")
+    (found,) = client.search_runs([experiment.experiment_id])
+    assert found.info.status == "FAILED"
+
+
+def test_held_out_losses_are_in_the_reference(training_run: TrainingRun, tmp_path: Path) -> None:
+    stage = replace(STAGE, steps=4, checkpoint_every=2, held_out=0.3)
+    run, start = prepared(training_run, tmp_path, recipe=recipe(stage))
+    reference = train_stage(run, run.recipe.stages[-1], start)
+    metrics = reference["metrics"]
+    names = {"held_out/loss", "held_out/text", "held_out/diffusion", "held_out/start_loss", "loss", "text"}
+    assert names < metrics.keys()
+    assert metrics["held_out/start_loss"] != metrics["held_out/loss"]
+    assert reference["held_out_rows"]
+    client = MlflowClient(run.tracking_uri)
+    history = client.get_metric_history(reference["mlflow_run_id"], "held_out/loss")
+    assert [one.step for one in history] == [0, 2, 4]
+    assert history[0].value == metrics["held_out/start_loss"]
+    assert history[-1].value == metrics["held_out/loss"]
+    logged = set(client.get_run(reference["mlflow_run_id"]).data.metrics)
+    assert {
+        "rate/language",
+        "gradient_norm",
+        "samples_per_second",
+        "data_wait_share",
+        "skipped_steps",
+    } < logged
