@@ -199,7 +199,7 @@ def _leave_model(trainer: Trainer, run: TrainingRun, name: str, tracker: Tracker
     metrics = {"last": tracker.last(), "mlflow_run_id": tracker.run_id, "cpu_seconds": spent}
     metrics |= {"data": watch.found(), "skipped_steps": len(trainer.skips.steps)}
     if trainer.start_loss is not None:
-        metrics["last"] |= {"held_out/start_loss": trainer.start_loss}
+        metrics["last"] = {**tracker.last(), "held_out/start_loss": trainer.start_loss}
         metrics["held_out_rows"] = HeldOut(trainer, run.report).rows
     storage.write_json(f"{name}/metrics.json", metrics)
 

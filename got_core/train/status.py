@@ -63,7 +63,8 @@ def _status(storage: Storage, tracking_uri: str, stage: Stage) -> StageStatus:
             "begun": begun[-1]["begun"],
             **_checkpoint(storage, name),
         }
-    elif (name := _newest_finished(storage, stage)) is not None:
+    elif finished := _newest_finished(storage, stage):
+        name = finished
         facts = {"state": FINISHED, "step": stage.config.steps}
     else:
         return StageStatus(stage=stage.name, state=NOT_BEGUN, steps=stage.config.steps)
