@@ -87,7 +87,7 @@ def compare_losses(champion: ModelVersion, challenger: ModelVersion, weights_tag
     the start of the challenger's training. Without either the champion stays, and the reason says so.
     """
     ours, theirs = HeldOut.of_version(challenger), HeldOut.of_version(champion)
-    before = ours and ours.loss_of(theirs, champion.tags.get(weights_tag))
+    before = ours.loss_of(theirs, champion.tags.get(weights_tag)) if ours else None
     if ours is None or before is None:
         return Comparison(False, _incomparable(ours, theirs, champion, challenger))
     figures = f"({ours.loss:.4f} against {before:.4f}, {_spelled_rows(ours, theirs)})"

@@ -128,7 +128,8 @@ def test_an_unknown_recipe_is_one_clear_error(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode != 0
     assert done.stderr.strip().splitlines()[-1] == (
-        "ValueError: unknown recipe 'huge'; set GOT_RECIPE to one of: embedded, embedded-long, paper, tiny"
+        "ValueError: unknown recipe 'huge'; set GOT_RECIPE to one of: embedded, embedded-long, finetune-own, "
+        "finetune-own-512, paper, tiny"
     )
 
 

@@ -53,8 +53,6 @@ def test_a_benchmark_that_there_is_not_or_twice_is_refused(names: tuple[str, ...
 
 def test_promotion_goes_by_a_benchmark_that_the_recipe_names() -> None:
     recipe = get_recipe("tiny")
-    with pytest.raises(
-        ValueError, match="primary is 'geneval/scenes/overall', but evaluate.benchmarks names"
-    ):
+    with pytest.raises(ValueError, match=r"primary is 'geneval/scenes/overall', but evaluate\.benchmarks n"):
         replace(recipe, evaluate=EvaluateConfig(benchmarks=("edits/scenes",)))
     assert replace(recipe, evaluate=EvaluateConfig(benchmarks=())).evaluate.assets == {}
