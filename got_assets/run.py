@@ -31,6 +31,7 @@ from got_core.curate.takedown import read_takedowns
 from got_core.curate.takedown_lists import COPIES_PAGE
 from got_core.filesystems import StoreUnavailableError
 from got_core.storage import Storage
+from got_core.train.stage import check_start
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 BLOCKED_BY_CHECK = "DagsterAssetCheckFailedError"
@@ -230,6 +231,8 @@ def run(project: Project, instance: dg.DagsterInstance) -> int:
     One shard that is stopped among others is no failure.
     """
     started = time.monotonic()
+    if project.settings.annotator_name is not None:  # else nothing is trained
+        check_start(project.recipe.stages, project.settings.weights)
     runner = Runner(project, instance)
     shards = make_data(runner)
     if project.settings.annotator_name is not None:

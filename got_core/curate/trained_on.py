@@ -14,11 +14,9 @@ import polars as pl
 from got_core.corpus.schemas import polars_schema
 from got_core.curate.manifest import ARCHIVE
 from got_core.curate.schemas import MODEL_VERSIONS
+from got_core.registry.reference import manifests_of
 from got_core.sqlite_urls import sqlite_path
 from got_core.storage import TABLE_SUFFIX, Storage
-
-MANIFEST_TAGS = ("manifest_hash", "manifest_hashes")
-"""Tags of a model version: the manifest of its last stage; those of all its stages, with commas between."""
 
 _ITEMS = ("image_id", "source_id", "pair_id")
 
@@ -34,7 +32,7 @@ def versions_trained_on(
     found: dict[str, list[str] | None] = {}
     rows: list[dict[str, Any]] = []
     for version in _versions(tracking_uri, name):
-        manifests = _manifests(version.tags)
+        manifests = manifests_of(version.tags)
         for digest in manifests:
             if digest not in found:
                 found[digest] = _items_in(storage, digest, items)
@@ -53,11 +51,6 @@ def versions_trained_on(
     return pl.DataFrame(rows, schema=polars_schema(MODEL_VERSIONS), orient="row").sort(
         pl.col("version").cast(pl.Int64)
     )
-
-
-def _manifests(tags: dict[str, str]) -> list[str]:
-    named = ",".join(tags.get(tag, "") for tag in MANIFEST_TAGS)
-    return list(dict.fromkeys(part.strip() for part in named.split(",") if part.strip()))
 
 
 def _items_in(storage: Storage, digest: str, items: Collection[str]) -> list[str] | None:

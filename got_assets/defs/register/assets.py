@@ -48,7 +48,8 @@ def registered_model(
         "git_commit": git_commit(),
         "recipe": project.recipe.name,
         # Of all stages: who asks what a version was trained on must not miss an earlier manifest.
-        "manifest_hashes": ",".join(dict.fromkeys(one["manifest_hash"] for one in trained)),
+        "manifest_hashes": ",".join(_manifests(foundation_models, trained)),
+        "weights": foundation_models.get("weights"),
         **{
             name: candidate[name]
             for name in ("manifest_hash", "weights_hash", "config_digest", "mlflow_run_id")
@@ -82,6 +83,11 @@ def _outcomes(project: Project, results: dict[str, Document]) -> dict[str, pl.Da
         for one in BENCHMARKS
         if one.name in results
     }
+
+
+def _manifests(start: Document, trained: list[Document]) -> list[str]:
+    """Of this training, and of the registered model that it started from."""
+    return list(dict.fromkeys([*start.get("manifests", []), *(one["manifest_hash"] for one in trained)]))
 
 
 def _held_out_tags(model: Document, start: Document) -> dict[str, str]:
