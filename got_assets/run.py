@@ -29,9 +29,9 @@ from got_assets.summary import stage_rows
 from got_assets.tables import score_table, text_table
 from got_core.curate.takedown import read_takedowns
 from got_core.curate.takedown_lists import COPIES_PAGE
-from got_core.evaluate.config import BENCHMARK_ASSETS
 from got_core.filesystems import StoreUnavailableError
 from got_core.storage import Storage
+from got_core.train.stage import check_start
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 PLAN = "training_plan"
@@ -248,6 +248,8 @@ def run(project: Project, instance: dg.DagsterInstance) -> int:
     One shard that is stopped among others is no failure.
     """
     started = time.monotonic()
+    if project.settings.annotator_name is not None:  # else nothing is trained
+        check_start(project.recipe.stages, project.settings.weights)
     runner = Runner(project, instance)
     shards = make_data(runner)
     planned = runner.outcomes.get(MODELS)
@@ -308,7 +310,7 @@ def print_scores(project: Project) -> None:
     """The benchmark scores of the current model, those that there are."""
     if project.settings.annotator_name is None:
         return
-    for name in BENCHMARK_ASSETS:
+    for name in project.recipe.evaluate.assets:
         if project.storage.exists(f"{name}.json"):
             print(score_table(project.storage.read_json(f"{name}.json")["scores"]), "\n", flush=True)
 

@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from got_core.annotate.config import LengthName, OpenAIConfig, VLLMConfig
 from got_core.annotate.vision_models import BoxUnit
 from got_core.filesystems import is_s3
+from got_core.registry.reference import SCHEME, check_registered
 from got_core.sqlite_urls import sqlite_url
 from got_core.storage import local_path
 from got_core.train.config import Device
@@ -189,6 +190,11 @@ class Settings(BaseSettings):
     qwen: Path | None = None
     """Folder of Qwen2.5-VL as published. Not set: small foundation models are trained from scratch."""
 
+    weights: str | None = None
+    """GoT model that training starts from, in place of foundation models: a saved pipeline or a checkpoint in
+    the released layout (a folder or its URL), or a registered model, such as models:/got@champion. GOT_SDXL
+    and GOT_QWEN then name the configurations of a released checkpoint that has none."""
+
     annotator: Literal["scenes", "openai", "vllm", "imported"] | None = None
     """What annotates pictures: the scene reader, models behind a server, models in vLLM's engines on the Ray
     cluster, or nothing (`imported`: the chains come from released data sets). Not set: the scene reader for
@@ -225,6 +231,13 @@ class Settings(BaseSettings):
     def _absolute_or_url(cls, value: str | None) -> str | None:
         return None if value is None else str(local_path(value) or value.rstrip("/"))
 
+    @field_validator("weights")
+    @classmethod
+    def _registered_or_folder(cls, value: str | None) -> str | None:
+        if value is None or value.startswith(SCHEME):
+            return value if value is None else check_registered(value)
+        return str(local_path(value) or value.rstrip("/"))
+
     @field_validator("storage")
     @classmethod
     def _url(cls, value: str | None) -> str | None:
@@ -258,9 +271,18 @@ class Settings(BaseSettings):
             raise ValueError("GOT_SDXL and GOT_QWEN belong together: set both folders, or neither")
         return self
 
+    @model_validator(mode="after")
+    def _weights_with_their_own_configurations(self) -> Settings:
+        if self.weights and self.weights.startswith(SCHEME) and self.sdxl is not None:
+            raise ValueError(
+                f"GOT_WEIGHTS={self.weights} is a whole model: unset GOT_SDXL and GOT_QWEN, which name "
+                "published weights to start from instead"
+            )
+        return self
+
     @property
     def published(self) -> tuple[str, str] | None:
-        """Folders of published weights to start from."""
+        """Folders of published weights to start from; with ``weights``, of configurations alone."""
         return None if self.sdxl is None else (str(self.sdxl), str(self.qwen))
 
     @property

@@ -1,11 +1,11 @@
 """A training plan: what a recipe's stages take in memory, hours and money.
 
 Belongs here: arithmetic over what ``measure`` counted, with the assumptions of ``config``. Not here: how a
-plan reads (``page``). State of training per parameter: the weights in 32 bits, and of trained ones the
-gradient (4 bytes), the optimizer's moments (8 with Adam, 4 with Muon) and, if kept, the average (4). Spread
-(``fsdp``), all of it is divided by the workers but the autoencoder and what is gathered. Where a step takes
-several passes, gradients that are not exchanged yet are whole on every worker, in 32 bits, beside those of
-the state.
+plan reads (``page``). State of training per parameter: the weights in 32 bits (those that are not trained in
+16, if the stage says so), and of trained ones the gradient (4 bytes), the optimizer's moments (8 with Adam, 4
+with Muon) and, if kept, the average (4). Spread (``fsdp``), all of it is divided by the workers but the
+autoencoder and what is gathered. Where a step takes several passes, gradients that are not exchanged yet are
+whole on every worker, in 32 bits, beside those of the state.
 """
 
 from __future__ import annotations
@@ -142,6 +142,7 @@ def make_plan(recipe: Recipe, config: BudgetConfig | None = None) -> TrainingPla
         key = digest(
             [
                 *(stage.layout().batch_size, stage.lora_rank, stage.lora_dropout, stage.loss, stage.bf16),
+                *(stage.language_whole, stage.drawing_lora_rank),
                 *(stage.gradient_checkpointing, stage.optimizer, repr(one.objective)),
             ]
         )
@@ -264,11 +265,12 @@ def _memory(
 
 def _state(way: StageConfig, counted: _Counted) -> int:
     trained = sum(counted.trained.values())
-    spread = counted.total - counted.frozen_autoencoder + trained + counted.moments
+    frozen = counted.total - counted.frozen_autoencoder - trained
+    spread = (2 if way.frozen_bf16 and way.bf16 else 4) * frozen + 4 * (2 * trained + counted.moments)
     if way.ema_decay:
-        spread += trained
+        spread += 4 * trained
     share = way.workers if way.sharding == "fsdp" else 1
-    return 4 * spread // share + 4 * counted.frozen_autoencoder
+    return spread // share + 4 * counted.frozen_autoencoder
 
 
 def _gathered(way: StageConfig, counted: _Counted) -> int:

@@ -14,12 +14,10 @@ import polars as pl
 from got_core.corpus.schemas import polars_schema
 from got_core.curate.manifest import ARCHIVE
 from got_core.curate.schemas import MODEL_VERSIONS
+from got_core.registry.reference import manifests_of
 from got_core.sqlite_urls import sqlite_path
 from got_core.storage import TABLE_SUFFIX, Storage
 from got_core.train.takedown_file import read_taken_down
-
-MANIFEST_TAGS = ("manifest_hash", "manifest_hashes")
-"""Tags of a model version: the manifest of its last stage; those of all its stages, with commas between."""
 
 STAGES_TAG = "trained_on"
 """Tag of a model version: ``FOLDER@MANIFEST`` of all its stages, with commas between. A stage's folder says
@@ -40,7 +38,7 @@ def versions_trained_on(
     found: dict[str, pl.DataFrame | None] = {}
     rows: list[dict[str, Any]] = []
     for version in _versions(tracking_uri, name):
-        manifests = _manifests(version.tags)
+        manifests = manifests_of(version.tags)
         for digest in manifests:
             if digest not in found:
                 found[digest] = _items_in(storage, digest, items)
@@ -60,11 +58,6 @@ def versions_trained_on(
     return pl.DataFrame(rows, schema=polars_schema(MODEL_VERSIONS), orient="row").sort(
         pl.col("version").cast(pl.Int64)
     )
-
-
-def _manifests(tags: dict[str, str]) -> list[str]:
-    named = ",".join(tags.get(tag, "") for tag in MANIFEST_TAGS)
-    return list(dict.fromkeys(part.strip() for part in named.split(",") if part.strip()))
 
 
 def _items_in(storage: Storage, digest: str, items: Collection[str]) -> pl.DataFrame | None:

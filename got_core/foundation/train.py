@@ -44,7 +44,8 @@ def train_foundation(run: TrainingRun) -> Reference:
     recipe = run.recipe
     if recipe.model.autoencoder.kind != "patch":
         raise ValueError(
-            f"recipe {recipe.name!r} starts from published weights: set GOT_SDXL and GOT_QWEN to folders"
+            f"recipe {recipe.name!r} starts from published weights: set GOT_SDXL and GOT_QWEN to folders, "
+            "or GOT_WEIGHTS to a GoT model"
         )
     held_out = recipe.stages[0].config.held_out
     key = digest(

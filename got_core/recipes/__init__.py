@@ -1,8 +1,9 @@
 """Recipes: functions that return the whole configuration of the graph, one file each.
 
 ``embedded`` runs on a laptop and is the default; ``embedded-long`` learns harder scenes in hours; ``tiny``
-walks the same graph in seconds for tests; ``paper`` is the published size, for a GPU cluster. A recipe of
-your own is another file here with a line in RECIPES, or any code that returns a ``Recipe``.
+walks the same graph in seconds for tests; ``paper`` is the published size, for a GPU cluster;
+``finetune-own`` takes a model of that size on to own photographs, on one GPU. A recipe of your own is another
+file here with a line in RECIPES, or any code that returns a ``Recipe``.
 """
 
 from __future__ import annotations
@@ -10,13 +11,32 @@ from __future__ import annotations
 from got_core.digests import digest
 from got_core.recipes.embedded import embedded
 from got_core.recipes.embedded_long import embedded_long
+from got_core.recipes.finetune_own import finetune_own, finetune_own_512
 from got_core.recipes.paper import paper
 from got_core.recipes.recipe import Recipe
 from got_core.recipes.tiny import tiny
 
-__all__ = ["RECIPES", "Recipe", "digest", "embedded", "embedded_long", "get_recipe", "paper", "tiny"]
+__all__ = [
+    "RECIPES",
+    "Recipe",
+    "digest",
+    "embedded",
+    "embedded_long",
+    "finetune_own",
+    "finetune_own_512",
+    "get_recipe",
+    "paper",
+    "tiny",
+]
 
-RECIPES = {"embedded": embedded, "embedded-long": embedded_long, "paper": paper, "tiny": tiny}
+RECIPES = {
+    "embedded": embedded,
+    "embedded-long": embedded_long,
+    "finetune-own": finetune_own,
+    "finetune-own-512": finetune_own_512,
+    "paper": paper,
+    "tiny": tiny,
+}
 
 
 def get_recipe(name: str) -> Recipe:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 SCHEME = "models:/"
 INDEX = "model_index.json"
 _REGISTERED = re.compile(r"models:/(?P<name>[^/@\s]+)(?:@(?P<alias>[^/@\s]+)|/(?P<version>[0-9]+))")
+
+
+MANIFEST_TAGS = ("manifest_hash", "manifest_hashes")
+"""Tags of a model version: the manifest of its last stage; those of all its stages, with commas between."""
 
 
 class NoModelError(LookupError):
@@ -57,6 +61,23 @@ def model_folder(reference: str, tracking_uri: str) -> Iterator[tuple[Path, str]
         shutil.rmtree(copies, ignore_errors=True)
 
 
+def check_registered(reference: str) -> str:
+    """The name of a registered model. Raises ValueError for what is none."""
+    _parsed(reference)
+    return reference
+
+
+def manifests_of(tags: Mapping[str, str]) -> list[str]:
+    """Hashes of all manifests that a version was trained on, by its tags."""
+    named = ",".join(tags.get(tag, "") for tag in MANIFEST_TAGS)
+    return list(dict.fromkeys(part.strip() for part in named.split(",") if part.strip()))
+
+
+def version_manifests(full_name: str, tracking_uri: str) -> list[str]:
+    """The same of a version by its full name (`models:/got/3`). Raises as `model_folder`."""
+    return manifests_of(_version(full_name, tracking_uri).tags)
+
+
 def pipeline_folder(entry: Path) -> Path:
     """Where an entry holds its pipeline: MLflow keeps the name that the folder had when it was uploaded."""
     from mlflow.models import Model
@@ -76,12 +97,17 @@ def _saved(folder: Path) -> Path:
     return folder
 
 
-def _version(reference: str, tracking_uri: str) -> ModelVersion:
+def _parsed(reference: str) -> re.Match[str]:
     found = _REGISTERED.fullmatch(reference)
     if found is None:
         raise ValueError(
             f"{reference!r} names no registered model: write models:/got@champion or models:/got/3"
         )
+    return found
+
+
+def _version(reference: str, tracking_uri: str) -> ModelVersion:
+    found = _parsed(reference)
     missing = NoModelError(
         f"there is no {reference} in {redacted_url(tracking_uri)}: make one with `got run`, or name another "
         "model (GOT_RECIPE, GOT_HOME and GOT_MLFLOW_URI say where it is looked for)"

@@ -73,7 +73,15 @@ class StageConfig:
     gradient_clip: float = 1.0
     """Largest norm of the gradient of all trained parameters together. This project's choice as well."""
     lora_rank: int = 32
+    """Of the language model's LoRA."""
+    language_whole: bool = True
+    """Whether the language model's embeddings, head and norms are trained whole, beside LoRA. A model that
+    has learned GoT's tokens can do without, in half of the memory."""
+    drawing_lora_rank: int = 0
+    """Of LoRA on the drawing network's attention and feed-forward layers, all else of it staying as it is;
+    0: it is trained whole."""
     lora_alpha: int = 32
+    """Of both: what LoRA adds is multiplied by alpha / rank."""
     lora_dropout: float = 0.0
     """0.05 in the paper; on a CPU it costs a fifth of a step."""
     loss: LossConfig = field(default_factory=LossConfig)
@@ -81,6 +89,9 @@ class StageConfig:
     """0 switches the moving average of the weights off."""
     bf16: bool = True
     """Compute in bfloat16 where the device can; elsewhere in float32."""
+    frozen_bf16: bool = False
+    """Keep what language model and drawing network do not train in bfloat16, too, where ``bf16`` computes in
+    it. The model that comes out has those weights rounded so."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass, and encode pictures one by one: slower, less memory."""
     sharding: Sharding = "ddp"
@@ -154,8 +165,16 @@ class StageConfig:
         for name, known in choices:
             if getattr(self, name) not in get_args(known):
                 raise ValueError(f"{name} is one of {get_args(known)}, got {getattr(self, name)!r}")
+        if min(self.lora_rank - 1, self.drawing_lora_rank) < 0:
+            raise ValueError(
+                f"lora_rank is at least 1 and drawing_lora_rank at least 0, got {self.lora_rank} and "
+                f"{self.drawing_lora_rank}"
+            )
+        if self.optimizer == "muon" and self.drawing_lora_rank:
+            raise ValueError("optimizer muon takes whole weights, not LoRA's: set optimizer to adamw")
         if self.sharding not in self.shardings:
-            raise ValueError("optimizer muon needs whole weights on each worker: set sharding to ddp")
+            cause = "optimizer muon" if self.optimizer == "muon" else "frozen_bf16"
+            raise ValueError(f"{cause} needs whole weights on each worker: set sharding to ddp")
 
     @property
     def edit_bucket_multiple(self) -> int | None:
@@ -181,8 +200,8 @@ class StageConfig:
 
     @property
     def shardings(self) -> tuple[Sharding, ...]:
-        """Those that the optimizer can work with: Muon needs whole weights on each worker."""
-        return ("ddp",) if self.optimizer == "muon" else get_args(Sharding)
+        """Those that go: Muon needs whole weights on each worker, and FSDP one format for all weights."""
+        return ("ddp",) if self.optimizer == "muon" or self.frozen_bf16 else get_args(Sharding)
 
     @property
     def samples_at_once(self) -> int:

@@ -37,7 +37,8 @@ class DataWatch:
         """Of steps that an earlier process did."""
         if trainer.rank == 0 and self._storage.exists(self._file):
             self._take_over(self._storage.read_json(self._file))
-        self._before = max(self._steps.values(), default=0)
+        self.before = max(self._steps.values(), default=0)
+        """Samples that were substituted up to the step that the training goes on from; 0 above rank 0."""
         self._first: list[dict[str, Any]] = []
 
     def _take_over(self, kept: dict[str, Any]) -> None:
@@ -46,11 +47,6 @@ class DataWatch:
         steps = kept["steps"].items()
         self._steps = {step: samples for step, samples in steps if int(step) <= self._trainer.step}
         self._listed = [one for one in kept["first"] if one["index"] < end]
-
-    @property
-    def before(self) -> int:
-        """Samples that were substituted up to the step that the training goes on from; 0 above rank 0."""
-        return max(self._before["steps"].values(), default=0)
 
     def look(self) -> None:
         """Take in what was taken down since, and keep the counts of all ranks for whoever goes on from here.
@@ -63,7 +59,7 @@ class DataWatch:
         found = _gathered((trainer.data.faults.substituted, trainer.data.faults.listed), trainer.ranks)
         if trainer.rank != 0:
             return
-        self._steps[str(trainer.step)] = self._before + sum(count for count, _ in found)
+        self._steps[str(trainer.step)] = self.before + sum(count for count, _ in found)
         listed = [*self._listed, *(one for _, some in found for one in some)]
         listed.sort(key=lambda one: one["index"])
         # Whoever goes on names rows that were named before once more.

@@ -10,6 +10,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from got_core.train.config import StageConfig
 from got_core.train.muon import Muon
 from got_core.train.parallel import local
 
@@ -29,6 +30,12 @@ def computes_in_bf16(device_type: str) -> bool:
 def mixed_precision(device_type: str, wanted: bool) -> torch.autocast:
     """Autocast to bfloat16 where it is wanted and the device computes in it; else float32 stays."""
     return torch.autocast(device_type, torch.bfloat16, enabled=wanted and computes_in_bf16(device_type))
+
+
+def frozen_format(config: StageConfig, device_type: str) -> torch.dtype:
+    """In which format a device keeps weights that a stage does not train."""
+    rounded = config.frozen_bf16 and config.bf16 and computes_in_bf16(device_type)
+    return torch.bfloat16 if rounded else torch.float32
 
 
 def fused_backward_is_slow(device_type: str, bf16: bool) -> bool:

@@ -17,14 +17,23 @@ from got_core.train.config import StageConfig
 from got_core.train.muon import hidden_matrices
 
 
-def prepare_parts(pipeline: GoTPipeline, config: StageConfig) -> None:
-    """Make a pipeline's parts those that a stage trains, in place."""
+def prepare_parts(pipeline: GoTPipeline, config: StageConfig, frozen: torch.dtype = torch.float32) -> None:
+    """Make a pipeline's parts those that a stage trains, in place.
+
+    ``frozen``: format of what language model and drawing network do not train.
+    """
     # Weights, moments and averages are 32 bits, whatever the pipeline was kept in: steps are small.
     pipeline.mllm.to(torch.float32)
     for part in (pipeline.projector, pipeline.unet, pipeline.vae):
         # Not diffusers' own `to`, which warns of parts that should be in 32 bits while it makes them so.
         nn.Module.to(part, torch.float32)
     pipeline.register_modules(mllm=attach_lora(pipeline.mllm, config))
+    if config.drawing_lora_rank:
+        drawer_of(pipeline.unet).add_lora(
+            rank=config.drawing_lora_rank, alpha=config.lora_alpha, dropout=config.lora_dropout
+        )
+    if frozen != torch.float32:
+        _keep_frozen_in(frozen, pipeline.mllm, pipeline.unet)
     # Behind the adapters: PEFT lets the inputs of a model that checkpoints need gradients once more.
     set_checkpointing(pipeline, wanted=config.gradient_checkpointing)
 
@@ -32,8 +41,33 @@ def prepare_parts(pipeline: GoTPipeline, config: StageConfig) -> None:
 def attach_lora(mllm: nn.Module, config: StageConfig) -> nn.Module:
     """The language model with a stage's LoRA layers; a head that was the embedding has its own weights."""
     return planner_of(mllm).with_lora(
-        rank=config.lora_rank, alpha=config.lora_alpha, dropout=config.lora_dropout
+        rank=config.lora_rank,
+        alpha=config.lora_alpha,
+        dropout=config.lora_dropout,
+        whole=config.language_whole,
     )
+
+
+@torch.no_grad()
+def _keep_frozen_in(dtype: torch.dtype, *networks: nn.Module) -> None:
+    for network in networks:
+        for parameter in network.parameters():
+            if not parameter.requires_grad and parameter.is_floating_point():
+                parameter.data = parameter.data.to(dtype)
+
+
+def merge_adapters(pipeline: GoTPipeline) -> None:
+    """Merge LoRA into the weights it belongs to, in place, in 32 bits: in fewer, most of it would be lost.
+
+    Where weights were kept in fewer, that happens on the CPU, for a GPU that needs that has no room.
+    """
+    networks = {"mllm": pipeline.mllm, "unet": pipeline.unet}
+    if any(p.dtype != torch.float32 for part in networks.values() for p in part.parameters()):
+        pipeline.to("cpu")
+        for part in networks.values():
+            nn.Module.to(part, torch.float32)
+    drawer_of(pipeline.unet).merge_lora()
+    pipeline.register_modules(mllm=pipeline.mllm.merge_and_unload())
 
 
 def set_checkpointing(pipeline: GoTPipeline, *, wanted: bool) -> None:

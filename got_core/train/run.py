@@ -65,6 +65,10 @@ class TrainingRun:
     """File system options of the edit pairs' images."""
     published: tuple[str, str] | None = None
     """Folders of SDXL and of Qwen2.5-VL to start from; None: small foundation models are trained."""
+    weights: str | None = None
+    """GoT model to start from, as ``Settings.weights``; ``published`` then names configurations alone."""
+    weights_options: dict[str, Any] = field(default_factory=dict)
+    """File system options of a URL of weights."""
     variant: str | None = None
     """Of SDXL's weight files (such as ``fp16``); None: plain ones, or the only variant there is."""
     planned_gb: dict[str, float] = field(default_factory=dict)

@@ -96,3 +96,15 @@ def check_predictions(prediction: str, stages: Iterable[Stage]) -> None:
             f"{', '.join(wrong)}, but the recipe's model.scheduler.prediction is {prediction!r}: make them "
             "the same"
         )
+
+
+def check_start(stages: Iterable[Stage], weights: str | None) -> None:
+    """Raise ValueError where the first stage leaves most of the model as it is, and there is none that has
+    learned GoT."""
+    first = next(iter(stages))
+    if not weights and (first.config.drawing_lora_rank or not first.config.language_whole):
+        raise ValueError(
+            f"stage {first.name!r} trains adapters of a model that has learned GoT already: set GOT_WEIGHTS "
+            "to one, a saved pipeline, a checkpoint in the released layout, or a registered model such as "
+            "models:/got@champion"
+        )

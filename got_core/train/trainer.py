@@ -35,10 +35,17 @@ from got_core.train.optim import (
     MovingAverage,
     Optimizers,
     cosine_share,
+    frozen_format,
     fused_backward_is_slow,
     mixed_precision,
 )
-from got_core.train.prepare import muon_weights, prepare_parts, set_checkpointing, vocabulary_weights
+from got_core.train.prepare import (
+    merge_adapters,
+    muon_weights,
+    prepare_parts,
+    set_checkpointing,
+    vocabulary_weights,
+)
 from got_core.train.skipping import SkippedSteps, not_finite
 
 JOINT = JointObjective()
@@ -82,7 +89,7 @@ class Trainer:
         self._kernels = [Kernels.of(model) for model in _attentive(pipeline)]
         if fused_backward_is_slow(self.device.type, config.bf16):
             _attend(pipeline, [kernels.plain() for kernels in self._kernels])
-        prepare_parts(pipeline, config)
+        prepare_parts(pipeline, config, frozen_format(config, self.device.type))
         pipeline.register_to_config(edit_bucket_multiple=config.edit_bucket_multiple)
         self._plain: GoTPipeline | None = None
         self.model = self._got_model(pipeline)
@@ -394,7 +401,7 @@ def _check_prediction(pipeline: GoTPipeline, config: StageConfig) -> None:
 
 def _plain_pipeline(pipeline: GoTPipeline) -> GoTPipeline:
     """The pipeline without LoRA layers and without what only training needs."""
-    pipeline.register_modules(mllm=pipeline.mllm.merge_and_unload())
+    merge_adapters(pipeline)
     set_checkpointing(pipeline, wanted=False)
     return _evaluating(pipeline)
 

@@ -105,3 +105,22 @@ def test_home_inside_the_raw_folder_is_refused(tmp_path: Path, monkeypatch: pyte
 def test_settings_are_frozen() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         Settings().recipe = "other"  # type: ignore[misc]
+
+
+def test_weights_are_a_folder_a_url_or_a_registered_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for given, found in (
+        ("models/got", f"{tmp_path}/models/got"),
+        ("s3://bucket/got/", "s3://bucket/got"),
+        ("models:/got@champion", "models:/got@champion"),
+    ):
+        monkeypatch.setenv("GOT_WEIGHTS", given)
+        assert Settings().weights == found
+    monkeypatch.setenv("GOT_SDXL", "sdxl")
+    monkeypatch.setenv("GOT_QWEN", "qwen")
+    with pytest.raises(ValidationError, match="is a whole model: unset GOT_SDXL and GOT_QWEN"):
+        Settings()
+    monkeypatch.setenv("GOT_WEIGHTS", "models:/got")
+    with pytest.raises(ValidationError, match="names no registered model: write models:/got@champion or"):
+        Settings()

@@ -35,7 +35,7 @@ Reference = dict[str, Any]
         4,
         *(_RECIPE.model, _RECIPE.foundation),
         *(PROJECT.settings.published or ()),
-        *filter(None, [PROJECT.settings.sdxl_variant]),
+        *filter(None, [PROJECT.settings.sdxl_variant, PROJECT.settings.weights]),
     ),
 )
 def foundation_models(
@@ -43,16 +43,21 @@ def foundation_models(
 ) -> dg.MaterializeResult[Reference]:
     """What GoT training starts from: a language model that writes chains and sees, an autoencoder, a U-Net.
 
-    GOT_SDXL and GOT_QWEN name folders of published weights; without them small parts are trained from
-    scratch on the manifest's samples, each by itself.
+    GOT_WEIGHTS names a whole GoT model instead: a registered one is looked up here, and a moved alias alone
+    makes nothing out of date. GOT_SDXL and GOT_QWEN name folders of published weights; without either small
+    parts are trained from scratch on the manifest's samples, each by itself.
     """
     from got_core.foundation.train import train_foundation
     from got_core.train.ray.preflight import check_nodes
+    from got_core.train.stage import check_start
     from got_core.train.start import take_published
+    from got_core.train.weights import take_weights
 
     started, run = time.monotonic(), training_run(context, project, training_manifest)
     check_nodes(run)  # of the stages, too: nothing is trained for those that cannot follow
-    return _model_result(project, take_published(run) if run.published else train_foundation(run), started)
+    check_start(run.recipe.stages, run.weights)
+    take = take_weights if run.weights else take_published if run.published else train_foundation
+    return _model_result(project, take(run), started)
 
 
 def stage_model(stage: Stage, start: str) -> dg.AssetsDefinition:
@@ -114,6 +119,8 @@ def make_run(project: Project, manifest: pl.DataFrame, tags: dict[str, str]) -> 
         manifest_hash=content_hash(manifest),
         recipe=project.recipe,
         published=settings.published,
+        weights=settings.weights,
+        weights_options=settings.fs_options(settings.weights) if settings.weights else {},
         variant=settings.sdxl_variant,
         tracking_uri=settings.tracking_uri,
         ray_address=settings.ray_address,
@@ -142,7 +149,16 @@ def _planned_gb(storage: Storage) -> dict[str, float]:
 def _model_result(
     project: Project, reference: Reference, started: float, tags: dict[str, str] | None = None
 ) -> dg.MaterializeResult[Reference]:
-    names = ("stage", "steps", "cpu_seconds", "mlflow_run_id", "manifest_hash", "config_digest", "pinned")
+    names = (
+        "stage",
+        "weights",
+        "steps",
+        "cpu_seconds",
+        "mlflow_run_id",
+        "manifest_hash",
+        "config_digest",
+        "pinned",
+    )
     shown = {name: reference[name] for name in names if name in reference}
     figures: Metadata = {
         name: value for name, value in reference.get("metrics", {}).items() if isinstance(value, int | float)

@@ -87,8 +87,9 @@ class Planner(Backbone, Protocol):
         """Give a head that shares the embedding's weights its own, in place."""
         ...
 
-    def with_lora(self, *, rank: int, alpha: int, dropout: float) -> Any:
-        """The network with LoRA layers in it (PEFT); what is trained whole is the family's choice."""
+    def with_lora(self, *, rank: int, alpha: int, dropout: float, whole: bool = True) -> Any:
+        """The network with LoRA layers in it (PEFT); ``whole``: what the family chooses is trained whole
+        beside them, else nothing is."""
         ...
 
 
@@ -132,6 +133,16 @@ class Drawer(Backbone, Protocol):
         It answers as before until training gives the new channels weight.
         """
         ...
+
+    def add_lora(self, *, rank: int, alpha: int, dropout: float) -> None:
+        """Put LoRA layers (PEFT) into the network, in place; nothing but them is trained then."""
+        ...
+
+    def merge_lora(self) -> None:
+        """Merge LoRA layers into the weights they belong to, in place. Nothing where there are none."""
+        if getattr(self.network, "peft_config", None):
+            self.network.fuse_lora()
+            self.network.unload_lora()
 
     def predict(self, latents: Tensor, timesteps: Tensor, conditions: DrawerConditions) -> Tensor:
         """The answer (B, C, h, w) for noisy latents (B, C, h, w) at timesteps (B,) or (), from 0 to 1000."""

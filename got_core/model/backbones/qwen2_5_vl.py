@@ -151,20 +151,22 @@ class QwenPlanner(Planner):
             network.lm_head.weight = nn.Parameter(network.get_input_embeddings().weight.detach().clone())
             network.all_tied_weights_keys = {}
 
-    def with_lora(self, *, rank: int, alpha: int, dropout: float) -> PeftModel:
-        """LoRA on the language model's projections; embeddings, head, norms whole; vision tower frozen.
+    def with_lora(self, *, rank: int, alpha: int, dropout: float, whole: bool = True) -> PeftModel:
+        """LoRA on the language model's projections; with ``whole``, embeddings, head and norms are trained
+        too; the vision tower never is.
 
-        A head that shared the embedding's weights gets its own: both are trained, each for itself.
+        A head that shared the embedding's weights gets its own then: both are trained, each for itself.
         """
         from peft import LoraConfig, get_peft_model  # of the extra `pipeline`: drawing does without
 
-        self.separate_head()
+        if whole:
+            self.separate_head()
         lora = LoraConfig(
             r=rank,
             lora_alpha=alpha,
             lora_dropout=dropout,
             target_modules=LORA_TARGETS,
-            modules_to_save=TRAINED_WHOLE,
+            modules_to_save=TRAINED_WHOLE if whole else None,
         )
         return get_peft_model(self.network, lora)
 

@@ -14,6 +14,9 @@ from got_core.model.backbones.protocols import Drawer, DrawerConditions
 from got_core.model.config import ModelConfig
 from got_core.model.unet import UNetWithInputSkip
 
+LORA_TARGETS = ("to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2")
+"""Projections of attention and feed-forward layers, the names that SDXL's LoRA weights are published for."""
+
 
 class UNetDrawer(Drawer):
     """A ``UNet2DConditionModel`` whose added conditions are a pooled text and six size numbers."""
@@ -47,6 +50,16 @@ class UNetDrawer(Drawer):
         """See ``Drawer``."""
         if self.network.config.in_channels == self.latent_channels:
             widen_input(self.network)
+
+    def add_lora(self, *, rank: int, alpha: int, dropout: float) -> None:
+        """See ``Drawer``. The widened input stays as it is too: a GoT model has learned to use it."""
+        from peft import LoraConfig  # of the extra `pipeline`: drawing does without
+
+        self.network.requires_grad_(False)
+        targets = list(LORA_TARGETS)
+        self.network.add_adapter(
+            LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=targets)
+        )
 
     def predict(self, latents: Tensor, timesteps: Tensor, conditions: DrawerConditions) -> Tensor:
         """See ``Drawer``."""
