@@ -29,7 +29,6 @@ from got_assets.summary import stage_rows
 from got_assets.tables import score_table, text_table
 from got_core.curate.takedown import read_takedowns
 from got_core.curate.takedown_lists import COPIES_PAGE
-from got_core.evaluate.config import BENCHMARK_ASSETS
 from got_core.filesystems import StoreUnavailableError
 from got_core.storage import Storage
 
@@ -288,7 +287,7 @@ def print_scores(project: Project) -> None:
     """The benchmark scores of the current model, those that there are."""
     if project.settings.annotator_name is None:
         return
-    for name in BENCHMARK_ASSETS:
+    for name in project.recipe.evaluate.assets:
         if project.storage.exists(f"{name}.json"):
             print(score_table(project.storage.read_json(f"{name}.json")["scores"]), "\n", flush=True)
 

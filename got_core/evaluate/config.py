@@ -6,7 +6,8 @@ which are fixed by its protocol.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 BENCHMARK_ASSETS = {"geneval": "geneval/scenes", "scene_edits": "edits/scenes"}
 """Benchmarks that score a candidate, in the order of the report: key of the asset, name of the benchmark."""
@@ -16,6 +17,10 @@ BENCHMARK_ASSETS = {"geneval": "geneval/scenes", "scene_edits": "edits/scenes"}
 class EvaluateConfig:
     """Sizes, seeds and sampler of the benchmarks on scenes; a sampler field left at None is the pipeline's
     own."""
+
+    benchmarks: tuple[str, ...] = tuple(BENCHMARK_ASSETS.values())
+    """Names of the benchmarks that score a candidate. Empty: it is registered without scores, and promotion
+    compares the held-out loss instead."""
 
     images_per_task: int = 100
     """Pictures drawn and judged for each of the six tasks of `geneval/scenes`, for each sampling seed."""
@@ -72,7 +77,23 @@ class EvaluateConfig:
     grid_per_task: int = 6
     """Pictures of each task shown in the grid: the first ones, never chosen ones."""
 
+    @property
+    def assets(self) -> dict[str, str]:
+        """Those of BENCHMARK_ASSETS that score a candidate."""
+        return {key: name for key, name in BENCHMARK_ASSETS.items() if name in self.benchmarks}
+
+    def measuring(self) -> dict[str, Any]:
+        """What a benchmark's result depends on: everything but which others there are."""
+        return {key: value for key, value in asdict(self).items() if key != "benchmarks"}
+
     def __post_init__(self) -> None:
+        known = tuple(BENCHMARK_ASSETS.values())
+        unlike = set(self.benchmarks)
+        if unlike - set(known) or len(unlike) < len(self.benchmarks):
+            raise ValueError(
+                f"EvaluateConfig.benchmarks must be none, one or more of {', '.join(known)}, each once, got "
+                f"{self.benchmarks}"
+            )
         counts = ("images_per_task", "edit_images", "edit_steps", "batch_size", "bootstrap", "self_test")
         for field in (*counts, "grid_per_task"):
             if getattr(self, field) < 1:

@@ -36,6 +36,8 @@ PUBLISHED_GOT = {
 }
 """GoT's GenEval scores by task (arXiv 2503.10639)."""
 
+_NO_BENCHMARK = "The recipe names no benchmark: this model was not scored."
+
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 68rem; margin: 2rem auto; padding: 0 1rem; color: #222
 } h1 { font-size: 1.6rem } h2 { font-size: 1.2rem; margin-top: 2.2rem } table { border-collapse: collapse;
@@ -78,11 +80,12 @@ def benchmark_report(
     lineage: Mapping[str, Any] | None = None,
     title: str = "Benchmark report",
 ) -> str:
-    """A self-contained HTML page.
+    """A self-contained HTML page; without sections it says that the recipe names no benchmark.
 
     `lineage`: what the model was made from (run, commit, manifest, weights), shown as a table.
     """
-    body = [f"<h1>{escape(title)}</h1>", *map(_section, sections), _published()]
+    scored = [*map(_section, sections), _published()] if sections else [_note([_NO_BENCHMARK])]
+    body = [f"<h1>{escape(title)}</h1>", *scored]
     if lineage:
         body += ["<h2>Where this model comes from</h2>", _pairs(lineage)]
     head = f"<meta charset='utf-8'><title>{escape(title)}</title><style>{_STYLE}</style>"

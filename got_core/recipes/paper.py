@@ -28,8 +28,9 @@ from got_core.train.stage import finetuning, pretraining
 def paper() -> Recipe:
     """The published size: Qwen2.5-VL-3B, SDXL's U-Net and autoencoder, pictures of 1024 pixels.
 
-    Corpus, world and foundation training are of no use here: own images and published weights take their
-    place. Shares of the data sets are those of their sizes; the paper does not give them.
+    Corpus, world, foundation training and the benchmarks on scenes are of no use here: own images and
+    published weights take their place, and nothing scores the model. Shares of the data sets are those of
+    their sizes; the paper does not give them.
     """
     stage = StageConfig(
         steps=60_000,
@@ -71,7 +72,7 @@ def paper() -> Recipe:
                 )
             ),
         ),
-        evaluate=EvaluateConfig(batch_size=4),
+        evaluate=EvaluateConfig(benchmarks=(), batch_size=4),
         ablation=AblationConfig(
             seeds=(0,), pretrain_steps=60_000, finetune_steps=10_000, images_per_task=100, workers=16
         ),

@@ -25,7 +25,8 @@ from got_core.train.stage import Stage, check_stages
 class Recipe:
     """Everything that can be chosen about a run of the graph, by part.
 
-    Raises ValueError where there is no stage, or two have one name or one asset.
+    Raises ValueError where there is no stage, two have one name or one asset, or promotion goes by a
+    benchmark that the recipe does not name.
     """
 
     name: str
@@ -45,6 +46,12 @@ class Recipe:
 
     def __post_init__(self) -> None:
         check_stages(self.stages)
+        benchmarks, primary = self.evaluate.benchmarks, self.promotion.primary
+        if benchmarks and primary.rpartition("/")[0] not in benchmarks:
+            raise ValueError(
+                f"recipe {self.name!r}: promotion.primary is {primary!r}, but evaluate.benchmarks names "
+                f"{', '.join(benchmarks)}: take a score of one of these"
+            )
 
     @property
     def candidate(self) -> str:

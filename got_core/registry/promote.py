@@ -15,6 +15,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from got_core.registry.config import PromotionConfig
+from got_core.registry.held_out import HeldOut, compare_losses, loss_fault
 from got_core.registry.log import CHALLENGER, WEIGHTS_TAG
 from got_core.registry.rescore import CannotScoreError, Scorer
 from got_core.registry.results import BenchmarkResult, read_results, store_results
@@ -103,8 +104,9 @@ def promote(
     Without a champion, a challenger with whole scores becomes the first one. `scorer`: today's benchmarks and
     their protocols; by those of them for which the champion has no comparable result it is scored again
     first, and the result is kept with its version. Without a scorer, or if that is impossible, the champion
-    stays, and the reason says what to do. Repeating it changes nothing. Raises ValueError if there is no
-    challenger at all, and what a benchmark raises.
+    stays, and the reason says what to do. Of a scorer without benchmarks, held-out losses are compared
+    (`held_out.compare_losses`). Repeating it changes nothing. Raises ValueError if there is no challenger at
+    all, and what a benchmark raises.
     """
     client, config = connect(tracking_uri), config or PromotionConfig()
     challenger, champion = _version_at(client, name, CHALLENGER), _version_at(client, name, CHAMPION)
@@ -131,14 +133,16 @@ def _decide(
 ) -> PromotionDecision:
     version, current = str(challenger.version), None if champion is None else str(champion.version)
     stays = PromotionDecision(False, "", version, current)
+    if scorer is not None and not scorer.config.benchmarks:
+        return _decide_by_loss(challenger, champion, stays)
     results, held = (read_results(client, one) if one else {} for one in (challenger, champion))
     today = scorer.protocols() if scorer else _protocols(held) | _protocols(results)
     if fault := _challenger_fault(results, today, config, first=champion is None):
         return replace(stays, reason=f"version {version} {fault}")
     if champion is None:
-        return PromotionDecision(True, "there was no champion yet", version, version)
-    if challenger.tags.get(WEIGHTS_TAG) == champion.tags.get(WEIGHTS_TAG, ""):
-        return replace(stays, reason=f"version {version} has the weights of champion version {current}")
+        return _first(version)
+    if _same_weights(challenger, champion):
+        return _same(stays)
     old = {one: fault for one, digest in today.items() if (fault := fault_of(held.get(one), digest))}
     if old:
         if reason := _score_again(client, champion, old, scorer, tracking_uri):
@@ -146,6 +150,32 @@ def _decide(
         held = read_results(client, client.get_model_version(champion.name, str(champion.version)))
     before, after = ({one: side[one] for one in today if one in side} for side in (held, results))
     return _decision(compare(before, after, config), stays, list(old))
+
+
+def _decide_by_loss(
+    challenger: ModelVersion, champion: ModelVersion | None, stays: PromotionDecision
+) -> PromotionDecision:
+    version = str(challenger.version)
+    if fault := loss_fault(HeldOut.of_version(challenger)):
+        return replace(stays, reason=f"version {version} {fault}")
+    if champion is None:
+        return _first(version)
+    if _same_weights(challenger, champion):
+        return _same(stays)
+    return _decision(compare_losses(champion, challenger, WEIGHTS_TAG), stays, [])
+
+
+def _first(version: str) -> PromotionDecision:
+    return PromotionDecision(True, "there was no champion yet", version, version)
+
+
+def _same(stays: PromotionDecision) -> PromotionDecision:
+    reason = f"version {stays.challenger} has the weights of champion version {stays.champion}"
+    return replace(stays, reason=reason)
+
+
+def _same_weights(challenger: ModelVersion, champion: ModelVersion) -> bool:
+    return challenger.tags.get(WEIGHTS_TAG) == champion.tags.get(WEIGHTS_TAG, "")
 
 
 def _protocols(results: Results) -> dict[str, str]:

@@ -47,8 +47,9 @@ class Scorer:
     """Called with lines about progress."""
 
     def protocols(self) -> dict[str, str]:
-        """Digest of today's protocol of each benchmark, by name."""
-        return {one.name: one.protocol(self.world, self.config).digest() for one in BENCHMARKS}
+        """Digest of today's protocol of each of the configuration's benchmarks, by name."""
+        chosen = (one for one in BENCHMARKS if one.name in self.config.benchmarks)
+        return {one.name: one.protocol(self.world, self.config).digest() for one in chosen}
 
     def score(
         self, version: ModelVersion, names: Collection[str], tracking_uri: str

@@ -154,3 +154,12 @@ def test_each_benchmark_has_an_asset_that_is_scored_reported_and_registered() ->
     for reader in ("benchmark_report", "registered_model"):
         parents = {key.to_user_string() for key in graph.get(dg.AssetKey(reader)).parent_keys}
         assert set(BENCHMARK_ASSETS) <= parents
+
+
+def test_a_recipe_without_benchmarks_is_registered_without_scores(load) -> None:
+    graph = load(recipe="paper").run
+    assets = {node.key.to_user_string(): node for node in graph.defs.resolve_asset_graph().asset_nodes}
+    assert not {"geneval", "scene_edits"} & set(assets)
+    assert {"benchmark_report", "registered_model", "promoted_model"} <= set(graph.RETRAIN_ASSETS)
+    parents = {key.to_user_string() for key in assets["registered_model"].parent_keys}
+    assert parents == {"foundation_models", "pretrained_model", "finetuned_model"}

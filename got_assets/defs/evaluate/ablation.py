@@ -28,7 +28,7 @@ PLOT = "ablation.png"
         3,
         _RECIPE.model,
         *(stage.version() for stage in _RECIPE.stages),
-        *(_RECIPE.ablation, _RECIPE.evaluate, _RECIPE.world),
+        *(_RECIPE.ablation, _RECIPE.evaluate.measuring(), _RECIPE.world),
     ),
     metadata=column_schema(TRIALS),
 )

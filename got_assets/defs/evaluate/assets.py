@@ -3,58 +3,70 @@
 # No postponed annotations here: Dagster looks at the annotation objects themselves.
 
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from got_assets.project import PROJECT, Project, code_version, git_commit
 from got_assets.reporting import document_hash, document_result, log_progress, markdown_table, stored_image
-from got_core.evaluate.config import BENCHMARK_ASSETS
 
 if TYPE_CHECKING:
     from got_core.evaluate.benchmarks import Benchmark
 
 Document = dict[str, Any]
 _CANDIDATE = {"candidate": dg.AssetIn(PROJECT.recipe.candidate)}
+_EVALUATE = PROJECT.recipe.evaluate
 
 
-@dg.asset(
-    ins=_CANDIDATE,
-    group_name="evaluate",
-    kinds={"pytorch"},
-    owners=["team:model"],
-    code_version=code_version(4, PROJECT.recipe.evaluate, PROJECT.recipe.world),
-)
-def geneval(
-    context: dg.AssetExecutionContext, project: dg.ResourceParam[Project], candidate: Document
-) -> dg.MaterializeResult[Document]:
-    """GenEval's rules on rendered scenes (`geneval/scenes`): six tasks, drawn from chains that the model
-    wrote.
+@dataclass(frozen=True)
+class _Kind:
+    """What the asset of a benchmark says of itself."""
 
-    Pictures that are in storage already are not drawn again, so an interrupted run goes on.
-    """
-    from got_core.evaluate.benchmarks import GENEVAL
+    number: int
+    """Of its code version, raised by hand."""
 
-    return _benchmark(project, candidate, GENEVAL)
+    description: str
 
 
-@dg.asset(
-    ins=_CANDIDATE,
-    group_name="evaluate",
-    kinds={"pytorch"},
-    owners=["team:model"],
-    code_version=code_version(3, PROJECT.recipe.evaluate, PROJECT.recipe.world),
-)
-def scene_edits(
-    context: dg.AssetExecutionContext, project: dg.ResourceParam[Project], candidate: Document
-) -> dg.MaterializeResult[Document]:
-    """Edits of unseen scenes (`edits/scenes`) by kind, and the grounding of their chains in the source.
+_KINDS = {
+    "geneval": _Kind(
+        4,
+        "GenEval's rules on rendered scenes (`geneval/scenes`): six tasks, drawn from chains that the model "
+        "wrote.\n\nPictures that are in storage already are not drawn again, so an interrupted run goes on.",
+    ),
+    "scene_edits": _Kind(
+        3,
+        "Edits of unseen scenes (`edits/scenes`) by kind, and the grounding of their chains in the source."
+        "\n\nResumes as `geneval` does.",
+    ),
+}
 
-    Resumes as `geneval` does.
-    """
-    from got_core.evaluate.benchmarks import SCENE_EDITS
 
-    return _benchmark(project, candidate, SCENE_EDITS)
+def benchmark_asset(key: str, name: str) -> dg.AssetsDefinition:
+    """The asset that scores the candidate by the benchmark of that name."""
+
+    @dg.asset(
+        name=key,
+        description=_KINDS[key].description,
+        ins=_CANDIDATE,
+        group_name="evaluate",
+        kinds={"pytorch"},
+        owners=["team:model"],
+        code_version=code_version(_KINDS[key].number, _EVALUATE.measuring(), PROJECT.recipe.world),
+    )
+    def scored(
+        context: dg.AssetExecutionContext, project: dg.ResourceParam[Project], candidate: Document
+    ) -> dg.MaterializeResult[Document]:
+        from got_core.evaluate.benchmarks import benchmarks_named
+
+        (benchmark,) = benchmarks_named([name])
+        return _benchmark(project, candidate, benchmark)
+
+    return scored
+
+
+benchmark_assets = [benchmark_asset(key, name) for key, name in _EVALUATE.assets.items()]
 
 
 def _benchmark(project: Project, model: Document, benchmark: "Benchmark") -> dg.MaterializeResult[Document]:
@@ -90,7 +102,7 @@ def _benchmark(project: Project, model: Document, benchmark: "Benchmark") -> dg.
 
 
 @dg.asset(
-    ins=_CANDIDATE | {name: dg.AssetIn(name) for name in BENCHMARK_ASSETS},
+    ins=_CANDIDATE | {name: dg.AssetIn(name) for name in _EVALUATE.assets},
     group_name="evaluate",
     kinds={"html"},
     owners=["team:model"],
@@ -107,7 +119,7 @@ def benchmark_report(
     from got_core.evaluate.report import benchmark_report as write_page
 
     started = time.monotonic()
-    storage, benchmarks = project.storage, [results[name] for name in BENCHMARK_ASSETS]
+    storage, benchmarks = project.storage, [results[name] for name in _EVALUATE.assets]
     page = write_page(
         [
             Section(

@@ -11,21 +11,21 @@ import polars as pl
 
 from got_assets.project import PROJECT, Project, code_version, git_commit
 from got_assets.reporting import document_hash, document_result, log_progress
-from got_core.evaluate.config import BENCHMARK_ASSETS
 
 Document = dict[str, Any]
 MODEL_NAME = "got"
 
 
 _STAGES = tuple(stage.asset for stage in PROJECT.recipe.stages)
+_BENCHMARKS = PROJECT.recipe.evaluate.assets
 
 
 @dg.asset(
-    ins={name: dg.AssetIn(name) for name in (*_STAGES, *BENCHMARK_ASSETS)},
+    ins={name: dg.AssetIn(name) for name in (*_STAGES, *_BENCHMARKS)},
     group_name="register",
     kinds={"mlflow"},
     owners=["team:model"],
-    code_version=code_version(4),
+    code_version=code_version(5),
 )
 def registered_model(
     context: dg.AssetExecutionContext,
@@ -40,8 +40,9 @@ def registered_model(
     from got_core.registry.log import register
     from got_core.storage import content_hash
 
-    started, candidate = time.monotonic(), inputs[_STAGES[-1]]
-    trained = [one for one in (foundation_models, *(inputs[name] for name in _STAGES)) if one["steps"]]
+    started = time.monotonic()
+    models = (foundation_models, *(inputs[name] for name in _STAGES))
+    candidate, trained = models[-1], [one for one in models if one["steps"]]
     tags = {
         "dagster_run_id": context.run_id,
         "git_commit": git_commit(),
@@ -52,18 +53,16 @@ def registered_model(
             name: candidate[name]
             for name in ("manifest_hash", "weights_hash", "config_digest", "mlflow_run_id")
         },
+        **_held_out_tags(candidate, start=models[-2]),
     }
     uri = project.settings.tracking_uri
     folder = project.storage.download(candidate["folder"])
-    results = {benchmark: inputs[asset] for asset, benchmark in BENCHMARK_ASSETS.items()}
-    scores, *others = [one["scores"] for one in results.values()]
-    outcomes = _outcomes(project, results)
-    version = register(
-        folder, MODEL_NAME, tracking_uri=uri, scores=scores, others=others, outcomes=outcomes, tags=tags
-    )
+    results = {benchmark: inputs[asset] for asset, benchmark in _BENCHMARKS.items()}
+    scores, outcomes = [one["scores"] for one in results.values()], _outcomes(project, results)
+    version = register(folder, MODEL_NAME, tracking_uri=uri, others=scores, outcomes=outcomes, tags=tags)
     document = {"name": MODEL_NAME, "version": version, "weights_hash": candidate["weights_hash"]}
     judged = {name: content_hash(table) for name, table in outcomes.items()}
-    compared = {**document, "scores": [scores, *others], "outcomes": judged, "tracking_uri": uri}
+    compared = {**document, "scores": scores, "outcomes": judged, "tracking_uri": uri}
     return document_result(
         document,
         version=document_hash(compared),
@@ -81,7 +80,15 @@ def _outcomes(project: Project, results: dict[str, Document]) -> dict[str, pl.Da
     return {
         one.name: one.outcomes(project.storage.read_table(f"{results[one.name]['prefix']}/samples"))
         for one in BENCHMARKS
+        if one.name in results
     }
+
+
+def _held_out_tags(model: Document, start: Document) -> dict[str, str]:
+    from got_core.registry.held_out import HeldOut
+
+    found = HeldOut.of_training(model, start)
+    return found.tags() if found else {}
 
 
 @dg.asset(
@@ -96,7 +103,8 @@ def promoted_model(
     """`@champion` moves to the challenger if the recipe's primary score is better, no benchmark is worse by
     more than its margin, and no task is worse.
 
-    A champion that was scored under other protocols is scored again first.
+    A champion that was scored under other protocols is scored again first. Where the recipe names no
+    benchmark, the held-out loss has to be lower.
     """
     from got_core.registry.promote import promote
     from got_core.registry.rescore import Scorer

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dagster as dg
 
 from got_assets.project import PROJECT
-from got_core.evaluate.config import BENCHMARK_ASSETS
 
 RETRAIN_ASSETS = (
     "training_plan",
@@ -14,7 +13,7 @@ RETRAIN_ASSETS = (
     "data_statistics",
     "foundation_models",
     *(stage.asset for stage in PROJECT.recipe.stages),
-    *BENCHMARK_ASSETS,
+    *PROJECT.recipe.evaluate.assets,
     "benchmark_report",
     "registered_model",
     "promoted_model",

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from PIL import Image
 
 from got_core.chain.grammar import parse
 from got_core.evaluate.benchmarks import GENEVAL, SCENE_EDITS, Benchmark
+from got_core.evaluate.config import EvaluateConfig
 from got_core.evaluate.samples import Request, sample_name
 from got_core.evaluate.suite import AS_WRITTEN, VARIANTS
 from got_core.recipes import get_recipe
@@ -40,3 +43,18 @@ def test_keys_of_stored_pictures() -> None:
     sampler = {"num_inference_steps": 5, "keep_outside": True}
     keys = [request.key(sampler, "weights") for request in (plain, edit, planned)]
     assert keys == ["6771d110937f", "c53ab096b057", "9df8d0e21ff6"]
+
+
+@pytest.mark.parametrize("names", [("geneval",), ("geneval/scenes", "geneval/scenes")])
+def test_a_benchmark_that_there_is_not_or_twice_is_refused(names: tuple[str, ...]) -> None:
+    with pytest.raises(ValueError, match=r"benchmarks must be none, one or more of geneval/scenes, edits/sc"):
+        EvaluateConfig(benchmarks=names)
+
+
+def test_promotion_goes_by_a_benchmark_that_the_recipe_names() -> None:
+    recipe = get_recipe("tiny")
+    with pytest.raises(
+        ValueError, match="primary is 'geneval/scenes/overall', but evaluate.benchmarks names"
+    ):
+        replace(recipe, evaluate=EvaluateConfig(benchmarks=("edits/scenes",)))
+    assert replace(recipe, evaluate=EvaluateConfig(benchmarks=())).evaluate.assets == {}

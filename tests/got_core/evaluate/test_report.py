@@ -69,6 +69,12 @@ def test_page_is_complete_and_self_contained() -> None:
     assert Image.open(io.BytesIO(grid)).size == (8, 8)
 
 
+def test_a_model_without_a_benchmark_has_a_page_that_says_so() -> None:
+    text = " ".join(Page(benchmark_report([], lineage={"weights": "abc"})).words)
+    assert "names no benchmark: this model was not scored" in text and "abc" in text
+    assert "GoT-R1-7B" not in text, "published figures say nothing where there are none to set beside them"
+
+
 def test_an_interval_without_width_is_explained() -> None:
     scores = scored(GenEvalScenes(NARROW, EvaluateConfig()).protocol())
     perfect = scores["tasks"]["colors"] | {
