@@ -1,8 +1,9 @@
 """Recipes: functions that return the whole configuration of the graph, one file each.
 
 ``embedded`` runs on a laptop and is the default; ``embedded-long`` learns harder scenes in hours; ``tiny``
-walks the same graph in seconds for tests; ``paper`` is the published size, for a GPU cluster. A recipe of
-your own is another file here with a line in RECIPES, or any code that returns a ``Recipe``.
+walks the same graph in seconds for tests; ``paper`` is the published size, for a GPU cluster, and
+``rehearsal`` the same with small networks. A recipe of your own is another file here with a line in RECIPES,
+or any code that returns a ``Recipe``.
 """
 
 from __future__ import annotations
@@ -12,11 +13,28 @@ from got_core.recipes.embedded import embedded
 from got_core.recipes.embedded_long import embedded_long
 from got_core.recipes.paper import paper
 from got_core.recipes.recipe import Recipe
+from got_core.recipes.rehearsal import rehearsal
 from got_core.recipes.tiny import tiny
 
-__all__ = ["RECIPES", "Recipe", "digest", "embedded", "embedded_long", "get_recipe", "paper", "tiny"]
+__all__ = [
+    "RECIPES",
+    "Recipe",
+    "digest",
+    "embedded",
+    "embedded_long",
+    "get_recipe",
+    "paper",
+    "rehearsal",
+    "tiny",
+]
 
-RECIPES = {"embedded": embedded, "embedded-long": embedded_long, "paper": paper, "tiny": tiny}
+RECIPES = {
+    "embedded": embedded,
+    "embedded-long": embedded_long,
+    "paper": paper,
+    "rehearsal": rehearsal,
+    "tiny": tiny,
+}
 
 
 def get_recipe(name: str) -> Recipe:
