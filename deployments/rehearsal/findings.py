@@ -93,7 +93,7 @@ def _annotated(storage: Path, inputs: Inputs, annotator: Annotator) -> Found:
     return [
         expect("captions refused", _quarantined(captions), inputs.refused),
         expect("edit chains quarantined", _quarantined(chains), 0),
-        expect("rows rejected by rule", rules, {"failed_annotation": inputs.refused, "no_box": inputs.empty}),
+        expect("rows rejected by rule", rules, {"no_box": inputs.empty}),
         expect_that(
             "answers of the annotator, and its faults",
             (annotator.answered.total(), dict(annotator.faults)),

@@ -260,8 +260,8 @@ def _edit(picture: Image.Image, number: int) -> tuple[Image.Image, Image.Image, 
         ),
         (
             picture,
-            ImageOps.grayscale(picture).convert("RGB"),
-            "Turn the image into a black and white photograph",
+            ImageOps.colorize(ImageOps.grayscale(picture), "black", "moccasin"),
+            "Turn the image into a sepia photograph",
         ),
         (picture, picture.point([k // 3 for k in range(256)] * 3), "Let the time of day become night"),
     )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 _MADE = re.compile(r"  (?:(?P<shard>[a-z]+-\d+): )?(?P<asset>[a-z0-9_]+)(?:, [a-z0-9_, ]+)? \(")
@@ -15,12 +16,8 @@ _WORKER = re.compile(
     r"from step (?P<step>\d+)"
 )
 PARTS = {
-    "raw_images": "ingestion",
-    "edit_pairs": "ingestion",
-    "captions": "annotation",
-    "edit_descriptions": "annotation",
-    "t2i_selection": "curation and tars",
-    "edit_selection": "curation and tars",
+    "raw_images": "pictures to tars",
+    "edit_pairs": "edits to tars",
     "training_plan": "training plan",
     "taken_down": "manifest and statistics",
     "foundation_models": "published folders",
@@ -52,8 +49,12 @@ class RunLog:
     workers: list[Worker] = field(default_factory=list)
     killed: int | None = None
     """Process id of the worker that was killed."""
-    _part: str = "start"
-    _since: float = field(default_factory=time.monotonic)
+    clock: Callable[[], float] = time.monotonic
+    _part: str = "start of got run"
+    _since: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._since = self.clock()
 
     def add(self, line: str) -> None:
         """Take in the next line."""
@@ -74,6 +75,6 @@ class RunLog:
         return [worker for worker in self.workers if worker.stage == stage]
 
     def _begin(self, part: str) -> None:
-        now = time.monotonic()
+        now = self.clock()
         self.seconds[self._part] = self.seconds.get(self._part, 0.0) + now - self._since
         self._part, self._since = part, now

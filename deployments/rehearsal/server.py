@@ -30,7 +30,7 @@ from got_core.annotate.prompt_files import prompt, prompt_names
 MODEL = "Qwen2.5-VL-rehearsal"
 """The model's name: of a family that gives boxes in pixels."""
 MOST_AREAS = 4
-BUSY, GARBLED = 9, 7
+BUSY, GARBLED = 40, 15
 """Of so many requests, one is first answered with 503, or with a reply that does not parse."""
 GREY = 2.0
 """Largest mean distance of a pixel's bands in a picture without colours, in which nothing is seen."""
@@ -271,7 +271,7 @@ def _describe_whole(_: Given, image: Picture) -> str:
 
 def _crop(_: Given, image: Picture) -> str:
     seen = [*eyes.shapes(image), *eyes.areas(image)]
-    return f"a flat {seen[0].name.removesuffix(' area')} thing" if seen else "a plain thing"
+    return f"flat {seen[0].name}" if seen else "plain thing"
 
 
 def _rewrite(given: Given, _: Picture) -> str:

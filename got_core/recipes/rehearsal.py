@@ -24,9 +24,8 @@ def rehearsal() -> Recipe:
     small = replace(
         full,
         name="rehearsal",
-        ingest=replace(full.ingest, image_shard_size=24, edit_shard_size=24),
+        ingest=replace(full.ingest, image_shard_size=24, edit_shard_size=32),
         model=_small(full.model),
-        evaluate=replace(full.evaluate, images_per_task=1, edit_images=6, bootstrap=20, self_test=6),
         ablation=replace(full.ablation, pretrain_steps=4, finetune_steps=2, images_per_task=1, workers=2),
     )
     spread = {"workers": 2, "batch_size": 1, "global_batch": 8, "bucket_multiple": 32, "sample_every": 8}

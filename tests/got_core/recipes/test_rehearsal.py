@@ -49,11 +49,7 @@ DIFFERENCES = {
     "stages.batch_size",
     "stages.global_batch",
     "stages.bucket_multiple",
-    # Sizes of the benchmarks and of the ablation.
-    "evaluate.images_per_task",
-    "evaluate.edit_images",
-    "evaluate.bootstrap",
-    "evaluate.self_test",
+    # Steps, pictures and workers of the ablation.
     "ablation.pretrain_steps",
     "ablation.finetune_steps",
     "ablation.images_per_task",
