@@ -1,4 +1,4 @@
-"""The rehearsal's inputs: all different, in three shapes and kinds of file, with the faults that are counted."""
+"""The rehearsal's inputs: all different, in several shapes and kinds of file, with faults to be counted."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 
 from deployments.rehearsal import eyes, pictures, server
 from deployments.rehearsal.server import Annotator
-from got_core.annotate.annotator import AnnotationError
+from got_core.annotate.annotator import AnnotationError, Step
 from got_core.annotate.config import OpenAIConfig
 from got_core.annotate.ledger import Ledger
 from got_core.annotate.openai_annotator import OpenAIAnnotator
@@ -53,9 +53,9 @@ def test_shapes_are_found_where_they_are(annotator: OpenAIAnnotator, colour: str
 def test_captions_name_what_grounds(annotator: OpenAIAnnotator) -> None:
     image = picture(("red", "disc", (0.7, 0.3)))
     prompt = annotator.concise_prompt(image)
-    assert prompt == "a photograph with a red disc, a grey area and a brown area"
+    assert prompt == "a photograph with a red disc, a grey area, a brown area and a red area"
     entities = annotator.extract_entities(annotator.detailed_caption(image, prompt))
-    assert entities == ["red disc", "grey area", "brown area"]
+    assert entities == ["red disc", "grey area", "brown area", "red area"]
     assert all(annotator.ground(image, name) for name in entities)
 
 
@@ -94,8 +94,6 @@ def test_chains_hold_the_boxes_that_were_given(annotator: OpenAIAnnotator) -> No
         "Remove the red disc", "A disc.", "Nothing.", [box], "flat red disc", "remove"
     )
     assert [placed.box for placed in parse(chain, "data").boxes] == [box]
-    from got_core.annotate.annotator import Step
-
     steps = [
         Step("Remove the red disc", "remove", "red disc", (box,)),
         Step("Add a blue disc", "add", "blue disc", (Box(1, 2, 30, 40),)),

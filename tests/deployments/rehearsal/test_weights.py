@@ -1,4 +1,4 @@
-"""Folders as SDXL and Qwen2.5-VL are published: the real vocabulary, and weights that training starts from."""
+"""Folders as SDXL and Qwen2.5-VL are published: the real vocabulary, weights that training starts from."""
 
 from __future__ import annotations
 
