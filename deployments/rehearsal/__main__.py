@@ -30,6 +30,9 @@ def main() -> int:
     except (Mismatch, ModuleNotFoundError) as error:
         sys.stderr.write(f"\nthe rehearsal FAILED: {error}\nits files are in {folder}\n")
         return 1
+    except KeyboardInterrupt:
+        sys.stderr.write(f"\ninterrupted; its files are in {folder}\n")
+        return 130
     show(walked)
     if given is None:
         shutil.rmtree(folder)

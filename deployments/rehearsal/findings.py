@@ -53,6 +53,7 @@ def check_run(home: Path, recipe: Recipe, inputs: Inputs, log: RunLog, annotator
         *_trained_on(storage, inputs),
         *_planned(storage, recipe),
         *(line for stage in recipe.stages for line in _trained(home, stage)),
+        _number_type(recipe),
         *_survived(recipe, log),
     ]
 
@@ -143,6 +144,13 @@ def _trained(home: Path, stage: Stage) -> Found:
         ),
         expect(f"last step of {stage.title} in MLflow", logged, stage.config.steps),
     ]
+
+
+def _number_type(recipe: Recipe) -> tuple[str, str]:
+    from got_core.train.optim import computes_in_bf16
+
+    wanted = all(stage.config.bf16 for stage in recipe.stages)
+    return "computed in", "bfloat16" if wanted and computes_in_bf16("cpu") else "float32"
 
 
 def _logged_steps(home: Path, run: str) -> int | None:

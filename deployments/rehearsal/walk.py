@@ -56,17 +56,15 @@ def walk(folder: Path, say: Callable[[str], None] = print) -> Walked:
     started, recipe = time.monotonic(), rehearsal()
     say(f"rehearsal in {folder}")
     inputs = write_inputs(folder / "inputs")
-    sdxl, qwen = _weights(folder / "weights", recipe)
+    weights = _weights(folder / "weights", recipe)
     seconds = {"pictures and weights": time.monotonic() - started}
-    with Annotator() as annotator, _ray_folder() as ray:
-        environment = _environment(folder, inputs, annotator.url, sdxl, qwen, ray)
+    with Annotator() as annotator, _scratch() as scratch:
+        environment = _environment(folder, inputs, annotator.url, weights, scratch)
         log = _run(folder, environment, say)
-    seconds |= log.seconds
-    found = check_run(folder / "home", recipe, inputs, log, annotator)
-    began = time.monotonic()
-    found += _predicted(folder, environment, recipe, inputs)
-    seconds["prediction"] = time.monotonic() - began
-    return Walked(seconds, found)
+        found = check_run(folder / "home", recipe, inputs, log, annotator)
+        began = time.monotonic()
+        found += _predicted(folder, environment, recipe, inputs)
+    return Walked(seconds | log.seconds | {"prediction": time.monotonic() - began}, found)
 
 
 def _weights(folder: Path, recipe: Recipe) -> tuple[Path, Path]:
@@ -76,16 +74,18 @@ def _weights(folder: Path, recipe: Recipe) -> tuple[Path, Path]:
 
 
 @contextmanager
-def _ray_folder() -> Iterator[str]:
-    """Ray's own folder: its sockets want a short path, and it leaves its logs."""
-    folder = tempfile.mkdtemp(prefix="ray-")
+def _scratch() -> Iterator[str]:
+    """Where programs leave what nobody needs. Short, for sockets of Ray have a path of 107 bytes at most."""
+    folder = tempfile.mkdtemp(prefix="got-")
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _environment(folder: Path, inputs: Inputs, url: str, sdxl: Path, qwen: Path, ray: str) -> dict[str, str]:
+def _environment(
+    folder: Path, inputs: Inputs, url: str, weights: tuple[Path, Path], scratch: str
+) -> dict[str, str]:
     """Of `got run`: the settings of a rehearsal and nothing of the user's own."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
     path = os.pathsep.join(filter(None, [str(ROOT), kept.get("PYTHONPATH")]))
@@ -95,9 +95,8 @@ def _environment(folder: Path, inputs: Inputs, url: str, sdxl: Path, qwen: Path,
         "OMP_NUM_THREADS": "1",
         "DAGSTER_DISABLE_TELEMETRY": "1",
         "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_TMPDIR": ray,
+        **dict.fromkeys(("TMPDIR", "RAY_TMPDIR", "HF_HOME", "MPLCONFIGDIR", "XDG_CACHE_HOME"), scratch),
         "HF_HUB_OFFLINE": "1",
-        "HF_HOME": str(folder / "hf"),
         "GOT_HOME": str(folder / "home"),
         "GOT_RECIPE": "rehearsal",
         "GOT_RAW": str(inputs.raw),
@@ -105,8 +104,8 @@ def _environment(folder: Path, inputs: Inputs, url: str, sdxl: Path, qwen: Path,
         "GOT_ANNOTATOR": "openai",
         "GOT_ANNOTATOR_URL": url,
         "GOT_ANNOTATOR_VISION_MODEL": MODEL,
-        "GOT_SDXL": str(sdxl),
-        "GOT_QWEN": str(qwen),
+        "GOT_SDXL": str(weights[0]),
+        "GOT_QWEN": str(weights[1]),
     }
 
 
@@ -153,27 +152,26 @@ def _end(process: subprocess.Popen[str]) -> None:
 
 
 def _kill_a_worker(home: Path, log: RunLog, over: threading.Event, say: Callable[[str], None]) -> None:
-    """Kill the last worker of a stage once the stage has a checkpoint, as a machine that fails would."""
+    """Kill a worker of a stage once the stage has its second checkpoint: the first is whole by then."""
     while not over.wait(0.1):
         workers = log.of(KILLED)
-        if workers and has_checkpoint(home):
+        if workers and checkpoints(home, KILLED) >= 2:
             os.kill(workers[-1].pid, signal.SIGKILL)
             log.killed = workers[-1].pid
             say(f"  killed process {workers[-1].pid}, a worker of stage {KILLED}")
             return
 
 
-def has_checkpoint(home: Path) -> bool:
-    """Whether a stage has left a checkpoint to go on from."""
-    return any((home / "storage" / "ray").glob(f"{KILLED}-*/checkpoint_*"))
+def checkpoints(home: Path, stage: str) -> int:
+    """How many checkpoints a stage has begun to write."""
+    return len(list((home / "storage" / "ray").glob(f"{stage}-*/checkpoint_*")))
 
 
 def _predicted(
     folder: Path, environment: dict[str, str], recipe: Recipe, inputs: Inputs
 ) -> list[tuple[str, str]]:
     """What a fresh process draws with the registered model."""
-    document = json.loads((folder / "home" / "storage" / "registered_model.json").read_text())
-    model = f"models:/{document['name']}/{document['version']}"
+    model = "models:/got@champion"
     uri = f"sqlite:///{folder / 'home' / 'mlflow' / 'mlflow.db'}"
     source = inputs.edits.parent / "001-source.jpg"
     done = subprocess.run(
