@@ -65,6 +65,8 @@ class Inputs:
     """List of the inputs (GOT_RAW)."""
     edits: Path
     """Table of the edit pairs (GOT_EDITS)."""
+    mixture: Path
+    """Shares of the sources by stage (GOT_MIXTURE)."""
     good: dict[str, int]
     """Different pictures by source that ingestion should take; near copies are among them."""
     quarantined: int
@@ -106,6 +108,7 @@ def write_inputs(folder: Path) -> Inputs:
     return Inputs(
         raw=raw,
         edits=folder / "edits" / "pairs.csv",
+        mixture=_write_mixture(folder / "mixture.toml"),
         good=good,
         quarantined=2,
         good_pairs=pairs,
@@ -115,6 +118,16 @@ def write_inputs(folder: Path) -> Inputs:
         empty=1,
         trained=trained,
     )
+
+
+def _write_mixture(path: Path) -> Path:
+    """Two sources and edits for pretraining, the third and both kinds of edits for finetuning."""
+    first, second, third = SOURCES
+    path.write_text(
+        f'[pretrain]\n"t2i/{first}" = 0.4\n"t2i/{second}" = 0.4\n"single-turn" = 0.2\n\n'
+        f'[finetune]\n"t2i/{third}" = 0.4\n"single-turn" = 0.4\n"multi-turn" = 0.2\n'
+    )
+    return path
 
 
 # -- photographs --------------------------------------------------------------------------------------

@@ -16,8 +16,10 @@ _WORKER = re.compile(
     r"from step (?P<step>\d+)"
 )
 PARTS = {
-    "raw_images": "pictures to tars",
-    "edit_pairs": "edits to tars",
+    "raw_images": "ingestion",
+    "edit_pairs": "ingestion",
+    "captions": "annotation to tars",
+    "edit_descriptions": "annotation to tars",
     "training_plan": "training plan",
     "taken_down": "manifest and statistics",
     "foundation_models": "published folders",

@@ -101,6 +101,7 @@ def _environment(
         "GOT_RECIPE": "rehearsal",
         "GOT_RAW": str(inputs.raw),
         "GOT_EDITS": str(inputs.edits),
+        "GOT_MIXTURE": str(inputs.mixture),
         "GOT_ANNOTATOR": "openai",
         "GOT_ANNOTATOR_URL": url,
         "GOT_ANNOTATOR_VISION_MODEL": MODEL,
@@ -164,7 +165,9 @@ def _kill_a_worker(home: Path, log: RunLog, over: threading.Event, say: Callable
 
 def checkpoints(home: Path, stage: str) -> int:
     """How many checkpoints a stage has begun to write."""
-    return len(list((home / "storage" / "ray").glob(f"{stage}-*/checkpoint_*")))
+    storage = home / "storage"
+    patterns = (f"ray/{stage}-*/checkpoint_*", f"models/{stage}/*/checkpoints/step-*")
+    return sum(len(list(storage.glob(pattern))) for pattern in patterns)
 
 
 def _predicted(

@@ -25,14 +25,14 @@ def test_workers_and_where_they_begin() -> None:
 def test_seconds_go_to_the_part_at_work() -> None:
     log = RunLog(clock=iter([0.0, 1.0, 3.0, 6.0, 10.0]).__next__)
     for line in (
-        "  images-00000: raw_images, captions (missing)",
+        "  images-00000: raw_images (missing)",
         "  images-00000: 13 of 13 samples in tars",
-        "  edits-00000: edit_pairs, edit_descriptions (missing)",
-        "  images-00001: raw_images, captions (missing)",
+        "  edits-00000: edit_descriptions, edit_boxes (missing)",
+        "  edits-00000: edit_pairs (missing)",
     ):
         log.add(line)
     log.end()
-    assert log.seconds == {"start of got run": 1.0, "pictures to tars": 6.0, "edits to tars": 3.0}
+    assert log.seconds == {"start of got run": 1.0, "ingestion": 6.0, "annotation to tars": 3.0}
 
 
 def test_a_mismatch_says_what_was_found_and_expected(tmp_path: Path) -> None:
