@@ -52,8 +52,7 @@ class Annotator:
         """What was answered otherwise: ``busy``, ``garbled``, ``refused``."""
         self._seen: set[str] = set()
         self._lock = threading.Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", 0), _handler(self))
 
     @property
     def url(self) -> str:
@@ -100,12 +99,19 @@ class Annotator:
         return status, response
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128
+    """An annotator opens all its connections at once."""
+
+
 # -- requests -----------------------------------------------------------------------------------------
 
 
 def _handler(annotator: Annotator) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
 
         def do_POST(self) -> None:
             data = self.rfile.read(int(self.headers["Content-Length"]))
