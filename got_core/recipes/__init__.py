@@ -2,8 +2,9 @@
 
 ``embedded`` runs on a laptop and is the default; ``embedded-long`` learns harder scenes in hours; ``tiny``
 walks the same graph in seconds for tests; ``paper`` is the published size, for a GPU cluster, and
-``rehearsal`` the same with small networks; ``finetune-own`` takes a model of that size on to own photographs, on one GPU. A recipe of your own is another
-file here with a line in RECIPES, or any code that returns a ``Recipe``.
+``rehearsal`` the same with small networks; ``finetune-own`` takes a model of that size on to own photographs,
+on one GPU. A recipe of your own is another file here with a line in RECIPES, or any code that returns a
+``Recipe``.
 """
 
 from __future__ import annotations
