@@ -32,12 +32,12 @@ CONFIG = replace(
 
 
 def test_workers_killed_at_random_moments_change_nothing(training_run: TrainingRun, tmp_path: Path) -> None:
-    (tmp_path / "peace").mkdir()
-    (tmp_path / "war").mkdir()
-    quiet, start = prepared(training_run, tmp_path / "peace", recipe=recipe(CONFIG))
+    (tmp_path / "undisturbed").mkdir()
+    (tmp_path / "killed").mkdir()
+    quiet, start = prepared(training_run, tmp_path / "undisturbed", recipe=recipe(CONFIG))
     expected = train_stage(quiet, quiet.recipe.stages[-1], start)
     lines: list[str] = []
-    run, start = prepared(training_run, tmp_path / "war", recipe=recipe(CONFIG), progress=lines.append)
+    run, start = prepared(training_run, tmp_path / "killed", recipe=recipe(CONFIG), progress=lines.append)
     storage = run.storage()
     killer = Killer(
         starts=lambda: _starts(lines),
