@@ -48,4 +48,5 @@ def train(rank: int, run: TrainingRun, folder: Path) -> None:
         except NotFiniteStepsError as error:
             report["error"] = str(error)
         (folder / f"{sharding}-{rank}.json").write_text(json.dumps(report))
+    dist.barrier()  # also lets threads of the group let go of tensors before it is taken apart
     dist.destroy_process_group()

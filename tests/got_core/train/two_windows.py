@@ -47,4 +47,5 @@ def train(rank: int, run: TrainingRun, folder: Path) -> None:
     data.faults.substituted = 2 - rank
     report = {"losses": seen, "own_cpu_seconds": trainer._clock.seconds(), "taken": window.take()}
     (folder / f"{rank}.json").write_text(json.dumps(report))
+    dist.barrier()  # also lets threads of the group let go of tensors before it is taken apart
     dist.destroy_process_group()
