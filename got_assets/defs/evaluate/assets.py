@@ -135,7 +135,7 @@ def benchmark_report(
             "recipe": f"{project.recipe.name} {candidate['config_digest']}",
             "MLflow run": candidate["mlflow_run_id"],
             "git commit": git_commit(),
-            "Dagster run": context.run_id,
+            "Dagster run": context.run.run_id,
         },
     ).encode()
     storage.write_bytes("benchmark_report.html", page)

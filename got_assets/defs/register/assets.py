@@ -45,7 +45,7 @@ def registered_model(
     models = (foundation_models, *(inputs[name] for name in _STAGES))
     candidate, trained = models[-1], [one for one in models if one["steps"]]
     tags = {
-        "dagster_run_id": context.run_id,
+        "dagster_run_id": context.run.run_id,
         "git_commit": git_commit(),
         "recipe": project.recipe.name,
         # Of all stages: who asks what a version was trained on must not miss an earlier manifest.

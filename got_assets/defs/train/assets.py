@@ -99,7 +99,7 @@ def training_run(
     context: dg.AssetExecutionContext, project: Project, manifest: pl.DataFrame
 ) -> "TrainingRun":
     """What the library needs to know about a training that an asset starts."""
-    return make_run(project, manifest, {"dagster_run_id": context.run_id, "git_commit": git_commit()})
+    return make_run(project, manifest, {"dagster_run_id": context.run.run_id, "git_commit": git_commit()})
 
 
 def make_run(project: Project, manifest: pl.DataFrame, tags: dict[str, str]) -> "TrainingRun":

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from got_core.recipes import get_recipe
-from got_core.train.data.geometry import bucket_sizes
+from got_core.model.buckets import bucket_sizes
 
 LANGUAGE_MODEL = "model.language_model"
 DIFFERENCES = {

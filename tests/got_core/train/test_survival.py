@@ -118,17 +118,14 @@ def test_a_takedown_meanwhile_takes_effect_at_the_next_checkpoint_and_the_step_i
     storage, rows = run.storage(), run.manifest.filter(kind="t2i")
     ids = rows["image_id"].to_list()[:40]
 
-    def once_it_trains(line: str) -> None:
-        if "from step 0" in line and not storage.exists(LIST):
-            add_takedowns(storage, ids)
+    def take_down() -> None:
+        wait_for_steps(storage, STAGE.checkpoint_every)
+        add_takedowns(storage, ids)
 
-    said: list[str] = []
-
-    def heard(line: str) -> None:
-        said.append(line)
-        once_it_trains(line)
-
-    reference = train_stage(replace(run, progress=heard), run.recipe.stages[-1], start)
+    with ThreadPoolExecutor(1) as pool:
+        listed = pool.submit(take_down)
+        reference, said = train(run, start)
+        listed.result()
     assert first_steps(said) == {0}
     taken = reference["taken_down"]
     assert sorted(row["id"] for row in taken) == sorted(ids)
@@ -167,10 +164,7 @@ def break_off(run: TrainingRun, start: dict) -> None:
     folder, away = Path(run.raw_url), Path(run.raw_url).with_name("away")
 
     def take_away() -> None:
-        until = time.monotonic() + 240
-        while done(run.storage()) < 3 * STAGE.checkpoint_every:
-            assert time.monotonic() < until
-            time.sleep(0.02)
+        wait_for_steps(run.storage(), 3 * STAGE.checkpoint_every)
         folder.rename(away)
 
     with ThreadPoolExecutor(1) as pool:
@@ -179,6 +173,14 @@ def break_off(run: TrainingRun, start: dict) -> None:
             train_stage(run, run.recipe.stages[-1], start)
         waiting.result()
     away.rename(folder)
+
+
+def wait_for_steps(storage: Storage, steps: int) -> None:
+    """Wait until so many steps were trained, by what is written before each checkpoint."""
+    until = time.monotonic() + 240
+    while done(storage) < steps:
+        assert time.monotonic() < until
+        time.sleep(0.02)
 
 
 def done(storage: Storage) -> int:
