@@ -120,7 +120,9 @@ def loss_of(folder: Path, run: TrainingRun) -> float:
     trainer = Trainer(load_pipeline(folder), training_data(run, config), config)
     trainer.model.eval()
     with torch.no_grad():
-        losses = [trainer.model(trainer.batches[k], torch.Generator().manual_seed(k)) for k in range(8)]
+        losses = [
+            trainer.model(trainer.batches.passes(k)[0], torch.Generator().manual_seed(k)) for k in range(8)
+        ]
     return sum(float(one["loss"]) for one in losses) / len(losses)
 
 

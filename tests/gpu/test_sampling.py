@@ -7,8 +7,9 @@ import torch
 from PIL import Image
 
 from got_core.budget.config import BudgetConfig
-from got_core.budget.measure import empty_pipeline, sampling_step
+from got_core.budget.measure import sampling_step
 from got_core.chain.grammar import parse
+from got_core.train.sizes import empty_pipeline
 from tests.gpu.sizes import random_pipeline, recipe_for
 
 CHAIN = parse("a cat (100,200),(400,900) and a dog (500,200),(900,900)")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from got_core.recipes import get_recipe
 from got_core.model.buckets import bucket_sizes
+from got_core.recipes import get_recipe
 
 LANGUAGE_MODEL = "model.language_model"
 DIFFERENCES = {

@@ -286,7 +286,7 @@ def test_an_edit_is_drawn_from_what_it_was_trained_on(tmp_path: Path) -> None:
             geometry=config.geometry, bucket_multiple=config.bucket_multiple,
         )  # fmt: skip
         trainer = Trainer(tiny_pipeline(), data, config)
-        trained = trainer.batches[0]
+        trained = trainer.batches.passes(0)[0]
         seen = _drawn_from(trainer.pipeline, parse(chain), instruction, source)
         assert seen["sizes"].tolist() == trained["time_ids"].tolist() == [[*frame, 0, 0, *frame]]
         assert torch.equal(seen["reference"], trained["reference"])

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from got_core.budget.config import BudgetConfig
-from got_core.budget.measure import count, empty_pipeline
 from got_core.budget.plan import make_plan
 from got_core.model.build import fresh_pipeline
 from got_core.model.config import LossConfig
@@ -25,6 +24,7 @@ from got_core.train.data.samples import training_data
 from got_core.train.prepare import prepare_parts
 from got_core.train.run import TrainingRun
 from got_core.train.sample_pictures import sample_grid
+from got_core.train.sizes import count, empty_pipeline
 from got_core.train.stage import finetuning
 from got_core.train.trainer import JOINT, Trainer
 from tests.got_core.tiny_pipeline import TINY, sees_its_conditions, tiny_pipeline
@@ -62,7 +62,7 @@ def test_adapters_and_projectors_alone_are_trained_and_merged(
     layers = {re.sub(r".*\.(to_|ff)(.*)\.lora_.*", r"\1\2", n) for n in names if "unet" in n}
     assert layers == {"to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2"}
     trainer.run(4, ignore)
-    batch, noise = trainer.batches[0], torch.Generator()
+    batch, noise = trainer.batches.passes(0)[0], torch.Generator()
     trainer.model.eval()
     with torch.no_grad():
         adapted = trainer.model(batch, noise.manual_seed(1))["loss"]

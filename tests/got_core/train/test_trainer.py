@@ -364,7 +364,7 @@ def test_rows_of_tokens_that_no_batch_holds_stay_to_the_bit(training_run: Traini
     (name,) = [name for name in joint.trained() if "embed_tokens" in name]
     before = joint.trained()[name].detach().clone()
     joint.run(6, ignore)
-    held = {int(token) for k in range(6) for token in joint.batches[k]["input_ids"].unique()}
+    held = {int(token) for k in range(6) for token in joint.batches.passes(k)[0]["input_ids"].unique()}
     untouched = sorted(set(range(len(before))) - held)
     assert len(untouched) > 10
     after = joint.trained()[name].detach()
