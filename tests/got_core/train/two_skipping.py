@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -48,5 +49,5 @@ def train(rank: int, run: TrainingRun, folder: Path) -> None:
         except NotFiniteStepsError as error:
             report["error"] = str(error)
         (folder / f"{sharding}-{rank}.json").write_text(json.dumps(report))
-    dist.barrier()  # also lets threads of the group let go of tensors before it is taken apart
+    time.sleep(1)  # its threads let go of tensors, for which they need this thread to wait
     dist.destroy_process_group()
