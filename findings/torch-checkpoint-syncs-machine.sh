@@ -15,7 +15,7 @@ import os
 
 import torch
 import torch.distributed.checkpoint as dcp
-from torch.distributed.checkpoint import FsspecWriter
+from torch.distributed.checkpoint._fsspec_filesystem import FsspecWriter
 
 calls = []
 os.sync = lambda: calls.append("sync")

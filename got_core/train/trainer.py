@@ -193,7 +193,7 @@ class Trainer:
         """Ids of this step's samples on this rank, as far as its batches tell."""
         if not isinstance(self.batches, JointBatches):
             return []
-        return self.batches.sample_ids(self.step)
+        return self.batches.last_ids
 
     def _backward_passes(self) -> dict[str, Tensor]:
         """Gradient of the global batch, exchanged between the ranks once. Returns this rank's mean losses.

@@ -69,6 +69,8 @@ class JointBatches:
         self.reasoning = reasoning
         self.spatial_guidance = spatial_guidance
         self.language_share = language_share
+        self.last_ids: list[str] = []
+        """Ids of the samples of the last step that was asked for, substitutes under their own."""
         self.pools, self.shares = _pools(data, mixture)
         self._substitutes = Substitutes(data, seed)
 
@@ -76,19 +78,16 @@ class JointBatches:
         """The batches of a step on this rank: language inputs, labels, latents and size numbers (see
         ``GoTModel.forward``); ``index``, the samples' numbers since the first step, int64 (B,); ``learning``,
         how many of them, the first ones, the language model learns from."""
+        self.last_ids = []
         return [self.batch(one) for one in self.layout.passes(step, self.rank)]
 
     def batch(self, one: Pass) -> dict[str, Any]:
         """The batch of a pass (see :meth:`passes`)."""
         indices, learning = self.order(one)
         samples, texts = self.samples(one.draw, indices)
+        self.last_ids += [sample.sample_id for sample in samples]
         numbers = {"index": torch.tensor(indices), "learning": learning}
         return self.of(samples, texts) | numbers
-
-    def sample_ids(self, step: int) -> list[str]:
-        """Ids of a step's samples on this rank."""
-        passes = self.layout.passes(step, self.rank)
-        return [one.sample_id for part in passes for one in self.samples(part.draw, part.indices)[0]]
 
     def of(self, samples: Sequence[TrainingSample], texts: Sequence[str]) -> dict[str, Any]:
         """The batch of samples of one kind and size, with a wording of each; without its numbers."""

@@ -14,6 +14,7 @@ from torch import multiprocessing
 
 from got_core.recipes import tiny
 from got_core.train.config import StageConfig
+from got_core.train.data.batches import JointBatches
 from got_core.train.data.samples import held_out_place, training_data
 from got_core.train.held_out import HeldOut
 from got_core.train.run import TrainingRun
@@ -49,7 +50,10 @@ def test_held_out_rows_are_never_drawn(training_run: TrainingRun) -> None:
     held = {
         joint.data.sample_id(k) for kind in ("t2i", "edit") for k in joint.data.held_out_rows({kind: 1.0})
     }
-    drawn = {one for step in range(60) for one in joint.batches.sample_ids(step)}  # type: ignore[attr-defined]
+    batches = joint.batches
+    assert isinstance(batches, JointBatches)
+    parts = [part for step in range(60) for part in batches.layout.passes(step, 0)]
+    drawn = {one.sample_id for part in parts for one in batches.samples(part.draw, part.indices)[0]}
     assert len(drawn) > 20 and not drawn & held
     rng = np.random.default_rng(0)
     assert not {one.sample_id for one in joint.data.draw(rng, "t2i", 30)} & held
