@@ -28,6 +28,8 @@ from got_core.train.data.samples import training_data
 from got_core.train.data_watch import DataWatch
 from got_core.train.held_out import HeldOut
 from got_core.train.ray import jobs, preflight
+from got_core.train.ray.session import ray_session
+from got_core.train.ray.workers import stage_workers
 from got_core.train.run import Reference, TrainingRun, model_reference
 from got_core.train.sample_pictures import sample_grid
 from got_core.train.skipping import NotFiniteStepsError, not_finite
@@ -59,10 +61,12 @@ def train_stage(run: TrainingRun, stage: Stage, start: Reference) -> Reference:
     started = time.monotonic()
     # Written last: where it is, the stage is finished.
     if not run.storage().exists(f"{name}/metrics.json"):
-        preflight.check_stage(run, stage.name, start)
         arguments = {"stage": stage, "name": name, "start": start["folder"], "start_stage": start["stage"]}
         arguments |= {"command": sys.argv}
-        jobs.fit(run, f"{stage.name}-{key}", stage, _stage_worker, arguments)
+        with ray_session(run.ray_address, run.workers or config.workers):
+            stage_workers(run, stage)  # refuses too few GPUs before anything is read
+            preflight.check_stage(run, stage.name, start)
+            jobs.fit(run, f"{stage.name}-{key}", stage, _stage_worker, arguments)
     remove_finished(run.storage(), f"{name}/{CHECKPOINTS}")
     finish(training, stage)
     metrics = run.storage().read_json(f"{name}/metrics.json")

@@ -129,7 +129,7 @@ def test_an_unknown_recipe_is_one_clear_error(tmp_path: Path) -> None:
     assert done.returncode != 0
     assert done.stderr.strip().splitlines()[-1] == (
         "ValueError: unknown recipe 'huge'; set GOT_RECIPE to one of: embedded, embedded-long, finetune-own, "
-        "finetune-own-512, paper, tiny"
+        "finetune-own-512, paper, rehearsal, tiny"
     )
 
 

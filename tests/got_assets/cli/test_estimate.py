@@ -37,6 +37,8 @@ def test_it_is_the_plan(got: Got) -> None:
 
 def test_what_cannot_be_assumed_is_a_wrong_call(got: Got) -> None:
     assert (done := got("estimate", "huge")).status == 2
-    assert "one of: embedded, embedded-long, finetune-own, finetune-own-512, paper, tiny" in done.err
+    assert (
+        "one of: embedded, embedded-long, finetune-own, finetune-own-512, paper, rehearsal, tiny" in done.err
+    )
     assert (done := got("estimate", "tiny", "--utilisation", 2)).status == 2
     assert "utilisation is a share in (0, 1], got 2.0" in done.err
