@@ -107,8 +107,8 @@ def test_missing_broken_and_slow_pictures_are_counted_and_the_training_ends(
     assert kept["steps"]["0"] == 0 <= kept["steps"]["6"] <= kept["steps"]["12"]
 
     again, _ = prepared(few_run, tmp_path / "again", max_substituted=1.0)
-    for path in pictures(again)[:3]:
-        path.unlink()
+    for k in (0, 1, 3):
+        pictures(again)[k].unlink()
     assert train(again, start)[0]["weights_hash"] == reference["weights_hash"], "why does not matter"
 
 
