@@ -1,4 +1,4 @@
-"""How a pipeline's parts are made ready for a stage, and how they lie on workers.
+"""How a pipeline's parts are made ready for a stage and plain again behind it, and how they lie on workers.
 
 Belongs here: what the trainer and the training plan (``got_core.budget``) both do to a model: adapters,
 checkpointing, what is spread by itself. Not here: the loop (``trainer``) and what workers exchange
@@ -78,6 +78,20 @@ def set_checkpointing(pipeline: GoTPipeline, *, wanted: bool) -> None:
         pipeline.vae.enable_slicing()
     else:
         pipeline.vae.disable_slicing()
+
+
+def plain_pipeline(pipeline: GoTPipeline) -> GoTPipeline:
+    """The pipeline without LoRA layers and without what only training needs."""
+    merge_adapters(pipeline)
+    set_checkpointing(pipeline, wanted=False)
+    return evaluating(pipeline)
+
+
+def evaluating(pipeline: GoTPipeline) -> GoTPipeline:
+    """The pipeline with all parts in evaluation mode, in place."""
+    for part in (pipeline.mllm, pipeline.projector, pipeline.unet, pipeline.vae):
+        part.eval()
+    return pipeline
 
 
 def sharded_layers(model: GoTModel) -> list[nn.Module]:

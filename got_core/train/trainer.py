@@ -40,10 +40,10 @@ from got_core.train.optim import (
     mixed_precision,
 )
 from got_core.train.prepare import (
-    merge_adapters,
+    evaluating,
     muon_weights,
+    plain_pipeline,
     prepare_parts,
-    set_checkpointing,
     vocabulary_weights,
 )
 from got_core.train.skipping import SkippedSteps, not_finite
@@ -289,7 +289,7 @@ class Trainer:
             pipeline = self.pipeline if self.rank == 0 else None
         for trained in filter(None, (self.pipeline, self._plain)):
             _attend(trained, self._kernels)
-        return None if pipeline is None else _plain_pipeline(pipeline)
+        return None if pipeline is None else plain_pipeline(pipeline)
 
     @torch.no_grad()
     def _gathered(self) -> GoTPipeline | None:
@@ -300,7 +300,7 @@ class Trainer:
             gathered = parallel.whole(value)
             if plain is not None:
                 plain[name].copy_(gathered)
-        return None if self._plain is None else _evaluating(self._plain)
+        return None if self._plain is None else evaluating(self._plain)
 
     # -- checkpoints ----------------------------------------------------------------------------------
 
@@ -397,16 +397,3 @@ def _check_prediction(pipeline: GoTPipeline, config: StageConfig) -> None:
             f"the stage's loss predicts {config.loss.prediction!r}, the pipeline draws with "
             f"{pipeline.config.prediction!r}; make both the same in the recipe"
         )
-
-
-def _plain_pipeline(pipeline: GoTPipeline) -> GoTPipeline:
-    """The pipeline without LoRA layers and without what only training needs."""
-    merge_adapters(pipeline)
-    set_checkpointing(pipeline, wanted=False)
-    return _evaluating(pipeline)
-
-
-def _evaluating(pipeline: GoTPipeline) -> GoTPipeline:
-    for part in (pipeline.mllm, pipeline.projector, pipeline.unet, pipeline.vae):
-        part.eval()
-    return pipeline

@@ -5,10 +5,7 @@ Real Dagster, Ray and MLflow at the tiny size; `finetune-own` differs from what 
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,11 +26,11 @@ from got_core.storage import Storage
 from got_core.train.data.samples import training_data
 from got_core.train.run import TrainingRun
 from got_core.train.trainer import Trainer
+from tests.got_assets.test_end_to_end import make_run
 from tests.got_core.conftest import _manifest
 
 from .conftest import Graph
 
-ROOT = Path(__file__).resolve().parents[2]
 # A run in this process, where warnings of Dagster, Ray and MLflow would be errors inside its steps.
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
@@ -71,13 +68,7 @@ class Own:
 
 def champion_of_make_run(home: Path) -> str:
     """`got run` at the recipe `tiny`; the registry that holds its champion."""
-    environment = {**os.environ, "GOT_HOME": str(home), "GOT_RECIPE": "tiny", "OMP_NUM_THREADS": "1"}
-    environment.pop("DAGSTER_HOME", None)
-    done = subprocess.run(
-        [sys.executable, "-m", "got_assets.cli", "run"],
-        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=900, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+    make_run(home)
     return f"sqlite:///{home / 'mlflow' / 'mlflow.db'}"
 
 
