@@ -142,8 +142,27 @@ def _trained(home: Path, stage: Stage) -> Found:
             lambda _: bool(reference["metrics"]) and all(map(math.isfinite, figures)),
             "finite numbers",
         ),
+        expect_that(
+            f"held-out losses of {stage.title}",
+            sorted(name for name in reference["metrics"] if name.startswith("held_out/")),
+            lambda names: {"held_out/loss", "held_out/start_loss"} <= set(names),
+            "those of the first and the last step",
+        ),
         expect(f"last step of {stage.title} in MLflow", logged, stage.config.steps),
+        expect(f"milestones of {stage.title}", _milestones(home, stage), _expected_milestones(stage)),
     ]
+
+
+def _milestones(home: Path, stage: Stage) -> list[int]:
+    """Steps of the checkpoints that a finished stage has kept."""
+    kept = (home / "storage" / "models" / stage.name).glob("*/checkpoints/step-*")
+    return sorted({int(path.name.split("-")[1]) for path in kept})
+
+
+def _expected_milestones(stage: Stage) -> list[int]:
+    config = stage.config
+    saved = {*range(config.checkpoint_every, config.steps, config.checkpoint_every), config.steps}
+    return sorted(filter(config.is_milestone, saved))
 
 
 def _number_type(recipe: Recipe) -> tuple[str, str]:

@@ -1,6 +1,6 @@
 """The published size's own configuration at sizes that two cores train in minutes: `paper`, rehearsed.
 
-Belongs here: sizes, steps, intervals, batches and workers, nothing else, so that whatever breaks at the
+Belongs here: sizes, steps, intervals, batches, workers and the held-out share, nothing else, so that whatever breaks at the
 settings of `paper` breaks here first. A test names every field in which the two may differ. Not here: the
 pictures, weights and annotator that a rehearsal runs on (``deployments/rehearsal``).
 """
@@ -12,13 +12,14 @@ from dataclasses import replace
 from got_core.model.config import ModelConfig
 from got_core.recipes.paper import paper
 from got_core.recipes.recipe import Recipe
+from got_core.train.stage import Stage
 
 
 def rehearsal() -> Recipe:
     """`paper` with small networks of the same shape, pictures of 128 pixels and a few steps, on two workers.
 
-    Stages have several passes a step, aspect buckets and several checkpoints, as those of `paper` do. What
-    comes out has learned nothing.
+    Stages have several passes a step, aspect buckets, several checkpoints and a milestone, as those of `paper`
+    do; of its few rows a larger share is held out, for there to be one. What comes out has learned nothing.
     """
     full = paper()
     small = replace(
@@ -28,9 +29,24 @@ def rehearsal() -> Recipe:
         model=_small(full.model),
         ablation=replace(full.ablation, pretrain_steps=4, finetune_steps=2, images_per_task=1, workers=2),
     )
-    spread = {"workers": 2, "batch_size": 1, "global_batch": 8, "bucket_multiple": 32, "sample_every": 8}
-    small = small.with_stage("pretrain", steps=12, warmup_steps=3, checkpoint_every=4, **spread)
-    return small.with_stage("finetune", steps=6, warmup_steps=2, checkpoint_every=3, **spread)
+    small = replace(small, stages=tuple(_spread(stage) for stage in small.stages))
+    small = small.with_stage("pretrain", steps=12, warmup_steps=3, checkpoint_every=4)
+    return small.with_stage("finetune", steps=6, warmup_steps=2, checkpoint_every=3)
+
+
+def _spread(stage: Stage) -> Stage:
+    """A stage over two workers, with intervals of a few steps."""
+    config = replace(
+        stage.config,
+        workers=2,
+        batch_size=1,
+        global_batch=8,
+        bucket_multiple=32,
+        sample_every=8,
+        milestone_every=8,
+        held_out=0.1,
+    )
+    return replace(stage, config=config)
 
 
 def _small(model: ModelConfig) -> ModelConfig:

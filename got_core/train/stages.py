@@ -138,8 +138,6 @@ def _trainer(run: TrainingRun, stage: Stage, start: str, start_stage: str, devic
 def _train_with_checkpoints(
     trainer: Trainer, tracker: Tracker, run: TrainingRun, watch: DataWatch, checkpoints: Checkpoints
 ) -> None:
-    config = trainer.config
-    window, worker = Window(trainer), f"worker {trainer.rank + 1} of {trainer.ranks}"
     config, held_out = trainer.config, HeldOut(trainer, run.report)
     window, worker = Window(trainer, watch.before), f"worker {trainer.rank + 1} of {trainer.ranks}"
 

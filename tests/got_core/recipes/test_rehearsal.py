@@ -45,10 +45,13 @@ DIFFERENCES = {
     "stages.warmup_steps",
     "stages.checkpoint_every",
     "stages.sample_every",
+    "stages.milestone_every",
     "stages.workers",
     "stages.batch_size",
     "stages.global_batch",
     "stages.bucket_multiple",
+    # A hundredth of a few dozen rows is none.
+    "stages.held_out",
     # Steps, pictures and workers of the ablation.
     "ablation.pretrain_steps",
     "ablation.finetune_steps",
