@@ -1,8 +1,8 @@
 """The published size's own configuration at sizes that two cores train in minutes: `paper`, rehearsed.
 
-Belongs here: sizes, steps, intervals, batches, workers and the held-out share, nothing else, so that whatever breaks at the
-settings of `paper` breaks here first. A test names every field in which the two may differ. Not here: the
-pictures, weights and annotator that a rehearsal runs on (``deployments/rehearsal``).
+Belongs here: sizes, steps, intervals, batches, workers and the held-out share, nothing else, so that whatever
+breaks at the settings of `paper` breaks here first. A test names every field in which the two may differ. Not
+here: the pictures, weights and annotator that a rehearsal runs on (``deployments/rehearsal``).
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from got_core.train.stage import Stage
 def rehearsal() -> Recipe:
     """`paper` with small networks of the same shape, pictures of 128 pixels and a few steps, on two workers.
 
-    Stages have several passes a step, aspect buckets, several checkpoints and a milestone, as those of `paper`
-    do; of its few rows a larger share is held out, for there to be one. What comes out has learned nothing.
+    Stages have several passes a step, aspect buckets, several checkpoints and a milestone, as those of
+    `paper` do; of its few rows a larger share is held out, for there to be one. What comes out has learned
+    nothing.
     """
     full = paper()
     small = replace(
