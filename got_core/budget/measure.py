@@ -127,7 +127,7 @@ def training_step(
     checkpointing: bool,
 ) -> Work:
     """Forward and backward pass of one worker's batch, from token ids and latents to gradients."""
-    set_checkpointing(pipeline, wanted=checkpointing)
+    set_checkpointing(pipeline, wanted=checkpointing, selective=stage.selective_checkpointing)
     batch = _batch(pipeline, stage, config, budget, edit)
     known = [*model.parameters(), *model.buffers(), *batch.values()]
     with ShapesMode(known, {"U-Net": model.unet}) as mode:

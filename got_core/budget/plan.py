@@ -143,7 +143,8 @@ def make_plan(recipe: Recipe, config: BudgetConfig | None = None) -> TrainingPla
             [
                 *(stage.layout().batch_size, stage.lora_rank, stage.lora_dropout, stage.loss, stage.bf16),
                 *(stage.language_whole, stage.drawing_lora_rank),
-                *(stage.gradient_checkpointing, stage.optimizer, repr(one.objective)),
+                *(stage.gradient_checkpointing, stage.selective_checkpointing),
+                *(stage.optimizer, repr(one.objective)),
             ]
         )
         if key not in known:

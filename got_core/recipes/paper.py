@@ -49,6 +49,7 @@ def paper() -> Recipe:
         loss=LossConfig(noise_offset=0.1, prediction="epsilon"),
         ema_decay=0.0,
         gradient_checkpointing=True,
+        selective_checkpointing=True,
         sharding="fsdp",
         checkpoint_every=1000,
         milestone_every=10_000,

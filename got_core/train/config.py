@@ -94,6 +94,9 @@ class StageConfig:
     it. The model that comes out has those weights rounded so."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass, and encode pictures one by one: slower, less memory."""
+    selective_checkpointing: bool = False
+    """Of ``gradient_checkpointing``: keep results of matrix products, convolutions and attention, and
+    recompute only the rest. Hardly slower than to keep everything, and half of its memory."""
     sharding: Sharding = "ddp"
     """``ddp``: every worker holds everything. ``fsdp``: parameters, gradients, moments and averages are
     spread over the workers; checkpoints still hold everything, so the number of workers may change."""
@@ -250,6 +253,7 @@ _EXECUTION = {
     "batch_size",
     "cache_megabytes",
     "gradient_checkpointing",
+    "selective_checkpointing",
     "sharding",
     "max_failures",
     "max_skipped_steps",

@@ -35,7 +35,9 @@ def prepare_parts(pipeline: GoTPipeline, config: StageConfig, frozen: torch.dtyp
     if frozen != torch.float32:
         _keep_frozen_in(frozen, pipeline.mllm, pipeline.unet)
     # Behind the adapters: PEFT lets the inputs of a model that checkpoints need gradients once more.
-    set_checkpointing(pipeline, wanted=config.gradient_checkpointing)
+    set_checkpointing(
+        pipeline, wanted=config.gradient_checkpointing, selective=config.selective_checkpointing
+    )
 
 
 def attach_lora(mllm: nn.Module, config: StageConfig) -> nn.Module:
@@ -70,10 +72,10 @@ def merge_adapters(pipeline: GoTPipeline) -> None:
     pipeline.register_modules(mllm=pipeline.mllm.merge_and_unload())
 
 
-def set_checkpointing(pipeline: GoTPipeline, *, wanted: bool) -> None:
-    """Recompute activations in the backward pass and encode pictures one by one, or neither."""
-    pipeline.planner.set_checkpointing(wanted)
-    pipeline.drawer.set_checkpointing(wanted)
+def set_checkpointing(pipeline: GoTPipeline, *, wanted: bool, selective: bool = False) -> None:
+    """Recompute activations (see ``model.recomputation``) and encode pictures one by one, or neither."""
+    pipeline.planner.set_checkpointing(wanted, selective=selective)
+    pipeline.drawer.set_checkpointing(wanted, selective=selective)
     if wanted:
         pipeline.vae.enable_slicing()
     else:

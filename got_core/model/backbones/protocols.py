@@ -11,13 +11,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 from PIL import Image
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from got_core.model.config import LossConfig
 from got_core.model.noising import Generators, Noised, add_noise
+from got_core.model.recomputation import checkpoint_options
 
 
 class Backbone(Protocol):
@@ -32,8 +35,8 @@ class Backbone(Protocol):
         """The network's parts by the names that people know them by; together they hold all its weights."""
         ...
 
-    def set_checkpointing(self, wanted: bool) -> None:
-        """Recompute activations in the backward pass, or keep them."""
+    def set_checkpointing(self, wanted: bool, *, selective: bool = False) -> None:
+        """Recompute activations in the backward pass (all, or those that are cheap), or keep them."""
         ...
 
     def indivisible_layers(self) -> list[nn.Module]:
@@ -166,9 +169,11 @@ class Drawer(Backbone, Protocol):
         """The whole network as one part."""
         return {"drawing network": self.network}
 
-    def set_checkpointing(self, wanted: bool) -> None:
+    def set_checkpointing(self, wanted: bool, *, selective: bool = False) -> None:
         """As diffusers' networks do it."""
         if wanted:
-            self.network.enable_gradient_checkpointing()
+            self.network.enable_gradient_checkpointing(
+                partial(checkpoint, **checkpoint_options(selective=selective))
+            )
         else:
             self.network.disable_gradient_checkpointing()

@@ -20,6 +20,7 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 
 from got_core.model.backbones.protocols import ChatFormat, Planner
 from got_core.model.config import LanguageModelConfig
+from got_core.model.recomputation import checkpoint_options
 from got_core.pictures.colours import to_rgb
 
 if TYPE_CHECKING:
@@ -170,10 +171,10 @@ class QwenPlanner(Planner):
         )
         return get_peft_model(self.network, lora)
 
-    def set_checkpointing(self, wanted: bool) -> None:
+    def set_checkpointing(self, wanted: bool, *, selective: bool = False) -> None:
         """See ``Backbone``. To be called behind :meth:`with_lora`, which adds hooks of its own."""
         if wanted:
-            self.network.gradient_checkpointing_enable({"use_reentrant": False})
+            self.network.gradient_checkpointing_enable(checkpoint_options(selective=selective))
         else:
             self.network.gradient_checkpointing_disable()
         # Its hooks make the frozen vision tower's input need a gradient; backward would run through it.

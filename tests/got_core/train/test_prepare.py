@@ -7,6 +7,7 @@ from dataclasses import replace
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from got_core.model.backbones.registry import planner_of
 from got_core.model.pipeline import GoTPipeline
@@ -47,6 +48,21 @@ def test_checkpointing_goes_on_and_off_and_leaves_nothing_behind() -> None:
         with torch.enable_grad():
             mllm.requires_grad_(False)
             assert not planner_of(mllm).hidden_states(edit_batch(pipeline)).requires_grad
+
+
+def test_selective_checkpointing_repeats_no_product_and_full_checkpointing_does() -> None:
+    def operations(**options: bool) -> int:
+        pipeline = tiny_pipeline()
+        prepare_parts(pipeline, CONFIG)
+        set_checkpointing(pipeline, **options)
+        pipeline.mllm.train()
+        with FlopCounterMode(display=False) as counter:
+            planner_of(pipeline.mllm).hidden_states(edit_batch(pipeline)).sum().backward()
+        return counter.get_total_flops()
+
+    everything = operations(wanted=False)
+    assert operations(wanted=True, selective=True) == everything
+    assert operations(wanted=True) > everything
 
 
 def test_a_head_that_was_the_embedding_is_trained_for_itself() -> None:

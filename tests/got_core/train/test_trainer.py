@@ -261,11 +261,12 @@ def test_accumulated_gradients_are_those_of_the_one_large_batch(training_run: Tr
 
 def test_gradient_checkpointing_changes_neither_loss_nor_gradients(training_run: TrainingRun) -> None:
     config = replace(CONFIG, lora_dropout=0.1, loss=LossConfig())
-    kept, recomputed = (
-        trainer(training_run, replace(config, gradient_checkpointing=on)) for on in (False, True)
+    kept, recomputed, selective = (
+        trainer(training_run, replace(config, gradient_checkpointing=on, selective_checkpointing=some))
+        for on, some in ((False, False), (True, False), (True, True))
     )
     calls: list[str] = []
-    for joint in (kept, recomputed):
+    for joint in (kept, recomputed, selective):
         joint.model.train()
         layer = planner_of(joint.model.mllm).network.model.language_model.layers[0]
         for name, part in (("unet", joint.model.unet.down_blocks[0].resnets[0]), ("mllm", layer.mlp)):
@@ -275,9 +276,12 @@ def test_gradient_checkpointing_changes_neither_loss_nor_gradients(training_run:
     assert sorted(calls) == ["mllm", "unet"]
     losses.append(recomputed._backward_passes())
     assert sorted(calls[2:]) == ["mllm", "mllm", "unet", "unet"]
-    torch.testing.assert_close(losses[0], losses[1])
+    losses.append(selective._backward_passes())
+    for found in losses[1:]:
+        torch.testing.assert_close(losses[0], found)
     for name, parameter in kept.trained().items():
-        torch.testing.assert_close(recomputed.trained()[name].grad, parameter.grad, rtol=1e-4, atol=1e-6)
+        for joint in (recomputed, selective):
+            torch.testing.assert_close(joint.trained()[name].grad, parameter.grad, rtol=1e-4, atol=1e-6)
     pipeline = recomputed.finish()
     assert pipeline is not None
     assert not pipeline.unet.is_gradient_checkpointing
