@@ -36,15 +36,18 @@ def slow(run: TrainingRun, bytes_per_second: float) -> SlowRun:
 class Killer:
     """Kills one of the workers, picked by a seed, some time after all of them have started, again and again.
 
-    ``starts`` gives the process and first step of every worker that has announced itself, ``uploading`` tells
-    whether a checkpoint is half there.
+    Every other time that is some time after their first complete checkpoint, so that the stage goes on however
+    slow the machine is. ``starts`` gives the process and first step of every worker that has announced
+    itself, ``uploading`` tells whether a checkpoint is half there, ``reached`` the step of the last complete
+    one.
     """
 
     starts: Callable[[], list[tuple[int, int]]]
     uploading: Callable[[], bool]
+    reached: Callable[[], int]
     kills: int
     span: float
-    """Seconds after the start, at most."""
+    """Seconds after the start, or that checkpoint, at most."""
     seed: int = 0
     workers: int = 2
     log: list[dict[str, Any]] = field(default_factory=list)
@@ -58,6 +61,8 @@ class Killer:
                 time.sleep(0.01)
                 continue
             after, (process, step) = dice.uniform(0, self.span), dice.choice(started)
+            while len(self.log) % 2 and self.reached() <= step and not finished():
+                time.sleep(0.01)
             time.sleep(after)
             self._kill(process, {"after": round(after, 2), "from_step": step})
 

@@ -42,6 +42,7 @@ def test_workers_killed_at_random_moments_change_nothing(training_run: TrainingR
     killer = Killer(
         starts=lambda: _starts(lines),
         uploading=lambda: any(not found.is_complete() for found in _checkpoints(storage)),
+        reached=lambda: max((one.step for one in _checkpoints(storage) if one.is_complete()), default=0),
         kills=KILLS,
         span=SPAN,
     )
