@@ -13,8 +13,10 @@ import io
 import json
 import os
 import shutil
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
@@ -209,6 +211,26 @@ class Storage:
         else:
             self._put_folder(local_dir, name)
 
+    @contextmanager
+    def new_folder(self, name: str) -> Iterator[Path]:
+        """An empty local folder to be filled, which takes the place of ``name`` where the block ends well.
+
+        On a local file system it lies beside its place, else among temporary files (see :meth:`upload`).
+        """
+        if not self._is_local:
+            with tempfile.TemporaryDirectory() as folder:
+                yield Path(folder)
+                self.upload(Path(folder), name)
+            return
+        target = Path(self._path(name))
+        partial = _temporary_beside(target)
+        partial.mkdir(parents=True)
+        try:
+            yield partial
+            _take_place(partial, target)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
     def _put_folder(self, local_dir: Path, name: str) -> None:
         self.write_json(name + LISTING_SUFFIX, {"complete": False, "files": {}})
         sources = {path.relative_to(local_dir).as_posix(): path for path in _files_below(local_dir)}
@@ -305,14 +327,21 @@ def _replace_folder(source: Path, target: Path) -> None:
     if source.resolve() == target.resolve():
         return
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial, old = _temporary_beside(target), _temporary_beside(target)
+    partial = _temporary_beside(target)
     try:
         shutil.copytree(source, partial)
+        _take_place(partial, target)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _take_place(partial: Path, target: Path) -> None:
+    old = _temporary_beside(target)
+    try:
         if target.exists():
             target.rename(old)
         partial.rename(target)
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
 
 

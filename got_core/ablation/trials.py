@@ -24,6 +24,7 @@ from got_core.evaluate.scenes import GenEvalScenes
 from got_core.model.formats.saved import load_pipeline
 from got_core.planning.geneval import TASKS
 from got_core.recipes import Recipe
+from got_core.train.data.manifest_file import MANIFESTS, in_file
 from got_core.train.ray.progress import relayed_progress
 from got_core.train.ray.session import ray_session
 from got_core.train.ray.workers import Resources, fewer_workers, stage_workers
@@ -110,7 +111,8 @@ def run_trials(run: TrainingRun, foundation: Reference) -> pl.DataFrame:
     # The longest first: cores then run out of work at about the same time.
     missing.sort(key=lambda trial: -_steps(trial, run.recipe))
     if missing:
-        own = fewer_workers(run, config.workers)
+        filed = in_file(run, f"{MANIFESTS}/{run.manifest_hash}")
+        own = fewer_workers(filed, config.workers)
         with ray_session(run.ray_address, own.workers), relayed_progress(own) as relayed:
             room = _room(own, missing[0].recipe(run.recipe))
             _side_by_side(

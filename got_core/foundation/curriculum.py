@@ -67,9 +67,9 @@ class Curriculum:
 
     def __init__(self, sequences: SequenceBuilder, data: TrainingData, config: FoundationConfig) -> None:
         self.sequences, self.data, self.config = sequences, data, config
-        pictures, chains = data.of_kind["t2i"], data.manifest["chain"]
         locates = config.locate_steps + config.locate_share + config.recall_share > 0
-        shown = {int(k): parse(chains[int(k)]) for k in pictures} if locates else {}
+        pictures = data.of_kind["t2i"].tolist() if locates else []
+        shown = {k: parse(data.manifest.row(k)["chain"]) for k in pictures}
         # Where there is nothing to choose from, an object is found without reading its name; where all forms
         # differ, without reading its colour.
         choices = [k for k, chain in shown.items() if has_choice(chain)]
@@ -227,8 +227,9 @@ def share_a_word(chain: Chain) -> bool:
 
 def other_names(tokenizer: PreTrainedTokenizerBase, data: TrainingData) -> list[str]:
     """Words of one token that no prompt or chain of text to image holds: for `renamed`."""
-    rows = data.manifest[data.of_kind["t2i"]]
-    used = {word for text in (*rows["prompt"], *rows["chain"]) for word in re.findall(r"[^\W\d_]+", text)}
+    used: set[str] = set()
+    for row in map(data.manifest.row, data.of_kind["t2i"].tolist()):
+        used.update(re.findall(r"[^\W\d_]+", f"{row['prompt']} {row['chain']}"))
     words = (tokenizer.decode([index]) for index in sorted(tokenizer.get_vocab().values()))
     return [word[1:] for word in words if re.fullmatch(r" [a-z]{2,}", word) and word[1:] not in used]
 

@@ -30,6 +30,7 @@ from got_core.model.build import (
 from got_core.model.config import ModelConfig
 from got_core.registry.tracking import ensure_experiment
 from got_core.train.cpu_time import CpuTimer
+from got_core.train.data.manifest_file import MANIFESTS, in_file
 from got_core.train.data.samples import training_data
 from got_core.train.ray.session import run_apart
 from got_core.train.run import VERSION, Reference, TrainingRun, model_reference
@@ -54,8 +55,10 @@ def train_foundation(run: TrainingRun) -> Reference:
     name = f"models/foundation/{key}"
     started = time.monotonic()
     ensure_experiment(run.tracking_uri, EXPERIMENT)
+    # Not below the model, whose folder is hashed and fetched whole.
+    filed = in_file(run, f"{MANIFESTS}/{run.manifest_hash}")
     parts = run_apart(
-        run,
+        filed,
         {
             "language": partial(_language_part, name=f"{name}/language"),
             "drawing": partial(_drawing_part, name=f"{name}/drawing"),

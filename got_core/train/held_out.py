@@ -10,13 +10,14 @@ import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 
+import numpy as np
 import torch
 
 from got_core.digests import digest
 from got_core.train import parallel
+from got_core.train.config import KINDS
 from got_core.train.data.batches import JointBatches
 from got_core.train.data.pictures import PictureError
-from got_core.train.data.samples import KINDS, held_out_place
 from got_core.train.objective import Batch
 from got_core.train.optim import mixed_precision
 from got_core.train.trainer import Trainer
@@ -35,9 +36,9 @@ class HeldOut:
     def __init__(self, trainer: Trainer, report: Callable[[str], None]) -> None:
         self._trainer, self._report = trainer, report
         config, data = trainer.config, trainer.data
-        chosen = set(data.held_out_rows(config.mixture).tolist()) if config.held_out else set()
-        by_place = sorted(chosen, key=lambda row: held_out_place(data.sample_id(row)))
-        self._rows = by_place[: config.held_out_samples]
+        chosen = np.unique(data.held_out_rows(config.mixture)) if config.held_out else np.empty(0, np.int32)
+        by_place = np.argsort(data.manifest.column("place")[chosen], kind="stable")
+        self._rows: list[int] = chosen[by_place[: config.held_out_samples]].tolist()
         if self._rows and not isinstance(trainer.batches, JointBatches):
             raise ValueError("the stage's objective has no batches of chosen rows: set held_out to 0")
         if config.held_out and not self._rows and trainer.rank == 0:
@@ -78,7 +79,7 @@ class HeldOut:
         and a spread layer needs all ranks."""
         trainer, data = self._trainer, self._trainer.data
         for kind in KINDS:
-            rows = [row for row in self._rows if data.manifest["kind"][row] == kind]
+            rows = [row for row in self._rows if data.manifest.kind(row) == kind]
             rows = [row for row in rows if not data.is_taken_down(row, trainer.step)]
             for first in range(0, len(rows), trainer.ranks):
                 yield rows[first : first + trainer.ranks]

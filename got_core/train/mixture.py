@@ -66,7 +66,7 @@ def sources_of(manifest: pl.DataFrame, groups: Iterable[str]) -> pl.DataFrame:
     turns: list[str | None] = [None] * table.height
     if any(group_kind(name) not in KINDS for name in groups):
         edits = (manifest["kind"] == "edit").to_list()
-        turns = [_turns(chain) if e else None for e, chain in zip(edits, manifest["chain"], strict=True)]
+        turns = [turns_of(chain) if e else None for e, chain in zip(edits, manifest["chain"], strict=True)]
     return table.with_columns(turns=pl.Series(turns, dtype=pl.String)).select(list(_SOURCES))
 
 
@@ -83,7 +83,8 @@ def ingested_sources(table: pl.LazyFrame, kind: str) -> pl.DataFrame:
     return shaped.select(list(_SOURCES)).collect()
 
 
-def _turns(chain: str) -> str:
+def turns_of(chain: str) -> str:
+    """``single`` or ``multi`` of an edit, by its chain; what is no edit chain counts as a single turn."""
     try:
         return "multi" if len(read_edit_chain(parse(chain)).steps) > 1 else "single"
     except ChainError:

@@ -22,6 +22,8 @@ from got_core.filesystems import is_s3, local_path
 from got_core.redacted import redacted_url
 from got_core.storage import Storage
 from got_core.train.config import KINDS
+from got_core.train.data.manifest import TrainingManifest
+from got_core.train.data.manifest_file import manifest_of
 from got_core.train.machine import GB, Fault, Node, free_memory, gpus, staging_folders, versions
 from got_core.train.run import TrainingRun
 
@@ -71,14 +73,17 @@ def request_of(run: TrainingRun, weights_bytes: int = 0) -> Request:
         edits_options=run.edits_options,
         ingest=run.recipe.ingest,
         tracking_uri=run.tracking_uri,
-        pictures={
-            kind: run.manifest.filter(kind=kind).head(PICTURES)["target_path"].to_list()
-            for kind in KINDS
-            if not run.manifest.is_empty()
-        },
+        pictures=_first_pictures(manifest_of(run)),
         probe=f"{FOLDER}/{uuid.uuid4().hex}",
         weights_bytes=weights_bytes,
     )
+
+
+def _first_pictures(manifest: TrainingManifest) -> dict[str, list[str]]:
+    if not len(manifest):
+        return {}
+    rows = {kind: manifest.of_kind(kind)[:PICTURES].tolist() for kind in KINDS}
+    return {kind: [manifest.row(row)["target_path"] for row in first] for kind, first in rows.items()}
 
 
 def refusals(run: TrainingRun) -> list[Fault]:

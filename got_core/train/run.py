@@ -54,8 +54,11 @@ class TrainingRun:
     storage_url: str
     raw_url: str
     edits_url: str | None
-    manifest: pl.DataFrame
+    manifest: pl.DataFrame | None
+    """Samples to train on; None: those of ``manifest_file``. No frame travels to workers of a stage."""
     manifest_hash: str
+    manifest_file: str | None = None
+    """Folder in the storage that holds the manifest, mapped by whoever reads it (``data.manifest_file``)."""
     recipe: Recipe
     tracking_uri: str
     storage_options: dict[str, Any] = field(default_factory=dict)
@@ -85,6 +88,10 @@ class TrainingRun:
     takedowns: TakedownList | None = None
     """What must go, looked at while a stage trains; None: nothing but what its manifest lacks already."""
     progress: Callable[[str], None] | None = None
+
+    def __post_init__(self) -> None:
+        if self.manifest is None and self.manifest_file is None:
+            raise ValueError("a training run needs a manifest, or the name of its file")
 
     def storage(self) -> Storage:
         """The storage that models and pictures are written to."""

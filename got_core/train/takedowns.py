@@ -7,8 +7,6 @@ takes the rows' place (``data.substitutes``).
 
 from __future__ import annotations
 
-import numpy as np
-import polars as pl
 from torch import distributed as dist
 
 from got_core.store_faults import StoreUnavailableError
@@ -18,6 +16,9 @@ from got_core.train.takedown_file import Row, read_taken_down, write_taken_down
 
 ID_COLUMNS = ("image_id", "source_id", "pair_id", "sample_id")
 """Columns of a manifest by which a takedown finds a row."""
+
+_Places = dict[str, list[int]]
+"""Places in the manifest by sample id."""
 
 
 class Takedowns:
@@ -36,6 +37,7 @@ class Takedowns:
         self._version: str | None = None
         """Of the list that rank 0 last read whole."""
         self.rows: list[Row] = []
+        self._places: _Places = {}
 
     def look(self, step: int) -> None:
         """Leave rows that must go out of all steps from ``step`` on, the number of steps that are done.
@@ -43,11 +45,14 @@ class Takedowns:
         All ranks call it together, before the first step and between steps. A list that cannot be read is
         looked at again next time. Raises OSError or ValueError where the stage's own file cannot be read.
         """
-        if not self._begun:
-            self._begun = True
-            self.rows = self._shared(self._recorded(step) if self._rank == 0 else [])
-        self.rows = self._shared(self._found(step) if self._rank == 0 else [])
-        self._leave_out()
+        if self._rank == 0:
+            if not self._begun:
+                self._begun, self.rows = True, self._recorded(step)
+            self.rows = self._found(step)
+            self._find_places()
+        self.rows, places = self._shared((self.rows, self._places))
+        for row in self.rows:
+            self._data.taken_down_from[places.get(row["sample_id"], [])] = row["from_step"]
 
     def _recorded(self, step: int) -> list[Row]:
         """Steps after ``step`` that a broken off training did are lost: a row is left out from here on."""
@@ -75,27 +80,25 @@ class Takedowns:
 
     def _new(self, items: frozenset[str], step: int) -> list[Row]:
         manifest, known = self._data.manifest, {row["sample_id"] for row in self.rows}
-        columns = [pl.col(name).is_in(list(items)) for name in ID_COLUMNS if name in manifest.columns]
-        hit = manifest.filter(pl.any_horizontal(columns)) if items else manifest.clear()
         rows = []
-        for row in hit.select(name for name in ID_COLUMNS if name in manifest.columns).iter_rows(named=True):
+        for place in manifest.found(ID_COLUMNS, items):
+            row = manifest.row(place)
             if row["sample_id"] not in known:
                 listed = next(row[name] for name in ID_COLUMNS if row.get(name) in items)
                 rows.append({"id": listed, "sample_id": row["sample_id"], "from_step": step})
         return rows
 
-    def _shared(self, rows: list[Row]) -> list[Row]:
+    def _find_places(self) -> None:
+        """Where rows are that were added since."""
+        new = {row["sample_id"] for row in self.rows} - set(self._places)
+        self._places |= {sample_id: [] for sample_id in new}
+        for place in self._data.manifest.found(["sample_id"], new):
+            self._places[self._data.manifest.sample_id(place)].append(place)
+
+    def _shared(self, found: tuple[list[Row], _Places]) -> tuple[list[Row], _Places]:
         """Rank 0's, on all ranks."""
         if self._ranks == 1:
-            return rows
-        box = [rows]
+            return found
+        box = [found]
         dist.broadcast_object_list(box, 0)
         return box[0]
-
-    def _leave_out(self) -> None:
-        if not self.rows:
-            return
-        frame = pl.DataFrame(self.rows, schema={"sample_id": pl.String, "from_step": pl.Int64})
-        places = self._data.manifest.select("sample_id").with_row_index("place")
-        found = places.join(frame, on="sample_id")
-        self._data.taken_down_from[found["place"].to_numpy()] = found["from_step"].to_numpy().astype(np.int64)

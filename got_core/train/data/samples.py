@@ -6,7 +6,6 @@ make a batch (``batches``).
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
@@ -21,15 +20,18 @@ from got_core.chain.grammar import Chain, parse
 from got_core.corpus.config import IngestConfig
 from got_core.corpus.ingest import edits_root
 from got_core.corpus.reader import ImageReader
-from got_core.model.buckets import Size, bucket_sizes, nearest_bucket
+from got_core.model.buckets import Size, bucket_sizes
 from got_core.train.config import KINDS, Geometry, StageConfig
+from got_core.train.data.columns import nearest_buckets
 from got_core.train.data.faults import PictureFaults
 from got_core.train.data.geometry import Placement, covering, keeping, stretched
+from got_core.train.data.manifest import MemoryManifest, TrainingManifest
+from got_core.train.data.manifest_file import manifest_of
 from got_core.train.data.pictures import PictureCare, PictureOpener
-from got_core.train.mixture import Group, resolve, rows_of, sources_of
+from got_core.train.mixture import Group, resolve
 from got_core.train.run import TrainingRun
 
-NEVER = np.iinfo(np.int64).max
+NEVER = np.iinfo(np.int32).max
 """The step from which on a row that was not taken down is left out."""
 
 
@@ -104,7 +106,7 @@ class TrainingData:
 
     def __init__(
         self,
-        manifest: pl.DataFrame,
+        manifest: TrainingManifest | pl.DataFrame,
         raw_url: str,
         edits_url: str | None,
         ingest: IngestConfig,
@@ -121,9 +123,10 @@ class TrainingData:
         faults: PictureFaults | None = None,
         held_out: float = 0.0,
     ) -> None:
-        if manifest.is_empty():
+        rows = MemoryManifest(manifest) if isinstance(manifest, pl.DataFrame) else manifest
+        if not len(rows):
             raise ValueError("the training manifest is empty; check the selections of its shards")
-        self.manifest = manifest
+        self.manifest = rows
         self.resolution = resolution
         self.geometry = geometry
         readers = {
@@ -132,26 +135,24 @@ class TrainingData:
         if edits_url is not None:
             readers["edit"] = ImageReader(edits_root(edits_url), ingest, edits_options)
         self._open = {kind: PictureOpener(reader.open, care) for kind, reader in readers.items()}
-        kinds = manifest["kind"].to_numpy()
-        self._held_out = held = np.zeros(len(manifest), dtype=bool)
-        if held_out:
-            held[:] = [held_out_place(one) < held_out for one in manifest["sample_id"]]
-        self.of_kind = {kind: np.flatnonzero((kinds == kind) & ~held) for kind in KINDS}
+        self._held_out = rows.column("place") < held_out if held_out else np.zeros(len(rows), dtype=bool)
+        self.of_kind = {kind: self._divided(rows.of_kind(kind), held_out=False) for kind in KINDS}
+        """Rows by kind, int32."""
         self._cache = _Cache(cache_bytes)
         self.faults = faults or PictureFaults()
         """Samples whose pictures could not be had (see ``substitutes``)."""
         self.sizes: list[Size] = [(resolution, resolution)]
-        self.bucket = np.zeros(len(manifest), dtype=np.int16)
-        self.taken_down_from = np.full(len(manifest), NEVER, dtype=np.int64)
+        self.bucket = np.zeros(len(rows), dtype=np.int16)
+        self.taken_down_from = np.full(len(rows), NEVER, dtype=np.int32)
         """Number of the first step that goes without a row."""
         if geometry == "bucket":
             self.sizes = bucket_sizes(resolution, bucket_multiple)
-            self.bucket[:] = self._nearest_buckets()
+            self.bucket = self._nearest_buckets()
 
     @property
     def rows(self) -> Iterator[dict[str, Any]]:
         """The manifest's rows in order."""
-        return self.manifest.iter_rows(named=True)
+        return self.manifest.rows()
 
     def __len__(self) -> int:
         return len(self.manifest)
@@ -161,7 +162,7 @@ class TrainingData:
 
     def sample_id(self, index: int) -> str:
         """The id of a row."""
-        return self.manifest["sample_id"][int(index)]
+        return self.manifest.sample_id(index)
 
     def is_taken_down(self, index: int, step: int) -> bool:
         """Whether a step, by its number, goes without a row."""
@@ -200,13 +201,13 @@ class TrainingData:
 
     def _placement(self, index: int, bucket: int, original: Size, across: float, down: float) -> Placement:
         size = self.sizes[bucket]
-        if self.geometry == "stretch" or self.manifest["kind"][index] == "edit":
+        if self.geometry == "stretch" or self.manifest.kind(index) == "edit":
             # Edits are drawn so (see ``model.frames``). The U-Net is told what it is told when it draws.
             return stretched(size, size)
         return covering(original, size, across, down)
 
     def _decode(self, index: int, bucket: int) -> _Decoded:
-        row = self.manifest.row(index, named=True)
+        row = self.manifest.row(index)
         target = self._open[row["kind"]](row["target_path"])
         placement = self._placement(index, bucket, target.size, 0.5, 0.5)
         source = self._open["edit"](row["source_path"]) if row.get("source_path") else None
@@ -218,39 +219,35 @@ class TrainingData:
             None if source is None else placement.resize(source),
         )
 
-    def _nearest_buckets(self) -> list[int]:
-        """Index of the size nearest to each row's target.
+    def _nearest_buckets(self) -> np.ndarray:
+        """Index of the size nearest to each row's target, int16.
 
         The manifest says how large pictures are: opening millions of them would take hours on every worker.
         """
-        known = {"width", "height"} <= set(self.manifest.columns)
-        rows = self.manifest if known else self.manifest.with_columns(width=None, height=None)
-        sizes = rows.select("width", "height")
-        unknown = rows.filter(pl.any_horizontal(pl.col("width", "height").is_null()))
+        width, height = self.manifest.column("width"), self.manifest.column("height")
+        unknown = np.flatnonzero((width <= 0) | (height <= 0))
         if len(unknown):
-            row = unknown.row(0, named=True)
+            row = self.manifest.row(int(unknown[0]))
             raise ValueError(
                 f"sample {row['sample_id']} ({row['target_path']}): the training manifest does not say how "
                 "wide and high the picture is, so it has no bucket; materialize training_manifest (for "
                 "edits, edit_pairs before it) again"
             )
-        nearest = {size: nearest_bucket(size, self.sizes) for size in sizes.unique().iter_rows()}
-        return [nearest[size] for size in sizes.iter_rows()]
+        return nearest_buckets(width, height, self.sizes)
 
     def groups(self, mixture: Mapping[str, float]) -> list[tuple[Group, np.ndarray]]:
         """The groups of a mixture (see ``StageConfig.mixture``), each with the indices of its rows.
 
         Raises ValueError as ``mixture.resolve``.
         """
-        sources = sources_of(self.manifest, mixture)
-        sources = sources.with_columns(rows=pl.when(pl.Series(self._held_out)).then(0).otherwise("rows"))
-        groups = resolve(sources, mixture)
-        return [(group, self._divided(rows_of(sources, group.name), held_out=False)) for group in groups]
+        groups = resolve(self.manifest.counted(mixture, self._held_out), mixture)
+        return [
+            (group, self._divided(self.manifest.of_group(group.name), held_out=False)) for group in groups
+        ]
 
     def held_out_rows(self, mixture: Mapping[str, float]) -> np.ndarray:
         """Indices of the rows of a mixture's groups that are held out, in no order; a row may come twice."""
-        sources = sources_of(self.manifest, mixture)
-        rows = np.concatenate([rows_of(sources, name) for name in mixture])
+        rows = np.concatenate([self.manifest.of_group(name) for name in mixture])
         return self._divided(rows, held_out=True)
 
     def _divided(self, rows: np.ndarray, *, held_out: bool) -> np.ndarray:
@@ -264,22 +261,14 @@ class TrainingData:
         """The prompts of rows drawn like :meth:`draw`'s, others for those that the step goes without; no
         picture is opened."""
         rows = [int(k) for k in self._drawn(rng, kind, count)]
-        others = (k for k in self.of_kind[kind].tolist() if k not in rows)
+        others = (k for k in map(int, self.of_kind[kind]) if k not in rows)
         spare = (k for k in others if not self.is_taken_down(k, step))
         kept = [next(spare, None) if self.is_taken_down(k, step) else k for k in rows]
-        return [wordings(self.manifest.row(k, named=True))[0] for k in kept if k is not None]
+        return [wordings(self.manifest.row(k))[0] for k in kept if k is not None]
 
     def _drawn(self, rng: np.random.Generator, kind: str, count: int) -> np.ndarray:
         pool = self.of_kind[kind]
         return draw_rows(rng, pool if len(pool) else np.sort(np.concatenate([*self.of_kind.values()])), count)
-
-
-def held_out_place(sample_id: str) -> float:
-    """Where a sample stands between 0 and 1, by its id alone: a share is held out from 0 on.
-
-    So it is the same split for every stage, seed and manifest.
-    """
-    return int.from_bytes(hashlib.sha256(f"held out {sample_id}".encode()).digest()[:6], "big") / 2**48
 
 
 def wordings(row: dict[str, Any]) -> tuple[str, ...]:
@@ -335,7 +324,7 @@ def training_data(run: TrainingRun, config: StageConfig | None = None) -> Traini
         options["care"] = PictureCare(retries=config.picture_retries, timeout=config.picture_timeout)
         options["faults"] = PictureFaults(max_share=config.max_substituted, report=run.report)
     return TrainingData(
-        run.manifest,
+        manifest_of(run),
         run.raw_url,
         run.edits_url,
         run.recipe.ingest,

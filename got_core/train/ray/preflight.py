@@ -13,8 +13,9 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from got_core.train.data.manifest_file import manifest_of
 from got_core.train.machine import Fault, Node, versions
-from got_core.train.mixture import groups_of, resolve_stages, sources_of
+from got_core.train.mixture import groups_of, resolve_stages
 from got_core.train.preflight import (
     PreflightError,
     Request,
@@ -62,8 +63,8 @@ def check_nodes(
     Raises PreflightError with a line for each fault of each node, and ValueError where a mixture names what
     the manifest does not hold.
     """
-    if not run.manifest.is_empty():
-        resolve_stages(run.recipe, sources_of(run.manifest, groups_of(run.recipe)))
+    if len(manifest := manifest_of(run)):
+        resolve_stages(run.recipe, manifest.counted(groups_of(run.recipe)))
     findings = look_at_nodes(run, weights_bytes=weights_bytes, planned_gb=planned_gb, seconds=seconds)
     for node, lines in findings.warnings.items():
         for line in lines:

@@ -141,7 +141,7 @@ def test_batches_know_what_is_seen(training_run: TrainingRun) -> None:
     )
     config = replace(recipe.foundation, locate_steps=4, describe_share=0.0, edit_share=1.0)
     curriculum = Curriculum(sequences, data, config)
-    shown = [parse(chain) for chain in data.manifest["chain"]]
+    shown = [parse(chain) for chain in (row["chain"] for row in data.rows)]
     for step, condition in ((0, has_choice), (3, share_a_word)):
         batch = curriculum.grounding(step)
         assert batch.cells is not None and len(batch.chains) == config.language_batch_size

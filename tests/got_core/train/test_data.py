@@ -188,7 +188,7 @@ def test_buckets_follow_from_the_manifest_and_open_no_file(training_run: Trainin
     sizes = [data.sizes[k] for k in data.bucket]
     assert sizes[3] == (96, 48)
     assert set(sizes[:3] + sizes[4:]) == {(64, 64)}
-    assert data.manifest["kind"].n_unique() == 2
+    assert {row["kind"] for row in data.rows} == {"t2i", "edit"}
     with pytest.raises(PictureError, match="vanished"):
         data[0]
 
@@ -213,7 +213,7 @@ def test_edits_are_never_cropped(training_run: TrainingRun, geometry: Geometry) 
         sample = data.take(index, 0.5, 0.0)
         assert sample.source is not None
         assert sample.source.shape == sample.target.shape == (32, 64, 3)
-        assert sample.chain.to_data() == data.manifest["chain"][index]
+        assert sample.chain.to_data() == data.manifest.row(index)["chain"]
         assert sample.time_ids == (32, 64, 0, 0, 32, 64)
         source = whole[index].source
         assert source is not None
@@ -261,7 +261,7 @@ def test_every_phrase_of_a_cropped_picture_keeps_its_box(
 ) -> None:
     data = oblong(training_run, geometry)
     for index in (int(k) for k in data.of_kind["t2i"]):
-        sample, whole = data.take(index, place, place), parse(data.manifest["chain"][index])
+        sample, whole = data.take(index, place, place), parse(data.manifest.row(index)["chain"])
         assert [one.phrase for one in sample.chain.boxes] == [one.phrase for one in whole.boxes]
         assert [part for part in sample.chain.parts if isinstance(part, Text)] == [
             part for part in whole.parts if isinstance(part, Text)
@@ -394,7 +394,7 @@ def test_a_missing_file_and_a_takedown_change_their_own_samples_and_no_other(
 
     def disturbed() -> TrainingData:
         data = training_data(run, config)
-        data.taken_down_from[(data.manifest["sample_id"] == taken_down).to_numpy()] = 4
+        data.taken_down_from[[*data.manifest.found(["sample_id"], [taken_down])]] = 4
         return data
 
     after = drawn(disturbed())

@@ -66,10 +66,10 @@ def test_a_takedown_holds_from_the_next_step_on_and_for_whoever_goes_on(run: Tra
     watch.look()
     found = {row["id"]: row["from_step"] for row in read_taken_down(storage, NAME)}
     assert found == {first: 2, second: 3, pair: 3}
-    known = trainer.data.manifest["sample_id"].is_in(
-        [row["sample_id"] for row in watch.found()["taken_down"]]
+    known = trainer.data.manifest.found(
+        ["sample_id"], {row["sample_id"] for row in watch.found()["taken_down"]}
     )
-    assert sorted(trainer.data.taken_down_from[known.to_numpy()]) == [2, 3, 3]
+    assert sorted(trainer.data.taken_down_from[[*known]]) == [2, 3, 3]
 
     # What is no longer on the list stays left out of this training.
     storage.delete(LIST)

@@ -15,7 +15,8 @@ from torch import multiprocessing
 from got_core.recipes import tiny
 from got_core.train.config import StageConfig
 from got_core.train.data.batches import JointBatches
-from got_core.train.data.samples import held_out_place, training_data
+from got_core.train.data.columns import held_out_place
+from got_core.train.data.samples import training_data
 from got_core.train.held_out import HeldOut
 from got_core.train.run import TrainingRun
 from got_core.train.stage import finetuning, pretraining

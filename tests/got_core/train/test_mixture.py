@@ -141,9 +141,9 @@ def test_the_trainer_draws_from_the_rows_that_were_resolved(training_run: Traini
     data = training_data(replace(training_run, manifest=table.drop("k")))
     mixture = {"t2i/one": 0.4, "edit": 0.3, "multi-turn": 0.3}
     found = data.groups(mixture)
-    assert tuple(group for group, _ in found) == resolve(sources_of(data.manifest, mixture), mixture)
+    assert tuple(group for group, _ in found) == resolve(sources_of(table, mixture), mixture)
     for group, rows in found:
-        assert len(rows) == group.rows and rows.dtype == np.int64
+        assert len(rows) == group.rows and rows.dtype == np.int32
     assert set(table["source"][found[0][1].tolist()]) == {"one"}
 
 

@@ -91,7 +91,7 @@ def test_too_many_in_a_row_are_an_error_that_names_step_loss_and_samples(trainin
     data.everything = True
     with pytest.raises(NotFiniteStepsError) as caught:
         joint.run(6, lambda step, losses: None)
-    ids = {data.manifest["sample_id"][row] for row in data.taken}
+    ids = {data.sample_id(row) for row in data.taken}
     text = str(caught.value)
     assert text.startswith("step 2: 2 steps in a row were skipped")
     assert "step 1, worker 1 of 1: diffusion, loss of samples " in text

@@ -1,0 +1,160 @@
+"""The rows of a training manifest: of all rows NumPy columns, of single rows what is read where it lies.
+
+Belongs here: reaching rows, in memory or mapped from a file. Not here: writing and checking the file
+(``manifest_file``), what the columns are (``columns``), and which row is drawn when (``batches``).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterator, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from got_core.train.config import KINDS
+from got_core.train.data.columns import COLUMNS, NONE, TURNS, ColumnMaker
+from got_core.train.mixture import group_kind
+
+BATCH_ROWS = 1 << 15
+"""Rows of a record batch: about 40 MB of a manifest."""
+Row = dict[str, Any]
+
+
+class TrainingManifest(ABC):
+    """Rows of a manifest, by their places from 0. Picklable: a mapped one travels as the name of its file."""
+
+    batches: Sequence[pa.RecordBatch]
+    """The rows in order, ``batch_rows`` in each but the last."""
+    batch_rows: int
+
+    @abstractmethod
+    def column(self, name: str) -> np.ndarray:
+        """A column of ``columns.COLUMNS``, (N,), read-only."""
+
+    @property
+    @abstractmethod
+    def sources(self) -> Sequence[str]:
+        """Names of the sources, by the numbers of the column ``source``."""
+
+    @cached_property
+    def _rows(self) -> int:
+        return sum(batch.num_rows for batch in self.batches)
+
+    def __len__(self) -> int:
+        return self._rows
+
+    def row(self, index: int) -> Row:
+        """A row by the names of the manifest's columns. Raises IndexError where there is none."""
+        return self._one(index).to_pylist()[0]
+
+    def sample_id(self, index: int) -> str:
+        """The id of a row."""
+        return self._one(index).column("sample_id")[0].as_py()
+
+    def _one(self, index: int) -> pa.RecordBatch:
+        if not 0 <= index < len(self):
+            raise IndexError(f"the training manifest has {len(self)} rows, and none at {index}")
+        batch, place = divmod(int(index), self.batch_rows)
+        one = self.batches[batch].slice(place, 1)
+        one.validate(full=True)
+        return one
+
+    def rows(self) -> Iterator[Row]:
+        """All rows in order, of which a batch is in memory at a time."""
+        for batch in self.batches:
+            yield from batch.to_pylist()
+
+    def kind(self, index: int) -> str:
+        """``t2i`` or ``edit``."""
+        return self._one(index).column("kind")[0].as_py()
+
+    def of_kind(self, kind: str) -> np.ndarray:
+        """Places of the rows of a kind, int32."""
+        return _places(self.column("kind") == KINDS.index(kind))
+
+    def of_group(self, name: str) -> np.ndarray:
+        """Places of the rows of a group of a mixture (see ``StageConfig.mixture``), int32."""
+        kind, _, source = name.partition("/")
+        belongs = self.column("kind") == KINDS.index(kind if kind in KINDS else "edit")
+        if kind not in KINDS:
+            belongs &= self.column("turns") == TURNS.index(kind.removesuffix("-turn"))
+        if source:
+            known = source in self.sources
+            belongs &= self.column("source") == (self.sources.index(source) if known else len(self.sources))
+        return _places(belongs)
+
+    def counted(self, groups: Collection[str], left_out: np.ndarray | None = None) -> pl.DataFrame:
+        """A table of sources (see ``mixture``): how many rows of each kind, turns and source.
+
+        Turns are told where ``groups`` ask for them; ``left_out`` (N,) marks rows that do not count.
+        """
+        names = [
+            "kind",
+            "source",
+            *(["turns"] if any(group_kind(one) not in KINDS for one in groups) else []),
+        ]
+        table = pl.DataFrame({name: self.column(name) for name in names})
+        table = table.with_columns(rows=1 if left_out is None else ~pl.Series(left_out, dtype=pl.Boolean))
+        table = table.filter(pl.col("kind") != NONE)
+        counts = table.group_by(names).agg(pl.col("rows").cast(pl.Int64).sum())
+        return self._spelled(counts.sort(names))
+
+    def _spelled(self, counts: pl.DataFrame) -> pl.DataFrame:
+        words: dict[str, Sequence[str]] = {"kind": KINDS, "turns": TURNS, "source": self.sources}
+        spelled = {}
+        for name, known in words.items():
+            numbers = counts[name].to_list() if name in counts.columns else [NONE] * counts.height
+            values = [None if number == NONE else known[number] for number in numbers]
+            spelled[name] = pl.Series(values, dtype=pl.String)
+        return pl.DataFrame({**spelled, "rows": counts["rows"]}).select("kind", "turns", "source", "rows")
+
+    def found(self, names: Sequence[str], values: Collection[str]) -> Iterator[int]:
+        """Places of the rows of which one of the columns, where the manifest has it, holds one of the
+        values. A batch is read at a time."""
+        wanted = pa.array(sorted(values), pa.large_string())
+        if not len(wanted):
+            return
+        for number, batch in enumerate(self.batches):
+            hit = np.zeros(batch.num_rows, dtype=bool)
+            for name in set(names) & set(batch.schema.names):
+                column = batch.column(name).cast(pa.large_string())
+                hit |= pc.is_in(column, value_set=wanted).to_numpy(zero_copy_only=False)
+            for place in np.flatnonzero(hit).tolist():
+                yield number * self.batch_rows + place
+
+
+class MemoryManifest(TrainingManifest):
+    """Rows of a frame, in memory; a column is made when it is asked for first."""
+
+    def __init__(self, frame: pl.DataFrame, batch_rows: int = BATCH_ROWS) -> None:
+        self.batch_rows = batch_rows
+        self.batches = [*batches_of(frame, batch_rows)]
+        self._maker = ColumnMaker()
+        self._columns: dict[str, np.ndarray] = {}
+
+    def column(self, name: str) -> np.ndarray:
+        if name not in self._columns:
+            parts = [np.empty(0, COLUMNS[name]), *(self._maker.of(batch, name) for batch in self.batches)]
+            self._columns[name] = np.concatenate(parts)
+            self._columns[name].flags.writeable = False
+        return self._columns[name]
+
+    @property
+    def sources(self) -> list[str]:
+        self.column("source")
+        return self._maker.sources
+
+
+def batches_of(frame: pl.DataFrame, batch_rows: int = BATCH_ROWS) -> Iterator[pa.RecordBatch]:
+    """The rows of a frame in batches, one of which is made at a time."""
+    for part in frame.iter_slices(batch_rows):
+        yield from part.to_arrow().combine_chunks().to_batches()
+
+
+def _places(belongs: np.ndarray) -> np.ndarray:
+    return np.flatnonzero(belongs).astype(np.int32)
