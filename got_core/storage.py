@@ -14,7 +14,6 @@ import json
 import os
 import shutil
 import tempfile
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -25,10 +24,19 @@ import polars as pl
 from fsspec.implementations.local import LocalFileSystem
 
 from got_core.filesystems import local_path, open_filesystem, remove
+from got_core.local_files import (
+    alone,
+    file_sha256,
+    files_below,
+    is_temporary,
+    replace_folder,
+    take_place,
+    temporary_beside,
+    write_local,
+)
 
 TABLE_SUFFIX = ".parquet"
 LISTING_SUFFIX = ".files.json"
-_TEMPORARY_SUFFIX = ".partial"
 
 
 class Storage:
@@ -102,7 +110,7 @@ class Storage:
 
     def _find(self, folder: str) -> builtins.list[str]:
         names = (self._name(path) for path in self._fs.find(folder))
-        return sorted(name for name in names if not _is_temporary(name))
+        return sorted(name for name in names if not is_temporary(name))
 
     def folders(self, name: str) -> builtins.list[str]:
         """Names of the folders that lie directly in a folder, sorted, also of those where a write broke off.
@@ -115,7 +123,7 @@ class Storage:
         except (FileNotFoundError, NotADirectoryError):
             return []
         names = (self._name(entry["name"]) for entry in entries if entry["type"] == "directory")
-        return sorted(name for name in names if not _is_temporary(name))
+        return sorted(name for name in names if not is_temporary(name))
 
     # Bytes and JSON
 
@@ -207,7 +215,7 @@ class Storage:
         if not local_dir.is_dir():
             raise NotADirectoryError(f"{local_dir} is not a folder, so it cannot be uploaded as {name!r}")
         if self._is_local:
-            _replace_folder(local_dir, Path(self._path(name)))
+            replace_folder(local_dir, Path(self._path(name)))
         else:
             self._put_folder(local_dir, name)
 
@@ -223,28 +231,29 @@ class Storage:
                 self.upload(Path(folder), name)
             return
         target = Path(self._path(name))
-        partial = _temporary_beside(target)
+        partial = temporary_beside(target)
         partial.mkdir(parents=True)
         try:
             yield partial
-            _take_place(partial, target)
+            take_place(partial, target)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
 
     def _put_folder(self, local_dir: Path, name: str) -> None:
         self.write_json(name + LISTING_SUFFIX, {"complete": False, "files": {}})
-        sources = {path.relative_to(local_dir).as_posix(): path for path in _files_below(local_dir)}
+        sources = {path.relative_to(local_dir).as_posix(): path for path in files_below(local_dir)}
         for relative, source in sources.items():
             self._fs.put_file(str(source), self._path(f"{name}/{relative}"))
         for stale in set(self.list(f"{name}/")) - {f"{name}/{relative}" for relative in sources}:
             self._fs.rm_file(self._path(stale))
-        hashes = {relative: _file_sha256(source) for relative, source in sorted(sources.items())}
+        hashes = {relative: file_sha256(source) for relative, source in sorted(sources.items())}
         self.write_json(name + LISTING_SUFFIX, {"complete": True, "files": hashes})
 
     def download(self, name: str) -> Path:
         """A local folder with the files of ``name``: the folder itself for ``file://``, else a cached copy.
 
-        Treat it as read-only. Raises FileNotFoundError if there is no such folder or its upload did not end.
+        Of processes that ask for the same one at once, one fetches it and the others wait. Treat it as
+        read-only. Raises FileNotFoundError if there is no such folder or its upload did not end.
         """
         if self._is_local:
             folder = Path(self._path(name))
@@ -255,7 +264,9 @@ class Storage:
         key = hashlib.sha256(json.dumps([self.url_of(name), files], sort_keys=True).encode()).hexdigest()
         folder = self._cache_root() / key[:32] / PurePosixPath(name).name
         if not folder.is_dir():
-            self._get_folder(name, [*files], folder)
+            with alone(folder.parent / ".lock"):
+                if not folder.is_dir():
+                    self._get_folder(name, [*files], folder)
         return folder
 
     def _remote_listing(self, name: str) -> dict[str, str]:
@@ -272,7 +283,7 @@ class Storage:
         return listing["files"]
 
     def _get_folder(self, name: str, relatives: builtins.list[str], folder: Path) -> None:
-        partial = _temporary_beside(folder)
+        partial = temporary_beside(folder)
         for relative in relatives:
             target = partial / relative
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -295,63 +306,6 @@ class Storage:
         buffer = io.BytesIO()
         fill(buffer)
         self._fs.pipe_file(path, buffer.getvalue(), mode="create" if exclusive else "overwrite")
-
-
-def _is_temporary(name: str) -> bool:
-    # A folder being uploaded is temporary as a whole, so every part of the name counts.
-    return any(part.startswith(".") and part.endswith(_TEMPORARY_SUFFIX) for part in name.split("/"))
-
-
-def _temporary_beside(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}{_TEMPORARY_SUFFIX}")
-
-
-def write_local(path: Path, fill: Callable[[IO[bytes]], object], *, exclusive: bool) -> None:
-    """Write a local file, whole or not at all. With `exclusive`, FileExistsError where the name is taken."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = _temporary_beside(path)
-    try:
-        with open(partial, "wb") as file:
-            fill(file)
-            file.flush()
-            os.fsync(file.fileno())
-        if exclusive:
-            os.link(partial, path)  # unlike rename, this fails where the name is taken
-        else:
-            os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _replace_folder(source: Path, target: Path) -> None:
-    if source.resolve() == target.resolve():
-        return
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = _temporary_beside(target)
-    try:
-        shutil.copytree(source, partial)
-        _take_place(partial, target)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def _take_place(partial: Path, target: Path) -> None:
-    old = _temporary_beside(target)
-    try:
-        if target.exists():
-            target.rename(old)
-        partial.rename(target)
-    finally:
-        shutil.rmtree(old, ignore_errors=True)
-
-
-def _files_below(folder: Path) -> Iterator[Path]:
-    return (path for path in sorted(folder.rglob("*")) if path.is_file())
-
-
-def _file_sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def content_hash(frame: pl.DataFrame) -> str:

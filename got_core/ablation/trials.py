@@ -111,7 +111,7 @@ def run_trials(run: TrainingRun, foundation: Reference) -> pl.DataFrame:
     # The longest first: cores then run out of work at about the same time.
     missing.sort(key=lambda trial: -_steps(trial, run.recipe))
     if missing:
-        filed = in_file(run, f"{MANIFESTS}/{run.manifest_hash}")
+        filed = in_file(run, f"{MANIFESTS}/ablation-{run.manifest_hash}")
         own = fewer_workers(filed, config.workers)
         with ray_session(run.ray_address, own.workers), relayed_progress(own) as relayed:
             room = _room(own, missing[0].recipe(run.recipe))
@@ -122,6 +122,7 @@ def run_trials(run: TrainingRun, foundation: Reference) -> pl.DataFrame:
                 },
                 room,
             )
+        storage.delete(f"{MANIFESTS}/ablation-{run.manifest_hash}")
     records = [storage.read_json(f"{names[trial]}/trial.json") for trial in trials]
     return pl.DataFrame(records, schema={name: dtype for name, (dtype, _) in TRIALS.items()})
 

@@ -33,6 +33,12 @@ from got_core.curate.takedown_lists import (
     read_takedowns,
 )
 from got_core.storage import TABLE_SUFFIX, Storage
+from got_core.train.data.manifest_file import (
+    ManifestFileError,
+    MappedManifest,
+    stored_hash,
+    stored_manifests,
+)
 
 __all__ = ["LIST", "add_takedowns", "list_digest", "read_takedowns"]
 
@@ -170,6 +176,9 @@ def _copies_status(one: str, kinds: Mapping[str, int], waiting: pl.DataFrame, kn
 def take_down(storage: Storage, config: CurateConfig, readers: Readers | None = None) -> TakenDown:
     """Remove what the list names from every stored table, training shard and page, and its stored bytes.
 
+    Manifests beside trained stages go whole where they hold any of it: a training that has begun with one
+    begins anew.
+
     `readers` open raw pictures, for copies with the very same pixels, and for the page of those that wait.
     Interrupted and run again it goes on; run twice it changes nothing. What is taken off the list comes back
     when its shard is made again.
@@ -190,6 +199,7 @@ def take_down(storage: Storage, config: CurateConfig, readers: Readers | None = 
     storage.write_table(LEDGER, ledger)  # before the rows that it was found in are gone
     items = requests.keys() | set(ledger["item_id"])
     counts = {name: _clean(storage, name, frozenset(items)) for name in _tables(storage)}
+    counts |= {name: _delete_manifest(storage, name, items) for name in stored_manifests(storage)}
     counts[training_shards.FOLDER] = len(training_shards.remove(storage, items).samples)
     counts["pages"] = len(delete_pages(storage, items))
     return TakenDown(ledger, {name: count for name, count in counts.items() if count}, waiting)
@@ -287,6 +297,18 @@ def _clean(storage: Storage, name: str, items: frozenset[str]) -> int:
         rest = rest.with_columns(pl.when(~other.is_in(list(items))).then(other).alias("near_duplicate_of"))
     storage.write_table(name, rest)
     return frame.height - rest.height
+
+
+def _delete_manifest(storage: Storage, name: str, items: Collection[str]) -> int:
+    """Delete a manifest's file if it holds any of the items, or cannot be read; how many rows of them."""
+    try:
+        held = MappedManifest(storage.download(name), stored_hash(storage, name) or "")
+        count = sum(1 for _ in held.found(ITEM_COLUMNS, items))
+    except ManifestFileError:
+        count = 1
+    if count:
+        storage.delete(name)
+    return count
 
 
 def _read_ledger(storage: Storage) -> pl.DataFrame:

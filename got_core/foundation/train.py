@@ -56,7 +56,7 @@ def train_foundation(run: TrainingRun) -> Reference:
     started = time.monotonic()
     ensure_experiment(run.tracking_uri, EXPERIMENT)
     # Not below the model, whose folder is hashed and fetched whole.
-    filed = in_file(run, f"{MANIFESTS}/{run.manifest_hash}")
+    filed = in_file(run, f"{MANIFESTS}/foundation-{run.manifest_hash}")
     parts = run_apart(
         filed,
         {
@@ -64,6 +64,7 @@ def train_foundation(run: TrainingRun) -> Reference:
             "drawing": partial(_drawing_part, name=f"{name}/drawing"),
         },
     )
+    run.storage().delete(f"{MANIFESTS}/foundation-{run.manifest_hash}")
     metrics = parts["language"] | parts["drawing"]
     spent = sum(part[f"{which}_cpu_seconds"] for which, part in parts.items())
     reference = model_reference(run, name, "foundation", key, recipe.foundation.unet_steps, started, metrics)

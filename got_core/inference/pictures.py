@@ -16,9 +16,9 @@ from PIL import Image
 
 from got_core.chain.grammar import Chain, Dropped, parse_tolerant
 from got_core.corpus.decode import ImageError, decode_image
+from got_core.local_files import write_local
 from got_core.planning.any_prompt import repaired
 from got_core.registry.request import PictureLimits
-from got_core.storage import write_local
 
 if TYPE_CHECKING:
     from got_core.model.pipeline import GoTPipeline

@@ -20,8 +20,8 @@ from typing import Any
 from got_core.chain.boxes import LIMIT, Box
 from got_core.chain.edits import move_box, replace_phrase
 from got_core.chain.grammar import Chain, Dropped, parse
+from got_core.local_files import write_local
 from got_core.planning.any_prompt import faults_of
-from got_core.storage import write_local
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -108,6 +108,8 @@ def _kinds(batch: pa.RecordBatch) -> np.ndarray:
 def _turns(batch: pa.RecordBatch) -> np.ndarray:
     turns = np.full(batch.num_rows, NONE, np.int8)
     edits = np.flatnonzero(_kinds(batch) == KINDS.index("edit"))
+    if not len(edits):
+        return turns
     chains = batch.column("chain").take(pa.array(edits)).to_pylist()
     turns[edits] = [TURNS.index(turns_of(chain)) for chain in chains]
     return turns

@@ -50,28 +50,40 @@ class TrainingManifest(ABC):
 
     def row(self, index: int) -> Row:
         """A row by the names of the manifest's columns. Raises IndexError where there is none."""
-        return self._one(index).to_pylist()[0]
+        batch, place = self._where(index)
+        return self._read(batch.slice(place, 1))[0]
 
     def sample_id(self, index: int) -> str:
         """The id of a row."""
-        return self._one(index).column("sample_id")[0].as_py()
+        return self._value(index, "sample_id")
 
-    def _one(self, index: int) -> pa.RecordBatch:
+    def kind(self, index: int) -> str:
+        """``t2i`` or ``edit``."""
+        return self._value(index, "kind")
+
+    def _value(self, index: int, name: str) -> Any:
+        batch, place = self._where(index)
+        return self._read(batch.column(name).slice(place, 1))[0]
+
+    def _where(self, index: int) -> tuple[pa.RecordBatch, int]:
         if not 0 <= index < len(self):
             raise IndexError(f"the training manifest has {len(self)} rows, and none at {index}")
-        batch, place = divmod(int(index), self.batch_rows)
-        one = self.batches[batch].slice(place, 1)
-        one.validate(full=True)
-        return one
+        number, place = divmod(int(index), self.batch_rows)
+        return self.batches[number], place
+
+    def _read(self, part: pa.RecordBatch | pa.Array) -> list[Any]:
+        """The values of a part."""
+        return self._checked(part).to_pylist()
+
+    def _checked(self, part: Any) -> Any:
+        """A part whose values are about to be read, if they can be."""
+        part.validate(full=True)
+        return part
 
     def rows(self) -> Iterator[Row]:
         """All rows in order, of which a batch is in memory at a time."""
         for batch in self.batches:
-            yield from batch.to_pylist()
-
-    def kind(self, index: int) -> str:
-        """``t2i`` or ``edit``."""
-        return self._one(index).column("kind")[0].as_py()
+            yield from self._read(batch)
 
     def of_kind(self, kind: str) -> np.ndarray:
         """Places of the rows of a kind, int32."""
@@ -102,7 +114,7 @@ class TrainingManifest(ABC):
         table = table.with_columns(rows=1 if left_out is None else ~pl.Series(left_out, dtype=pl.Boolean))
         table = table.filter(pl.col("kind") != NONE)
         counts = table.group_by(names).agg(pl.col("rows").cast(pl.Int64).sum())
-        return self._spelled(counts.sort(names))
+        return self._spelled(counts)
 
     def _spelled(self, counts: pl.DataFrame) -> pl.DataFrame:
         words: dict[str, Sequence[str]] = {"kind": KINDS, "turns": TURNS, "source": self.sources}
@@ -111,7 +123,8 @@ class TrainingManifest(ABC):
             numbers = counts[name].to_list() if name in counts.columns else [NONE] * counts.height
             values = [None if number == NONE else known[number] for number in numbers]
             spelled[name] = pl.Series(values, dtype=pl.String)
-        return pl.DataFrame({**spelled, "rows": counts["rows"]}).select("kind", "turns", "source", "rows")
+        # In the order of ``mixture.counted``.
+        return pl.DataFrame({**spelled, "rows": counts["rows"]}).sort("kind", "turns", "source")
 
     def found(self, names: Sequence[str], values: Collection[str]) -> Iterator[int]:
         """Places of the rows of which one of the columns, where the manifest has it, holds one of the
@@ -122,7 +135,7 @@ class TrainingManifest(ABC):
         for number, batch in enumerate(self.batches):
             hit = np.zeros(batch.num_rows, dtype=bool)
             for name in set(names) & set(batch.schema.names):
-                column = batch.column(name).cast(pa.large_string())
+                column = self._checked(batch.column(name)).cast(pa.large_string())
                 hit |= pc.is_in(column, value_set=wanted).to_numpy(zero_copy_only=False)
             for place in np.flatnonzero(hit).tolist():
                 yield number * self.batch_rows + place

@@ -14,7 +14,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -23,7 +23,9 @@ import pyarrow as pa
 from got_core.storage import Storage
 from got_core.train.data.columns import COLUMNS, ColumnMaker
 from got_core.train.data.manifest import BATCH_ROWS, MemoryManifest, TrainingManifest, batches_of
-from got_core.train.run import TrainingRun
+
+if TYPE_CHECKING:  # brings torch
+    from got_core.train.run import TrainingRun
 
 FORMAT = 1
 MANIFESTS = "training_manifests"
@@ -55,8 +57,9 @@ class MappedManifest(TrainingManifest):
         wanted = [self.batch_rows] * full + [rest] * (rest > 0)
         _check(folder, "rows of its batches", [batch.num_rows for batch in self.batches], wanted)
         _check(folder, "rows of numbers", [batch.num_rows for batch in numbers], [note["rows"]])
-        self._numbers = numbers[0]
+        self._numbers = self._checked(numbers[0])
         types = {name: pa.from_numpy_dtype(dtype) for name, dtype in COLUMNS.items()}
+        _check(folder, "numbers that lack", sum(one.null_count for one in self._numbers.columns), 0)
         _check(folder, "columns", {one.name: one.type for one in self._numbers.schema}, types)
 
     def column(self, name: str) -> np.ndarray:
@@ -66,11 +69,17 @@ class MappedManifest(TrainingManifest):
     def sources(self) -> list[str]:
         return self._sources
 
-    def _one(self, index: int) -> pa.RecordBatch:
+    def _read(self, part: Any) -> list[Any]:
         try:
-            return super()._one(index)
-        except pa.ArrowInvalid as error:
-            raise _damaged(self.folder / ROWS, f"row {index}: {error}") from error
+            return super()._read(part)
+        except UnicodeDecodeError as error:
+            raise _damaged(self.folder / ROWS, str(error)) from error
+
+    def _checked(self, part: Any) -> Any:
+        try:
+            return super()._checked(part)
+        except pa.ArrowException as error:
+            raise _damaged(self.folder / ROWS, str(error)) from error
 
     def __reduce__(self) -> Any:
         return MappedManifest, (self.folder, self.hash)
@@ -102,6 +111,13 @@ def stored_hash(storage: Storage, name: str) -> str | None:
     """Content hash of the manifest in a folder of the storage; None where there is none."""
     note = f"{name}/{NOTE}"
     return storage.read_json(note)["hash"] if storage.exists(note) else None
+
+
+def stored_manifests(storage: Storage) -> dict[str, str]:
+    """Folders of all manifests in the storage, each with its content hash."""
+    notes = [one for folder in ("models/", f"{MANIFESTS}/") for one in storage.list(folder)]
+    names = [one.removesuffix(f"/{NOTE}") for one in notes if one.endswith(f"/{NOTE}")]
+    return {name: storage.read_json(f"{name}/{NOTE}")["hash"] for name in names}
 
 
 def write_manifest(
@@ -141,9 +157,8 @@ def _mapped(path: Path) -> list[pa.RecordBatch]:
     try:
         reader = pa.ipc.open_file(pa.memory_map(str(path)))
         batches = [reader.get_batch(number) for number in range(reader.num_record_batches)]
-        for batch in batches:
-            batch.validate()
-    except (pa.ArrowInvalid, OSError) as error:
+        _ = reader.schema.names
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise _damaged(path, str(error)) from error
     return batches
 
@@ -151,15 +166,14 @@ def _mapped(path: Path) -> list[pa.RecordBatch]:
 def _checked_note(folder: Path, manifest_hash: str) -> dict[str, Any]:
     try:
         note = Storage(str(folder)).read_json(NOTE)
-        sizes = note["bytes"]
         _check(folder, "format", note["format"], FORMAT)
         _check(folder, "content hash", note["hash"], manifest_hash)
+        found = {part: (folder / part).stat().st_size for part in (ROWS, NUMBERS)}
+        _check(folder, "bytes", found, note["bytes"])
     except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
         if isinstance(error, ManifestFileError):
             raise
         raise _damaged(folder / NOTE, f"{type(error).__name__}: {error}") from error
-    found = {part: (folder / part).stat().st_size if (folder / part).exists() else None for part in sizes}
-    _check(folder, "bytes", found, sizes)
     return note
 
 
