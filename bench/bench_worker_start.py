@@ -55,7 +55,7 @@ def made_up_manifest(rows: int) -> pl.DataFrame:
             "target_path": "pictures/folder/" + ids + ".jpg",
             "width": rng.integers(300, 2000, rows).astype(np.int32),
             "height": rng.integers(300, 2000, rows).astype(np.int32),
-            "prompt": pl.Series(texts)[pick].str.slice(0, 200),
+            "prompt": pl.Series(texts)[pick].str.slice(0, 280),
             "chain": pl.select(
                 pl.when(pl.Series(edit)).then(pl.lit(EDIT)).otherwise(pl.Series(chains)[pick])
             ).to_series(),

@@ -31,7 +31,7 @@ COLUMNS: dict[str, type[np.generic]] = {
 }
 """``kind`` and ``turns``: places in KINDS and TURNS; ``source``: place in the list of sources; ``place``: see
 :func:`held_out_place`; ``width`` and ``height`` in pixels."""
-_AT_ONCE = 1 << 16
+_AT_ONCE = 1 << 14
 _NEAR = 1e-9
 """Distances of logarithms closer than this may be in another order in another arithmetic."""
 

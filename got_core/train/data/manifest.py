@@ -7,7 +7,8 @@ Belongs here: reaching rows, in memory or mapped from a file. Not here: writing 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -23,6 +24,7 @@ from got_core.train.mixture import group_kind
 BATCH_ROWS = 1 << 15
 """Rows of a record batch: about 40 MB of a manifest."""
 Row = dict[str, Any]
+_AT_ONCE = 1 << 16
 
 
 class TrainingManifest(ABC):
@@ -105,26 +107,27 @@ class TrainingManifest(ABC):
 
         Turns are told where ``groups`` ask for them; ``left_out`` (N,) marks rows that do not count.
         """
-        names = [
-            "kind",
-            "source",
-            *(["turns"] if any(group_kind(one) not in KINDS for one in groups) else []),
-        ]
-        table = pl.DataFrame({name: self.column(name) for name in names})
-        table = table.with_columns(rows=1 if left_out is None else ~pl.Series(left_out, dtype=pl.Boolean))
-        table = table.filter(pl.col("kind") != NONE)
-        counts = table.group_by(names).agg(pl.col("rows").cast(pl.Int64).sum())
-        return self._spelled(counts)
+        by_turns = any(group_kind(one) not in KINDS for one in groups)
+        names = ("kind", "turns", "source") if by_turns else ("kind", "source")
+        rows: Counter[tuple[int, ...]] = Counter()
+        for start in range(0, len(self), _AT_ONCE):
+            part = slice(start, start + _AT_ONCE)
+            numbers = np.stack([self.column(name)[part] for name in names], axis=1)
+            counts = np.ones(len(numbers), bool) if left_out is None else ~left_out[part]
+            values, places = np.unique(numbers, axis=0, return_inverse=True)
+            sums = np.bincount(places, weights=counts, minlength=len(values)).astype(int)
+            rows.update(dict(zip(map(tuple, values.tolist()), sums.tolist(), strict=True)))
+        return self._table(names, {one: count for one, count in rows.items() if one[0] != NONE})
 
-    def _spelled(self, counts: pl.DataFrame) -> pl.DataFrame:
+    def _table(self, names: Sequence[str], rows: Mapping[tuple[int, ...], int]) -> pl.DataFrame:
         words: dict[str, Sequence[str]] = {"kind": KINDS, "turns": TURNS, "source": self.sources}
-        spelled = {}
-        for name, known in words.items():
-            numbers = counts[name].to_list() if name in counts.columns else [NONE] * counts.height
-            values = [None if number == NONE else known[number] for number in numbers]
+        spelled = {name: pl.Series([None] * len(rows), dtype=pl.String) for name in words}
+        for place, name in enumerate(names):
+            known = words[name]
+            values = [None if one[place] == NONE else known[one[place]] for one in rows]
             spelled[name] = pl.Series(values, dtype=pl.String)
-        # In the order of ``mixture.counted``.
-        return pl.DataFrame({**spelled, "rows": counts["rows"]}).sort("kind", "turns", "source")
+        counts = pl.Series([*rows.values()], dtype=pl.Int64)
+        return pl.DataFrame({**spelled, "rows": counts}).sort(*words)
 
     def found(self, names: Sequence[str], values: Collection[str]) -> Iterator[int]:
         """Places of the rows of which one of the columns, where the manifest has it, holds one of the
