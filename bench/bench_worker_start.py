@@ -28,7 +28,7 @@ from got_core.storage import Storage
 from got_core.train.data.columns import held_out_place
 from got_core.train.data.manifest_file import MappedManifest, write_manifest
 from got_core.train.data.samples import TrainingData
-from got_core.train.mixture import resolve, rows_of, sources_of
+from got_core.train.mixture import resolve, sources_of
 
 ROWS = int(os.environ.get("BENCH_ROWS", "1000000"))
 RESOLUTION, MULTIPLE, HELD_OUT = 1024, 64, 0.01
@@ -88,7 +88,9 @@ def unpickled(folder: str) -> object:
     sources = sources_of(manifest, MIXTURE).with_columns(
         rows=pl.when(pl.Series(held)).then(0).otherwise("rows")
     )
-    rows = [rows_of(sources, group.name) for group in resolve(sources, MIXTURE)]
+    resolve(sources, MIXTURE)
+    wanted = [pl.col("kind") == "t2i", pl.col("turns") == "single", pl.col("turns") == "multi"]
+    rows = [sources.select(pl.arg_where(one)).to_series().to_numpy() for one in wanted]
     never = np.full(len(manifest), 2**62)
     return manifest, of_kind, buckets, never, [one[~held[one]] for one in rows]
 

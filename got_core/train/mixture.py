@@ -1,6 +1,6 @@
 """What a stage's mixture draws from a table of samples: rows, shares, epochs.
 
-Belongs here: which rows a group of a mixture has, and how shares follow from them; for the trainer, for the
+Belongs here: how many rows a group of a mixture has, and how shares follow from them; for the trainer, for the
 manifest and for what is ingested and not annotated yet. Not here: the shares themselves (``config``), a file
 of them (``mixture_file``), and which row is drawn when (``data.batches``).
 """
@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-import numpy as np
 import polars as pl
 
 from got_core.chain.edits import read_edit_chain
@@ -124,11 +123,6 @@ def resolve(
         Group(name=name, rows=rows[name], asked=asked, share=shares[name], samples=shares[name] * samples)
         for name, asked in mixture.items()
     )
-
-
-def rows_of(sources: pl.DataFrame, name: str) -> np.ndarray:
-    """Indices (int64) of the rows of a group; of sources that are one row a sample (:func:`sources_of`)."""
-    return sources.select(pl.arg_where(_belongs(name)).cast(pl.Int64)).to_series().to_numpy()
 
 
 def resolve_stages(

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -234,3 +235,36 @@ def test_content_hash_agrees_with_equality_on_nested_frames(left: list[tuple], r
 def test_content_hash_refuses_python_objects() -> None:
     with pytest.raises(TypeError, match="column 'o'"):
         content_hash(pl.DataFrame({"o": pl.Series([object()], dtype=pl.Object)}))
+
+
+def test_a_new_folder_takes_its_place_whole_or_not_at_all(any_storage: Storage) -> None:
+    for text in ("old", "new"):
+        with any_storage.new_folder("models/one") as folder:
+            (folder / f"{text}.txt").write_text(text)
+            assert text == "new" or not any_storage.list()
+        assert [path.name for path in any_storage.download("models/one").iterdir()] == [f"{text}.txt"]
+    with pytest.raises(RuntimeError), any_storage.new_folder("models/one") as folder:
+        (folder / "broken.txt").write_text("broken")
+        raise RuntimeError
+    assert any_storage.list("models/one/") == ["models/one/new.txt"]
+    assert not folder.exists()
+
+
+def test_of_those_that_ask_at_once_one_fetches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage = Storage(f"memory://{uuid.uuid4().hex}", cache_dir=tmp_path / "cache")
+    source = tmp_path / "model"
+    source.mkdir()
+    (source / "weights").write_bytes(b"weights")
+    storage.upload(source, "model")
+    fetched, fetch = list[str](), Storage._get_folder
+
+    def slow(self: Storage, name: str, relatives: list[str], folder: Path) -> None:
+        fetched.append(name)
+        time.sleep(0.3)
+        fetch(self, name, relatives, folder)
+
+    monkeypatch.setattr(Storage, "_get_folder", slow)
+    with ThreadPoolExecutor(4) as pool:
+        folders = [*pool.map(lambda _: storage.download("model"), range(4))]
+    assert len(set(folders)) == 1 and (folders[0] / "weights").read_bytes() == b"weights"
+    assert fetched == ["model"]

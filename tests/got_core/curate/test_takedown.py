@@ -24,6 +24,7 @@ from got_core.curate.takedown import (
 )
 from got_core.curate.trained_on import versions_trained_on
 from got_core.storage import Storage
+from got_core.train.data.manifest_file import stored_manifests, write_manifest
 from got_core.train.takedown_file import write_taken_down
 from tests.got_core.annotate.scenes_on_hand import table
 
@@ -132,6 +133,20 @@ def test_an_image_goes_from_all_tables_and_with_it_what_was_made_from_it(storage
     assert set(take_down(storage, CONFIG).ledger.rows()) == set(ledger.rows()), (
         "what was found is not forgotten"
     )
+
+
+def test_a_manifest_beside_a_stage_goes_whole_where_it_holds_what_goes(storage: Storage) -> None:
+    rows = manifest(storage)
+    write_manifest(storage, "models/pretrain/key/manifest", rows, "all")
+    write_manifest(storage, "models/finetune/key/manifest", rows.filter(pl.col("image_id") == B), "one")
+    write_manifest(storage, "models/finetune/cut/manifest", rows.clear(), "cut")
+    storage.write_bytes("models/finetune/cut/manifest/rows.arrow", b"ARROW1")
+    assert len(stored_manifests(storage)) == 3
+    add_takedowns(storage, [A])
+    removed = take_down(storage, CONFIG).removed
+    assert stored_manifests(storage) == {"models/finetune/key/manifest": "one"}
+    assert removed["models/pretrain/key/manifest"] == 2, "the image, and the pair that is made from it"
+    assert not storage.list("models/pretrain/") and not storage.list("models/finetune/cut/")
 
 
 def test_what_comes_back_stays_out_of_the_manifest(storage: Storage) -> None:
