@@ -1,8 +1,9 @@
 """What a stage's mixture draws from a table of samples: rows, shares, epochs.
 
-Belongs here: how many rows a group of a mixture has, and how shares follow from them; for the trainer, for the
-manifest and for what is ingested and not annotated yet. Not here: the shares themselves (``config``), a file
-of them (``mixture_file``), and which row is drawn when (``data.batches``).
+Belongs here: how many rows a group of a mixture has, and how shares follow from them; for the trainer, for
+the manifest and for what is ingested and not annotated yet. Not here: the shares themselves (``config``), a
+file of them (``mixture_file``), which rows they are (``data.manifest``), and which row is drawn when
+(``data.batches``).
 """
 
 from __future__ import annotations
