@@ -36,10 +36,10 @@ def slow(run: TrainingRun, bytes_per_second: float) -> SlowRun:
 class Killer:
     """Kills one of the workers, picked by a seed, some time after all of them have started, again and again.
 
-    Every other time that is some time after their first complete checkpoint, so that the stage goes on however
-    slow the machine is. ``starts`` gives the process and first step of every worker that has announced
-    itself, ``uploading`` tells whether a checkpoint is half there, ``reached`` the step of the last complete
-    one.
+    Every other time that is some time after their first complete checkpoint, so that the stage goes on
+    however slow the machine is. ``starts`` gives the process and first step of every worker that has
+    announced itself, ``uploading`` tells whether a checkpoint is half there, ``reached`` the step of the last
+    complete one.
     """
 
     starts: Callable[[], list[tuple[int, int]]]
