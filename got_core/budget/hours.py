@@ -178,6 +178,8 @@ class Clock:
 
     @cached_property
     def _communication(self) -> Seconds:
+        if self.layout.workers == 1:
+            return Seconds(0.0, "one worker alone")
         sent = self.layout.accumulation * self._gathered() + self._summed()
         seconds = sent / (self.assumed.link_gb * GB)
         computing = (self._passes.seconds + self._encoding.seconds) / self.stage.steps

@@ -248,8 +248,8 @@ class Counted:
         """Of an empty pipeline that is used for nothing else afterwards."""
         stage = one.config
         empty = empty_model(pipeline, stage, one.objective)
-        state = checkpoint_tensors(empty, stage)
-        size = sum(value.nbytes for value in state.values() if value.ndim)
+        # In 32 bits, before the model takes the form that it computes in.
+        checkpoint, part = _checkpoint_bytes(empty, stage)
         computed = computing(empty, stage)
 
         def run(edit: bool, checkpointing: bool) -> Work:
@@ -257,18 +257,25 @@ class Counted:
                 pipeline, computed, stage, model, config, edit=edit, checkpointing=checkpointing
             )
 
-        chosen, spread = stage.gradient_checkpointing, stage.sharding == "fsdp"
+        chosen = stage.gradient_checkpointing
         work = {kind: run(edit, chosen) for kind, edit in KINDS.items()}
         return cls(
             work=work,
             activations={chosen: work["edit"].bytes, not chosen: run(True, not chosen).bytes},
             total=count(computed.parameters()),
             trained=_trained(pipeline, computed),
-            checkpoint=size,
-            checkpoint_part=size // stage.workers if spread else largest_part(state, stage.workers),
+            checkpoint=checkpoint,
+            checkpoint_part=part,
             frozen_autoencoder=count(computed.vae.parameters()),
             gathered=gathered_parameters(computed),
         )
+
+
+def _checkpoint_bytes(model: GoTModel, stage: StageConfig) -> tuple[int, int]:
+    """Of a whole checkpoint, single numbers aside, and of the worker that writes most of it."""
+    state = checkpoint_tensors(model, stage)
+    size = sum(value.nbytes for value in state.values() if value.ndim)
+    return size, size // stage.workers if stage.sharding == "fsdp" else largest_part(state, stage.workers)
 
 
 def way_of_computing(one: Stage) -> tuple[Any, ...]:

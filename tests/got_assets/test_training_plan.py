@@ -7,7 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import dagster as dg
+import polars as pl
 import pytest
+
+from got_core.chain.grammar import parse
 
 from .conftest import Graph
 

@@ -28,7 +28,18 @@ def test_it_is_the_plan(got: Got) -> None:
     gpu = Accelerator(name="big", memory_gb=141, peak_tflops=989, price_per_hour=7.5, overhead_gb=2)
     known = {"utilisation": 0.5, "t2i_boxes": BoxCounts.around(3.5), "link_gb": 180.0, "decoders": 6}
     plan = make_plan(tiny(), BudgetConfig(gpu=gpu).knowing(known))
-    options = ["--name", "big", "--memory-gb", 141, "--peak-tflops", 989, "--utilisation", 0.5, "--boxes", 3.5]
+    options = [
+        "--name",
+        "big",
+        "--memory-gb",
+        141,
+        "--peak-tflops",
+        989,
+        "--utilisation",
+        0.5,
+        "--boxes",
+        3.5,
+    ]
     options += ["--price-per-hour", 7.5, "--overhead-gb", 2, "--link-gb", 180, "--decoders", 6]
     assert got("estimate", "tiny", *options, "--json").json == json.loads(json.dumps(plan.to_dict()))
     assert got("estimate", *options).out == markdown(plan) + "\n", "GOT_RECIPE where no recipe is named"

@@ -41,9 +41,9 @@ from got_core.train.sizes import count, empty_pipeline
 from got_core.train.stage import finetuning, pretraining
 from got_core.train.trainer import JOINT
 
-CONFIG = BudgetConfig(
-    gpu=Accelerator(name="small", memory_gb=5, peak_tflops=10, price_per_hour=3)
-).knowing({"utilisation": 0.5})
+CONFIG = BudgetConfig(gpu=Accelerator(name="small", memory_gb=5, peak_tflops=10, price_per_hour=3)).knowing(
+    {"utilisation": 0.5}
+)
 PRETRAIN = tiny().stage("pretrain").config
 
 
