@@ -104,7 +104,7 @@ def memory_table(plan: TrainingPlan) -> str:
 
 def cost_table(plan: TrainingPlan) -> str:
     """Hours and cost of the stages as expected."""
-    rows = [
+    rows: list[Sequence[str]] = [
         (
             stage.name,
             f"{stage.steps:,} x {stage.workers * stage.batch_size * stage.accumulation}",
