@@ -56,14 +56,11 @@ def test_what_the_data_says_takes_the_place_of_assumptions(load: Callable[..., G
         shares = assumed[name]["t2i_boxes"]["shares"]
         assert sum(k * share for k, share in enumerate(shares)) == pytest.approx(sum(boxes) / len(boxes))
     assert assumed["rows"] == manifest.height
-    images = pl.concat(graph.storage.read_table(f"raw_images/{shard}") for shard in image_shards(graph))
+    tables = [name for name in graph.storage.list("raw_images/") if name.endswith(".parquet")]
+    images = pl.concat(graph.storage.read_table(name.removesuffix(".parquet")) for name in tables)
     size = images["bytes"].sum() / (images["width"].cast(pl.Int64) * images["height"]).sum()
     assert assumed["expected"]["bytes_per_pixel"] == pytest.approx(size)
     assert not {"t2i_boxes", "bytes_per_pixel"} & {one["name"] for one in found["sensitivity"]}
-
-
-def image_shards(graph: Graph) -> list[str]:
-    return [name for name in graph.outcomes if name.startswith("images")]
 
 
 def with_mixture(load: Callable[..., Graph], folder: Path, source: str) -> Graph:
