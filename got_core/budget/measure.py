@@ -1,12 +1,13 @@
 """Runs the real model and its joint loss as shapes: parameters, operations and activations of a recipe.
 
 Belongs here: what is run, and what was counted. Does not belong here: how it is run without memory
-(``shapes``) and what follows for GPUs, hours and money (``plan``).
+(``shapes``) and what follows for GPUs, hours and money (``memory``, ``hours``).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from PIL import Image
@@ -16,17 +17,25 @@ from got_core.budget.config import BudgetConfig
 from got_core.budget.shapes import ShapesMode
 from got_core.chain.grammar import parse
 from got_core.model.config import ModelConfig
-from got_core.model.got import GoTModel
+from got_core.model.got import GoTModel, latent_stride
 from got_core.model.guidance import encode
 from got_core.model.pipeline import GoTPipeline
+from got_core.train.checkpoints.parts import largest_part
+from got_core.train.checkpoints.tensors import training_tensors
 from got_core.train.config import StageConfig
 from got_core.train.data.batches import language_inputs
 from got_core.train.objective import Objective
+from got_core.train.optim import MovingAverage, stage_optimizers
 from got_core.train.prepare import set_checkpointing, sharded_layers
 from got_core.train.sizes import META, count, empty_model
+from got_core.train.stage import Stage
 from got_core.train.trainer import JOINT
 
 HALF = torch.bfloat16
+FULL = "float32"
+"""Format that a GPU computes slower in, as :class:`Work` names it."""
+KINDS = {"text to image": False, "edit": True}
+"""Kinds of samples, and whether they edit a picture."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +60,8 @@ class Work:
     """Operations of the forward pass: of the U-Net, and of everything else (``other``)."""
     shapes: dict[str, tuple[int, ...]]
     """Shapes of what went in and came out."""
+    dtype: str
+    """Format that it computes in, such as ``bfloat16``."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +99,11 @@ def count_parts(pipeline: GoTPipeline) -> dict[str, int]:
 
 def prepare_training(pipeline: GoTPipeline, stage: StageConfig, objective: Objective = JOINT) -> GoTModel:
     """The model as a stage trains it, in 16 bits as it computes; changes the pipeline's language model."""
-    model = empty_model(pipeline, stage, objective)
+    return computing(empty_model(pipeline, stage, objective), stage)
+
+
+def computing(model: GoTModel, stage: StageConfig) -> GoTModel:
+    """A stage's empty model as its passes compute: in 16 bits where the stage says so, without gradients."""
     if stage.bf16:
         model.to(HALF)
     for parameter in model.parameters():
@@ -113,6 +128,18 @@ def gathered_parameters(model: GoTModel) -> Gathered:
     return Gathered(count(p for p in model.parameters() if id(p) not in taken), max(sizes))
 
 
+def checkpoint_tensors(model: GoTModel, stage: StageConfig) -> dict[str, Tensor]:
+    """What a checkpoint of an empty model in 32 bits holds, once its stage's optimizers took a step."""
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    optimizers = stage_optimizers(model, stage)
+    for parameter in trained.values():
+        parameter.grad = torch.empty_like(parameter)
+    optimizers.step(1.0)
+    optimizers.zero_grad()
+    average = MovingAverage(trained.values() if stage.ema_decay else [], stage.ema_decay)
+    return training_tensors(trained, average, optimizers)
+
+
 # -- runs ---------------------------------------------------------------------------------------------
 
 
@@ -135,7 +162,7 @@ def training_step(
         forward = dict(mode.flops)
         losses["loss"].backward()
     shapes = {name: tuple(value.shape) for name, value in batch.items()}
-    return Work(mode.flops.total(), mode.peak_bytes, forward, shapes)
+    return Work(mode.flops.total(), mode.peak_bytes, forward, shapes, _named(HALF) if stage.bf16 else FULL)
 
 
 def _batch(
@@ -149,10 +176,14 @@ def _batch(
     batch = language_inputs(pipeline.sequences, prompts, [chain] * size, images)
     dtype = HALF if stage.bf16 else torch.float32
     batch = {k: v.to(META, dtype) if v.is_floating_point() else v for k, v in batch.items()}
-    side = config.resolution // config.autoencoder.patch_size
+    side = config.resolution // latent_stride(pipeline.vae)
     latents = (size, config.autoencoder.latent_channels, side, side)
     names = ("clean", "spatial", "reference")
     return batch | {name: torch.empty(latents, dtype=dtype, device=META) for name in names}
+
+
+def _named(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _words(tokens: int) -> str:
@@ -168,7 +199,7 @@ def encoding(pipeline: GoTPipeline, resolution: int) -> Work:
     with torch.no_grad(), ShapesMode(known) as mode:
         latents = encode(pipeline.vae, picture)
     shapes = {"picture": tuple(picture.shape), "latents": tuple(latents.shape)}
-    return Work(mode.flops.total(), mode.peak_bytes, dict(mode.flops), shapes)
+    return Work(mode.flops.total(), mode.peak_bytes, dict(mode.flops), shapes, _named(dtype))
 
 
 def sampling_step(pipeline: GoTPipeline, budget: BudgetConfig, *, edit: bool) -> Work:
@@ -177,7 +208,7 @@ def sampling_step(pipeline: GoTPipeline, budget: BudgetConfig, *, edit: bool) ->
 
     Every further step takes the U-Net's operations again.
     """
-    boxes = budget.boxes if pipeline.config.reasoning else 0
+    boxes = round(budget.expected.boxes(edit).mean) if pipeline.config.reasoning else 0
     chain = parse(" ".join(["thing (100,100),(900,900)"] * boxes))
     side = int(pipeline.config.resolution)
     source = Image.new("RGB", (side, side)) if edit else None
@@ -189,4 +220,78 @@ def sampling_step(pipeline: GoTPipeline, budget: BudgetConfig, *, edit: bool) ->
         )
     assert isinstance(pictures, Tensor)
     shapes = {"pictures": tuple(pictures.shape)}
-    return Work(mode.flops.total(), mode.peak_bytes, dict(mode.flops), shapes)
+    return Work(mode.flops.total(), mode.peak_bytes, dict(mode.flops), shapes, _named(pipeline.unet.dtype))
+
+
+# -- all of a stage -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What was counted for a stage's way of computing."""
+
+    work: dict[str, Work]
+    """A forward and backward pass by kind of sample, with and without checkpointing as the stage does it."""
+    activations: dict[bool, int]
+    """Bytes of a pass that edits, by whether it checkpoints."""
+    total: int
+    trained: dict[str, int]
+    checkpoint: int
+    """Bytes of a checkpoint, single numbers aside."""
+    checkpoint_part: int
+    """Bytes of the worker that writes most of it."""
+    frozen_autoencoder: int
+    gathered: Gathered
+
+    @classmethod
+    def of(cls, pipeline: GoTPipeline, model: ModelConfig, one: Stage, config: BudgetConfig) -> Counted:
+        """Of an empty pipeline that is used for nothing else afterwards."""
+        stage = one.config
+        empty = empty_model(pipeline, stage, one.objective)
+        # In 32 bits, before the model takes the form that it computes in.
+        checkpoint, part = _checkpoint_bytes(empty, stage)
+        computed = computing(empty, stage)
+
+        def run(edit: bool, checkpointing: bool) -> Work:
+            return training_step(
+                pipeline, computed, stage, model, config, edit=edit, checkpointing=checkpointing
+            )
+
+        chosen = stage.gradient_checkpointing
+        work = {kind: run(edit, chosen) for kind, edit in KINDS.items()}
+        return cls(
+            work=work,
+            activations={chosen: work["edit"].bytes, not chosen: run(True, not chosen).bytes},
+            total=count(computed.parameters()),
+            trained=_trained(pipeline, computed),
+            checkpoint=checkpoint,
+            checkpoint_part=part,
+            frozen_autoencoder=count(computed.vae.parameters()),
+            gathered=gathered_parameters(computed),
+        )
+
+
+def _checkpoint_bytes(model: GoTModel, stage: StageConfig) -> tuple[int, int]:
+    """Of a whole checkpoint, single numbers aside, and of the worker that writes most of it."""
+    state = checkpoint_tensors(model, stage)
+    size = sum(value.nbytes for value in state.values() if value.ndim)
+    return size, size // stage.workers if stage.sharding == "fsdp" else largest_part(state, stage.workers)
+
+
+def way_of_computing(one: Stage) -> tuple[Any, ...]:
+    """What of a stage :class:`Counted` depends on; stages mostly differ in rates and data alone."""
+    stage = one.config
+    return (
+        *(stage.layout(), stage.lora_rank, stage.lora_dropout, stage.loss, stage.bf16, stage.language_whole),
+        *(stage.drawing_lora_rank, stage.gradient_checkpointing, stage.selective_checkpointing),
+        *(stage.sharding, stage.optimizer),
+        *(bool(stage.ema_decay), repr(one.objective)),
+    )
+
+
+def _trained(pipeline: GoTPipeline, model: GoTModel) -> dict[str, int]:
+    counts = {
+        name: count(part.parameters(), trained=True) for name, part in modules_by_part(pipeline).items()
+    }
+    assert sum(counts.values()) == count(model.parameters(), trained=True)
+    return counts

@@ -1,76 +1,52 @@
 """A training plan: what a recipe's stages take in memory, hours and money.
 
-Belongs here: arithmetic over what ``measure`` counted, with the assumptions of ``config``. Not here: how a
-plan reads (``page``). State of training per parameter: the weights in 32 bits (those that are not trained in
-16, if the stage says so), and of trained ones the gradient (4 bytes), the optimizer's moments (8 with Adam, 4
-with Muon) and, if kept, the average (4). Spread (``fsdp``), all of it is divided by the workers but the
-autoencoder and what is gathered. Where a step takes several passes, gradients that are not exchanged yet are
-whole on every worker, in 32 bits, beside those of the state.
+Belongs here: a plan's form, and how it is put together from ``measure``, ``memory`` and ``hours``. Not here:
+assumptions (``config``) and how a plan reads (``page``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-from got_core.budget.config import Accelerator, BudgetConfig
+from got_core.budget.config import Assumptions, BudgetConfig
+from got_core.budget.hours import GB, Clock, Facts, picture_flops
 from got_core.budget.measure import (
-    Gathered,
+    KINDS,
+    Counted,
     Part,
     Work,
     count_parts,
     encoding,
-    gathered_parameters,
-    modules_by_part,
-    prepare_training,
     sampling_step,
-    training_step,
+    way_of_computing,
 )
-from got_core.digests import digest
-from got_core.model.config import ModelConfig
-from got_core.model.got import GoTModel
+from got_core.budget.memory import Memory, memory_of
 from got_core.model.pipeline import GoTPipeline
 from got_core.recipes import Recipe
 from got_core.train.config import StageConfig
-from got_core.train.data.batches import pictures_encoded
-from got_core.train.optim import count_moments
-from got_core.train.prepare import muon_weights
-from got_core.train.sizes import count, empty_pipeline
-from got_core.train.stage import Stage, check_predictions
+from got_core.train.mixture import group_kind
+from got_core.train.sizes import empty_pipeline
+from got_core.train.stage import check_predictions
 
-GB = 1e9
+__all__ = ["GB", "Line", "Memory", "Sensitivity", "StagePlan", "TrainingPlan", "make_plan"]
 
-KINDS = {"text to image": False, "edit": True}
-"""Kinds of samples, and whether they edit a picture."""
+MILLION = 1_000_000
 
 
 @dataclass(frozen=True)
-class Memory:
-    """Bytes on one GPU of a stage, for one way of spreading the work."""
+class Line:
+    """GPU hours of one thing that takes time in a stage."""
 
-    sharding: str
-    checkpointing: bool
-    state: int
-    """Weights, gradients, moments, averages."""
-    gathered: int
-    """Of a spread model: weights and gradients that are whole at some moment, in 16 bits. Of a replicated
-    one: the 16-bit copies of trained weights."""
-    accumulated: int
-    """Whole gradients of a step's passes before they are exchanged, in 32 bits; 0 where it has one pass."""
-    activations: int
-    samples: int
-    """While sample pictures are drawn, in place of the three before: those of one call in 32 bits, and of a
-    spread model the whole copy that the first worker draws with."""
-    overhead: int
-    chosen: bool
-    """Whether the recipe's stage works this way."""
-
-    @property
-    def total(self) -> int:
-        """The most there is at any time."""
-        training = self.gathered + self.accumulated + self.activations
-        return self.state + max(training, self.samples) + self.overhead
+    name: str
+    expected: float
+    favourable: float
+    unfavourable: float
+    from_latents: float
+    """As expected, where samples are read as latents that were made ahead."""
+    how: str
+    """How what is expected is worked out."""
 
 
 @dataclass(frozen=True)
@@ -87,13 +63,36 @@ class StagePlan:
     encoding_share: float
     """Share of the autoencoder in ``flops_per_step``; it sees each picture anew every time."""
     gpu_hours: float
+    """As expected; all lines together."""
+    gpu_hours_favourable: float
+    gpu_hours_unfavourable: float
+    gpu_hours_from_latents: float
+    """As expected, without making the latents."""
+    latents_per_million: float
+    """GPU hours, as expected, of encoding what a million of its samples hold once."""
     cost: float
+    """Of what is expected."""
+    lines: tuple[Line, ...]
     memory: tuple[Memory, ...]
 
     @property
     def hours(self) -> float:
         """By the clock, all workers at once."""
         return self.gpu_hours / self.workers
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """GPU hours of all stages where one assumption is another and all others are as expected."""
+
+    name: str
+    favourable: float
+    unfavourable: float
+
+    @property
+    def width(self) -> float:
+        """How much depends on it."""
+        return abs(self.unfavourable - self.favourable)
 
 
 @dataclass(frozen=True)
@@ -109,22 +108,36 @@ class TrainingPlan:
     sampling: dict[str, Work]
     """One sampling step, by kind."""
     inference_steps: int
+    sensitivity: tuple[Sensitivity, ...]
+    """By assumption, what matters most first."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
-        return asdict(self)
+        low, high = self.gpu_hours
+        return asdict(self) | {"gpu_hours": {"favourable": low, "unfavourable": high}}
+
+    @property
+    def gpu_hours(self) -> tuple[float, float]:
+        """Of all stages, from the favourable assumptions to the unfavourable ones."""
+        return (
+            sum(stage.gpu_hours_favourable for stage in self.stages),
+            sum(stage.gpu_hours_unfavourable for stage in self.stages),
+        )
 
     def sampling_flops(self, kind: str) -> float:
         """Operations of drawing one picture, without writing its chain."""
-        work = self.sampling[kind]
-        return work.flops + (self.inference_steps - 1) * work.forward["U-Net"]
+        return picture_flops(self.sampling[kind], self.inference_steps)
 
 
 # -- making the plan ----------------------------------------------------------------------------------
 
 
-def make_plan(recipe: Recipe, config: BudgetConfig | None = None) -> TrainingPlan:
+def make_plan(
+    recipe: Recipe, config: BudgetConfig | None = None, edits: Mapping[str, float] | None = None
+) -> TrainingPlan:
     """The plan of a recipe. Takes seconds and no memory to speak of, at any size; needs no data.
+
+    ``edits``: share of the draws that edit, by stage, where the data decides it; else the recipe's.
 
     Raises ValueError for a recipe whose stages do not predict what its model draws with.
     """
@@ -134,165 +147,105 @@ def make_plan(recipe: Recipe, config: BudgetConfig | None = None) -> TrainingPla
     totals = count_parts(pipeline)
     sampling = {kind: sampling_step(pipeline, config, edit=edit) for kind, edit in KINDS.items()}
     picture = encoding(pipeline, recipe.model.resolution)
-    known: dict[str, _Counted] = {}
-    stages = []
-    for one in recipe.stages:
-        stage = one.config
-        # Stages mostly differ in rates and data alone: what they compute is then counted once.
-        key = digest(
-            [
-                *(stage.layout().batch_size, stage.lora_rank, stage.lora_dropout, stage.loss, stage.bf16),
-                *(stage.language_whole, stage.drawing_lora_rank),
-                *(stage.gradient_checkpointing, stage.selective_checkpointing),
-                *(stage.optimizer, repr(one.objective)),
-            ]
+    facts = [
+        Facts(
+            stage=one.config,
+            model=recipe.model,
+            edits=(edits or {}).get(one.name, _share_of_edits(one.config)),
+            counted=counted,
+            parameters=sum(totals.values()),
+            picture=picture,
+            drawing=sampling["text to image"],
+            chain_tokens=min(config.chain_tokens, recipe.model.max_new_tokens),
+            rows=config.rows,
         )
-        if key not in known:
-            fresh = pipeline if not known else empty_pipeline(recipe.model)
-            known[key] = _Counted.of(fresh, recipe, one, config)
-        stages.append(_plan_stage(one.name, stage, known[key], picture, sampling["text to image"], config))
-    first = next(iter(known.values()))
+        for one, counted in zip(recipe.stages, _counted(recipe, pipeline, config), strict=True)
+    ]
+    first = facts[0].counted
     return TrainingPlan(
         recipe.name,
         config,
         tuple(Part(name, total, first.trained[name]) for name, total in totals.items()),
-        tuple(stages),
+        tuple(_plan_stage(one.name, known, config) for one, known in zip(recipe.stages, facts, strict=True)),
         first.work,
         sampling,
         recipe.model.inference_steps,
+        _sensitivity(facts, config),
     )
 
 
-@dataclass(frozen=True)
-class _Counted:
-    """What was counted for a stage's way of computing."""
-
-    work: dict[str, Work]
-    """A forward and backward pass by kind of sample, with and without checkpointing as the stage does it."""
-    activations: dict[bool, int]
-    """Bytes of a pass that edits, by whether it checkpoints."""
-    encoded: dict[str, list[int]]
-    """Pictures in each call of the autoencoder that a pass needs, by kind of sample."""
-    total: int
-    trained: dict[str, int]
-    moments: int
-    frozen_autoencoder: int
-    gathered: Gathered
-
-    @classmethod
-    def of(cls, pipeline: GoTPipeline, recipe: Recipe, one: Stage, config: BudgetConfig) -> _Counted:
-        stage = one.config
-        model = prepare_training(pipeline, stage, one.objective)
-
-        def run(edit: bool, checkpointing: bool) -> Work:
-            return training_step(
-                pipeline, model, stage, recipe.model, config, edit=edit, checkpointing=checkpointing
-            )
-
-        chosen = stage.gradient_checkpointing
-        work = {kind: run(edit, chosen) for kind, edit in KINDS.items()}
-        return cls(
-            work=work,
-            activations={chosen: work["edit"].bytes, not chosen: run(True, not chosen).bytes},
-            encoded=_encoded(stage, recipe.model, config),
-            total=count(model.parameters()),
-            trained=_trained(pipeline, model),
-            moments=count_moments(model.parameters(), muon_weights(model, stage)),
-            frozen_autoencoder=count(model.vae.parameters()),
-            gathered=gathered_parameters(model),
-        )
+def _counted(recipe: Recipe, pipeline: GoTPipeline, config: BudgetConfig) -> Iterator[Counted]:
+    """Of each stage; ``pipeline`` is an empty one, used up by the first."""
+    known: dict[tuple[Any, ...], Counted] = {}
+    for one in recipe.stages:
+        key = way_of_computing(one)
+        if key not in known:
+            fresh = empty_pipeline(recipe.model) if known else pipeline
+            known[key] = Counted.of(fresh, recipe.model, one, config)
+        yield known[key]
 
 
-def _encoded(stage: StageConfig, model: ModelConfig, config: BudgetConfig) -> dict[str, list[int]]:
-    return {
-        kind: pictures_encoded(
-            stage.layout().batch_size, config.boxes, edit=edit, spatial_guidance=model.spatial_guidance
-        )
-        for kind, edit in KINDS.items()
-    }
+def _share_of_edits(stage: StageConfig) -> float:
+    return sum(share for name, share in stage.mixture.items() if group_kind(name) != "t2i")
 
 
-def _trained(pipeline: GoTPipeline, model: GoTModel) -> dict[str, int]:
-    counts = {
-        name: count(part.parameters(), trained=True) for name, part in modules_by_part(pipeline).items()
-    }
-    assert sum(counts.values()) == count(model.parameters(), trained=True)
-    return counts
-
-
-def _plan_stage(
-    name: str, stage: StageConfig, counted: _Counted, picture: Work, drawing: Work, config: BudgetConfig
-) -> StagePlan:
-    texts = sum(share for group, share in stage.mixture.items() if group.startswith("t2i"))
-    shares = {"text to image": texts, "edit": 1 - texts}
-    passes = sum(share * counted.work[kind].flops for kind, share in shares.items())
-    encodings = picture.flops * sum(share * sum(counted.encoded[kind]) for kind, share in shares.items())
-    layout = stage.layout()
-    flops = layout.workers * layout.accumulation * (passes + encodings)
-    gpu = config.gpu
-    hours = stage.steps * flops / (gpu.peak_tflops * 1e12 * gpu.utilisation) / 3600
+def _plan_stage(name: str, facts: Facts, config: BudgetConfig) -> StagePlan:
+    stage, layout = facts.stage, facts.stage.layout()
+    clocks = _clocks(facts, config)
+    expected = clocks["expected"]
+    passes, encodings = expected.flops_of_a_pass()
+    totals = {case: clock.total() for case, clock in clocks.items()}
     return StagePlan(
         name,
         stage.steps,
         layout.workers,
         layout.batch_size,
         layout.accumulation,
-        flops,
+        layout.workers * layout.accumulation * (passes + encodings),
         encodings / (passes + encodings),
-        hours,
-        hours * gpu.price_per_hour,
-        tuple(_memory(stage, counted, picture, drawing, gpu)),
+        totals["expected"],
+        totals["favourable"],
+        totals["unfavourable"],
+        totals["from_latents"],
+        expected.latents_ahead(MILLION),
+        totals["expected"] * config.gpu.price_per_hour,
+        _lines(clocks),
+        tuple(memory_of(facts, _most_boxes(config), config.gpu)),
     )
 
 
-def _memory(
-    stage: StageConfig, counted: _Counted, picture: Work, drawing: Work, gpu: Accelerator
-) -> Iterable[Memory]:
-    for sharding in stage.shardings:
-        for checkpointing in (False, True):
-            way = replace(stage, sharding=sharding, gradient_checkpointing=checkpointing)
-            yield Memory(
-                sharding,
-                checkpointing,
-                _state(way, counted),
-                _gathered(way, counted),
-                _accumulated(way, counted),
-                max(counted.activations[checkpointing], _encoding(way, counted, picture)),
-                _samples(way, counted, drawing),
-                int(gpu.overhead_gb * GB),
-                way == stage,
-            )
+def _clocks(facts: Facts, config: BudgetConfig) -> dict[str, Clock]:
+    cases = {name: getattr(config, name) for name in ("expected", "favourable", "unfavourable")}
+    clocks = {name: Clock(facts, assumed, config.gpu) for name, assumed in cases.items()}
+    return clocks | {"from_latents": Clock(facts, config.expected, config.gpu, latents=True)}
 
 
-def _state(way: StageConfig, counted: _Counted) -> int:
-    trained = sum(counted.trained.values())
-    frozen = counted.total - counted.frozen_autoencoder - trained
-    spread = (2 if way.frozen_bf16 and way.bf16 else 4) * frozen + 4 * (2 * trained + counted.moments)
-    if way.ema_decay:
-        spread += 4 * trained
-    share = way.workers if way.sharding == "fsdp" else 1
-    return spread // share + 4 * counted.frozen_autoencoder
+def _lines(clocks: dict[str, Clock]) -> tuple[Line, ...]:
+    lines = {case: clock.lines() for case, clock in clocks.items()}
+    hours = {
+        case: {name: clocks[case].gpu_hours(line.seconds) for name, line in found.items()}
+        for case, found in lines.items()
+    }
+    return tuple(
+        Line(name=name, how=line.how, **{case: hours[case][name] for case in hours})
+        for name, line in lines["expected"].items()
+    )
 
 
-def _gathered(way: StageConfig, counted: _Counted) -> int:
-    if way.sharding == "fsdp":
-        # Weights and gradients; the layer that comes next is gathered while one computes.
-        return (4 if way.bf16 else 8) * (counted.gathered.rest + 2 * counted.gathered.layer)
-    return 2 * sum(counted.trained.values()) if way.bf16 else 0
+def _most_boxes(config: BudgetConfig) -> dict[bool, int]:
+    return {edit: config.expected.boxes(edit).most for edit in KINDS.values()}
 
 
-def _accumulated(way: StageConfig, counted: _Counted) -> int:
-    # Gradients are exchanged in the last pass only. Until then FSDP keeps them whole, cast to the type it
-    # sums in; DDP keeps them beside its buffers.
-    return 4 * sum(counted.trained.values()) if way.layout().accumulation > 1 and way.workers > 1 else 0
+def _sensitivity(facts: Sequence[Facts], config: BudgetConfig) -> tuple[Sensitivity, ...]:
+    """Of each assumption that is not the same in all three sets."""
 
+    def hours(assumed: Assumptions) -> float:
+        return sum(Clock(one, assumed, config.gpu).total() for one in facts)
 
-def _encoding(way: StageConfig, counted: _Counted, picture: Work) -> int:
-    # Checkpointing encodes pictures one by one.
-    most = 1 if way.gradient_checkpointing else max(max(calls) for calls in counted.encoded.values())
-    return most * picture.bytes
-
-
-def _samples(way: StageConfig, counted: _Counted, drawing: Work) -> int:
-    copy = 4 * counted.total if way.sharding == "fsdp" else 0
-    return way.samples_at_once * drawing.bytes + copy
+    found = []
+    for one in fields(Assumptions):
+        low, high = (getattr(case, one.name) for case in (config.favourable, config.unfavourable))
+        if low != high:
+            ends = [hours(replace(config.expected, **{one.name: value})) for value in (low, high)]
+            found.append(Sensitivity(one.name, *ends))
+    return tuple(sorted(found, key=lambda one: -one.width))

@@ -6,13 +6,16 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from got_core.model.got import GoTModel
 from got_core.train.config import StageConfig
 from got_core.train.muon import Muon
 from got_core.train.parallel import local
+from got_core.train.prepare import muon_weights, vocabulary_weights
 
 
 @cache
@@ -53,7 +56,7 @@ def cosine_share(step: int, steps: int, warmup: int, final: float) -> float:
 
 def decayed_groups(
     parameters: Iterable[Tensor], rate: float, weight_decay: float, undecayed: Iterable[Tensor] = ()
-) -> list[dict[str, object]]:
+) -> list[dict[str, Any]]:
     """Two optimizer groups: matrices with weight decay; vectors (norms, biases) and ``undecayed`` without.
 
     The paper gives one weight decay and does not say for which parameters: the split is a choice of ours.
@@ -69,14 +72,6 @@ def decayed_groups(
         }
         for wanted in (True, False)
     ]
-
-
-def count_moments(parameters: Iterable[Tensor], orthogonal: Iterable[Tensor] = ()) -> int:
-    """Numbers that :class:`Optimizers` keeps of trained parameters between steps.
-
-    AdamW keeps two of each weight; Muon, which takes those of ``orthogonal``, one.
-    """
-    return 2 * sum(p.numel() for p in parameters if p.requires_grad) - sum(p.numel() for p in orthogonal)
 
 
 class Optimizers:
@@ -102,8 +97,8 @@ class Optimizers:
     ) -> None:
         spared = list(undecayed)
         chosen = {id(p) for p in orthogonal}
-        turned: list[dict[str, object]] = []
-        plain: list[dict[str, object]] = []
+        turned: list[dict[str, Any]] = []
+        plain: list[dict[str, Any]] = []
         for part, rate in parts:
             parameters = [p for p in part if p.requires_grad]
             matrices = [p for p in parameters if id(p) in chosen]
@@ -111,7 +106,7 @@ class Optimizers:
             others = [p for p in parameters if id(p) not in chosen]
             plain += decayed_groups(others, rate, weight_decay, spared)
         self._each: list[torch.optim.Optimizer] = [
-            torch.optim.AdamW(plain, betas=betas, eps=epsilon, fused=True),
+            torch.optim.AdamW(plain, betas=betas, eps=epsilon, fused=not _without_memory(plain)),
             *([Muon(turned)] if turned else []),
         ]
         self._groups = [group for one in self._each for group in one.param_groups]
@@ -137,6 +132,25 @@ class Optimizers:
     def restore(self, parameter: Tensor, state: dict[str, Tensor]) -> None:
         """Put back what :meth:`state` gave."""
         self._owner[parameter].state[parameter] = state
+
+
+def _without_memory(groups: Iterable[dict[str, Any]]) -> bool:
+    """Whether any parameter is a shape alone, of which torch's fused AdamW takes no step."""
+    return any(p.is_meta for group in groups for p in group["params"])
+
+
+def stage_optimizers(model: GoTModel, config: StageConfig) -> Optimizers:
+    """The optimizers of a stage's model; the language model may have a rate of its own."""
+    language = config.peak_rate if config.language_rate is None else config.language_rate
+    drawing = [*model.projector.parameters(), *model.unet.parameters()]
+    return Optimizers(
+        [(model.mllm.parameters(), language), (drawing, config.peak_rate)],
+        weight_decay=config.weight_decay,
+        betas=config.betas,
+        epsilon=config.epsilon,
+        orthogonal=muon_weights(model, config),
+        undecayed=vocabulary_weights(model),
+    )
 
 
 class MovingAverage:

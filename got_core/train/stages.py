@@ -23,7 +23,6 @@ from got_core.train import parallel
 from got_core.train.checkpoints.folders import remove_finished
 from got_core.train.checkpoints.record import run_record, worker_record
 from got_core.train.checkpoints.saving import Checkpoints
-from got_core.train.config import StageConfig
 from got_core.train.data.samples import training_data
 from got_core.train.data_watch import DataWatch
 from got_core.train.held_out import HeldOut
@@ -32,6 +31,7 @@ from got_core.train.ray.session import ray_session
 from got_core.train.ray.workers import stage_workers
 from got_core.train.run import Reference, TrainingRun, model_reference
 from got_core.train.sample_pictures import sample_grid
+from got_core.train.schedule import is_held_out_step, is_sample_step, next_checkpoint
 from got_core.train.skipping import NotFiniteStepsError, not_finite
 from got_core.train.stage import Stage, check_predictions
 from got_core.train.start import starting_pipeline
@@ -153,15 +153,11 @@ def _train_with_checkpoints(
     if trainer.step == 0:
         _log_start(trainer, held_out, tracker)
     while trainer.step < config.steps:
-        until = min(config.steps, (trainer.step // config.checkpoint_every + 1) * config.checkpoint_every)
-        trainer.run(until, on_step)
-        if (
-            _is_sample_step(trainer.step, config)
-            and (samples := sample_grid(trainer, run.report)) is not None
-        ):
+        trainer.run(next_checkpoint(trainer.step, config), on_step)
+        if is_sample_step(trainer.step, config) and (samples := sample_grid(trainer, run.report)) is not None:
             tracker.log_image(f"samples/{trainer.step:06d}.png", samples)
         watch.look()
-        if _is_due(trainer.step, config.held_out_every or config.checkpoint_every, config):
+        if is_held_out_step(trainer.step, config):
             tracker.log_losses(trainer.step, held_out.losses())
         trainer.save(checkpoints)
 
@@ -171,16 +167,6 @@ def _log_start(trainer: Trainer, held_out: HeldOut, tracker: Tracker) -> None:
     losses = held_out.losses()
     trainer.start_loss = losses.get("held_out/loss")
     tracker.log_losses(0, losses)
-
-
-def _is_due(step: int, every: int, config: StageConfig) -> bool:
-    """Whether a checkpoint is the first one at or after a multiple of ``every``, or the last one."""
-    return step >= config.steps or (step >= every and step % every < config.checkpoint_every)
-
-
-def _is_sample_step(step: int, config: StageConfig) -> bool:
-    """Samples are drawn at the first checkpoint at or after each multiple of ``sample_every``."""
-    return 0 < step < config.steps and config.sample_every > 0 and _is_due(step, config.sample_every, config)
 
 
 def _leave_model(trainer: Trainer, run: TrainingRun, name: str, tracker: Tracker, watch: DataWatch) -> None:

@@ -33,18 +33,16 @@ from got_core.train.data.samples import TrainingData, dropout_seed, noise_seed
 from got_core.train.objective import Batch, JointObjective, Objective, text_shares
 from got_core.train.optim import (
     MovingAverage,
-    Optimizers,
     cosine_share,
     frozen_format,
     fused_backward_is_slow,
     mixed_precision,
+    stage_optimizers,
 )
 from got_core.train.prepare import (
     evaluating,
-    muon_weights,
     plain_pipeline,
     prepare_parts,
-    vocabulary_weights,
 )
 from got_core.train.skipping import SkippedSteps, not_finite
 
@@ -96,7 +94,7 @@ class Trainer:
         objective.prepare(self.model)
         self._parallel = self._spread()
         self.batches = objective.batches(data, pipeline, config, rank=rank, ranks=ranks, device=self.device)
-        self.optimizer = self._optimizers()
+        self.optimizer = stage_optimizers(self.model, config)
         self._sources = list(self.trained().values())
         self.average = MovingAverage(self._sources if config.ema_decay else [], config.ema_decay)
         self.skips = SkippedSteps(config.max_skipped_steps)
@@ -121,20 +119,6 @@ class Trainer:
     def trained(self) -> dict[str, Tensor]:
         """Trained parameters by name."""
         return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
-
-    def _optimizers(self) -> Optimizers:
-        """The language model may have a rate of its own."""
-        config = self.config
-        language = config.peak_rate if config.language_rate is None else config.language_rate
-        drawing = [*self.model.projector.parameters(), *self.model.unet.parameters()]
-        return Optimizers(
-            [(self.model.mllm.parameters(), language), (drawing, config.peak_rate)],
-            weight_decay=config.weight_decay,
-            betas=config.betas,
-            epsilon=config.epsilon,
-            orthogonal=muon_weights(self.model, config),
-            undecayed=vocabulary_weights(self.model),
-        )
 
     def run(self, until: int, on_step: Callable[[int, dict[str, float]], None]) -> None:
         """Train up to a step, exclusive; ``on_step`` is called after each with the losses of this rank.

@@ -7,7 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import dagster as dg
+import polars as pl
 import pytest
+
+from got_core.chain.grammar import parse
 
 from .conftest import Graph
 
@@ -21,6 +24,8 @@ def test_the_plan_needs_no_data_and_shows_its_tables(graph: Graph) -> None:
     assert shown["parameters"] == sum(part["parameters"] for part in stored["parts"]) > 100_000
     assert "| U-Net |" in shown["parts"] and "| pretrain" in shown["memory"]
     assert "| finetune |" in shown["hours_and_cost"] and "training pass, edit" in shown["runs"]
+    assert "| communication | " in shown["hours_and_cost"] and "Measured" not in shown["hours_and_cost"]
+    assert shown["gpu_hours_favourable"] < shown["gpu_hours"] < shown["gpu_hours_unfavourable"]
     job = graph.run.defs.resolve_implicit_global_asset_job_def()
     dearer = job.execute_in_process(
         asset_selection=[dg.AssetKey("training_plan")],
@@ -30,6 +35,32 @@ def test_the_plan_needs_no_data_and_shows_its_tables(graph: Graph) -> None:
     assert dearer.success
     assert graph.metadata("training_plan")["cost"] > 50 * shown["cost"] > 0
     assert graph.storage.read_json("training_plan.json")["assumptions"]["gpu"]["name"] == "H100"
+
+
+def test_what_the_data_says_takes_the_place_of_assumptions(load: Callable[..., Graph]) -> None:
+    graph = load()
+    graph.render()
+    graph.make_data()
+    graph.make("training_plan")
+    chains = graph.storage.read_json("training_plan.json")["assumptions"]
+    assert chains["measured"].startswith("boxes of annotated chains (t2i, edit); files of ")
+    graph.make("training_manifest")
+    job = graph.run.defs.resolve_implicit_global_asset_job_def()
+    selection = [dg.AssetKey("training_plan")]
+    assert job.execute_in_process(asset_selection=selection, instance=graph.instance).success
+    manifest = graph.storage.read_table("training_manifest")
+    found = graph.storage.read_json("training_plan.json")
+    assumed = found["assumptions"]
+    boxes = [len(parse(chain).boxes) for chain in manifest.filter(kind="t2i")["chain"]]
+    for name in ("expected", "favourable", "unfavourable"):
+        shares = assumed[name]["t2i_boxes"]["shares"]
+        assert sum(k * share for k, share in enumerate(shares)) == pytest.approx(sum(boxes) / len(boxes))
+    assert assumed["rows"] == manifest.height
+    tables = [name for name in graph.storage.list("raw_images/") if name.endswith(".parquet")]
+    images = pl.concat(graph.storage.read_table(name.removesuffix(".parquet")) for name in tables)
+    size = images["bytes"].sum() / (images["width"].cast(pl.Int64) * images["height"]).sum()
+    assert assumed["expected"]["bytes_per_pixel"] == pytest.approx(size)
+    assert not {"t2i_boxes", "bytes_per_pixel"} & {one["name"] for one in found["sensitivity"]}
 
 
 def with_mixture(load: Callable[..., Graph], folder: Path, source: str) -> Graph:

@@ -81,6 +81,12 @@ def plan_part(state: Mapping[str, Tensor], rank: int, ranks: int) -> Part:
     return Part(rank, ranks, items, _files(items))
 
 
+def largest_part(state: Mapping[str, Tensor], ranks: int) -> int:
+    """Bytes of the largest part of any rank, of a state that all ranks hold whole."""
+    parts = [plan_part(state, rank, ranks) for rank in range(ranks)]
+    return max(sum(state[name].nbytes for name in part.names) for part in parts)
+
+
 def _owners(state: Mapping[str, Tensor], ranks: int) -> dict[str, int]:
     """The writer of each tensor that all ranks hold: the largest first, to the one with the least so far.
 

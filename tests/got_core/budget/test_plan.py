@@ -15,7 +15,7 @@ from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from got_core.budget.config import Accelerator, BudgetConfig
+from got_core.budget.config import Accelerator, BoxCounts, BudgetConfig
 from got_core.budget.measure import (
     Gathered,
     count_parts,
@@ -41,8 +41,8 @@ from got_core.train.sizes import count, empty_pipeline
 from got_core.train.stage import finetuning, pretraining
 from got_core.train.trainer import JOINT
 
-CONFIG = BudgetConfig(
-    gpu=Accelerator(name="small", memory_gb=5, peak_tflops=10, utilisation=0.5, price_per_hour=3)
+CONFIG = BudgetConfig(gpu=Accelerator(name="small", memory_gb=5, peak_tflops=10, price_per_hour=3)).knowing(
+    {"utilisation": 0.5}
 )
 PRETRAIN = tiny().stage("pretrain").config
 
@@ -166,13 +166,20 @@ def test_checkpointing_trades_operations_for_memory(plan: TrainingPlan) -> None:
     assert [one.checkpointing for one in saving.memory if one.chosen] == [True]
 
 
-def test_hours_and_cost_follow_from_operations(plan: TrainingPlan) -> None:
-    stage = plan.stages[0]
-    assert stage.gpu_hours == pytest.approx(stage.steps * stage.flops_per_step / 5e12 / 3600)
-    assert stage.cost == pytest.approx(3 * stage.gpu_hours)
-    assert stage.hours * stage.workers == pytest.approx(stage.gpu_hours)
-    # State of a replicated model: weights, and for trained ones gradient, two moments and the average.
-    memory = next(one for one in stage.memory if one.sharding == "ddp")
+def test_hours_and_cost_are_the_sums_of_their_lines(plan: TrainingPlan) -> None:
+    for stage in plan.stages:
+        assert stage.gpu_hours == pytest.approx(sum(line.expected for line in stage.lines))
+        assert stage.gpu_hours_favourable == pytest.approx(sum(line.favourable for line in stage.lines))
+        assert stage.gpu_hours_unfavourable == pytest.approx(sum(line.unfavourable for line in stage.lines))
+        assert stage.gpu_hours_favourable < stage.gpu_hours < stage.gpu_hours_unfavourable
+        assert stage.cost == pytest.approx(3 * stage.gpu_hours)
+        assert stage.hours * stage.workers == pytest.approx(stage.gpu_hours)
+    assert plan.gpu_hours[0] == pytest.approx(sum(stage.gpu_hours_favourable for stage in plan.stages))
+
+
+def test_a_replicated_model_keeps_the_whole_state(plan: TrainingPlan) -> None:
+    # Weights, and for trained ones gradient, two moments and the average.
+    memory = next(one for one in plan.stages[0].memory if one.sharding == "ddp")
     parts = {part.name: part for part in plan.parts}
     assert memory.state >= 4 * sum(p.parameters for p in parts.values()) + 16 * sum(
         p.trained for p in parts.values()
@@ -190,13 +197,24 @@ def test_passes_of_a_step_keep_whole_gradients_on_every_worker(plan: TrainingPla
         assert other.total >= one.total
 
 
-def test_the_page_says_what_fits(plan: TrainingPlan) -> None:
+def test_the_page_says_what_fits_and_what_matters(plan: TrainingPlan) -> None:
     page = markdown(plan)
-    assert f"{plan.parts[4].parameters:,}" in page and "small with 5 GB at 50% of 10 TFLOP/s" in page
+    assert f"{plan.parts[4].parameters:,}" in page and "small with 5 GB and 10 TFLOP/s for 3 an hour" in page
+    assert "50% of it used" in page and "| communication | " in page and "GPU hours, cost " in page
+    assert f"| `{plan.sensitivity[0].name}` | " in page and "utilisation" not in page.split("matters most")[1]
     assert "**too much**" in markdown(
         replace(plan, assumptions=BudgetConfig(gpu=replace(CONFIG.gpu, memory_gb=1)))
     )
-    assert json.loads(json_text(plan))["stages"][0]["gpu_hours"] == plan.stages[0].gpu_hours
+
+
+def test_the_document_has_all_of_the_plan(plan: TrainingPlan) -> None:
+    found = json.loads(json_text(plan))
+    (first, *_) = found["stages"]
+    assert first["gpu_hours"] == plan.stages[0].gpu_hours
+    assert [line["name"] for line in first["lines"]] == [line.name for line in plan.stages[0].lines]
+    assert found["gpu_hours"] == dict(zip(("favourable", "unfavourable"), plan.gpu_hours, strict=True))
+    assert found["assumptions"]["expected"]["t2i_boxes"]["shares"][0] == 0
+    assert found["sensitivity"][0]["name"] == plan.sensitivity[0].name
 
 
 @pytest.fixture
@@ -241,7 +259,7 @@ def test_sample_pictures_are_drawn_in_32_bits_as_many_at_once_as_the_stage_draws
 def test_pictures_of_a_batch_are_encoded_at_once_unless_memory_is_short(plan: TrainingPlan) -> None:
     stage = replace(PRETRAIN, batch_size=1)
     # A picture of this size takes more than a pass of this model.
-    config = replace(CONFIG, boxes=60)
+    config = CONFIG.knowing({"t2i_boxes": BoxCounts.exactly(60), "edit_boxes": BoxCounts.exactly(1)})
     picture = encoding(empty_pipeline(tiny().model), tiny().model.resolution).bytes
     found = make_plan(trained_by(stage), config).stages[0].memory
     assert [m.activations for m in found if not m.checkpointing] == 2 * [60 * picture]
@@ -291,5 +309,9 @@ def test_the_paper_plan() -> None:
     assert chosen.samples > 4 * sum(part.parameters for part in plan.parts)
     assert chosen.total == chosen.state + chosen.samples + chosen.overhead
     fits = {(m.sharding, m.checkpointing): m.total < 80e9 for m in plan.stages[0].memory}
-    assert fits == {("ddp", False): False, ("ddp", True): False, ("fsdp", False): True, ("fsdp", True): True}
-    assert 500 < plan.stages[0].gpu_hours < 5000
+    assert fits == {("ddp", False): False, ("ddp", True): False, ("fsdp", False): False, ("fsdp", True): True}
+    assert 500 < plan.stages[0].gpu_hours_favourable < plan.stages[0].gpu_hours_unfavourable < 10_000
+    lines = {line.name: line for line in plan.stages[0].lines}
+    # 39.1 GB of weights and moments, by 16 workers.
+    assert "60 of 2.44 GB a worker" in lines["checkpoints"].how
+    assert lines["waiting for data"].expected == 0 < lines["communication"].expected

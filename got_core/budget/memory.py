@@ -1,0 +1,107 @@
+"""What lies on one GPU while a stage trains, for each way of spreading the work.
+
+Belongs here: bytes by what they hold. Not here: hours (``hours``). State of training per parameter: the
+weights in 32 bits (those that are not trained in 16, if the stage says so), and of trained ones what a
+checkpoint holds (weights, moments and, if kept, the average) and the gradient (4 bytes). Spread (``fsdp``),
+all of it is divided by the workers but the autoencoder and what is gathered. Where a step takes several
+passes, gradients that are not exchanged yet are whole on every worker, in 32 bits, beside the state's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from got_core.budget.config import Accelerator
+from got_core.budget.hours import GB, Facts
+from got_core.budget.measure import KINDS
+from got_core.train.config import StageConfig
+from got_core.train.data.batches import pictures_encoded
+from got_core.train.optim import frozen_format
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes on one GPU of a stage, for one way of spreading the work."""
+
+    sharding: str
+    checkpointing: bool
+    state: int
+    """Weights, gradients, moments, averages."""
+    gathered: int
+    """Of a spread model: weights and gradients that are whole at some moment, in 16 bits. Of a replicated
+    one: the 16-bit copies of trained weights."""
+    accumulated: int
+    """Whole gradients of a step's passes before they are exchanged, in 32 bits; 0 where it has one pass."""
+    activations: int
+    samples: int
+    """While sample pictures are drawn, in place of the three before: those of one call in 32 bits, and of a
+    spread model the whole copy that the first worker draws with."""
+    overhead: int
+    chosen: bool
+    """Whether the recipe's stage works this way."""
+
+    @property
+    def total(self) -> int:
+        """The most there is at any time."""
+        training = self.gathered + self.accumulated + self.activations
+        return self.state + max(training, self.samples) + self.overhead
+
+
+def memory_of(facts: Facts, boxes: dict[bool, int], gpu: Accelerator) -> Iterator[Memory]:
+    """All ways that a stage can work; ``boxes`` are the most of a sample, by whether it edits."""
+    stage, counted = facts.stage, facts.counted
+    for sharding in stage.shardings:
+        for checkpointing in (False, True):
+            way = replace(stage, sharding=sharding, gradient_checkpointing=checkpointing)
+            yield Memory(
+                sharding,
+                checkpointing,
+                _state(way, facts),
+                _gathered(way, facts),
+                _accumulated(way, facts),
+                max(counted.activations[checkpointing], _encoding(way, facts, boxes)),
+                _samples(way, facts),
+                int(gpu.overhead_gb * GB),
+                way == stage,
+            )
+
+
+def _state(way: StageConfig, facts: Facts) -> int:
+    counted = facts.counted
+    trained = sum(counted.trained.values())
+    frozen = counted.total - counted.frozen_autoencoder - trained
+    spread = frozen_format(way, "cuda").itemsize * frozen + counted.checkpoint + 4 * trained
+    share = way.workers if way.sharding == "fsdp" else 1
+    return spread // share + 4 * counted.frozen_autoencoder
+
+
+def _gathered(way: StageConfig, facts: Facts) -> int:
+    gathered = facts.counted.gathered
+    if way.sharding == "fsdp":
+        # Weights and gradients; the layer that comes next is gathered while one computes.
+        return (4 if way.bf16 else 8) * (gathered.rest + 2 * gathered.layer)
+    return 2 * sum(facts.counted.trained.values()) if way.bf16 else 0
+
+
+def _accumulated(way: StageConfig, facts: Facts) -> int:
+    # Gradients are exchanged in the last pass only. Until then FSDP keeps them whole, cast to the type it
+    # sums in; DDP keeps them beside its buffers.
+    several = way.layout().accumulation > 1 and way.workers > 1
+    return 4 * sum(facts.counted.trained.values()) if several else 0
+
+
+def _encoding(way: StageConfig, facts: Facts, boxes: dict[bool, int]) -> int:
+    # Checkpointing encodes pictures one by one.
+    if way.gradient_checkpointing:
+        return facts.picture.bytes
+    size, guided = way.layout().batch_size, facts.model.spatial_guidance
+    calls = [
+        pictures_encoded(size, boxes[edit], edit=edit, spatial_guidance=guided) for edit in KINDS.values()
+    ]
+    return max(map(max, calls)) * facts.picture.bytes
+
+
+def _samples(way: StageConfig, facts: Facts) -> int:
+    copy = 4 * facts.counted.total if way.sharding == "fsdp" else 0
+    return way.samples_at_once * facts.drawing.bytes + copy

@@ -1,0 +1,59 @@
+"""What two real workers exchange in a step, beside what is planned."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from torch import multiprocessing
+
+from got_core.budget.config import Accelerator, Assumptions, BudgetConfig
+from got_core.budget.hours import Clock, Facts
+from got_core.budget.measure import Counted, Gathered, encoding, sampling_step
+from got_core.recipes import tiny
+from got_core.train.run import TrainingRun
+from got_core.train.sizes import empty_pipeline
+from got_core.train.stage import pretraining
+from tests.got_core.budget import two_exchanging
+
+pytestmark = pytest.mark.slow
+
+
+def planned(sharding: str, sizes: dict[str, Any]) -> float:
+    """Bytes that a worker sends in the step, for a model of these sizes."""
+    model, stage = tiny().model, replace(two_exchanging.CONFIG, sharding=sharding)
+    pipeline, config = empty_pipeline(model), BudgetConfig()
+    facts = Facts(
+        stage=stage,
+        model=model,
+        edits=0.5,
+        parameters=0,
+        picture=encoding(pipeline, model.resolution),
+        drawing=sampling_step(pipeline, config, edit=False),
+        counted=Counted.of(pipeline, model, pretraining(stage), config),
+        chain_tokens=1,
+        rows=None,
+    )
+    facts = replace(
+        facts, counted=replace(facts.counted, **sizes | {"gathered": Gathered(**sizes["gathered"])})
+    )
+    clock = Clock(facts, Assumptions(link_gb=1.0, overlap=0.0), Accelerator())
+    return clock.lines()["communication"].seconds * 1e9
+
+
+def test_workers_exchange_what_is_planned(training_run: TrainingRun, tmp_path: Path) -> None:
+    multiprocessing.spawn(two_exchanging.train, (training_run, tmp_path), nprocs=2)
+    found, other = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
+    assert found == other
+    # Of two workers, each sends a half of what is gathered or scattered; what is reduced for all, twice.
+    summed = found["ddp t2i"]["c10d::allreduce_"]
+    assert planned("ddp", found["sizes"]) == pytest.approx(summed, rel=1e-3)
+    sent = {
+        kind: (one["c10d::_allgather_base_"] + one["c10d::_reduce_scatter_base_"]) / 2
+        for kind, one in ((kind, found[f"fsdp {kind}"]) for kind in ("t2i", "edit"))
+    }
+    # Layers of the vision tower, which only edits go through, are planned for all.
+    assert sent["t2i"] < sent["edit"] <= planned("fsdp", found["sizes"]) < 1.05 * sent["t2i"]

@@ -1,0 +1,257 @@
+"""Lines of a stage: against what the trainer really encodes and saves, and against sums by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from got_core.budget.config import Accelerator, Assumptions, BoxCounts, BudgetConfig
+from got_core.budget.hours import Clock, Facts
+from got_core.budget.measure import Counted, checkpoint_tensors, encoding, sampling_step
+from got_core.budget.plan import make_plan
+from got_core.chain.grammar import parse
+from got_core.model.build import fresh_pipeline
+from got_core.model.got import GoTModel
+from got_core.model.tokens import train_tokenizer
+from got_core.recipes import tiny
+from got_core.train.checkpoints.tensors import training_tensors
+from got_core.train.data.batches import drawing_inputs
+from got_core.train.data.samples import TrainingSample
+from got_core.train.optim import MovingAverage, stage_optimizers
+from got_core.train.prepare import prepare_parts
+from got_core.train.sizes import empty_model, empty_pipeline
+from got_core.train.stage import pretraining
+from got_core.train.trainer import JOINT
+
+GPU = Accelerator(peak_tflops=1e-3)
+"""So slow that a tiny model's steps take as long as a large one's."""
+MODEL = tiny().model
+STAGE = replace(
+    tiny().stage("pretrain").config, steps=10, workers=2, batch_size=2, checkpoint_every=4, held_out=0.5
+)
+
+
+@pytest.fixture(scope="module")
+def facts() -> Facts:
+    config = BudgetConfig()
+    pipeline = empty_pipeline(MODEL)
+    return Facts(
+        stage=STAGE,
+        model=MODEL,
+        edits=0.25,
+        parameters=1_000_000,
+        picture=encoding(pipeline, MODEL.resolution),
+        drawing=sampling_step(pipeline, config, edit=False),
+        counted=Counted.of(pipeline, MODEL, pretraining(STAGE), config),
+        chain_tokens=100,
+        rows=None,
+    )
+
+
+Lines = Callable[..., dict[str, float]]
+
+
+@pytest.fixture
+def seconds(facts: Facts) -> Lines:
+    """Seconds of all lines, with some facts or assumptions changed."""
+
+    def lines(
+        *, latents: bool = False, stage: dict[str, Any] | None = None, **assumed: Any
+    ) -> dict[str, float]:
+        known = replace(facts, stage=replace(facts.stage, **(stage or {})))
+        clock = Clock(known, Assumptions(**assumed), GPU, latents=latents)
+        return {name: line.seconds for name, line in clock.lines().items()}
+
+    return lines
+
+
+def sample(boxes: int, edit: bool) -> TrainingSample:
+    pixels = np.zeros((MODEL.resolution, MODEL.resolution, 3), dtype=np.uint8)
+    return TrainingSample(
+        sample_id="one",
+        kind="edit" if edit else "t2i",
+        prompts=("a thing",),
+        chain=parse(" ".join(["thing (100,100),(900,900)"] * boxes) or "nothing"),
+        target=pixels,
+        source=pixels if edit else None,
+        time_ids=(64, 64, 0, 0, 64, 64),
+    )
+
+
+@pytest.mark.parametrize("edit", [False, True])
+def test_the_pictures_of_a_pass_are_those_that_the_trainer_encodes(facts: Facts, edit: bool) -> None:
+    counts = BoxCounts((0.5, 0.0, 0.0, 0.5))
+    vae = fresh_pipeline(MODEL, train_tokenizer([], MODEL.image_tokens)).vae
+    encoded: list[int] = []
+    plain = vae.encode
+
+    def counting(images: Tensor, *args: Any, **kwargs: Any) -> Any:
+        encoded.append(len(images))
+        return plain(images, *args, **kwargs)
+
+    vae.encode = counting
+    drawing_inputs(vae, [sample(0, edit), sample(3, edit)])
+    clock = Clock(facts, Assumptions(t2i_boxes=counts, edit_boxes=counts), GPU)
+    assert clock.pictures(2, edit) == sum(encoded) > 0
+
+
+def test_encoding_follows_boxes_edits_and_guidance(seconds: Lines, facts: Facts) -> None:
+    def of(count: int, **changed: Any) -> float:
+        boxes = {name: BoxCounts.exactly(count) for name in ("t2i_boxes", "edit_boxes")}
+        return seconds(**boxes, **changed)["encoding"]
+
+    # Of two samples: their targets, the black picture or two sources, and the canvases.
+    assert of(3) / of(1) == pytest.approx((0.75 * 9 + 0.25 * 10) / (0.75 * 5 + 0.25 * 6))
+    assert of(0) == of(1), "a chain without a box has one black canvas"
+    assert of(3, latents=True) == 0
+    assert of(3, float32_share=0.25) == pytest.approx(2 * of(3))
+    assert of(3, utilisation=0.7) == pytest.approx(of(3) / 2)
+
+
+def test_passes_in_32_bits_take_longer(facts: Facts) -> None:
+    whole = replace(facts, counted=replace(facts.counted, work={
+        kind: replace(work, dtype="float32") for kind, work in facts.counted.work.items()
+    }))  # fmt: skip
+    half, full = (Clock(one, Assumptions(), GPU).lines()["forward and backward"] for one in (facts, whole))
+    assert full.seconds == pytest.approx(2 * half.seconds)
+    work = facts.counted.work
+    flops = 0.75 * work["text to image"].flops + 0.25 * work["edit"].flops
+    assert half.seconds == pytest.approx(10 * flops / (1e9 * 0.35))
+
+
+def test_data_is_waited_for_only_where_it_comes_slower_than_steps(seconds: Lines) -> None:
+    quick = seconds()
+    assert quick["waiting for data"] == 0
+    step = (quick["forward and backward"] + quick["encoding"] + quick["communication"]) / STAGE.steps
+    # Two samples a worker and step, a quarter of them with a second picture.
+    size = 2 * 1.25 * 1.5 * MODEL.resolution**2 * 0.4
+    slow = seconds(read_gb=size / 1e9 / (3 * step))
+    assert slow["waiting for data"] == pytest.approx(STAGE.steps * 2 * step)
+    pixels = 2 * 1.25 * 1.5 * MODEL.resolution**2
+    slow = seconds(decoders=2, decode_megapixels=pixels / 1e6 / 2 / (5 * step))
+    assert slow["waiting for data"] == pytest.approx(STAGE.steps * 4 * step)
+
+
+def test_latents_are_read_in_place_of_all_but_what_the_language_model_sees(
+    seconds: Lines, facts: Facts
+) -> None:
+    latents = 2.25 * np.prod(facts.picture.shapes["latents"]) * 2
+    source = 0.25 * 1.5 * MODEL.resolution**2 * 0.4
+    rate = 1e-9
+    lines = seconds(latents=True, read_gb=rate)
+    step = (lines["forward and backward"] + lines["communication"]) / STAGE.steps
+    read = 2 * (latents + source) / (rate * 1e9)
+    assert lines["waiting for data"] == pytest.approx(STAGE.steps * (read - step))
+
+
+def test_a_replicated_model_sums_gradients_and_a_spread_one_also_gathers(
+    seconds: Lines, facts: Facts
+) -> None:
+    trained, counted = sum(facts.counted.trained.values()), facts.counted
+    slow = {"link_gb": 1e-6, "overlap": 0.0}
+    assert seconds(**slow)["communication"] == pytest.approx(10 * 2 * 0.5 * 4 * trained / 1e3)
+    spread = counted.total - counted.frozen_autoencoder
+    gathered = 2 * (2 * spread - counted.gathered.rest)
+    found = seconds(**slow, stage={"sharding": "fsdp"})["communication"]
+    assert found == pytest.approx(10 * 0.5 * (gathered + 4 * trained) / 1e3)
+    # Layers are gathered for each pass, gradients summed in the last one.
+    passes = {"sharding": "fsdp", "global_batch": 12, "draws_per_step": 3}
+    found = seconds(**slow, stage=passes)["communication"]
+    assert found == pytest.approx(10 * 0.5 * (3 * gathered + 4 * trained) / 1e3)
+    assert seconds(stage={"workers": 1})["communication"] == 0
+
+
+def test_what_is_exchanged_while_the_gpu_computes_is_hidden_up_to_that_time(seconds: Lines) -> None:
+    whole = seconds(overlap=0.0)["communication"]
+    assert seconds(overlap=0.6)["communication"] == pytest.approx(0.4 * whole)
+    slow = seconds(overlap=1.0, link_gb=1e-6)
+    computing = slow["forward and backward"] + slow["encoding"]
+    all_of_it = seconds(overlap=0.0, link_gb=1e-6)["communication"]
+    assert slow["communication"] == pytest.approx(all_of_it - computing) and all_of_it > computing
+
+
+def test_checkpoints_cost_their_copy_the_last_upload_and_what_is_not_done_in_time(
+    seconds: Lines, facts: Facts
+) -> None:
+    size = facts.counted.checkpoint_part
+    copy = size / 12e9
+    quick = seconds(write_gb=1000.0)
+    assert quick["checkpoints"] == pytest.approx(3 * copy + size / 1e12)
+    steps = quick["forward and backward"] + quick["encoding"] + quick["communication"]
+    between, upload = 4 * steps / STAGE.steps, 3 * steps
+    slow = seconds(write_gb=size / 1e9 / upload)
+    assert slow["checkpoints"] == pytest.approx(3 * copy + 2 * (upload - between) + upload)
+
+
+def test_the_held_out_loss_takes_rounds_of_one_row_a_worker(seconds: Lines, facts: Facts) -> None:
+    assert seconds(stage={"held_out": 0.0})["held-out loss"] == 0
+    # At the start and at steps 4, 8 and 10; of ten rows two or three edit, so 4 + 1 rounds.
+    one = seconds(stage={"held_out_samples": 10})["held-out loss"] / (4 * 5)
+    assert seconds(stage={"held_out_samples": 1000})["held-out loss"] == pytest.approx(one * 4 * 500)
+    few = replace(facts, rows=8)
+    how = Clock(few, Assumptions(), GPU).lines()["held-out loss"].how
+    assert "4 times 4 rows in 3 rounds" in how or "4 times 4 rows in 2 rounds" in how
+    every = seconds(stage={"held_out_samples": 10, "held_out_every": 8})["held-out loss"]
+    assert every == pytest.approx(one * 3 * 5)
+
+
+def test_grids_are_drawn_when_the_stage_draws_them(seconds: Lines) -> None:
+    end = seconds(stage={"sample_every": 0})["sample pictures"]
+    assert seconds(stage={"sample_every": 4})["sample pictures"] == pytest.approx(3 * end)
+    # Twelve pictures two at a time: six calls, each writing a chain of 100 tokens.
+    slow = seconds(stage={"sample_every": 0}, tokens_per_second=1.0)["sample pictures"]
+    assert slow - end == pytest.approx(6 * 100 * (1 - 1 / 20))
+
+
+def test_a_checkpoint_of_shapes_holds_what_a_real_one_holds() -> None:
+    for stage in (STAGE, replace(STAGE, optimizer="muon", ema_decay=0.0)):
+        pipeline = fresh_pipeline(MODEL, train_tokenizer([], MODEL.image_tokens))
+        prepare_parts(pipeline, stage)
+        model = GoTModel.of(pipeline, stage.loss, JOINT)
+        trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        optimizers = stage_optimizers(model, stage)
+        for parameter in trained.values():
+            parameter.grad = torch.ones_like(parameter)
+        optimizers.step(1.0)
+        average = MovingAverage(trained.values() if stage.ema_decay else [], stage.ema_decay)
+        real = training_tensors(trained, average, optimizers)
+        planned = checkpoint_tensors(empty_model(empty_pipeline(MODEL), stage, JOINT), stage)
+        shapes = partial(map, lambda item: (item[0], item[1].shape, item[1].dtype))
+        assert list(shapes(planned.items())) == list(shapes(real.items()))
+
+
+def test_the_largest_part_of_a_replicated_checkpoint_is_about_its_share(facts: Facts) -> None:
+    assert facts.counted.checkpoint_part == pytest.approx(facts.counted.checkpoint / 2, rel=0.01)
+    spread = Counted.of(
+        empty_pipeline(MODEL), MODEL, pretraining(replace(STAGE, sharding="fsdp")), BudgetConfig()
+    )
+    assert spread.checkpoint_part == spread.checkpoint // 2
+
+
+def test_sensitivity_is_the_total_with_one_assumption_changed() -> None:
+    recipe = replace(tiny(), stages=(pretraining(STAGE),))
+    plan = make_plan(recipe, BudgetConfig(gpu=GPU))
+    widths = [one.width for one in plan.sensitivity]
+    assert widths == sorted(widths, reverse=True)
+    found = {one.name: one for one in plan.sensitivity}
+    for name in ("utilisation", "edit_boxes"):
+        for side in ("favourable", "unfavourable"):
+            value = getattr(getattr(plan.assumptions, side), name)
+            changed = make_plan(recipe, BudgetConfig(gpu=GPU).knowing({name: value}))
+            assert getattr(found[name], side) == pytest.approx(changed.stages[0].gpu_hours)
+
+
+def test_the_data_may_decide_the_share_of_edits() -> None:
+    recipe = replace(tiny(), stages=(pretraining(STAGE),))
+    passes = [
+        make_plan(recipe, BudgetConfig(gpu=GPU), {"pretrain": share}).stages[0].lines[0].expected
+        for share in (0.0, 0.5, 1.0)
+    ]
+    assert passes[1] == pytest.approx((passes[0] + passes[2]) / 2) and passes[0] < passes[2]

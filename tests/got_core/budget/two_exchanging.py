@@ -1,0 +1,71 @@
+"""What each of two processes does in the test of what workers exchange; a module, to be spawned."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import distributed as dist
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from got_core.budget.measure import gathered_parameters
+from got_core.model.got import GoTModel
+from got_core.train.config import StageConfig
+from got_core.train.data.samples import training_data
+from got_core.train.run import TrainingRun
+from got_core.train.sizes import count
+from got_core.train.trainer import Trainer
+from tests.got_core.tiny_pipeline import tiny_pipeline
+
+CONFIG = StageConfig(
+    steps=1, workers=2, batch_size=1, global_batch=4, draws_per_step=2, lora_rank=4, bf16=False
+)
+
+
+class Exchanged(TorchDispatchMode):
+    """Counts bytes of the whole tensors that are gathered and summed, by the name of the operation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bytes: Counter[str] = Counter()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func.namespace == "c10d":
+            leaves = [one for arg in args for one in (arg if isinstance(arg, list | tuple) else [arg])]
+            sizes = [one.nbytes for one in leaves if isinstance(one, torch.Tensor)]
+            self.bytes[func._schema.name] += max(sizes, default=0)
+        return func(*args, **(kwargs or {}))
+
+
+def train(rank: int, run: TrainingRun, folder: Path) -> None:
+    """A step of each sharding, and the sizes of what is trained."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", f"file://{folder / 'rendezvous'}", rank=rank, world_size=2)
+    found: dict[str, Any] = {}
+    for sharding, kind in (("ddp", "t2i"), ("fsdp", "t2i"), ("fsdp", "edit")):
+        config = replace(CONFIG, sharding=sharding, mixture={kind: 1.0})
+        trainer = Trainer(tiny_pipeline(), training_data(run), config, rank, 2)
+        if sharding == "ddp":
+            found["sizes"] = _sizes(trainer.model)
+        with Exchanged() as exchanged:
+            trainer.run(1, lambda step, losses: None)
+        found[f"{sharding} {kind}"] = dict(exchanged.bytes)
+    (folder / f"{rank}.json").write_text(json.dumps(found))
+    time.sleep(1)  # its threads let go of tensors, for which they need this thread to wait
+    dist.destroy_process_group()
+
+
+def _sizes(model: GoTModel) -> dict[str, Any]:
+    return {
+        "total": count(model.parameters()),
+        "trained": {"all": count(model.parameters(), trained=True)},
+        "frozen_autoencoder": count(model.vae.parameters()),
+        "gathered": asdict(gathered_parameters(model)),
+    }

@@ -1,0 +1,34 @@
+"""When a stage saves, measures and draws: at checkpoints alone, and at the last one in any case."""
+
+from __future__ import annotations
+
+import pytest
+
+from got_core.train.config import StageConfig
+from got_core.train.schedule import checkpoint_steps, is_held_out_step, is_sample_step, next_checkpoint
+
+
+@pytest.mark.parametrize(("steps", "every"), [(10, 3), (9, 3), (2, 200), (7, 1)])
+def test_checkpoints_are_at_multiples_and_at_the_end(steps: int, every: int) -> None:
+    config = StageConfig(steps=steps, checkpoint_every=every)
+    expected = sorted({*range(every, steps, every), steps})
+    assert list(checkpoint_steps(config)) == expected
+    # A stage that goes on between two checkpoints comes to the same ones.
+    assert [next_checkpoint(step, config) for step in range(steps)] == [
+        next(one for one in expected if one > step) for step in range(steps)
+    ]
+
+
+def test_what_is_due_between_checkpoints_is_done_at_the_next() -> None:
+    config = StageConfig(steps=100, checkpoint_every=20, held_out_every=30, sample_every=50)
+    steps = list(checkpoint_steps(config))
+    assert [step for step in steps if is_held_out_step(step, config)] == [40, 60, 100]
+    # The finished model's samples are its own.
+    assert [step for step in steps if is_sample_step(step, config)] == [60]
+
+
+def test_without_a_distance_each_checkpoint_is_measured_and_none_drawn() -> None:
+    config = StageConfig(steps=50, checkpoint_every=20)
+    steps = list(checkpoint_steps(config))
+    assert [step for step in steps if is_held_out_step(step, config)] == steps == [20, 40, 50]
+    assert not any(is_sample_step(step, config) for step in steps)
