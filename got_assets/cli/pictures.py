@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -40,6 +40,16 @@ Steps = Annotated[
 TextScale = Annotated[float | None, typer.Option(help="Guidance scale of prompt and plan.")]
 SpatialScale = Annotated[float | None, typer.Option(help="Guidance scale of the plan's boxes.")]
 ReferenceScale = Annotated[float | None, typer.Option(help="Guidance scale of the picture to edit.")]
+GuidanceFrom = Annotated[
+    float | None, typer.Option(min=0, max=1, help="Share of the steps before guidance begins. Not given: 0.")
+]
+GuidanceUntil = Annotated[
+    float | None, typer.Option(min=0, max=1, help="Share of the steps at which guidance ends. Not given: 1.")
+]
+GuidanceEvery = Annotated[
+    int | None,
+    typer.Option(min=1, help="Compute guidance at every n-th step only and reuse it between. Not given: 1."),
+]
 KeepOutside = Annotated[
     bool,
     typer.Option("--keep-outside", help="Of edits: leave the picture as it is outside the plan's boxes."),
@@ -106,13 +116,22 @@ def generate(
     steps: Steps = None,
     text_scale: TextScale = None,
     spatial_scale: SpatialScale = None,
+    guidance_from: GuidanceFrom = None,
+    guidance_until: GuidanceUntil = None,
+    guidance_every: GuidanceEvery = None,
     repair: Repair = False,
     chain_out: ChainOut = None,
     model: Model = CHAMPION,
     as_json: Json = False,
 ) -> None:
     """Plan a picture and draw it."""
-    settings = _settings(seed, steps, text_scale, spatial_scale)
+    settings = _settings(
+        seed=seed,
+        steps=steps,
+        text_scale=text_scale,
+        spatial_scale=spatial_scale,
+        guidance=(guidance_from, guidance_until, guidance_every),
+    )
     _Request(
         prompt=prompt,
         settings=settings,
@@ -135,6 +154,9 @@ def edit(
     text_scale: TextScale = None,
     spatial_scale: SpatialScale = None,
     reference_scale: ReferenceScale = None,
+    guidance_from: GuidanceFrom = None,
+    guidance_until: GuidanceUntil = None,
+    guidance_every: GuidanceEvery = None,
     keep_outside: KeepOutside = False,
     repair: Repair = False,
     chain_out: ChainOut = None,
@@ -142,7 +164,15 @@ def edit(
     as_json: Json = False,
 ) -> None:
     """Edit a picture as an instruction says."""
-    settings = _settings(seed, steps, text_scale, spatial_scale, reference_scale, keep_outside)
+    settings = _settings(
+        seed=seed,
+        steps=steps,
+        text_scale=text_scale,
+        spatial_scale=spatial_scale,
+        reference_scale=reference_scale,
+        keep_outside=keep_outside,
+        guidance=(guidance_from, guidance_until, guidance_every),
+    )
     _Request(
         prompt=instruction,
         settings=settings,
@@ -202,6 +232,9 @@ def draw(
     text_scale: TextScale = None,
     spatial_scale: SpatialScale = None,
     reference_scale: ReferenceScale = None,
+    guidance_from: GuidanceFrom = None,
+    guidance_until: GuidanceUntil = None,
+    guidance_every: GuidanceEvery = None,
     keep_outside: KeepOutside = False,
     model: Model = CHAMPION,
     as_json: Json = False,
@@ -214,7 +247,15 @@ def draw(
     prompt = prompt or found.prompt
     if not prompt:
         raise UsageError(f"{chain} does not say what it answers; give --prompt")
-    settings = _settings(seed, steps, text_scale, spatial_scale, reference_scale, keep_outside)
+    settings = _settings(
+        seed=seed,
+        steps=steps,
+        text_scale=text_scale,
+        spatial_scale=spatial_scale,
+        reference_scale=reference_scale,
+        keep_outside=keep_outside,
+        guidance=(guidance_from, guidance_until, guidance_every),
+    )
     _Request(
         prompt=prompt,
         settings=settings,
@@ -226,25 +267,13 @@ def draw(
     ).fulfil()
 
 
-def _settings(
-    seed: int,
-    steps: int | None,
-    text_scale: float | None,
-    spatial_scale: float | None,
-    reference_scale: float | None = None,
-    keep_outside: bool = False,
-) -> DrawingSettings:
+def _settings(*, guidance: tuple[float | None, float | None, int | None], **settings: Any) -> DrawingSettings:
+    """The settings of a picture; `guidance`: where it begins and ends, and at every which step."""
     from got_core.inference.pictures import DrawingSettings
+    from got_core.model.config import GuidanceReuse
 
     with usage_errors():
-        return DrawingSettings(
-            seed=seed,
-            steps=steps,
-            text_scale=text_scale,
-            spatial_scale=spatial_scale,
-            reference_scale=reference_scale,
-            keep_outside=keep_outside,
-        )
+        return DrawingSettings(guidance_reuse=GuidanceReuse.chosen(*guidance), **settings)
 
 
 def _read_plan(file: Path) -> PlanDocument:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from got_core.model.config import GuidanceReuse
+
 BENCHMARK_ASSETS = {"geneval": "geneval/scenes", "scene_edits": "edits/scenes"}
 """Benchmarks that score a candidate, in the order of the report: key of the asset, name of the benchmark."""
 
@@ -68,6 +70,9 @@ class EvaluateConfig:
     spatial_scale: float | None = None
     """Guidance scale of the layout branch (alpha_s)."""
 
+    guidance_reuse: GuidanceReuse | None = None
+    """At which steps all branches of the guidance formula are computed."""
+
     max_new_tokens: int | None = None
     """Longest chain the model may write, in tokens."""
 
@@ -83,8 +88,12 @@ class EvaluateConfig:
         return {key: name for key, name in BENCHMARK_ASSETS.items() if name in self.benchmarks}
 
     def measuring(self) -> dict[str, Any]:
-        """What a benchmark's result depends on: everything but which others there are."""
-        return {key: value for key, value in asdict(self).items() if key != "benchmarks"}
+        """What a benchmark's result depends on: everything but which others there are.
+
+        Guidance that is not reused is left out, so that what was scored before there was a choice stays so.
+        """
+        left_out = {"benchmarks"} | ({"guidance_reuse"} if self.guidance_reuse is None else set())
+        return {key: value for key, value in asdict(self).items() if key not in left_out}
 
     def __post_init__(self) -> None:
         known = tuple(BENCHMARK_ASSETS.values())

@@ -75,8 +75,10 @@ def world_record(world: World) -> dict[str, Any]:
 
 
 def digest_of(value: Any) -> str:
-    """12 hex digits of SHA-256 over the canonical JSON of `value`."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    """12 hex digits of SHA-256 over the canonical JSON of `value`, dataclasses as objects of their fields."""
+    text = json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=dataclasses.asdict
+    )
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 

@@ -17,6 +17,7 @@ from PIL import Image
 from got_core.chain.grammar import Chain, Dropped, parse_tolerant
 from got_core.corpus.decode import ImageError, decode_image
 from got_core.local_files import write_local
+from got_core.model.config import GuidanceReuse
 from got_core.planning.any_prompt import repaired
 from got_core.registry.request import PictureLimits
 
@@ -42,6 +43,9 @@ class DrawingSettings:
     reference_scale: float | None = None
     """Guidance scales of the prompt and plan, of the boxes, and of the picture to edit."""
 
+    guidance_reuse: GuidanceReuse | None = None
+    """At which steps all branches of the guidance formula are computed; None: at every step."""
+
     keep_outside: bool = False
     """Of edits: leave the picture as it is outside the plan's boxes."""
 
@@ -59,6 +63,7 @@ class DrawingSettings:
             "text_scale": self.text_scale,
             "spatial_scale": self.spatial_scale,
             "reference_scale": self.reference_scale,
+            "guidance_reuse": self.guidance_reuse,
             "keep_outside": self.keep_outside,
         }
 

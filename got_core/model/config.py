@@ -6,6 +6,7 @@ Nothing here imports torch, so recipes can be read by a code server without load
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from numbers import Integral, Real
 from typing import Literal
 
 
@@ -124,6 +125,60 @@ class GuidanceScales:
     def as_tuple(self) -> tuple[float, float, float]:
         """Text, spatial, reference."""
         return (self.text, self.spatial, self.reference)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GuidanceReuse:
+    """At which steps of a drawing every branch of the guidance formula is computed; at the others one is.
+
+    The one is the branch with all conditions whose scales are not 0. Outside the interval it is the
+    prediction itself (Kynkaanniemi et al., 2024, arXiv 2404.07724). Inside, the formula's distance from it is
+    computed at every n-th step and added to it at the steps between. Raises ValueError or TypeError for
+    numbers that cannot be used.
+    """
+
+    interval: tuple[float, float] = (0.0, 1.0)
+    """Where there is guidance, in shares of the steps, from 0 before the first to 1 after the last. Step k of
+    n, counted from 0, reaches from k / n to (k + 1) / n; one that is partly inside is guided."""
+    every: int = 1
+    """Steps inside the interval from one computed distance to the next; 1: computed at each."""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.every, Integral) or isinstance(self.every, bool) or self.every < 1:
+            raise ValueError(f"GuidanceReuse.every must be a whole number of at least 1, got {self.every!r}")
+        bounds = tuple(self.interval) if isinstance(self.interval, tuple | list) else ()
+        if len(bounds) != 2 or not all(isinstance(b, Real) and not isinstance(b, bool) for b in bounds):
+            raise ValueError(f"GuidanceReuse.interval must be two numbers, got {self.interval!r}")
+        if not 0 <= bounds[0] < bounds[1] <= 1:
+            raise ValueError(
+                "GuidanceReuse.interval must be a start and a later end between 0 and 1, in shares of the "
+                f"steps, got {bounds}"
+            )
+        object.__setattr__(self, "interval", (float(bounds[0]), float(bounds[1])))
+        object.__setattr__(self, "every", int(self.every))
+
+    @classmethod
+    def chosen(
+        cls, start: float | None = None, end: float | None = None, every: int | None = None
+    ) -> GuidanceReuse | None:
+        """From single numbers, as commands and requests take them; None where none of them is given."""
+        if start is None and end is None and every is None:
+            return None
+        interval = (0.0 if start is None else start, 1.0 if end is None else end)
+        return cls(interval=interval, every=1 if every is None else every)
+
+    def inside(self, steps: int) -> list[int]:
+        """Which of so many steps, counted from 0, are guided."""
+        start, end = self.interval
+        return [step for step in range(steps) if (step + 1) / steps > start and step / steps < end]
+
+    def computed(self, steps: int) -> list[int]:
+        """At which of them every branch is computed."""
+        return self.inside(steps)[:: self.every]
+
+    def passes(self, steps: int, branches: int) -> int:
+        """Passes through the drawing network for one picture, of a formula with so many branches."""
+        return steps + (branches - 1) * len(self.computed(steps))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from got_core.chain.grammar import Chain
+from got_core.model.config import GuidanceReuse
 from got_core.pictures.colours import load
 
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
@@ -106,6 +107,12 @@ def check_scales(**scales: float | None) -> None:
     for name, scale in scales.items():
         if scale is not None and not (isinstance(scale, Real) and abs(scale) <= sys.float_info.max):
             raise ValueError(f"`{name}` must be a finite number, got {scale!r}")
+
+
+def check_guidance_reuse(reuse: object) -> None:
+    """A GuidanceReuse, or None."""
+    if not isinstance(reuse, GuidanceReuse | None):
+        raise TypeError(f"`guidance_reuse` must be a GuidanceReuse or None, got {reuse!r}")
 
 
 def check_sampling(temperature: float | None, top_p: float | None) -> None:

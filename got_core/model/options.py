@@ -15,7 +15,7 @@ from torch import Tensor
 
 from got_core.chain.grammar import Chain
 from got_core.model import inputs
-from got_core.model.config import GuidanceScales
+from got_core.model.config import GuidanceReuse, GuidanceScales
 from got_core.model.inputs import Generators
 
 Callback: TypeAlias = Callable[..., dict | None]
@@ -85,6 +85,8 @@ class DrawingOptions(Options):
     """Guidance by the chain's boxes."""
     reference_scale: float | None = None
     """Guidance by the source image."""
+    guidance_reuse: GuidanceReuse | None = None
+    """At which steps all branches of the guidance formula are computed; None: at every step."""
     num_images_per_prompt: int = 1
     """Pictures of each prompt, which stand together and share its chain."""
     generator: Generators = None
@@ -110,6 +112,7 @@ class DrawingOptions(Options):
         """
         inputs.check_whole("num_inference_steps", steps)
         inputs.check_whole("num_images_per_prompt", self.num_images_per_prompt)
+        inputs.check_guidance_reuse(self.guidance_reuse)
         inputs.check_output_type(self.output_type)
         if self.keep_outside:
             inputs.check_keep_outside(scheduler, sources)

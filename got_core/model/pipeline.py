@@ -29,11 +29,11 @@ from got_core.model.backbones.protocols import Drawer, Planner
 from got_core.model.backbones.registry import drawer_of, planner_of
 from got_core.model.conditioning import Conditions, encode_conditions
 from got_core.model.decoding import GoTOutput, Pictures, decode_latents
-from got_core.model.denoising import guided_prediction
+from got_core.model.denoising import branch_predictions
 from got_core.model.drawing import draw_pictures
 from got_core.model.frames import check_frames, frames_of, shown_to_planner
 from got_core.model.got import latent_stride
-from got_core.model.guidance import Branch, GuidanceProjector
+from got_core.model.guidance import Branch, GuidanceProjector, combine
 from got_core.model.inputs import Generators, as_list
 from got_core.model.memory import AutoencoderMemory
 from got_core.model.options import DrawingOptions, OnPlan, PlanningOptions, takes
@@ -338,7 +338,18 @@ class GoTPipeline(AutoencoderMemory, KeepsPrecision):
         size: tuple[int, int],
     ) -> Tensor:
         """The guided prediction: all branches in one call of the network, then their weighted sum."""
-        return guided_prediction(self.drawer, latents, t, conditions, used, size)
+        return combine(self.predict_branches(latents, t, conditions, used, size), used)
+
+    def predict_branches(
+        self,
+        latents: Tensor,
+        t: Tensor,
+        conditions: Conditions,
+        used: Sequence[Branch],
+        size: tuple[int, int],
+    ) -> Sequence[Tensor]:
+        """What the network answers in each branch, (B, C, h, w), all in one call of it."""
+        return branch_predictions(self.drawer, latents, t, conditions, used, size)
 
     def decode(
         self, latents: Tensor, output_type: str, sizes: Sequence[tuple[int, int]] | None = None

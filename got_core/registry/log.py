@@ -189,6 +189,9 @@ def signature() -> ModelSignature:
                 ParamSpec(name, DataType.double, None)
                 for name in ("text_scale", "spatial_scale", "reference_scale")
             ),
+            ParamSpec("guidance_from", DataType.double, None),
+            ParamSpec("guidance_until", DataType.double, None),
+            ParamSpec("guidance_every", DataType.long, None),
             ParamSpec("keep_outside", DataType.boolean, None),
             ParamSpec("repair", DataType.boolean, False),
         ]

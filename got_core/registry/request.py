@@ -22,6 +22,7 @@ from PIL import Image
 
 from got_core.chain.grammar import Chain, ChainError, parse
 from got_core.corpus.decode import ImageError, decode_image
+from got_core.model.config import GuidanceReuse
 
 COLUMNS = {
     "prompt": "text; the instruction where there is an `image`",
@@ -35,7 +36,13 @@ ANSWER = ("image", "chain", "plan_faults", "error")
 """Columns of the response; each is None where it does not apply."""
 
 EDIT_SETTINGS = ("keep_outside",)
-SETTINGS = ("num_inference_steps", "text_scale", "spatial_scale", "reference_scale", *EDIT_SETTINGS)
+GUIDANCE = ("guidance_from", "guidance_until", "guidance_every")
+"""The arguments of `GuidanceReuse.chosen`, in its order."""
+SETTINGS = (
+    *("num_inference_steps", "text_scale", "spatial_scale", "reference_scale"),
+    *GUIDANCE,
+    *EDIT_SETTINGS,
+)
 """What `params` may set of drawing; the model's own default otherwise. `EDIT_SETTINGS` are for rows with
 `image`. Besides, `repair` (bool) moves boxes of the model's own plans where they fall short of the prompt."""
 
@@ -168,14 +175,21 @@ def read_params(params: Mapping[str, Any] | None, check_steps: Callable[[int], N
     except ValueError as error:
         raise refused(str(error)) from error
     repair = bool(given.pop("repair", False))
-    return Params(settings=given, repair=repair)
+    guidance = [given.pop(name, None) for name in GUIDANCE]
+    try:
+        reuse = GuidanceReuse.chosen(*guidance)
+    except ValueError as error:
+        raise refused(f"{', '.join(f'`{name}`' for name in GUIDANCE)}: {error}") from error
+    return Params(settings=given | ({"guidance_reuse": reuse} if reuse else {}), repair=repair)
 
 
 def _check_param(name: str, value: Any) -> None:
     if name in (*EDIT_SETTINGS, "repair"):
         fits, wanted = isinstance(value, (bool, np.bool_)), "true or false"
-    elif name == "num_inference_steps":
+    elif name in ("num_inference_steps", "guidance_every"):
         fits, wanted = _is_number(value, Integral) and value >= 1, "a whole number of at least 1"
+    elif name in GUIDANCE:
+        fits, wanted = _is_number(value, Real) and 0 <= value <= 1, "a number from 0 to 1"
     else:
         fits = _is_number(value, Real) and abs(value) <= MAX_SCALE
         wanted = f"a number from {-MAX_SCALE:g} to {MAX_SCALE:g}"

@@ -6,6 +6,7 @@ import io
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import numpy as np
@@ -15,6 +16,7 @@ from PIL import Image
 
 from got_core.chain.boxes import Box
 from got_core.chain.grammar import parse
+from got_core.model.config import GuidanceReuse
 from got_core.model.pipeline import GoTPipeline
 from got_core.registry.log import register
 from got_core.registry.promote import CHAMPION
@@ -52,6 +54,31 @@ def test_a_picture_is_what_the_pipeline_draws(got: Got, model: Path, pipeline: G
     assert done.out == f"a.png  {made.chains[0].to_data()}\n"
     assert got("generate", PROMPT, "--model", model, "--seed", 6, "-o", "a.png").status == 0
     assert Path("a.png").read_bytes() != png(made.images[0]), "a name that was given is replaced"
+
+
+def test_guidance_may_be_left_out_of_steps_and_reused(got: Got, model: Path, pipeline: GoTPipeline) -> None:
+    chosen = ("--guidance-from", 0.25, "--guidance-until", 0.75, "--guidance-every", 2)
+    given = ("--model", model, "--seed", 5, "--steps", 8, *chosen)
+    reuse = GuidanceReuse(interval=(0.25, 0.75), every=2)
+
+    def drawn(**options: Any) -> Image.Image:
+        return pipeline(generator=seeded(5), num_inference_steps=8, **options).images[0]
+
+    assert got("generate", PROMPT, *given, "-o", "a.png").status == 0
+    assert Path("a.png").read_bytes() == png(drawn(prompt=PROMPT, guidance_reuse=reuse))
+    assert Path("a.png").read_bytes() != png(drawn(prompt=PROMPT))
+    source = Image.open("a.png").convert("RGB")
+    assert got("edit", "a.png", "make it blue", *given, "-o", "b.png").status == 0
+    made = png(drawn(prompt="make it blue", image=source, guidance_reuse=reuse))
+    assert Path("b.png").read_bytes() == made
+    Path("plan.txt").write_text(CHAIN)
+    assert got("draw", "plan.txt", "--prompt", PROMPT, *given, "-o", "c.png").status == 0
+    (picture,) = pipeline.draw(
+        parse(CHAIN), PROMPT, generator=seeded(5), num_inference_steps=8, guidance_reuse=reuse
+    )
+    assert Path("c.png").read_bytes() == png(picture)
+    refused = got("generate", PROMPT, "--guidance-from", 0.5, "--guidance-until", 0.5)
+    assert refused.status == 2 and "GuidanceReuse.interval" in refused.err
 
 
 def test_names_that_nobody_gave_are_free_ones(got: Got, model: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
@@ -27,6 +28,8 @@ from got_core.evaluate.samples import Request, _encode, draw_missing, read_sampl
 from got_core.evaluate.scenes import GenEvalScenes
 from got_core.evaluate.scores import IncompleteRunError
 from got_core.evaluate.suite import REPAIR_SLACK, sampler_arguments
+from got_core.model.config import GuidanceReuse, GuidanceScales
+from got_core.model.guidance import branches
 from got_core.planning.check import Requirements, check_plan
 from got_core.planning.geneval import TASKS, evaluate_image
 from got_core.scenes.render import render
@@ -268,6 +271,29 @@ def test_planned_wrong_and_drawn_wrong_are_told_apart(storage) -> None:
 def test_the_sampler_is_part_of_the_protocol_only_where_it_is_forced() -> None:
     assert sampler_arguments(EvaluateConfig()) == {}
     assert sampler_arguments(EvaluateConfig(text_scale=2.0)) == {"text_scale": 2.0}
+
+
+def test_guidance_that_is_reused_is_drawn_so_and_is_another_protocol(pipeline, storage) -> None:
+    reuse = GuidanceReuse(interval=(0.0, 0.5), every=2)
+    plain = dataclasses.replace(ONE_EACH, num_inference_steps=4, text_scale=3.0, max_new_tokens=4)
+    reused = dataclasses.replace(plain, guidance_reuse=reuse)
+    assert "guidance_reuse" not in plain.measuring()
+    assert reused.measuring()["guidance_reuse"] == {"interval": (0.0, 0.5), "every": 2}
+    rows: list[int] = []
+    hook = pipeline.unet.register_forward_pre_hook(lambda _, given: rows.append(len(given[0])))
+    try:
+        one, other = (
+            run_benchmark(GenEvalScenes(NARROW, config), pipeline, storage, "reuse")
+            for config in (plain, reused)
+        )
+    finally:
+        hook.remove()
+    counts = [len(branches(GuidanceScales(text=3.0, spatial=1.5, reference=1.0)))] * 4
+    assert rows == [6 * count for count in (*counts, counts[0], 1, 1, 1)]
+    assert one.scores["protocol_digest"] != other.scores["protocol_digest"]
+    assert other.protocol.to_dict()["sampler"]["guidance_reuse"] == {"interval": [0.0, 0.5], "every": 2}
+    # The second run took none of the first one's pictures for its own.
+    assert other.samples["image_id"].is_in(one.samples["image_id"].implode()).not_().all()
 
 
 def test_autoencoder_redraw_keeps_size_and_order(pipeline) -> None:

@@ -22,6 +22,7 @@ from got_core.model.formats.weights import weights_hash
 from got_core.registry import log
 from got_core.registry.log import RegistrationError, check_folder, find_version, register
 from got_core.registry.promote import promote
+from got_core.registry.request import SETTINGS
 from got_core.registry.results import read_results
 from got_core.registry.tracking import connect, ensure_experiment, fluent
 from tests.got_core.tiny_pipeline import tiny_pipeline
@@ -114,6 +115,12 @@ def test_entry_says_what_it_is(first: str, uri: str) -> None:
     assert set(entry.metadata["inputs"]) == {"prompt", "seed", "chain", "image"}
     assert entry.signature.outputs.input_names() == ["image", "chain", "plan_faults", "error"]
     assert entry.saved_input_example_info is not None
+
+
+def test_every_setting_of_a_request_stands_in_the_signature() -> None:
+    """MLflow leaves out, with a warning only, what does not."""
+    declared = [one.name for one in log.signature().params.params]
+    assert declared == [*SETTINGS, "repair"]
 
 
 def test_requirements_are_pinned_and_need_neither_dagster_nor_ray() -> None:

@@ -14,6 +14,7 @@ from mlflow.exceptions import MlflowException
 
 from got_core.corpus.config import IngestConfig
 from got_core.corpus.decode import decode_image
+from got_core.model.config import GuidanceReuse
 from got_core.registry.request import (
     COLUMNS,
     MAX_CHAIN,
@@ -272,6 +273,12 @@ def test_no_rows_are_no_fault() -> None:
         {"text_scale": True},
         {"text_scale": "4"},
         {"text_scale": [4]},
+        {"guidance_every": 0},
+        {"guidance_every": 1.5},
+        {"guidance_from": -0.1},
+        {"guidance_until": 1.01},
+        {"guidance_until": float("nan")},
+        {"guidance_from": 0.5, "guidance_until": 0.5},
         {"keep_outside": 1},
         {"repair": "yes"},
         {"steps": 4},
@@ -292,5 +299,7 @@ def test_parameters_that_are_left_out_are_the_models() -> None:
     assert params.of(edits=False) == {"num_inference_steps": 1000}
     assert params.of(edits=True) == {"num_inference_steps": 1000, "keep_outside": True}
     assert not params.repair and read_params({"repair": True}, at_most_1000).repair
+    guided = read_params({"guidance_until": 0.5, "guidance_every": np.int64(2)}, at_most_1000)
+    assert guided.of(edits=False) == {"guidance_reuse": GuidanceReuse(interval=(0.0, 0.5), every=2)}
     with pytest.raises(MlflowException, match="`params` must be"):
         read_params([1], at_most_1000)  # type: ignore[arg-type]
