@@ -15,7 +15,7 @@ from got_core.budget.config import Accelerator, Assumptions
 from got_core.budget.measure import FULL, KINDS, Counted, Work
 from got_core.model.config import ModelConfig
 from got_core.train.config import SAMPLE_PICTURES, StageConfig
-from got_core.train.data.batches import pictures_encoded
+from got_core.train.data.latents import pictures_encoded
 from got_core.train.schedule import checkpoint_steps, is_held_out_step, is_sample_step
 
 GB = 1e9

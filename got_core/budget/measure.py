@@ -23,7 +23,7 @@ from got_core.model.pipeline import GoTPipeline
 from got_core.train.checkpoints.parts import largest_part
 from got_core.train.checkpoints.tensors import training_tensors
 from got_core.train.config import StageConfig
-from got_core.train.data.batches import language_inputs
+from got_core.train.data.passes import language_inputs
 from got_core.train.objective import Objective
 from got_core.train.optim import MovingAverage, stage_optimizers
 from got_core.train.prepare import set_checkpointing, sharded_layers

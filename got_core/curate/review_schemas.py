@@ -1,4 +1,4 @@
-"""Columns of the tables of review, statistics and training shards: type and one line each. Polars only."""
+"""Columns of the tables of review and statistics: type and one line each. Polars only."""
 
 from __future__ import annotations
 
@@ -46,20 +46,4 @@ STATISTICS: Columns = {
     "published_low": (pl.Float64(), "lowest published average; null = not known"),
     "published_high": (pl.Float64(), "highest published average; null = not known"),
     "published": (pl.String(), "the published averages in words"),
-}
-
-SHARD_INDEX: Columns = {
-    "sample_id": (pl.String(), "chain_id"),
-    "kind": (pl.String(), "t2i or edit"),
-    "image_id": (pl.String(), "SHA-256 of the target image's bytes"),
-    "source_id": (pl.String(), "SHA-256 of the source image's bytes; null for t2i"),
-    "pair_id": (pl.String(), "id of the edit pair; null for t2i"),
-    "source": (pl.String(), "where the images come from"),
-    "licence": (pl.String(), "licence of the images; null = not stated"),
-    "tar": (pl.String(), "storage name of the tar; null where the sample could not be written"),
-    "offset": (pl.Int64(), "byte of the tar at which the sample begins"),
-    "size": (pl.Int64(), "bytes of the sample, with headers and padding"),
-    "digest": (pl.String(), "SHA-256 of the manifest's row: a changed row is written again"),
-    "error": (pl.String(), "why it could not be written (reason: detail); null = fine"),
-    "reason": (pl.String(), "the short reason alone; null = fine"),
 }

@@ -1,4 +1,4 @@
-"""Training shards: accepted samples with their pictures as WebDataset tars with an index, to read at random.
+"""Training shards: accepted samples with their pictures as WebDataset tars with an index.
 
     training_shards/<shard>/00000.parquet            index of part 0: one row a sample
     training_shards/<shard>/00000-<hash>.tar         its samples, one after the other
@@ -8,13 +8,13 @@ the files' own bytes. A tar is named by its content and the index names the tar,
 another tar than it was made with: the tar is written first, then the index, then what no index names is
 deleted. A sample stays in its part, new ones go into new parts, a removal rewrites only the parts it is in.
 
-Belongs here: bytes of samples. Not here: which samples (`rules`, `manifest`), what training makes of them.
+Belongs here: writing samples and removing them. Not here: reading them (`corpus.sample_tars`), which samples
+(`rules`, `manifest`), what training makes of them.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import re
 import tarfile
@@ -26,14 +26,13 @@ from typing import Any, NamedTuple, Protocol
 import polars as pl
 
 from got_core.corpus.decode import ImageError, sniff_format
-from got_core.corpus.schemas import frame_of
-from got_core.curate.review_schemas import SHARD_INDEX
-from got_core.curate.tar_storage import TarStorage
+from got_core.corpus.sample_tars import END, FOLDER, indexes, stacked
+from got_core.corpus.schemas import SHARD_INDEX, frame_of
+from got_core.corpus.tar_storage import TarStorage
 from got_core.storage import Storage
 
-FOLDER = "training_shards"
 _KEY = re.compile(r"[A-Za-z0-9_-]{1,128}")
-_ENDINGS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "GIF": "gif", "BMP": "bmp", "TIFF": "tiff"}
+ENDINGS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "GIF": "gif", "BMP": "bmp", "TIFF": "tiff"}
 _TAGS = (
     "prompt",
     "instructions",
@@ -46,7 +45,6 @@ _TAGS = (
     "source",
     "licence",
 )
-_END = bytes(2 * tarfile.BLOCKSIZE)
 Progress = Callable[[int, int], None]
 
 
@@ -95,7 +93,7 @@ def write_training_shards(
     folder = _folder(shard)
     rows = {row["sample_id"]: row for row in manifest.iter_rows(named=True)}
     digests = {name: _row_digest(row) for name, row in rows.items()}
-    parts = {name: storage.read_table(name) for name in _indexes(storage, folder)}
+    parts = {name: storage.read_table(name) for name in indexes(storage, folder)}
     plan = _planned(folder, rows, parts, config.samples_per_tar)
     done = 0
     for name, wanted in plan.items():
@@ -106,41 +104,7 @@ def write_training_shards(
         if progress:
             progress(done, len(rows))
     _sweep(storage, folder)
-    return _stacked(parts[name] for name in plan).sort("sample_id")
-
-
-def read_index(storage: Storage, shards: Collection[str] | None = None) -> pl.DataFrame:
-    """SHARD_INDEX of the given shards (default: all that there are)."""
-    names = _indexes(storage, FOLDER)
-    if shards is not None:
-        names = [name for name in names if PurePosixPath(name).parent.name in shards]
-    return _stacked(storage.read_table(name) for name in names)
-
-
-def read_sample(storage: Storage, row: Mapping[str, Any]) -> dict[str, Any]:
-    """A sample by its row of the index: the JSON's fields, `image` and, for edits, `source_image` as bytes.
-
-    Reads that sample's bytes only. Raises ValueError where the row is in no tar, or the tar does not hold it.
-    """
-    if row["tar"] is None:
-        raise ValueError(f"sample {row['sample_id']} is in no tar: {row['error']}")
-    data = TarStorage(storage).read(row["tar"], row["offset"], row["size"])
-    if len(data) != row["size"]:
-        raise ValueError(f"{row['tar']} is shorter than its index says; write the shard again")
-    found: dict[str, Any] = {}
-    with tarfile.open(fileobj=io.BytesIO(data + _END), mode="r:") as tar:
-        for member in tar:
-            key, _, ending = member.name.partition(".")
-            file = tar.extractfile(member)
-            if key != row["sample_id"] or file is None:
-                raise ValueError(
-                    f"{row['tar']} holds {member.name!r} where its index says {row['sample_id']}"
-                )
-            if ending == "json":
-                found |= json.loads(file.read())
-            else:
-                found["source_image" if ending.startswith("source.") else "image"] = file.read()
-    return found
+    return stacked(parts[name] for name in plan).sort("sample_id")
 
 
 def remove(storage: Storage, ids: Collection[str]) -> Removed:
@@ -151,7 +115,7 @@ def remove(storage: Storage, ids: Collection[str]) -> Removed:
     """
     removed_ids = pl.Series(sorted(ids), dtype=pl.String).implode()
     removed = Removed([], [])
-    for name in _indexes(storage, FOLDER):
+    for name in indexes(storage, FOLDER):
         index = storage.read_table(name)
         columns = ("sample_id", "image_id", "source_id", "pair_id")
         hit = pl.any_horizontal(pl.col(column).is_in(removed_ids).fill_null(False) for column in columns)
@@ -201,7 +165,7 @@ def _covered(storage: Storage, index: pl.DataFrame) -> bool:
     if held.is_empty():
         return True
     ends = (held["offset"] + held["size"]).to_list()
-    whole = TarStorage(storage).size(held["tar"][0]) == ends[-1] + len(_END)
+    whole = TarStorage(storage).size(held["tar"][0]) == ends[-1] + len(END)
     return whole and held["offset"].to_list() == [0, *ends[:-1]]
 
 
@@ -237,7 +201,7 @@ def _picture(reader: ByteReader, path: str, image_id: str | None) -> bytes:
 
 
 def _ending(data: bytes) -> str:
-    return _ENDINGS.get(sniff_format(data) or "", "img")
+    return ENDINGS.get(sniff_format(data) or "", "img")
 
 
 def _member(named: tuple[str, bytes]) -> bytes:
@@ -265,7 +229,7 @@ def _write_part(storage: Storage, name: str, samples: Iterable[_Sample]) -> pl.D
                 tar.write(sample.data)
             rows.append(sample.row | location)
         if tar.written:
-            tar.write(_END)
+            tar.write(END)
             stored = tar.publish()
             rows = [row | {"tar": None if row["tar"] is None else stored} for row in rows]
     index = frame_of([{column: row.get(column) for column in SHARD_INDEX} for row in rows], SHARD_INDEX)
@@ -276,19 +240,11 @@ def _write_part(storage: Storage, name: str, samples: Iterable[_Sample]) -> pl.D
 def _sweep(storage: Storage, folder: str) -> None:
     """Delete tars of a shard that no index names, and unfinished ones."""
     tars = TarStorage(storage)
-    named = set(_stacked(storage.read_table(name) for name in _indexes(storage, folder))["tar"].drop_nulls())
+    named = set(stacked(storage.read_table(name) for name in indexes(storage, folder))["tar"].drop_nulls())
     for name in storage.list(f"{folder}/"):
         if name.endswith(".tar") and name not in named:
             storage.delete(name)
     tars.sweep(folder)
-
-
-def _indexes(storage: Storage, folder: str) -> list[str]:
-    return [name.removesuffix(".parquet") for name in storage.list(f"{folder}/") if name.endswith(".parquet")]
-
-
-def _stacked(frames: Iterable[pl.DataFrame]) -> pl.DataFrame:
-    return pl.concat([frame_of([], SHARD_INDEX), *frames])
 
 
 def _row_digest(row: Mapping[str, Any]) -> str:

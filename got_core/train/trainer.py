@@ -81,8 +81,6 @@ class Trainer:
         self.step = 0
         self._clock, self._clock_start = CpuTimer(), 0.0
         self._began, self._gpu_start = time.monotonic(), 0.0
-        self.waiting = Stopwatch()
-        """Time that this rank's loop has waited for its batches."""
         torch.manual_seed(config.seed)
         self._kernels = [Kernels.of(model) for model in _attentive(pipeline)]
         if fused_backward_is_slow(self.device.type, config.bf16):
@@ -94,6 +92,8 @@ class Trainer:
         objective.prepare(self.model)
         self._parallel = self._spread()
         self.batches = objective.batches(data, pipeline, config, rank=rank, ranks=ranks, device=self.device)
+        self.waiting: Stopwatch = getattr(self.batches, "waiting", Stopwatch())
+        """Time that this rank's loop has waited for data."""
         self.optimizer = stage_optimizers(self.model, config)
         self._sources = list(self.trained().values())
         self.average = MovingAverage(self._sources if config.ema_decay else [], config.ema_decay)
@@ -184,7 +184,7 @@ class Trainer:
 
         The text loss is a mean over tokens, so each pass counts by its share of all tokens of the step.
         """
-        with self.waiting:
+        with Stopwatch() if isinstance(self.batches, JointBatches) else self.waiting:
             batches = self.batches.passes(self.step)
         tokens = [self.objective.tokens(self.model, batch) for batch in batches]
         everyone = parallel.sum_over_workers(sum(tokens), self.ranks, self.device)
@@ -352,7 +352,8 @@ class Trainer:
 
         What was lost between a checkpoint and an interruption does not count.
         """
-        return self._clock_start + parallel.sum_over_workers(self._clock.seconds(), self.ranks, self.device)
+        own = self._clock.seconds() + getattr(self.batches, "decoder_seconds", 0.0)
+        return self._clock_start + parallel.sum_over_workers(own, self.ranks, self.device)
 
     def gpu_seconds(self) -> float:
         """Seconds that GPUs have been held by this training, counted like :meth:`cpu_seconds`; 0 on CPUs."""

@@ -14,7 +14,7 @@ import pytest
 import s3fs
 from moto.server import ThreadedMotoServer
 
-from got_core.curate.training_shards import read_index, read_sample
+from got_core.corpus.sample_tars import read_index, read_sample
 from got_core.storage import Storage
 
 from .conftest import Graph

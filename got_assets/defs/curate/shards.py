@@ -13,7 +13,7 @@ from got_assets.defs.curate.assets import REVIEWS, TAKEDOWNS
 from got_assets.defs.ingest.partitions import EDIT_SHARDS, IMAGE_SHARDS
 from got_assets.project import PROJECT, Project, code_version
 from got_assets.reporting import column_schema, log_progress, reason_counts, table_result
-from got_core.curate.review_schemas import SHARD_INDEX
+from got_core.corpus.schemas import SHARD_INDEX
 
 if TYPE_CHECKING:
     from got_core.corpus.reader import ImageReader

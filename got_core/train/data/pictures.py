@@ -1,18 +1,17 @@
-"""Opening pictures that may be slow, or fail for a moment, within a bounded time.
+"""Reading pictures that may be slow, or fail for a moment, at once and within a bounded time.
 
-Belongs here: tries, waits, the time limit, and which faults may pass. Not here: reading and decoding
-(``got_core.corpus.reader``), and what takes the place of a picture (``substitutes``).
+Belongs here: tries, waits, the time limit, and which faults may pass. Not here: where pictures are read from
+(``sources``), and what takes the place of one (``substitutes``).
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-
-from PIL import Image
+from typing import Generic, TypeVar
 
 from got_core.corpus.decode import ImageError
 from got_core.store_faults import StoreUnavailableError
@@ -21,6 +20,10 @@ FIRST_WAIT, LONGEST_WAIT = 0.5, 8.0
 """Seconds before the second try, doubling from try to try, and the most of them."""
 MOST_HUNG = 16
 """Reads that may hang at once: each keeps a thread, which cannot be ended, until the file system answers."""
+AT_ONCE = 32
+"""Pictures that are read at the same time."""
+K = TypeVar("K", bound=Hashable)
+T = TypeVar("T")
 
 _REMOTE_PACKAGES = {"aiohttp", "botocore", "fsspec", "s3fs"}
 
@@ -50,64 +53,107 @@ class HangingStoreError(RuntimeError):
     """So many reads hang that the store, not a picture, is at fault."""
 
 
-class PictureOpener:
-    """Opens pictures by path with retries, back-off and a time limit.
+class PatientReader(Generic[K, T]):
+    """Reads by key (a path, a row) with retries, back-off and a time limit.
 
     Args:
-        opening: opens a path once.
+        reading: reads a key once.
         care: patience; None: one try without a limit, whose error is passed on as it is.
+        name: how errors call a key.
     """
 
-    def __init__(self, opening: Callable[[str], Image.Image], care: PictureCare | None = None) -> None:
-        self._opening, self._care = opening, care
+    def __init__(
+        self, reading: Callable[[K], T], care: PictureCare | None = None, name: Callable[[K], str] = str
+    ) -> None:
+        self._reading, self._care, self._name = reading, care, name
         self._hung: list[threading.Thread] = []
 
-    def __call__(self, path: str) -> Image.Image:
-        """The picture.
+    def __call__(self, key: K) -> T:
+        """What is read. Raises PictureError where it cannot be had, else as :meth:`all`."""
+        (found,) = self.all([key])
+        if isinstance(found, Exception):
+            raise found
+        return found
 
-        Raises PictureError where it cannot be had, HangingStoreError where MOST_HUNG earlier ones still hang.
+    def all(self, keys: Sequence[K]) -> list[T | Exception]:
+        """What is read of each key, AT_ONCE of them at a time; an error in place of what cannot be had: a
+        PictureError, without care the reader's own.
+
+        Raises HangingStoreError where MOST_HUNG earlier reads still hang, and what is no fault of a picture.
         """
         if self._care is None:
-            return self._opening(path)
+            return [self._once(key) for key in keys]
         if not self._care.timeout:
-            return self._patiently(path, self._care, float("inf"))
-        return self._in_time(path, self._care)
+            return [self._tried(key, self._care) for key in keys]
+        parts = [keys[start : start + AT_ONCE] for start in range(0, len(keys), AT_ONCE)]
+        return [found for part in parts for found in self._in_time(part, self._care)]
 
-    def _in_time(self, path: str, care: PictureCare) -> Image.Image:
+    def _once(self, key: K) -> T | Exception:
+        try:
+            return self._reading(key)
+        except Exception as error:
+            return error
+
+    def _tried(self, key: K, care: PictureCare) -> T | Exception:
+        try:
+            return self._patiently(key, care, float("inf"))
+        except PictureError as error:
+            return error
+
+    def _in_time(self, keys: Sequence[K], care: PictureCare) -> list[T | Exception]:
+        self._check_hung(keys, care)
+        deadline = time.monotonic() + care.timeout
+        reads = [self._started(key, care, deadline) for key in keys]
+        return [self._answer(key, *read, deadline) for key, read in zip(keys, reads, strict=True)]
+
+    def _check_hung(self, keys: Sequence[K], care: PictureCare) -> None:
         self._hung = [thread for thread in self._hung if thread.is_alive()]
         if len(self._hung) >= MOST_HUNG:
             raise HangingStoreError(
-                f"{len(self._hung)} pictures hang, the last before {path}: look at the network and at the "
-                f"store that holds them, or raise picture_timeout ({care.timeout:g} s)"
+                f"{len(self._hung)} pictures hang, the last before {self._name(keys[0])}: look at the "
+                f"network and at the store that holds them, or raise picture_timeout ({care.timeout:g} s)"
             )
-        answer: SimpleQueue[Image.Image | BaseException] = SimpleQueue()
-        deadline = time.monotonic() + care.timeout
+
+    def _started(
+        self, key: K, care: PictureCare, deadline: float
+    ) -> tuple[threading.Thread, SimpleQueue[T | BaseException]]:
+        answer: SimpleQueue[T | BaseException] = SimpleQueue()
 
         def read() -> None:
             try:
-                answer.put(self._patiently(path, care, deadline))
+                answer.put(self._patiently(key, care, deadline))
             except BaseException as error:
                 answer.put(error)
 
         # Not a pool: Python waits at its end for a pool's threads, and a read may hang for ever.
         thread = threading.Thread(target=read, name="picture", daemon=True)
         thread.start()
+        return thread, answer
+
+    def _answer(
+        self,
+        key: K,
+        thread: threading.Thread,
+        answer: SimpleQueue[T | BaseException],
+        deadline: float,
+    ) -> T | Exception:
         try:
-            found = answer.get(timeout=care.timeout)
+            found = answer.get(timeout=max(0.0, deadline - time.monotonic()))
         except Empty:
             self._hung.append(thread)
-            raise PictureError(path, "slow", f"not there within {care.timeout:g} s") from None
-        if isinstance(found, BaseException):
+            limit = 0.0 if self._care is None else self._care.timeout
+            return PictureError(self._name(key), "slow", f"not there within {limit:g} s")
+        if isinstance(found, BaseException) and not isinstance(found, PictureError):
             raise found
         return found
 
-    def _patiently(self, path: str, care: PictureCare, deadline: float) -> Image.Image:
+    def _patiently(self, key: K, care: PictureCare, deadline: float) -> T:
         wait = FIRST_WAIT
         for left in range(care.retries, -1, -1):
             try:
-                return self._opening(path)
+                return self._reading(key)
             except Exception as error:
-                fault = _fault(path, error)
+                fault = picture_fault(self._name(key), error)
                 if fault is None:
                     raise
                 if not left or not _may_pass(error) or time.monotonic() + wait > deadline:
@@ -117,7 +163,7 @@ class PictureOpener:
         raise AssertionError("unreachable")
 
 
-def _fault(path: str, error: Exception) -> PictureError | None:
+def picture_fault(path: str, error: Exception) -> PictureError | None:
     """What is said of a picture; None for errors that are nobody's picture's."""
     if isinstance(error, ImageError):
         return PictureError(path, error.reason, error.detail.removeprefix(f"{path}: "))

@@ -15,13 +15,11 @@ from PIL import Image
 from got_core.corpus.config import IngestConfig
 from got_core.corpus.decode import ImageError
 from got_core.corpus.reader import ImageReader
-from got_core.corpus.schemas import check_schema
-from got_core.curate.review_schemas import SHARD_INDEX
+from got_core.corpus.sample_tars import read_index, read_sample
+from got_core.corpus.schemas import SHARD_INDEX, check_schema
 from got_core.curate.schemas import MANIFEST
 from got_core.curate.training_shards import (
     TarConfig,
-    read_index,
-    read_sample,
     remove,
     write_training_shards,
 )

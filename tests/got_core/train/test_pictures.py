@@ -18,7 +18,7 @@ from PIL import Image
 
 from got_core.corpus.reader import ImageReader
 from got_core.train.data import pictures
-from got_core.train.data.pictures import HangingStoreError, PictureCare, PictureError, PictureOpener
+from got_core.train.data.pictures import HangingStoreError, PatientReader, PictureCare, PictureError
 
 HOLD = """
 import fcntl, os, signal, sys, time
@@ -50,8 +50,8 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def opener(folder: Path, **care: Any) -> PictureOpener:
-    return PictureOpener(ImageReader(folder).open, PictureCare(**care))
+def opener(folder: Path, **care: Any) -> PatientReader[str, Image.Image]:
+    return PatientReader(ImageReader(folder).open, PictureCare(**care))
 
 
 def test_what_is_wrong_with_a_file_is_known_at_once(folder: Path) -> None:
@@ -98,9 +98,9 @@ def test_a_store_that_comes_back_is_waited_for(s3_server: Any, folder: Path) -> 
     # One try of the client itself, so that all waiting is the opener's.
     options = {"endpoint_url": s3_server.url, "config_kwargs": {"retries": {"max_attempts": 1}}}
     reader = ImageReader(f"s3://{s3_server.bucket}", fs_options=options)
-    assert PictureOpener(reader.open, PictureCare())("a.png").size == (48, 48)
+    assert PatientReader(reader.open, PictureCare())("a.png").size == (48, 48)
     s3_server.stop()
-    away = PictureOpener(reader.open, PictureCare(retries=0, timeout=60))
+    away = PatientReader(reader.open, PictureCare(retries=0, timeout=60))
     with pytest.raises(PictureError, match=r"a\.png: unavailable \(StoreUnavailableError"):
         away("a.png")
     again = ThreadedMotoServer(
@@ -109,7 +109,7 @@ def test_a_store_that_comes_back_is_waited_for(s3_server: Any, folder: Path) -> 
     back = threading.Timer(1.0, again.start)
     back.start()
     try:
-        assert PictureOpener(reader.open, PictureCare(retries=8, timeout=60))("a.png").size == (48, 48)
+        assert PatientReader(reader.open, PictureCare(retries=8, timeout=60))("a.png").size == (48, 48)
     finally:
         back.join()
         again.stop()
@@ -121,7 +121,7 @@ def test_a_fault_that_stays_ends_within_the_time_limit(folder: Path) -> None:
         raise OSError(5, "Input/output error")
 
     tries: list[str] = []
-    read = PictureOpener(failing, PictureCare(retries=100, timeout=2.0))
+    read = PatientReader(failing, PictureCare(retries=100, timeout=2.0))
     with pytest.raises(PictureError, match="unavailable"):
         read("a.png")
     assert len(tries) == 3, "at 0, 0.5 and 1.5 s"
@@ -129,7 +129,7 @@ def test_a_fault_that_stays_ends_within_the_time_limit(folder: Path) -> None:
 
 def test_without_care_errors_are_the_readers_own(folder: Path) -> None:
     with pytest.raises(ValueError, match="vanished"):
-        PictureOpener(ImageReader(folder).open)("gone.png")
+        PatientReader(ImageReader(folder).open)("gone.png")
 
 
 def test_a_mistake_of_the_program_is_no_fault_of_a_picture(folder: Path) -> None:
@@ -137,4 +137,4 @@ def test_a_mistake_of_the_program_is_no_fault_of_a_picture(folder: Path) -> None
         raise KeyError(path)
 
     with pytest.raises(KeyError):
-        PictureOpener(wrong, PictureCare())("a.png")
+        PatientReader(wrong, PictureCare())("a.png")

@@ -1,6 +1,6 @@
 """Tars in a storage: written piece by piece, named by their content, read by range.
 
-Belongs here: bytes on a local file system or an object store. Not here: what they mean (`training_shards`).
+Belongs here: bytes on a local file system or an object store. Not here: what they mean (`sample_tars`).
 """
 
 from __future__ import annotations
