@@ -33,7 +33,7 @@ from got_core.model.got import GoTModel
 from got_core.model.pipeline import GoTPipeline
 from got_core.recipes import Recipe
 from got_core.train.config import StageConfig
-from got_core.train.data.batches import pictures_encoded
+from got_core.train.data.latents import pictures_encoded
 from got_core.train.optim import count_moments
 from got_core.train.prepare import muon_weights
 from got_core.train.sizes import count, empty_pipeline

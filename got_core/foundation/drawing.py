@@ -26,7 +26,7 @@ from got_core.model.config import LossConfig, ModelConfig
 from got_core.model.got import conditioned_loss
 from got_core.model.guidance import encode, to_tensor
 from got_core.train.attention import plain_attention
-from got_core.train.data.batches import drawing_inputs
+from got_core.train.data.latents import drawing_inputs
 from got_core.train.data.samples import TrainingData, step_generator
 from got_core.train.muon import hidden_matrices
 from got_core.train.optim import Log, Loop, fused_backward_is_slow, mixed_precision

@@ -18,7 +18,8 @@ from got_core.corpus.config import IngestConfig
 from got_core.model.guidance import encode, to_tensor
 from got_core.model.pipeline import GoTPipeline
 from got_core.train.config import Geometry, StageConfig
-from got_core.train.data.batches import JointBatches, drawing_inputs, pictures_encoded
+from got_core.train.data.batches import JointBatches
+from got_core.train.data.latents import drawing_inputs, pictures_encoded
 from got_core.train.data.pictures import PictureError
 from got_core.train.data.samples import TrainingData, TrainingSample, training_data
 from got_core.train.layout import StepLayout
