@@ -6,8 +6,9 @@ Belongs here: what is run, and what was counted. Does not belong here: how it is
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
@@ -17,10 +18,11 @@ from got_core.budget.shapes import ShapesMode
 from got_core.chain.grammar import parse
 from got_core.model.config import ModelConfig
 from got_core.model.got import GoTModel
-from got_core.model.guidance import encode
 from got_core.model.pipeline import GoTPipeline
 from got_core.train.config import StageConfig
 from got_core.train.data.batches import language_inputs
+from got_core.train.data.latents import drawing_inputs, stage_encoder
+from got_core.train.data.samples import TrainingSample
 from got_core.train.objective import Objective
 from got_core.train.prepare import set_checkpointing, sharded_layers
 from got_core.train.sizes import META, count, empty_model
@@ -160,15 +162,36 @@ def _words(tokens: int) -> str:
     return " ".join(["7"] * ((tokens + 1) // 2))
 
 
-def encoding(pipeline: GoTPipeline, resolution: int) -> Work:
-    """Encoding of one picture or canvas."""
-    dtype = next(pipeline.vae.parameters()).dtype
-    picture = torch.empty((1, 3, resolution, resolution), dtype=dtype, device=META)
-    known = [*pipeline.vae.parameters(), *pipeline.vae.buffers(), picture]
-    with torch.no_grad(), ShapesMode(known) as mode:
-        latents = encode(pipeline.vae, picture)
-    shapes = {"picture": tuple(picture.shape), "latents": tuple(latents.shape)}
+def encoding(
+    pipeline: GoTPipeline,
+    stage: StageConfig,
+    config: ModelConfig,
+    budget: BudgetConfig,
+    *,
+    edit: bool,
+    checkpointing: bool,
+) -> Work:
+    """Encoding of the pictures and canvases of a worker's batch. Black is in the encoder's cache already."""
+    encoder = stage_encoder(pipeline.vae, replace(stage, gradient_checkpointing=checkpointing))
+    side = config.resolution
+    known = [*pipeline.vae.parameters(), encoder.black(side, side)]
+    boxes = budget.boxes if config.reasoning else 0
+    samples = [_sample(number, boxes, side, edit=edit) for number in range(stage.layout().batch_size)]
+    with ShapesMode([*known, *encoder.parameters()]) as mode:
+        inputs = drawing_inputs(encoder, samples, META, config.spatial_guidance)
+    shapes = {name: tuple(value.shape) for name, value in inputs.items()}
     return Work(mode.flops.total(), mode.peak_bytes, dict(mode.flops), shapes)
+
+
+def _sample(number: int, boxes: int, side: int, *, edit: bool) -> TrainingSample:
+    """A sample without a picture's content; no two have a canvas in common."""
+    picture = np.zeros((side, side, 3), dtype=np.uint8)
+    corners = [(20 * number % 400, 20 * box % 400) for box in range(boxes)]
+    chain = parse(" ".join(f"thing ({x},{y}),(900,900)" for x, y in corners))
+    return TrainingSample(
+        f"sample {number}", "edit" if edit else "t2i", (), chain, picture, picture if edit else None,
+        (side, side, 0, 0, side, side),
+    )  # fmt: skip
 
 
 def sampling_step(pipeline: GoTPipeline, budget: BudgetConfig, *, edit: bool) -> Work:

@@ -28,12 +28,10 @@ from got_core.budget.measure import (
     training_step,
 )
 from got_core.digests import digest
-from got_core.model.config import ModelConfig
 from got_core.model.got import GoTModel
 from got_core.model.pipeline import GoTPipeline
 from got_core.recipes import Recipe
 from got_core.train.config import StageConfig
-from got_core.train.data.latents import pictures_encoded
 from got_core.train.optim import count_moments
 from got_core.train.prepare import muon_weights
 from got_core.train.sizes import count, empty_pipeline
@@ -133,7 +131,6 @@ def make_plan(recipe: Recipe, config: BudgetConfig | None = None) -> TrainingPla
     pipeline = empty_pipeline(recipe.model)
     totals = count_parts(pipeline)
     sampling = {kind: sampling_step(pipeline, config, edit=edit) for kind, edit in KINDS.items()}
-    picture = encoding(pipeline, recipe.model.resolution)
     known: dict[str, _Counted] = {}
     stages = []
     for one in recipe.stages:
@@ -150,7 +147,7 @@ def make_plan(recipe: Recipe, config: BudgetConfig | None = None) -> TrainingPla
         if key not in known:
             fresh = pipeline if not known else empty_pipeline(recipe.model)
             known[key] = _Counted.of(fresh, recipe, one, config)
-        stages.append(_plan_stage(one.name, stage, known[key], picture, sampling["text to image"], config))
+        stages.append(_plan_stage(one.name, stage, known[key], sampling["text to image"], config))
     first = next(iter(known.values()))
     return TrainingPlan(
         recipe.name,
@@ -171,8 +168,8 @@ class _Counted:
     """A forward and backward pass by kind of sample, with and without checkpointing as the stage does it."""
     activations: dict[bool, int]
     """Bytes of a pass that edits, by whether it checkpoints."""
-    encoded: dict[str, list[int]]
-    """Pictures in each call of the autoencoder that a pass needs, by kind of sample."""
+    encoded: dict[tuple[str, bool], Work]
+    """Encoding of a pass's pictures and canvases by kind of sample and whether the stage checkpoints."""
     total: int
     trained: dict[str, int]
     moments: int
@@ -182,6 +179,11 @@ class _Counted:
     @classmethod
     def of(cls, pipeline: GoTPipeline, recipe: Recipe, one: Stage, config: BudgetConfig) -> _Counted:
         stage = one.config
+        encoded = {
+            (kind, saves): encoding(pipeline, stage, recipe.model, config, edit=edit, checkpointing=saves)
+            for kind, edit in KINDS.items()
+            for saves in (False, True)
+        }
         model = prepare_training(pipeline, stage, one.objective)
 
         def run(edit: bool, checkpointing: bool) -> Work:
@@ -194,22 +196,13 @@ class _Counted:
         return cls(
             work=work,
             activations={chosen: work["edit"].bytes, not chosen: run(True, not chosen).bytes},
-            encoded=_encoded(stage, recipe.model, config),
+            encoded=encoded,
             total=count(model.parameters()),
             trained=_trained(pipeline, model),
             moments=count_moments(model.parameters(), muon_weights(model, stage)),
             frozen_autoencoder=count(model.vae.parameters()),
             gathered=gathered_parameters(model),
         )
-
-
-def _encoded(stage: StageConfig, model: ModelConfig, config: BudgetConfig) -> dict[str, list[int]]:
-    return {
-        kind: pictures_encoded(
-            stage.layout().batch_size, config.boxes, edit=edit, spatial_guidance=model.spatial_guidance
-        )
-        for kind, edit in KINDS.items()
-    }
 
 
 def _trained(pipeline: GoTPipeline, model: GoTModel) -> dict[str, int]:
@@ -221,12 +214,13 @@ def _trained(pipeline: GoTPipeline, model: GoTModel) -> dict[str, int]:
 
 
 def _plan_stage(
-    name: str, stage: StageConfig, counted: _Counted, picture: Work, drawing: Work, config: BudgetConfig
+    name: str, stage: StageConfig, counted: _Counted, drawing: Work, config: BudgetConfig
 ) -> StagePlan:
     texts = sum(share for group, share in stage.mixture.items() if group.startswith("t2i"))
     shares = {"text to image": texts, "edit": 1 - texts}
     passes = sum(share * counted.work[kind].flops for kind, share in shares.items())
-    encodings = picture.flops * sum(share * sum(counted.encoded[kind]) for kind, share in shares.items())
+    way = stage.gradient_checkpointing
+    encodings = sum(share * counted.encoded[kind, way].flops for kind, share in shares.items())
     layout = stage.layout()
     flops = layout.workers * layout.accumulation * (passes + encodings)
     gpu = config.gpu
@@ -241,13 +235,11 @@ def _plan_stage(
         encodings / (passes + encodings),
         hours,
         hours * gpu.price_per_hour,
-        tuple(_memory(stage, counted, picture, drawing, gpu)),
+        tuple(_memory(stage, counted, drawing, gpu)),
     )
 
 
-def _memory(
-    stage: StageConfig, counted: _Counted, picture: Work, drawing: Work, gpu: Accelerator
-) -> Iterable[Memory]:
+def _memory(stage: StageConfig, counted: _Counted, drawing: Work, gpu: Accelerator) -> Iterable[Memory]:
     for sharding in stage.shardings:
         for checkpointing in (False, True):
             way = replace(stage, sharding=sharding, gradient_checkpointing=checkpointing)
@@ -257,7 +249,7 @@ def _memory(
                 _state(way, counted),
                 _gathered(way, counted),
                 _accumulated(way, counted),
-                max(counted.activations[checkpointing], _encoding(way, counted, picture)),
+                max(counted.activations[checkpointing], _encoding(way, counted)),
                 _samples(way, counted, drawing),
                 int(gpu.overhead_gb * GB),
                 way == stage,
@@ -287,10 +279,8 @@ def _accumulated(way: StageConfig, counted: _Counted) -> int:
     return 4 * sum(counted.trained.values()) if way.layout().accumulation > 1 and way.workers > 1 else 0
 
 
-def _encoding(way: StageConfig, counted: _Counted, picture: Work) -> int:
-    # Checkpointing encodes pictures one by one.
-    most = 1 if way.gradient_checkpointing else max(max(calls) for calls in counted.encoded.values())
-    return most * picture.bytes
+def _encoding(way: StageConfig, counted: _Counted) -> int:
+    return max(counted.encoded[kind, way.gradient_checkpointing].bytes for kind in KINDS)
 
 
 def _samples(way: StageConfig, counted: _Counted, drawing: Work) -> int:

@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from got_core.model.picture_encoder import PictureEncoder
 from got_core.model.sequence import SequenceBuilder
 from got_core.train.data.latents import drawing_inputs
 from got_core.train.data.samples import (
@@ -46,7 +47,7 @@ class JointBatches:
         self,
         data: TrainingData,
         sequences: SequenceBuilder,
-        autoencoder: nn.Module,
+        autoencoder: PictureEncoder | nn.Module,
         *,
         layout: StepLayout,
         mixture: Mapping[str, float],

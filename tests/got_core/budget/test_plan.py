@@ -18,6 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from got_core.budget.config import Accelerator, BudgetConfig
 from got_core.budget.measure import (
     Gathered,
+    _sample,
     count_parts,
     encoding,
     gathered_parameters,
@@ -28,7 +29,7 @@ from got_core.budget.measure import (
 from got_core.budget.page import json_text, markdown
 from got_core.budget.plan import TrainingPlan, make_plan
 from got_core.budget.shapes import _FORMULAS
-from got_core.model.build import fresh_pipeline
+from got_core.model.build import build_autoencoder, fresh_pipeline
 from got_core.model.config import AutoencoderConfig
 from got_core.model.got import GoTModel
 from got_core.model.tokens import train_tokenizer
@@ -36,6 +37,7 @@ from got_core.recipes import Recipe, get_recipe, paper, tiny
 from got_core.train import parallel
 from got_core.train.config import StageConfig
 from got_core.train.data.batches import LENGTH_MULTIPLE, language_inputs
+from got_core.train.data.latents import drawing_inputs, stage_encoder
 from got_core.train.prepare import attach_lora, muon_weights, prepare_parts
 from got_core.train.sizes import count, empty_pipeline
 from got_core.train.stage import finetuning, pretraining
@@ -238,14 +240,31 @@ def test_sample_pictures_are_drawn_in_32_bits_as_many_at_once_as_the_stage_draws
     }  # fmt: skip
 
 
-def test_pictures_of_a_batch_are_encoded_at_once_unless_memory_is_short(plan: TrainingPlan) -> None:
-    stage = replace(PRETRAIN, batch_size=1)
-    # A picture of this size takes more than a pass of this model.
-    config = replace(CONFIG, boxes=60)
-    picture = encoding(empty_pipeline(tiny().model), tiny().model.resolution).bytes
-    found = make_plan(trained_by(stage), config).stages[0].memory
-    assert [m.activations for m in found if not m.checkpointing] == 2 * [60 * picture]
-    assert all(m.activations < 60 * picture for m in found if m.checkpointing)
+@pytest.mark.parametrize("edit", [False, True])
+def test_encoding_is_counted_as_the_trainer_encodes(edit: bool) -> None:
+    recipe = get_recipe("rehearsal")
+    stage, model = recipe.stages[0].config, recipe.model
+    empty, side = empty_pipeline(model), model.resolution
+    work = encoding(empty, stage, model, CONFIG, edit=edit, checkpointing=False)
+    samples = [_sample(number, CONFIG.boxes, side, edit=edit) for number in range(stage.layout().batch_size)]
+    encoder = stage_encoder(build_autoencoder(model), stage)
+    encoder.black(side, side)
+    with FlopCounterMode(display=False) as counter:
+        counter.flop_registry |= _FORMULAS
+        inputs = drawing_inputs(encoder, samples)
+    assert {name: tuple(value.shape) for name, value in inputs.items()} == work.shapes
+    assert counter.get_total_flops() == work.flops > 0
+
+
+def test_encoding_takes_less_memory_where_it_is_short() -> None:
+    recipe = get_recipe("rehearsal")
+    stage, model = replace(recipe.stages[0].config, batch_size=64, global_batch=None), recipe.model
+    model = replace(model, spatial_guidance=False)
+    saves, plain = (
+        encoding(empty_pipeline(model), stage, model, CONFIG, edit=False, checkpointing=on).bytes
+        for on in (True, False)
+    )
+    assert saves <= plain
 
 
 def test_muon_keeps_one_moment_of_what_it_takes() -> None:
