@@ -123,11 +123,11 @@ def encode_canvases(
 ) -> Tensor:
     """Posterior modes of canvases (N, C, h, w), not scaled, in the format of the autoencoder's weights."""
     encoder, parameter = autoencoder.encoder, next(autoencoder.encoder.parameters())
-    sides = [
+    rows, columns = (
         Axis([c.top for c in canvases], [c.bottom for c in canvases], height, _halvings(encoder)),
         Axis([c.left for c in canvases], [c.right for c in canvases], width, _halvings(encoder)),
-    ]
-    layers = _Shortened(canvases, *sides, parameter.device, parameter.dtype)
+    )
+    layers = _Shortened(canvases, rows, columns, parameter.device, parameter.dtype)
     layers.shorten(1)
     layers.x = encoder.conv_in(layers.x)
     for block in encoder.down_blocks:
@@ -213,12 +213,13 @@ class _Shortened:
         hidden = (self.normalised(attention.group_norm) if inner else self.x).flatten(2).transpose(1, 2)
         projections = (attention.to_q, attention.to_k, attention.to_v)
         # In 32 bits: 16 hold no logarithm of a count.
-        heads = [
+        query, key, value = (
             layer(hidden).to(self._share.dtype).unflatten(2, (attention.heads, -1)).transpose(1, 2)
             for layer in projections
-        ]
+        )
         bias = self._share.log().flatten(1)[:, None, None]
-        found = F.scaled_dot_product_attention(*heads, attn_mask=bias).transpose(1, 2).flatten(2)
+        found = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
+        found = found.transpose(1, 2).flatten(2)
         found = attention.to_out[1](attention.to_out[0](found.to(hidden.dtype)))
         found = found.transpose(1, 2).unflatten(2, self.x.shape[2:])
         if attention.residual_connection:
