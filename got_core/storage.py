@@ -250,7 +250,7 @@ class Storage:
         self.write_json(name + LISTING_SUFFIX, {"complete": True, "files": hashes})
 
     def download(self, name: str) -> Path:
-        """A local folder with the files of ``name``: the folder itself for ``file://``, else a cached copy.
+        """A local folder with the files of ``name``: itself for ``file://``, else a copy, one a machine.
 
         Of processes that ask for the same one at once, one fetches it and the others wait. Treat it as
         read-only. Raises FileNotFoundError if there is no such folder or its upload did not end.
@@ -294,8 +294,7 @@ class Storage:
             shutil.rmtree(partial)
 
     def _cache_root(self) -> Path:
-        default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "got"
-        return self._cache_dir or default
+        return self._cache_dir or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "got"
 
     # Writing
 

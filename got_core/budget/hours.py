@@ -15,7 +15,6 @@ from got_core.budget.config import Accelerator, Assumptions
 from got_core.budget.measure import FULL, KINDS, Counted, Work
 from got_core.model.config import ModelConfig
 from got_core.train.config import SAMPLE_PICTURES, StageConfig
-from got_core.train.data.latents import pictures_encoded
 from got_core.train.schedule import checkpoint_steps, is_held_out_step, is_sample_step
 
 GB = 1e9
@@ -300,6 +299,12 @@ class Clock:
             f"{size:.3g} GB of weights; one writes those of the result in {write:,.3g} s"
         )
         return Seconds(assumed.start_seconds + read + write, how)
+
+
+def pictures_encoded(samples: int, boxes: int, *, edit: bool, spatial_guidance: bool = True) -> list[int]:
+    """Pictures of each call of the autoencoder."""
+    calls = [samples, samples if edit else 1]
+    return [*calls, samples * max(1, boxes)] if spatial_guidance else calls
 
 
 def picture_flops(drawing: Work, steps: int) -> float:

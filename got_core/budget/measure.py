@@ -6,9 +6,10 @@ Belongs here: what is run, and what was counted. Does not belong here: how it is
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
@@ -23,7 +24,9 @@ from got_core.model.pipeline import GoTPipeline
 from got_core.train.checkpoints.parts import largest_part
 from got_core.train.checkpoints.tensors import training_tensors
 from got_core.train.config import StageConfig
+from got_core.train.data.latents import drawing_inputs, stage_encoder
 from got_core.train.data.passes import language_inputs
+from got_core.train.data.samples import TrainingSample
 from got_core.train.objective import Objective
 from got_core.train.optim import MovingAverage, stage_optimizers
 from got_core.train.prepare import set_checkpointing, sharded_layers
@@ -117,9 +120,11 @@ def _drop_gradient(parameter: Tensor) -> None:
     parameter.grad = None
 
 
-def gathered_parameters(model: GoTModel) -> Gathered:
+def gathered_parameters(model: GoTModel, *, replicate_frozen: bool = False) -> Gathered:
     """What stays or comes together on a worker when layers are spread as ``train.parallel`` spreads them."""
     taken: set[int] = set(map(id, model.vae.parameters()))
+    if replicate_frozen:
+        taken |= {id(p) for p in model.parameters() if not p.requires_grad}
     sizes = [0]
     for layer in sharded_layers(model):
         own = [p for p in layer.parameters() if id(p) not in taken]
@@ -200,6 +205,37 @@ def encoding(pipeline: GoTPipeline, resolution: int) -> Work:
         latents = encode(pipeline.vae, picture)
     shapes = {"picture": tuple(picture.shape), "latents": tuple(latents.shape)}
     return Work(mode.flops.total(), mode.peak_bytes, dict(mode.flops), shapes, _named(dtype))
+
+
+def encoding_of_a_pass(
+    pipeline: GoTPipeline,
+    stage: StageConfig,
+    config: ModelConfig,
+    boxes: int,
+    *,
+    edit: bool,
+    checkpointing: bool,
+) -> Work:
+    """Encoding of the pictures and canvases of a worker's batch. Black is in the encoder's cache already."""
+    encoder = stage_encoder(pipeline.vae, replace(stage, gradient_checkpointing=checkpointing))
+    side = config.resolution
+    known = [*pipeline.vae.parameters(), encoder.black(side, side)]
+    samples = [_sample(number, boxes, side, edit=edit) for number in range(stage.layout().batch_size)]
+    with ShapesMode([*known, *encoder.parameters()]) as mode:
+        inputs = drawing_inputs(encoder, samples, META, config.spatial_guidance)
+    shapes = {name: tuple(value.shape) for name, value in inputs.items()}
+    return Work(mode.flops.total(), mode.peak_bytes, dict(mode.flops), shapes, _named(encoder.dtype))
+
+
+def _sample(number: int, boxes: int, side: int, *, edit: bool) -> TrainingSample:
+    """A sample without a picture's content; no two have a canvas in common."""
+    picture = np.zeros((side, side, 3), dtype=np.uint8)
+    corners = [(20 * number % 400, 20 * box % 400) for box in range(boxes)]
+    chain = parse(" ".join(f"thing ({x},{y}),(900,900)" for x, y in corners))
+    return TrainingSample(
+        f"sample {number}", "edit" if edit else "t2i", (), chain, picture, picture if edit else None,
+        (side, side, 0, 0, side, side),
+    )  # fmt: skip
 
 
 def sampling_step(pipeline: GoTPipeline, budget: BudgetConfig, *, edit: bool) -> Work:

@@ -13,10 +13,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from got_core.budget.config import Accelerator
-from got_core.budget.hours import GB, Facts
+from got_core.budget.hours import GB, Facts, pictures_encoded
 from got_core.budget.measure import KINDS
 from got_core.train.config import StageConfig
-from got_core.train.data.latents import pictures_encoded
 from got_core.train.optim import frozen_format
 
 

@@ -22,9 +22,11 @@ from got_core.foundation.text_encoder import PhraseEncoder
 from got_core.model.autoencoder import PatchAutoencoder
 from got_core.model.backbones.protocols import Drawer, DrawerConditions
 from got_core.model.backbones.registry import drawer_of
+from got_core.model.canvases import to_tensor
 from got_core.model.config import LossConfig, ModelConfig
 from got_core.model.got import conditioned_loss
-from got_core.model.guidance import encode, to_tensor
+from got_core.model.guidance import encode
+from got_core.model.picture_encoder import PictureEncoder
 from got_core.train.attention import plain_attention
 from got_core.train.data.latents import drawing_inputs
 from got_core.train.data.samples import TrainingData, step_generator
@@ -100,13 +102,14 @@ def train_unet(
     loop = Loop.over(parts, config.unet_steps, config.ema_decay, matrices)
     loss_config = replace(config.unet_loss, prediction=model.scheduler.prediction)
     recent: list[float] = []
+    pictures = PictureEncoder(vae)
     with plain_attention(unet, wanted=fused_backward_is_slow("cpu", config.bf16)):
         for step in range(config.unet_steps):
             rng = step_generator(config.seed, 5, step)
             kind = "edit" if conditioned and rng.random() < config.unet_edit_share else "t2i"
             samples = data.draw(rng, kind, config.unet_batch_size)
             generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-            inputs = drawing_inputs(vae, samples, spatial_guidance=conditioned)
+            inputs = drawing_inputs(pictures, samples, spatial_guidance=conditioned)
             guidance = encoder([sample.chain for sample in samples])
             with mixed_precision("cpu", config.bf16):
                 if conditioned:

@@ -16,8 +16,9 @@ from PIL import Image
 from torch import Tensor
 
 from got_core.chain.grammar import Chain
+from got_core.model.canvases import to_tensor
 from got_core.model.frames import fitted, shown_to_planner
-from got_core.model.guidance import black_latents, encode, spatial_latents, to_tensor
+from got_core.model.guidance import black_latents, encode, spatial_latents
 from got_core.model.memory import onload
 
 if TYPE_CHECKING:

@@ -13,15 +13,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
 from got_core.chain.grammar import Chain
-from got_core.chain.layout import canvases
 from got_core.model.backbones.protocols import Drawer, Planner
+from got_core.model.canvases import BLACK, canvases_of, different, painted
 from got_core.model.config import GuidanceScales
 
 
@@ -88,11 +87,6 @@ class GuidanceProjector(ModelMixin, ConfigMixin):
         return self.output_projector.bias.expand(batch, tokens, -1)
 
 
-def to_tensor(pixels: np.ndarray) -> Tensor:
-    """(N, H, W, 3) bytes to (N, 3, H, W) in [-1, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2).float().div(127.5).sub(1.0)
-
-
 def encode(autoencoder: nn.Module, images: Tensor) -> Tensor:
     """Posterior mode of images (N, 3, H, W), not multiplied by the scaling factor (as conditions are)."""
     dtype = next(autoencoder.parameters()).dtype
@@ -100,14 +94,16 @@ def encode(autoencoder: nn.Module, images: Tensor) -> Tensor:
 
 
 def spatial_latents(autoencoder: nn.Module, chains: Sequence[Chain], height: int, width: int) -> Tensor:
-    """Gs of each chain (B, C, h, w): the mean latent of its boxes' canvases, all encoded in one call.
+    """Gs of each chain (B, C, h, w): the mean latent of its boxes' canvases, all encoded in one call,
+    equal ones once.
 
     A chain without a box has one black canvas. A box's share shrinks as 1/N, as in the paper.
     """
-    layers = [canvases(chain, height, width) for chain in chains]
+    layers = [canvases_of(chain, height, width) or [BLACK] for chain in chains]
+    canvases, numbers = different(layers)
     device = next(autoencoder.parameters()).device
-    latents = encode(autoencoder, to_tensor(np.concatenate(layers)).to(device))
-    return torch.stack([part.mean(dim=0) for part in latents.split([len(layer) for layer in layers])])
+    latents = encode(autoencoder, painted(canvases, height, width, device))
+    return torch.stack([latents[own].mean(dim=0) for own in numbers])
 
 
 def black_latents(autoencoder: nn.Module, batch: int, height: int, width: int) -> Tensor:

@@ -92,11 +92,12 @@ class JointObjective:
     ) -> Batches:
         """See :class:`got_core.train.data.batches.JointBatches`."""
         from got_core.train.data.batches import JointBatches
+        from got_core.train.data.latents import stage_encoder
 
         return JointBatches(
             data,
             pipeline.sequences,
-            pipeline.vae,
+            stage_encoder(pipeline.vae, config),
             layout=config.layout(ranks),
             mixture=config.mixture,
             seed=config.seed,

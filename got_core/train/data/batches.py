@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor, nn
 
+from got_core.model.picture_encoder import PictureEncoder
 from got_core.model.sequence import SequenceBuilder
 from got_core.train.cpu_time import Stopwatch
 from got_core.train.data.latents import drawing_inputs
@@ -42,7 +43,7 @@ class JointBatches:
         self,
         data: TrainingData,
         sequences: SequenceBuilder,
-        autoencoder: nn.Module,
+        autoencoder: PictureEncoder | nn.Module,
         *,
         layout: StepLayout,
         mixture: Mapping[str, float],

@@ -1,7 +1,8 @@
 """What the drawing network learns from of samples: latents of their pictures and canvases.
 
-Belongs here: which pictures the autoencoder is given, and in what calls. Not here: which samples these are
-(``batches``), and how pictures are decoded (``pictures``).
+Belongs here: which pictures are encoded for a batch, and in which format. Not here: which samples these are
+(``batches``), how pictures are decoded (``pictures``), and how the autoencoder is called
+(``model.picture_encoder``).
 """
 
 from __future__ import annotations
@@ -12,45 +13,73 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from got_core.model.guidance import black_latents, encode, spatial_latents, to_tensor
+from got_core.model.canvases import to_tensor
 from got_core.model.inpaint_mask import free_cells
+from got_core.model.picture_encoder import PIXELS_AT_ONCE, PictureEncoder
+from got_core.train.config import StageConfig
 from got_core.train.data.samples import TrainingSample
+from got_core.train.optim import computes_in_bf16
+
+TEST_SIDE = 64
+"""Pixels of a side of the picture that shows whether an autoencoder bears 16 bits."""
 
 
-def pictures_encoded(samples: int, boxes: int, *, edit: bool, spatial_guidance: bool = True) -> list[int]:
-    """How many pictures each call of the autoencoder takes in :func:`drawing_inputs`, for samples of so many
-    boxes each."""
-    calls = [samples, samples if edit else 1]
-    return [*calls, samples * max(1, boxes)] if spatial_guidance else calls
+def stage_encoder(autoencoder: nn.Module, config: StageConfig) -> PictureEncoder:
+    """The encoder of a stage, for an autoencoder that is on its device.
+
+    It computes in bfloat16 where the stage does, but not where the autoencoder's configuration says that it
+    overflows in 16 bits (``force_upcast``), or a test picture's latents are not finite. Where the stage saves
+    memory, a call takes a quarter of the pixels.
+    """
+    pixels = PIXELS_AT_ONCE // 4 if config.gradient_checkpointing else PIXELS_AT_ONCE
+    wide = PictureEncoder(autoencoder, dtype=torch.float32, pixels_at_once=pixels)
+    if not (config.bf16 and computes_in_bf16(wide.device.type)) or _overflows(autoencoder):
+        return wide
+    half = PictureEncoder(autoencoder, dtype=torch.bfloat16, pixels_at_once=pixels)
+    return half if wide.device.type == "meta" or _is_finite(half) else wide
+
+
+def _overflows(autoencoder: nn.Module) -> bool:
+    return bool(getattr(autoencoder, "config", {}).get("force_upcast"))
+
+
+def _is_finite(encoder: PictureEncoder) -> bool:
+    """Whether a picture of every brightness and of noise has finite latents."""
+    picture = torch.rand(3, TEST_SIDE, TEST_SIDE, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    picture[:, : TEST_SIDE // 2] = torch.linspace(-1, 1, TEST_SIDE)
+    return bool(encoder.pictures(picture[None]).isfinite().all())
 
 
 @torch.no_grad()
 def drawing_inputs(
-    autoencoder: nn.Module,
+    encoder: PictureEncoder | nn.Module,
     samples: Sequence[TrainingSample],
     device: torch.device | str = "cpu",
     spatial_guidance: bool = True,
 ) -> dict[str, Tensor]:
     """Latents ``clean``, ``spatial`` (Gs) and ``reference`` (Gr) of samples of one kind and size, each
     (B, C, h, w), unscaled; size numbers ``time_ids`` (B, 6); of edits also ``kept`` (B, 1, h, w), 1 in the
-    cells that no box reaches. Gs is zero without ``spatial_guidance``."""
+    cells that no box reaches. Gs is zero without ``spatial_guidance``.
+
+    An autoencoder may stand for its encoder, which then keeps nothing for the next call.
+    """
+    if isinstance(encoder, nn.Module):
+        encoder = PictureEncoder(encoder)
     height, width = samples[0].target.shape[:2]
     chains = [sample.chain for sample in samples]
-
-    def encoded(pictures: Sequence[np.ndarray]) -> Tensor:
-        return encode(autoencoder, to_tensor(np.stack(pictures)).to(device))
-
-    inputs = {"clean": encoded([sample.target for sample in samples])}
     sources = [sample.source for sample in samples if sample.source is not None]
+    pixels = np.stack([*(sample.target for sample in samples), *sources])
+    clean, *reference = encoder.pictures(to_tensor(pixels).to(device)).split(len(samples))
+    inputs = {"clean": clean}
     if sources:
-        inputs["reference"] = encoded(sources)
-        cell = height // inputs["clean"].shape[-2]
-        inputs["kept"] = (~free_cells(chains, height, width, cell)).to(inputs["clean"])
+        (inputs["reference"],) = reference
+        cell = height // clean.shape[-2]
+        inputs["kept"] = (~free_cells(chains, height, width, cell)).to(clean)
     else:
-        inputs["reference"] = black_latents(autoencoder, len(samples), height, width)
+        inputs["reference"] = encoder.black(height, width).expand(len(samples), -1, -1, -1)
     if spatial_guidance:
-        inputs["spatial"] = spatial_latents(autoencoder, chains, height, width)
+        inputs["spatial"] = encoder.spatial(chains, height, width)
     else:
-        inputs["spatial"] = torch.zeros_like(inputs["clean"])
+        inputs["spatial"] = torch.zeros_like(clean)
     sizes = [sample.time_ids for sample in samples]
     return inputs | {"time_ids": torch.tensor(sizes, dtype=torch.float32, device=device)}

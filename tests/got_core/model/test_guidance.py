@@ -13,6 +13,7 @@ from got_core.chain.grammar import parse
 from got_core.chain.layout import canvases
 from got_core.model.backbones.sdxl_unet import widen_input
 from got_core.model.build import build_autoencoder, build_unet
+from got_core.model.canvases import to_tensor
 from got_core.model.config import GuidanceScales
 from got_core.model.guidance import (
     black_latents,
@@ -20,7 +21,6 @@ from got_core.model.guidance import (
     combine,
     encode,
     spatial_latents,
-    to_tensor,
 )
 from tests.got_core.model.tiny_checkpoints import TINY as KL
 from tests.got_core.tiny_pipeline import TINY, sees_its_conditions, tiny_pipeline

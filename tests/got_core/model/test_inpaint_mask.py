@@ -9,7 +9,8 @@ from PIL import Image
 
 from got_core.chain.grammar import parse
 from got_core.chain.layout import canvases
-from got_core.model.guidance import encode, to_tensor
+from got_core.model.canvases import to_tensor
+from got_core.model.guidance import encode
 from got_core.model.inpaint_mask import free_cells
 from got_core.model.pipeline import GoTPipeline
 from tests.got_core.model.test_pipeline import pixels, seeded

@@ -21,7 +21,8 @@ from got_core.chain.edits import move_box
 from got_core.chain.grammar import Chain, parse
 from got_core.model.backbones.sdxl_unet import widen_input
 from got_core.model.build import build_unet
-from got_core.model.guidance import encode, to_tensor
+from got_core.model.canvases import to_tensor
+from got_core.model.guidance import encode
 from got_core.model.pipeline import EDIT_SCALES, GENERATE_SCALES, GoTPipeline
 from got_core.model.unet import SKIP_GAIN
 from tests.got_core.pictures import awkward

@@ -15,11 +15,12 @@ from PIL import Image
 from got_core.chain.grammar import Chain, Text, parse
 from got_core.chain.layout import fill_region
 from got_core.corpus.config import IngestConfig
-from got_core.model.guidance import encode, to_tensor
+from got_core.model.canvases import to_tensor
+from got_core.model.guidance import encode
 from got_core.model.pipeline import GoTPipeline
 from got_core.train.config import Geometry, StageConfig
 from got_core.train.data.batches import JointBatches
-from got_core.train.data.latents import drawing_inputs, pictures_encoded
+from got_core.train.data.latents import drawing_inputs
 from got_core.train.data.pictures import PictureError
 from got_core.train.data.samples import TrainingData, TrainingSample, training_data
 from got_core.train.layout import StepLayout
@@ -344,27 +345,6 @@ def test_cuts_follow_from_the_seed_and_may_be_in_the_middle(training_run: Traini
     assert cuts[:9] == cuts[18:]
     # In the middle, but where a box would be cut away.
     assert {16} < {top for middle in cuts[9:18] for top in middle} <= {14, 15, 16}
-
-
-@pytest.mark.parametrize("kind", ["t2i", "edit"])
-@pytest.mark.parametrize("spatial", [True, False])
-def test_pictures_that_are_encoded_are_counted_before(
-    training_run: TrainingRun, monkeypatch: pytest.MonkeyPatch, kind: str, spatial: bool
-) -> None:
-    data, autoencoder = training_data(training_run), tiny_pipeline().vae
-    samples = data.draw(np.random.default_rng(0), kind, 3)
-    chain = parse("a circle (100,100),(300,300) and a square (500,500),(900,900)")
-    samples = [replace(sample, chain=chain) for sample in samples]
-    calls: list[int] = []
-    encode_real = autoencoder.encode
-
-    def encode_counted(pictures: torch.Tensor) -> object:
-        calls.append(len(pictures))
-        return encode_real(pictures)
-
-    monkeypatch.setattr(autoencoder, "encode", encode_counted)
-    drawing_inputs(autoencoder, samples, spatial_guidance=spatial)
-    assert calls == pictures_encoded(3, 2, edit=kind == "edit", spatial_guidance=spatial)
 
 
 def test_a_missing_file_and_a_takedown_change_their_own_samples_and_no_other(
