@@ -104,9 +104,11 @@ def _drop_gradient(parameter: Tensor) -> None:
     parameter.grad = None
 
 
-def gathered_parameters(model: GoTModel) -> Gathered:
+def gathered_parameters(model: GoTModel, *, replicate_frozen: bool = False) -> Gathered:
     """What stays or comes together on a worker when layers are spread as ``train.parallel`` spreads them."""
     taken: set[int] = set(map(id, model.vae.parameters()))
+    if replicate_frozen:
+        taken |= {id(p) for p in model.parameters() if not p.requires_grad}
     sizes = [0]
     for layer in sharded_layers(model):
         own = [p for p in layer.parameters() if id(p) not in taken]

@@ -141,7 +141,7 @@ def make_plan(recipe: Recipe, config: BudgetConfig | None = None) -> TrainingPla
                 *(stage.layout().batch_size, stage.lora_rank, stage.lora_dropout, stage.loss, stage.bf16),
                 *(stage.language_whole, stage.drawing_lora_rank),
                 *(stage.gradient_checkpointing, stage.selective_checkpointing),
-                *(stage.optimizer, repr(one.objective)),
+                *(stage.replicate_frozen, stage.optimizer, repr(one.objective)),
             ]
         )
         if key not in known:
@@ -201,7 +201,7 @@ class _Counted:
             trained=_trained(pipeline, model),
             moments=count_moments(model.parameters(), muon_weights(model, stage)),
             frozen_autoencoder=count(model.vae.parameters()),
-            gathered=gathered_parameters(model),
+            gathered=gathered_parameters(model, replicate_frozen=stage.replicate_frozen),
         )
 
 
@@ -259,11 +259,17 @@ def _memory(stage: StageConfig, counted: _Counted, drawing: Work, gpu: Accelerat
 def _state(way: StageConfig, counted: _Counted) -> int:
     trained = sum(counted.trained.values())
     frozen = counted.total - counted.frozen_autoencoder - trained
-    spread = (2 if way.frozen_bf16 and way.bf16 else 4) * frozen + 4 * (2 * trained + counted.moments)
+    whole = 4 * counted.frozen_autoencoder
+    spread = 4 * (2 * trained + counted.moments)
     if way.ema_decay:
         spread += 4 * trained
-    share = way.workers if way.sharding == "fsdp" else 1
-    return spread // share + 4 * counted.frozen_autoencoder
+    kept = (2 if way.frozen_bf16 and way.bf16 else 4) * frozen
+    if way.replicate_frozen:
+        whole += kept
+    else:
+        spread += kept
+    share = (way.shard_within or way.workers) if way.sharding == "fsdp" else 1
+    return spread // share + whole
 
 
 def _gathered(way: StageConfig, counted: _Counted) -> int:

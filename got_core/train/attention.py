@@ -12,6 +12,8 @@ from typing import Any, TypeAlias
 
 from diffusers.models.attention_processor import AttentionProcessor, AttnProcessor, AttnProcessor2_0
 
+from got_core.model.pipeline import GoTPipeline
+
 Model: TypeAlias = Any
 """A network of transformers, or of diffusers. Of neither interface: one whose attention is never changed."""
 
@@ -50,6 +52,16 @@ class Kernels:
             dict.fromkeys(self.implementations, "eager"),
         )
 
+    def fused(self) -> Kernels:
+        """The same with fused kernels in place of plain ones. Others stay as they are."""
+        return Kernels(
+            {
+                place: AttnProcessor2_0() if type(processor) is AttnProcessor else processor
+                for place, processor in self.processors.items()
+            },
+            {part: "sdpa" if name == "eager" else name for part, name in self.implementations.items()},
+        )
+
     def set_on(self, model: Model) -> None:
         """Let a model of the same structure attend with these."""
         if self.processors:
@@ -57,6 +69,17 @@ class Kernels:
             model.set_attn_processor(dict(self.processors))
         if self.implementations:
             model.set_attn_implementation(dict(self.implementations))
+
+
+def attentive_parts(pipeline: GoTPipeline) -> list[Model]:
+    """The networks of a pipeline that attend."""
+    return [pipeline.planner.network, pipeline.drawer.network]
+
+
+def set_kernels(pipeline: GoTPipeline, kernels: Sequence[Kernels]) -> None:
+    """Let a pipeline's networks, as :func:`attentive_parts` gives them, attend with these kernels."""
+    for model, wanted in zip(attentive_parts(pipeline), kernels, strict=True):
+        wanted.set_on(model)
 
 
 @contextmanager

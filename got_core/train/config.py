@@ -93,13 +93,21 @@ class StageConfig:
     """Keep what language model and drawing network do not train in bfloat16, too, where ``bf16`` computes in
     it. The model that comes out has those weights rounded so."""
     gradient_checkpointing: bool = False
-    """Recompute activations in the backward pass, and encode pictures one by one: slower, less memory."""
+    """Recompute activations in the backward pass, and encode fewer pictures in a call: slower, less memory."""
     selective_checkpointing: bool = False
     """Of ``gradient_checkpointing``: keep results of matrix products, convolutions and attention, and
     recompute only the rest. Hardly slower than to keep everything, and half of its memory."""
     sharding: Sharding = "ddp"
     """``ddp``: every worker holds everything. ``fsdp``: parameters, gradients, moments and averages are
     spread over the workers; checkpoints still hold everything, so the number of workers may change."""
+    shard_within: int = 0
+    """Of ``fsdp``: workers that a whole model is spread over, such as those of one node; groups of so many
+    hold it each, and add their gradients up. 0: it is spread over all. It divides the number of workers."""
+    replicate_frozen: bool = False
+    """Of ``fsdp``: every worker holds whole what is not trained, which is then never gathered."""
+    compile: bool = False
+    """Compile the blocks of the drawing network and of the language model (``torch.compile``), once for each
+    size that they meet. Sample pictures and held-out losses are computed without."""
     max_failures: int = 2
     """Losses of workers that a run survives, each going on from the last checkpoint."""
     held_out: float = 0.0
@@ -141,6 +149,8 @@ class StageConfig:
                 "held_out_samples is at least 1 and held_out_every not negative, got "
                 f"{self.held_out_samples} and {self.held_out_every}"
             )
+        if self.shard_within < 0:
+            raise ValueError(f"shard_within is 0 or a number of workers, got {self.shard_within}")
         if self.max_skipped_steps < 1:
             raise ValueError(f"max_skipped_steps is at least 1 step, got {self.max_skipped_steps}")
         if self.checkpoint_every < 1:
@@ -176,8 +186,11 @@ class StageConfig:
         if self.optimizer == "muon" and self.drawing_lora_rank:
             raise ValueError("optimizer muon takes whole weights, not LoRA's: set optimizer to adamw")
         if self.sharding not in self.shardings:
-            cause = "optimizer muon" if self.optimizer == "muon" else "frozen_bf16"
-            raise ValueError(f"{cause} needs whole weights on each worker: set sharding to ddp")
+            if self.optimizer == "muon":
+                raise ValueError("optimizer muon needs whole weights on each worker: set sharding to ddp")
+            raise ValueError(
+                "frozen_bf16 needs whole weights on each worker: set sharding to ddp, or replicate_frozen"
+            )
 
     @property
     def edit_bucket_multiple(self) -> int | None:
@@ -203,8 +216,9 @@ class StageConfig:
 
     @property
     def shardings(self) -> tuple[Sharding, ...]:
-        """Those that go: Muon needs whole weights on each worker, and FSDP one format for all weights."""
-        return ("ddp",) if self.optimizer == "muon" or self.frozen_bf16 else get_args(Sharding)
+        """Those that go: Muon needs whole weights on each worker, and FSDP one format for what it spreads."""
+        whole = self.optimizer == "muon" or (self.frozen_bf16 and not self.replicate_frozen)
+        return ("ddp",) if whole else get_args(Sharding)
 
     @property
     def samples_at_once(self) -> int:
@@ -255,6 +269,9 @@ _EXECUTION = {
     "gradient_checkpointing",
     "selective_checkpointing",
     "sharding",
+    "shard_within",
+    "replicate_frozen",
+    "compile",
     "max_failures",
     "max_skipped_steps",
     "held_out_samples",

@@ -38,6 +38,12 @@ def frozen_format(config: StageConfig, device_type: str) -> torch.dtype:
     return torch.bfloat16 if rounded else torch.float32
 
 
+def allow_fast_matmul(device_type: str) -> None:
+    """Let GPUs multiply float32 matrices in TensorFloat-32, for the whole process."""
+    if device_type == "cuda":
+        torch.set_float32_matmul_precision("high")
+
+
 def fused_backward_is_slow(device_type: str, bf16: bool) -> bool:
     """Whether a training should do without fused attention: its bf16 backward pass is very slow on CPUs."""
     return device_type == "cpu" and bf16 and computes_in_bf16(device_type)

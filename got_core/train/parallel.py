@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch import distributed as dist
-from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
@@ -29,19 +29,41 @@ def replicate(model: GoTModel) -> nn.Module:
     return DistributedDataParallel(model, gradient_as_bucket_view=True)
 
 
-def shard(model: GoTModel, device: torch.device, bf16: bool) -> nn.Module:
-    """Spread the model's parameters over all workers, in place, layer by layer; the VAE stays whole.
+def shard(
+    model: GoTModel, device: torch.device, bf16: bool, *, within: int = 0, replicate_frozen: bool = False
+) -> nn.Module:
+    """Spread the model's parameters over the workers, in place, layer by layer; the VAE stays whole.
 
     With ``bf16`` on a GPU, layers are gathered in bfloat16; gradients are summed in float32 all the same.
+    ``within`` and ``replicate_frozen`` as ``shard_within`` and ``replicate_frozen`` of ``StageConfig``.
+
+    Raises ValueError where the number of workers is no multiple of ``within``.
     """
-    mesh = init_device_mesh(device.type, (dist.get_world_size(),))
-    frozen = set(model.vae.parameters())
+    mesh = _mesh(device.type, dist.get_world_size(), within)
+    whole = {p for p in model.parameters() if replicate_frozen and not p.requires_grad}
+    whole |= set(model.vae.parameters())
+    for parameter in whole:
+        parameter.data = parameter.data.to(device)
     policy = MixedPrecisionPolicy()
     if bf16 and device.type == "cuda":
         policy = MixedPrecisionPolicy(torch.bfloat16, torch.float32, cast_forward_inputs=False)
-    for layer in (*sharded_layers(model), model):
-        fully_shard(layer, mesh=mesh, mp_policy=policy, ignored_params=frozen)
+    layers = [layer for layer in sharded_layers(model) if not whole.issuperset(layer.parameters())]
+    for layer in (*layers, model):
+        fully_shard(layer, mesh=mesh, mp_policy=policy, ignored_params=whole)
     return model
+
+
+def _mesh(device_type: str, workers: int, within: int) -> DeviceMesh:
+    """All workers in a row; or in rows of ``within``, each row holding everything."""
+    if within in (0, workers):
+        return init_device_mesh(device_type, (workers,))
+    if workers % within:
+        raise ValueError(
+            f"shard_within {within} does not divide the {workers} workers: set it to 0 or to one of their "
+            "divisors"
+        )
+    names = ("replicate", "shard")
+    return init_device_mesh(device_type, (workers // within, within), mesh_dim_names=names)
 
 
 @contextmanager

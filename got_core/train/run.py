@@ -22,11 +22,11 @@ __all__ = ["TrainingRun", "weights_hash"]
 Reference = dict[str, Any]
 """What assets hand on of a trained model; see :func:`model_reference`."""
 
-VERSION = 3
+VERSION = 4
 """Raise when the same recipe and data train another model; it is part of every trained model's key. 2: boxes
 are painted on canvases, and masked, as the released inference code does. 3: noise and cut of a sample follow
 from its number in the training, edits are never cropped, other crops keep something of every box, and
-embeddings do not decay."""
+embeddings do not decay. 4: pictures are encoded in bfloat16 where a stage computes in it."""
 
 
 class TakedownList(Protocol):

@@ -27,6 +27,7 @@ from got_core.train.config import StageConfig
 from got_core.train.data.samples import training_data
 from got_core.train.data_watch import DataWatch
 from got_core.train.held_out import HeldOut
+from got_core.train.optim import allow_fast_matmul
 from got_core.train.ray import jobs, preflight
 from got_core.train.ray.session import ray_session
 from got_core.train.ray.workers import stage_workers
@@ -99,6 +100,7 @@ def _train(arguments: dict[str, Any]) -> None:
     device = jobs.worker_device(arguments["gpu"])
     if device.type == "cpu":
         torch.set_num_threads(1)
+    allow_fast_matmul(device.type)
     run, stage, name = arguments["run"], arguments["stage"], arguments["name"]
     trainer = _trainer(run, stage, arguments["start"], arguments["start_stage"], device)
     checkpoints = _checkpoints(trainer, run, arguments)

@@ -22,10 +22,11 @@ from torch.distributed.fsdp import FSDPModule
 from got_core.model.got import GoTModel
 from got_core.model.pipeline import GoTPipeline
 from got_core.train import parallel
-from got_core.train.attention import Kernels, Model, attending
+from got_core.train.attention import Kernels, attending, attentive_parts, set_kernels
 from got_core.train.checkpoints.folders import Checkpoint
 from got_core.train.checkpoints.saving import Checkpoints
 from got_core.train.checkpoints.tensors import targets, training_tensors
+from got_core.train.compiling import compile_blocks, drop_compiled, not_compiled
 from got_core.train.config import StageConfig
 from got_core.train.cpu_time import CpuTimer, Stopwatch
 from got_core.train.data.batches import JointBatches
@@ -86,9 +87,9 @@ class Trainer:
         self.waiting = Stopwatch()
         """Time that this rank's loop has waited for its batches."""
         torch.manual_seed(config.seed)
-        self._kernels = [Kernels.of(model) for model in _attentive(pipeline)]
-        if fused_backward_is_slow(self.device.type, config.bf16):
-            _attend(pipeline, [kernels.plain() for kernels in self._kernels])
+        self._kernels = [Kernels.of(model) for model in attentive_parts(pipeline)]
+        slow = fused_backward_is_slow(self.device.type, config.bf16)
+        set_kernels(pipeline, [one.plain() if slow else one.fused() for one in self._kernels])
         prepare_parts(pipeline, config, frozen_format(config, self.device.type))
         pipeline.register_to_config(edit_bucket_multiple=config.edit_bucket_multiple)
         self._plain: GoTPipeline | None = None
@@ -110,11 +111,15 @@ class Trainer:
 
     def _spread(self) -> nn.Module:
         """The model as the loop calls it: on its device, replicated or spread over the ranks."""
-        if self.config.sharding == "fsdp":
+        config, spread = self.config, self.config.sharding == "fsdp"
+        if spread and self.rank == 0:
             # Pictures are drawn and saved from a plain copy: a spread model runs on all ranks or none.
-            self._plain = copy.deepcopy(self.pipeline) if self.rank == 0 else None
-            self.model.vae.to(self.device)
-            return parallel.shard(self.model, self.device, self.config.bf16)
+            self._plain = copy.deepcopy(self.pipeline)
+        if config.compile:
+            compile_blocks(self.model)
+        if spread:
+            within, whole = config.shard_within, config.replicate_frozen
+            return parallel.shard(self.model, self.device, config.bf16, within=within, replicate_frozen=whole)
         self.pipeline.to(self.device)
         return parallel.replicate(self.model) if self.ranks > 1 else self.model
 
@@ -229,10 +234,11 @@ class Trainer:
     # -- the pipeline that comes out ------------------------------------------------------------------
 
     @contextmanager
-    def averaged(self) -> Iterator[GoTPipeline | None]:
+    def averaged(self, *, everywhere: bool = False) -> Iterator[GoTPipeline | None]:
         """The pipeline with averaged weights, in evaluation mode, on rank 0; None on the others.
 
-        It attends as the pipeline did before the training. The training weights come back at the end.
+        ``everywhere``: on all ranks that hold a whole model, which are those of a replicated one. It attends
+        as the pipeline did before the training. The training weights come back at the end.
         """
         self.model.eval()
         if self.config.sharding == "fsdp":
@@ -240,15 +246,15 @@ class Trainer:
             if pipeline is None:
                 yield None
             else:
-                with attending(_attentive(pipeline), self._kernels):
+                with attending(attentive_parts(pipeline), self._kernels):
                     yield pipeline.to(self.device)
                 pipeline.to("cpu")
-        elif self.rank != 0:
+        elif self.rank != 0 and not everywhere:
             yield None
         else:
             self.average.swap()
             try:
-                with attending(_attentive(self.pipeline), self._kernels):
+                with attending(attentive_parts(self.pipeline), self._kernels), not_compiled(self.model):
                     yield self.pipeline
             finally:
                 self.average.swap()
@@ -264,7 +270,7 @@ class Trainer:
         self.model.eval()
         self.average.swap()
         try:
-            with torch.no_grad(), torch.random.fork_rng():
+            with torch.no_grad(), torch.random.fork_rng(), not_compiled(self.model):
                 yield
         finally:
             self.average.swap()
@@ -287,8 +293,9 @@ class Trainer:
         else:
             self.average.swap()
             pipeline = self.pipeline if self.rank == 0 else None
+        drop_compiled(self.model)
         for trained in filter(None, (self.pipeline, self._plain)):
-            _attend(trained, self._kernels)
+            set_kernels(trained, self._kernels)
         return None if pipeline is None else plain_pipeline(pipeline)
 
     @torch.no_grad()
@@ -380,15 +387,6 @@ class Trainer:
         if self.device.type == "cuda":
             return {"gpu_seconds": self.gpu_seconds()}
         return {"cpu_seconds": self.cpu_seconds()}
-
-
-def _attentive(pipeline: GoTPipeline) -> list[Model]:
-    return [pipeline.planner.network, pipeline.drawer.network]
-
-
-def _attend(pipeline: GoTPipeline, kernels: list[Kernels]) -> None:
-    for model, wanted in zip(_attentive(pipeline), kernels, strict=True):
-        wanted.set_on(model)
 
 
 def _check_prediction(pipeline: GoTPipeline, config: StageConfig) -> None:

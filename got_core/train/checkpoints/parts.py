@@ -74,11 +74,24 @@ def plan_part(state: Mapping[str, Tensor], rank: int, ranks: int) -> Part:
     is neither spread nor surely the same everywhere.
     """
     owners = _owners(state, ranks)
-    mine = {name: value for name, value in state.items() if owners.get(name, rank) == rank}
+    mine = {
+        name: value
+        for name, value in state.items()
+        if owners.get(name, rank) == rank and _is_first_copy(value)
+    }
     planner = DefaultSavePlanner(flatten_state_dict=False, flatten_sharded_tensors=False)
     planner.set_up_planner(mine, is_coordinator=True)
     items = [item for item in planner.create_local_plan().items if prod(_chunk(item).sizes)]
     return Part(rank, ranks, items, _files(items))
+
+
+def _is_first_copy(value: Tensor) -> bool:
+    """Whether no rank before this one holds the same piece of a spread tensor."""
+    if not isinstance(value, DTensor):
+        return True
+    place = value.device_mesh.get_coordinate()
+    assert place is not None
+    return not any(at for at, how in zip(place, value.placements, strict=True) if how.is_replicate())
 
 
 def _owners(state: Mapping[str, Tensor], ranks: int) -> dict[str, int]:

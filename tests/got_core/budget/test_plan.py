@@ -209,14 +209,19 @@ def one_worker(tmp_path: Path) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("one_worker")
-def test_a_spread_model_gathers_what_it_is_planned_to() -> None:
+@pytest.mark.parametrize("frozen", [False, True], ids=["spread", "frozen-whole"])
+def test_a_spread_model_gathers_what_it_is_planned_to(frozen: bool) -> None:
     recipe = tiny()
     real = fresh_pipeline(recipe.model, train_tokenizer([], recipe.model.image_tokens))
     prepare_parts(real, PRETRAIN)
     model = GoTModel.of(real, PRETRAIN.loss, JOINT)
-    parallel.shard(model, torch.device("cpu"), bf16=False)
-    whole = [_gathered_with(layer, model) for layer in model.modules() if isinstance(layer, FSDPModule)]
-    planned = gathered_parameters(prepare_training(empty_pipeline(recipe.model), PRETRAIN))
+    parallel.shard(model, torch.device("cpu"), bf16=False, replicate_frozen=frozen)
+    kept = count(p for p in model.parameters() if not isinstance(p, DTensor))
+    whole = [
+        _gathered_with(layer, model) - kept for layer in model.modules() if isinstance(layer, FSDPModule)
+    ]
+    empty = prepare_training(empty_pipeline(recipe.model), PRETRAIN)
+    planned = gathered_parameters(empty, replicate_frozen=frozen)
     assert planned == Gathered(rest=whole[0], layer=max(whole[1:]))
 
 
@@ -224,7 +229,27 @@ def _gathered_with(layer: FSDPModule, model: GoTModel) -> int:
     layer.unshard()
     size = count(p for p in model.parameters() if not isinstance(p, DTensor))
     layer.reshard()
-    return size - count(model.vae.parameters())
+    return size
+
+
+@pytest.mark.usefixtures("one_worker")
+def test_groups_of_workers_divide_the_number_of_workers() -> None:
+    model = prepare_training(empty_pipeline(tiny().model), PRETRAIN)
+    with pytest.raises(ValueError, match="shard_within 2 does not divide the 1 workers: set it to 0 or"):
+        parallel.shard(model, torch.device("cpu"), bf16=False, within=2)
+
+
+def test_what_is_frozen_is_planned_whole_and_the_rest_by_its_group() -> None:
+    stage = replace(PRETRAIN, workers=4, global_batch=8, sharding="fsdp")
+    ways = (stage, replace(stage, replicate_frozen=True), replace(stage, shard_within=2))
+    spread, whole, groups = (
+        next(m.state for m in make_plan(trained_by(way), CONFIG).stages[0].memory if m.chosen) for way in ways
+    )
+    model = prepare_training(empty_pipeline(tiny().model), stage)
+    trained, autoencoder = count(model.parameters(), trained=True), count(model.vae.parameters())
+    frozen = count(model.parameters()) - trained - autoencoder
+    assert abs(whole - spread - 3 * frozen) <= 1
+    assert abs(groups - 4 * autoencoder - 2 * (spread - 4 * autoencoder)) <= 1
 
 
 def test_sample_pictures_are_drawn_in_32_bits_as_many_at_once_as_the_stage_draws(plan: TrainingPlan) -> None:

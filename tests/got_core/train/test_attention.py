@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0, XFormersAttnProcessor
 
@@ -23,10 +24,10 @@ from got_core.model.build import (
 from got_core.model.pipeline import GoTPipeline
 from got_core.recipes import tiny
 from got_core.train import optim
-from got_core.train.attention import Kernels, plain_attention
+from got_core.train.attention import Kernels, attentive_parts, plain_attention
 from got_core.train.config import StageConfig
 from got_core.train.data.samples import training_data
-from got_core.train.optim import fused_backward_is_slow
+from got_core.train.optim import allow_fast_matmul, fused_backward_is_slow
 from got_core.train.run import TrainingRun
 from got_core.train.trainer import Trainer
 from tests.got_core.tiny_pipeline import tiny_pipeline
@@ -53,6 +54,33 @@ def test_fused_attention_is_slow_in_bfloat16_on_a_cpu_alone(monkeypatch: pytest.
     assert not fused_backward_is_slow("cuda", bf16=True)
     monkeypatch.setattr(optim, "computes_in_bf16", lambda device_type: False)
     assert not fused_backward_is_slow("cpu", bf16=True)
+
+
+def test_plain_attention_of_a_loaded_model_is_fused_where_that_is_not_slow(
+    training_run: TrainingRun, computes_in_bf16: bool
+) -> None:
+    pipeline = tiny_pipeline()
+    places = list(pipeline.unet.attn_processors)
+    pipeline.unet.set_attn_processor({place: AttnProcessor() for place in places})
+    pipeline.mllm.set_attn_implementation(EAGER)
+    trainer = Trainer(pipeline, training_data(training_run), STAGE)
+    kernels = [Kernels.of(model) for model in attentive_parts(trainer.pipeline)]
+    assert kernels[0].implementations == (EAGER if computes_in_bf16 else SDPA)
+    assert classes(trainer.pipeline.unet) == ({AttnProcessor} if computes_in_bf16 else {AttnProcessor2_0})
+    finished = trainer.finish()
+    assert finished is not None
+    assert classes(finished.unet) == {AttnProcessor} and Kernels.of(finished.mllm).implementations == EAGER
+
+
+def test_gpus_may_multiply_faster_and_processors_stay_exact() -> None:
+    before = torch.get_float32_matmul_precision()
+    try:
+        allow_fast_matmul("cpu")
+        assert torch.get_float32_matmul_precision() == before
+        allow_fast_matmul("cuda")
+        assert torch.get_float32_matmul_precision() == "high"
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def test_a_joint_stage_leaves_the_attention_of_a_freshly_loaded_pipeline(

@@ -142,6 +142,15 @@ def test_what_does_not_go_together_is_refused(given: dict, message: str) -> None
         StageConfig(steps=1, **given)
 
 
+def test_frozen_weights_in_16_bits_may_lie_whole_beside_spread_ones() -> None:
+    config = replace(CONFIG, bf16=True, frozen_bf16=True, sharding="fsdp", replicate_frozen=True)
+    assert config.shardings == ("ddp", "fsdp")
+    plain = replace(CONFIG, bf16=True, frozen_bf16=True)
+    assert config.identity() == plain.identity() == replace(plain, compile=True, shard_within=2).identity()
+    with pytest.raises(ValueError, match="shard_within is 0 or a number of workers, got -1"):
+        replace(plain, shard_within=-1)
+
+
 def test_another_rank_is_another_model() -> None:
     configs = (CONFIG, replace(CONFIG, drawing_lora_rank=8), replace(CONFIG, frozen_bf16=True))
     assert len({str(one.identity()) for one in configs}) == 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 import torch
 from PIL import Image
 from torch import Tensor
@@ -12,7 +13,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from got_core.model.backbones.registry import planner_of
 from got_core.model.pipeline import GoTPipeline
 from got_core.train.config import StageConfig
+from got_core.train.data.samples import training_data
 from got_core.train.prepare import prepare_parts, set_checkpointing
+from got_core.train.run import TrainingRun
+from got_core.train.trainer import Trainer
 from tests.got_core.tiny_pipeline import TINY, tiny_pipeline
 
 CONFIG = StageConfig(steps=1, batch_size=2, lora_rank=4, gradient_checkpointing=True)
@@ -35,6 +39,59 @@ def test_checkpointing_runs_no_backward_pass_through_the_frozen_vision_tower() -
     pipeline.mllm.train()
     planner_of(pipeline.mllm).hidden_states(edit_batch(pipeline)).sum().backward()
     assert needed == {"vision": False, "language": True}
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("whole", [False, True])
+def test_the_frozen_tower_costs_its_forward_pass_alone(
+    training_run: TrainingRun, checkpointing: bool, whole: bool
+) -> None:
+    config = replace(
+        CONFIG, bf16=False, gradient_checkpointing=checkpointing, language_whole=whole, mixture={"edit": 1.0}
+    )
+    trainer = Trainer(tiny_pipeline(), training_data(training_run), config)
+    (batch,) = trainer.batches.passes(0)
+    trainer.model.train()
+    planner = planner_of(trainer.model.mllm).network
+    tower, answers, needed = planner.model.visual, [], []
+    for part in tower.modules():
+        part.register_forward_hook(lambda *given: needed.append(_needs_gradient(given[-1])))
+    # A copy: what comes back is changed in place.
+    hook = tower.register_forward_hook(lambda *given: answers.append(type(given[-1])(**given[-1])))
+    with FlopCounterMode(display=False) as alone, torch.no_grad():
+        planner.model.get_image_features(batch["pixel_values"], batch["image_grid_thw"])
+    hook.remove()
+    step = [_operations(trainer, batch)]
+    assert needed and not any(needed)
+    assert all(p.grad is None and not p.requires_grad for p in tower.parameters())
+    tower.forward = lambda *given, **named: type(answers[0])(**answers[0])
+    step.append(_operations(trainer, batch))
+    assert step[0] - step[1] == alone.get_total_flops() > 0
+
+
+def _operations(trainer: Trainer, batch: dict[str, Tensor]) -> int:
+    with FlopCounterMode(display=False) as counter:
+        trainer.model(batch, torch.Generator().manual_seed(0))["loss"].backward()
+    return counter.get_total_flops()
+
+
+def _needs_gradient(found: object) -> bool:
+    leaves = found.values() if isinstance(found, dict) else found if isinstance(found, tuple) else [found]
+    return any(isinstance(leaf, Tensor) and leaf.requires_grad for leaf in leaves)
+
+
+def test_nothing_below_the_first_trained_layer_is_run_backward(training_run: TrainingRun) -> None:
+    config = replace(CONFIG, language_whole=False, mixture={"edit": 1.0}, bf16=False)
+    trainer = Trainer(tiny_pipeline(), training_data(training_run), config)
+    (batch,) = trainer.batches.passes(0)
+    trainer.model.train()
+    first = planner_of(trainer.model.mllm).network.model.language_model.layers[0]
+    found: list[bool] = []
+    first.register_forward_pre_hook(lambda _, given, named: found.append(
+        any(leaf.requires_grad for leaf in (*given, *named.values()) if isinstance(leaf, Tensor))
+    ), with_kwargs=True)  # fmt: skip
+    trainer.model(batch, torch.Generator().manual_seed(0))["loss"].backward()
+    assert found and not any(found)
 
 
 def test_checkpointing_goes_on_and_off_and_leaves_nothing_behind() -> None:
