@@ -93,7 +93,7 @@ class StageConfig:
     """Keep what language model and drawing network do not train in bfloat16, too, where ``bf16`` computes in
     it. The model that comes out has those weights rounded so."""
     gradient_checkpointing: bool = False
-    """Recompute activations in the backward pass, and encode fewer pictures in a call: slower, less memory."""
+    """Recompute activations in the backward pass, and encode fewer pictures a call: slower, less memory."""
     selective_checkpointing: bool = False
     """Of ``gradient_checkpointing``: keep results of matrix products, convolutions and attention, and
     recompute only the rest. Hardly slower than to keep everything, and half of its memory."""

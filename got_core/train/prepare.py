@@ -73,7 +73,7 @@ def merge_adapters(pipeline: GoTPipeline) -> None:
 
 
 def set_checkpointing(pipeline: GoTPipeline, *, wanted: bool, selective: bool = False) -> None:
-    """Recompute activations (see ``model.recomputation``) and decode sample pictures one by one, or neither."""
+    """Recompute activations (see ``model.recomputation``) and decode pictures one by one, or neither."""
     pipeline.planner.set_checkpointing(wanted, selective=selective)
     pipeline.drawer.set_checkpointing(wanted, selective=selective)
     if wanted:
