@@ -8,6 +8,7 @@ URL comes from (``got_core.settings``) and reading raw images (``got_core.corpus
 from __future__ import annotations
 
 import builtins
+import fcntl
 import hashlib
 import io
 import json
@@ -15,6 +16,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
@@ -220,7 +222,7 @@ class Storage:
         self.write_json(name + LISTING_SUFFIX, {"complete": True, "files": hashes})
 
     def download(self, name: str) -> Path:
-        """A local folder with the files of ``name``: the folder itself for ``file://``, else a cached copy.
+        """A local folder with the files of ``name``: itself for ``file://``, else a copy, one a machine.
 
         Treat it as read-only. Raises FileNotFoundError if there is no such folder or its upload did not end.
         """
@@ -233,7 +235,9 @@ class Storage:
         key = hashlib.sha256(json.dumps([self.url_of(name), files], sort_keys=True).encode()).hexdigest()
         folder = self._cache_root() / key[:32] / PurePosixPath(name).name
         if not folder.is_dir():
-            self._get_folder(name, [*files], folder)
+            with _locked(folder):
+                if not folder.is_dir():
+                    self._get_folder(name, [*files], folder)
         return folder
 
     def _remote_listing(self, name: str) -> dict[str, str]:
@@ -261,8 +265,7 @@ class Storage:
             shutil.rmtree(partial)
 
     def _cache_root(self) -> Path:
-        default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "got"
-        return self._cache_dir or default
+        return self._cache_dir or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "got"
 
     # Writing
 
@@ -278,6 +281,15 @@ class Storage:
 def _is_temporary(name: str) -> bool:
     # A folder being uploaded is temporary as a whole, so every part of the name counts.
     return any(part.startswith(".") and part.endswith(_TEMPORARY_SUFFIX) for part in name.split("/"))
+
+
+def _locked(folder: Path) -> IO[bytes]:
+    """A file that one process of this machine has open at a time; on systems without locks, any may."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    file = (folder.parent / f"{folder.name}.lock").open("wb")
+    with suppress(OSError):
+        fcntl.flock(file, fcntl.LOCK_EX)
+    return file
 
 
 def _temporary_beside(path: Path) -> Path:

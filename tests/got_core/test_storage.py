@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -234,3 +235,35 @@ def test_content_hash_agrees_with_equality_on_nested_frames(left: list[tuple], r
 def test_content_hash_refuses_python_objects() -> None:
     with pytest.raises(TypeError, match="column 'o'"):
         content_hash(pl.DataFrame({"o": pl.Series([object()], dtype=pl.Object)}))
+
+
+def _download(url: str, cache: Path, copies: Path, **options: Any) -> None:
+    """What one worker of a machine does; each copy that it makes leaves a line."""
+    storage = Storage(url, cache_dir=cache, **options)
+    fetch = storage._get_folder
+
+    def noted(*arguments: Any) -> None:
+        with copies.open("a") as lines:
+            lines.write("copied\n")
+        time.sleep(0.3)  # others come meanwhile
+        fetch(*arguments)
+
+    storage._get_folder = noted  # type: ignore[method-assign]
+    assert (storage.download("models/one") / "a.txt").read_text() == "a"
+
+
+def test_of_several_processes_one_downloads(tmp_path: Path, s3_server: Any) -> None:
+    url = f"s3://{s3_server.bucket}/store"
+    options = {"endpoint_url": s3_server.url}
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "a.txt").write_text("a")
+    Storage(url, **options).upload(tmp_path / "folder", "models/one")
+    context = multiprocessing.get_context("spawn")
+    arguments = (url, tmp_path / "cache", tmp_path / "copies")
+    workers = [context.Process(target=_download, args=arguments, kwargs=options) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(60)
+    assert [worker.exitcode for worker in workers] == [0, 0, 0]
+    assert (tmp_path / "copies").read_text() == "copied\n"
