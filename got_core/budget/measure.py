@@ -20,7 +20,7 @@ from got_core.model.got import GoTModel
 from got_core.model.guidance import encode
 from got_core.model.pipeline import GoTPipeline
 from got_core.train.config import StageConfig
-from got_core.train.data.batches import language_inputs
+from got_core.train.data.passes import language_inputs
 from got_core.train.objective import Objective
 from got_core.train.prepare import set_checkpointing, sharded_layers
 from got_core.train.sizes import META, count, empty_model

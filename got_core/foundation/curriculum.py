@@ -25,7 +25,7 @@ from got_core.foundation.vision import DESCRIBE_PROMPT, cell_labels
 from got_core.foundation.word_alignment import Alignment, WordAlignment, box_spans
 from got_core.model.sequence import IGNORED, Sample, SequenceBuilder
 from got_core.model.tokens import EDIT_PROMPT
-from got_core.train.data.batches import LENGTH_MULTIPLE
+from got_core.train.data.passes import LENGTH_MULTIPLE
 from got_core.train.data.samples import TrainingData, TrainingSample, draw_rows, step_generator
 
 LOCATE_PROMPT = "Find in the image: {}."

@@ -55,7 +55,12 @@ class StageConfig:
     bucket_multiple: int = 64
     """Of ``bucket``: sides are multiples of this many pixels."""
     cache_megabytes: int = 2048
-    """Decoded pictures that a worker keeps, the least recently used going first."""
+    """Decoded pictures that a worker keeps, the least recently used going first. Of its decoder processes none
+    keeps any."""
+    decoders: int = 0
+    """Processes of each worker that read and decode pictures while it computes; 0: it reads them itself."""
+    prefetch: int = 2
+    """Passes that each decoder process has ready at most."""
     peak_rate: float = 1e-4
     language_rate: float | None = None
     """Peak rate of the language model's parts; None means ``peak_rate``, 0 leaves them as they are."""
@@ -148,6 +153,10 @@ class StageConfig:
         for name in ("sample_every", "milestone_every"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is 0 or a number of steps, got {getattr(self, name)}")
+        if self.decoders < 0 or self.prefetch < 1:
+            raise ValueError(
+                f"decoders is not negative and prefetch at least 1, got {self.decoders} and {self.prefetch}"
+            )
         if min(self.picture_retries, self.picture_timeout) < 0:
             raise ValueError(
                 f"picture_retries {self.picture_retries} and picture_timeout {self.picture_timeout} must not "
@@ -252,6 +261,8 @@ _EXECUTION = {
     "workers",
     "batch_size",
     "cache_megabytes",
+    "decoders",
+    "prefetch",
     "gradient_checkpointing",
     "selective_checkpointing",
     "sharding",

@@ -106,6 +106,10 @@ class JointObjective:
             reasoning=pipeline.config.reasoning,
             spatial_guidance=pipeline.config.spatial_guidance,
             language_share=config.loss.language_share,
+            decoders=config.decoders,
+            prefetch=config.prefetch,
+            steps=config.steps,
+            timeout=config.picture_timeout,
         )
 
     def prepare(self, model: GoTModel) -> None:

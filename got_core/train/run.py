@@ -22,7 +22,7 @@ __all__ = ["TrainingRun", "weights_hash"]
 Reference = dict[str, Any]
 """What assets hand on of a trained model; see :func:`model_reference`."""
 
-VERSION = 3
+VERSION = 4
 """Raise when the same recipe and data train another model; it is part of every trained model's key. 2: boxes
 are painted on canvases, and masked, as the released inference code does. 3: noise and cut of a sample follow
 from its number in the training, edits are never cropped, other crops keep something of every box, and
@@ -59,6 +59,9 @@ class TrainingRun:
     manifest_hash: str
     manifest_file: str | None = None
     """Folder in the storage that holds the manifest, mapped by whoever reads it (``data.manifest_file``)."""
+    places: str | None = None
+    """Folder in the storage that says where samples lie in its training tars (``data.sources.places``); None:
+    the tars' indexes say it."""
     recipe: Recipe
     tracking_uri: str
     storage_options: dict[str, Any] = field(default_factory=dict)

@@ -24,7 +24,9 @@ from got_core.train.checkpoints.folders import remove_finished
 from got_core.train.checkpoints.record import run_record, worker_record
 from got_core.train.checkpoints.saving import Checkpoints
 from got_core.train.config import StageConfig
+from got_core.train.data.batches import JointBatches
 from got_core.train.data.samples import training_data
+from got_core.train.data.sources.places import with_places
 from got_core.train.data_watch import DataWatch
 from got_core.train.held_out import HeldOut
 from got_core.train.ray import jobs, preflight
@@ -42,6 +44,8 @@ from got_core.train.window import Window
 
 CHECKPOINTS = "checkpoints"
 """Folder of a stage's checkpoints, beside its model."""
+PLACES = "places"
+"""Folder, beside the model, of where samples lie in training tars (see ``data.sources.places``)."""
 
 
 def train_stage(run: TrainingRun, stage: Stage, start: Reference) -> Reference:
@@ -66,8 +70,10 @@ def train_stage(run: TrainingRun, stage: Stage, start: Reference) -> Reference:
         with ray_session(run.ray_address, run.workers or config.workers):
             stage_workers(run, stage)  # refuses too few GPUs before anything is read
             preflight.check_stage(run, stage.name, start)
+            run = with_places(run, f"{name}/{PLACES}")
             jobs.fit(run, f"{stage.name}-{key}", stage, _stage_worker, arguments)
     remove_finished(run.storage(), f"{name}/{CHECKPOINTS}")
+    run.storage().delete(f"{name}/{PLACES}")
     finish(training, stage)
     metrics = run.storage().read_json(f"{name}/metrics.json")
     folder = f"{name}/pipeline"
@@ -109,7 +115,11 @@ def _train(arguments: dict[str, Any]) -> None:
     active = trainer.rank == 0
     with checkpoints, Tracker.start(run, stage.name, resume_key=name, active=active) as tracker:
         watch = DataWatch(trainer, run, name)
-        _train_with_checkpoints(trainer, tracker, run, watch, checkpoints)
+        try:
+            _train_with_checkpoints(trainer, tracker, run, watch, checkpoints)
+        finally:
+            if isinstance(trainer.batches, JointBatches):
+                trainer.batches.close()
         _leave_model(trainer, run, name, tracker, watch)
     # The other ranks wait here until the model is saved.
     ray.train.report({"step": trainer.step})

@@ -52,7 +52,7 @@ class Takedowns:
             self._find_places()
         self.rows, places = self._shared((self.rows, self._places))
         for row in self.rows:
-            self._data.taken_down_from[places.get(row["sample_id"], [])] = row["from_step"]
+            self._data.leave_out(places.get(row["sample_id"], []), row["from_step"])
 
     def _recorded(self, step: int) -> list[Row]:
         """Steps after ``step`` that a broken off training did are lost: a row is left out from here on."""

@@ -83,8 +83,6 @@ class Trainer:
         self.step = 0
         self._clock, self._clock_start = CpuTimer(), 0.0
         self._began, self._gpu_start = time.monotonic(), 0.0
-        self.waiting = Stopwatch()
-        """Time that this rank's loop has waited for its batches."""
         torch.manual_seed(config.seed)
         self._kernels = [Kernels.of(model) for model in _attentive(pipeline)]
         if fused_backward_is_slow(self.device.type, config.bf16):
@@ -96,6 +94,9 @@ class Trainer:
         objective.prepare(self.model)
         self._parallel = self._spread()
         self.batches = objective.batches(data, pipeline, config, rank=rank, ranks=ranks, device=self.device)
+        self._loading = Stopwatch()
+        self.waiting: Stopwatch = getattr(self.batches, "waiting", self._loading)
+        """Time that this rank's loop has waited for data."""
         self.optimizer = self._optimizers()
         self._sources = list(self.trained().values())
         self.average = MovingAverage(self._sources if config.ema_decay else [], config.ema_decay)
@@ -200,7 +201,7 @@ class Trainer:
 
         The text loss is a mean over tokens, so each pass counts by its share of all tokens of the step.
         """
-        with self.waiting:
+        with self._loading:
             batches = self.batches.passes(self.step)
         tokens = [self.objective.tokens(self.model, batch) for batch in batches]
         everyone = parallel.sum_over_workers(sum(tokens), self.ranks, self.device)

@@ -2,8 +2,8 @@
 
 A step's samples depend on nothing but seed and step, so a resumed run sees the same data as an undisturbed
 one, on any number of workers.
-Belongs here: which samples, and their tensors. Not here: one sample (``samples``) and what the autoencoder
-makes of its pictures (``latents``).
+Belongs here: which samples, and their tensors on the device. Not here: their order (``order``), reading them
+(``passes``, ``loading``), what the drawing network is given (``latents``).
 """
 
 from __future__ import annotations
@@ -12,24 +12,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 from got_core.model.sequence import SequenceBuilder
+from got_core.train.cpu_time import Stopwatch
 from got_core.train.data.latents import drawing_inputs
-from got_core.train.data.samples import (
-    TrainingData,
-    TrainingSample,
-    draw_rows,
-    sample_generator,
-    step_generator,
-)
-from got_core.train.data.substitutes import Substitutes
+from got_core.train.data.loading import PassLoader
+from got_core.train.data.manifest import TrainingManifest
+from got_core.train.data.order import DrawOrder
+from got_core.train.data.passes import PassOrder, PassReader, ReadPass
+from got_core.train.data.samples import TrainingData, TrainingSample
 from got_core.train.layout import Pass, StepLayout, learns
-
-LENGTH_MULTIPLE = 16
-"""Training sequences are padded to a multiple of this."""
 
 
 class JointBatches:
@@ -37,7 +32,8 @@ class JointBatches:
 
     A draw is of one kind and one picture size, the same on all ranks, so that no rank waits for another's
     longer sequences. ``reasoning`` and ``spatial_guidance`` are those of the model (see ``ModelConfig``),
-    ``language_share`` that of the loss.
+    ``language_share`` that of the loss; ``decoders``, ``prefetch``, ``steps`` and ``timeout`` go to the
+    ``PassLoader``.
 
     Raises ValueError where no group of the mixture has a row.
     """
@@ -57,78 +53,82 @@ class JointBatches:
         reasoning: bool = True,
         spatial_guidance: bool = True,
         language_share: float = 1.0,
+        decoders: int = 0,
+        prefetch: int = 2,
+        steps: int | None = None,
+        timeout: float = 0.0,
     ) -> None:
         self.data = data
-        self.sequences = sequences
         self.autoencoder = autoencoder
         self.layout = layout
-        self.random_crop = random_crop
-        self.seed = seed
         self.rank = rank
-        self.device = device
+        self.device = torch.device(device)
         self.reasoning = reasoning
         self.spatial_guidance = spatial_guidance
         self.language_share = language_share
         self.last_ids: list[str] = []
         """Ids of the samples of the last step that was asked for, substitutes under their own."""
-        self.pools, self.shares = _pools(data, mixture)
-        self._substitutes = Substitutes(data, seed)
+        self.waiting = Stopwatch()
+        """Time that passes were waited for, to be read or to come from their decoder processes."""
+        circles, shares = _pools(data, mixture)
+        self._order = DrawOrder(
+            [len(pool) for pool, *_ in circles], shares, samples=layout.samples_per_draw, seed=seed
+        )
+        self.reader = PassReader(
+            data, sequences, circles, seed=seed, random_crop=random_crop, reasoning=reasoning
+        )
+        self._loader = PassLoader(
+            self.reader,
+            lambda step: [self.order(one) for one in layout.passes(step, rank)],
+            decoders=decoders,
+            prefetch=prefetch,
+            steps=steps,
+            pin=self.device.type == "cuda",
+            timeout=timeout,
+        )
 
     def passes(self, step: int) -> list[dict[str, Any]]:
         """The batches of a step on this rank: language inputs, labels, latents and size numbers (see
         ``GoTModel.forward``); ``index``, the samples' numbers since the first step, int64 (B,); ``learning``,
         how many of them, the first ones, the language model learns from."""
-        self.last_ids = []
-        return [self.batch(one) for one in self.layout.passes(step, self.rank)]
+        with self.waiting:
+            found = self._loader.step(step)
+        self.last_ids = [sample_id for one in found for sample_id in one.ids]
+        for one in found:
+            for index, faults in zip(one.order.indices, one.faults, strict=True):
+                self.data.faults.count(index, faults)
+        return [self._batch(one) for one in found]
 
-    def batch(self, one: Pass) -> dict[str, Any]:
-        """The batch of a pass (see :meth:`passes`)."""
-        indices, learning = self.order(one)
-        samples, texts = self.samples(one.draw, indices)
-        self.last_ids += [sample.sample_id for sample in samples]
-        numbers = {"index": torch.tensor(indices), "learning": learning}
-        return self.of(samples, texts) | numbers
+    def _batch(self, one: ReadPass) -> dict[str, Any]:
+        numbers = {"index": torch.tensor(one.order.indices), "learning": one.order.learning}
+        return self._on_device(one.language) | self.latents(one.samples) | numbers
 
     def of(self, samples: Sequence[TrainingSample], texts: Sequence[str]) -> dict[str, Any]:
         """The batch of samples of one kind and size, with a wording of each; without its numbers."""
-        chains = [self._written(sample) for sample in samples]
-        sources = [Image.fromarray(s.source) for s in samples if s.source is not None]
-        batch = language_inputs(self.sequences, texts, chains, sources)
-        return {k: v.to(self.device) for k, v in batch.items()} | self.latents(samples)
+        return self._on_device(self.reader.language(samples, texts)) | self.latents(samples)
 
-    def order(self, one: Pass) -> tuple[list[int], int]:
-        """The samples of a pass, those first that the language model learns from, and how many these are.
+    def _on_device(self, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+        return {name: value.to(self.device, non_blocking=True) for name, value in tensors.items()}
+
+    def order(self, one: Pass) -> PassOrder:
+        """What a pass reads: those samples first that the language model learns from.
 
         Which they are follows from their positions in the draw, whatever the number of workers.
         """
         learning = [k for k in one.indices if learns(self._position(k), self.language_share)]
-        return [*learning, *(k for k in one.indices if k not in learning)], len(learning)
+        indices = [*learning, *(k for k in one.indices if k not in learning)]
+        pool = self._order.pool(one.draw)
+        rows = self.reader.circles[pool][0][self._order.places(one.draw)]
+        return PassOrder(
+            step=one.draw // self.layout.draws,
+            pool=pool,
+            indices=tuple(indices),
+            rows=tuple(int(rows[self._position(index)]) for index in indices),
+            learning=len(learning),
+        )
 
     def _position(self, index: int) -> int:
         return index % self.layout.samples_per_draw
-
-    def samples(self, draw: int, indices: Sequence[int]) -> tuple[list[TrainingSample], list[str]]:
-        """Samples of a draw by their numbers since the first step, and the wording drawn for each.
-
-        Every rank draws the rows of all, and opens the files of its own alone. A row that was taken down, or
-        whose pictures cannot be read, is substituted (see ``substitutes``).
-        """
-        rng, step = step_generator(self.seed, draw), draw // self.layout.draws
-        circles = self.pools[int(np.searchsorted(self.shares, rng.random(), side="right"))]
-        rows = draw_rows(rng, circles[0], self.layout.samples_per_draw)
-        samples, texts = [], []
-        for index in indices:
-            wording, *place = sample_generator(self.seed, index).random(3).tolist()
-            across, down = place if self.random_crop else (0.5, 0.5)
-            row = int(rows[self._position(index)])
-            sample = self._substitutes.take(row, circles, index=index, step=step, across=across, down=down)
-            samples.append(sample)
-            texts.append(sample.prompts[int(wording * len(sample.prompts))])
-        return samples, texts
-
-    def _written(self, sample: TrainingSample) -> str:
-        """What stands between a sample's prompt and its image tokens."""
-        return sample.chain.to_model() if self.reasoning else ""
 
     def latents(self, samples: Sequence[TrainingSample]) -> dict[str, Tensor]:
         """What the U-Net is given of samples and should draw (see ``drawing_inputs``)."""
@@ -138,35 +138,42 @@ class JointBatches:
             inputs.pop("kept", None)
         return inputs
 
-
-def language_inputs(
-    sequences: SequenceBuilder, prompts: Sequence[str], chains: Sequence[str], sources: Sequence[Image.Image]
-) -> dict[str, Tensor]:
-    """What the language model is given of samples of one kind, labels included, padded to a common length.
-
-    ``sources`` are the pictures that are edited; none for text to image.
-    """
-    samples = [
-        sequences.training(sequences.prompt(prompt, has_image=bool(sources)), chain)
-        for prompt, chain in zip(prompts, chains, strict=True)
-    ]
-    return sequences.collate(samples, sources or None, LENGTH_MULTIPLE)
+    def close(self) -> None:
+        """End the decoder processes, if there are any."""
+        self._loader.close()
 
 
 def _pools(
     data: TrainingData, mixture: Mapping[str, float]
-) -> tuple[list[tuple[np.ndarray, ...]], np.ndarray]:
-    """Rows that may share a batch (one group, one picture size), and their cumulative shares of draws.
+) -> tuple[list[tuple[np.ndarray, ...]], list[float]]:
+    """Rows that may share a batch (one group, one picture size), and their shares of draws.
 
     With the rows come, for substitutes, those of the group, and those of the kind.
     """
     pools: list[tuple[np.ndarray, ...]] = []
     shares: list[float] = []
+    shards = _shards(data.manifest)
     for group, rows in data.groups(mixture):
         kind = data.of_kind["t2i" if group.name.partition("/")[0] == "t2i" else "edit"]
+        # As tars hold them, whether or not they are read from tars: what is drawn must not depend on that.
+        stored = rows[np.argsort(shards[rows], kind="stable")]
         for bucket in np.unique(data.bucket[rows]):
-            pool = rows[data.bucket[rows] == bucket]
+            pool = stored[data.bucket[stored] == bucket]
             pools.append((pool, rows, kind))
             shares.append(group.share * len(pool) / len(rows))
-    cumulative = np.cumsum(shares)
-    return pools, cumulative[:-1] / cumulative[-1]
+    return pools, shares
+
+
+def _shards(manifest: TrainingManifest) -> np.ndarray:
+    """Number of each row's shard, int32 (N,), by the order of their names; zeros where none is told."""
+    numbers: dict[str | None, int] = {}
+    parts = [np.empty(0, dtype=np.int32)]
+    for batch in manifest.batches:
+        if "shard" not in batch.schema.names:
+            return np.zeros(len(manifest), dtype=np.int32)
+        encoded = pc.dictionary_encode(batch.column("shard"), null_encoding="encode")
+        own = [numbers.setdefault(name, len(numbers)) for name in encoded.dictionary.to_pylist()]
+        parts.append(np.array(own, dtype=np.int32)[encoded.indices.to_numpy(zero_copy_only=False)])
+    ranks = np.empty(len(numbers), dtype=np.int32)
+    ranks[[numbers[name] for name in sorted(numbers, key=lambda name: name or "")]] = np.arange(len(numbers))
+    return ranks[np.concatenate(parts)]

@@ -7,7 +7,7 @@ takes their place (``substitutes``).
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +19,10 @@ AT_LEAST = 10
 """Substitutes among them that are never too many, unless none is allowed."""
 LISTED = 20
 """Samples that are named with their reason, in the log of a worker and in what it leaves."""
+
+
+Faults = list[tuple[str, PictureError]]
+"""Ids of the rows that could not be had for a sample, each with why."""
 
 
 class TooManySubstitutesError(RuntimeError):
@@ -39,7 +43,7 @@ class PictureFaults:
     _recent: deque[bool] = field(default_factory=lambda: deque(maxlen=WINDOW))
     _named: set[str] = field(default_factory=set)
 
-    def count(self, index: int, faults: Sequence[tuple[str, PictureError]]) -> None:
+    def count(self, index: int, faults: Faults) -> None:
         """Note a sample and the (sample_id, error) of the rows that could not be had for it, if any.
 
         Raises TooManySubstitutesError above the share.

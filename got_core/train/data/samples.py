@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,13 +21,19 @@ from got_core.corpus.config import IngestConfig
 from got_core.corpus.ingest import edits_root
 from got_core.corpus.reader import ImageReader
 from got_core.model.buckets import Size, bucket_sizes
+from got_core.storage import Storage
 from got_core.train.config import KINDS, Geometry, StageConfig
 from got_core.train.data.columns import nearest_buckets
 from got_core.train.data.faults import PictureFaults
 from got_core.train.data.geometry import Placement, covering, keeping, stretched
 from got_core.train.data.manifest import MemoryManifest, TrainingManifest
 from got_core.train.data.manifest_file import manifest_of
-from got_core.train.data.pictures import PictureCare, PictureOpener
+from got_core.train.data.pictures import PictureCare
+from got_core.train.data.shared import shared
+from got_core.train.data.sources.places import TarPlaces, places_of
+from got_core.train.data.sources.protocol import Content, SampleSource
+from got_core.train.data.sources.raw import RawFiles
+from got_core.train.data.sources.tars import Tars
 from got_core.train.mixture import Group, resolve
 from got_core.train.run import TrainingRun
 
@@ -67,22 +73,27 @@ class _Decoded:
         return self.target.nbytes + (0 if self.source is None else self.source.nbytes)
 
 
+Key = tuple[int, int]
+"""A row, and index of the size that it is resized for."""
+Fetched = dict[Key, "_Decoded | Exception"]
+
+
 class _Cache:
     """Decoded rows, by row and bucket, up to a number of bytes; the least recently used ones go first."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.nbytes = 0
-        self._rows: OrderedDict[tuple[int, int], _Decoded] = OrderedDict()
+        self._rows: OrderedDict[Key, _Decoded] = OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, key: tuple[int, int]) -> _Decoded | None:
+    def get(self, key: Key) -> _Decoded | None:
         with self._lock:
             if key in self._rows:
                 self._rows.move_to_end(key)
             return self._rows.get(key)
 
-    def put(self, key: tuple[int, int], decoded: _Decoded) -> None:
+    def put(self, key: Key, decoded: _Decoded) -> None:
         with self._lock:
             if key in self._rows:
                 return
@@ -96,7 +107,9 @@ class TrainingData:
     """Samples of a manifest; decoded pictures stay in memory up to ``cache_bytes``.
 
     The share ``held_out`` of the rows is in no group, and never drawn, but of :meth:`held_out_rows`.
-    ``store_url`` is the storage that holds pictures whose source was no plain file.
+    ``store_url`` is the storage that holds pictures whose source was no plain file, and the training tars
+    that ``places`` speaks of; without places all pictures are read from raw files. Picklable: a copy keeps
+    no pictures in memory and has no faults.
 
     Raises ValueError where the manifest holds no sample at all, and with the geometry ``bucket`` where a row
     lacks its width or height. Rows are trusted to be accepted ones. A picture that cannot be had raises the
@@ -122,6 +135,7 @@ class TrainingData:
         care: PictureCare | None = None,
         faults: PictureFaults | None = None,
         held_out: float = 0.0,
+        places: TarPlaces | None = None,
     ) -> None:
         rows = MemoryManifest(manifest) if isinstance(manifest, pl.DataFrame) else manifest
         if not len(rows):
@@ -134,7 +148,10 @@ class TrainingData:
         }
         if edits_url is not None:
             readers["edit"] = ImageReader(edits_root(edits_url), ingest, edits_options)
-        self._open = {kind: PictureOpener(reader.open, care) for kind, reader in readers.items()}
+        self.source: SampleSource = RawFiles(rows.row, readers, care)
+        if places is not None and store_url is not None:
+            storage = Storage(store_url, **(store_options or {}))
+            self.source = Tars(storage, places, rows.sample_id, self.source, ingest, care)
         self._held_out = rows.column("place") < held_out if held_out else np.zeros(len(rows), dtype=bool)
         self.of_kind = {kind: self._divided(rows.of_kind(kind), held_out=False) for kind in KINDS}
         """Rows by kind, int32."""
@@ -144,7 +161,9 @@ class TrainingData:
         self.sizes: list[Size] = [(resolution, resolution)]
         self.bucket = np.zeros(len(rows), dtype=np.int16)
         self.taken_down_from = np.full(len(rows), NEVER, dtype=np.int32)
-        """Number of the first step that goes without a row."""
+        """Number of the first step that goes without a row; see :meth:`leave_out`."""
+        self.changes = 0
+        """How often rows were left out since."""
         if geometry == "bucket":
             self.sizes = bucket_sizes(resolution, bucket_multiple)
             self.bucket = self._nearest_buckets()
@@ -168,26 +187,52 @@ class TrainingData:
         """Whether a step, by its number, goes without a row."""
         return bool(self.taken_down_from[index] <= step)
 
+    def leave_out(self, rows: Sequence[int], step: int) -> None:
+        """Leave rows out of all steps from the number of one on."""
+        if (self.taken_down_from[rows] != step).any():
+            self.taken_down_from[rows] = step
+            self.changes += 1
+
+    def share(self) -> None:
+        """Keep what is known of rows in memory that copies of this in decoder processes share."""
+        self.taken_down_from, self.bucket = shared(self.taken_down_from), shared(self.bucket)
+        self._held_out = shared(self._held_out)
+        self.of_kind = {kind: shared(rows) for kind, rows in self.of_kind.items()}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_cache": None, "faults": PictureFaults()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= state
+        self._cache = _Cache(0)
+
     def take(
-        self, index: int, across: float = 0.5, down: float = 0.5, *, bucket: int | None = None
+        self,
+        index: int,
+        across: float = 0.5,
+        down: float = 0.5,
+        *,
+        bucket: int | None = None,
+        fetched: Fetched | None = None,
     ) -> TrainingSample:
         """A sample, cut at a place of the free space (see ``geometry.covering``) where it has to be cut.
 
         The window moves to where something of every box is in it (see ``geometry.keeping``); where there is
         no such place the picture is stretched: chain and prompt speak of all boxes.
 
-        ``bucket``: index of the size in ``sizes`` that it is cut to; None: the nearest to its own.
+        Args:
+            bucket: index of the size in ``sizes`` that it is cut to; None: the nearest to its own.
+            fetched: what :meth:`fetch` gave, where it was asked for.
         """
         key = index, int(self.bucket[index]) if bucket is None else bucket
-        decoded = self._cache.get(key)
-        if decoded is None:
-            decoded = self._decode(*key)
-            self._cache.put(key, decoded)
+        decoded = (fetched or {}).get(key) or self.fetch([key])[key]
+        if isinstance(decoded, Exception):
+            raise decoded
         cut = self._placement(*key, decoded.original, across, down)
         placement = keeping(cut, decoded.chain)
         if placement is None:
             placement = stretched(decoded.original, cut.size)
-            decoded = _resized(decoded, placement)
+            decoded = _stretched(decoded, placement)
         row, source = decoded.row, decoded.source
         return TrainingSample(
             sample_id=row["sample_id"],
@@ -206,18 +251,25 @@ class TrainingData:
             return stretched(size, size)
         return covering(original, size, across, down)
 
-    def _decode(self, index: int, bucket: int) -> _Decoded:
-        row = self.manifest.row(index)
-        target = self._open[row["kind"]](row["target_path"])
+    def fetch(self, keys: Sequence[Key]) -> Fetched:
+        """Rows, each resized for a size, read at the same time where that is quicker; an error in place of
+        what cannot be had."""
+        found: Fetched = {key: kept for key in keys if (kept := self._cache.get(key)) is not None}
+        missing = [key for key in dict.fromkeys(keys) if key not in found]
+        contents = self.source.read([row for row, _ in missing])
+        for key, content in zip(missing, contents, strict=True):
+            found[key] = decoded = self._resized(*key, content)
+            if isinstance(decoded, _Decoded):
+                self._cache.put(key, decoded)
+        return found
+
+    def _resized(self, index: int, bucket: int, content: Content | Exception) -> _Decoded | Exception:
+        if isinstance(content, Exception):
+            return content
+        row, target = self.manifest.row(index), content.target
         placement = self._placement(index, bucket, target.size, 0.5, 0.5)
-        source = self._open["edit"](row["source_path"]) if row.get("source_path") else None
-        return _Decoded(
-            row,
-            parse(row["chain"]),
-            target.size,
-            placement.resize(target),
-            None if source is None else placement.resize(source),
-        )
+        source = None if content.source is None else placement.resize(content.source)
+        return _Decoded(row, parse(row["chain"]), target.size, placement.resize(target), source)
 
     def _nearest_buckets(self) -> np.ndarray:
         """Index of the size nearest to each row's target, int16.
@@ -276,7 +328,7 @@ def wordings(row: dict[str, Any]) -> tuple[str, ...]:
     return tuple(row.get("instructions") or [row["prompt"]])
 
 
-def _resized(decoded: _Decoded, placement: Placement) -> _Decoded:
+def _stretched(decoded: _Decoded, placement: Placement) -> _Decoded:
     target, source = (
         None if pixels is None else placement.resize(Image.fromarray(pixels))
         for pixels in (decoded.target, decoded.source)
@@ -323,13 +375,15 @@ def training_data(run: TrainingRun, config: StageConfig | None = None) -> Traini
         options["cache_bytes"] = config.cache_megabytes << 20
         options["care"] = PictureCare(retries=config.picture_retries, timeout=config.picture_timeout)
         options["faults"] = PictureFaults(max_share=config.max_substituted, report=run.report)
+    manifest = manifest_of(run)
     return TrainingData(
-        manifest_of(run),
+        manifest,
         run.raw_url,
         run.edits_url,
         run.recipe.ingest,
         run.recipe.model.resolution,
         run.raw_options,
         run.edits_options,
+        places=places_of(run, manifest),
         **options,
     )

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from got_core.train.data.faults import TooManySubstitutesError
+from got_core.train.data.faults import Faults, TooManySubstitutesError
 from got_core.train.data.pictures import PictureError
-from got_core.train.data.samples import TrainingData, TrainingSample
+from got_core.train.data.samples import Fetched, TrainingData, TrainingSample
 
 TRIES = 8
 """Rows that are tried of each circle."""
@@ -27,7 +27,7 @@ class Substitutes:
     """Samples of a stage's draws, each of its own row or of a substitute.
 
     Args:
-        data: the rows, and where substitutes are counted.
+        data: the rows, and where substitutes are counted (:meth:`take`).
         seed: of the stage.
     """
 
@@ -44,7 +44,23 @@ class Substitutes:
         across: float = 0.5,
         down: float = 0.5,
     ) -> TrainingSample:
-        """The sample of a row, cut at a place (see ``TrainingData.take``).
+        """As :meth:`find`; what could not be had is counted (see ``faults``)."""
+        sample, faults = self.find(row, circles, index=index, step=step, across=across, down=down)
+        self.data.faults.count(index, faults)
+        return sample
+
+    def find(
+        self,
+        row: int,
+        circles: Sequence[np.ndarray],
+        *,
+        index: int,
+        step: int = 0,
+        across: float = 0.5,
+        down: float = 0.5,
+        fetched: Fetched | None = None,
+    ) -> tuple[TrainingSample, Faults]:
+        """The sample of a row, cut at a place (see ``TrainingData.take``), and what could not be had.
 
         Where the row was taken down before ``step``, or a picture cannot be had, it is that of another one:
         of the first of the ``circles`` of rows (that which may share its batch, its group) that has one, cut
@@ -52,20 +68,20 @@ class Substitutes:
 
         Args:
             index: number of the sample since the first step; substitutes follow from it and the seed.
+            fetched: rows that were fetched already (see ``TrainingData.fetch``).
 
         Raises:
-            TooManySubstitutesError: above the share, or where no row of any circle can be had.
+            TooManySubstitutesError: where no row of any circle can be had.
         """
-        faults: list[tuple[str, PictureError]] = []
+        faults: Faults = []
         bucket = int(self.data.bucket[row])
         for chosen in self._rows(row, circles, index, step):
             try:
-                sample = self.data.take(chosen, across, down, bucket=bucket)
+                sample = self.data.take(chosen, across, down, bucket=bucket, fetched=fetched)
             except PictureError as error:
                 faults.append((self.data.sample_id(chosen), error))
                 continue
-            self.data.faults.count(index, faults)
-            return sample
+            return sample, faults
         found = f"; the last: {faults[-1][1]}" if faults else ": all of its group were taken down"
         raise TooManySubstitutesError(
             f"sample {self.data.sample_id(row)} cannot be had, and nothing in its place{found}"

@@ -35,7 +35,7 @@ from got_core.model.tokens import train_tokenizer
 from got_core.recipes import Recipe, get_recipe, paper, tiny
 from got_core.train import parallel
 from got_core.train.config import StageConfig
-from got_core.train.data.batches import LENGTH_MULTIPLE, language_inputs
+from got_core.train.data.passes import LENGTH_MULTIPLE, language_inputs
 from got_core.train.prepare import attach_lora, muon_weights, prepare_parts
 from got_core.train.sizes import count, empty_pipeline
 from got_core.train.stage import finetuning, pretraining

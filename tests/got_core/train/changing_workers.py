@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from hashlib import sha256
@@ -17,7 +17,7 @@ from torch import distributed as dist
 from got_core.model import got, noising
 from got_core.model.config import LossConfig
 from got_core.train.config import StageConfig
-from got_core.train.data.batches import JointBatches
+from got_core.train.data.passes import PassOrder, PassReader, ReadPass
 from got_core.train.data.samples import training_data
 from got_core.train.parallel import sum_over_workers
 from got_core.train.run import TrainingRun
@@ -97,13 +97,14 @@ class _Notes:
 def _noted() -> Iterator[_Notes]:
     """Note what the real functions give while the block runs."""
     notes = _Notes()
-    take, draw, forward = JointBatches.samples, noising.draw_samples, got.GoTModel.forward
+    read, draw, forward = PassReader.read, noising.draw_samples, got.GoTModel.forward
 
-    def samples(self: JointBatches, number: int, indices: Sequence[int]) -> Any:
-        found, texts = take(self, number, indices)
-        for index, sample, text in zip(indices, found, texts, strict=True):
-            notes.samples[index] = [sample.sample_id, text, _hash(torch.from_numpy(sample.target.copy()))]
-        return found, texts
+    def read_pass(self: PassReader, order: PassOrder) -> ReadPass:
+        found = read(self, order)
+        for index, sample in zip(order.indices, found.samples, strict=True):
+            picture = _hash(torch.from_numpy(sample.target.copy()))
+            notes.samples[index] = [sample.sample_id, sample.prompts[0], picture]
+        return found
 
     def run_forward(self: got.GoTModel, batch: dict[str, Any], rng: Any) -> dict[str, Tensor]:
         notes.order = batch["index"].tolist()
@@ -117,12 +118,12 @@ def _noted() -> Iterator[_Notes]:
             notes.samples[index].append(_hash(one))
         return drawn
 
-    JointBatches.samples, got.GoTModel.forward = samples, run_forward  # type: ignore[method-assign, assignment]
+    PassReader.read, got.GoTModel.forward = read_pass, run_forward  # type: ignore[method-assign, assignment]
     noising.draw_samples = got.draw_samples = draw_samples  # type: ignore[assignment, attr-defined]
     try:
         yield notes
     finally:
-        JointBatches.samples, got.GoTModel.forward = take, forward  # type: ignore[method-assign]
+        PassReader.read, got.GoTModel.forward = read, forward  # type: ignore[method-assign]
         noising.draw_samples = got.draw_samples = draw  # type: ignore[attr-defined]
 
 

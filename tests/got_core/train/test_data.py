@@ -40,7 +40,7 @@ def batches(data: TrainingData, size: int = 2, workers: int = 1, **options: obje
 def drawn_samples(drawn: JointBatches, step: int) -> list[TrainingSample]:
     """The samples of a step of one pass."""
     (one,) = drawn.layout.passes(step, drawn.rank)
-    return drawn.samples(one.draw, one.indices)[0]
+    return drawn.reader.read(drawn.order(one)).samples
 
 
 def oblong(run: TrainingRun, geometry: Geometry) -> TrainingData:
@@ -339,11 +339,11 @@ def test_cuts_follow_from_the_seed_and_may_be_in_the_middle(training_run: Traini
             for sample in drawn_samples(batches(data, mixture={"t2i": 1.0}, random_crop=random), k)
         ]
         for random in (True, False, True)
-        for k in range(3)
+        for k in range(9)
     ]
-    assert cuts[:3] == cuts[6:]
+    assert cuts[:9] == cuts[18:]
     # In the middle, but where a box would be cut away.
-    assert {16} < {top for middle in cuts[3:6] for top in middle} <= {14, 15, 16}
+    assert {16} < {top for middle in cuts[9:18] for top in middle} <= {14, 15, 16}
 
 
 @pytest.mark.parametrize("kind", ["t2i", "edit"])
@@ -383,7 +383,7 @@ def test_a_missing_file_and_a_takedown_change_their_own_samples_and_no_other(
                 sample.sample_id
                 for rank in ranks
                 for one in layout.passes(step, rank.rank)
-                for sample in rank.samples(one.draw, one.indices)[0]
+                for sample in rank.reader.read(rank.order(one)).samples
             ]
             for step in range(8)
         ]

@@ -18,7 +18,7 @@ from PIL import Image
 
 from got_core.corpus.reader import ImageReader
 from got_core.train.data import pictures
-from got_core.train.data.pictures import HangingStoreError, PictureCare, PictureError, PatientReader
+from got_core.train.data.pictures import HangingStoreError, PatientReader, PictureCare, PictureError
 
 HOLD = """
 import fcntl, os, signal, sys, time

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -20,6 +21,8 @@ import polars as pl
 from got_core.corpus.sample_tars import FOLDER, indexes
 from got_core.storage import Storage
 from got_core.train.data.manifest import TrainingManifest
+from got_core.train.data.manifest_file import manifest_of
+from got_core.train.run import TrainingRun
 
 PLACES, TARS = "places.npy", "tars.json"
 _DTYPE = np.dtype([("tar", np.int32), ("size", np.int32), ("offset", np.int64)])
@@ -99,6 +102,27 @@ def find_places(storage: Storage, manifest: TrainingManifest) -> TarPlaces | Non
             part[name] = found[name].fill_null(0).to_numpy()
         start += batch.num_rows
     return TarPlaces(tars.to_list(), table) if (table["tar"] >= 0).any() else None
+
+
+def places_of(run: TrainingRun, manifest: TrainingManifest) -> TarPlaces | None:
+    """Where the rows of a run's manifest lie: mapped from its file, where it has one, else looked for."""
+    if run.places is None:
+        return find_places(run.storage(), manifest)
+    return TarPlaces.mapped(run.storage().download(run.places))
+
+
+def with_places(run: TrainingRun, name: str) -> TrainingRun:
+    """The run with the places of its rows in the storage's folder ``name``, as they are now."""
+    storage, manifest = run.storage(), manifest_of(run)
+    places = find_places(storage, manifest)
+    packed, rows = 0 if places is None else places.packed, len(manifest)
+    if packed < rows:
+        run.report(f"{rows - packed:,} of {rows:,} samples are in no training tar and are read as raw files")
+    if places is None:
+        return run
+    with storage.new_folder(name) as folder:
+        places.save(folder)
+    return replace(run, places=name)
 
 
 def part_of(tar: str) -> str:
