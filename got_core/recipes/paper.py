@@ -41,6 +41,7 @@ def paper() -> Recipe:
         draws_per_step=4,
         mixture={"t2i": 0.914, "single-turn": 0.086},
         geometry="bucket",
+        decoders=4,
         peak_rate=1e-4,
         language_rate=None,
         warmup_steps=500,

@@ -18,9 +18,9 @@ from got_core.train.stage import Stage
 def rehearsal() -> Recipe:
     """`paper` with small networks of the same shape, pictures of 128 pixels and a few steps, on two workers.
 
-    Stages have several passes a step, aspect buckets, several checkpoints and a milestone, as those of
-    `paper` do; of its few rows a larger share is held out, for there to be one. What comes out has learned
-    nothing.
+    Stages have a decoder process a worker, several passes a step, aspect buckets, several checkpoints and a
+    milestone, as those of `paper` do; of its few rows a larger share is held out, for there to be one. What
+    comes out has learned nothing.
     """
     full = paper()
     small = replace(
@@ -40,6 +40,7 @@ def _spread(stage: Stage) -> Stage:
     config = replace(
         stage.config,
         workers=2,
+        decoders=1,
         batch_size=1,
         global_batch=8,
         bucket_multiple=32,

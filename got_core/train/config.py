@@ -55,8 +55,8 @@ class StageConfig:
     bucket_multiple: int = 64
     """Of ``bucket``: sides are multiples of this many pixels."""
     cache_megabytes: int = 2048
-    """Decoded pictures that a worker keeps, the least recently used going first. Of its decoder processes none
-    keeps any."""
+    """Decoded pictures that a worker keeps, the least recently used going first; decoder processes keep
+    none."""
     decoders: int = 0
     """Processes of each worker that read and decode pictures while it computes; 0: it reads them itself."""
     prefetch: int = 2

@@ -94,8 +94,7 @@ class Trainer:
         objective.prepare(self.model)
         self._parallel = self._spread()
         self.batches = objective.batches(data, pipeline, config, rank=rank, ranks=ranks, device=self.device)
-        self._loading = Stopwatch()
-        self.waiting: Stopwatch = getattr(self.batches, "waiting", self._loading)
+        self.waiting: Stopwatch = getattr(self.batches, "waiting", Stopwatch())
         """Time that this rank's loop has waited for data."""
         self.optimizer = self._optimizers()
         self._sources = list(self.trained().values())
@@ -201,7 +200,8 @@ class Trainer:
 
         The text loss is a mean over tokens, so each pass counts by its share of all tokens of the step.
         """
-        with self._loading:
+        # Joint batches tell waiting from encoding themselves.
+        with Stopwatch() if isinstance(self.batches, JointBatches) else self.waiting:
             batches = self.batches.passes(self.step)
         tokens = [self.objective.tokens(self.model, batch) for batch in batches]
         everyone = parallel.sum_over_workers(sum(tokens), self.ranks, self.device)
@@ -369,7 +369,8 @@ class Trainer:
 
         What was lost between a checkpoint and an interruption does not count.
         """
-        return self._clock_start + parallel.sum_over_workers(self._clock.seconds(), self.ranks, self.device)
+        own = self._clock.seconds() + getattr(self.batches, "decoder_seconds", 0.0)
+        return self._clock_start + parallel.sum_over_workers(own, self.ranks, self.device)
 
     def gpu_seconds(self) -> float:
         """Seconds that GPUs have been held by this training, counted like :meth:`cpu_seconds`; 0 on CPUs."""

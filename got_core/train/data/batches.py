@@ -70,6 +70,8 @@ class JointBatches:
         """Ids of the samples of the last step that was asked for, substitutes under their own."""
         self.waiting = Stopwatch()
         """Time that passes were waited for, to be read or to come from their decoder processes."""
+        self.decoder_seconds = 0.0
+        """CPU seconds that decoder processes took for the passes so far."""
         circles, shares = _pools(data, mixture)
         self._order = DrawOrder(
             [len(pool) for pool, *_ in circles], shares, samples=layout.samples_per_draw, seed=seed
@@ -94,6 +96,7 @@ class JointBatches:
         with self.waiting:
             found = self._loader.step(step)
         self.last_ids = [sample_id for one in found for sample_id in one.ids]
+        self.decoder_seconds += sum(one.cpu_seconds for one in found)
         for one in found:
             for index, faults in zip(one.order.indices, one.faults, strict=True):
                 self.data.faults.count(index, faults)

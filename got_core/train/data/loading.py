@@ -8,9 +8,11 @@ changes nothing. Belongs here: processes, and what becomes of their errors. Not 
 
 from __future__ import annotations
 
+import multiprocessing
 import pickle
+import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch.utils.data import DataLoader, Dataset
@@ -19,6 +21,8 @@ from got_core.train.data.passes import PassOrder, PassReader, ReadPass
 
 _LEAST_WAIT = 300.0
 """Seconds that are always waited for a pass: a process has to start, and may have a whole pass to read."""
+_PRELOADED = ["__main__", "got_core.train.data.passes"]
+"""Modules that decoder processes are forked with: importing takes seconds and half a gigabyte."""
 
 
 class DecoderError(RuntimeError):
@@ -94,13 +98,14 @@ class PassLoader:
         self._passes = self._guarded(lambda: iter(loader), f"step {step}")
 
     def _made(self) -> DataLoader:
+        multiprocessing.set_forkserver_preload(_PRELOADED)
         return DataLoader(
             _Reading(self._reader),
             batch_size=None,
             sampler=self._from,  # type: ignore[arg-type]
             num_workers=self._decoders,
-            # A fork would copy the locks of Ray's and the GPU's threads.
-            multiprocessing_context="spawn",
+            # Forked from this process they would have the locks of Ray's and the GPU's threads.
+            multiprocessing_context="forkserver",
             persistent_workers=True,
             prefetch_factor=self._prefetch,
             pin_memory=self._pin,
@@ -157,8 +162,10 @@ class _Reading(Dataset):
         self._reader = reader
 
     def __getitem__(self, order: PassOrder) -> ReadPass | _Failed:
+        started = time.process_time()
         try:
-            return self._reader.read(order)
+            found = self._reader.read(order)
+            return replace(found, cpu_seconds=time.process_time() - started)
         except Exception as error:
             error.add_note(f"in a decoder process, samples {min(order.indices)} to {max(order.indices)}")
             return _Failed(_sendable(error))

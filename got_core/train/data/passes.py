@@ -59,6 +59,8 @@ class ReadPass:
     """See :func:`language_inputs`."""
     faults: tuple[Faults, ...] = field(default=())
     """Of each sample, the rows that could not be had for it."""
+    cpu_seconds: float = 0.0
+    """That a decoder process took; 0 where this process has read it."""
 
     def pin_memory(self) -> ReadPass:
         """Its tensors in memory that a device copies from without waiting."""

@@ -40,13 +40,14 @@ DIFFERENCES = {
     "model.unet.cross_attention_dim",
     "model.unet.pooled_dim",
     "model.unet.time_id_dim",
-    # Steps, intervals, batches and workers of each stage, and the step of its buckets' sides.
+    # Steps, intervals, batches, workers and their decoders of each stage, and the step of its buckets' sides.
     "stages.steps",
     "stages.warmup_steps",
     "stages.checkpoint_every",
     "stages.sample_every",
     "stages.milestone_every",
     "stages.workers",
+    "stages.decoders",
     "stages.batch_size",
     "stages.global_batch",
     "stages.bucket_multiple",
@@ -97,7 +98,7 @@ def test_what_is_rehearsed_is_there() -> None:
     for stage in recipe.stages:
         config = stage.config
         assert (config.workers, config.sharding, config.geometry) == (2, "fsdp", "bucket")
-        assert config.gradient_checkpointing and config.bf16
+        assert config.gradient_checkpointing and config.bf16 and config.decoders
         assert config.samples_per_step > config.workers * config.batch_size  # several passes a step
         assert config.steps >= 2 * config.checkpoint_every
         assert len(bucket_sizes(recipe.model.resolution, config.bucket_multiple)) == 5

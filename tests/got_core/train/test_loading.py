@@ -62,7 +62,8 @@ def assert_same(left: list[list[dict[str, Any]]], right: list[list[dict[str, Any
 
 
 def decoder_pids() -> list[int]:
-    return [child.pid for child in psutil.Process().children() if "spawn_main" in " ".join(child.cmdline())]
+    servers = [one for one in psutil.Process().children() if "forkserver" in " ".join(one.cmdline())]
+    return [child.pid for server in servers for child in server.children()]
 
 
 @pytest.mark.slow
@@ -85,6 +86,7 @@ def test_batches_are_the_same_for_any_number_of_decoders_from_files_and_from_tar
             # Training that goes on elsewhere, and goes on again: the processes stay.
             assert_same(steps(made, range(1, 3)), expected[1:3])
             assert decoder_pids() == pids
+            assert made.decoder_seconds > 0
         assert decoder_pids() == []
 
 
@@ -157,7 +159,7 @@ def test_an_error_is_raised_when_its_pass_is_due_and_names_its_sample(
         broken = next(one for one in made.last_ids if one not in first)
     run = own_pictures(training_run, tmp_path)
     assert run.manifest is not None
-    row = run.manifest.row(by_predicate=run.manifest["sample_id"] == broken, named=True)  # type: ignore[call-overload]
+    (row,) = run.manifest.filter(sample_id=broken).to_dicts()
     for decoders in (0, 1):
         config = replace(CONFIG, decoders=decoders, max_substituted=0.0)
         folder = Path(run.raw_url) if row["kind"] == "t2i" else Path(str(run.edits_url)).parent
