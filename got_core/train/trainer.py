@@ -200,7 +200,6 @@ class Trainer:
 
         The text loss is a mean over tokens, so each pass counts by its share of all tokens of the step.
         """
-        # Joint batches tell waiting from encoding themselves.
         with Stopwatch() if isinstance(self.batches, JointBatches) else self.waiting:
             batches = self.batches.passes(self.step)
         tokens = [self.objective.tokens(self.model, batch) for batch in batches]

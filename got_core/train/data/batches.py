@@ -69,7 +69,8 @@ class JointBatches:
         self.last_ids: list[str] = []
         """Ids of the samples of the last step that was asked for, substitutes under their own."""
         self.waiting = Stopwatch()
-        """Time that passes were waited for, to be read or to come from their decoder processes."""
+        """Time that passes were waited for, to be read or to come from their decoder processes; encoding them
+        is none."""
         self.decoder_seconds = 0.0
         """CPU seconds that decoder processes took for the passes so far."""
         circles, shares = _pools(data, mixture)
