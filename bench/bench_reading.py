@@ -21,7 +21,6 @@ from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import numpy as np
 import polars as pl
@@ -147,15 +146,10 @@ def throughput(place: Path) -> dict[str, float | str]:
         step, rates = 0, []
         for turn in range(TURNS + 1):
             theirs = len(files) / _seconds(lambda: list(pool.map(bare, files, chunksize=BATCH)))
-            for step in range(step, step + 2 * DECODERS * PREFETCH):  # until none is ready beforehand
-                loader.step(step)
-
-            def read(first: int = step + 1) -> None:
-                for number in range(first, first + per_turn):
-                    loader.step(number)
-
-            ours = per_turn * BATCH / _seconds(read)
-            step += per_turn + 1
+            ready = 2 * DECODERS * PREFETCH  # and as many again
+            _read(loader, step, ready)
+            ours = per_turn * BATCH / _seconds(lambda: _read(loader, step + ready, per_turn))  # noqa: B023
+            step += ready + per_turn
             time.sleep(1.0)  # until as many are ready as may be
             if turn:
                 rates.append((ours, theirs))
@@ -166,6 +160,11 @@ def throughput(place: Path) -> dict[str, float | str]:
         "ratio, median of the turns": statistics.median(ratios),
         "ratio, lowest and highest": f"{min(ratios):.2f} to {max(ratios):.2f}",
     }
+
+
+def _read(loader: PassLoader, first: int, steps: int) -> None:
+    for step in range(first, first + steps):
+        loader.step(step)
 
 
 def _seconds(work: Callable[[], object]) -> float:
@@ -183,12 +182,8 @@ def waiting(place: Path) -> dict[str, float | str]:
     raw.mkdir()
     for index in range(160):
         write_small(raw / f"{index:04d}.jpg", index)
-    credentials = {f"AWS_{name}": "testing" for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY")}
-    with (
-        mock.patch.dict(os.environ, credentials | {"AWS_DEFAULT_REGION": "us-east-1"}),
-        slow_s3(ANSWER_SECONDS) as url,
-    ):
-        options = {"endpoint_url": url}
+    with slow_s3(ANSWER_SECONDS) as url:
+        options = {"endpoint_url": url, "key": "testing", "secret": "testing"}
         open_filesystem("s3://bench", **options)[0].mkdir("bench")
         storage = Storage("s3://bench/got", **options)
         data = packed(raw, storage)

@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from got_core.corpus.config import IngestConfig
 from got_core.corpus.ingest import edits_root
 from got_core.corpus.reader import ImageReader
@@ -22,8 +24,8 @@ from got_core.filesystems import is_s3, local_path
 from got_core.redacted import redacted_url
 from got_core.storage import Storage
 from got_core.train.config import KINDS
-from got_core.train.data.manifest import TrainingManifest
 from got_core.train.data.manifest_file import manifest_of
+from got_core.train.data.sources.places import places_of
 from got_core.train.machine import GB, Fault, Node, free_memory, gpus, staging_folders, versions
 from got_core.train.run import TrainingRun
 
@@ -52,7 +54,7 @@ class Request:
     ingest: IngestConfig
     tracking_uri: str
     pictures: dict[str, list[str]]
-    """Pictures of the manifest by kind, as its rows name them."""
+    """Pictures of the manifest by kind, as its rows name them; none that are in training tars."""
     probe: str
     """Name in the storage of an object that the driver has written, and its content."""
     weights_bytes: int = 0
@@ -73,17 +75,23 @@ def request_of(run: TrainingRun, weights_bytes: int = 0) -> Request:
         edits_options=run.edits_options,
         ingest=run.recipe.ingest,
         tracking_uri=run.tracking_uri,
-        pictures=_first_pictures(manifest_of(run)),
+        pictures=_first_pictures(run),
         probe=f"{FOLDER}/{uuid.uuid4().hex}",
         weights_bytes=weights_bytes,
     )
 
 
-def _first_pictures(manifest: TrainingManifest) -> dict[str, list[str]]:
+def _first_pictures(run: TrainingRun) -> dict[str, list[str]]:
+    """Of each kind, the first pictures that are read as raw files, as far as the run knows which are."""
+    manifest = manifest_of(run)
     if not len(manifest):
         return {}
-    rows = {kind: manifest.of_kind(kind)[:PICTURES].tolist() for kind in KINDS}
-    return {kind: [manifest.row(row)["target_path"] for row in first] for kind, first in rows.items()}
+    packed = np.zeros(len(manifest), dtype=bool)
+    if run.places is not None and (places := places_of(run, manifest)) is not None:
+        packed = places.packed_rows
+    rows = {kind: manifest.of_kind(kind) for kind in KINDS}
+    first = {kind: some[~packed[some]][:PICTURES].tolist() for kind, some in rows.items()}
+    return {kind: [manifest.row(row)["target_path"] for row in some] for kind, some in first.items()}
 
 
 def refusals(run: TrainingRun) -> list[Fault]:

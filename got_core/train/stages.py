@@ -69,8 +69,8 @@ def train_stage(run: TrainingRun, stage: Stage, start: Reference) -> Reference:
         arguments |= {"command": sys.argv}
         with ray_session(run.ray_address, run.workers or config.workers):
             stage_workers(run, stage)  # refuses too few GPUs before anything is read
-            preflight.check_stage(run, stage.name, start)
             run = with_places(run, f"{name}/{PLACES}")
+            preflight.check_stage(run, stage.name, start)
             jobs.fit(run, f"{stage.name}-{key}", stage, _stage_worker, arguments)
     remove_finished(run.storage(), f"{name}/{CHECKPOINTS}")
     run.storage().delete(f"{name}/{PLACES}")

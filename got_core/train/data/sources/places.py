@@ -62,8 +62,13 @@ class TarPlaces:
 
     @property
     def packed(self) -> int:
-        """Rows that are in a tar."""
-        return int(np.count_nonzero(self._table["tar"] >= 0))
+        """Number of rows that are in a tar."""
+        return int(np.count_nonzero(self.packed_rows))
+
+    @property
+    def packed_rows(self) -> np.ndarray:
+        """Which rows are in a tar, bool (N,)."""
+        return np.asarray(self._table["tar"] >= 0)
 
     def has(self, row: int) -> bool:
         """Whether a row is in a tar."""
