@@ -194,6 +194,7 @@ def waiting(place: Path) -> dict[str, float | str]:
             for turn in range(3):
                 first = turn * STEPS
                 loader.step(first)
+                time.sleep(2.0)  # what is ready ahead is not missing from the turn before
                 shares["ahead"].append(_waiting_share(lambda k, f=first: loader.step(f + 1 + k)))
                 shares["one by one"].append(_waiting_share(one_by_one))
     return {

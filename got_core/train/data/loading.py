@@ -15,12 +15,16 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from got_core.train.data.passes import PassOrder, PassReader, ReadPass
 
 _LEAST_WAIT = 300.0
 """Seconds that are always waited for a pass: a process has to start, and may have a whole pass to read."""
+_ALIGNED = 64
+"""Bytes at whose multiples tensors begin."""
 _PRELOADED = ["__main__", "got_core.train.data.passes"]
 """Modules that decoder processes are forked with: importing takes seconds and half a gigabyte."""
 
@@ -34,6 +38,44 @@ class _Failed:
     """In place of a pass: why it could not be read."""
 
     error: Exception
+
+
+@dataclass(frozen=True)
+class _Packed:
+    """A pass whose tensors lie in one: each tensor that is sent costs both sides a wake-up and a file."""
+
+    found: ReadPass
+    """Its tensors are empty."""
+    places: dict[str, tuple[int, torch.dtype, torch.Size]]
+    """Of each tensor: where it begins, type and shape."""
+    packed: Tensor
+    """uint8 (N,)."""
+
+    @classmethod
+    def of(cls, found: ReadPass) -> _Packed:
+        """A pass, packed."""
+        tensors, places, end = found.tensors(), {}, 0
+        for name, value in tensors.items():
+            places[name] = (end, value.dtype, value.shape)
+            end += -(-value.nbytes // _ALIGNED) * _ALIGNED
+        packed = torch.zeros(end, dtype=torch.uint8)
+        for name, value in tensors.items():
+            start = places[name][0]
+            packed[start : start + value.nbytes] = value.contiguous().reshape(-1).view(torch.uint8)
+        empty = dict.fromkeys(tensors, torch.empty(0))
+        return cls(found.with_tensors(empty), places, packed)
+
+    def pin_memory(self) -> _Packed:
+        """In memory that a device copies from without waiting."""
+        return replace(self, packed=self.packed.pin_memory())
+
+    def unpacked(self) -> ReadPass:
+        """The pass; its tensors are views."""
+        tensors = {}
+        for name, (start, dtype, shape) in self.places.items():
+            part = self.packed[start : start + shape.numel() * dtype.itemsize]
+            tensors[name] = part.view(dtype).view(shape)
+        return self.found.with_tensors(tensors)
 
 
 class PassLoader:
@@ -118,8 +160,8 @@ class PassLoader:
         found = self._guarded(lambda: next(self._passes), where)
         if isinstance(found, _Failed):
             raise found.error
-        assert found.order == order
-        return found
+        assert found.found.order == order
+        return found.unpacked()
 
     def _guarded(self, action: Callable[[], Any], where: str) -> Any:
         try:
@@ -161,11 +203,12 @@ class _Reading(Dataset):
     def __init__(self, reader: PassReader) -> None:
         self._reader = reader
 
-    def __getitem__(self, order: PassOrder) -> ReadPass | _Failed:
+    def __getitem__(self, order: PassOrder) -> _Packed | _Failed:
         started = time.process_time()
         try:
-            found = self._reader.read(order)
-            return replace(found, cpu_seconds=time.process_time() - started)
+            found = _Packed.of(self._reader.read(order))
+            seconds = time.process_time() - started
+            return replace(found, found=replace(found.found, cpu_seconds=seconds))
         except Exception as error:
             error.add_note(f"in a decoder process, samples {min(order.indices)} to {max(order.indices)}")
             return _Failed(_sendable(error))

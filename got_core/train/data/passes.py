@@ -7,7 +7,7 @@ one pass, on the processor. Not here: which passes there are (``batches``), proc
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -62,14 +62,15 @@ class ReadPass:
     cpu_seconds: float = 0.0
     """That a decoder process took; 0 where this process has read it."""
 
-    def pin_memory(self) -> ReadPass:
-        """Its tensors in memory that a device copies from without waiting."""
-        return replace(
-            self,
-            targets=self.targets.pin_memory(),
-            sources=None if self.sources is None else self.sources.pin_memory(),
-            language={name: value.pin_memory() for name, value in self.language.items()},
-        )
+    def tensors(self) -> dict[str, Tensor]:
+        """Its tensors by name."""
+        pictures = {"targets": self.targets} | ({} if self.sources is None else {"sources": self.sources})
+        return pictures | {f"language/{name}": value for name, value in self.language.items()}
+
+    def with_tensors(self, tensors: Mapping[str, Tensor]) -> ReadPass:
+        """With others in their place, by the same names."""
+        language = {name: tensors[f"language/{name}"] for name in self.language}
+        return replace(self, targets=tensors["targets"], sources=tensors.get("sources"), language=language)
 
     @property
     def samples(self) -> list[TrainingSample]:
