@@ -191,3 +191,19 @@ def test_numbers_that_cannot_be_are_refused() -> None:
         with pytest.raises(ValueError, match="decoders is not negative and prefetch at least 1"):
             replace(CONFIG, **wrong)  # type: ignore[arg-type]
     assert CONFIG.identity() == replace(CONFIG, decoders=4, prefetch=9).identity()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_passes_in_pinned_memory_are_those_of_the_processor(training_run: TrainingRun) -> None:
+    with batches(training_run) as made:
+        expected = steps(made, range(2))
+    with batches(training_run, replace(CONFIG, decoders=1)) as made:
+        made.device = torch.device("cuda")
+        made._loader._pin = True
+        for step in range(2):
+            for found, wanted in zip(made._loader.step(step), expected[step], strict=True):
+                assert found.targets.is_pinned()
+                moved = made._on_device(found.language)
+                assert all(value.is_cuda for value in moved.values())
+                assert all(torch.equal(value.cpu(), wanted[name]) for name, value in moved.items())
