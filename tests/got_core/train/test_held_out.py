@@ -54,7 +54,7 @@ def test_held_out_rows_are_never_drawn(training_run: TrainingRun) -> None:
     batches = joint.batches
     assert isinstance(batches, JointBatches)
     parts = [part for step in range(60) for part in batches.layout.passes(step, 0)]
-    drawn = {one.sample_id for part in parts for one in batches.samples(part.draw, part.indices)[0]}
+    drawn = {one.sample_id for part in parts for one in batches.reader.read(batches.order(part)).samples}
     assert len(drawn) > 20 and not drawn & held
     rng = np.random.default_rng(0)
     assert not {one.sample_id for one in joint.data.draw(rng, "t2i", 30)} & held
