@@ -54,7 +54,8 @@ def test_without_reasoning_batches_have_no_chain_and_learn_start_and_end_alone(
     pipe = pipeline(reasoning=False, spatial_guidance=False)
     joint = Trainer(pipe, training_data(training_run, config), config)
     (batch,), sequences = joint.batches.passes(0), pipe.sequences
-    samples, _ = joint.batches.samples(0, batch["index"].tolist())
+    (one,) = joint.batches.layout.passes(0, 0)
+    samples = joint.batches.reader.read(joint.batches.order(one)).samples
     for labels, ids, sample in zip(batch["labels"], batch["input_ids"], samples, strict=True):
         learned = labels[labels != IGNORED].tolist()
         assert learned == [sequences.start_id, sequences.end_id, sequences.eos_id]

@@ -271,7 +271,7 @@ def test_the_same_samples_are_drawn_from_the_file(run: TrainingRun) -> None:
         batches = Trainer(tiny_pipeline(), training_data(which, config), config).batches
         assert isinstance(batches, JointBatches)
         parts = [part for step in range(12) for part in batches.layout.passes(step, 0)]
-        return [one.sample_id for part in parts for one in batches.samples(part.draw, part.indices)[0]]
+        return [one.sample_id for part in parts for one in batches.reader.read(batches.order(part)).samples]
 
     assert drawn(in_file(run, "manifest")) == drawn(run)
 
