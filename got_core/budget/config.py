@@ -97,7 +97,8 @@ class Assumptions:
     write_gb: float = 0.2
     """GB a second that a worker writes to the storage."""
     decoders: int = 4
-    """Processes of a worker that decode. Cloud machines have about 12 virtual cores a GPU."""
+    """Processes of a worker that decode, for stages that do not set ``decoders`` themselves. Cloud machines
+    have about 12 virtual cores a GPU."""
     decode_megapixels: float = 40.0
     """10^6 pixels a second that a decoder decodes and resizes. Pillow decodes 70 to 145 of JPEG on server
     cores (imread_benchmark: 360 to 726 pictures of ImageNet); resizing takes about as long."""
@@ -184,12 +185,17 @@ class BudgetConfig:
     """What makes training cheap."""
     unfavourable: Assumptions = UNFAVOURABLE
     """What makes it dear."""
+    known: tuple[str, ...] = ()
+    """Fields of ``Assumptions`` that are known (see :meth:`knowing`), by name."""
     rows: int | None = None
     """Samples in the training manifest; None: not known."""
     measured: str = ""
     """What was taken from data at hand, and from which; empty: nothing."""
 
     def knowing(self, values: Mapping[str, Any]) -> Self:
-        """The same with fields of ``Assumptions`` that are known, so alike in all three sets."""
+        """The same with fields of ``Assumptions`` that are known, so alike in all three sets.
+
+        ``decoders`` then take the place of the stages' own."""
         sets = ("expected", "favourable", "unfavourable")
-        return replace(self, **{name: replace(getattr(self, name), **values) for name in sets})
+        alike = {name: replace(getattr(self, name), **values) for name in sets}
+        return replace(self, **alike, known=tuple(sorted({*self.known, *values})))

@@ -18,8 +18,8 @@ from got_core.train.config import SAMPLE_PICTURES, StageConfig
 from got_core.train.schedule import checkpoint_steps, is_held_out_step, is_sample_step
 
 GB = 1e9
-LATENT_BYTES = 2
-"""Of a number of a latent that was made ahead."""
+LATENT_BYTES = {"float16": 2, "float32": 4}
+"""Of a number of a latent that was made ahead, by its format."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,13 +33,13 @@ class Facts:
     counted: Counted
     parameters: int
     """Of the whole pipeline as it is saved; adapters are not in it."""
-    picture: Work
-    """Encoding of one picture."""
     drawing: Work
     """Drawing of one sample picture in one step."""
     chain_tokens: int
     rows: int | None
     """Samples in the manifest, if they are known."""
+    decoders: int | None = None
+    """Processes of a worker that decode, where they are known; else they are assumed."""
 
 
 @dataclass(frozen=True)
@@ -81,15 +81,14 @@ class Clock:
         return seconds * self.layout.workers / 3600
 
     def latents_ahead(self, rows: int) -> float:
-        """GPU hours that the pictures of so many samples take to encode once, each by itself."""
-        pictures = self._mean(lambda edit: self.pictures(1, edit))
-        return rows * pictures * self._compute(self.facts.picture.flops, self.facts.picture.dtype) / 3600
+        """GPU hours that the pictures and canvases of so many samples take to encode once."""
+        return rows * self._compute(self._mean(self.sample_encoding), self._encoder_dtype) / 3600
 
     def flops_of_a_pass(self) -> tuple[float, float]:
         """Operations of a worker's pass, and of encoding for it, on average over kinds and boxes."""
         passes = self._mean(lambda edit: self._pass(edit).flops)
-        pictures = self._mean(lambda edit: self.pictures(self.layout.batch_size, edit))
-        return passes, 0.0 if self.latents else pictures * self.facts.picture.flops
+        encodings = 0.0 if self.latents else self.layout.batch_size * self._mean(self.sample_encoding)
+        return passes, encodings
 
     # -- what a step computes -----------------------------------------------------------------------------
 
@@ -108,15 +107,21 @@ class Clock:
         return flops / (self.gpu.peak_tflops * 1e12 * self.assumed.utilisation * share)
 
     def _pass(self, edit: bool) -> Work:
-        return next(self.facts.counted.work[kind] for kind, edits in KINDS.items() if edits == edit)
+        return self.facts.counted.work[_kind(edit)]
 
-    def pictures(self, samples: int, edit: bool) -> float:
-        """Pictures and canvases that a pass over so many samples of a kind encodes, on average."""
-        guided = self.facts.model.spatial_guidance
-        return sum(
-            share * sum(pictures_encoded(samples, boxes, edit=edit, spatial_guidance=guided))
-            for boxes, share in enumerate(self.assumed.boxes(edit).shares)
-        )
+    def sample_encoding(self, edit: bool) -> float:
+        """Operations of encoding a sample of a kind, on average over its boxes."""
+        shares = self.assumed.boxes(edit).shares
+        counted = self.facts.counted
+        return sum(share * counted.encoding_flops(_kind(edit), boxes) for boxes, share in enumerate(shares))
+
+    @property
+    def _encoder_dtype(self) -> str:
+        return self._encoded_sample.dtype
+
+    @property
+    def _encoded_sample(self) -> Work:
+        return self.facts.counted.encoded[_kind(False), 0]
 
     @cached_property
     def _passes(self) -> Seconds:
@@ -131,12 +136,12 @@ class Clock:
     def _encoding(self) -> Seconds:
         if self.latents:
             return Seconds(0.0, "latents are made ahead")
-        (_, flops), picture = self.flops_of_a_pass(), self.facts.picture
+        (_, flops), dtype = self.flops_of_a_pass(), self._encoder_dtype
         how = (
-            f"{flops / picture.flops:.3g} pictures and canvases a pass, {picture.flops / 1e12:,.3g} TFLOP "
-            f"each in {picture.dtype}"
+            f"{self.layout.batch_size} samples a pass, pictures and canvases of {flops / 1e12:,.3g} TFLOP "
+            f"together in {dtype}"
         )
-        return Seconds(self._rounds * self._compute(flops, picture.dtype), how)
+        return Seconds(self._rounds * self._compute(flops, dtype), how)
 
     # -- what a step waits for ------------------------------------------------------------------------------
 
@@ -153,7 +158,8 @@ class Clock:
     def _bytes_read(self, edit: bool) -> float:
         picture = self._stored_pixels * self.assumed.bytes_per_pixel
         latents = 1 + edit + self.facts.model.spatial_guidance if self.latents else 0
-        size = prod(self.facts.picture.shapes["latents"]) * LATENT_BYTES
+        width = LATENT_BYTES[_latents_of(self.stage) or "float16"]
+        size = prod(self._encoded_sample.shapes["clean"]) * width
         return self._pictures_read(edit) * picture + latents * size
 
     @property
@@ -165,10 +171,12 @@ class Clock:
         assumed, samples = self.assumed, self.layout.batch_size * self.layout.accumulation
         size, pixels = (self._mean(one) for one in (self._bytes_read, self._pixels_read))
         read = samples * size / (assumed.read_gb * GB)
-        decode = samples * pixels / (assumed.decoders * assumed.decode_megapixels * 1e6)
+        processes = self.facts.decoders or assumed.decoders
+        decode = samples * pixels / (processes * assumed.decode_megapixels * 1e6)
         how = (
             f"a step of {self._step:.3g} s needs {samples} samples a worker: {size / 1e6:.3g} MB each are "
-            f"read in {read:.3g} s and decoded in {decode:.3g} s meanwhile"
+            f"read in {read:.3g} s and decoded in {decode:.3g} s meanwhile, by {processes} processes"
+            f"{'' if self.facts.decoders else ' as assumed'}"
         )
         return Seconds(self.stage.steps * max(0.0, max(read, decode) - self._step), how)
 
@@ -190,28 +198,35 @@ class Clock:
         return Seconds(self.stage.steps * seen, how)
 
     @property
-    def _others(self) -> float:
-        """Share of what is exchanged that lies on other workers."""
-        return 1 - 1 / self.layout.workers
+    def _within(self) -> int:
+        """Workers that hold the model once, together or, with DDP, each by itself."""
+        if self.stage.sharding != "fsdp":
+            return 1
+        return self.stage.shard_within or self.layout.workers
 
     def _gathered(self) -> float:
         """Bytes that FSDP gathers for a forward and a backward pass; what lies in no layer only once."""
         if self.stage.sharding != "fsdp":
             return 0.0
-        return self._others * self._width * (2 * self._spread - self.facts.counted.gathered.rest)
+        return _others(self._within) * self._width * (2 * self._spread - self.facts.counted.gathered.rest)
 
     @property
     def _spread(self) -> int:
-        return self.facts.counted.total - self.facts.counted.frozen_autoencoder
+        """Parameters that FSDP spreads."""
+        counted = self.facts.counted
+        if self.stage.replicate_frozen:
+            return sum(counted.trained.values())
+        return counted.total - counted.frozen_autoencoder
 
     @property
     def _width(self) -> int:
         return 2 if self.stage.bf16 else 4
 
     def _summed(self) -> float:
-        """Bytes of the gradients' exchange, in 32 bits: each sum is sent back to all where they are whole."""
-        ways = 1 if self.stage.sharding == "fsdp" else 2
-        return ways * self._others * 4 * sum(self.facts.counted.trained.values())
+        """Bytes of the gradients' exchange, in 32 bits: each worker of a group sums a piece; those that hold
+        the same piece in several groups, or all of it with DDP, add up their sums and send them back."""
+        within, size = self._within, 4 * sum(self.facts.counted.trained.values())
+        return (_others(within) + 2 * _others(self.layout.workers // within) / within) * size
 
     # -- what a step stands still for -----------------------------------------------------------------------
 
@@ -251,24 +266,25 @@ class Clock:
 
     def _measured_row(self, edit: bool) -> float:
         """Seconds of a row's loss: its pass, its pictures, and what FSDP gathers for it."""
-        work, picture = self._pass(edit), self.facts.picture
+        work = self._pass(edit)
         forward = sum(work.forward.values()) / self.layout.batch_size
         gathered = self._gathered() / 2 / (self.assumed.link_gb * GB)
-        encoded = 0.0 if self.latents else self.pictures(1, edit) * picture.flops
-        computing = self._compute(forward, work.dtype) + self._compute(encoded, picture.dtype)
+        encoded = 0.0 if self.latents else self.sample_encoding(edit)
+        computing = self._compute(forward, work.dtype) + self._compute(encoded, self._encoder_dtype)
         return computing + (1 - self.assumed.overlap) * gathered
 
     @cached_property
     def _sample_pictures(self) -> Seconds:
         grids = 1 + sum(is_sample_step(step, self.stage) for step in checkpoint_steps(self.stage))
-        drawing, steps = self.facts.drawing, self.facts.model.inference_steps
-        flops = SAMPLE_PICTURES * picture_flops(drawing, steps)
-        calls = ceil(SAMPLE_PICTURES / self.stage.samples_at_once)
+        drawers = 1 if self.stage.sharding == "fsdp" else min(self.layout.workers, SAMPLE_PICTURES)
+        own, dtype = ceil(SAMPLE_PICTURES / drawers), self._pass(False).dtype
+        flops = own * picture_flops(self.facts.drawing, self.facts.model.inference_steps)
+        calls = ceil(own / self.stage.samples_at_once)
         writing = calls * self._chain_tokens / self.assumed.tokens_per_second
-        seconds = self._compute(flops, drawing.dtype) + writing + self._whole_copy()
+        seconds = self._compute(flops, dtype) + writing + self._whole_copy()
         how = (
-            f"{grids:,} of {SAMPLE_PICTURES} in {seconds:,.3g} s each, {writing:,.3g} s "
-            f"of it for chains: one worker draws in {drawing.dtype}, the others wait"
+            f"{grids:,} of {SAMPLE_PICTURES} in {seconds:,.3g} s each, {writing:,.3g} s of it for chains: "
+            f"{drawers} of {self.layout.workers} workers draw{'s' * (drawers == 1)} in {dtype}"
         )
         return Seconds(grids * seconds, how)
 
@@ -281,9 +297,8 @@ class Clock:
         if self.stage.sharding != "fsdp":
             return 0.0
         trained = 4 * sum(self.facts.counted.trained.values())
-        return self._others * trained / (self.assumed.link_gb * GB) + (trained + 2 * self._weights) / (
-            self.assumed.copy_gb * GB
-        )
+        gathering = _others(self._within) * trained / (self.assumed.link_gb * GB)
+        return gathering + (trained + 2 * self._weights) / (self.assumed.copy_gb * GB)
 
     @property
     def _weights(self) -> int:
@@ -301,10 +316,22 @@ class Clock:
         return Seconds(assumed.start_seconds + read + write, how)
 
 
-def pictures_encoded(samples: int, boxes: int, *, edit: bool, spatial_guidance: bool = True) -> list[int]:
-    """Pictures of each call of the autoencoder."""
-    calls = [samples, samples if edit else 1]
-    return [*calls, samples * max(1, boxes)] if spatial_guidance else calls
+def reads_latents(stage: StageConfig) -> bool:
+    """Whether a stage reads latents that were made ahead, in place of pictures."""
+    return bool(_latents_of(stage))
+
+
+def _latents_of(stage: StageConfig) -> str | None:
+    return getattr(stage, "latents", None)
+
+
+def _kind(edit: bool) -> str:
+    return next(kind for kind, edits in KINDS.items() if edits == edit)
+
+
+def _others(workers: int) -> float:
+    """Share of what so many workers exchange that lies on others."""
+    return 1 - 1 / workers
 
 
 def picture_flops(drawing: Work, steps: int) -> float:

@@ -19,7 +19,6 @@ from got_core.budget.shapes import ShapesMode
 from got_core.chain.grammar import parse
 from got_core.model.config import ModelConfig
 from got_core.model.got import GoTModel, latent_stride
-from got_core.model.guidance import encode
 from got_core.model.pipeline import GoTPipeline
 from got_core.train.checkpoints.parts import largest_part
 from got_core.train.checkpoints.tensors import training_tensors
@@ -39,6 +38,8 @@ FULL = "float32"
 """Format that a GPU computes slower in, as :class:`Work` names it."""
 KINDS = {"text to image": False, "edit": True}
 """Kinds of samples, and whether they edit a picture."""
+COUNTED_BOXES = 2
+"""Boxes up to which encoding is counted: from the first to the second is what each further one adds."""
 
 
 @dataclass(frozen=True)
@@ -196,33 +197,24 @@ def _words(tokens: int) -> str:
     return " ".join(["7"] * ((tokens + 1) // 2))
 
 
-def encoding(pipeline: GoTPipeline, resolution: int) -> Work:
-    """Encoding of one picture or canvas."""
-    dtype = next(pipeline.vae.parameters()).dtype
-    picture = torch.empty((1, 3, resolution, resolution), dtype=dtype, device=META)
-    known = [*pipeline.vae.parameters(), *pipeline.vae.buffers(), picture]
-    with torch.no_grad(), ShapesMode(known) as mode:
-        latents = encode(pipeline.vae, picture)
-    shapes = {"picture": tuple(picture.shape), "latents": tuple(latents.shape)}
-    return Work(mode.flops.total(), mode.peak_bytes, dict(mode.flops), shapes, _named(dtype))
-
-
-def encoding_of_a_pass(
+def encoding(
     pipeline: GoTPipeline,
     stage: StageConfig,
     config: ModelConfig,
     boxes: int,
     *,
     edit: bool,
+    samples: int,
     checkpointing: bool,
 ) -> Work:
-    """Encoding of the pictures and canvases of a worker's batch. Black is in the encoder's cache already."""
+    """Encoding of the pictures and canvases of samples with so many boxes each, as the stage's trainer does
+    it. Black is in the encoder's cache already."""
     encoder = stage_encoder(pipeline.vae, replace(stage, gradient_checkpointing=checkpointing))
     side = config.resolution
-    known = [*pipeline.vae.parameters(), encoder.black(side, side)]
-    samples = [_sample(number, boxes, side, edit=edit) for number in range(stage.layout().batch_size)]
-    with ShapesMode([*known, *encoder.parameters()]) as mode:
-        inputs = drawing_inputs(encoder, samples, META, config.spatial_guidance)
+    known = [*pipeline.vae.parameters(), *encoder.parameters(), encoder.black(side, side)]
+    batch = [_sample(number, boxes, side, edit=edit) for number in range(samples)]
+    with ShapesMode(known) as mode:
+        inputs = drawing_inputs(encoder, batch, META, config.spatial_guidance)
     shapes = {name: tuple(value.shape) for name, value in inputs.items()}
     return Work(mode.flops.total(), mode.peak_bytes, dict(mode.flops), shapes, _named(encoder.dtype))
 
@@ -230,8 +222,8 @@ def encoding_of_a_pass(
 def _sample(number: int, boxes: int, side: int, *, edit: bool) -> TrainingSample:
     """A sample without a picture's content; no two have a canvas in common."""
     picture = np.zeros((side, side, 3), dtype=np.uint8)
-    corners = [(20 * number % 400, 20 * box % 400) for box in range(boxes)]
-    chain = parse(" ".join(f"thing ({x},{y}),(900,900)" for x, y in corners))
+    corners = [divmod((number * boxes + box) % 400, 20) for box in range(boxes)]
+    chain = parse(" ".join(f"thing ({20 * x},{20 * y}),(900,900)" for x, y in corners))
     return TrainingSample(
         f"sample {number}", "edit" if edit else "t2i", (), chain, picture, picture if edit else None,
         (side, side, 0, 0, side, side),
@@ -270,6 +262,10 @@ class Counted:
     """A forward and backward pass by kind of sample, with and without checkpointing as the stage does it."""
     activations: dict[bool, int]
     """Bytes of a pass that edits, by whether it checkpoints."""
+    encoded: dict[tuple[str, int], Work]
+    """Encoding of one sample, by its kind and up to ``COUNTED_BOXES``."""
+    encoding_bytes: dict[bool, int]
+    """Of encoding a pass whose samples have the most boxes, by whether it checkpoints."""
     total: int
     trained: dict[str, int]
     checkpoint: int
@@ -283,6 +279,7 @@ class Counted:
     def of(cls, pipeline: GoTPipeline, model: ModelConfig, one: Stage, config: BudgetConfig) -> Counted:
         """Of an empty pipeline that is used for nothing else afterwards."""
         stage = one.config
+        encoded, encoding_bytes = _encodings(pipeline, model, stage, config)
         empty = empty_model(pipeline, stage, one.objective)
         # In 32 bits, before the model takes the form that it computes in.
         checkpoint, part = _checkpoint_bytes(empty, stage)
@@ -298,20 +295,54 @@ class Counted:
         return cls(
             work=work,
             activations={chosen: work["edit"].bytes, not chosen: run(True, not chosen).bytes},
+            encoded=encoded,
+            encoding_bytes=encoding_bytes,
             total=count(computed.parameters()),
             trained=_trained(pipeline, computed),
             checkpoint=checkpoint,
             checkpoint_part=part,
             frozen_autoencoder=count(computed.vae.parameters()),
-            gathered=gathered_parameters(computed),
+            gathered=gathered_parameters(computed, replicate_frozen=stage.replicate_frozen),
         )
+
+    def encoding_flops(self, kind: str, boxes: int) -> int:
+        """Operations of encoding one sample: each box beyond those counted takes as much as the last one."""
+        if boxes <= COUNTED_BOXES:
+            return self.encoded[kind, boxes].flops
+        before, last = (self.encoded[kind, COUNTED_BOXES - back].flops for back in (1, 0))
+        return last + (boxes - COUNTED_BOXES) * (last - before)
+
+
+def _encodings(
+    pipeline: GoTPipeline, model: ModelConfig, stage: StageConfig, config: BudgetConfig
+) -> tuple[dict[tuple[str, int], Work], dict[bool, int]]:
+    """``encoded`` and ``encoding_bytes`` of :class:`Counted`."""
+
+    def run(edit: bool, boxes: int, samples: int, checkpointing: bool) -> Work:
+        return encoding(
+            pipeline, stage, model, boxes, edit=edit, samples=samples, checkpointing=checkpointing
+        )
+
+    encoded = {
+        (kind, boxes): run(edit, boxes, 1, stage.gradient_checkpointing)
+        for kind, edit in KINDS.items()
+        for boxes in range(COUNTED_BOXES + 1)
+    }
+    size = stage.layout().batch_size
+    most = {edit: config.expected.boxes(edit).most for edit in KINDS.values()}
+    return encoded, {
+        way: max(run(edit, boxes, size, way).bytes for edit, boxes in most.items()) for way in (False, True)
+    }
 
 
 def _checkpoint_bytes(model: GoTModel, stage: StageConfig) -> tuple[int, int]:
     """Of a whole checkpoint, single numbers aside, and of the worker that writes most of it."""
     state = checkpoint_tensors(model, stage)
     size = sum(value.nbytes for value in state.values() if value.ndim)
-    return size, size // stage.workers if stage.sharding == "fsdp" else largest_part(state, stage.workers)
+    if stage.sharding == "fsdp":
+        # Of several groups that hold everything, the first writes.
+        return size, size // (stage.shard_within or stage.workers)
+    return size, largest_part(state, stage.workers)
 
 
 def way_of_computing(one: Stage) -> tuple[Any, ...]:
@@ -320,7 +351,7 @@ def way_of_computing(one: Stage) -> tuple[Any, ...]:
     return (
         *(stage.layout(), stage.lora_rank, stage.lora_dropout, stage.loss, stage.bf16, stage.language_whole),
         *(stage.drawing_lora_rank, stage.gradient_checkpointing, stage.selective_checkpointing),
-        *(stage.sharding, stage.optimizer),
+        *(stage.sharding, stage.shard_within, stage.replicate_frozen, stage.optimizer),
         *(bool(stage.ema_decay), repr(one.objective)),
     )
 

@@ -11,14 +11,13 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from got_core.budget.config import Assumptions, BudgetConfig
-from got_core.budget.hours import GB, Clock, Facts, picture_flops
+from got_core.budget.hours import GB, Clock, Facts, picture_flops, reads_latents
 from got_core.budget.measure import (
     KINDS,
     Counted,
     Part,
     Work,
     count_parts,
-    encoding,
     sampling_step,
     way_of_computing,
 )
@@ -61,7 +60,8 @@ class StagePlan:
     flops_per_step: float
     """Of the global batch, with encoding and recomputation."""
     encoding_share: float
-    """Share of the autoencoder in ``flops_per_step``; it sees each picture anew every time."""
+    """Share of the autoencoder in ``flops_per_step``: it sees each picture anew every time, unless the stage
+    reads latents."""
     gpu_hours: float
     """As expected; all lines together."""
     gpu_hours_favourable: float
@@ -139,14 +139,15 @@ def make_plan(
 
     ``edits``: share of the draws that edit, by stage, where the data decides it; else the recipe's.
 
-    Raises ValueError for a recipe whose stages do not predict what its model draws with.
+    Raises ValueError for a recipe whose stages do not predict what its model draws with, or spread a model
+    over groups that their workers cannot form.
     """
     config = config or BudgetConfig()
     check_predictions(recipe.model.scheduler.prediction, recipe.stages)
+    _check_groups(recipe)
     pipeline = empty_pipeline(recipe.model)
     totals = count_parts(pipeline)
     sampling = {kind: sampling_step(pipeline, config, edit=edit) for kind, edit in KINDS.items()}
-    picture = encoding(pipeline, recipe.model.resolution)
     facts = [
         Facts(
             stage=one.config,
@@ -154,10 +155,10 @@ def make_plan(
             edits=(edits or {}).get(one.name, _share_of_edits(one.config)),
             counted=counted,
             parameters=sum(totals.values()),
-            picture=picture,
             drawing=sampling["text to image"],
             chain_tokens=min(config.chain_tokens, recipe.model.max_new_tokens),
             rows=config.rows,
+            decoders=_decoders(one.config, config),
         )
         for one, counted in zip(recipe.stages, _counted(recipe, pipeline, config), strict=True)
     ]
@@ -174,6 +175,16 @@ def make_plan(
     )
 
 
+def _check_groups(recipe: Recipe) -> None:
+    for one in recipe.stages:
+        workers, within = one.config.workers, one.config.shard_within
+        if one.config.sharding == "fsdp" and within and workers % within:
+            raise ValueError(
+                f"stage {one.name!r}: shard_within {within} does not divide the {workers} workers: set it to "
+                "0 or to one of their divisors"
+            )
+
+
 def _counted(recipe: Recipe, pipeline: GoTPipeline, config: BudgetConfig) -> Iterator[Counted]:
     """Of each stage; ``pipeline`` is an empty one, used up by the first."""
     known: dict[tuple[Any, ...], Counted] = {}
@@ -187,6 +198,11 @@ def _counted(recipe: Recipe, pipeline: GoTPipeline, config: BudgetConfig) -> Ite
 
 def _share_of_edits(stage: StageConfig) -> float:
     return sum(share for name, share in stage.mixture.items() if group_kind(name) != "t2i")
+
+
+def _decoders(stage: StageConfig, config: BudgetConfig) -> int | None:
+    """Of a worker, where they are not assumed."""
+    return config.expected.decoders if "decoders" in config.known else stage.decoders or None
 
 
 def _plan_stage(name: str, facts: Facts, config: BudgetConfig) -> StagePlan:
@@ -210,13 +226,14 @@ def _plan_stage(name: str, facts: Facts, config: BudgetConfig) -> StagePlan:
         expected.latents_ahead(MILLION),
         totals["expected"] * config.gpu.price_per_hour,
         _lines(clocks),
-        tuple(memory_of(facts, _most_boxes(config), config.gpu)),
+        tuple(memory_of(facts, config.gpu)),
     )
 
 
 def _clocks(facts: Facts, config: BudgetConfig) -> dict[str, Clock]:
     cases = {name: getattr(config, name) for name in ("expected", "favourable", "unfavourable")}
-    clocks = {name: Clock(facts, assumed, config.gpu) for name, assumed in cases.items()}
+    latents = reads_latents(facts.stage)
+    clocks = {name: Clock(facts, assumed, config.gpu, latents=latents) for name, assumed in cases.items()}
     return clocks | {"from_latents": Clock(facts, config.expected, config.gpu, latents=True)}
 
 
@@ -232,15 +249,12 @@ def _lines(clocks: dict[str, Clock]) -> tuple[Line, ...]:
     )
 
 
-def _most_boxes(config: BudgetConfig) -> dict[bool, int]:
-    return {edit: config.expected.boxes(edit).most for edit in KINDS.values()}
-
-
 def _sensitivity(facts: Sequence[Facts], config: BudgetConfig) -> tuple[Sensitivity, ...]:
     """Of each assumption that is not the same in all three sets."""
 
     def hours(assumed: Assumptions) -> float:
-        return sum(Clock(one, assumed, config.gpu).total() for one in facts)
+        clocks = (Clock(one, assumed, config.gpu, latents=reads_latents(one.stage)) for one in facts)
+        return sum(clock.total() for clock in clocks)
 
     found = []
     for one in fields(Assumptions):

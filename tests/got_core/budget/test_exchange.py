@@ -12,7 +12,7 @@ from torch import multiprocessing
 
 from got_core.budget.config import Accelerator, Assumptions, BudgetConfig
 from got_core.budget.hours import Clock, Facts
-from got_core.budget.measure import Counted, Gathered, encoding, sampling_step
+from got_core.budget.measure import Counted, Gathered, sampling_step
 from got_core.recipes import tiny
 from got_core.train.run import TrainingRun
 from got_core.train.sizes import empty_pipeline
@@ -22,24 +22,23 @@ from tests.got_core.budget import two_exchanging
 pytestmark = pytest.mark.slow
 
 
-def planned(sharding: str, sizes: dict[str, Any]) -> float:
+def planned(way: str, sizes: dict[str, Any]) -> float:
     """Bytes that a worker sends in the step, for a model of these sizes."""
-    model, stage = tiny().model, replace(two_exchanging.CONFIG, sharding=sharding)
+    model, stage = tiny().model, replace(two_exchanging.CONFIG, **two_exchanging.WAYS[way])
     pipeline, config = empty_pipeline(model), BudgetConfig()
     facts = Facts(
         stage=stage,
         model=model,
         edits=0.5,
         parameters=0,
-        picture=encoding(pipeline, model.resolution),
         drawing=sampling_step(pipeline, config, edit=False),
         counted=Counted.of(pipeline, model, pretraining(stage), config),
         chain_tokens=1,
         rows=None,
     )
-    facts = replace(
-        facts, counted=replace(facts.counted, **sizes | {"gathered": Gathered(**sizes["gathered"])})
-    )
+    gathered = Gathered(**sizes["gathered frozen-whole" if stage.replicate_frozen else "gathered"])
+    known = {name: sizes[name] for name in ("total", "trained", "frozen_autoencoder")}
+    facts = replace(facts, counted=replace(facts.counted, **known, gathered=gathered))
     clock = Clock(facts, Assumptions(link_gb=1.0, overlap=0.0), Accelerator())
     return clock.lines()["communication"].seconds * 1e9
 
@@ -57,3 +56,10 @@ def test_workers_exchange_what_is_planned(training_run: TrainingRun, tmp_path: P
     }
     # Layers of the vision tower, which only edits go through, are planned for all.
     assert sent["t2i"] < sent["edit"] <= planned("fsdp", found["sizes"]) < 1.05 * sent["t2i"]
+    whole = found["fsdp frozen-whole t2i"]
+    sent_whole = (whole["c10d::_allgather_base_"] + whole["c10d::_reduce_scatter_base_"]) / 2
+    assert sent_whole < sent["t2i"]
+    assert planned("fsdp frozen-whole", found["sizes"]) == pytest.approx(sent_whole, rel=1e-2)
+    # Groups of one worker each: nothing to gather, and gradients are summed as DDP does.
+    summed = found["fsdp alone t2i"]["c10d::allreduce_"]
+    assert planned("fsdp alone", found["sizes"]) == pytest.approx(summed, rel=1e-2)

@@ -10,19 +10,21 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from got_core.budget.config import Accelerator, Assumptions, BoxCounts, BudgetConfig
 from got_core.budget.hours import Clock, Facts
-from got_core.budget.measure import Counted, checkpoint_tensors, encoding, sampling_step
+from got_core.budget.measure import Counted, Gathered, checkpoint_tensors, sampling_step
 from got_core.budget.plan import make_plan
+from got_core.budget.shapes import _FORMULAS
 from got_core.chain.grammar import parse
 from got_core.model.build import fresh_pipeline
+from got_core.model.config import ModelConfig
 from got_core.model.got import GoTModel
 from got_core.model.tokens import train_tokenizer
 from got_core.recipes import tiny
 from got_core.train.checkpoints.tensors import training_tensors
-from got_core.train.data.batches import drawing_inputs
+from got_core.train.data.latents import drawing_inputs, stage_encoder
 from got_core.train.data.samples import TrainingSample
 from got_core.train.optim import MovingAverage, stage_optimizers
 from got_core.train.prepare import prepare_parts
@@ -47,7 +49,6 @@ def facts() -> Facts:
         model=MODEL,
         edits=0.25,
         parameters=1_000_000,
-        picture=encoding(pipeline, MODEL.resolution),
         drawing=sampling_step(pipeline, config, edit=False),
         counted=Counted.of(pipeline, MODEL, pretraining(STAGE), config),
         chain_tokens=100,
@@ -63,9 +64,17 @@ def seconds(facts: Facts) -> Lines:
     """Seconds of all lines, with some facts or assumptions changed."""
 
     def lines(
-        *, latents: bool = False, stage: dict[str, Any] | None = None, **assumed: Any
+        *,
+        latents: bool = False,
+        stage: dict[str, Any] | None = None,
+        counted: dict[str, Any] | None = None,
+        **assumed: Any,
     ) -> dict[str, float]:
-        known = replace(facts, stage=replace(facts.stage, **(stage or {})))
+        known = replace(
+            facts,
+            stage=replace(facts.stage, **(stage or {})),
+            counted=replace(facts.counted, **(counted or {})),
+        )
         clock = Clock(known, Assumptions(**assumed), GPU, latents=latents)
         return {name: line.seconds for name, line in clock.lines().items()}
 
@@ -78,41 +87,59 @@ def sample(boxes: int, edit: bool) -> TrainingSample:
         sample_id="one",
         kind="edit" if edit else "t2i",
         prompts=("a thing",),
-        chain=parse(" ".join(["thing (100,100),(900,900)"] * boxes) or "nothing"),
+        chain=parse(" ".join(f"thing (100,{100 * box}),(900,900)" for box in range(boxes)) or "nothing"),
         target=pixels,
         source=pixels if edit else None,
         time_ids=(64, 64, 0, 0, 64, 64),
     )
 
 
+KL = replace(MODEL, autoencoder=replace(MODEL.autoencoder, kind="kl", block_out_channels=(32,) * 4))
+"""The same with an autoencoder that shortens canvases."""
+
+
+@pytest.mark.parametrize("model", [MODEL, KL], ids=["patch", "kl"])
 @pytest.mark.parametrize("edit", [False, True])
-def test_the_pictures_of_a_pass_are_those_that_the_trainer_encodes(facts: Facts, edit: bool) -> None:
-    counts = BoxCounts((0.5, 0.0, 0.0, 0.5))
-    vae = fresh_pipeline(MODEL, train_tokenizer([], MODEL.image_tokens)).vae
-    encoded: list[int] = []
-    plain = vae.encode
+def test_encoding_of_a_sample_takes_what_the_trainer_computes(
+    facts: Facts, model: ModelConfig, edit: bool
+) -> None:
+    vae = fresh_pipeline(model, train_tokenizer([], model.image_tokens)).vae
+    encoder = stage_encoder(vae, STAGE)
+    encoder.black(model.resolution, model.resolution)
+    with FlopCounterMode(display=False) as counter:
+        counter.flop_registry |= _FORMULAS
+        drawing_inputs(encoder, [sample(0, edit), sample(4, edit)])
+    counts = BoxCounts((0.5, 0.0, 0.0, 0.0, 0.5))
+    counted = Counted.of(empty_pipeline(model), model, pretraining(STAGE), BudgetConfig())
+    known = replace(facts, model=model, counted=counted)
+    clock = Clock(known, Assumptions(t2i_boxes=counts, edit_boxes=counts), GPU)
+    assert 2 * clock.sample_encoding(edit) == counter.get_total_flops() > 0
+    edits = replace(known, edits=float(edit))
+    clock = Clock(edits, Assumptions(t2i_boxes=counts, edit_boxes=counts), GPU)
+    assert clock.flops_of_a_pass()[1] == counter.get_total_flops()
+    assert Clock(edits, Assumptions(), GPU, latents=True).flops_of_a_pass()[1] == 0
 
-    def counting(images: Tensor, *args: Any, **kwargs: Any) -> Any:
-        encoded.append(len(images))
-        return plain(images, *args, **kwargs)
 
-    vae.encode = counting
-    drawing_inputs(vae, [sample(0, edit), sample(3, edit)])
-    clock = Clock(facts, Assumptions(t2i_boxes=counts, edit_boxes=counts), GPU)
-    assert clock.pictures(2, edit) == sum(encoded) > 0
-
-
-def test_encoding_follows_boxes_edits_and_guidance(seconds: Lines, facts: Facts) -> None:
+def test_encoding_follows_boxes_edits_and_format(seconds: Lines, facts: Facts) -> None:
     def of(count: int, **changed: Any) -> float:
         boxes = {name: BoxCounts.exactly(count) for name in ("t2i_boxes", "edit_boxes")}
         return seconds(**boxes, **changed)["encoding"]
 
-    # Of two samples: their targets, the black picture or two sources, and the canvases.
-    assert of(3) / of(1) == pytest.approx((0.75 * 9 + 0.25 * 10) / (0.75 * 5 + 0.25 * 6))
-    assert of(0) == of(1), "a chain without a box has one black canvas"
+    # Of two samples: targets, a quarter of sources; black is known already.
+    picture = facts.counted.encoded["text to image", 0].flops
+    assert of(0) == pytest.approx(10 * 2 * 1.25 * picture / (1e9 * 0.35))
+    assert of(0) < of(1) and of(5) - of(1) == pytest.approx(4 * (of(2) - of(1)))
+    mixed = {name: BoxCounts((0.5, 0.0, 0.0, 0.5)) for name in ("t2i_boxes", "edit_boxes")}
+    assert seconds(**mixed)["encoding"] == pytest.approx((of(0) + of(3)) / 2)
     assert of(3, latents=True) == 0
-    assert of(3, float32_share=0.25) == pytest.approx(2 * of(3))
     assert of(3, utilisation=0.7) == pytest.approx(of(3) / 2)
+    whole = {key: replace(work, dtype="float32") for key, work in facts.counted.encoded.items()}
+    assert of(3, counted={"encoded": whole}, float32_share=0.25) == pytest.approx(4 * of(3))
+
+
+def test_latents_ahead_take_each_sample_once(facts: Facts, seconds: Lines) -> None:
+    clock = Clock(facts, Assumptions(), GPU)
+    assert clock.latents_ahead(20) * 3600 == pytest.approx(seconds()["encoding"])
 
 
 def test_passes_in_32_bits_take_longer(facts: Facts) -> None:
@@ -139,10 +166,31 @@ def test_data_is_waited_for_only_where_it_comes_slower_than_steps(seconds: Lines
     assert slow["waiting for data"] == pytest.approx(STAGE.steps * 4 * step)
 
 
+def test_the_stage_has_decoders_of_its_own_where_they_are_set() -> None:
+    def how(decoders: int, known: int | None = None) -> str:
+        recipe = replace(tiny(), stages=(pretraining(replace(STAGE, decoders=decoders)),))
+        config = BudgetConfig(gpu=GPU).knowing({} if known is None else {"decoders": known})
+        return next(line.how for line in make_plan(recipe, config).stages[0].lines if "wait" in line.name)
+
+    assert "by 4 processes as assumed" in how(0)
+    assert how(7).endswith("by 7 processes")
+    assert how(7, known=3).endswith("by 3 processes") and how(0, known=3).endswith("by 3 processes")
+
+
+def test_decoders_of_the_stage_decode(facts: Facts) -> None:
+    times = [
+        Clock(replace(facts, decoders=number), Assumptions(decode_megapixels=1e-3), GPU).lines()
+        for number in (None, 4, 8)
+    ]
+    waits = [lines["waiting for data"].seconds for lines in times]
+    steps = sum(times[0][name].seconds for name in ("forward and backward", "encoding", "communication"))
+    assert waits[0] == waits[1] and waits[1] + steps == pytest.approx(2 * (waits[2] + steps))
+
+
 def test_latents_are_read_in_place_of_all_but_what_the_language_model_sees(
     seconds: Lines, facts: Facts
 ) -> None:
-    latents = 2.25 * np.prod(facts.picture.shapes["latents"]) * 2
+    latents = 2.25 * np.prod(facts.counted.encoded["edit", 1].shapes["clean"]) * 2
     source = 0.25 * 1.5 * MODEL.resolution**2 * 0.4
     rate = 1e-9
     lines = seconds(latents=True, read_gb=rate)
@@ -162,10 +210,37 @@ def test_a_replicated_model_sums_gradients_and_a_spread_one_also_gathers(
     found = seconds(**slow, stage={"sharding": "fsdp"})["communication"]
     assert found == pytest.approx(10 * 0.5 * (gathered + 4 * trained) / 1e3)
     # Layers are gathered for each pass, gradients summed in the last one.
-    passes = {"sharding": "fsdp", "global_batch": 12, "draws_per_step": 3}
+    passes: dict[str, Any] = {"sharding": "fsdp", "global_batch": 12, "draws_per_step": 3}
     found = seconds(**slow, stage=passes)["communication"]
     assert found == pytest.approx(10 * 0.5 * (3 * gathered + 4 * trained) / 1e3)
     assert seconds(stage={"workers": 1})["communication"] == 0
+
+
+def test_what_is_whole_everywhere_is_not_gathered(seconds: Lines, facts: Facts) -> None:
+    trained, slow = sum(facts.counted.trained.values()), {"link_gb": 1e-6, "overlap": 0.0}
+    stage = {"sharding": "fsdp", "replicate_frozen": True}
+    sizes = {"gathered": Gathered(rest=1000, layer=1)}
+    found = seconds(**slow, stage=stage, counted=sizes)["communication"]
+    assert found == pytest.approx(10 * 0.5 * (2 * (2 * trained - 1000) + 4 * trained) / 1e3)
+
+
+def test_groups_gather_among_themselves_and_sum_pieces_with_each_other(seconds: Lines, facts: Facts) -> None:
+    counted, slow = facts.counted, {"link_gb": 1e-6, "overlap": 0.0}
+    trained, spread = sum(counted.trained.values()), counted.total - counted.frozen_autoencoder
+    stage = {"sharding": "fsdp", "workers": 8, "global_batch": 16, "shard_within": 4}
+    gathered = 2 * (2 * spread - counted.gathered.rest)
+    found = seconds(**slow, stage=stage)["communication"]
+    # Each of four sums a quarter, and exchanges it with one of the other group.
+    assert found == pytest.approx(10 * (0.75 * gathered + (0.75 + 2 * 0.5 / 4) * 4 * trained) / 1e3)
+    alone, replicated = (
+        seconds(**slow, stage=stage | one)["communication"]
+        for one in ({"shard_within": 1}, {"sharding": "ddp"})
+    )
+    assert alone == pytest.approx(replicated)
+    whole, all_of_them = (
+        seconds(**slow, stage=stage | {"shard_within": size})["communication"] for size in (8, 0)
+    )
+    assert whole == pytest.approx(all_of_them) and whole > found
 
 
 def test_what_is_exchanged_while_the_gpu_computes_is_hidden_up_to_that_time(seconds: Lines) -> None:
@@ -205,9 +280,25 @@ def test_the_held_out_loss_takes_rounds_of_one_row_a_worker(seconds: Lines, fact
 def test_grids_are_drawn_when_the_stage_draws_them(seconds: Lines) -> None:
     end = seconds(stage={"sample_every": 0})["sample pictures"]
     assert seconds(stage={"sample_every": 4})["sample pictures"] == pytest.approx(3 * end)
-    # Twelve pictures two at a time: six calls, each writing a chain of 100 tokens.
+    # Six pictures a worker, two at a time: three calls, each writing a chain of 100 tokens.
     slow = seconds(stage={"sample_every": 0}, tokens_per_second=1.0)["sample pictures"]
-    assert slow - end == pytest.approx(6 * 100 * (1 - 1 / 20))
+    assert slow - end == pytest.approx(3 * 100 * (1 - 1 / 20))
+
+
+def test_workers_share_a_grid_where_each_holds_the_model(seconds: Lines, facts: Facts) -> None:
+    quick = {"tokens_per_second": 1e9, "copy_gb": 1e9, "link_gb": 1e9}
+
+    def grid(workers: int, **stage: Any) -> float:
+        stage |= {"sample_every": 0, "workers": workers, "global_batch": 2 * workers}
+        return seconds(**quick, stage=stage)["sample pictures"]
+
+    picture = grid(12)
+    assert [grid(workers) / picture for workers in (1, 2, 5, 24)] == pytest.approx([12, 6, 3, 1])
+    assert grid(5, sharding="fsdp") == pytest.approx(12 * picture)
+    whole = {kind: replace(work, dtype="float32") for kind, work in facts.counted.work.items()}
+    alone = {"sample_every": 0, "workers": 12, "global_batch": 24}
+    found = seconds(**quick, stage=alone, counted={"work": whole}, float32_share=0.25)["sample pictures"]
+    assert found == pytest.approx(4 * picture), "they are drawn in the format of the passes"
 
 
 def test_a_checkpoint_of_shapes_holds_what_a_real_one_holds() -> None:
@@ -233,6 +324,17 @@ def test_the_largest_part_of_a_replicated_checkpoint_is_about_its_share(facts: F
         empty_pipeline(MODEL), MODEL, pretraining(replace(STAGE, sharding="fsdp")), BudgetConfig()
     )
     assert spread.checkpoint_part == spread.checkpoint // 2
+
+
+def test_of_groups_that_hold_everything_the_first_writes() -> None:
+    stage = replace(STAGE, sharding="fsdp", workers=8, global_batch=16)
+    groups, all_of_them = (
+        Counted.of(empty_pipeline(MODEL), MODEL, pretraining(one), BudgetConfig())
+        for one in (replace(stage, shard_within=4), stage)
+    )
+    assert groups.checkpoint == all_of_them.checkpoint
+    assert groups.checkpoint_part == groups.checkpoint // 4
+    assert all_of_them.checkpoint_part == groups.checkpoint // 8
 
 
 def test_sensitivity_is_the_total_with_one_assumption_changed() -> None:

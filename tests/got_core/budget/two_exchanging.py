@@ -25,6 +25,12 @@ from tests.got_core.tiny_pipeline import tiny_pipeline
 CONFIG = StageConfig(
     steps=1, workers=2, batch_size=1, global_batch=4, draws_per_step=2, lora_rank=4, bf16=False
 )
+WAYS: dict[str, dict[str, Any]] = {
+    "ddp": {"sharding": "ddp"},
+    "fsdp": {"sharding": "fsdp"},
+    "fsdp frozen-whole": {"sharding": "fsdp", "replicate_frozen": True},
+    "fsdp alone": {"sharding": "fsdp", "shard_within": 1},
+}
 
 
 class Exchanged(TorchDispatchMode):
@@ -45,18 +51,18 @@ class Exchanged(TorchDispatchMode):
 
 
 def train(rank: int, run: TrainingRun, folder: Path) -> None:
-    """A step of each sharding, and the sizes of what is trained."""
+    """A step of each way, and the sizes of what is trained."""
     torch.set_num_threads(1)
     dist.init_process_group("gloo", f"file://{folder / 'rendezvous'}", rank=rank, world_size=2)
     found: dict[str, Any] = {}
-    for sharding, kind in (("ddp", "t2i"), ("fsdp", "t2i"), ("fsdp", "edit")):
-        config = replace(CONFIG, sharding=sharding, mixture={kind: 1.0})
+    for way, kind in (*((way, "t2i") for way in WAYS), ("fsdp", "edit")):
+        config = replace(CONFIG, **WAYS[way], mixture={kind: 1.0})
         trainer = Trainer(tiny_pipeline(), training_data(run), config, rank, 2)
-        if sharding == "ddp":
+        if way == "ddp":
             found["sizes"] = _sizes(trainer.model)
         with Exchanged() as exchanged:
             trainer.run(1, lambda step, losses: None)
-        found[f"{sharding} {kind}"] = dict(exchanged.bytes)
+        found[f"{way} {kind}"] = dict(exchanged.bytes)
     (folder / f"{rank}.json").write_text(json.dumps(found))
     time.sleep(1)  # its threads let go of tensors, for which they need this thread to wait
     dist.destroy_process_group()
@@ -68,4 +74,5 @@ def _sizes(model: GoTModel) -> dict[str, Any]:
         "trained": {"all": count(model.parameters(), trained=True)},
         "frozen_autoencoder": count(model.vae.parameters()),
         "gathered": asdict(gathered_parameters(model)),
+        "gathered frozen-whole": asdict(gathered_parameters(model, replicate_frozen=True)),
     }
