@@ -41,10 +41,8 @@ STAGE = StageConfig(
 
 def started(run: TrainingRun, folder: Path, config: StageConfig = STAGE) -> tuple[TrainingRun, Reference]:
     """A run of one stage in a storage of its own, and the model that it starts from."""
-    stage = finetuning(config)
-    run = replace(
-        run, storage_url=f"file://{folder / 'storage'}", recipe=replace(run.recipe, stages=(stage,))
-    )
+    recipe = replace(run.recipe, stages=(finetuning(config),))
+    run = replace(run, storage_url=f"file://{folder / 'storage'}", recipe=recipe)
     sees_its_conditions(tiny_pipeline()).save_pretrained(folder / "storage" / "models" / "start")
     return run, {"folder": "models/start", "stage": "pretrain", "weights_hash": "w"}
 
@@ -140,7 +138,7 @@ def test_rows_without_latents_are_substituted_up_to_a_share_and_named(
     (raw / broken["target_path"]).write_bytes(b"no picture")
     run = replace(run, raw_url=str(raw))
     made = make_latents(run, start)
-    ((folder, found),) = made["latents"].items()
+    (found,) = made["latents"].values()
     assert (found["listed"], found["samples"]) == (1, manifest.height - 1)
     data = training_data(placed(run, start), STAGE)
     with pytest.raises(PictureError, match=re.escape(broken["target_path"])):
@@ -204,7 +202,7 @@ def test_a_copy_of_the_autoencoder_in_more_bits_is_the_same() -> None:
 
 
 def test_random_cuts_cannot_be_read_from_latents() -> None:
-    with pytest.raises(ValueError, match="hold one cut of each picture.*set random_crop to False"):
+    with pytest.raises(ValueError, match=r"hold one cut of each picture.*set random_crop to False"):
         StageConfig(steps=1, latents="float16", geometry="bucket")
     StageConfig(steps=1, latents="float16", geometry="stretch")
     StageConfig(steps=1, latents="float16", geometry="bucket", random_crop=False)
