@@ -18,11 +18,12 @@ from got_core.train.data.faults import TooManySubstitutesError
 from got_core.train.data.manifest_file import in_file
 from got_core.train.data.pictures import PictureError
 from got_core.train.data.samples import training_data
-from got_core.train.data.sources.latents import with_latents
+from got_core.train.data.sources.latents import places_are_of_latents, with_latents
 from got_core.train.encoding.autoencoder import autoencoder_hash, load_autoencoder
 from got_core.train.encoding.making import make_latents
 from got_core.train.latents.key import LatentsMissingError, latent_key
 from got_core.train.latents.parts import read_index, remove
+from got_core.train.preflight import request_of
 from got_core.train.run import Reference, TrainingRun
 from got_core.train.stage import finetuning
 from got_core.train.trainer import Trainer
@@ -246,3 +247,11 @@ def test_ray_workers_make_the_same_latents(
     assert any(re.match(r"latents: \d+ of \d+ samples, \d+ of \d+ shards", line) for line in said)
     names = here.storage().list("latent_shards/")
     assert names == there.storage().list("latent_shards/"), "the same bytes, by their names"
+
+
+def test_nodes_are_not_asked_for_pictures(training_run: TrainingRun, tmp_path: Path) -> None:
+    run, start = started(training_run, tmp_path)
+    make_latents(run, start)
+    assert request_of(run).pictures["t2i"]
+    run = placed(run, start)
+    assert places_are_of_latents(run) and request_of(run).pictures == {}

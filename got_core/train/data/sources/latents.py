@@ -114,6 +114,11 @@ def with_latents(run: TrainingRun, config: StageConfig, key: LatentKey, name: st
     return replace(run, places=name)
 
 
+def places_are_of_latents(run: TrainingRun) -> bool:
+    """Whether a run reads stored latents, and no picture at all."""
+    return run.places is not None and run.storage().exists(f"{run.places}/{LISTED}")
+
+
 def latents_of(run: TrainingRun) -> LatentPlaces:
     """Where the latents of a run's rows lie. Raises LatentsMissingError where the run does not say it."""
     if run.places is None:
