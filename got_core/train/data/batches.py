@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor, nn
 
+from got_core.model.guidance import black_latents
 from got_core.model.sequence import SequenceBuilder
 from got_core.train.cpu_time import Stopwatch
 from got_core.train.data.latents import drawing_inputs
@@ -145,9 +146,10 @@ class JointBatches:
 
     def _stored(self, stored: dict[str, Tensor], time_ids: Sequence[Sequence[int]]) -> dict[str, Tensor]:
         """The same of stored latents."""
-        return self._known(
-            stored_inputs(self.autoencoder, stored, time_ids, self.device, self.spatial_guidance)
-        )
+        return self._known(stored_inputs(self._black, stored, time_ids, self.device, self.spatial_guidance))
+
+    def _black(self, height: int, width: int) -> Tensor:
+        return black_latents(self.autoencoder, 1, height, width)
 
     def _known(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         if not self.reasoning:

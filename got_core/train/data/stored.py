@@ -6,13 +6,12 @@ Belongs here: stored latents as tensors. Not here: reading them (``sources.laten
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from got_core.model.guidance import black_latents
 from got_core.model.inpaint_mask import free_cells
 from got_core.train.data.samples import TrainingSample
 
@@ -42,7 +41,7 @@ def stacked(samples: Sequence[TrainingSample]) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def stored_inputs(
-    autoencoder: nn.Module,
+    black: Callable[[int, int], Tensor],
     stored: dict[str, Tensor],
     time_ids: Sequence[Sequence[int]],
     device: torch.device | str = "cpu",
@@ -50,12 +49,13 @@ def stored_inputs(
 ) -> dict[str, Tensor]:
     """What ``latents.drawing_inputs`` gives of pictures, of what :func:`stacked` gave, in float32.
 
-    The autoencoder encodes nothing but the black picture that text to image has in place of a source.
+    ``black`` gives the latent (1, C, h, w) of a black picture of some height and width, which text to image
+    has in place of a source.
     """
     inputs = {name: value.to(device, non_blocking=True).float() for name, value in stored.items()}
     if "reference" not in inputs:
         height, width = time_ids[0][4:]
-        inputs["reference"] = black_latents(autoencoder, len(time_ids), height, width).float()
+        inputs["reference"] = black(height, width).float().expand(len(time_ids), -1, -1, -1)
     if "spatial" not in inputs or not spatial_guidance:
         inputs["spatial"] = torch.zeros_like(inputs["clean"])
     return inputs | {"time_ids": torch.tensor(time_ids, dtype=torch.float32, device=device)}

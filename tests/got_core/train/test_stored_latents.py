@@ -26,6 +26,7 @@ from got_core.train.latents.parts import read_index, remove
 from got_core.train.preflight import request_of
 from got_core.train.run import Reference, TrainingRun
 from got_core.train.stage import finetuning
+from got_core.train.stages import train_stage
 from got_core.train.trainer import Trainer
 from tests.got_core.tiny_pipeline import sees_its_conditions, tiny_pipeline
 
@@ -255,3 +256,17 @@ def test_nodes_are_not_asked_for_pictures(training_run: TrainingRun, tmp_path: P
     assert request_of(run).pictures["t2i"]
     run = placed(run, start)
     assert places_are_of_latents(run) and request_of(run).pictures == {}
+
+
+@pytest.mark.slow
+def test_a_stage_on_ray_needs_no_picture(training_run: TrainingRun, tmp_path: Path) -> None:
+    config = replace(STAGE, steps=2, sample_every=0, checkpoint_every=1, held_out=0.2)
+    tracked = replace(training_run, tracking_uri=f"sqlite:///{tmp_path}/mlflow.db")
+    run, start = started(tracked, tmp_path, config)
+    stage = run.recipe.stages[0]
+    with pytest.raises(LatentsMissingError, match="none at all are stored"):
+        train_stage(run, stage, start)
+    make_latents(run, start)
+    model = train_stage(replace(run, raw_url="/nowhere"), stage, start)
+    assert model["steps"] == 2 and model["substituted"]["samples"] == 0
+    assert model["metrics"]["held_out/loss"] > 0
