@@ -66,7 +66,7 @@ def test_a_run_makes_latents_once_and_trains_from_them(latents_graph: Graph) -> 
     gone = manifest.row(0, named=True)["image_id"]
     add_takedowns(graph.storage, [gone])
     again = graph.run.Runner(graph.project, graph.instance)
-    outcome = again.bring_up_to_date(("taken_down", "training_manifest", *steps), again="the list")
+    outcome = again.bring_up_to_date(("training_manifest", *steps), again="the list")
     assert not outcome.error and "latent_shards" in outcome.made
     index = read_index(graph.storage, folder)
     assert gone not in index["image_id"].to_list() and index.height == manifest.height - 1

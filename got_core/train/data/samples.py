@@ -6,8 +6,6 @@ make a batch (``batches``).
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +22,7 @@ from got_core.model.buckets import Size, bucket_sizes
 from got_core.storage import Storage
 from got_core.train.config import KINDS, Geometry, StageConfig
 from got_core.train.data.columns import nearest_buckets
+from got_core.train.data.decoded import Decoded, DecodedCache, Key
 from got_core.train.data.faults import PictureFaults
 from got_core.train.data.geometry import Placement, covering, keeping, stretched
 from got_core.train.data.manifest import MemoryManifest, TrainingManifest
@@ -63,50 +62,8 @@ class TrainingSample:
     language model is shown."""
 
 
-@dataclass(frozen=True)
-class _Decoded:
-    """A row's pictures, resized and not yet cut."""
-
-    row: dict[str, Any]
-    chain: Chain
-    original: Size
-    target: np.ndarray
-    source: np.ndarray | None
-
-    @property
-    def nbytes(self) -> int:
-        return self.target.nbytes + (0 if self.source is None else self.source.nbytes)
-
-
-Key = tuple[int, int]
-"""A row, and index of the size that it is resized for."""
-Fetched = dict[Key, "_Decoded | StoredLatents | Exception"]
+Fetched = dict[Key, Decoded | StoredLatents | Exception]
 _NO_PIXELS = np.zeros((0, 0, 3), dtype=np.uint8)
-
-
-class _Cache:
-    """Decoded rows, by row and bucket, up to a number of bytes; the least recently used ones go first."""
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.nbytes = 0
-        self._rows: OrderedDict[Key, _Decoded] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def get(self, key: Key) -> _Decoded | None:
-        with self._lock:
-            if key in self._rows:
-                self._rows.move_to_end(key)
-            return self._rows.get(key)
-
-    def put(self, key: Key, decoded: _Decoded) -> None:
-        with self._lock:
-            if key in self._rows:
-                return
-            self._rows[key] = decoded
-            self.nbytes += decoded.nbytes
-            while self.nbytes > self.limit:
-                self.nbytes -= self._rows.popitem(last=False)[1].nbytes
 
 
 class TrainingData:
@@ -165,7 +122,7 @@ class TrainingData:
         self._held_out = rows.column("place") < held_out if held_out else np.zeros(len(rows), dtype=bool)
         self.of_kind = {kind: self._divided(rows.of_kind(kind), held_out=False) for kind in KINDS}
         """Rows by kind, int32."""
-        self._cache = _Cache(cache_bytes)
+        self._cache = DecodedCache(cache_bytes)
         self.faults = faults or PictureFaults()
         """Samples whose pictures could not be had (see ``substitutes``)."""
         self.sizes: list[Size] = [(resolution, resolution)]
@@ -214,7 +171,7 @@ class TrainingData:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__ |= state
-        self._cache = _Cache(0)
+        self._cache = DecodedCache(0)
 
     def take(
         self,
@@ -288,19 +245,19 @@ class TrainingData:
         contents = self.source.read([row for row, _ in missing])
         for key, content in zip(missing, contents, strict=True):
             found[key] = decoded = self._resized(*key, content)
-            if isinstance(decoded, _Decoded):
+            if isinstance(decoded, Decoded):
                 self._cache.put(key, decoded)
         return found
 
     def _resized(
         self, index: int, bucket: int, content: Content | Exception
-    ) -> _Decoded | StoredLatents | Exception:
+    ) -> Decoded | StoredLatents | Exception:
         if isinstance(content, Exception | StoredLatents):
             return content
         row, target = self.manifest.row(index), content.target
         placement = self._placement(index, bucket, target.size, 0.5, 0.5)
         source = None if content.source is None else placement.resize(content.source)
-        return _Decoded(row, parse(row["chain"]), target.size, placement.resize(target), source)
+        return Decoded(row, parse(row["chain"]), target.size, placement.resize(target), source)
 
     def _nearest_buckets(self) -> np.ndarray:
         """Index of the size nearest to each row's target, int16.
@@ -359,13 +316,13 @@ def wordings(row: dict[str, Any]) -> tuple[str, ...]:
     return tuple(row.get("instructions") or [row["prompt"]])
 
 
-def _stretched(decoded: _Decoded, placement: Placement) -> _Decoded:
+def _stretched(decoded: Decoded, placement: Placement) -> Decoded:
     target, source = (
         None if pixels is None else placement.resize(Image.fromarray(pixels))
         for pixels in (decoded.target, decoded.source)
     )
     assert target is not None
-    return _Decoded(decoded.row, decoded.chain, decoded.original, target, source)
+    return Decoded(decoded.row, decoded.chain, decoded.original, target, source)
 
 
 def draw_rows(rng: np.random.Generator, pool: np.ndarray, count: int) -> np.ndarray:
