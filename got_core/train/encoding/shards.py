@@ -19,6 +19,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from got_core.model.picture_encoder import PictureEncoder
 from got_core.storage import Storage
 from got_core.train.data.latents import drawing_inputs
 from got_core.train.data.pictures import PictureError
@@ -141,7 +142,7 @@ class _Writer:
         device: torch.device | str,
     ) -> None:
         self._storage, self._key, self._data = storage, key, data
-        self._autoencoder, self._device = autoencoder, device
+        self._encoder, self._device = PictureEncoder(autoencoder), device
         self.rows = {data.sample_id(place): place for place in range(len(data))}
         """Places of the shard's samples."""
         self._digests = {row["sample_id"]: row_digest(row) for row in data.rows}
