@@ -80,6 +80,7 @@ class Trial:
             seed=config.seed + SEED_STRIDE * self.seed,
             milestone_every=0,
             sample_every=0,
+            latents=None,
         )
         return replace(stage, config=shorter)
 

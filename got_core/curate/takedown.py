@@ -52,10 +52,12 @@ _UNTOUCHED = (
     "takedown/",
     "manifests/",
     "training_shards/",
+    "latent_shards/",
     "taken_down.parquet",
     "training_manifest.parquet",
 )
-"""Records of what was done; indices of tars, which go with them; the manifest, made anew from the list."""
+"""Records of what was done; indices of tars and latents, which go with them; the manifest, made anew from the
+list."""
 
 _LEDGER = {"request": pl.String(), "item_id": pl.String(), "kind": pl.String()}
 
@@ -174,7 +176,7 @@ def _copies_status(one: str, kinds: Mapping[str, int], waiting: pl.DataFrame, kn
 
 
 def take_down(storage: Storage, config: CurateConfig, readers: Readers | None = None) -> TakenDown:
-    """Remove what the list names from every stored table, training shard and page, and its stored bytes.
+    """Remove what the list names from every stored table, tar, latent and page, and its stored bytes.
 
     Manifests beside trained stages go whole where they hold any of it: a training that has begun with one
     begins anew.
@@ -188,6 +190,7 @@ def take_down(storage: Storage, config: CurateConfig, readers: Readers | None = 
     """
     from got_core.curate import training_shards
     from got_core.curate.gallery import delete_pages  # brings matplotlib
+    from got_core.train.latents import parts
 
     listed, requests = read_takedowns(storage), _requests(storage)
     exact, waiting = _list_copies(storage, listed, requests, config, readers or {})
@@ -201,6 +204,7 @@ def take_down(storage: Storage, config: CurateConfig, readers: Readers | None = 
     counts = {name: _clean(storage, name, frozenset(items)) for name in _tables(storage)}
     counts |= {name: _delete_manifest(storage, name, items) for name in stored_manifests(storage)}
     counts[training_shards.FOLDER] = len(training_shards.remove(storage, items).samples)
+    counts[parts.FOLDER] = len(parts.remove(storage, items).samples)
     counts["pages"] = len(delete_pages(storage, items))
     return TakenDown(ledger, {name: count for name, count in counts.items() if count}, waiting)
 

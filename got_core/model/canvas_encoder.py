@@ -192,13 +192,18 @@ class _Shortened:
     def normalised(self, norm: nn.GroupNorm) -> Tensor:
         """Group norm with the means of whole canvases."""
         x = self.x.to(self._share.dtype)
-        parts = x.unflatten(1, (norm.num_groups, -1))
-        share = self._share[:, None] / parts.shape[2]
-        mean = (parts * share).sum(dim=(2, 3, 4), keepdim=True)
-        variance = ((parts - mean).square() * share).sum(dim=(2, 3, 4), keepdim=True)
-        flat = ((parts - mean) * torch.rsqrt(variance + norm.eps)).flatten(1, 2)
+        centred = x - self._means(x, norm.num_groups)
+        variance = self._means(centred.square(), norm.num_groups)
         assert norm.weight is not None and norm.bias is not None
-        return (flat * norm.weight[:, None, None] + norm.bias[:, None, None]).to(self.x.dtype)
+        gain = norm.weight[:, None, None] * torch.rsqrt(variance + norm.eps)
+        return torch.addcmul(norm.bias[:, None, None].to(gain), centred, gain).to(self.x.dtype)
+
+    def _means(self, x: Tensor, groups: int) -> Tensor:
+        """Of each group of channels over whole canvases, as (N, C, 1, 1)."""
+        # As a matrix product: a sum of products would be written out first.
+        channels = torch.einsum("nchw,nhw->nc", x, self._share[:, 0])
+        means = channels.unflatten(1, (groups, -1)).mean(dim=2, keepdim=True)
+        return means.expand(-1, -1, x.shape[1] // groups).flatten(1)[:, :, None, None]
 
     def whole(self, latents: Tensor) -> Tensor:
         """Latents of kept places as those of whole canvases."""

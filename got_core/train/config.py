@@ -19,6 +19,8 @@ KINDS = ("t2i", "edit")
 """Kinds of samples."""
 GROUPS = (*KINDS, "single-turn", "multi-turn")
 """Groups that a mixture may draw from, each also as ``GROUP/SOURCE``."""
+LatentFormat = Literal["float16", "float32"]
+"""Numbers of stored latents."""
 OptimizerName = Literal["adamw", "muon"]
 """``adamw``, the paper's; ``muon``: weights between hidden layers go to Muon, all others to AdamW."""
 
@@ -54,6 +56,10 @@ class StageConfig:
     """Of ``crop`` and ``bucket``: a picture longer than its frame is cut at random, else from the middle."""
     bucket_multiple: int = 64
     """Of ``bucket``: sides are multiples of this many pixels."""
+    latents: LatentFormat | None = None
+    """Read stored latents in numbers of this format in place of pictures (the asset ``latent_shards``); None:
+    pictures are read, and encoded anew in each step. Each picture is stored with one cut, that of the middle,
+    so ``random_crop`` has to be off where the geometry crops."""
     cache_megabytes: int = 2048
     """Decoded pictures that a worker keeps, the least recently used going first; decoder processes keep
     none."""
@@ -179,7 +185,13 @@ class StageConfig:
                 raise ValueError(f"{name} is not negative, got {rate}")
         self.layout()
         check_mixture(self.mixture)
+        if self.latents is not None and self.geometry != "stretch" and self.random_crop:
+            raise ValueError(
+                f"stored latents (latents={self.latents!r}) hold one cut of each picture, and geometry "
+                f"{self.geometry!r} cuts at random: set random_crop to False, or latents to None"
+            )
         choices = (
+            ("latents", Literal[LatentFormat, None]),
             ("geometry", Geometry),
             ("sharding", Sharding),
             ("optimizer", OptimizerName),

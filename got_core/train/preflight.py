@@ -25,6 +25,7 @@ from got_core.redacted import redacted_url
 from got_core.storage import Storage
 from got_core.train.config import KINDS
 from got_core.train.data.manifest_file import manifest_of
+from got_core.train.data.sources.latents import places_are_of_latents
 from got_core.train.data.sources.places import places_of
 from got_core.train.machine import GB, Fault, Node, free_memory, gpus, staging_folders, versions
 from got_core.train.run import TrainingRun
@@ -82,9 +83,10 @@ def request_of(run: TrainingRun, weights_bytes: int = 0) -> Request:
 
 
 def _first_pictures(run: TrainingRun) -> dict[str, list[str]]:
-    """Of each kind, the first pictures that are read as raw files, as far as the run knows which are."""
+    """Of each kind, the first pictures that are read as raw files, as far as the run knows which are; none
+    where stored latents are read."""
     manifest = manifest_of(run)
-    if not len(manifest):
+    if not len(manifest) or places_are_of_latents(run):
         return {}
     packed = np.zeros(len(manifest), dtype=bool)
     if run.places is not None and (places := places_of(run, manifest)) is not None:

@@ -87,6 +87,11 @@ def check_stages(stages: Iterable[Stage]) -> None:
             raise ValueError(f"two training stages have the {kind} {twice[0]!r}; give each its own")
 
 
+def reads_latents(stages: Iterable[Stage]) -> bool:
+    """Whether any stage reads stored latents in place of pictures."""
+    return any(stage.config.latents is not None for stage in stages)
+
+
 def check_predictions(prediction: str, stages: Iterable[Stage]) -> None:
     """Raise ValueError where a stage's loss predicts something else than the model draws with."""
     found = {one.name: one.config.loss.prediction for one in stages}

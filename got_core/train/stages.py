@@ -25,9 +25,12 @@ from got_core.train.checkpoints.record import run_record, worker_record
 from got_core.train.checkpoints.saving import Checkpoints
 from got_core.train.data.batches import JointBatches
 from got_core.train.data.samples import training_data
+from got_core.train.data.sources.latents import with_latents
 from got_core.train.data.sources.places import with_places
 from got_core.train.data_watch import DataWatch
+from got_core.train.encoding.autoencoder import autoencoder_hash, load_autoencoder
 from got_core.train.held_out import HeldOut
+from got_core.train.latents.key import latent_key
 from got_core.train.optim import allow_fast_matmul
 from got_core.train.ray import jobs, preflight
 from got_core.train.ray.session import ray_session
@@ -70,7 +73,7 @@ def train_stage(run: TrainingRun, stage: Stage, start: Reference) -> Reference:
         arguments |= {"command": sys.argv}
         with ray_session(run.ray_address, run.workers or config.workers):
             stage_workers(run, stage)  # refuses too few GPUs before anything is read
-            run = with_places(run, f"{name}/{PLACES}")
+            run = _with_places(run, stage, start, f"{name}/{PLACES}")
             preflight.check_stage(run, stage.name, start)
             jobs.fit(run, f"{stage.name}-{key}", stage, _stage_worker, arguments)
     remove_finished(run.storage(), f"{name}/{CHECKPOINTS}")
@@ -90,6 +93,15 @@ def train_stage(run: TrainingRun, stage: Stage, start: Reference) -> Reference:
         **({"held_out_rows": metrics["held_out_rows"]} if "held_out_rows" in metrics else {}),
         **metrics["data"],
     }
+
+
+def _with_places(run: TrainingRun, stage: Stage, start: Reference, name: str) -> TrainingRun:
+    """The run with the places of what its rows are read from: latents of the start's autoencoder, or tars."""
+    if stage.config.latents is None:
+        return with_places(run, name)
+    autoencoder = load_autoencoder(run.storage().download(start["folder"]), start["stage"])
+    key = latent_key(run.recipe.model, stage.config, autoencoder_hash(autoencoder))
+    return with_latents(run, stage.config, key, name, stage.name)
 
 
 def _stage_worker(arguments: dict[str, Any]) -> str | None:

@@ -15,9 +15,17 @@ import dagster as dg
 import polars as pl
 
 from got_assets.project import PROJECT, Project, code_version, git_commit
-from got_assets.reporting import Metadata, document_result, log_progress, markdown_table, stored_image
+from got_assets.reporting import (
+    Metadata,
+    document_hash,
+    document_result,
+    log_progress,
+    markdown_table,
+    stored_image,
+)
 from got_assets.staleness import trained_on_tag
 from got_core.storage import Storage, content_hash
+from got_core.train.config import StageConfig
 from got_core.train.stage import Stage
 
 if TYPE_CHECKING:
@@ -60,14 +68,75 @@ def foundation_models(
     return _model_result(project, take(run), started)
 
 
+READ_LATENTS = [stage for stage in _RECIPE.stages if stage.config.latents is not None]
+"""Stages that read stored latents in place of pictures."""
+
+
+def latents_asset() -> dg.AssetsDefinition:
+    """The asset of the latents that stages of the recipe read."""
+
+    @dg.asset(
+        group_name="train",
+        kinds={"pytorch", "ray", "file"},
+        owners=["team:model"],
+        code_version=code_version(1, _RECIPE.model, [_latents_of(stage.config) for stage in READ_LATENTS]),
+    )
+    def latent_shards(
+        context: dg.AssetExecutionContext,
+        project: dg.ResourceParam[Project],
+        training_manifest: pl.DataFrame,
+        foundation_models: Reference,
+    ) -> dg.MaterializeResult[dict[str, Any]]:
+        """What the frozen autoencoder makes of the manifest's pictures and canvases, for stages that read it.
+
+        Targets, sources of edits and the mean over boxes are encoded once; the language model's view of a
+        source is kept beside them. What is there already is not made again.
+        """
+        from got_core.train.encoding.making import make_latents
+
+        started, run = time.monotonic(), training_run(context, project, training_manifest)
+        document = make_latents(run, foundation_models)
+        return document_result(
+            document,
+            version=_latents_version(document),
+            started=started,
+            **_latents_metadata(document),
+        )
+
+    return latent_shards
+
+
+def _latents_of(config: StageConfig) -> list[Any]:
+    return [config.latents, config.geometry, config.bucket_multiple]
+
+
+def _latents_version(document: dict[str, Any]) -> str:
+    """Changes with what is stored, and not with how much of it was made at one time."""
+    return document_hash({folder: one["index"] for folder, one in document["latents"].items()})
+
+
+def _latents_metadata(document: dict[str, Any]) -> Metadata:
+    columns = ("samples", "new", "listed", "bytes")
+    rows = [(folder, *(one[name] for name in columns)) for folder, one in document["latents"].items()]
+    return {
+        "folders": markdown_table(["folder", "samples", "made now", "cannot be read", "bytes"], rows),
+        "unused": markdown_table(["folder of another key"], [(folder,) for folder in document["unused"]]),
+    }
+
+
+latent_assets = [latents_asset()] if READ_LATENTS else []
+
+
 def stage_model(stage: Stage, start: str) -> dg.AssetsDefinition:
     """The asset of a stage's model, which is trained from the model of the asset ``start``."""
     start_asset = start
+    latents = stage in READ_LATENTS
 
     @dg.asset(
         name=stage.asset,
         description=stage.description,
         ins={"start": dg.AssetIn(start)},
+        deps=["latent_shards"] if latents else [],
         group_name="train",
         kinds={"pytorch", "ray"},
         owners=["team:model"],
@@ -84,6 +153,8 @@ def stage_model(stage: Stage, start: str) -> dg.AssetsDefinition:
         started, run = time.monotonic(), training_run(context, project, training_manifest)
         model = train_stage(run, run.recipe.stage(stage.name), start)
         used = {"training_manifest": model["manifest_hash"], start_asset: model["start_weights_hash"]}
+        if latents:
+            used["latent_shards"] = _latents_version(project.storage.read_json("latent_shards.json"))
         return _model_result(project, model, started, trained_on_tag(used))
 
     return trained

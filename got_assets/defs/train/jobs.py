@@ -5,6 +5,7 @@ from __future__ import annotations
 import dagster as dg
 
 from got_assets.project import PROJECT
+from got_core.train.stage import reads_latents
 
 RETRAIN_ASSETS = (
     "training_plan",
@@ -12,6 +13,7 @@ RETRAIN_ASSETS = (
     "training_manifest",
     "data_statistics",
     "foundation_models",
+    *(["latent_shards"] if reads_latents(PROJECT.recipe.stages) else []),
     *(stage.asset for stage in PROJECT.recipe.stages),
     *PROJECT.recipe.evaluate.assets,
     "benchmark_report",

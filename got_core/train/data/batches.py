@@ -25,6 +25,7 @@ from got_core.train.data.manifest import TrainingManifest
 from got_core.train.data.order import DrawOrder
 from got_core.train.data.passes import PassOrder, PassReader, ReadPass
 from got_core.train.data.samples import TrainingData, TrainingSample
+from got_core.train.data.stored import stacked, stored_inputs
 from got_core.train.layout import Pass, StepLayout, learns
 
 
@@ -43,7 +44,7 @@ class JointBatches:
         self,
         data: TrainingData,
         sequences: SequenceBuilder,
-        autoencoder: PictureEncoder | nn.Module,
+        encoder: PictureEncoder | nn.Module,
         *,
         layout: StepLayout,
         mixture: Mapping[str, float],
@@ -60,7 +61,7 @@ class JointBatches:
         timeout: float = 0.0,
     ) -> None:
         self.data = data
-        self.autoencoder = autoencoder
+        self.encoder = encoder if isinstance(encoder, PictureEncoder) else PictureEncoder(encoder)
         self.layout = layout
         self.rank = rank
         self.device = torch.device(device)
@@ -106,11 +107,15 @@ class JointBatches:
 
     def _batch(self, one: ReadPass) -> dict[str, Any]:
         numbers = {"index": torch.tensor(one.order.indices), "learning": one.order.learning}
-        return self._on_device(one.language) | self.latents(one.samples) | numbers
+        inputs = self._stored(one.stored, one.time_ids) if one.stored else self.latents(one.samples)
+        return self._on_device(one.language) | inputs | numbers
 
     def of(self, samples: Sequence[TrainingSample], texts: Sequence[str]) -> dict[str, Any]:
         """The batch of samples of one kind and size, with a wording of each; without its numbers."""
-        return self._on_device(self.reader.language(samples, texts)) | self.latents(samples)
+        language = self._on_device(self.reader.language(samples, texts))
+        if stored := stacked(samples):
+            return language | self._stored(stored, [sample.time_ids for sample in samples])
+        return language | self.latents(samples)
 
     def _on_device(self, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
         return {name: value.to(self.device, non_blocking=True) for name, value in tensors.items()}
@@ -137,7 +142,15 @@ class JointBatches:
 
     def latents(self, samples: Sequence[TrainingSample]) -> dict[str, Tensor]:
         """What the U-Net is given of samples and should draw (see ``drawing_inputs``)."""
-        inputs = drawing_inputs(self.autoencoder, samples, self.device, self.spatial_guidance)
+        return self._known(drawing_inputs(self.encoder, samples, self.device, self.spatial_guidance))
+
+    def _stored(self, stored: dict[str, Tensor], time_ids: Sequence[Sequence[int]]) -> dict[str, Tensor]:
+        """The same of stored latents."""
+        return self._known(
+            stored_inputs(self.encoder.black, stored, time_ids, self.device, self.spatial_guidance)
+        )
+
+    def _known(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         if not self.reasoning:
             # Where the boxes are would reach a model that has no chain through the weights of its loss.
             inputs.pop("kept", None)

@@ -20,6 +20,7 @@ from got_core.model.sequence import SequenceBuilder
 from got_core.train.data.faults import Faults
 from got_core.train.data.samples import TrainingData, TrainingSample, sample_generator
 from got_core.train.data.shared import shared
+from got_core.train.data.stored import stacked
 from got_core.train.data.substitutes import Substitutes
 
 LENGTH_MULTIPLE = 16
@@ -57,6 +58,8 @@ class ReadPass:
     """Of edits, alike."""
     language: dict[str, Tensor]
     """See :func:`language_inputs`."""
+    stored: dict[str, Tensor] = field(default_factory=dict)
+    """Latents in place of targets (see ``stored.stacked``); empty where pictures were read."""
     faults: tuple[Faults, ...] = field(default=())
     """Of each sample, the rows that could not be had for it."""
     cpu_seconds: float = 0.0
@@ -64,13 +67,19 @@ class ReadPass:
 
     def tensors(self) -> dict[str, Tensor]:
         """Its tensors by name."""
-        pictures = {"targets": self.targets} | ({} if self.sources is None else {"sources": self.sources})
-        return pictures | {f"language/{name}": value for name, value in self.language.items()}
+        found = {"targets": self.targets} | ({} if self.sources is None else {"sources": self.sources})
+        found |= {f"language/{name}": value for name, value in self.language.items()}
+        return found | {f"stored/{name}": value for name, value in self.stored.items()}
 
     def with_tensors(self, tensors: Mapping[str, Tensor]) -> ReadPass:
         """With others in their place, by the same names."""
-        language = {name: tensors[f"language/{name}"] for name in self.language}
-        return replace(self, targets=tensors["targets"], sources=tensors.get("sources"), language=language)
+        return replace(
+            self,
+            targets=tensors["targets"],
+            sources=tensors.get("sources"),
+            language={name: tensors[f"language/{name}"] for name in self.language},
+            stored={name: tensors[f"stored/{name}"] for name in self.stored},
+        )
 
     @property
     def samples(self) -> list[TrainingSample]:
@@ -169,8 +178,10 @@ class PassReader:
             chains=tuple(sample.chain for sample in samples),
             time_ids=tuple(sample.time_ids for sample in samples),
             targets=torch.from_numpy(np.stack([sample.target for sample in samples])),
-            sources=torch.from_numpy(np.stack(sources)) if sources else None,
+            # Of stored latents nobody but the language model needs sources.
+            sources=torch.from_numpy(np.stack(sources)) if sources and not samples[0].latents else None,
             language=self.language(samples, texts),
+            stored=stacked(samples),
             faults=tuple(faults),
         )
 

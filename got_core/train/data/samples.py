@@ -6,8 +6,6 @@ make a batch (``batches``).
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,16 +22,19 @@ from got_core.model.buckets import Size, bucket_sizes
 from got_core.storage import Storage
 from got_core.train.config import KINDS, Geometry, StageConfig
 from got_core.train.data.columns import nearest_buckets
+from got_core.train.data.decoded import Decoded, DecodedCache, Key
 from got_core.train.data.faults import PictureFaults
 from got_core.train.data.geometry import Placement, covering, keeping, stretched
 from got_core.train.data.manifest import MemoryManifest, TrainingManifest
 from got_core.train.data.manifest_file import manifest_of
-from got_core.train.data.pictures import PictureCare
+from got_core.train.data.pictures import PictureCare, PictureError
 from got_core.train.data.shared import shared
+from got_core.train.data.sources.latents import LatentPlaces, Latents, latents_of
 from got_core.train.data.sources.places import TarPlaces, places_of
 from got_core.train.data.sources.protocol import Content, SampleSource
 from got_core.train.data.sources.raw import RawFiles
 from got_core.train.data.sources.tars import Tars
+from got_core.train.latents.blocks import StoredLatents
 from got_core.train.mixture import Group, resolve
 from got_core.train.run import TrainingRun
 
@@ -56,51 +57,13 @@ class TrainingSample:
     """The picture to edit, alike."""
     time_ids: tuple[int, ...]
     """SDXL's size numbers: original height and width, top and left of the crop, height and width."""
+    latents: StoredLatents | None = None
+    """What is stored in place of pictures: ``target`` is then (0, 0, 3), and ``source`` of the size that the
+    language model is shown."""
 
 
-@dataclass(frozen=True)
-class _Decoded:
-    """A row's pictures, resized and not yet cut."""
-
-    row: dict[str, Any]
-    chain: Chain
-    original: Size
-    target: np.ndarray
-    source: np.ndarray | None
-
-    @property
-    def nbytes(self) -> int:
-        return self.target.nbytes + (0 if self.source is None else self.source.nbytes)
-
-
-Key = tuple[int, int]
-"""A row, and index of the size that it is resized for."""
-Fetched = dict[Key, "_Decoded | Exception"]
-
-
-class _Cache:
-    """Decoded rows, by row and bucket, up to a number of bytes; the least recently used ones go first."""
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.nbytes = 0
-        self._rows: OrderedDict[Key, _Decoded] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def get(self, key: Key) -> _Decoded | None:
-        with self._lock:
-            if key in self._rows:
-                self._rows.move_to_end(key)
-            return self._rows.get(key)
-
-    def put(self, key: Key, decoded: _Decoded) -> None:
-        with self._lock:
-            if key in self._rows:
-                return
-            self._rows[key] = decoded
-            self.nbytes += decoded.nbytes
-            while self.nbytes > self.limit:
-                self.nbytes -= self._rows.popitem(last=False)[1].nbytes
+Fetched = dict[Key, Decoded | StoredLatents | Exception]
+_NO_PIXELS = np.zeros((0, 0, 3), dtype=np.uint8)
 
 
 class TrainingData:
@@ -108,8 +71,9 @@ class TrainingData:
 
     The share ``held_out`` of the rows is in no group, and never drawn, but of :meth:`held_out_rows`.
     ``store_url`` is the storage that holds pictures whose source was no plain file, and the training tars
-    that ``places`` speaks of; without places all pictures are read from raw files. Picklable: a copy keeps
-    no pictures in memory and has no faults.
+    that ``places`` speaks of; without places all pictures are read from raw files. With places of latents
+    (``LatentPlaces``) those are read and no picture. Picklable: a copy keeps no pictures in memory and has no
+    faults.
 
     Raises ValueError where the manifest holds no sample at all, and with the geometry ``bucket`` where a row
     lacks its width or height. Rows are trusted to be accepted ones. A picture that cannot be had raises the
@@ -135,7 +99,7 @@ class TrainingData:
         care: PictureCare | None = None,
         faults: PictureFaults | None = None,
         held_out: float = 0.0,
-        places: TarPlaces | None = None,
+        places: TarPlaces | LatentPlaces | None = None,
     ) -> None:
         rows = MemoryManifest(manifest) if isinstance(manifest, pl.DataFrame) else manifest
         if not len(rows):
@@ -151,11 +115,14 @@ class TrainingData:
         self.source: SampleSource = RawFiles(rows.row, readers, care)
         if places is not None and store_url is not None:
             storage = Storage(store_url, **(store_options or {}))
-            self.source = Tars(storage, places, rows.sample_id, self.source, ingest, care)
+            if isinstance(places, LatentPlaces):
+                self.source = Latents(storage, places, rows.row, care)
+            else:
+                self.source = Tars(storage, places, rows.sample_id, self.source, ingest, care)
         self._held_out = rows.column("place") < held_out if held_out else np.zeros(len(rows), dtype=bool)
         self.of_kind = {kind: self._divided(rows.of_kind(kind), held_out=False) for kind in KINDS}
         """Rows by kind, int32."""
-        self._cache = _Cache(cache_bytes)
+        self._cache = DecodedCache(cache_bytes)
         self.faults = faults or PictureFaults()
         """Samples whose pictures could not be had (see ``substitutes``)."""
         self.sizes: list[Size] = [(resolution, resolution)]
@@ -204,7 +171,7 @@ class TrainingData:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__ |= state
-        self._cache = _Cache(0)
+        self._cache = DecodedCache(0)
 
     def take(
         self,
@@ -228,6 +195,8 @@ class TrainingData:
         decoded = (fetched or {}).get(key) or self.fetch([key])[key]
         if isinstance(decoded, Exception):
             raise decoded
+        if isinstance(decoded, StoredLatents):
+            return self._stored(*key, decoded)
         cut = self._placement(*key, decoded.original, across, down)
         placement = keeping(cut, decoded.chain)
         if placement is None:
@@ -242,6 +211,23 @@ class TrainingData:
             target=placement.window(decoded.target),
             source=None if source is None else placement.window(source),
             time_ids=placement.time_ids(),
+        )
+
+    def _stored(self, index: int, bucket: int, latents: StoredLatents) -> TrainingSample:
+        """The sample of stored latents, which have one size."""
+        row, (height, width) = self.manifest.row(index), latents.size
+        if (width, height) != self.sizes[bucket]:
+            detail = f"they are of {width} x {height} pixels, needed are {self.sizes[bucket]}"
+            raise PictureError(f"latents of {row['sample_id']}", "other_size", detail)
+        return TrainingSample(
+            sample_id=row["sample_id"],
+            kind=row["kind"],
+            prompts=wordings(row),
+            chain=parse(latents.chain),
+            target=_NO_PIXELS,
+            source=latents.source,
+            time_ids=latents.time_ids,
+            latents=latents,
         )
 
     def _placement(self, index: int, bucket: int, original: Size, across: float, down: float) -> Placement:
@@ -259,17 +245,19 @@ class TrainingData:
         contents = self.source.read([row for row, _ in missing])
         for key, content in zip(missing, contents, strict=True):
             found[key] = decoded = self._resized(*key, content)
-            if isinstance(decoded, _Decoded):
+            if isinstance(decoded, Decoded):
                 self._cache.put(key, decoded)
         return found
 
-    def _resized(self, index: int, bucket: int, content: Content | Exception) -> _Decoded | Exception:
-        if isinstance(content, Exception):
+    def _resized(
+        self, index: int, bucket: int, content: Content | Exception
+    ) -> Decoded | StoredLatents | Exception:
+        if isinstance(content, Exception | StoredLatents):
             return content
         row, target = self.manifest.row(index), content.target
         placement = self._placement(index, bucket, target.size, 0.5, 0.5)
         source = None if content.source is None else placement.resize(content.source)
-        return _Decoded(row, parse(row["chain"]), target.size, placement.resize(target), source)
+        return Decoded(row, parse(row["chain"]), target.size, placement.resize(target), source)
 
     def _nearest_buckets(self) -> np.ndarray:
         """Index of the size nearest to each row's target, int16.
@@ -328,13 +316,13 @@ def wordings(row: dict[str, Any]) -> tuple[str, ...]:
     return tuple(row.get("instructions") or [row["prompt"]])
 
 
-def _stretched(decoded: _Decoded, placement: Placement) -> _Decoded:
+def _stretched(decoded: Decoded, placement: Placement) -> Decoded:
     target, source = (
         None if pixels is None else placement.resize(Image.fromarray(pixels))
         for pixels in (decoded.target, decoded.source)
     )
     assert target is not None
-    return _Decoded(decoded.row, decoded.chain, decoded.original, target, source)
+    return Decoded(decoded.row, decoded.chain, decoded.original, target, source)
 
 
 def draw_rows(rng: np.random.Generator, pool: np.ndarray, count: int) -> np.ndarray:
@@ -384,6 +372,6 @@ def training_data(run: TrainingRun, config: StageConfig | None = None) -> Traini
         run.recipe.model.resolution,
         run.raw_options,
         run.edits_options,
-        places=places_of(run, manifest),
+        places=latents_of(run) if config and config.latents else places_of(run, manifest),
         **options,
     )

@@ -67,7 +67,7 @@ def test_latents_are_those_of_whole_canvases(
 def test_in_32_and_16_bits_they_differ_as_rounding_does() -> None:
     canvases = [rectangle(256, 256, (0.2, 0.4, 0.5, 0.9)), rectangle(256, 256, (0.0, 0.9999, 0.3, 0.31))]
     exact = encode(autoencoder(), painted(canvases, 256, 256, "cpu"))
-    for dtype, tolerance in ((torch.float32, 1e-4), (torch.bfloat16, 0.1)):
+    for dtype, tolerance in ((torch.float32, 3e-4), (torch.bfloat16, 0.1)):
         vae = AutoencoderKL.from_config(autoencoder().config)
         vae.load_state_dict(autoencoder().state_dict())
         vae = torch.nn.Module.to(vae, dtype).requires_grad_(False)

@@ -51,7 +51,7 @@ def test_latents_are_the_autoencoders_own(autoencoder: nn.Module) -> None:
     torch.testing.assert_close(encoder.pictures(pictures), encode(autoencoder, pictures))
     torch.testing.assert_close(encoder.black(64, 64), black_latents(autoencoder, 1, 64, 64))
     found, expected = encoder.spatial(CHAINS, 64, 64), spatial_latents(autoencoder, CHAINS, 64, 64)
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=2e-4)
     assert torch.equal(found[1:2], encoder.black(64, 64))
 
 

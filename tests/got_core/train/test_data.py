@@ -16,7 +16,6 @@ from got_core.chain.grammar import Chain, Text, parse
 from got_core.chain.layout import fill_region
 from got_core.corpus.config import IngestConfig
 from got_core.model.canvases import to_tensor
-from got_core.model.guidance import encode
 from got_core.model.pipeline import GoTPipeline
 from got_core.train.config import Geometry, StageConfig
 from got_core.train.data.batches import JointBatches
@@ -167,7 +166,7 @@ def test_cut_pictures_bring_boxes_latents_and_size_numbers_along(
     (batch,) = drawn.passes(0)
     assert batch["clean"].shape[-2:] == batch["spatial"].shape[-2:] == batch["reference"].shape[-2:] == (4, 8)
     pictures = to_tensor(np.stack([sample.target for sample in samples]))
-    torch.testing.assert_close(batch["clean"], encode(drawn.autoencoder, pictures))
+    torch.testing.assert_close(batch["clean"], drawn.encoder.pictures(pictures))
     tops = batch["time_ids"][:, 2]
     assert len(tops.unique()) > 1
     assert tops.max() <= 32

@@ -1,1 +1,1 @@
-"""Where training reads what it learns from: raw files, tars of samples."""
+"""Where training reads what it learns from: raw files, tars of samples, stored latents."""

@@ -90,23 +90,32 @@ def find_places(storage: Storage, manifest: TrainingManifest) -> TarPlaces | Non
     frame = _read_indexes(storage, _shards(manifest))
     if frame.is_empty():
         return None
+    found = places_by(manifest, frame, _IDS)
+    return found if found.packed else None
+
+
+def places_by(manifest: TrainingManifest, frame: pl.DataFrame, on: list[str]) -> TarPlaces:
+    """Places of the manifest's rows by an index: the columns ``on``, tar, offset and size. Where it has a
+    source_id, that has to be the row's."""
     tars = frame["tar"].unique().sort()
     numbers = pl.DataFrame({"tar": tars, "number": pl.Series(np.arange(len(tars), dtype=np.int32))})
-    index = frame.join(numbers, on="tar").unique(_IDS, keep="first", maintain_order=True).drop("tar")
+    index = frame.join(numbers, on="tar").unique(on, keep="first", maintain_order=True).drop("tar")
+    checked = ["source_id"] if "source_id" in frame.columns else []
     table = np.zeros(len(manifest), dtype=_DTYPE)
     table["tar"] = -1
     start = 0
     for batch in manifest.batches:
-        rows: Any = pl.from_arrow(batch.select(["sample_id", "image_id", "source_id"]))
-        found = rows.join(index, on=_IDS, how="left", maintain_order="left")
-        other = (pl.col("source_id") != pl.col("source_id_right")).fill_null(False)
+        rows: Any = pl.from_arrow(batch.select([*on, *checked]))
+        found = rows.join(index, on=on, how="left", maintain_order="left")
+        unlike = [(pl.col(name) != pl.col(f"{name}_right")).fill_null(False) for name in checked]
+        other = pl.any_horizontal(pl.lit(False), *unlike)
         number = pl.when(other).then(None).otherwise("number").fill_null(-1)
         part = table[start : start + batch.num_rows]
         part["tar"] = found.select(number).to_series().to_numpy()
         for name in ("size", "offset"):
             part[name] = found[name].fill_null(0).to_numpy()
         start += batch.num_rows
-    return TarPlaces(tars.to_list(), table) if (table["tar"] >= 0).any() else None
+    return TarPlaces(tars.to_list(), table)
 
 
 def places_of(run: TrainingRun, manifest: TrainingManifest) -> TarPlaces | None:

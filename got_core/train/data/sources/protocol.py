@@ -1,6 +1,7 @@
 """What every source of samples is to training.
 
-Belongs here: the protocol and what sources give. Not here: sources themselves (``raw``, ``tars``).
+Belongs here: the protocol and what sources give. Not here: sources themselves (``raw``, ``tars``,
+``latents``).
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from typing import Protocol
 
 from PIL import Image
 
+from got_core.train.latents.blocks import StoredLatents
+
 
 @dataclass(frozen=True)
 class Pictures:
@@ -20,7 +23,7 @@ class Pictures:
     source: Image.Image | None = None
 
 
-Content = Pictures
+Content = Pictures | StoredLatents
 """What a source may give of a row."""
 
 

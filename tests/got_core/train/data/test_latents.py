@@ -69,7 +69,7 @@ def test_text_to_image_encodes_its_target_and_canvases_alone(training_run: Train
 
 def test_batches_of_a_stage_share_one_encoder(training_run: TrainingRun) -> None:
     trainer = Trainer(tiny_pipeline(), training_data(training_run), STAGE)
-    encoder = trainer.batches.autoencoder
+    encoder = trainer.batches.encoder
     assert isinstance(encoder, PictureEncoder)
     trainer.batches.passes(0)
     with counted(encoder) as calls:

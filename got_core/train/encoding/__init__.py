@@ -1,0 +1,1 @@
+"""Making stored latents: the autoencoder of a stage over the pictures of the manifest."""

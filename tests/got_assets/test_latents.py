@@ -1,0 +1,75 @@
+"""Stages that read stored latents, through the graph: real Dagster and Ray at the tiny size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from got_core.curate.takedown import add_takedowns
+from got_core.recipes import RECIPES, Recipe, tiny
+from got_core.train.latents.parts import FOLDER, read_index
+
+from .conftest import Graph
+
+
+def tiny_latents() -> Recipe:
+    """`tiny` with both stages on stored latents."""
+    recipe = replace(tiny(), name="tiny-latents")
+    return recipe.with_stage("pretrain", latents="float16").with_stage("finetune", latents="float16")
+
+
+@pytest.fixture
+def latents_graph(load: Callable[..., Graph], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Graph:
+    monkeypatch.setitem(RECIPES, "tiny-latents", tiny_latents)
+    return load(recipe="tiny-latents")
+
+
+def test_latents_are_in_the_graph_only_where_a_stage_reads_them(
+    latents_graph: Graph, load: Callable[..., Graph]
+) -> None:
+    def parents(graph: Graph, name: str) -> set[str]:
+        nodes = {node.key.to_user_string(): node for node in graph.run.defs.resolve_asset_graph().asset_nodes}
+        return {key.to_user_string() for key in nodes[name].parent_keys} if name in nodes else set()
+
+    assert parents(latents_graph, "latent_shards") == {"training_manifest", "foundation_models"}
+    for stage in ("pretrained_model", "finetuned_model"):
+        assert "latent_shards" in parents(latents_graph, stage)
+    assert "latent_shards" in latents_graph.run.RETRAIN_ASSETS
+    plain = load(recipe="tiny")
+    assert not parents(plain, "latent_shards") and "latent_shards" not in plain.run.RETRAIN_ASSETS
+    assert "latent_shards" not in parents(plain, "pretrained_model")
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_a_run_makes_latents_once_and_trains_from_them(latents_graph: Graph) -> None:
+    graph = latents_graph
+    steps = ("foundation_models", "latent_shards", "pretrained_model", "finetuned_model")
+    graph.render()
+    graph.make_data()
+    graph.make("training_manifest")
+    assert graph.make(*steps) == [*steps]
+    document = graph.storage.read_json("latent_shards.json")
+    assert set(document["stages"]) == {"pretrain", "finetune"} and not document["unused"]
+    ((folder, made),) = document["latents"].items()
+    manifest = graph.storage.read_table("training_manifest")
+    assert (made["samples"], made["listed"]) == (manifest.height, 0)
+    assert folder in str(graph.metadata("latent_shards")["folders"])
+    for asset in ("pretrained_model", "finetuned_model"):
+        model = graph.storage.read_json(f"{asset}.json")
+        assert model["substituted"]["samples"] == 0 and model["steps"] > 0
+    assert not graph.make(*steps), "nothing is made twice"
+
+    gone = manifest.row(0, named=True)["image_id"]
+    add_takedowns(graph.storage, [gone])
+    again = graph.run.Runner(graph.project, graph.instance)
+    outcome = again.bring_up_to_date(("training_manifest", *steps), again="the list")
+    assert not outcome.error and "latent_shards" in outcome.made
+    index = read_index(graph.storage, folder)
+    assert gone not in index["image_id"].to_list() and index.height == manifest.height - 1
+    names = [name for name in graph.storage.list(f"{FOLDER}/") if name.endswith(".safetensors")]
+    stored = b"".join(graph.storage.read_bytes(name) for name in names)
+    assert manifest["sample_id"][0].encode() not in stored
