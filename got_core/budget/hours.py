@@ -20,6 +20,8 @@ from got_core.train.schedule import checkpoint_steps, is_held_out_step, is_sampl
 GB = 1e9
 LATENT_BYTES = {"float16": 2, "float32": 4}
 """Of a number of a latent that was made ahead, by its format."""
+SHOWN_BYTES = 1.45
+"""Of a pixel of an edit's source that is kept beside latents: PNG of photographs (290 KB of 448 x 448)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,8 +83,8 @@ class Clock:
         return seconds * self.layout.workers / 3600
 
     def latents_ahead(self, rows: int) -> float:
-        """GPU hours that the pictures and canvases of so many samples take to encode once."""
-        return rows * self._compute(self._mean(self.sample_encoding), self._encoder_dtype) / 3600
+        """GPU hours that the pictures and canvases of so many samples take to encode once, in float32."""
+        return rows * self._compute(self._mean(self.sample_encoding), FULL) / 3600
 
     def flops_of_a_pass(self) -> tuple[float, float]:
         """Operations of a worker's pass, and of encoding for it, on average over kinds and boxes."""
@@ -151,16 +153,13 @@ class Clock:
         parts = (self._passes, self._encoding, self._communication)
         return sum(part.seconds for part in parts) / self.stage.steps
 
-    def _pictures_read(self, edit: bool) -> int:
-        """Pictures of a sample that are read; where latents are there, what the language model looks at."""
-        return int(edit) + (not self.latents)
-
     def _bytes_read(self, edit: bool) -> float:
-        picture = self._stored_pixels * self.assumed.bytes_per_pixel
-        latents = 1 + edit + self.facts.model.spatial_guidance if self.latents else 0
-        width = LATENT_BYTES[_latents_of(self.stage) or "float16"]
-        size = prod(self._encoded_sample.shapes["clean"]) * width
-        return self._pictures_read(edit) * picture + latents * size
+        pixels = self._pixels_read(edit)
+        if not self.latents:
+            return pixels * self.assumed.bytes_per_pixel
+        latents = 1 + edit + self.facts.model.spatial_guidance
+        size = prod(self._encoded_sample.shapes["clean"]) * LATENT_BYTES[self.stage.latents or "float16"]
+        return latents * size + pixels * SHOWN_BYTES
 
     @property
     def _stored_pixels(self) -> float:
@@ -181,7 +180,10 @@ class Clock:
         return Seconds(self.stage.steps * max(0.0, max(read, decode) - self._step), how)
 
     def _pixels_read(self, edit: bool) -> float:
-        return self._pictures_read(edit) * self._stored_pixels
+        """Of a sample's pictures; with latents, of the source as the language model is shown it."""
+        if self.latents:
+            return edit * self.facts.model.language_model.image_size**2
+        return (1 + edit) * self._stored_pixels
 
     @cached_property
     def _communication(self) -> Seconds:
@@ -318,11 +320,7 @@ class Clock:
 
 def reads_latents(stage: StageConfig) -> bool:
     """Whether a stage reads latents that were made ahead, in place of pictures."""
-    return bool(_latents_of(stage))
-
-
-def _latents_of(stage: StageConfig) -> str | None:
-    return getattr(stage, "latents", None)
+    return stage.latents is not None
 
 
 def _kind(edit: bool) -> str:
