@@ -38,7 +38,7 @@ ALLOWED = {
         "foundation/language_model.py",
         "model/tokens.py",
     },
-    # The path of the first is part of saved pipelines; diffusers' autoencoder calls its layers by the same names.
+    # The path of the first is part of saved pipelines; the autoencoder's layers have the same names.
     "U-Net": {"model/unet.py", "model/canvas_encoder.py"},
 }
 OTHERS = ("annotate/", "settings.py")
