@@ -17,8 +17,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from got_core.model.got import GoTModel
 from got_core.model.pipeline import GoTPipeline
 from got_core.train import parallel
-
-META = torch.device("meta")
+from got_core.train.sizes import META
 
 
 def emptied(pipeline: GoTPipeline, model: GoTModel) -> tuple[GoTPipeline, GoTModel]:

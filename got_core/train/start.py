@@ -15,7 +15,7 @@ from got_core.model.config import ModelConfig
 from got_core.model.formats.configs import ConfigFolders
 from got_core.model.formats.published import load_foundation_folders
 from got_core.model.formats.published_checks import check_published
-from got_core.model.formats.saved import empty_pipeline, load_foundation, load_pipeline
+from got_core.model.formats.saved import load_foundation, load_pipeline, pipeline_without_weights
 from got_core.model.pipeline import GoTPipeline
 from got_core.train.cpu_time import CpuTimer
 from got_core.train.run import Reference, TrainingRun, model_reference, weights_hash
@@ -56,4 +56,4 @@ def starting_pipeline(
     """
     if stage == "foundation":
         return load_foundation(folder, config, seed, empty=empty)
-    return empty_pipeline(folder) if empty else load_pipeline(folder)
+    return pipeline_without_weights(folder) if empty else load_pipeline(folder)

@@ -32,7 +32,7 @@ def load_pipeline(folder: Path | str) -> GoTPipeline:
     return _opened(folder)
 
 
-def empty_pipeline(folder: Path | str) -> GoTPipeline:
+def pipeline_without_weights(folder: Path | str) -> GoTPipeline:
     """A saved pipeline without its weights: networks of its configurations, on the meta device.
 
     No weights are read; their precision is not known. Raises as :func:`load_pipeline`.
@@ -71,7 +71,7 @@ def load_foundation(folder: Path, config: ModelConfig, seed: int, *, empty: bool
     """A pipeline put together of foundation models, which ``got_core.foundation`` trains and writes.
 
     ``seed`` is of torch's random source, which the stage that follows goes on with. ``empty``: as
-    :func:`empty_pipeline`.
+    :func:`pipeline_without_weights`.
     """
     language, drawing = folder / "language", folder / "drawing"
     opened = _empty if empty else _read

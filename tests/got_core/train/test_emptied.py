@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -60,3 +61,16 @@ def test_models_that_differ_are_one_error_on_all_ranks(trained: Path) -> None:
     assert size[0] == size[1] and "worker 2 cannot take the weights that worker 1 has read: unet." in size[0]
     assert "48" in size[0] and "32" in size[0]
     assert stray[0] == stray[1] and "unet.conv_in.scale is a tensor but no buffer of Conv2d" in stray[0]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="peaks of memory are reset through /proc")
+def test_a_rank_above_0_never_holds_the_whole_model(training_run: TrainingRun, tmp_path: Path) -> None:
+    """Read by each, the peak would be at 1.5 times the model's size; on rank 0, which copied it, at 2.8."""
+    case = two_starts.Case(two_starts.CONFIG, two_starts.WIDE, half=False)
+    two_starts.write_start(case, tmp_path / "start")
+    multiprocessing.spawn(two_starts.start_wide, (training_run, tmp_path), nprocs=2)
+    first, second = (json.loads((tmp_path / f"memory-{rank}.json").read_text()) for rank in range(2))
+    print(f"model {first['model']:,} bytes; peaks {first['peak']:,} and {second['peak']:,}")
+    assert first["model"] == second["model"] > 150e6
+    assert first["peak"] < 2.1 * first["model"]
+    assert second["peak"] < 0.9 * second["model"]

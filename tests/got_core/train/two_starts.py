@@ -23,6 +23,18 @@ from got_core.train.start import starting_pipeline
 from got_core.train.trainer import Trainer
 from tests.got_core.tiny_pipeline import TINY, sees_its_conditions, tiny_pipeline
 
+WIDE = replace(
+    TINY,
+    language_model=replace(
+        TINY.language_model,
+        hidden_size=512,
+        heads=8,
+        key_value_heads=8,
+        intermediate_size=2048,
+        layers=6,
+    ),
+    unet=replace(TINY.unet, block_out_channels=(128, 256), cross_attention_dim=256),
+)
 TIED = replace(TINY, language_model=replace(TINY.language_model, tie_embeddings=True))
 CONFIG = StageConfig(
     steps=4,
@@ -44,6 +56,8 @@ class Case:
     config: StageConfig
     model: ModelConfig = TINY
     stage: str = "pretrain"
+    half: bool = True
+    """Whether the language model is kept in 16 bits."""
 
 
 CASES = {
@@ -65,7 +79,8 @@ def write_start(case: Case, folder: Path) -> None:
         build_unet(case.model).save_pretrained(folder / "drawing" / "unet")
         build_autoencoder(case.model).save_pretrained(folder / "drawing" / "vae")
     else:
-        pipeline.mllm.to(torch.bfloat16)
+        if case.half:
+            pipeline.mllm.to(torch.bfloat16)
         pipeline.save_pretrained(folder, safe_serialization=True)
     shutil.copytree(folder, folder.parent / "configs", ignore=shutil.ignore_patterns("*.safetensors"))
 
@@ -125,3 +140,28 @@ def _unlike(rank: int, run: TrainingRun, folder: Path) -> None:
             Trainer(pipeline, training_data(run), CONFIG, rank, 2)
         except ValueError as error:
             (folder / f"{name}-{rank}.txt").write_text(str(error))
+
+
+def start_wide(rank: int, run: TrainingRun, folder: Path) -> None:
+    """The start of a stage with a model of 184 MB; most memory above that before it, in bytes."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", f"file://{folder / 'rendezvous'}", rank=rank, world_size=2)
+    data = training_data(run, CONFIG)
+    Trainer(tiny_pipeline(), data, CONFIG, rank, 2)  # what is imported and made once
+    dist.barrier()
+    before = _status("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")
+    start = folder / ("configs" if rank else "start")
+    pipeline = starting_pipeline(start, "pretrain", WIDE, 0, empty=rank > 0)
+    trainer = Trainer(pipeline, data, CONFIG, rank, 2)
+    peak = _status("VmHWM") - before
+    size = sum(p.numel() * p.element_size() for p in trainer.model.parameters())
+    (folder / f"memory-{rank}.json").write_text(json.dumps({"peak": peak, "model": size}))
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def _status(name: str) -> int:
+    """Resident memory of this process, or the most of it since it was reset, in bytes."""
+    lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return 1024 * int(lines[name].split()[0])
