@@ -249,18 +249,20 @@ class Storage:
         hashes = {relative: file_sha256(source) for relative, source in sorted(sources.items())}
         self.write_json(name + LISTING_SUFFIX, {"complete": True, "files": hashes})
 
-    def download(self, name: str) -> Path:
+    def download(self, name: str, *, without: tuple[str, ...] = ()) -> Path:
         """A local folder with the files of ``name``: itself for ``file://``, else a copy, one a machine.
 
-        Of processes that ask for the same one at once, one fetches it and the others wait. Treat it as
-        read-only. Raises FileNotFoundError if there is no such folder or its upload did not end.
+        ``without``: ends of names of files that need not be fetched. Of processes that ask for the same at
+        once, one fetches it and the others wait. Treat it as read-only. Raises FileNotFoundError if there is
+        no such folder or its upload did not end.
         """
         if self._is_local:
             folder = Path(self._path(name))
             if not folder.is_dir():
                 raise FileNotFoundError(f"{self.url_of(name)} is not a folder")
             return folder
-        files = self._remote_listing(name)
+        listing = self._remote_listing(name)
+        files = {relative: ukey for relative, ukey in listing.items() if not relative.endswith(without)}
         key = hashlib.sha256(json.dumps([self.url_of(name), files], sort_keys=True).encode()).hexdigest()
         folder = self._cache_root() / key[:32] / PurePosixPath(name).name
         if not folder.is_dir():

@@ -34,6 +34,7 @@ def shard(
 ) -> nn.Module:
     """Spread the model's parameters over the workers, in place, layer by layer; the VAE stays whole.
 
+    An empty model (of the meta device) stays empty: ``emptied.fill`` gives it memory and values.
     With ``bf16`` on a GPU, layers are gathered in bfloat16; gradients are summed in float32 all the same.
     ``within`` and ``replicate_frozen`` as ``shard_within`` and ``replicate_frozen`` of ``StageConfig``.
 
@@ -43,7 +44,8 @@ def shard(
     whole = {p for p in model.parameters() if replicate_frozen and not p.requires_grad}
     whole |= set(model.vae.parameters())
     for parameter in whole:
-        parameter.data = parameter.data.to(device)
+        if not parameter.is_meta:
+            parameter.data = parameter.data.to(device)
     policy = MixedPrecisionPolicy()
     if bf16 and device.type == "cuda":
         policy = MixedPrecisionPolicy(torch.bfloat16, torch.float32, cast_forward_inputs=False)

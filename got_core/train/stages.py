@@ -48,6 +48,8 @@ from got_core.train.window import Window
 
 CHECKPOINTS = "checkpoints"
 """Folder of a stage's checkpoints, beside its model."""
+WEIGHTS = (".safetensors", ".bin")
+"""Ends of names of files that hold weights."""
 PLACES = "places"
 """Folder, beside the model, of where samples lie in training tars (see ``data.sources.places``)."""
 
@@ -153,8 +155,11 @@ def _checkpoints(trainer: Trainer, run: TrainingRun, arguments: dict[str, Any]) 
 
 def _trainer(run: TrainingRun, stage: Stage, start: str, start_stage: str, device: torch.device) -> Trainer:
     context, config = ray.train.get_context(), stage.config
-    pipeline = starting_pipeline(run.storage().download(start), start_stage, run.recipe.model, config.seed)
     rank, ranks = context.get_world_rank(), context.get_world_size()
+    # Weights of a spread model are sent by rank 0.
+    empty = config.sharding == "fsdp" and rank > 0
+    folder = run.storage().download(start, without=WEIGHTS if empty else ())
+    pipeline = starting_pipeline(folder, start_stage, run.recipe.model, config.seed, empty=empty)
     data = training_data(run, config)
     return Trainer(pipeline, data, config, rank, ranks, device, objective=stage.objective)
 

@@ -15,7 +15,7 @@ from got_core.model.config import ModelConfig
 from got_core.model.formats.configs import ConfigFolders
 from got_core.model.formats.published import load_foundation_folders
 from got_core.model.formats.published_checks import check_published
-from got_core.model.formats.saved import load_foundation, load_pipeline
+from got_core.model.formats.saved import load_foundation, load_pipeline, pipeline_without_weights
 from got_core.model.pipeline import GoTPipeline
 from got_core.train.cpu_time import CpuTimer
 from got_core.train.run import Reference, TrainingRun, model_reference, weights_hash
@@ -47,8 +47,13 @@ def take_published(run: TrainingRun) -> Reference:
     return reference | {"cpu_seconds": clock.seconds()}
 
 
-def starting_pipeline(folder: Path, stage: str, config: ModelConfig, seed: int) -> GoTPipeline:
-    """The pipeline that a stage starts from: foundation models put together, or an earlier stage's folder."""
+def starting_pipeline(
+    folder: Path, stage: str, config: ModelConfig, seed: int, *, empty: bool = False
+) -> GoTPipeline:
+    """The pipeline that a stage starts from: foundation models put together, or an earlier stage's folder.
+
+    ``empty``: without weights, on the meta device; the folder need not hold any then.
+    """
     if stage == "foundation":
-        return load_foundation(folder, config, seed)
-    return load_pipeline(folder)
+        return load_foundation(folder, config, seed, empty=empty)
+    return pipeline_without_weights(folder) if empty else load_pipeline(folder)

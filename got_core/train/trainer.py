@@ -7,7 +7,6 @@ weights, bit by bit on one worker.
 
 from __future__ import annotations
 
-import copy
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -31,6 +30,7 @@ from got_core.train.config import StageConfig
 from got_core.train.cpu_time import CpuTimer, Stopwatch
 from got_core.train.data.batches import JointBatches
 from got_core.train.data.samples import TrainingData, dropout_seed, noise_seed
+from got_core.train.emptied import emptied, fill
 from got_core.train.objective import Batch, JointObjective, Objective, text_shares
 from got_core.train.optim import (
     MovingAverage,
@@ -51,7 +51,8 @@ JOINT = JointObjective()
 
 
 class Trainer:
-    """Trains the parts of a pipeline in place, on one device.
+    """Trains the parts of a pipeline on one device: in place, or, with ``fsdp`` sharding, in an empty copy
+    that gets rank 0's weights. Above rank 0 the pipeline may then be an empty one (see ``start``).
 
     ``ranks`` above 1 needs an initialised torch process group, and so does ``fsdp`` sharding at any number.
     :meth:`run`, :meth:`averaged`, :meth:`finish`, :meth:`save`, :meth:`load`, :meth:`resume` and
@@ -92,7 +93,9 @@ class Trainer:
         self.model = self._got_model(pipeline)
         objective.prepare(self.model)
         self._parallel = self._spread()
-        self.batches = objective.batches(data, pipeline, config, rank=rank, ranks=ranks, device=self.device)
+        self.batches = objective.batches(
+            data, self.pipeline, config, rank=rank, ranks=ranks, device=self.device
+        )
         self.waiting: Stopwatch = getattr(self.batches, "waiting", Stopwatch())
         """Time that this rank's loop has waited for data."""
         self.optimizer = stage_optimizers(self.model, config)
@@ -109,17 +112,24 @@ class Trainer:
 
     def _spread(self) -> nn.Module:
         """The model as the loop calls it: on its device, replicated or spread over the ranks."""
-        config, spread = self.config, self.config.sharding == "fsdp"
-        if spread and self.rank == 0:
-            # Pictures are drawn and saved from a plain copy: a spread model runs on all ranks or none.
-            self._plain = copy.deepcopy(self.pipeline)
-        if config.compile:
+        if self.config.sharding == "fsdp":
+            return self._sharded()
+        if self.config.compile:
             compile_blocks(self.model)
-        if spread:
-            within, whole = config.shard_within, config.replicate_frozen
-            return parallel.shard(self.model, self.device, config.bf16, within=within, replicate_frozen=whole)
         self.pipeline.to(self.device)
         return parallel.replicate(self.model) if self.ranks > 1 else self.model
+
+    def _sharded(self) -> nn.Module:
+        config, source = self.config, self.model if self.rank == 0 else None
+        # Pictures are drawn and saved from the plain pipeline: a spread model runs on all ranks or none.
+        self._plain = self.pipeline if self.rank == 0 else None
+        self.pipeline, self.model = emptied(self.pipeline, self.model)
+        if config.compile:
+            compile_blocks(self.model)
+        within, whole = config.shard_within, config.replicate_frozen
+        spread = parallel.shard(self.model, self.device, config.bf16, within=within, replicate_frozen=whole)
+        fill(spread, source, self.device)
+        return spread
 
     def trained(self) -> dict[str, Tensor]:
         """Trained parameters by name."""
@@ -284,7 +294,7 @@ class Trainer:
 
     @torch.no_grad()
     def _gathered(self) -> GoTPipeline | None:
-        """The plain copy with the averaged (else the current) weights of all ranks; None above rank 0."""
+        """The plain pipeline with the averaged (else the current) weights of all ranks; None above rank 0."""
         plain = None if self._plain is None else dict(self._got_model(self._plain).named_parameters())
         values = self.average.values or self._sources
         for name, value in zip(self.trained(), values, strict=True):

@@ -137,6 +137,16 @@ def test_download_takes_a_remote_folder_put_there_by_others(tmp_path: Path) -> N
     assert (remote.download("sdxl") / "unet" / "config.json").read_bytes() == b"{}"
 
 
+def test_download_leaves_out_what_is_not_needed(tmp_path: Path) -> None:
+    remote = Storage(f"memory://{uuid.uuid4().hex}", cache_dir=tmp_path / "cache")
+    for name in ("config.json", "model.safetensors"):
+        remote.write_bytes(f"sdxl/unet/{name}", b"{}")
+    parts = remote.download("sdxl", without=(".safetensors",)) / "unet"
+    assert [one.name for one in parts.iterdir()] == ["config.json"]
+    assert len([*(remote.download("sdxl") / "unet").iterdir()]) == 2
+    assert [one.name for one in parts.iterdir()] == ["config.json"]
+
+
 def test_relative_paths_become_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     relative = Storage("here")
