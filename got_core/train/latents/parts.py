@@ -104,7 +104,7 @@ def read_latents(storage: Storage, row: Mapping[str, Any]) -> StoredLatents:
     """
     if row["file"] is None:
         raise ValueError(f"sample {row['sample_id']} has no latents: {row['error']}")
-    block = LatentFiles(storage).read(row["file"], row["offset"], row["size"])
+    block = LatentFiles(storage).array(row["file"], row["offset"], row["size"])
     return checked(block, row)
 
 
@@ -149,7 +149,7 @@ def covered(storage: Storage, index: pl.DataFrame) -> bool:
     files, name = LatentFiles(storage), held["file"][0]
     if files.size(name) != ends[-1] or held["offset"].to_list()[1:] != ends[:-1]:
         return False
-    length = int.from_bytes(files.read(name, 0, 8).tobytes(), "little")
+    length = int.from_bytes(files.array(name, 0, 8).tobytes(), "little")
     return held["offset"][0] == 8 + length
 
 
@@ -167,7 +167,7 @@ def copied(storage: Storage, row: dict[str, Any]) -> Placed:
     """
     if row["file"] is None:
         return Placed(row, [])
-    block = LatentFiles(storage).read(row["file"], row["offset"], row["size"])
+    block = LatentFiles(storage).array(row["file"], row["offset"], row["size"])
     checked(block, row)
     return Placed(row, entries_of(block))
 

@@ -198,7 +198,7 @@ class Latents:
             return self._block(sample_id, moved)
 
     def _block(self, sample_id: str, place: Place) -> StoredLatents:
-        block = self._files.read(place.tar, place.offset, place.size)
+        block = self._files.array(place.tar, place.offset, place.size)
         return checked(block, {"file": place.tar, "size": place.size, "sample_id": sample_id})
 
     def _place(self, part: str, sample_id: str) -> Place:
