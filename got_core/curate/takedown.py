@@ -33,12 +33,6 @@ from got_core.curate.takedown_lists import (
     read_takedowns,
 )
 from got_core.storage import TABLE_SUFFIX, Storage
-from got_core.train.data.manifest_file import (
-    ManifestFileError,
-    MappedManifest,
-    stored_hash,
-    stored_manifests,
-)
 
 __all__ = ["LIST", "add_takedowns", "list_digest", "read_takedowns"]
 
@@ -190,6 +184,7 @@ def take_down(storage: Storage, config: CurateConfig, readers: Readers | None = 
     """
     from got_core.curate import training_shards
     from got_core.curate.gallery import delete_pages  # brings matplotlib
+    from got_core.train.data.manifest_file import stored_manifests  # brings pyarrow
     from got_core.train.latents import parts
 
     listed, requests = read_takedowns(storage), _requests(storage)
@@ -305,6 +300,8 @@ def _clean(storage: Storage, name: str, items: frozenset[str]) -> int:
 
 def _delete_manifest(storage: Storage, name: str, items: Collection[str]) -> int:
     """Delete a manifest's file if it holds any of the items, or cannot be read; how many rows of them."""
+    from got_core.train.data.manifest_file import ManifestFileError, MappedManifest, stored_hash
+
     try:
         held = MappedManifest(storage.download(name), stored_hash(storage, name) or "")
         count = sum(1 for _ in held.found(ITEM_COLUMNS, items))

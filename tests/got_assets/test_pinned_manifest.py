@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from got_core import recipes
+from got_core.corpus.sample_tars import FOLDER as TARS
 
 from .conftest import Graph
 
@@ -29,11 +30,12 @@ def test_a_new_image_waits_for_the_next_training_and_is_then_asked_for(
     graph.make_data()
     assert graph.make(*MODELS[:2]) == [*MODELS[:2]]
 
-    away = [Path(graph.raw), Path(graph.project.settings.edits_url).parent]
+    settings = graph.project.settings
+    away = [Path(graph.raw), Path(settings.edits_url).parent, graph.home / "storage" / TARS]
     for folder in away:
         folder.rename(folder.with_name(f"{folder.name}-away"))
     runner = graph.run.Runner(graph.project, graph.instance)
-    assert runner.bring_up_to_date(MODELS).error, "pictures are away"
+    assert runner.bring_up_to_date(MODELS).error, "pictures are away, with their tars"
     for folder in away:
         folder.with_name(f"{folder.name}-away").rename(folder)
     begun = graph.storage.read_table("training_manifest")
