@@ -227,7 +227,7 @@ def is_truncated(data: bytes, kind: str) -> bool:
 
 def _jpeg_ends_early(data: bytes) -> bool:
     scan = _jpeg_scan(data)
-    return scan is None or data.find(b"\xff\xd9", scan) < 0
+    return scan is None or data.rfind(b"\xff\xd9", scan) < 0  # from its end: most end there
 
 
 def _jpeg_scan(data: bytes) -> int | None:
