@@ -20,7 +20,12 @@ from got_core.chain.palette import rgb
 
 def to_tensor(pixels: np.ndarray) -> Tensor:
     """(N, H, W, 3) bytes to (N, 3, H, W) in [-1, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2).float().div(127.5).sub(1.0)
+    return scaled(torch.from_numpy(np.ascontiguousarray(pixels)))
+
+
+def scaled(pixels: Tensor) -> Tensor:
+    """Bytes (N, H, W, 3) as (N, 3, H, W) in [-1, 1], on their device."""
+    return pixels.permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
 
 
 @dataclass(frozen=True)

@@ -65,6 +65,9 @@ class Objective(Protocol):
     def tokens(self, model: GoTModel, batch: Batch) -> int:
         """Number of tokens that the batch's text loss is a mean over, 0 where it has none.
 
+        It is given all batches of a step before the first is learned from: those of ``JointBatches`` hold no
+        latents then, and lie in the process's memory.
+
         Batches of one optimizer step are weighed by it (``text_share``), so that every token counts alike.
         """
         ...
@@ -90,7 +93,10 @@ class JointObjective:
         ranks: int = 1,
         device: torch.device | str = "cpu",
     ) -> Batches:
-        """See :class:`got_core.train.data.batches.JointBatches`."""
+        """See :class:`got_core.train.data.batches.JointBatches`.
+
+        Conditions that :meth:`losses` leaves out are not encoded; for other losses all are.
+        """
         from got_core.train.data.batches import JointBatches
         from got_core.train.data.latents import stage_encoder
 
@@ -107,6 +113,7 @@ class JointObjective:
             reasoning=pipeline.config.reasoning,
             spatial_guidance=pipeline.config.spatial_guidance,
             language_share=config.loss.language_share,
+            drop=config.loss.drop if type(self).losses is JointObjective.losses else 0.0,
             decoders=config.decoders,
             prefetch=config.prefetch,
             steps=config.steps,

@@ -199,15 +199,18 @@ class Trainer:
 
         The text loss is a mean over tokens, so each pass counts by its share of all tokens of the step.
         """
-        with Stopwatch() if isinstance(self.batches, JointBatches) else self.waiting:
-            batches = self.batches.passes(self.step)
+        joint = self.batches if isinstance(self.batches, JointBatches) else None
+        with Stopwatch() if joint else self.waiting:
+            batches = joint.read(self.step) if joint else self.batches.passes(self.step)
         tokens = [self.objective.tokens(self.model, batch) for batch in batches]
         everyone = parallel.sum_over_workers(sum(tokens), self.ranks, self.device)
         sums: dict[str, Tensor] = {}
         shares = text_shares(tokens, everyone, self.ranks)
-        for number, (batch, share) in enumerate(zip(batches, shares, strict=True)):
+        for number, (read, share) in enumerate(zip(batches, shares, strict=True)):
+            # One after the other: the device holds one at a time, and does this while it still computes.
+            batch = (joint.completed(read) if joint else read) | {"text_share": share}
             with parallel.one_pass(self._parallel, last=number == len(batches) - 1):
-                losses = self._backward(number, batch | {"text_share": share}, 1 / len(batches))
+                losses = self._backward(number, batch, 1 / len(batches))
             for name, value in losses.items():
                 sums[name] = sums[name] + value / len(batches) if name in sums else value / len(batches)
         return sums

@@ -16,15 +16,16 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor, nn
 
+from got_core.model.got import count_dropped
 from got_core.model.picture_encoder import PictureEncoder
 from got_core.model.sequence import SequenceBuilder
 from got_core.train.cpu_time import Stopwatch
-from got_core.train.data.latents import drawing_inputs
+from got_core.train.data.latents import drawing_inputs, picture_inputs
 from got_core.train.data.loading import PassLoader
 from got_core.train.data.manifest import TrainingManifest
 from got_core.train.data.order import DrawOrder
 from got_core.train.data.passes import PassOrder, PassReader, ReadPass
-from got_core.train.data.samples import TrainingData, TrainingSample
+from got_core.train.data.samples import TrainingData, TrainingSample, noise_seed
 from got_core.train.data.stored import stacked, stored_inputs
 from got_core.train.layout import Pass, StepLayout, learns
 
@@ -35,7 +36,8 @@ class JointBatches:
     A draw is of one kind and one picture size, the same on all ranks, so that no rank waits for another's
     longer sequences. ``reasoning`` and ``spatial_guidance`` are those of the model (see ``ModelConfig``),
     ``language_share`` that of the loss; ``decoders``, ``prefetch``, ``steps`` and ``timeout`` go to the
-    ``PassLoader``.
+    ``PassLoader``. ``drop`` is the share of ``LossConfig`` where the loss draws first, from a source of each
+    sample's ``noise_seed``, what the sample goes without: that is not encoded.
 
     Raises ValueError where no group of the mixture has a row.
     """
@@ -55,6 +57,7 @@ class JointBatches:
         reasoning: bool = True,
         spatial_guidance: bool = True,
         language_share: float = 1.0,
+        drop: float = 0.0,
         decoders: int = 0,
         prefetch: int = 2,
         steps: int | None = None,
@@ -68,6 +71,7 @@ class JointBatches:
         self.reasoning = reasoning
         self.spatial_guidance = spatial_guidance
         self.language_share = language_share
+        self.drop, self.seed = drop, seed
         self.last_ids: list[str] = []
         """Ids of the samples of the last step that was asked for, substitutes under their own."""
         self.waiting = Stopwatch()
@@ -96,6 +100,11 @@ class JointBatches:
         """The batches of a step on this rank: language inputs, labels, latents and size numbers (see
         ``GoTModel.forward``); ``index``, the samples' numbers since the first step, int64 (B,); ``learning``,
         how many of them, the first ones, the language model learns from."""
+        return [self.completed(batch) for batch in self.read(step)]
+
+    def read(self, step: int) -> list[dict[str, Any]]:
+        """The batches of a step without what takes the device's time and memory: language inputs and labels
+        in this process's memory, numbers, and for :meth:`completed` the ``pass`` itself."""
         with self.waiting:
             found = self._loader.step(step)
         self.last_ids = [sample_id for one in found for sample_id in one.ids]
@@ -103,12 +112,37 @@ class JointBatches:
         for one in found:
             for index, faults in zip(one.order.indices, one.faults, strict=True):
                 self.data.faults.count(index, faults)
-        return [self._batch(one) for one in found]
+        return [
+            one.language
+            | {"index": torch.tensor(one.order.indices), "learning": one.order.learning, "pass": one}
+            for one in found
+        ]
 
-    def _batch(self, one: ReadPass) -> dict[str, Any]:
-        numbers = {"index": torch.tensor(one.order.indices), "learning": one.order.learning}
-        inputs = self._stored(one.stored, one.time_ids) if one.stored else self.latents(one.samples)
+    def completed(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+        """A batch that :meth:`read` gave as :meth:`passes` gives it."""
+        one: ReadPass = batch["pass"]
+        inputs = self._stored(one.stored, one.time_ids) if one.stored else self._encoded(one)
+        numbers = {name: batch[name] for name in ("index", "learning")}
         return self._on_device(one.language) | inputs | numbers
+
+    def _encoded(self, one: ReadPass) -> dict[str, Tensor]:
+        return self._known(
+            picture_inputs(
+                self.encoder,
+                one.targets,
+                one.sources,
+                chains=one.chains,
+                time_ids=one.time_ids,
+                device=self.device,
+                spatial_guidance=self.spatial_guidance,
+                dropped=self.dropped(one.order.indices),
+            )
+        )
+
+    def dropped(self, indices: Sequence[int]) -> list[int]:
+        """How many conditions samples, by their numbers since the first step, go without."""
+        sources = [torch.Generator().manual_seed(noise_seed(self.seed, index)) for index in indices]
+        return [int(count) for count in count_dropped(len(indices), self.drop, sources)]
 
     def of(self, samples: Sequence[TrainingSample], texts: Sequence[str]) -> dict[str, Any]:
         """The batch of samples of one kind and size, with a wording of each; without its numbers."""
