@@ -71,13 +71,15 @@ class BoxCounts:
 class Assumptions:
     """One set of what is assumed of the machines and the data; the values here are what is expected.
 
-    Rates are those of one worker: one GPU with its share of a machine. A GB is 10^9 bytes.
+    Rates are those of one worker: one GPU with its share of a machine. A GB is 10^9 bytes. Where no source is
+    named a value is an estimate that nothing was measured for: what is measured goes in its place, for all
+    three sets by :meth:`BudgetConfig.knowing`, or by the options of ``got estimate``.
     """
 
     utilisation: float = 0.35
     """Share of the peak that a pass reaches while it computes, recomputed operations counted as work done.
-    Transformers of billions of parameters reach .3 to .55 (PaLM, 2022: .46, .58 with recomputation);
-    convolutions at a batch of two less."""
+    An estimate, below what a language model of 540 billion parameters reached (PaLM, arXiv 2204.02311: .462,
+    .578 with recomputation), for convolutions at a batch of two fill a GPU less."""
     float32_share: float = 0.5
     """Share of the bfloat16 peak that there is for work in float32. An A100 has 156 TFLOP/s in TF32, which
     cuDNN's convolutions take unless told otherwise, of 312; 19.5 without."""
@@ -92,16 +94,17 @@ class Assumptions:
     bytes_per_pixel: float = 0.4
     """Of a stored picture: JPEG .2 to .6, PNG of photographs 1.5 and more."""
     read_gb: float = 0.2
-    """GB a second that a worker reads from the storage: an object store gives about .09 to a connection
-    (AWS's guidelines for S3: 85 to 90 MB/s), and several are open."""
+    """GB a second that a worker reads from the storage: two connections' worth (AWS's guidelines for S3,
+    "Horizontal scaling and request parallelization": one request for each 85 to 90 MB/s)."""
     write_gb: float = 0.2
     """GB a second that a worker writes to the storage."""
     decoders: int = 4
-    """Processes of a worker that decode, for stages that do not set ``decoders`` themselves. Cloud machines
-    have about 12 virtual cores a GPU."""
+    """Processes of a worker that decode, for stages that do not set ``decoders`` themselves."""
     decode_megapixels: float = 40.0
-    """10^6 pixels a second that a decoder decodes and resizes. Pillow decodes 70 to 145 of JPEG on server
-    cores (imread_benchmark: 360 to 726 pictures of ImageNet); resizing takes about as long."""
+    """10^6 pixels a second that a decoder decodes and resizes. Pillow decodes 360 to 726 pictures of
+    ImageNet's validation set a second on cores of servers (ternaus/imread_benchmark), which are about 70 to
+    145. Resizing takes longer: of 1254 to 1024 pixels a side, bicubic, 1.45 times as long where both were
+    measured on one core (154 decoded, 106 resized, 63 together)."""
     link_gb: float = 40.0
     """GB a second that a worker sends while all exchange (nccl-tests' bus bandwidth): that of a machine's
     network where there are several. 400 Gbit/s a machine are 50, 8 x 200 Gbit/s (DGX A100) are 200."""

@@ -89,7 +89,7 @@ class Clock:
     def flops_of_a_pass(self) -> tuple[float, float]:
         """Operations of a worker's pass, and of encoding for it, on average over kinds and boxes."""
         passes = self._mean(lambda edit: self._pass(edit).flops)
-        encodings = 0.0 if self.latents else self.layout.batch_size * self._mean(self.sample_encoding)
+        encodings = 0.0 if self.latents else self.layout.batch_size * self._mean(self.drawn_encoding)
         return passes, encodings
 
     # -- what a step computes -----------------------------------------------------------------------------
@@ -117,6 +117,15 @@ class Clock:
         counted = self.facts.counted
         return sum(share * counted.encoding_flops(_kind(edit), boxes) for boxes, share in enumerate(shares))
 
+    def drawn_encoding(self, edit: bool) -> float:
+        """The same on average over what samples go without too: that is not encoded."""
+        drop, flops = self.stage.loss.drop, self.facts.counted.encoding_flops
+        # Conditions are dropped one after the other: Gs, then Gt, then Gr (see ``got.count_dropped``).
+        all_dropped, no_canvas = min(1.0, drop), min(1.0, 3 * drop)
+        target, bare = flops(_kind(False), 0), flops(_kind(edit), 0)
+        canvases = self.sample_encoding(edit) - bare
+        return target + (1 - all_dropped) * (bare - target) + (1 - no_canvas) * canvases
+
     @property
     def _encoder_dtype(self) -> str:
         return self._encoded_sample.dtype
@@ -141,7 +150,7 @@ class Clock:
         (_, flops), dtype = self.flops_of_a_pass(), self._encoder_dtype
         how = (
             f"{self.layout.batch_size} samples a pass, pictures and canvases of {flops / 1e12:,.3g} TFLOP "
-            f"together in {dtype}"
+            f"together in {dtype}; of conditions, those that are not dropped"
         )
         return Seconds(self._rounds * self._compute(flops, dtype), how)
 
@@ -310,12 +319,23 @@ class Clock:
     @cached_property
     def _start_and_end(self) -> Seconds:
         assumed, size = self.assumed, self._weights / GB
-        read, write = size / assumed.read_gb + size / assumed.copy_gb, size / assumed.write_gb
+        read, readers = self._weights_there()
+        write = size / assumed.write_gb
         how = (
-            f"{assumed.start_seconds:,.0f} s until all workers are there, {read:,.3g} s until each has read "
-            f"{size:.3g} GB of weights; one writes those of the result in {write:,.3g} s"
+            f"{assumed.start_seconds:,.0f} s until all workers are there, {read:,.3g} s until all have the "
+            f"{size:.3g} GB of weights, {readers}; one writes those of the result in {write:,.3g} s"
         )
         return Seconds(assumed.start_seconds + read + write, how)
+
+    def _weights_there(self) -> tuple[float, str]:
+        """Seconds from the first byte of the weights until all GPUs have theirs, and who reads them."""
+        assumed, size = self.assumed, self._weights / GB
+        # Others wait for the one that reads, at a worker's rate, and copy to their GPUs side by side.
+        read = size / assumed.read_gb + size / assumed.copy_gb
+        if self.stage.sharding != "fsdp":
+            return read, "which one worker of each machine reads for the others there"
+        sent = _others(self.layout.workers) * size / assumed.link_gb
+        return read + sent, "which one worker reads and sends to all"
 
 
 def reads_latents(stage: StageConfig) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from got_core.budget.config import Accelerator, Assumptions, BoxCounts, BudgetConfig
-from got_core.budget.hours import Clock, Facts
+from got_core.budget.hours import Clock, Facts, Seconds
 from got_core.budget.measure import Counted, Gathered, checkpoint_tensors, sampling_step
 from got_core.budget.plan import make_plan
 from got_core.budget.shapes import _FORMULAS
@@ -34,6 +34,7 @@ from got_core.train.trainer import JOINT
 
 GPU = Accelerator(peak_tflops=1e-3)
 """So slow that a tiny model's steps take as long as a large one's."""
+ONE = BoxCounts.exactly(1)
 MODEL = tiny().model
 STAGE = replace(
     tiny().stage("pretrain").config, steps=10, workers=2, batch_size=2, checkpoint_every=4, held_out=0.5
@@ -115,9 +116,26 @@ def test_encoding_of_a_sample_takes_what_the_trainer_computes(
     clock = Clock(known, Assumptions(t2i_boxes=counts, edit_boxes=counts), GPU)
     assert 2 * clock.sample_encoding(edit) == counter.get_total_flops() > 0
     edits = replace(known, edits=float(edit))
-    clock = Clock(edits, Assumptions(t2i_boxes=counts, edit_boxes=counts), GPU)
+    everything = replace(edits, stage=replace(STAGE, loss=replace(STAGE.loss, drop=0.0)))
+    clock = Clock(everything, Assumptions(t2i_boxes=counts, edit_boxes=counts), GPU)
     assert clock.flops_of_a_pass()[1] == counter.get_total_flops()
     assert Clock(edits, Assumptions(), GPU, latents=True).flops_of_a_pass()[1] == 0
+
+
+@pytest.mark.parametrize("edit", [False, True])
+def test_what_samples_go_without_is_not_encoded(facts: Facts, edit: bool) -> None:
+    def of(drop: float) -> float:
+        known = replace(facts, edits=float(edit), stage=replace(STAGE, loss=replace(STAGE.loss, drop=drop)))
+        return Clock(known, Assumptions(edit_boxes=ONE, t2i_boxes=ONE), GPU).flops_of_a_pass()[1]
+
+    kind = "edit" if edit else "text to image"
+    bare, target, whole = (
+        facts.counted.encoded[key].flops for key in ((kind, 0), ("text to image", 0), (kind, 1))
+    )
+    assert of(0.0) == 2 * whole
+    # Of ten samples nothing is encoded but the target of one, and no canvas of two more.
+    assert of(0.1) == pytest.approx(2 * (0.7 * whole + 0.2 * bare + 0.1 * target))
+    assert of(1.0) == pytest.approx(2 * target)
 
 
 def test_encoding_follows_boxes_edits_and_format(seconds: Lines, facts: Facts) -> None:
@@ -127,7 +145,7 @@ def test_encoding_follows_boxes_edits_and_format(seconds: Lines, facts: Facts) -
 
     # Of two samples: targets, a quarter of sources; black is known already.
     picture = facts.counted.encoded["text to image", 0].flops
-    assert of(0) == pytest.approx(10 * 2 * 1.25 * picture / (1e9 * 0.35))
+    assert of(0) == pytest.approx(10 * 2 * (1 + 0.25 * (1 - STAGE.loss.drop)) * picture / (1e9 * 0.35))
     assert of(0) < of(1) and of(5) - of(1) == pytest.approx(4 * (of(2) - of(1)))
     mixed = {name: BoxCounts((0.5, 0.0, 0.0, 0.5)) for name in ("t2i_boxes", "edit_boxes")}
     assert seconds(**mixed)["encoding"] == pytest.approx((of(0) + of(3)) / 2)
@@ -139,7 +157,25 @@ def test_encoding_follows_boxes_edits_and_format(seconds: Lines, facts: Facts) -
 
 def test_latents_ahead_take_each_sample_once(facts: Facts, seconds: Lines) -> None:
     clock = Clock(facts, Assumptions(), GPU)
-    assert clock.latents_ahead(10 * 2) * 3600 == pytest.approx(2 * seconds()["encoding"]), "in float32"
+    every_condition = seconds(stage={"loss": replace(STAGE.loss, drop=0.0)})["encoding"]
+    assert clock.latents_ahead(10 * 2) * 3600 == pytest.approx(2 * every_condition), "in float32"
+
+
+def test_weights_are_read_by_one_and_sent_where_they_are_spread(facts: Facts) -> None:
+    assumed = Assumptions(start_seconds=1.0, read_gb=0.1, copy_gb=0.2, write_gb=0.4, link_gb=0.8)
+    size = 4 * facts.parameters / 1e9
+
+    def start(sharding: Literal["ddp", "fsdp"], workers: int) -> Seconds:
+        stage = replace(STAGE, sharding=sharding, workers=workers)
+        return Clock(replace(facts, stage=stage), assumed, GPU).lines()["start and end"]
+
+    alone = 1 + size * (10 + 5 + 2.5)
+    for workers in (1, 2):
+        assert start("ddp", workers).seconds == pytest.approx(alone)
+    assert "one worker of each machine" in start("ddp", 2).how
+    assert start("fsdp", 1).seconds == pytest.approx(alone)
+    assert start("fsdp", 2).seconds == pytest.approx(alone + size / 2 / 0.8)
+    assert "one worker reads and sends" in start("fsdp", 2).how
 
 
 def test_passes_in_32_bits_take_longer(facts: Facts) -> None:
