@@ -42,13 +42,13 @@ class ConditionalFiles(Protocol):
         """Write a file that is still `expected` (None: not there); None, and nothing written, where not."""
 
 
-def conditional_files(url: str, options: dict[str, Any], fallback: Path) -> ConditionalFiles:
+def conditional_files(url: str, options: dict[str, Any], fallback: Path | None = None) -> ConditionalFiles:
     """The conditional files of a storage.
 
     Args:
         url: of the storage.
         options: fsspec options that go with the URL.
-        fallback: folder for those of a store that has no conditional writes.
+        fallback: folder for those of a store that has no conditional writes; by default in the user's cache.
 
     Raises:
         StoreUnavailableError: an S3 store cannot be asked.
@@ -59,7 +59,7 @@ def conditional_files(url: str, options: dict[str, Any], fallback: Path) -> Cond
         fs, root = open_filesystem(url, **options)
         if _has_conditional_writes(fs, f"{root.rstrip('/')}/{_PROBE}"):
             return S3Files(fs, root)
-    folder = fallback / hashlib.sha256(url.encode()).hexdigest()[:16]
+    folder = (fallback or _cache_root() / "conditional") / hashlib.sha256(url.encode()).hexdigest()[:16]
     note = (
         f"{url} has no conditional writes: that no two processes do the same work is seen to among those of "
         f"this machine only ({folder})"
@@ -131,6 +131,10 @@ class S3Files:
             return Version(data, etag)
         now = self.read(name)
         return now if now is not None and now.data == data else None
+
+
+def _cache_root() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "got"
 
 
 def _has_conditional_writes(fs: Any, path: str) -> bool:
