@@ -100,6 +100,7 @@ class Lease:
         self._lock, self._end = threading.RLock(), threading.Event()
         self._thread = threading.Thread(target=self._keep, name=f"lease {name}", daemon=True)
         self._thread.start()
+        _HELD[name] = self
 
     def check(self) -> None:
         """Raise LeaseLost unless it is certain that no other process has taken over."""
@@ -111,6 +112,7 @@ class Lease:
 
     def release(self) -> None:
         """Let others work on it. Where the store cannot be reached, the lease expires."""
+        _HELD.pop(self.name, None)
         self._end.set()
         self._thread.join()
         with self._lock:
@@ -157,6 +159,16 @@ class Lease:
         if not self._taken_by:
             return f"the lease of {self.name} could not be renewed: the storage was out of reach"
         return f"{self.name} was taken over by {self._taken_by}, because this process stood still"
+
+
+_HELD: dict[str, Lease] = {}
+"""What this process holds, by name."""
+
+
+def check_held(name: str) -> None:
+    """Raise LeaseLost where this process took a lease and may have lost it; before anything is written."""
+    if lease := _HELD.get(name):
+        lease.check()
 
 
 class Leases:
@@ -238,7 +250,10 @@ class Watch:
 
     def expired(self, version: Version | None) -> bool:
         """Whether the file has been as it is now for so many seconds."""
-        tag = "" if version is None else version.tag
+        return self.stood_still("" if version is None else version.tag)
+
+    def stood_still(self, tag: str) -> bool:
+        """Whether the same was found for so many seconds."""
         if self._seen is None or self._seen[0] != tag:
             self._seen = tag, clock()
         return clock() - self._seen[1] >= self._seconds

@@ -16,6 +16,8 @@ from typing import Any
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 _DEAD = ("Z", "X")
 """States of a process that has ended and was not yet waited for."""
+_CLOCK_SECONDS = 5.0
+"""By how much the time of a start may be wrong that is reckoned from that of the machine."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +81,21 @@ def is_gone(process: ProcessIdentity) -> bool | None:
         return None
     state, started = found
     return state in _DEAD or (process.started >= 0 and started != process.started)
+
+
+def pid_is_gone(pid: int, since: float) -> bool | None:
+    """Whether the process of this machine that had a number at a time (seconds since 1970) has ended; None
+    where the system does not say."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        pass
+    found, started = _stat(pid), started_at(pid)
+    if found is None or started is None:
+        return None
+    return found[0] in _DEAD or started > since + _CLOCK_SECONDS
 
 
 def started_at(pid: int) -> float | None:
