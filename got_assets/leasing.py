@@ -74,9 +74,9 @@ def _lease_files(url: str, options: str) -> ConditionalFiles:
     return files
 
 
-def leases_for(project: Project, work: str) -> Leases:
-    """Takes leases of a project for a command or run."""
-    return Leases(lease_files(project), work, notice=log_progress)
+def leases_for(project: Project, work: str, notice: Callable[[str], None] = log_progress) -> Leases:
+    """Takes leases of a project for a command or run; `notice` gets a line where one is waited for."""
+    return Leases(lease_files(project), work, notice=notice)
 
 
 class Working:
@@ -151,7 +151,12 @@ class _LeasedExecutor(dg.Executor):
         # Before anything is waited for: who is killed while waiting is found by it.
         instance.add_run_tags(run.run_id, run_tags(()))
         with ExitStack() as stack:
-            leases = leases_for(PROJECT, f"Dagster run {run.run_id[:8]}")
+
+            def notice(line: str) -> None:
+                log_progress(line)
+                instance.report_engine_event(line, run)
+
+            leases = leases_for(PROJECT, f"Dagster run {run.run_id[:8]}", notice)
             with raise_execution_interrupts():
                 stack.enter_context(leases.held(*names))
             instance.add_run_tags(run.run_id, run_tags(names))

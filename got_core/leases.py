@@ -26,6 +26,7 @@ from got_core.conditional_files import ConditionalFiles, Version
 from got_core.processes import ProcessIdentity, is_gone, this_process
 from got_core.store_faults import StoreUnavailableError
 
+_RELEASE_SECONDS = 5.0
 _VALID = 0.75
 """Share of the expiry for which a holder that could not renew its lease still writes."""
 
@@ -114,11 +115,14 @@ class Lease:
         """Let others work on it. Where the store cannot be reached, the lease expires."""
         _HELD.pop(self.name, None)
         self._end.set()
-        self._thread.join()
-        with self._lock:
+        if not self._lock.acquire(timeout=_RELEASE_SECONDS):
+            return  # a sign of life is under way to a store that does not answer
+        try:
             if not self._taken_by:
                 with suppress(OSError, StoreUnavailableError):
                     self._files.write(self._path, _document(None, self._beat), self._version)
+        finally:
+            self._lock.release()
 
     @property
     def _path(self) -> str:
@@ -127,6 +131,8 @@ class Lease:
     def _keep(self) -> None:
         while not self._end.wait(self._config.beat_seconds):
             with self._lock:
+                if self._end.is_set():
+                    return
                 self._renew()
             if self._taken_by:
                 self._lost(self._sentence())
