@@ -21,6 +21,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import quote
 
 from got_core.conditional_files import ConditionalFiles, Version
 from got_core.processes import ProcessIdentity, is_gone, this_process
@@ -201,7 +202,7 @@ class Leases:
         self._notice, self._lost = notice, lost or self._interrupt
 
     def take(self, name: str, *, wait: bool = True) -> Lease:
-        """Take a lease, of plain letters, digits, `-`, `_` and `.`.
+        """Take a lease.
 
         Raises LeaseHeld where another process has it and `wait` is off.
         """
@@ -271,8 +272,8 @@ def clock() -> float:
 
 
 def path_of(name: str) -> str:
-    """Where a lease's file lies in the storage."""
-    return f"leases/{name}.json"
+    """Where a lease's file lies in the storage, directly below `leases` whatever its name holds."""
+    return f"leases/{quote(name, safe='')}.json"
 
 
 def is_free(version: Version | None) -> bool:

@@ -264,6 +264,17 @@ def until(condition: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.parametrize("name", ["../images", "a/b", "..", "a b?*[1]", "ü"])
+def test_a_lease_lies_in_its_folder_whatever_its_name(
+    local: ConditionalFiles, tmp_path: Path, name: str
+) -> None:
+    with Leases(local, "first", QUICK).held(name):
+        assert len([*(tmp_path / "storage" / "leases").iterdir()]) == 1
+        with pytest.raises(LeaseHeld):
+            Leases(local, "second", QUICK).take(name, wait=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["storage"]
+
+
 @pytest.mark.parametrize("times", [{"beat_seconds": 0}, {"beat_seconds": 30}, {"look_seconds": 0}])
 def test_times_that_cannot_work_are_refused(times: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="LeaseConfig"):
