@@ -37,7 +37,6 @@ from got_core.leases import LeaseHeld
 from got_core.storage import Storage
 from got_core.train.stage import check_start
 
-COMMAND = "got run"
 NO_RETRIES = {"dagster/max_retries": "0"}
 """The daemon cannot launch again what it has not launched; the next `make run` makes it."""
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -90,7 +89,7 @@ class Runner:
         unless it is given. A failed blocking check or an error stops this partition only.
         """
         wait = self.wait if wait is None else wait
-        with Working(lambda: leases_for(self.project, COMMAND), wait) as working:
+        with Working(lambda: leases_for(self.project, "got run"), wait) as working:
             return self._bring_up_to_date(assets, partition, again, working)
 
     def _bring_up_to_date(
@@ -242,10 +241,11 @@ def make_data(runner: Runner) -> set[str]:
         why = f"{waiting} URLs to ask again" if waiting else ""
         runner.bring_up_to_date(IMAGE_STEPS[:1], shard, why, wait)
 
+    def ingest_edits(shard: str, wait: bool) -> None:
+        runner.bring_up_to_date(EDIT_STEPS[:1], shard, wait=wait)
+
     free_ones_first(images, ingest, runner.wait)
-    free_ones_first(
-        edits, lambda shard, wait: runner.bring_up_to_date(EDIT_STEPS[:1], shard, wait=wait), runner.wait
-    )
+    free_ones_first(edits, ingest_edits, runner.wait)
     if runner.project.settings.annotator_name is not None and not runner.bring_up_to_date([PLAN]).error:
         annotate(runner, images, edits)
     return {*images, *edits}
