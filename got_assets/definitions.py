@@ -42,6 +42,7 @@ with _nothing_collected():
     from got_assets.defs.train import plan as train_plan
     from got_assets.defs.train import schedules as train_schedules
     from got_assets.io import StorageIOManager
+    from got_assets.leasing import leased_executor
     from got_assets.project import PROJECT
 
 defs = dg.Definitions(
@@ -69,5 +70,6 @@ defs = dg.Definitions(
         ingest_sensors.record_failures,
         curate_takedown.watch_takedowns,
     ],
+    executor=leased_executor,
     resources={"project": PROJECT, "io_manager": StorageIOManager(PROJECT.storage)},
 )

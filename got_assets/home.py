@@ -26,6 +26,13 @@ _MISREAD = re.compile(r"%[0-9a-fA-F]{2}|[?*\[]")
 """What SQLAlchemy 2.1 decodes, or cuts a path at, in the database URLs that Dagster 1.13 makes of paths; and
 what makes a path a pattern where Dagster looks for the databases of its runs."""
 
+_FORMER = {
+    "9e47a80b9598450889174ecd866fb9b4ff4b80fce20437fa6c000265011122e2",
+    "79b71f1f43711114a0ca96d2e51e499338ed4b107658b73160e2c41c28fc37fb",
+    "ca9a659d8587c01d3684731ed80f3cbf5f7916a82e151c18dde197ed0cddd881",
+}
+"""SHA-256 of dagster.yaml as it was copied before: where nobody has changed it, it is renewed."""
+
 _READY = ".made-by-dagster"
 _LOCK_SECONDS = 300.0
 """Seconds to wait for another process that makes the folder; it takes some."""
@@ -47,14 +54,28 @@ def prepare_dagster_home(project: Project) -> Path:
     home.mkdir(parents=True, exist_ok=True)
     os.environ["DAGSTER_HOME"] = str(_usable_path(home))
     with _locked(home):
-        if not (home / "dagster.yaml").exists():
-            _copy(INSTANCE / "dagster.yaml", home / "dagster.yaml")
+        _give_settings(home / "dagster.yaml")
         ready = home / _READY
         if not ready.exists() or ready.read_text() != dg.__version__:
             with dg.DagsterInstance.get():
                 pass
             ready.write_text(dg.__version__)
     return home
+
+
+def _give_settings(target: Path) -> None:
+    """Copy the settings of the instance, unless there are some that somebody has changed."""
+    source = INSTANCE / "dagster.yaml"
+    if not target.exists():
+        _copy(source, target)
+    elif hashlib.sha256(text := target.read_bytes()).hexdigest() in _FORMER:
+        _copy(source, target)
+        log_progress(f"{target} was as it came and is renewed: the daemon now notices runs that were killed")
+    elif b"LocalRunLauncher" not in text:
+        log_progress(
+            f"{target} was changed and stays: take run_launcher, run_monitoring and run_retries over from "
+            f"{source}, so that the daemon notices runs that were killed"
+        )
 
 
 def _copy(source: Path, target: Path) -> None:

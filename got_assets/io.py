@@ -12,6 +12,7 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
+from got_core.leases import check_held
 from got_core.storage import Storage
 
 
@@ -55,8 +56,9 @@ class StorageIOManager(dg.IOManager):
 
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
         """Write a frame or a dict. Raises TypeError for anything else, ValueError for other columns than
-        declared."""
+        declared, LeaseLost where another process has taken over."""
         partition = context.partition_key if context.has_partition_key else None
+        check_held(partition or context.asset_key.to_user_string())
         name = value_name(context.asset_key.to_user_string(), partition)
         if isinstance(obj, pl.DataFrame):
             check_contract(obj, context.definition_metadata, name)

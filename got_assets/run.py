@@ -21,18 +21,24 @@ from got_assets.defs.ingest.jobs import EDIT_STEPS, IMAGE_STEPS
 from got_assets.defs.ingest.partitions import EDIT_SHARDS, IMAGE_SHARDS
 from got_assets.defs.train.jobs import RETRAIN_ASSETS
 from got_assets.home import prepare_dagster_home
+from got_assets.leasing import Working, free_ones_first, lease_names, leases_for, run_tags
+from got_assets.orphans import fail_orphans
 from got_assets.project import PROJECT, Project
 from got_assets.quiet import quiet_libraries
 from got_assets.reporting import log_progress
 from got_assets.staleness import Staleness, next_batch
 from got_assets.summary import stage_rows
 from got_assets.tables import score_table, text_table
+from got_core.annotate.daily_budget import DailyBudgetExhausted
 from got_core.curate.takedown import read_takedowns
 from got_core.curate.takedown_lists import COPIES_PAGE
 from got_core.filesystems import StoreUnavailableError
+from got_core.leases import LeaseHeld
 from got_core.storage import Storage
 from got_core.train.stage import check_start
 
+NO_RETRIES = {"dagster/max_retries": "0"}
+"""The daemon cannot launch again what it has not launched; the next `make run` makes it."""
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 PLAN = "training_plan"
 MODELS = "models"
@@ -63,25 +69,39 @@ class Runner:
     project: Project
     instance: dg.DagsterInstance
     outcomes: dict[str, Outcome] = field(default_factory=dict)
+    wait: bool = True
+    """Whether to wait for other processes that work on the same; if not, LeaseHeld is raised."""
 
     def __post_init__(self) -> None:
         self._graph = defs.resolve_asset_graph()
         self._job = defs.resolve_implicit_global_asset_job_def()
 
     def bring_up_to_date(
-        self, assets: Sequence[str], partition: str | None = None, again: str = ""
+        self,
+        assets: Sequence[str],
+        partition: str | None = None,
+        again: str = "",
+        wait: bool | None = None,
     ) -> Outcome:
         """Make what is needed among `assets` (in topological order), looking again after each run.
 
-        `again`: why the first of them is made in any case. A failed blocking check or an error stops this
-        partition only.
+        `again`: why the first of them is made in any case. `wait`: for other processes, as the runner does
+        unless it is given. A failed blocking check or an error stops this partition only.
         """
+        wait = self.wait if wait is None else wait
+        with Working(lambda: leases_for(self.project, "got run"), wait) as working:
+            return self._bring_up_to_date(assets, partition, again, working)
+
+    def _bring_up_to_date(
+        self, assets: Sequence[str], partition: str | None, again: str, working: Working
+    ) -> Outcome:
         outcome = self.outcomes[partition or MODELS] = Outcome()
         if again:
+            working.take(lease_names(assets[:1], partition))
             outcome.made, outcome.error = self._materialize([assets[0]], partition, {assets[0]: again})
             if outcome.error:
                 return outcome
-        for _ in range(2 * len(assets)):
+        for _ in range(3 * len(assets) + 1):
             staleness = Staleness(self.instance, self._graph, self.project.storage, outcome.made)
             states = staleness.states(assets, partition)
             outcome.blocked = {state.key: state.blocked for state in states if state.blocked}
@@ -92,6 +112,8 @@ class Runner:
                 return outcome
             # Models take minutes each: with a run for each, an error loses nothing made before.
             batch = batch if partition else batch[:1]
+            if working.take(lease_names(batch, partition)):
+                continue  # another process may have made it since the look
             made, outcome.error = self._materialize(batch, partition, {s.key: s.why for s in states})
             outcome.made += made
             if outcome.error:
@@ -117,6 +139,7 @@ class Runner:
             instance=self.instance,
             raise_on_error=False,
             run_config=QUIET,
+            tags={**run_tags(lease_names(batch, partition)), **NO_RETRIES},
         )
         found = {event.asset_key for event in result.get_asset_materialization_events()}
         made = [name for name in batch if dg.AssetKey(name) in found]
@@ -126,18 +149,19 @@ class Runner:
             cause = real[0].cause or real[0]
             if cause.cls_name in INTERRUPTED:
                 raise KeyboardInterrupt
-            if unavailable := _unavailable(cause):
-                raise StoreUnavailableError(unavailable)  # every other step would wait for it, too
+            for stopped in (StoreUnavailableError, DailyBudgetExhausted):
+                if said := _message_of(cause, stopped):
+                    raise stopped(said)  # it would stop every other step, too
             sys.stderr.write(cause.to_string() + "\n")
             return made, f"{cause.cls_name}: {_first_line(cause.message)}"
         return made, "" if result.success or failures else "the run ended without a result; see `make ui`"
 
 
-def _unavailable(error: SerializableErrorInfo) -> str | None:
-    """What a store that could not be asked said, wherever in the chain of causes it stands."""
+def _message_of(error: SerializableErrorInfo, kind: type[Exception]) -> str | None:
+    """The message of an error of that kind, wherever in the chain of causes it stands."""
     link: SerializableErrorInfo | None = error
     while link is not None:
-        if link.cls_name == StoreUnavailableError.__name__:
+        if link.cls_name == kind.__name__:
             return link.message.strip().split(": ", 1)[-1]
         link = link.cause or link.context
     return None
@@ -211,11 +235,17 @@ def make_data(runner: Runner) -> set[str]:
     if not images and not edits:
         url = runner.project.settings.raw_url
         raise FileNotFoundError(f"{url} holds nothing that is read as pictures; set GOT_RAW to what does")
-    for shard in images:
+
+    def ingest(shard: str, wait: bool) -> None:
         waiting = urls_to_retry(runner.project.storage, shard)
-        runner.bring_up_to_date(IMAGE_STEPS[:1], shard, f"{waiting} URLs to ask again" if waiting else "")
-    for shard in edits:
-        runner.bring_up_to_date(EDIT_STEPS[:1], shard)
+        why = f"{waiting} URLs to ask again" if waiting else ""
+        runner.bring_up_to_date(IMAGE_STEPS[:1], shard, why, wait)
+
+    def ingest_edits(shard: str, wait: bool) -> None:
+        runner.bring_up_to_date(EDIT_STEPS[:1], shard, wait=wait)
+
+    free_ones_first(images, ingest, runner.wait)
+    free_ones_first(edits, ingest_edits, runner.wait)
     if runner.project.settings.annotator_name is not None and not runner.bring_up_to_date([PLAN]).error:
         annotate(runner, images, edits)
     return {*images, *edits}
@@ -223,12 +253,15 @@ def make_data(runner: Runner) -> set[str]:
 
 def annotate(runner: Runner, images: list[str], edits: list[str]) -> None:
     """Bring all tables of the ingested shards up to date."""
+    ingested = {shard: runner.outcomes[shard] for shard in (*images, *edits)}
     for steps, shards in ((IMAGE_STEPS, images), (EDIT_STEPS, edits)):
-        for shard in shards:
-            ingested = runner.outcomes[shard]
-            if not ingested.error:
-                outcome = runner.bring_up_to_date(steps, shard)
-                outcome.made = [*ingested.made, *outcome.made]
+
+        def annotate_one(shard: str, wait: bool, steps: Sequence[str] = steps) -> None:
+            outcome = runner.bring_up_to_date(steps, shard, wait=wait)
+            outcome.made = [*ingested[shard].made, *outcome.made]
+
+        whole = [shard for shard in shards if not ingested[shard].error]
+        free_ones_first(whole, annotate_one, runner.wait)
 
 
 def say_passed_over(project: Project) -> None:
@@ -242,15 +275,16 @@ def say_passed_over(project: Project) -> None:
         )
 
 
-def run(project: Project, instance: dg.DagsterInstance) -> int:
+def run(project: Project, instance: dg.DagsterInstance, wait: bool = True) -> int:
     """The whole graph. Returns 0, or 1 if something failed: a step, or the check of every shard of a kind.
 
-    One shard that is stopped among others is no failure.
+    One shard that is stopped among others is no failure. Another process that works on the same is waited
+    for; without `wait`, LeaseHeld is raised once nothing else of the kind is left to do.
     """
     started = time.monotonic()
     if project.settings.annotator_name is not None:  # else nothing is trained
         check_start(project.recipe.stages, project.settings.weights)
-    runner = Runner(project, instance)
+    runner = Runner(project, instance, wait=wait)
     shards = make_data(runner)
     planned = runner.outcomes.get(MODELS)
     if planned is not None and not planned.error:
@@ -357,8 +391,9 @@ def main(work: Callable[[Project, dg.DagsterInstance], int] = run) -> int:
     try:
         prepare_dagster_home(PROJECT)
         with dg.DagsterInstance.get() as instance:
+            fail_orphans(instance, PROJECT)
             return work(PROJECT, instance)
-    except (OSError, ValueError, StoreUnavailableError) as error:
+    except (OSError, ValueError, StoreUnavailableError, LeaseHeld, DailyBudgetExhausted) as error:
         sys.stderr.write(f"\n{error}\n")
         return 1
     except (KeyboardInterrupt, dg.DagsterExecutionInterruptedError):

@@ -14,8 +14,12 @@ import time
 import urllib.request
 from pathlib import Path
 
+import dagster as dg
+
 from got_assets.home import prepare_dagster_home
+from got_assets.orphans import fail_orphans
 from got_assets.project import INSTANCE, PROJECT, ROOT, Project
+from got_core.filesystems import StoreUnavailableError
 from got_core.sqlite_urls import sqlite_path
 
 HOST = "127.0.0.1"
@@ -79,7 +83,9 @@ def main() -> int:
     try:
         prepare_dagster_home(PROJECT)
         prepare_tracking(PROJECT)
-    except (OSError, ValueError) as error:
+        with dg.DagsterInstance.get() as instance:
+            fail_orphans(instance, PROJECT)
+    except (OSError, ValueError, StoreUnavailableError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
     ports = {"Dagster": free_port(DAGSTER_PORT), "MLflow": free_port(MLFLOW_PORT)}

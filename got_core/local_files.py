@@ -7,6 +7,7 @@ Belongs here: names of what is not finished, and taking its place. Not here: whi
 from __future__ import annotations
 
 import fcntl
+import glob
 import hashlib
 import os
 import shutil
@@ -20,13 +21,15 @@ TEMPORARY_SUFFIX = ".partial"
 
 
 @contextmanager
-def alone(path: Path) -> Iterator[None]:
-    """One process of a machine at a time; a lock file is left behind."""
+def alone(path: Path) -> Iterator[bool]:
+    """One process of a machine at a time; a lock file is left behind. Gives whether that is certain."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "wb") as file:
+        locked = False
         with suppress(OSError):  # a file system without locks: all of them fetch, and the first one counts
             fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+            locked = True
+        yield locked
 
 
 def is_temporary(name: str) -> bool:
@@ -55,6 +58,18 @@ def write_local(path: Path, fill: Callable[[IO[bytes]], object], *, exclusive: b
             os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def remove_unfinished(path: Path) -> None:
+    """Remove what processes that were killed have left beside a path; for who is alone there."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*{TEMPORARY_SUFFIX}"):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def sync_file(path: Path) -> None:
+    """Force a file to the disk."""
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
 
 
 def replace_folder(source: Path, target: Path) -> None:

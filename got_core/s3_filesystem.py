@@ -11,6 +11,7 @@ from typing import Any
 
 import aiohttp
 from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
+from fsspec.asyn import sync
 from fsspec.exceptions import FSTimeoutError
 from s3fs import S3FileSystem
 from s3fs.utils import FileExpired
@@ -21,6 +22,12 @@ _NO_ANSWER = (
     *(BotoCoreError, aiohttp.ClientError, FSTimeoutError, TimeoutError, ConnectionError),
     RecursionError,  # a 301 that names no region: aiobotocore asks for it, and is sent on again
 )
+
+
+_NOT_AS_EXPECTED = {
+    *("PreconditionFailed", "412", "ConditionalRequestConflict", "409", "NoSuchKey", "404"),
+}
+"""Codes of a conditional write that was not done."""
 
 
 class S3(S3FileSystem):
@@ -73,6 +80,39 @@ class S3(S3FileSystem):
         except Exception as error:
             self.raise_if_unavailable(error)
             raise
+
+    def read_with_etag(self, path: str) -> tuple[bytes, str] | None:
+        """An object's bytes and ETag in one request; None where there is none."""
+        return sync(self.loop, self._read_with_etag, path)
+
+    async def _read_with_etag(self, path: str) -> tuple[bytes, str] | None:
+        bucket, key, _ = self.split_path(path)
+        try:
+            answer = await self._call_s3("get_object", Bucket=bucket, Key=key)
+            async with answer["Body"] as body:
+                return await body.read(), answer["ETag"]
+        except FileNotFoundError:
+            return None
+        except Exception as error:
+            self.raise_if_unavailable(error)
+            raise
+
+    def write_if(self, path: str, data: bytes, etag: str | None) -> str | None:
+        """Put an object where there is still one of that ETag (None: none). Its new ETag; None where not."""
+        return sync(self.loop, self._write_if, path, data, etag)
+
+    async def _write_if(self, path: str, data: bytes, etag: str | None) -> str | None:
+        bucket, key, _ = self.split_path(path)
+        match = {"IfNoneMatch": "*"} if etag is None else {"IfMatch": etag}
+        try:
+            answer = await self._call_s3("put_object", Bucket=bucket, Key=key, Body=data, **match)
+        except OSError as error:
+            cause = error.__cause__
+            if isinstance(cause, ClientError) and cause.response["Error"]["Code"] in _NOT_AS_EXPECTED:
+                return None
+            raise
+        self.invalidate_cache(path)
+        return answer["ETag"]
 
     def _open(self, *args: Any, **kwargs: Any) -> Any:
         file = super()._open(*args, **kwargs)

@@ -107,6 +107,12 @@ class AnnotatorServer(BaseSettings):
     budget_tokens: int | None = None
     """Tokens for one shard. Not set: no limit."""
 
+    budget_per_day: float | None = None
+    """Money for a day (UTC), all processes that share the storage together. Not set: no limit."""
+
+    budget_tokens_per_day: int | None = None
+    """Tokens for a day (UTC), all processes together. Not set: no limit."""
+
     replicas: int = 1
     """Only of ``vllm``: engines side by side, each on as many GPUs as GOT_ANNOTATOR_ENGINE says."""
 

@@ -14,7 +14,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
@@ -29,7 +29,9 @@ from got_core.local_files import (
     file_sha256,
     files_below,
     is_temporary,
+    remove_unfinished,
     replace_folder,
+    sync_file,
     take_place,
     temporary_beside,
     write_local,
@@ -253,47 +255,66 @@ class Storage:
         """A local folder with the files of ``name``: itself for ``file://``, else a copy, one a machine.
 
         ``without``: ends of names of files that need not be fetched. Of processes that ask for the same at
-        once, one fetches it and the others wait. Treat it as read-only. Raises FileNotFoundError if there is
-        no such folder or its upload did not end.
+        once, one fetches it and the others wait. Files that :meth:`upload` put there are compared with the
+        hashes that it noted. Treat it as read-only. Raises FileNotFoundError if there is no such folder or
+        its upload did not end, OSError naming a file that is not as it was uploaded.
         """
         if self._is_local:
             folder = Path(self._path(name))
             if not folder.is_dir():
                 raise FileNotFoundError(f"{self.url_of(name)} is not a folder")
             return folder
-        listing = self._remote_listing(name)
+        listing, hashed = self._remote_listing(name)
         files = {relative: ukey for relative, ukey in listing.items() if not relative.endswith(without)}
         key = hashlib.sha256(json.dumps([self.url_of(name), files], sort_keys=True).encode()).hexdigest()
         folder = self._cache_root() / key[:32] / PurePosixPath(name).name
         if not folder.is_dir():
-            with alone(folder.parent / ".lock"):
+            with alone(folder.parent / ".lock") as certain:
+                if certain:
+                    remove_unfinished(folder)
                 if not folder.is_dir():
-                    self._get_folder(name, [*files], folder)
+                    self._get_folder(name, files if hashed else dict.fromkeys(files), folder)
         return folder
 
-    def _remote_listing(self, name: str) -> dict[str, str]:
+    def _remote_listing(self, name: str) -> tuple[dict[str, str], bool]:
+        """What tells versions of a folder's files apart, and whether it is the SHA-256 of their bytes."""
         names = self.list(f"{name}/")
         if not names:
             raise FileNotFoundError(f"{self.url_of(name)} is not a folder, or is empty")
         if not self._fs.exists(self._path(name + LISTING_SUFFIX)):  # put there by other means than upload()
-            return {entry[len(name) + 1 :]: str(self._fs.ukey(self._path(entry))) for entry in names}
+            return {entry[len(name) + 1 :]: str(self._fs.ukey(self._path(entry))) for entry in names}, False
         listing = self.read_json(name + LISTING_SUFFIX)
         if not listing["complete"]:
             raise FileNotFoundError(
                 f"the upload of {self.url_of(name)} did not finish; run the step that made it again"
             )
-        return listing["files"]
+        return listing["files"], True
 
-    def _get_folder(self, name: str, relatives: builtins.list[str], folder: Path) -> None:
+    def _get_folder(self, name: str, files: Mapping[str, str | None], folder: Path) -> None:
         partial = temporary_beside(folder)
-        for relative in relatives:
-            target = partial / relative
-            target.parent.mkdir(parents=True, exist_ok=True)
-            self._fs.get_file(self._path(f"{name}/{relative}"), str(target))
         try:
+            for relative, expected in files.items():
+                self._get_file(f"{name}/{relative}", partial / relative, expected)
             partial.rename(folder)
-        except OSError:  # another process fetched the same folder first
-            shutil.rmtree(partial)
+        except OSError:
+            if not folder.is_dir():  # else another process fetched the same folder first
+                raise
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+    def _get_file(self, name: str, target: Path, expected: str | None) -> None:
+        """Fetch a file of a SHA-256 (None: not known); a second time if it came otherwise."""
+        target.parent.mkdir(parents=True, exist_ok=True)
+        for _ in range(2):
+            self._fs.get_file(self._path(name), str(target))
+            found = expected and file_sha256(target)
+            if found == expected:
+                sync_file(target)
+                return
+        raise OSError(
+            f"{self.url_of(name)} is not as it was uploaded: its SHA-256 is {found}, not {expected}; run the "
+            "step that made it again"
+        )
 
     def _cache_root(self) -> Path:
         return self._cache_dir or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "got"

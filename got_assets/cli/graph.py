@@ -6,6 +6,8 @@ Belongs here: arguments. Not here: the order of work (`got_assets.run`, `got_ass
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from got_assets.cli.options import Recipe, examples
@@ -27,16 +29,23 @@ def add_to(app: typer.Typer) -> None:
     )(ablation)
 
 
-def run(recipe: Recipe = None) -> None:
+def run(
+    recipe: Recipe = None,
+    no_wait: Annotated[
+        bool, typer.Option("--no-wait", help="Stop where another process works on the same, and say which.")
+    ] = False,
+) -> None:
     """Bring the whole graph up to date: data, models, benchmarks, registry.
 
-    Makes only what is out of date; an interrupted run goes on where it was. Exit status 1 if something
-    failed, 130 if it was interrupted.
+    Makes only what is out of date; an interrupted run goes on where it was. Where another process works on a
+    shard or model, it is waited for. Exit status 1 if something failed, 130 if it was interrupted.
     """
     set_recipe(recipe)
-    from got_assets.run import main
+    from functools import partial
 
-    raise typer.Exit(main())
+    from got_assets import run as graph
+
+    raise typer.Exit(graph.main(partial(graph.run, wait=not no_wait)))
 
 
 def ui() -> None:

@@ -119,6 +119,12 @@ class OpenAIConfig:
     budget_tokens: int | None = None
     """Tokens (read and written) for one shard, all steps together. None: no limit."""
 
+    budget_per_day: float | None = None
+    """Money for a day (UTC), all processes that share the storage together. None: no limit."""
+
+    budget_tokens_per_day: int | None = None
+    """Tokens (read and written) for a day (UTC), all processes together. None: no limit."""
+
     gpu_tokens_in: float = 6000.0
     """Tokens a second that one GPU reads; only for the estimate of GPU hours."""
 
@@ -149,6 +155,8 @@ class OpenAIConfig:
             "price_out",
             "budget",
             "budget_tokens",
+            "budget_per_day",
+            "budget_tokens_per_day",
             "gpu_price",
         ):
             if not (getattr(self, name) is None or getattr(self, name) >= 0):
@@ -247,7 +255,8 @@ class VLLMConfig(OpenAIConfig):
         for name in ("replicas", "cpus", "batch_size", "rows_per_task"):
             if getattr(self, name) < 1:
                 raise ValueError(f"VLLMConfig.{name} must be at least 1, not {getattr(self, name)}")
-        if self.budget is not None or self.budget_tokens is not None:
+        limits = (self.budget, self.budget_tokens, self.budget_per_day, self.budget_tokens_per_day)
+        if any(limit is not None for limit in limits):
             raise ValueError("a budget is kept only where a server is asked (GOT_ANNOTATOR=openai)")
 
 

@@ -20,6 +20,7 @@ from got_core.annotate import replies
 from got_core.annotate.annotator import AnnotationError, AnnotationPaused
 from got_core.annotate.client import ChatClient, Completion, Notice
 from got_core.annotate.config import OpenAIConfig
+from got_core.annotate.daily_budget import DailyBudget
 from got_core.annotate.ledger import Ledger, Record
 from got_core.annotate.pictures import Picture
 from got_core.annotate.prompt_files import prompt
@@ -78,10 +79,17 @@ class Dispatcher:
         config: server, models, limits.
         ledger: answers of this shard; what it holds is not requested again.
         notice: called with a sentence when the server stops answering and when it is back.
+        daily: the budget of the day.
     """
 
-    def __init__(self, config: OpenAIConfig, ledger: Ledger, notice: Notice | None = None) -> None:
-        self._config, self.ledger = config, ledger
+    def __init__(
+        self,
+        config: OpenAIConfig,
+        ledger: Ledger,
+        notice: Notice | None = None,
+        daily: DailyBudget | None = None,
+    ) -> None:
+        self._config, self.ledger, self._daily = config, ledger, daily
         self.reused = 0
         """Answers that were in the ledger."""
         self._pending: dict[str, asyncio.Task[Record]] = {}
@@ -159,7 +167,7 @@ class Dispatcher:
 
     async def _begin(self, notice: Notice | None) -> None:
         self._client = ChatClient(self._config, notice)
-        self._budget = Budget(self._config.budget, self._config.budget_tokens, self.ledger.spent)
+        self._budget = Budget(self._config.budget, self._config.budget_tokens, self.ledger.spent, self._daily)
         self._slots = asyncio.Semaphore(self._config.concurrency)
 
     async def _end(self) -> None:

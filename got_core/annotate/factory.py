@@ -6,7 +6,7 @@ Belongs here: the annotators by name. Not here: where names and settings come fr
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from got_core.annotate.config import OpenAIConfig, VLLMConfig
@@ -61,11 +61,16 @@ def open_annotator(
 
         yield make_annotator(name)
         return
+    from got_core.annotate.daily_budget import daily_budget
     from got_core.annotate.ledger import Ledger
     from got_core.annotate.openai_annotator import OpenAIAnnotator
 
-    with OpenAIAnnotator(_needed(name, config), Ledger(storage, scope), notice) as annotator:
-        yield annotator
+    needed = _needed(name, config)
+    with ExitStack() as stack:
+        daily = daily_budget(storage, needed)
+        if daily is not None:
+            stack.enter_context(daily.used())
+        yield stack.enter_context(OpenAIAnnotator(needed, Ledger(storage, scope), notice, daily))
 
 
 def _needed(name: str, config: OpenAIConfig | None) -> OpenAIConfig:

@@ -19,6 +19,7 @@ from got_core.annotate import replies
 from got_core.annotate.annotator import AnnotationError, Step
 from got_core.annotate.client import Notice
 from got_core.annotate.config import OpenAIConfig
+from got_core.annotate.daily_budget import DailyBudget
 from got_core.annotate.dispatch import Dispatcher
 from got_core.annotate.ledger import Ledger
 from got_core.annotate.prompt_files import prompts_hash
@@ -178,13 +179,20 @@ class OpenAIAnnotator(ChatAnnotator):
         config: server, models, limits.
         ledger: answers of this shard; what it holds is not requested again.
         notice: called with a sentence when the server stops answering and when it is back.
+        daily: the budget of the day, of all processes together.
     """
 
-    def __init__(self, config: OpenAIConfig, ledger: Ledger, notice: Notice | None = None) -> None:
+    def __init__(
+        self,
+        config: OpenAIConfig,
+        ledger: Ledger,
+        notice: Notice | None = None,
+        daily: DailyBudget | None = None,
+    ) -> None:
         self.config, self.ledger = config, ledger
         self.rows_at_once = 2 * config.concurrency
         """While a row is prepared, another one's question is under way."""
-        self._dispatcher = Dispatcher(config, ledger, notice)
+        self._dispatcher = Dispatcher(config, ledger, notice, daily)
 
     def __enter__(self) -> OpenAIAnnotator:
         return self

@@ -6,13 +6,21 @@ Belongs here: limits of money and tokens. Not here: what a request may cost (`op
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import Future
+from functools import partial
 
 from got_core.annotate.annotator import AnnotationPaused
+from got_core.annotate.daily_budget import DailyBudget, DailyBudgetExhausted
 from got_core.annotate.usage import NOTHING, Usage
 
 
 class BudgetExhausted(AnnotationPaused):
     """The next request could exceed the budget, and nothing under way can give anything back."""
+
+
+def _unused(daily: DailyBudget, worst_case: Usage, done: Future[None]) -> None:
+    if not done.cancelled() and done.exception() is None:
+        daily.settle(worst_case, NOTHING)
 
 
 class Budget:
@@ -22,32 +30,75 @@ class Budget:
         money: limit of the cost, None = none.
         tokens: limit of tokens read and written, None = none.
         spent: what was spent before.
+        daily: the budget of the day, which has to cover each request as well.
     """
 
-    def __init__(self, money: float | None, tokens: int | None, spent: Usage = NOTHING) -> None:
+    def __init__(
+        self,
+        money: float | None,
+        tokens: int | None,
+        spent: Usage = NOTHING,
+        daily: DailyBudget | None = None,
+    ) -> None:
         self.money, self.tokens = money, tokens
         self.spent = spent
+        self._daily = daily
+        self._settled = 0
         self._reserved: list[Usage] = []
         self._released = asyncio.Event()
 
     @property
     def limited(self) -> bool:
         """Whether there is any limit."""
-        return self.money is not None or self.tokens is not None
+        return self.money is not None or self.tokens is not None or self._daily is not None
 
     async def reserve(self, worst_case: Usage) -> None:
-        """Reserve `worst_case`, waiting for requests under way if need be. Raises BudgetExhausted."""
-        while not self._fits(worst_case):
-            if not self._reserved:
-                raise BudgetExhausted(self._message(worst_case))
-            self._released.clear()
-            await self._released.wait()
-        self._reserved.append(worst_case)
+        """Reserve `worst_case`, waiting for requests under way if need be.
+
+        Raises BudgetExhausted or DailyBudgetExhausted.
+        """
+        while True:
+            while not self._fits(worst_case):
+                if not self._reserved:
+                    raise BudgetExhausted(self._message(worst_case))
+                await self._release()
+            self._reserved.append(worst_case)
+            settled = self._settled
+            try:
+                await self._reserve_of_day(worst_case)
+                return
+            except BaseException as error:
+                self._reserved.remove(worst_case)
+                self._released.set()
+                given_back = self._reserved or settled != self._settled
+                if not (isinstance(error, DailyBudgetExhausted) and given_back):
+                    raise
+            if settled == self._settled:
+                await self._release()
+
+    async def _release(self) -> None:
+        self._released.clear()
+        await self._released.wait()
+
+    async def _reserve_of_day(self, worst_case: Usage) -> None:
+        daily = self._daily
+        if daily is None or daily.reserve_held(worst_case):
+            return
+        asked = daily.reserve_later(worst_case)
+        try:
+            await asyncio.wrap_future(asked)
+        except asyncio.CancelledError:
+            # What the thread still gets nobody will use.
+            asked.add_done_callback(partial(_unused, daily, worst_case))
+            raise
 
     def settle(self, worst_case: Usage, used: Usage) -> None:
         """Replace what was reserved by what was used."""
         self._reserved.remove(worst_case)
         self.spent += used
+        self._settled += 1
+        if self._daily is not None:
+            self._daily.settle(worst_case, used)
         self._released.set()
 
     def _fits(self, worst_case: Usage) -> bool:

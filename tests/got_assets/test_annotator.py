@@ -76,3 +76,31 @@ def test_tokens_cost_and_estimate_are_shown_and_answers_are_kept(project, capsys
         assert (again.metadata["requests"], again.metadata["answers_from_ledger"]) == (0, 16)
         assert again.data_version == captions.data_version
         assert len(server.requests) == 40
+
+
+def test_a_run_ends_when_the_budget_of_the_day_is_used_up_and_goes_on_with_another(
+    load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "dagster"))
+    (tmp_path / "raw").mkdir()
+    for number in range(60):
+        plain_picture(f"{number}.png").save(tmp_path / "raw" / f"{number}.png")
+    with ChatServer() as server:
+        settings = {
+            "raw": str(tmp_path / "raw"), "annotator": "openai", "annotator_url": server.url,
+            "annotator_vision_model": "qwen2-vl", "annotator_concurrency": "4",
+        }  # fmt: skip
+        graph = load(**settings, annotator_budget_tokens_per_day="9000")
+        assert graph.run.main() == 1
+        line = capfd.readouterr().err
+        assert line.count("the budget of the day (9000 tokens) is used up") == 1 and "Traceback" not in line
+        assert 9_000 - 2_500 < 110 * len(server.requests) <= 9_000
+        assert graph.run.main() == 1, "nothing is left today"
+        asked = len(server.requests)
+        assert 110 * asked <= 9_000
+        graph = load(**settings, annotator_budget_tokens_per_day="9000000")
+        with dg.DagsterInstance.get() as instance:
+            runner = graph.run.Runner(graph.project, instance)
+            shards = graph.run.make_data(runner)
+        assert not [runner.outcomes[shard].error for shard in shards if runner.outcomes[shard].error]
+        assert len(server.requests) > asked and len({*server.requests}) == len(server.requests)

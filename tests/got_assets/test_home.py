@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -75,6 +76,33 @@ def test_no_page_asks_to_sign_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     prepare_dagster_home(PROJECT)
     with dg.DagsterInstance.get() as instance:
         assert not instance.nux_enabled and not instance.telemetry_enabled
+
+
+@pytest.mark.parametrize("changed", [True, False])
+def test_settings_of_an_older_home_are_renewed_unless_somebody_changed_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], changed: bool
+) -> None:
+    from got_assets import home
+    from got_assets.project import INSTANCE, PROJECT
+
+    old = b"telemetry:\n  enabled: false\n"
+    monkeypatch.setattr(home, "_FORMER", {hashlib.sha256(old).hexdigest()})
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    settings = tmp_path / "dagster.yaml"
+    settings.write_bytes(old + b"# mine\n" if changed else old)
+    home.prepare_dagster_home(PROJECT)
+    line = capsys.readouterr().out
+    if changed:
+        assert (
+            settings.read_bytes() == old + b"# mine\n" and "was changed and stays: take run_launcher" in line
+        )
+    else:
+        assert settings.read_bytes() == (INSTANCE / "dagster.yaml").read_bytes() and "is renewed" in line
+        with dg.DagsterInstance.get() as instance:
+            assert instance.run_launcher.supports_check_run_worker_health and instance.run_monitoring_enabled
+            assert instance.run_retries_enabled and not instance.run_retries_retry_on_asset_or_op_failure
+    home.prepare_dagster_home(PROJECT)
+    assert ("take run_launcher" in capsys.readouterr().out) == changed
 
 
 @pytest.mark.slow

@@ -269,10 +269,10 @@ def test_of_those_that_ask_at_once_one_fetches(tmp_path: Path, monkeypatch: pyte
     storage.upload(source, "model")
     fetched, fetch = list[str](), Storage._get_folder
 
-    def slow(self: Storage, name: str, relatives: list[str], folder: Path) -> None:
+    def slow(self: Storage, name: str, files: dict[str, str | None], folder: Path) -> None:
         fetched.append(name)
         time.sleep(0.3)
-        fetch(self, name, relatives, folder)
+        fetch(self, name, files, folder)
 
     monkeypatch.setattr(Storage, "_get_folder", slow)
     with ThreadPoolExecutor(4) as pool:
@@ -294,6 +294,79 @@ def _download(url: str, cache: Path, copies: Path, **options: Any) -> None:
 
     storage._get_folder = noted  # type: ignore[method-assign]
     assert (storage.download("models/one") / "a.txt").read_text() == "a"
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from got_core.storage import Storage
+storage = Storage(sys.argv[1], cache_dir=Path(sys.argv[2]), endpoint_url=sys.argv[3])
+whole, count = storage._fs.get_file, [0]
+def dies(source, target, *more, **named):
+    count[0] += 1
+    if count[0] == 2:
+        Path(target).write_bytes(b"half of it")
+        print("in the middle", flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+    return whole(source, target, *more, **named)
+storage._fs.get_file = dies
+storage.download("model")
+"""
+
+
+def test_of_two_that_download_one_is_killed_and_the_other_has_it_whole(
+    tmp_path: Path, s3_server: Any
+) -> None:
+    url, options = f"s3://{s3_server.bucket}/store", {"endpoint_url": s3_server.url}
+    storage = Storage(url, cache_dir=tmp_path / "cache", **options)
+    source = tmp_path / "model"
+    source.mkdir()
+    for name in "abc":
+        (source / name).write_bytes(name.encode() * 1000)
+    storage.upload(source, "model")
+    root = str(Path(__file__).parents[2])
+    dying = subprocess.Popen(
+        [sys.executable, "-c", KILLED, url, str(tmp_path / "cache"), s3_server.url],
+        env={**os.environ, "PYTHONPATH": root},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    until = time.monotonic() + 60
+    while not [*(tmp_path / "cache").rglob(".lock")] and time.monotonic() < until:
+        time.sleep(0.01)
+    folder = storage.download("model")  # waits, and fetches when the lock is free
+    assert dying.communicate(timeout=60)[0] == "in the middle\n" and dying.returncode == -9
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == {
+        name: name.encode() * 1000 for name in "abc"
+    }
+    assert not [*(tmp_path / "cache").rglob("*.partial")], "nothing of the dead one stays"
+
+
+@pytest.mark.parametrize("once", [True, False])
+def test_a_download_that_came_otherwise_is_fetched_again_and_then_refused(
+    tmp_path: Path, s3_server: Any, monkeypatch: pytest.MonkeyPatch, once: bool
+) -> None:
+    options = {"endpoint_url": s3_server.url}
+    storage = Storage(f"s3://{s3_server.bucket}/store", cache_dir=tmp_path / "cache", **options)
+    source = tmp_path / "model"
+    source.mkdir()
+    (source / "weights").write_bytes(b"0123456789")
+    storage.upload(source, "model")
+    storage._fs.pipe_file(storage._path("model/weights"), b"01234")  # as a store that lost some of it
+    real = storage._fs.get_file
+
+    def healed(path: str, target: str) -> None:
+        real(path, target)
+        if once:
+            storage._fs.pipe_file(path, b"0123456789")
+
+    monkeypatch.setattr(storage._fs, "get_file", healed)
+    if once:
+        assert (storage.download("model") / "weights").read_bytes() == b"0123456789"
+        return
+    with pytest.raises(OSError, match=r"store/model/weights is not as it was uploaded: its SHA-256"):
+        storage.download("model")
+    assert not [path for path in (tmp_path / "cache").rglob("*") if path.name in ("weights", "model")]
 
 
 def test_of_several_processes_one_downloads(tmp_path: Path, s3_server: Any) -> None:

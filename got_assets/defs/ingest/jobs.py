@@ -33,16 +33,13 @@ EDIT_STEPS = (
     *(_EDIT_ANNOTATION if _CAN_ANNOTATE else ()),
 )
 
-# In one process: steps of a second each would otherwise spend two seconds on starting.
 prepare_images = dg.define_asset_job(
     name="prepare_images",
     selection=dg.AssetSelection.assets(*IMAGE_STEPS),
-    executor_def=dg.in_process_executor,
     description="One shard of images, from raw files to training tars.",
 )
 prepare_edits = dg.define_asset_job(
     name="prepare_edits",
     selection=dg.AssetSelection.assets(*EDIT_STEPS),
-    executor_def=dg.in_process_executor,
     description="One shard of edit pairs, from the pair table to the selection of chains.",
 )
