@@ -202,7 +202,9 @@ class Folder:
             return file.read(self.config.max_bytes + 1)
 
     def _read_remote(self, path: str, expected: Stamp | None) -> bytes:
-        if expected is None and is_s3(self.root_url) and (data := self._read_object(path)):
+        if is_s3(self.root_url):
+            data, info = self._fs.read_object(self._inside(path), self.config.max_bytes)
+            self._check_stamp(remote_stamp(info), expected)
             return data
         file, info = self._open_remote(path)
         with file:
@@ -210,15 +212,6 @@ class Folder:
                 raise ImageError("not_a_file", "a folder")
             self._check_stamp(remote_stamp(info), expected)
             return file.read(self.config.max_bytes + 1)
-
-    def _read_object(self, path: str) -> bytes:
-        """The bytes of an object of S3 in a single request; none where it is empty, or no answer says."""
-        try:
-            return self._fs.cat_file(self._inside(path), start=0, end=self.config.max_bytes + 1)
-        except (FileNotFoundError, PermissionError):
-            raise
-        except OSError:  # S3 refuses a range of what is empty
-            return b""
 
     def _open_remote(self, path: str, **options: Any) -> tuple[IO[bytes], dict[str, Any]]:
         """The file, and what the store says of it; from S3 nothing but that version is read."""
