@@ -124,7 +124,12 @@ class Storage:
         return self._find(folder)
 
     def _find(self, folder: str) -> builtins.list[str]:
-        names = (self._name(path) for path in self._fs.find(folder))
+        if self._is_s3 and folder != self._root:  # an empty folder would be asked for twice more, as a file
+            parent, _, own = folder.rpartition("/")
+            found = self._fs.find(parent, prefix=f"{own}/")
+        else:
+            found = self._fs.find(folder)
+        names = (self._name(path) for path in found)
         return sorted(name for name in names if not is_temporary(name))
 
     def folders(self, name: str) -> builtins.list[str]:

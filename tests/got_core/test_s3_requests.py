@@ -76,6 +76,18 @@ def test_what_is_there_is_one_question(fs: s3fs.S3FileSystem, root: str, remote:
         assert costs(lambda name=name: remote.endings(name)) == (found, 1), name
 
 
+def test_a_folder_is_listed_with_one_request(
+    fs: s3fs.S3FileSystem, root: str, remote: Storage, costs: Any
+) -> None:
+    for name in ("a/1", "a/b/2", "a-1", "ab/3", "a.x"):
+        fs.pipe_file(f"{root}/{name}", b"x")
+    assert costs(lambda: remote.list("a/")) == (["a/1", "a/b/2"], 1)
+    assert costs(lambda: remote.list("none/")) == ([], 1)
+    assert remote.list("a") == ["a/1", "a/b/2"] and remote.list("a/b") == ["a/b/2"]
+    assert remote.list("a/1") == ["a/1"] and remote.list("a.") == ["a.x"]
+    assert costs(remote.list) == (["a-1", "a.x", "a/1", "a/b/2", "ab/3"], 1)
+
+
 def test_many_names_before_the_one_that_is_asked_for(
     fs: s3fs.S3FileSystem, root: str, remote: Storage
 ) -> None:
