@@ -82,12 +82,13 @@ class S3(S3FileSystem):
 
         async def read() -> tuple[bytes, dict[str, Any]]:
             answer = await self._call_s3("get_object", Bucket=bucket, Key=key, **version_id_kw(version))
-            size, body = answer["ContentLength"], answer["Body"]
+            size, body = answer.get("ContentLength"), answer["Body"]
             try:
-                data = await body.read() if size <= most else b""
+                data = await body.read() if size is None or size <= most else b""
             finally:
                 body.close()
             said = {name: answer.get(name, "") for name in ("ETag", "LastModified")}
+            size = len(data) if size is None else size
             return data, {"name": f"{bucket}/{key}", "type": "file", "size": size, **said}
 
         try:

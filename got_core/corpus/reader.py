@@ -174,7 +174,7 @@ class Folder:
             raise ImageError(
                 "changed",
                 f"{path} has changed: its {member.size} bytes from {member.offset} on are not the picture "
-                "that was ingested; put the tar back, or run again: a changed tar is listed anew",
+                "that was ingested; put the tar back, or materialize its shard of raw_images again",
             )
         return data
 
