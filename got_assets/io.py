@@ -13,7 +13,7 @@ import dagster as dg
 import polars as pl
 
 from got_core.leases import check_held
-from got_core.storage import Storage
+from got_core.storage import TABLE_SUFFIX, Storage
 
 
 def value_name(asset: str, partition: str | None = None) -> str:
@@ -29,7 +29,8 @@ class ShardTables(Mapping[str, pl.DataFrame]):
 
     def __init__(self, storage: Storage, asset: str, shards: list[str]) -> None:
         self._storage, self._asset = storage, asset
-        self._shards = [name for name in shards if storage.exists(f"{value_name(asset, name)}.parquet")]
+        stored = set(storage.list(f"{asset}/"))
+        self._shards = [name for name in shards if f"{value_name(asset, name)}{TABLE_SUFFIX}" in stored]
 
     def __getitem__(self, shard: str) -> pl.DataFrame:
         if shard not in self._shards:
@@ -114,18 +115,22 @@ def check_contract(frame: pl.DataFrame, metadata: Mapping[str, Any], name: str) 
 
 
 def read_value(storage: Storage, name: str) -> pl.DataFrame | dict[str, Any]:
-    """A stored table or document by its name without suffix."""
-    if storage.exists(f"{name}.json"):
-        return storage.read_json(f"{name}.json")
-    return storage.read_table(name)
+    """A stored table, or else document, by its name without suffix."""
+    try:
+        return storage.read_table(name)
+    except FileNotFoundError as missing:
+        try:
+            return storage.read_json(f"{name}.json")
+        except FileNotFoundError:
+            raise missing from None
 
 
 def value_exists(storage: Storage, asset: str, partition: str | None = None) -> bool:
-    """Whether an asset's value is stored, and for a document also the folder that it refers to."""
+    """Whether an asset's value is stored, and for a document also the folder that it refers to, which those
+    of partitions do not. One request to a remote storage, three for a document with a folder."""
     name = value_name(asset, partition)
-    if storage.exists(f"{name}.parquet"):
-        return True
-    if not storage.exists(f"{name}.json"):
-        return False
+    endings = storage.endings(name)
+    if TABLE_SUFFIX in endings or not endings or partition is not None:
+        return bool(endings)
     folder = storage.read_json(f"{name}.json").get("folder")
     return folder is None or storage.exists(folder)

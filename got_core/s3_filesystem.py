@@ -11,9 +11,10 @@ from typing import Any
 
 import aiohttp
 from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
-from fsspec.asyn import sync
+from fsspec.asyn import sync, sync_wrapper
 from fsspec.exceptions import FSTimeoutError
 from s3fs import S3FileSystem
+from s3fs.core import _error_wrapper, version_id_kw
 from s3fs.utils import FileExpired
 
 from got_core.store_faults import StoreUnavailableError, refusal, unavailable
@@ -67,12 +68,53 @@ class S3(S3FileSystem):
             self.raise_if_unavailable(error)
             raise
 
-    async def _cat_file(self, *args: Any, **kwargs: Any) -> Any:
+    async def _cat_file(
+        self, path: str, version_id: str | None = None, start: Any = None, end: Any = None, **kwargs: Any
+    ) -> Any:
         try:  # a body is read after the call that brought it
-            return await super()._cat_file(*args, **kwargs)
+            if start is None and end is None and version_id is None:  # s3fs asks for the size first
+                data, info = await self._read_object(path, self.default_block_size)
+                if info["size"] <= self.default_block_size:
+                    return data
+            return await super()._cat_file(path, version_id, start, end, **kwargs)
         except Exception as error:
             self.raise_if_unavailable(error)
             raise
+
+    async def _read_object(self, path: str, most: int) -> tuple[bytes, dict[str, Any]]:
+        """The bytes of an object and what `info` says of it, in a single request; no bytes where there are
+        more than ``most``. Raises as `cat_file`."""
+        bucket, key, version = self.split_path(path)
+
+        async def read() -> tuple[bytes, dict[str, Any]]:
+            answer = await self._call_s3("get_object", Bucket=bucket, Key=key, **version_id_kw(version))
+            size, body = answer.get("ContentLength"), answer["Body"]
+            try:
+                data = await body.read() if size is None or size <= most else b""
+            finally:
+                body.close()
+            said = {name: answer.get(name, "") for name in ("ETag", "LastModified")}
+            size = len(data) if size is None else size
+            return data, {"name": f"{bucket}/{key}", "type": "file", "size": size, **said}
+
+        try:
+            return await _error_wrapper(read, retries=self.retries)
+        except Exception as error:
+            self.raise_if_unavailable(error)
+            raise
+
+    read_object = sync_wrapper(_read_object)
+
+    async def _names(self, start: str) -> tuple[set[str], bool]:
+        """What lies directly in a folder and begins with the path ``start``, folders with a slash behind, and
+        whether that is all of it: in a single request."""
+        bucket, key, _ = self.split_path(start)
+        found = await self._call_s3("list_objects_v2", Bucket=bucket, Prefix=key, Delimiter="/")
+        files = (one["Key"] for one in found.get("Contents", ()))
+        folders = (one["Prefix"] for one in found.get("CommonPrefixes", ()))
+        return {f"{bucket}/{name}" for name in (*files, *folders)}, not found.get("IsTruncated")
+
+    names = sync_wrapper(_names)
 
     async def _get_file(self, *args: Any, **kwargs: Any) -> Any:
         try:

@@ -183,6 +183,10 @@ class Settings(BaseSettings):
     recipe: str = "embedded"
     """Name of the recipe."""
 
+    repack_tars: bool = False
+    """Whether pictures of tars given as input are written into training tars too. Not set: they are read
+    where they lie."""
+
     mixture: Path | None = None
     """TOML file with a table of shares for each training stage whose mixture it replaces. Not set: those of
     the recipe."""

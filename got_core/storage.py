@@ -15,7 +15,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
@@ -23,7 +23,7 @@ from typing import IO, Any
 import polars as pl
 from fsspec.implementations.local import LocalFileSystem
 
-from got_core.filesystems import local_path, open_filesystem, remove
+from got_core.filesystems import is_s3, local_path, open_filesystem, remove
 from got_core.local_files import (
     alone,
     file_sha256,
@@ -38,6 +38,7 @@ from got_core.local_files import (
 )
 
 TABLE_SUFFIX = ".parquet"
+DOCUMENT_SUFFIX = ".json"
 LISTING_SUFFIX = ".files.json"
 
 
@@ -70,6 +71,7 @@ class Storage:
             ) from error
         self._root = root.rstrip("/")
         self._is_local = isinstance(self._fs, LocalFileSystem)
+        self._is_s3 = is_s3(self.url)
 
     def __repr__(self) -> str:
         return f"Storage({self.url!r})"
@@ -93,9 +95,22 @@ class Storage:
 
     def exists(self, name: str) -> bool:
         """Whether a file or folder of that name, or a table of that name, is there."""
-        self._fs.invalidate_cache()
         path = self._path(name)
+        if self._is_s3:
+            found, all_of_it = self._fs.names(path)
+            if found & {path, f"{path}/", path + TABLE_SUFFIX} or all_of_it:
+                return bool(found & {path, f"{path}/", path + TABLE_SUFFIX})
+        self._fs.invalidate_cache()
         return bool(self._fs.exists(path) or self._fs.exists(path + TABLE_SUFFIX))
+
+    def endings(self, name: str) -> set[str]:
+        """Which of a table and a document of that name are there: ``.parquet``, ``.json``."""
+        paths = {ending: self._path(name) + ending for ending in (TABLE_SUFFIX, DOCUMENT_SUFFIX)}
+        if self._is_s3:
+            found, _ = self._fs.names(self._path(name) + ".")
+            return {ending for ending, path in paths.items() if path in found}
+        self._fs.invalidate_cache()
+        return {ending for ending, path in paths.items() if self._fs.isfile(path)}
 
     def list(self, prefix: str = "") -> builtins.list[str]:
         """Names of files, sorted, with their suffixes (``captions/images-00000.parquet``).
@@ -105,13 +120,18 @@ class Storage:
         """
         self._fs.invalidate_cache()
         folder = self._path(prefix) if prefix.strip("/") else self._root
-        if not self._fs.isdir(folder) and prefix and not prefix.endswith("/"):
+        if prefix and not prefix.endswith("/") and not self._fs.isdir(folder):
             names = self._find(folder.rpartition("/")[0])
             return [name for name in names if name.startswith(prefix) and "/" not in name[len(prefix) :]]
         return self._find(folder)
 
     def _find(self, folder: str) -> builtins.list[str]:
-        names = (self._name(path) for path in self._fs.find(folder))
+        if self._is_s3 and folder != self._root:  # an empty folder would be asked for twice more, as a file
+            parent, _, own = folder.rpartition("/")
+            found = self._fs.find(parent, prefix=f"{own}/")
+        else:
+            found = self._fs.find(folder)
+        names = (self._name(path) for path in found)
         return sorted(name for name in names if not is_temporary(name))
 
     def folders(self, name: str) -> builtins.list[str]:
@@ -139,6 +159,14 @@ class Storage:
     def write_bytes(self, name: str, data: bytes) -> None:
         """Write or replace a file."""
         self._write(self._path(name), lambda file: file.write(data), exclusive=False)
+
+    def add_bytes(self, name: str, data: bytes) -> None:
+        """Write a file unless it is there."""
+        path = self._path(name)
+        if self._is_local and os.path.exists(path):
+            return
+        with suppress(FileExistsError):
+            self._write(path, lambda file: file.write(data), exclusive=True)
 
     def read_json(self, name: str) -> Any:
         """Raises FileNotFoundError if it is not there, ValueError if it is not JSON; both name the URL."""

@@ -67,6 +67,7 @@ def list_(as_json: Json = False) -> None:
 
 def copies(as_json: Json = False) -> None:
     """Show pictures that look like what was taken down and wait to be judged."""
+    from got_core.corpus.members import shown
     from got_core.curate.copies import waiting_copies
     from got_core.curate.takedown_lists import COPIES_PAGE
 
@@ -77,7 +78,9 @@ def copies(as_json: Json = False) -> None:
         return
     for row in waiting.iter_rows(named=True):
         color = "colours not known" if row["color"] < 0 else f"colours {row['color']} levels"
-        typer.echo(f"{row['item_id']}  for {row['request']}: {row['distance']} bits, {color}  {row['path']}")
+        typer.echo(
+            f"{row['item_id']}  for {row['request']}: {row['distance']} bits, {color}  {shown(row['path'])}"
+        )
     if waiting.is_empty():
         typer.echo("no picture waits to be judged")
     else:

@@ -19,6 +19,7 @@ from got_core.corpus.config import IngestConfig
 from got_core.corpus.decode import MAY_PASS
 from got_core.corpus.duplicates import Fingerprint, near_duplicates
 from got_core.corpus.inspection import Inspected, Progress, bounded_map, inspect_bytes, inspect_file
+from got_core.corpus.members import Member
 from got_core.corpus.pairs import edits_root, ingest_edit_pairs
 from got_core.corpus.reader import ImageReader, Stamp
 from got_core.corpus.schemas import RAW_IMAGES, frame_of
@@ -42,9 +43,10 @@ def ingest_images(
 ) -> pl.DataFrame:
     """Read, check and identify everything that an image shard lists.
 
-    Bytes that are no plain files are kept in the storage, once for each content; URLs that were fetched in an
-    earlier run of the shard are not fetched again, those that failed are. What turns out to be no input
-    (members of archives that are no pictures) is in no row; it is added to ``passed_over``, by kind.
+    Members of plain tars are left where they are, and read there (see ``members``). Other bytes that are no
+    plain files are kept in the storage, once for each content; URLs that were fetched in an earlier run of
+    the shard are not fetched again, those that failed are. What turns out to be no input (members of archives
+    that are no pictures) is in no row; it is added to ``passed_over``, by kind.
 
     Returns:
         :data:`RAW_IMAGES`, sorted by path. Good pictures of equal bytes are one row with all their ``paths``;
@@ -110,9 +112,18 @@ def _inspect(storage: Storage, reader: ImageReader, item: Item) -> tuple[Item, s
     one = inspect_bytes(item.data, reader.config)
     path = item.origin
     if one.error is None:
-        assert one.format
-        path = store_picture(storage, item.data, one.format)
+        path = _kept(storage, item, item.data, one)
     return item._replace(data=None), path, one
+
+
+def _kept(storage: Storage, item: Item, data: bytes, one: Inspected) -> str:
+    """The path that opens a good picture from now on: where it lies in a tar, else in the storage."""
+    assert one.image_id and one.format
+    if item.offset is not None:
+        member = Member(item.path, item.name, item.offset, len(data), one.image_id)
+        if member.has_path:
+            return member.path
+    return store_picture(storage, data, one.format)
 
 
 def _image_row(item: Item, path: str, one: Inspected, config: IngestConfig) -> dict[str, Any]:

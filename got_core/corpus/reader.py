@@ -7,6 +7,7 @@ cannot be read. Does not belong here: what the bytes mean (``decode``), tables o
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import stat
 from datetime import UTC, datetime, timedelta
@@ -19,6 +20,7 @@ from got_core.corpus.config import IngestConfig
 from got_core.corpus.decode import ImageError, decode_image
 from got_core.corpus.inputs import STORE, Input, inputs_of
 from got_core.corpus.links import allowed_folders, is_within, refusal
+from got_core.corpus.members import Member, shown
 from got_core.corpus.store import FOLDER
 from got_core.filesystems import StoreUnavailableError, is_s3, open_filesystem
 from got_core.storage import local_path
@@ -51,8 +53,9 @@ class Stamp(NamedTuple):
 class ImageReader:
     """Opens pictures by the path that a table gives.
 
-    A plain path lies below the raw folder, ``name://path`` below that input of a list of inputs, and
-    ``store://path`` in the project's storage. Cheap to build and picklable.
+    A plain path lies below the raw folder, ``name://path`` below that input of a list of inputs,
+    ``store://path`` in the project's storage, and a member's (see ``members``) in a tar, of which nothing
+    else is read. Cheap to build and picklable.
 
     Args:
         root_url: what GOT_RAW may be (see ``inputs``), or the folder of a pair table.
@@ -85,12 +88,16 @@ class ImageReader:
         try:
             return decode_image(self.read_bytes(path), self.config)
         except ImageError as error:
-            raise ImageError(error.reason, f"{path}: {error.detail}") from error
+            raise ImageError(error.reason, f"{shown(path)}: {error.detail}") from error
 
     __call__ = open
 
     def read_bytes(self, path: str, expected: Stamp | None = None) -> bytes:
-        """The file's bytes; see :meth:`Folder.read_bytes`."""
+        """The file's bytes; see :meth:`Folder.read_bytes`. Of a member, those that were ingested and no
+        others: ImageError (changed) where its tar has other bytes by now."""
+        if member := Member.of(path):
+            folder, relative = self._find(member.archive)
+            return folder.read_member(relative, member)
         folder, relative = self._find(path)
         return folder.read_bytes(relative, expected)
 
@@ -152,19 +159,52 @@ class Folder:
         except OSError as error:
             raise self._os_error(error, path) from error
 
+    def read_member(self, path: str, member: Member) -> bytes:
+        """The bytes of a tar's member, in one ranged read.
+
+        Raises ImageError as `read_bytes`: changed where they are not those with the member's SHA-256.
+        """
+        if member.size > self.config.max_bytes:
+            raise ImageError("too_large", f"{member.size} bytes, limit {self.config.max_bytes}")
+        try:
+            data = self._read_range(path, member.offset, member.size)
+        except OSError as error:
+            raise self._os_error(error, path) from error
+        if hashlib.sha256(data).hexdigest() != member.image_id:
+            raise ImageError(
+                "changed",
+                f"{path} has changed: its {member.size} bytes from {member.offset} on are not the picture "
+                "that was ingested; put the tar back, or materialize its shard of raw_images again",
+            )
+        return data
+
+    def _read_range(self, path: str, offset: int, size: int) -> bytes:
+        """Bytes of a file, fewer where it ends."""
+        full = self._inside(path)
+        if self.local_root:
+            _check_regular(os.stat(full))
+            with open(full, "rb") as file:
+                file.seek(offset)
+                return file.read(size)
+        try:
+            return self._fs.cat_file(full, start=offset, end=offset + size)
+        except OSError as error:
+            if error.errno == errno.EINVAL:  # it ends before the range begins
+                return b""
+            raise
+
     def _read_local(self, path: str, expected: Stamp | None) -> bytes:
         full = self._inside(path)
         status = os.stat(full)
-        if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
-            raise ImageError(
-                "not_a_file", "a folder" if stat.S_ISDIR(status.st_mode) else "a pipe, socket or device"
-            )
+        _check_regular(status)
         self._check_stamp(local_stamp(status), expected)
         with open(full, "rb") as file:
             return file.read(self.config.max_bytes + 1)
 
     def _read_remote(self, path: str, expected: Stamp | None) -> bytes:
-        if expected is None and is_s3(self.root_url) and (data := self._read_object(path)):
+        if is_s3(self.root_url):
+            data, info = self._fs.read_object(self._inside(path), self.config.max_bytes)
+            self._check_stamp(remote_stamp(info), expected)
             return data
         file, info = self._open_remote(path)
         with file:
@@ -172,15 +212,6 @@ class Folder:
                 raise ImageError("not_a_file", "a folder")
             self._check_stamp(remote_stamp(info), expected)
             return file.read(self.config.max_bytes + 1)
-
-    def _read_object(self, path: str) -> bytes:
-        """The bytes of an object of S3 in a single request; none where it is empty, or no answer says."""
-        try:
-            return self._fs.cat_file(self._inside(path), start=0, end=self.config.max_bytes + 1)
-        except (FileNotFoundError, PermissionError):
-            raise
-        except OSError:  # S3 refuses a range of what is empty
-            return b""
 
     def _open_remote(self, path: str, **options: Any) -> tuple[IO[bytes], dict[str, Any]]:
         """The file, and what the store says of it; from S3 nothing but that version is read."""
@@ -240,6 +271,13 @@ class Folder:
         if isinstance(error, IsADirectoryError):
             return ImageError("not_a_file", "a folder")
         return ImageError("unreadable", f"{type(error).__name__} {error.strerror or error}")
+
+
+def _check_regular(status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
+        raise ImageError(
+            "not_a_file", "a folder" if stat.S_ISDIR(status.st_mode) else "a pipe, socket or device"
+        )
 
 
 def _same_version(found: Stamp, expected: Stamp) -> bool:

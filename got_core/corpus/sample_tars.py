@@ -40,7 +40,8 @@ def read_sample(storage: Storage, row: Mapping[str, Any]) -> dict[str, Any]:
     Reads that sample's bytes only. Raises ValueError where the row is in no tar, or the tar does not hold it.
     """
     if row["tar"] is None:
-        raise ValueError(f"sample {row['sample_id']} is in no tar: {row['error']}")
+        why = row["error"] or "its picture lies in a tar given as input; GOT_REPACK_TARS=1 writes it again"
+        raise ValueError(f"sample {row['sample_id']} is in no tar: {why}")
     data = TarStorage(storage).read(row["tar"], row["offset"], row["size"])
     found: dict[str, Any] = {}
     for ending, member in sample_members(data, row["sample_id"], row["tar"], row["size"]):

@@ -45,8 +45,9 @@ RAW_IMAGES: Columns = {
     "image_id": (pl.String(), "SHA-256 of the file's bytes; null if they could not be read"),
     "path": (
         pl.String(),
-        "what opens the picture: the relative posix path of the first file with these bytes, or "
-        "`store://...` where the bytes were fetched or unpacked into the storage",
+        "what opens the picture: the relative posix path of the first file with these bytes, "
+        "`tar+member://ARCHIVE//NAME#OFFSET+SIZE+SHA256` where it is read from a tar, or `store://...` where "
+        "the bytes were fetched or unpacked into the storage",
     ),
     "paths": (
         pl.List(pl.String()),
@@ -101,7 +102,11 @@ SHARD_INDEX: Columns = {
     "pair_id": (pl.String(), "id of the edit pair; null for t2i"),
     "source": (pl.String(), "where the images come from"),
     "licence": (pl.String(), "licence of the images; null = not stated"),
-    "tar": (pl.String(), "storage name of the tar; null where the sample could not be written"),
+    "tar": (
+        pl.String(),
+        "storage name of the tar; null where the sample could not be written, or its picture is read from a "
+        "tar given as input",
+    ),
     "offset": (pl.Int64(), "byte of the tar at which the sample begins"),
     "size": (pl.Int64(), "bytes of the sample, with headers and padding"),
     "digest": (pl.String(), "SHA-256 of the manifest's row: a changed row is written again"),

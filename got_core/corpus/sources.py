@@ -38,6 +38,10 @@ class Item(NamedTuple):
     licence: str | None = None
     fetched: bool = False
     etag: str | None = None
+    name: str = ""
+    """Of a member of an archive; ``path`` is then the archive's."""
+    offset: int | None = None
+    """Byte of the archive at which the member lies as it is."""
 
 
 def items_of(
@@ -83,7 +87,10 @@ def _unpacked(entry: Entry, reader: ImageReader, config: IngestConfig, sieve: Si
             )
             for one in found:
                 named = one.source or entry["source"], one.licence or entry["licence"]
-                yield Item(one.origin, "", None, None, one.data, one.error, *named)
+                place = {"path": path, "name": one.name, "offset": one.offset} if is_tar else {}
+                yield Item(
+                    one.origin, **place, data=one.data, error=one.error, source=named[0], licence=named[1]
+                )
     except ImageError as error:
         yield _item(entry, size=entry["bytes"], error=ImageError(error.reason, error.detail))
 

@@ -22,9 +22,7 @@ def store_path(image_id: str, kind: str) -> str:
 def store_picture(storage: Storage, data: bytes, kind: str) -> str:
     """Store the bytes unless they are there already; returns their path. Equal bytes are stored once."""
     path = store_path(hashlib.sha256(data).hexdigest(), kind)
-    name = stored_name(path)
-    if not storage.exists(name):
-        storage.write_bytes(name, data)
+    storage.add_bytes(stored_name(path), data)
     return path
 
 

@@ -38,6 +38,10 @@ class Unpacked(NamedTuple):
     error: ImageError | None = None
     source: str | None = None
     licence: str | None = None
+    name: str = ""
+    """Of a member of an archive."""
+    offset: int | None = None
+    """Byte of the archive at which a member's data lie as they are; None in all else."""
 
 
 def list_table(

@@ -41,7 +41,8 @@ def read_tar(
 
     Names of members are shown, never used as paths; links are not followed. A JSON member of a picture's own
     key may hold licence (license) and source_name. What else is no input is counted by the sieve. Damage or a
-    limit ends the archive with one last item that says so; it raises nothing.
+    limit ends the archive with one last item that says so; it raises nothing. In a plain tar, every picture
+    comes with the place of its bytes.
     """
     members, sample, sieve = 0, _Sample(), sieve or Sieve(config)
     try:
@@ -60,7 +61,7 @@ def read_tar(
                 if sample.key != _key(member.name) or sample.full(config):
                     yield from sample.finish()
                     sample = _Sample(_key(member.name))
-                _add(sample, tar, member, path, config)
+                _add(sample, tar, member, path, config, reader.is_plain)
             yield from sample.finish()
     except ImageError as error:
         yield from sample.finish()
@@ -95,9 +96,15 @@ class _Sample:
 
 
 def _add(
-    sample: _Sample, tar: tarfile.TarFile, member: tarfile.TarInfo, path: str, config: IngestConfig
+    sample: _Sample,
+    tar: tarfile.TarFile,
+    member: tarfile.TarInfo,
+    path: str,
+    config: IngestConfig,
+    plain: bool,
 ) -> None:
-    origin = f"{path}//{member.name.encode('utf-8', 'surrogateescape').decode('utf-8', 'backslashreplace')}"
+    name = member.name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    origin = f"{path}//{name}"
     if _is_metadata(member, config):
         try:
             sample.metadata = _read_metadata(tar, member)
@@ -106,7 +113,8 @@ def _add(
     elif refused := _refusal(member, config):
         sample.found.append(Unpacked(origin, error=refused))
     else:
-        sample.found.append(Unpacked(origin, _read(tar, member)))
+        offset = member.offset_data if plain else None
+        sample.found.append(Unpacked(origin, _read(tar, member), name=name, offset=offset))
 
 
 def _is_metadata(member: tarfile.TarInfo, config: IngestConfig) -> bool:
@@ -204,6 +212,11 @@ class _BoundedReader:
         start = file.read(2)
         file.seek(0)
         self._gzip = gzip.GzipFile(fileobj=file) if start == b"\x1f\x8b" else None
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the bytes lie in the file as they are."""
+        return self._gzip is None
 
     def read(self, size: int) -> bytes:
         data = (self._gzip or self._file).read(size)

@@ -16,6 +16,7 @@ from PIL import Image
 
 from got_core.corpus.decode import ImageError
 from got_core.corpus.duplicates import GRID
+from got_core.corpus.members import shown
 from got_core.curate.copies import Readers, with_prints
 from got_core.curate.gallery import figure
 from got_core.curate.takedown_lists import COPIES_PAGE
@@ -63,7 +64,7 @@ def _card(row: Mapping[str, Any], reason: str, grid: bytes | None, readers: Read
     left = _swatch(grid) if grid is not None else "a perceptual hash alone"
     return (
         f"<article>{figure('this picture', _thumbnail(row, readers))}{figure('colours of the other', left)}"
-        f"<div class='words'><p><code>{escape(row['item_id'])}</code><br>{escape(row['path'])}</p>"
+        f"<div class='words'><p><code>{escape(row['item_id'])}</code><br>{escape(shown(row['path']))}</p>"
         f"<p>looks like <code>{escape(row['original'] or row['request'])}</code>, taken down for "
         f"<code>{escape(row['request'])}</code> {escape(reason)}</p>"
         f"<p>differs in {row['distance']} of 64 bits of the hash; colours: {color}</p></div></article>"

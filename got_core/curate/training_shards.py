@@ -7,6 +7,7 @@ A sample is `<id>.json`, `<id>.<ending>` (the picture to draw) and, for edits, `
 the files' own bytes. A tar is named by its content and the index names the tar, so an index never speaks of
 another tar than it was made with: the tar is written first, then the index, then what no index names is
 deleted. A sample stays in its part, new ones go into new parts, a removal rewrites only the parts it is in.
+A sample whose picture lies in a tar given as input is listed and not written again, unless it shall be.
 
 Belongs here: writing samples and removing them. Not here: reading them (`corpus.sample_tars`), which samples
 (`rules`, `manifest`), what training makes of them.
@@ -26,6 +27,7 @@ from typing import Any, NamedTuple, Protocol
 import polars as pl
 
 from got_core.corpus.decode import ImageError, sniff_format
+from got_core.corpus.members import Member, shown
 from got_core.corpus.sample_tars import END, FOLDER, indexes, stacked
 from got_core.corpus.schemas import SHARD_INDEX, frame_of
 from got_core.corpus.tar_storage import TarStorage
@@ -61,6 +63,10 @@ class TarConfig:
     samples_per_tar: int = 1000
     """Samples of a part. All but a shard's last part have as many, until samples are removed."""
 
+    repack: bool = False
+    """Whether pictures that lie in tars given as input are written again. If not, training reads them
+    there."""
+
     def __post_init__(self) -> None:
         if self.samples_per_tar < 1:
             raise ValueError(f"samples_per_tar must be at least 1, got {self.samples_per_tar}")
@@ -85,20 +91,22 @@ def write_training_shards(
 ) -> pl.DataFrame:
     """Bring the tars of a shard up to date with its rows of the MANIFEST; returns their SHARD_INDEX.
 
-    `readers` by kind (t2i, edit). Parts that hold what they should are left as they are, so a stopped run
-    goes on where it was. The same rows give the same bytes. A sample whose picture is gone, or is another
-    one than was ingested, is listed with its reason and is in no tar.
+    `readers` by kind (t2i, edit); see `TarConfig.repack` for what lies in tars already. Parts that hold what
+    they should are left as they are, so a stopped run goes on where it was. The same rows give the same
+    bytes. A sample whose picture is gone, or is another one than was ingested, is listed with its reason and
+    is in no tar.
     """
     config = config or TarConfig()
     folder = _folder(shard)
     rows = {row["sample_id"]: row for row in manifest.iter_rows(named=True)}
-    digests = {name: _row_digest(row) for name, row in rows.items()}
+    left = {name for name, row in rows.items() if not config.repack and _in_place(row)}
+    digests = {name: _row_digest(row, name in left) for name, row in rows.items()}
     parts = {name: storage.read_table(name) for name in indexes(storage, folder)}
     plan = _planned(folder, rows, parts, config.samples_per_tar)
     done = 0
     for name, wanted in plan.items():
         if not _up_to_date(storage, parts.get(name), {one: digests[one] for one in wanted}):
-            samples = (_sample(rows[one], digests[one], readers) for one in wanted)
+            samples = (_sample(rows[one], digests[one], readers, one in left) for one in wanted)
             parts[name] = _write_part(storage, name, samples)
         done += len(wanted)
         if progress:
@@ -130,7 +138,8 @@ def remove(storage: Storage, ids: Collection[str]) -> Removed:
 
 
 class _Sample(NamedTuple):
-    """A row of the index without its place, and the tar members; none where there is an error."""
+    """A row of the index without its place, and the tar members; none where there is an error, or the picture
+    is left where it lies."""
 
     row: dict[str, Any]
     data: bytes
@@ -169,8 +178,15 @@ def _covered(storage: Storage, index: pl.DataFrame) -> bool:
     return whole and held["offset"].to_list() == [0, *ends[:-1]]
 
 
-def _sample(row: Mapping[str, Any], digest: str, readers: Mapping[str, ByteReader]) -> _Sample:
+def _in_place(row: Mapping[str, Any]) -> bool:
+    """Whether a sample's picture lies in a tar given as input. Those of edits never do."""
+    return Member.of(row["target_path"]) is not None
+
+
+def _sample(row: Mapping[str, Any], digest: str, readers: Mapping[str, ByteReader], left: bool) -> _Sample:
     listed = {name: row.get(name) for name in SHARD_INDEX if name in row} | {"digest": digest}
+    if left:
+        return _Sample(listed, b"")
     try:
         return _packed(row, listed, readers[row["kind"]])
     except ImageError as error:
@@ -196,7 +212,7 @@ def _picture(reader: ByteReader, path: str, image_id: str | None) -> bytes:
     data = reader.read_bytes(path)
     found = hashlib.sha256(data).hexdigest()
     if image_id is not None and found != image_id:
-        raise ImageError("changed", f"{path} has other bytes than when it was ingested")
+        raise ImageError("changed", f"{shown(path)} has other bytes than when it was ingested")
     return data
 
 
@@ -247,9 +263,10 @@ def _sweep(storage: Storage, folder: str) -> None:
     tars.sweep(folder)
 
 
-def _row_digest(row: Mapping[str, Any]) -> str:
+def _row_digest(row: Mapping[str, Any], left: bool) -> str:
     # Sizes are not in the tars, and follow from the bytes that image_id names.
     packed = {name: value for name, value in row.items() if name not in ("width", "height")}
+    packed |= {"left": True} if left else {}
     return hashlib.sha256(json.dumps(packed, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 

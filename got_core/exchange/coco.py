@@ -20,6 +20,7 @@ import polars as pl
 
 from got_core.annotate.rows import with_origin
 from got_core.chain.grammar import parse
+from got_core.corpus.members import shown
 
 _ARTICLE = re.compile(r"^(?:an?|the)\s+", re.IGNORECASE)
 UNNAMED = "object"
@@ -73,6 +74,6 @@ def write_coco(document: dict[str, Any], path: Path) -> Path:
 
 def _image(row: dict[str, Any], number: int) -> dict[str, Any]:
     if not row["width"] or not row["height"]:
-        raise ValueError(f"image {row['image_id']} ({row['path']}) has no size; ingest it again")
+        raise ValueError(f"image {row['image_id']} ({shown(row['path'])}) has no size; ingest it again")
     kept = {name: row[name] for name in ("width", "height", "image_id", "source", "licence")}
-    return {"id": number, "file_name": row["path"], **kept}
+    return {"id": number, "file_name": shown(row["path"]), **kept}

@@ -16,6 +16,7 @@ import polars as pl
 
 from got_core.annotate.rows import with_origin
 from got_core.chain.grammar import parse
+from got_core.corpus.members import shown_column
 from got_core.exchange.config import OUR_EDITS, OUR_T2I, AnyMapping, EditMapping, T2IMapping
 from got_core.exchange.placeholders import extract_boxes
 
@@ -30,11 +31,12 @@ def released_t2i(chains: pl.DataFrame, raw: pl.DataFrame, mapping: T2IMapping = 
     good = _good(chains)
     known = raw.filter(pl.col("image_id").is_not_null())
     table = with_origin(good, known, "image_id", "path")
+    path = shown_column(pl.col("path"))
     image = {
         "image_id": pl.col("image_id"),
-        "path": pl.col("path"),
-        "name": pl.col("path").str.split("/").list.last(),
-        "stem": pl.col("path").str.split("/").list.last().str.replace(r"\.[^.]*$", ""),
+        "path": path,
+        "name": path.str.split("/").list.last(),
+        "stem": path.str.split("/").list.last().str.replace(r"\.[^.]*$", ""),
     }[mapping.image_is]
     columns = {mapping.image: image, mapping.prompt: pl.col("prompt"), **_also(mapping, "caption", "phrases")}
     return _with_chain(table, mapping).select(**columns, **_chain_columns(mapping), **_origin(mapping))

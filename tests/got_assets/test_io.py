@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import dagster as dg
 import polars as pl
 import pytest
@@ -121,3 +123,38 @@ def test_blocked_assets_are_in_no_run(graph: Graph) -> None:
 
     states = [State(CHAIN[0], False), *(State(name, True, blocked="raw_images") for name in CHAIN[1:])]
     assert next_batch(graph.run.defs.resolve_asset_graph(), states) == []
+
+
+def test_whether_a_value_exists_is_one_request(s3_server: Any) -> None:
+    from bench.counted_s3 import Counting, counts
+    from got_assets.io import ShardTables, read_value, value_exists
+
+    s3_server._server.app = Counting(s3_server._server.app)
+    remote = Storage(f"s3://{s3_server.bucket}/got", endpoint_url=s3_server.url)
+    frame = pl.DataFrame({"x": [1]})
+    for name in ("raw_images/images-00000", "raw_images/images-00002", "training_manifest"):
+        remote.write_table(name, frame)
+    for name, document in (("t2i_gallery/images-00000", {"items": []}), ("model", {"folder": "models/a"})):
+        remote.write_json(f"{name}.json", document)
+    asked = [
+        ("raw_images", "images-00000", True, 1),
+        ("raw_images", "images-00001", False, 1),
+        ("raw_images", None, False, 1),
+        ("training_manifest", None, True, 1),
+        ("t2i_gallery", "images-00000", True, 1),
+        ("model", None, False, 3),
+    ]
+    for asset, partition, wanted, requests in asked:
+        counts(s3_server.url)
+        assert value_exists(remote, asset, partition) is wanted, asset
+        assert counts(s3_server.url).total() == requests, asset
+    remote.write_bytes("models/a/weights", b"x")
+    assert value_exists(remote, "model")
+    counts(s3_server.url)
+    tables = ShardTables(remote, "raw_images", [f"images-{number:05d}" for number in range(9)])
+    assert list(tables) == ["images-00000", "images-00002"] and counts(s3_server.url).total() == 1
+    assert read_value(remote, "raw_images/images-00000").equals(frame)
+    assert counts(s3_server.url).total() == 1
+    assert read_value(remote, "model") == {"folder": "models/a"}
+    with pytest.raises(FileNotFoundError, match=r"nothing\.parquet does not exist"):
+        read_value(remote, "nothing")

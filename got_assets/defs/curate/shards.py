@@ -21,13 +21,15 @@ if TYPE_CHECKING:
 
 Tables = tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]
 
+_REPACKED = ("repacked",) if PROJECT.settings.repack_tars else ()
+
 
 @dg.asset(
     partitions_def=IMAGE_SHARDS,
     group_name="curate",
     kinds={"polars", "file"},
     owners=["team:data"],
-    code_version=code_version(1, PROJECT.recipe.curate, REVIEWS, TAKEDOWNS),
+    code_version=code_version(1, PROJECT.recipe.curate, REVIEWS, TAKEDOWNS, *_REPACKED),
     metadata=column_schema(SHARD_INDEX),
 )
 def t2i_training_shards(
@@ -40,7 +42,8 @@ def t2i_training_shards(
     """The shard's accepted text-to-image samples as WebDataset tars; the table says where each one lies.
 
     A tar holds a fixed number of samples: picture and JSON with prompt, chain, ids, source and licence. What
-    is there already is not written again.
+    is there already is not written again, nor are pictures of tars given as input: training reads them where
+    they lie (`GOT_REPACK_TARS` writes them again).
     """
     tables = (t2i_selection, t2i_chains, raw_images)
     return _packed(project, context.partition_key, "t2i", tables, project.reader())
@@ -73,16 +76,18 @@ def _packed(
     project: Project, shard: str, kind: "Kind", tables: Tables, reader: "ImageReader"
 ) -> dg.MaterializeResult[pl.DataFrame]:
     """Write the tars of one shard, without what is on the takedown list."""
-    from got_core.curate.training_shards import write_training_shards
+    from got_core.curate.training_shards import TarConfig, write_training_shards
 
     started, storage = time.monotonic(), project.storage
     rows = _manifest_rows(project, shard, kind, tables)
-    index = write_training_shards(storage, shard, rows, {kind: reader}, progress=_progress_logger(shard))
+    config = TarConfig(repack=project.settings.repack_tars)
+    index = write_training_shards(storage, shard, rows, {kind: reader}, config, _progress_logger(shard))
     return table_result(
         index,
         rows_in=rows.height,
         started=started,
         tars=index["tar"].drop_nulls().n_unique(),
+        read_in_place=index.filter(pl.col("tar").is_null() & pl.col("error").is_null()).height,
         bytes=int(index["size"].sum() or 0),
         reasons=reason_counts(index),
         licences=reason_counts(index.with_columns(pl.col("licence").fill_null("not stated")), "licence"),

@@ -83,9 +83,10 @@ def taken_down_table(listed: pl.DataFrame, ledger: pl.DataFrame, versions: pl.Da
 
 def _copies_metadata(storage: Storage, waiting: pl.DataFrame) -> Metadata:
     """The first pictures that wait for a person, and the page that shows them."""
+    from got_core.corpus.members import shown_column
     from got_core.curate.takedown_lists import COPIES_PAGE
 
-    shown = waiting.select("request", "item_id", "distance", "color", "path").head(50)
+    shown = waiting.select("request", "item_id", "distance", "color", shown_column(pl.col("path"))).head(50)
     return {
         "copies_waiting": waiting.height,
         "copies": markdown_table(shown.columns, shown.iter_rows()),

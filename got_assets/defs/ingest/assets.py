@@ -39,8 +39,8 @@ def raw_images(
 
     An image is named by the SHA-256 of its bytes. Exact duplicates fold into one row that lists all paths,
     near duplicates (perceptual hash) are marked, and whatever cannot be read is quarantined: the row
-    stays, with its reason. Pictures that are no plain files are kept in the storage; a further run of the
-    shard asks again only for those URLs that failed.
+    stays, with its reason. Pictures of plain tars are read where they lie; others that are no plain files
+    are kept in the storage. A further run of the shard asks again only for those URLs that failed.
     """
     from got_core.corpus.ingest import ingest_images
 
@@ -75,10 +75,13 @@ def _passed_over(project: Project, of_shard: Counter[str]) -> dg.MarkdownMetadat
 
 
 def _raw_grid(project: Project, frame: pl.DataFrame) -> dg.MarkdownMetadataValue:
+    from got_core.corpus.members import shown
     from got_core.figures.grids import GridItem
 
-    reader, shown = project.reader(), spread(frame)
-    return grid([GridItem(reader.open(row["path"]), row["path"]) for row in shown.iter_rows(named=True)])
+    reader, chosen = project.reader(), spread(frame)
+    return grid(
+        [GridItem(reader.open(row["path"]), shown(row["path"])) for row in chosen.iter_rows(named=True)]
+    )
 
 
 @dg.asset(

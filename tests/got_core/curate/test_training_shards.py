@@ -14,6 +14,7 @@ from PIL import Image
 
 from got_core.corpus.config import IngestConfig
 from got_core.corpus.decode import ImageError
+from got_core.corpus.members import Member
 from got_core.corpus.reader import ImageReader
 from got_core.corpus.sample_tars import read_index, read_sample
 from got_core.corpus.schemas import SHARD_INDEX, check_schema
@@ -252,3 +253,46 @@ def test_removing_all_leaves_no_tar(storage: Storage, raw: Path) -> None:
     assert tars(storage) == {} and read_index(storage).height == 0
     with pytest.raises(ValueError, match="samples_per_tar must be at least 1"):
         TarConfig(samples_per_tar=0)
+
+
+def in_tar(raw: Path, rows: pl.DataFrame) -> pl.DataFrame:
+    """The rows with their pictures as members of a tar beside the raw files."""
+    with tarfile.open(raw / "given.tar", "w") as tar:
+        for name in rows["target_path"]:
+            tar.add(raw / name, name)
+    with tarfile.open(raw / "given.tar") as tar:
+        paths = [
+            Member("given.tar", one.name, one.offset_data, one.size, sha((raw / one.name).read_bytes())).path
+            for one in tar
+        ]
+    return rows.with_columns(target_path=pl.Series(paths))
+
+
+def test_pictures_in_tars_given_as_input_are_not_written_again_unless_wanted(
+    storage: Storage, raw: Path
+) -> None:
+    plain = manifest_of(raw, [0, 1, 2])
+    rows, readers = in_tar(raw, plain), Readers(raw)
+    index = write_training_shards(storage, "s", rows, readers, TWO)
+    assert index.select("tar", "error").null_count().row(0) == (3, 3) and not readers.read
+    assert not tars(storage)
+    assert write_training_shards(storage, "s", rows, readers, TWO).equals(index)
+    with pytest.raises(ValueError, match=r"t00 is in no tar: .*given as input; GOT_REPACK_TARS=1"):
+        read_sample(storage, index.row(0, named=True))
+
+    repack = TarConfig(samples_per_tar=2, repack=True)
+    packed = write_training_shards(storage, "s", rows, readers, repack)
+    assert packed["tar"].null_count() == 0 and len(tars(storage)) == 2
+    for row in packed.iter_rows(named=True):
+        assert sha(read_sample(storage, row)["image"]) == row["image_id"]
+    assert write_training_shards(storage, "s", rows, readers, TWO).equals(index) and not tars(storage)
+
+
+def test_plain_files_and_members_of_tars_share_a_part_and_a_takedown(storage: Storage, raw: Path) -> None:
+    rows = pl.concat([manifest_of(raw, [0, 1]), in_tar(raw, manifest_of(raw, [2, 3]))])
+    index = write_training_shards(storage, "s", rows, Readers(raw))
+    assert index["tar"].is_null().to_list() == [False, False, True, True]
+    assert remove(storage, [sha(png(0)), sha(png(40))]).samples == ["t00", "t02"]
+    left = read_index(storage)
+    assert left["sample_id"].to_list() == ["t01", "t03"] and left["tar"].is_null().to_list() == [False, True]
+    assert read_sample(storage, left.row(0, named=True))["image"] == png(20)

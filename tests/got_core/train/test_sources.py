@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import pickle
+import tarfile
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,6 +16,7 @@ import polars as pl
 import pytest
 
 from got_core.corpus.decode import ImageError
+from got_core.corpus.members import Member
 from got_core.corpus.sample_tars import read_index
 from got_core.curate.training_shards import remove
 from got_core.train.config import StageConfig
@@ -71,7 +74,8 @@ def test_rows_that_are_in_no_tar_are_read_as_files_and_counted(
     assert run.manifest is not None
     rows, in_tars = run.manifest.height, 5 * run.manifest["shard"].n_unique()
     assert said == [
-        f"{rows - in_tars:,} of {rows:,} samples are in no training tar and are read as raw files"
+        f"{rows - in_tars:,} of {rows:,} samples are in no training tar; their pictures are read "
+        "from raw files and tars given as input"
     ]
     places = places_of(placed, manifest_of(placed))
     assert places is not None and places.packed == in_tars and len(places) == rows
@@ -211,3 +215,49 @@ def test_pictures_of_a_pass_are_read_at_the_same_time_and_a_slow_one_alone_is_lo
     with held(Path(run.raw_url) / data.manifest.row(rows[2])["target_path"]):
         found = read(data, rows)
     assert [getattr(one, "reason", None) for one in found] == [None, None, "slow", *[None] * 37]
+
+
+def as_members(run: TrainingRun, folder: Path) -> TrainingRun:
+    """The run with its text-to-image pictures in tars, and none as a file."""
+    assert run.manifest is not None
+    folder.mkdir()
+    raw, paths = Path(run.raw_url), {}
+    for number, part in enumerate(run.manifest.filter(kind="t2i").iter_slices(20)):
+        with tarfile.open(folder / f"{number}.tar", "w") as tar:
+            for name in part["target_path"]:
+                tar.add(raw / name, name)
+        with tarfile.open(folder / f"{number}.tar") as tar:
+            for one in tar:
+                image_id = hashlib.sha256((raw / one.name).read_bytes()).hexdigest()
+                member = Member(f"{number}.tar", one.name, one.offset_data, one.size, image_id)
+                paths[one.name] = member.path
+    members = pl.col("target_path").replace(paths)
+    frame = run.manifest.with_columns(target_path=pl.when(kind="t2i").then(members).otherwise("target_path"))
+    return replace(run, manifest=frame, raw_url=str(folder / "*.tar"))
+
+
+def test_members_of_input_tars_give_the_pictures_of_the_files(
+    training_run: TrainingRun, tmp_path: Path
+) -> None:
+    inside = as_members(training_run, tmp_path / "tars")
+    files, tars = training_data(training_run, CONFIG), training_data(inside, CONFIG)
+    rows = [*range(len(files))]
+    for mine, other in zip(read(pickle.loads(pickle.dumps(tars)), rows), read(files, rows), strict=True):
+        np.testing.assert_array_equal(pixels(mine)[0], pixels(other)[0])
+    assert find_places(inside.storage(), manifest_of(inside)) is None
+
+
+def test_a_changed_input_tar_is_the_fault_of_its_rows_by_name(
+    training_run: TrainingRun, tmp_path: Path
+) -> None:
+    inside = as_members(training_run, tmp_path / "tars")
+    data = training_data(inside, CONFIG)
+    rows = [int(row) for row in data.of_kind["t2i"]]
+    member = Member.of(data.manifest.row(rows[0])["target_path"])
+    assert member is not None
+    with (tmp_path / "tars" / member.archive).open("r+b") as file:
+        file.seek(member.offset + 100)
+        file.write(b"other")
+    bad, *others = read(data, rows)
+    assert isinstance(bad, PictureError) and (bad.path, bad.reason) == (member.origin, "changed")
+    assert all(isinstance(one, Pictures) for one in others)

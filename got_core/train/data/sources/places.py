@@ -131,7 +131,10 @@ def with_places(run: TrainingRun, name: str) -> TrainingRun:
     places = find_places(storage, manifest)
     packed, rows = 0 if places is None else places.packed, len(manifest)
     if packed < rows:
-        run.report(f"{rows - packed:,} of {rows:,} samples are in no training tar and are read as raw files")
+        run.report(
+            f"{rows - packed:,} of {rows:,} samples are in no training tar; their pictures are read from raw "
+            "files and tars given as input"
+        )
     if places is None:
         return run
     with storage.new_folder(name) as folder:

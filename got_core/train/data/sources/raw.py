@@ -1,4 +1,4 @@
-"""Pictures read from the files that the manifest names.
+"""Pictures read from the files that the manifest names, those in tars given as input among them.
 
 Belongs here: a row's files. Not here: opening by path (``got_core.corpus.reader``), patience (``pictures``).
 """
@@ -11,6 +11,7 @@ from typing import Any
 from PIL import Image
 
 from got_core.corpus.decode import ImageError, decode_image
+from got_core.corpus.members import shown
 from got_core.corpus.reader import ImageReader
 from got_core.train.data.pictures import PatientReader, PictureCare, picture_fault
 from got_core.train.data.sources.protocol import Content, Pictures
@@ -20,7 +21,7 @@ _File = tuple[str, str]
 
 
 class RawFiles:
-    """A source of raw files.
+    """A source of raw files, and of members of input tars: each picture is one read.
 
     Args:
         row: a row of the manifest by its place.
@@ -38,7 +39,7 @@ class RawFiles:
         self._start()
 
     def _start(self) -> None:
-        self._files = PatientReader(self._bytes, self._care, lambda file: file[1])
+        self._files = PatientReader(self._bytes, self._care, lambda file: shown(file[1]))
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_files"}
@@ -59,12 +60,12 @@ class RawFiles:
         try:
             return self._readers[kind].read_bytes(path)
         except ImageError as error:
-            raise ImageError(error.reason, f"{path}: {error.detail}") from error
+            raise ImageError(error.reason, f"{shown(path)}: {error.detail}") from error
 
     def _pictures(self, found: Sequence[bytes | Exception], files: Sequence[_File]) -> Content | Exception:
         pictures: list[Image.Image] = []
         for data, (kind, path) in zip(found, files, strict=True):
-            picture = decoded(data, path, self._readers[kind].config, self._care)
+            picture = decoded(data, shown(path), self._readers[kind].config, self._care)
             if isinstance(picture, Exception):
                 return picture
             pictures.append(picture)
