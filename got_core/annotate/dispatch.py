@@ -82,6 +82,10 @@ class Dispatcher:
 
     def __init__(self, config: OpenAIConfig, ledger: Ledger, notice: Notice | None = None) -> None:
         self._config, self.ledger = config, ledger
+        for name, fault in ledger.faults.items():  # the first look at the ledger, before anything is started
+            (notice or (lambda _: None))(
+                f"{name}: {fault}; what is whole of it counts, the file is left as it is"
+            )
         self.reused = 0
         """Answers that were in the ledger."""
         self._pending: dict[str, asyncio.Task[Record]] = {}
@@ -200,12 +204,9 @@ class Dispatcher:
             return record
 
     async def _write_ledger(self, write: Callable[..., None], *arguments: Any) -> None:
-        """Write to the ledger: at once to a file, in a thread to an object store."""
+        """Write to the ledger, which is a file on this machine."""
         try:
-            if self.ledger.slow:
-                await asyncio.to_thread(write, *arguments)
-            else:
-                write(*arguments)
+            write(*arguments)
         except OSError as error:
             paused = AnnotationPaused(f"the ledger cannot be written: {error}; run the step again")
             self._cancel(paused)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -16,7 +17,7 @@ from typing import TypeVar
 from PIL import Image
 
 from got_core.annotate import replies
-from got_core.annotate.annotator import AnnotationError, Step
+from got_core.annotate.annotator import AnnotationError, AnnotationPaused, Step
 from got_core.annotate.client import Notice
 from got_core.annotate.config import OpenAIConfig
 from got_core.annotate.dispatch import Dispatcher
@@ -184,7 +185,10 @@ class OpenAIAnnotator(ChatAnnotator):
         self.config, self.ledger = config, ledger
         self.rows_at_once = 2 * config.concurrency
         """While a row is prepared, another one's question is under way."""
-        self._dispatcher = Dispatcher(config, ledger, notice)
+        self._notice = notice
+        self._opened: Dispatcher | None = None
+        self._stopped = False
+        self._lock = threading.Lock()
 
     def __enter__(self) -> OpenAIAnnotator:
         return self
@@ -195,25 +199,38 @@ class OpenAIAnnotator(ChatAnnotator):
     @property
     def requests(self) -> int:
         """Requests sent so far."""
-        return self._dispatcher.requests
+        return self._opened.requests if self._opened else 0
 
     @property
     def reused(self) -> int:
         """Answers that were in the ledger."""
-        return self._dispatcher.reused
+        return self._opened.reused if self._opened else 0
 
     @property
-    def spent(self) -> Usage:
-        """What the shard has cost so far, earlier runs included."""
-        return self._dispatcher.spent
+    def spent(self) -> Usage | None:
+        """What the shard has cost so far, earlier runs included. None before the first question."""
+        return self._opened.spent if self._opened else None
 
     def stop(self) -> None:
         """End what is under way; every later question raises AnnotationPaused."""
-        self._dispatcher.stop()
+        self._stopped = True
+        if self._opened:
+            self._opened.stop()
 
     def close(self) -> None:
         """Close connections and the ledger."""
-        self._dispatcher.close()
+        if self._opened:
+            self._opened.close()
+
+    @property
+    def _dispatcher(self) -> Dispatcher:
+        """Opened with the first question: a step without any reads no ledger and starts nothing."""
+        with self._lock:
+            if self._opened is None:
+                if self._stopped:
+                    raise AnnotationPaused("annotation was stopped")
+                self._opened = Dispatcher(self.config, self.ledger, self._notice)
+            return self._opened
 
     def _answer(
         self, name: str, read: Callable[[str], T], image: Image.Image | None = None, **texts: str

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -42,7 +41,6 @@ from got_core.storage import Storage
 
 T = TypeVar("T")
 Answer = Callable[[Row], Row]
-_WRITERS = 32
 _WHOLE_TABLES = "this annotator takes no single questions, only all rows of a step: call answer_rows"
 
 
@@ -94,8 +92,7 @@ class RayAnnotator(ChatAnnotator):
         self._attempts: dict[str, _Attempts] = {}
         self.requests = self.reused = 0
         """Requests to an engine (each attempt counts), and rows that needed none."""
-        self.spent = self.ledger.spent
-        """What the shard has cost so far, earlier runs included."""
+        self._used = NOTHING
 
     def __enter__(self) -> RayAnnotator:
         return self
@@ -105,6 +102,11 @@ class RayAnnotator(ChatAnnotator):
 
     def __reduce__(self) -> tuple[Callable[..., LedgerAnnotator], tuple[Any, ...]]:
         return _ledger_annotator, (self.config, self._storage.url, self._storage.fs_options, self._scope)
+
+    @property
+    def spent(self) -> Usage | None:
+        """What the shard has cost so far, earlier runs included. None before anything was read of it."""
+        return self.ledger.spent + self._used if self.ledger.opened else None
 
     def answer_rows(self, rows: pl.DataFrame, answer: Answer) -> Iterator[tuple[int, Row]]:
         """Index and answer of each row, as they get done. AnnotationPaused where the cluster gives up."""
@@ -153,13 +155,12 @@ class RayAnnotator(ChatAnnotator):
         self._notice(f"{len(seen)} questions for {model}")
         questions = self._mapped(items, _Requests, step)
         processor = self._processor(model, vision)
-        # Many records go together into one object of a store that cannot append.
-        with ThreadPoolExecutor(_WRITERS if self.ledger.slow else 1) as writers:
-            written = [
-                writers.submit(self.ledger.finish, record) for record in self._records(processor(questions))
-            ]
-        for writing in written:
-            _raise_write_error(writing)
+        try:
+            for record in self._records(processor(questions)):
+                self.ledger.finish(record)
+            self.ledger.flush()  # the next survey may read it on another machine
+        except OSError as error:
+            raise AnnotationPaused(f"the ledger cannot be written: {error}; run the step again") from error
 
     def _records(self, replied: ray.data.Dataset) -> Iterator[Record]:
         """The questions that are finished by these replies; the others go into the next wave."""
@@ -240,7 +241,7 @@ class RayAnnotator(ChatAnnotator):
     def _record(
         self, question: Row, attempts: _Attempts, text: str, reason: str | None, detail: str
     ) -> Record:
-        self.spent += attempts.used
+        self._used += attempts.used
         return Record(
             **question,
             text=text,
@@ -257,13 +258,6 @@ class RayAnnotator(ChatAnnotator):
 
     def _size(self, image: Image.Image) -> tuple[int, int]:
         raise NotImplementedError(_WHOLE_TABLES)
-
-
-def _raise_write_error(writing: Future[None]) -> None:
-    try:
-        writing.result()
-    except OSError as error:
-        raise AnnotationPaused(f"the ledger cannot be written: {error}; run the step again") from error
 
 
 def _ledger_annotator(config: VLLMConfig, url: str, options: Row, scope: str) -> LedgerAnnotator:
