@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from got_core.annotate.config import LengthName, OpenAIConfig, VLLMConfig
+from got_core.annotate.config import Boxes, LengthName, OpenAIConfig, VLLMConfig
 from got_core.annotate.vision_models import BoxUnit
 from got_core.filesystems import is_s3
 from got_core.registry.reference import SCHEME, check_registered
@@ -79,6 +79,10 @@ class AnnotatorServer(BaseSettings):
     image_max_pixels: int | None = None
     """Pixels of a picture as it is sent, at most: no more than the server's processor takes. Not set:
     1,003,520."""
+
+    boxes: Boxes = "together"
+    """Whether all boxes of a picture are asked for in one request (`together`), or each in its own (`one by
+    one`). Answers stored the other way are kept."""
 
     length_name: LengthName | None = None
     """What the server calls the limit of a reply's length. Not set: it is found out."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
 
 from got_core.annotate.vision_models import UNKNOWN, BoxUnit, VisionModel, known_model
 
+Boxes = Literal["together", "one by one"]
 LengthName = Literal["max_tokens", "max_completion_tokens"]
 LENGTH_NAMES: tuple[LengthName, ...] = ("max_tokens", "max_completion_tokens")
 """What servers call the limit of a reply's length; the older name is known to more of them."""
@@ -90,6 +91,10 @@ class OpenAIConfig:
     Qwen2.5-VL in pixels of the picture sent. None: by the vision model's name; an unknown name is an
     error."""
 
+    boxes: Boxes = "together"
+    """Whether the boxes of a picture are asked for in one request, or each in its own. Those that a request
+    for all leaves open are asked one by one; what was answered one by one stays good."""
+
     length_name: LengthName | None = None
     """Name of the request's limit of length. None: max_tokens, and max_completion_tokens where a server wants
     that."""
@@ -137,6 +142,8 @@ class OpenAIConfig:
         for name in at_least_one:
             if getattr(self, name) < 1:
                 raise ValueError(f"OpenAIConfig.{name} must be at least 1, not {getattr(self, name)}")
+        if self.boxes not in get_args(Boxes):
+            raise ValueError(f"OpenAIConfig.boxes must be `together` or `one by one`, not {self.boxes!r}")
         self._check_vision()
         for name in ("timeout", "patience", "first_wait", "longest_wait", "gpu_tokens_in", "gpu_tokens_out"):
             if not getattr(self, name) > 0:

@@ -139,6 +139,14 @@ class Dispatcher:
             record = self._run(self._record_once(request_of(self._config, question, texts, picture, read)))
         return answer_of(record, read)
 
+    def is_answered(
+        self, name: str, read: Callable[[str], Any], image: Image.Image | None, texts: Mapping[str, str]
+    ) -> bool:
+        """Whether the ledger holds the answer to a question."""
+        picture = self._picture(image) if image is not None else None
+        question = question_of(self._config, prompt(name), texts, picture)
+        return is_final(self.ledger.get(question.key), replies.bounded(read))
+
     def _picture(self, image: Image.Image) -> Picture:
         """The picture of an image; the last two of each thread are kept, as a row has several questions."""
         kept: list[Picture] = getattr(self._pictures, "kept", [])

@@ -12,19 +12,19 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from PIL import Image
 
 from got_core.annotate import replies
-from got_core.annotate.annotator import AnnotationError, AnnotationPaused, Step
+from got_core.annotate.annotator import AnnotationError, AnnotationPaused, Place, Step
 from got_core.annotate.client import Notice
 from got_core.annotate.config import OpenAIConfig
 from got_core.annotate.dispatch import Dispatcher
 from got_core.annotate.ledger import Ledger
 from got_core.annotate.prompt_files import prompts_hash
 from got_core.annotate.replies import Frame
-from got_core.annotate.request import length_of, sampling
+from got_core.annotate.request import PLACES_TOGETHER, length_of, sampling
 from got_core.annotate.usage import Usage
 from got_core.chain.boxes import Box
 
@@ -73,6 +73,12 @@ class ChatAnnotator(ABC):
         """What `read` makes of the reply to the prompt of that name. Raises AnnotationError."""
 
     @abstractmethod
+    def _is_answered(
+        self, name: str, read: Callable[[str], Any], image: Image.Image | None = None, **texts: str
+    ) -> bool:
+        """Whether `_answer` would need no request."""
+
+    @abstractmethod
     def _size(self, image: Image.Image) -> tuple[int, int]:
         """Width and height of the image as the model is shown it, in pixels."""
 
@@ -92,10 +98,49 @@ class ChatAnnotator(ABC):
 
     def ground(self, image: Image.Image, phrase: str, occurrence: int = 0) -> Box | None:
         """The box in thousandths, whatever unit the model gives it in."""
+        read, texts = self._ground_question(image, phrase, occurrence)
+        return self._answer("ground", read, image, **texts)
+
+    def ground_all(self, image: Image.Image, places: Sequence[Place]) -> list[Box | None]:
+        """The box of each place: with one request where the settings say so, what is left one by one."""
+        found: dict[Place, Box | None] = {}
+        if self.config.boxes == "together":
+            for start in range(0, len(places), PLACES_TOGETHER):
+                together = _whole_names(places[start : start + PLACES_TOGETHER])
+                found |= self._ground_together(image, together) if len(together) > 1 else {}
+        return [found[place] if place in found else self.ground(image, *place) for place in places]
+
+    def _ground_together(self, image: Image.Image, places: Sequence[Place]) -> dict[Place, Box | None]:
+        """The boxes that one request gives; none where the reply cannot be used.
+
+        Where some of the places were asked one by one, the others are too: then a row that is done again has
+        the same questions, and finds them answered.
+        """
         frame = self._frame(image)
-        read = partial(replies.read_box, frame=frame, occurrence=occurrence)
+        read = partial(replies.read_boxes, frame=frame, wanted=tuple(places))
+        texts = {"phrases": "\n".join(f"- {phrase}" for phrase, _ in places), "unit": _unit(frame)}
+        known = self._is_answered("ground_together", read, image, **texts)
+        if not known and any(self._is_grounded(image, place) for place in places):
+            return {}
+        try:
+            return self._answer("ground_together", read, image, **texts)
+        except AnnotationError as error:
+            if error.reason not in ("bad_reply", "reply_too_large"):
+                raise
+            return {}
+
+    def _is_grounded(self, image: Image.Image, place: Place) -> bool:
+        read, texts = self._ground_question(image, *place)
+        return self._is_answered("ground", read, image, **texts)
+
+    def _ground_question(
+        self, image: Image.Image, phrase: str, occurrence: int
+    ) -> tuple[Callable[[str], Box | None], dict[str, str]]:
+        """Reader and texts of the question for one box."""
+        frame = self._frame(image)
         which = _ORDINALS[occurrence] if occurrence < len(_ORDINALS) else f"{occurrence + 1}th"
-        return self._answer("ground", read, image, phrase=phrase, which=which, unit=_unit(frame))
+        read = partial(replies.read_box, frame=frame, occurrence=occurrence)
+        return read, {"phrase": phrase, "which": which, "unit": _unit(frame)}
 
     # The questions of edit annotation
 
@@ -237,8 +282,18 @@ class OpenAIAnnotator(ChatAnnotator):
     ) -> T:
         return self._dispatcher.answer(name, read, image, texts)
 
+    def _is_answered(
+        self, name: str, read: Callable[[str], Any], image: Image.Image | None = None, **texts: str
+    ) -> bool:
+        return self._dispatcher.is_answered(name, read, image, texts)
+
     def _size(self, image: Image.Image) -> tuple[int, int]:
         return self._dispatcher.sent_size(image)
+
+
+def _whole_names(places: Sequence[Place]) -> list[Place]:
+    """The places of names whose first object is among them: a request counts objects from the first."""
+    return [(name, number) for name, number in places if all((name, k) in places for k in range(number))]
 
 
 def _unit(frame: Frame) -> str:

@@ -256,6 +256,11 @@ class RayAnnotator(ChatAnnotator):
     ) -> T:
         raise NotImplementedError(_WHOLE_TABLES)
 
+    def _is_answered(
+        self, name: str, read: Callable[[str], Any], image: Image.Image | None = None, **texts: str
+    ) -> bool:
+        raise NotImplementedError(_WHOLE_TABLES)
+
     def _size(self, image: Image.Image) -> tuple[int, int]:
         raise NotImplementedError(_WHOLE_TABLES)
 

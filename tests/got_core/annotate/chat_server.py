@@ -110,6 +110,13 @@ def sensible(body: dict[str, Any]) -> str:
     if text.startswith("Find this object"):
         left = 10 * (ord(name[1]) - ord("a"))
         return json.dumps({"found": True, "box": [left, 50, left + 300, 700], "name": name})
+    if text.startswith("Find each of these objects"):
+        left = 10 * (ord(name[1]) - ord("a"))
+        names = re.findall(r"^- (.*)$", text, re.M)
+        boxes = [
+            {"bbox_2d": [left + 20 * k, 50, left + 300, 700], "label": one} for k, one in enumerate(names)
+        ]
+        return json.dumps({"boxes": boxes, "name": name})
     raise AssertionError(text[:80])
 
 
