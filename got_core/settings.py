@@ -57,7 +57,7 @@ class AnnotatorServer(BaseSettings):
     """Sent as a bearer token."""
 
     concurrency: int = 32
-    """Questions under way at once."""
+    """Questions under way at once, of all shards and processes of a machine with the same home together."""
 
     timeout: float = 180.0
     """Seconds for one reply."""

@@ -93,9 +93,7 @@ def read_boxes(
             with suppress(ReplyError):
                 found |= zip(places, _from_left(given, frame), strict=True)
     if not found:
-        raise ReplyError(
-            'the list must have one {"bbox_2d": ..., "label": ...} for each name, and no other'
-        )
+        raise ReplyError('the list must have one {"bbox_2d": ..., "label": ...} for each name, and no other')
     return found
 
 
@@ -115,7 +113,7 @@ def _label(name: str) -> str:
 
 
 def _from_left(entries: Sequence[dict[str, Any]], frame: Frame) -> list[Box | None]:
-    """The boxes of entries of one name. ReplyError where they are not from left to right, or not different."""
+    """The boxes of entries of one name. ReplyError where they are equal, or not from left to right."""
     corners = [_object_corners(entry, 0) for entry in entries]
     boxes = [_box(one[0], frame) if one else None for one in corners]
     known = [box for box in boxes if box is not None]

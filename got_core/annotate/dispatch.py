@@ -12,6 +12,7 @@ import math
 import threading
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import CancelledError
+from pathlib import Path
 from typing import Any, TypeGuard, TypeVar
 
 from PIL import Image
@@ -25,6 +26,7 @@ from got_core.annotate.pictures import Picture
 from got_core.annotate.prompt_files import prompt
 from got_core.annotate.reasoning import ReplyError, answer_text
 from got_core.annotate.request import Request, body_of, question_of, request_of
+from got_core.annotate.slots import Slots
 from got_core.annotate.spending import Budget
 from got_core.annotate.usage import NOTHING, Usage, count
 
@@ -78,9 +80,16 @@ class Dispatcher:
         config: server, models, limits.
         ledger: answers of this shard; what it holds is not requested again.
         notice: called with a sentence when the server stops answering and when it is back.
+        slots: file by which the processes of a machine keep to `concurrency` together. None: each by itself.
     """
 
-    def __init__(self, config: OpenAIConfig, ledger: Ledger, notice: Notice | None = None) -> None:
+    def __init__(
+        self,
+        config: OpenAIConfig,
+        ledger: Ledger,
+        notice: Notice | None = None,
+        slots: Path | None = None,
+    ) -> None:
         self._config, self.ledger = config, ledger
         for name, fault in ledger.faults.items():  # the first look at the ledger, before anything is started
             (notice or (lambda _: None))(
@@ -97,7 +106,7 @@ class Dispatcher:
         self._thread.start()
         self._client: ChatClient
         self._budget: Budget
-        self._run(self._begin(notice))
+        self._run(self._begin(notice, slots))
 
     @property
     def requests(self) -> int:
@@ -169,14 +178,15 @@ class Dispatcher:
 
     # In the event loop
 
-    async def _begin(self, notice: Notice | None) -> None:
+    async def _begin(self, notice: Notice | None, slots: Path | None) -> None:
         self._client = ChatClient(self._config, notice)
         self._budget = Budget(self._config.budget, self._config.budget_tokens, self.ledger.spent)
-        self._slots = asyncio.Semaphore(self._config.concurrency)
+        self._slots = Slots(self._config.concurrency, slots)
 
     async def _end(self) -> None:
         self._cancel(AnnotationPaused("the annotator is closed"))
         await asyncio.gather(*self._pending.values(), return_exceptions=True)
+        self._slots.close()
         await self._client.close()
 
     def _cancel(self, pause: AnnotationPaused) -> None:
@@ -198,7 +208,7 @@ class Dispatcher:
 
     async def _new_record(self, request: Request) -> Record:
         """Send requests until there is a usable reply, or none to be had, and write it to the ledger."""
-        async with self._slots:
+        async with self._slots.one():
             meter = _Meter(self, request)
             try:
                 record = await self._request_record(request, meter)

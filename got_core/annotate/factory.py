@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from got_core.annotate.config import OpenAIConfig, VLLMConfig
@@ -41,11 +42,13 @@ def open_annotator(
     config: OpenAIConfig | None = None,
     notice: Callable[[str], None] | None = None,
     ray_address: str | None = None,
+    slots: Path | None = None,
 ) -> Iterator[Annotator]:
     """The annotator of that name, for the shard `scope`.
 
     `notice` is called with a sentence when the annotator waits for its server, or sends requests to its
-    engines on the Ray cluster at `ray_address`. Raises ValueError for an unknown name, and where settings are
+    engines on the Ray cluster at `ray_address`; `slots` is a folder by which the processes of a machine keep
+    to the number of questions at once together. Raises ValueError for an unknown name, and where settings are
     missing.
     """
     if name == VLLM:
@@ -64,7 +67,7 @@ def open_annotator(
     from got_core.annotate.ledger import Ledger
     from got_core.annotate.openai_annotator import OpenAIAnnotator
 
-    with OpenAIAnnotator(_needed(name, config), Ledger(storage, scope), notice) as annotator:
+    with OpenAIAnnotator(_needed(name, config), Ledger(storage, scope), notice, slots) as annotator:
         yield annotator
 
 

@@ -12,6 +12,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 from PIL import Image
@@ -25,6 +26,7 @@ from got_core.annotate.ledger import Ledger
 from got_core.annotate.prompt_files import prompts_hash
 from got_core.annotate.replies import Frame
 from got_core.annotate.request import PLACES_TOGETHER, length_of, sampling
+from got_core.annotate.slots import slots_path
 from got_core.annotate.usage import Usage
 from got_core.chain.boxes import Box
 
@@ -224,13 +226,22 @@ class OpenAIAnnotator(ChatAnnotator):
         config: server, models, limits.
         ledger: answers of this shard; what it holds is not requested again.
         notice: called with a sentence when the server stops answering and when it is back.
+        slots: folder by which all processes of the machine keep to `concurrency` together. None: each by
+            itself.
     """
 
-    def __init__(self, config: OpenAIConfig, ledger: Ledger, notice: Notice | None = None) -> None:
+    def __init__(
+        self,
+        config: OpenAIConfig,
+        ledger: Ledger,
+        notice: Notice | None = None,
+        slots: Path | None = None,
+    ) -> None:
         self.config, self.ledger = config, ledger
         self.rows_at_once = 2 * config.concurrency
         """While a row is prepared, another one's question is under way."""
         self._notice = notice
+        self._slots = slots_path(slots, f"{config.url} {config.text_url}") if slots else None
         self._opened: Dispatcher | None = None
         self._stopped = False
         self._lock = threading.Lock()
@@ -274,7 +285,7 @@ class OpenAIAnnotator(ChatAnnotator):
             if self._opened is None:
                 if self._stopped:
                     raise AnnotationPaused("annotation was stopped")
-                self._opened = Dispatcher(self.config, self.ledger, self._notice)
+                self._opened = Dispatcher(self.config, self.ledger, self._notice, self._slots)
             return self._opened
 
     def _answer(

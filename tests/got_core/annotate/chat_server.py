@@ -8,6 +8,7 @@ import json
 import re
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -150,10 +151,12 @@ def raw_table(count: int) -> pl.DataFrame:
     return table(rows, RAW_IMAGES)
 
 
-def annotate_shard(url: str, storage_url: str, count: int, settings: dict[str, Any]) -> None:
+def annotate_shard(
+    url: str, storage_url: str, count: int, settings: dict[str, Any], slots: Path | None = None
+) -> None:
     """What the graph does with a shard: three steps, each a table that is written when it is complete."""
     storage, raw = Storage(storage_url), raw_table(count)
-    with OpenAIAnnotator(config_for(url, **settings), Ledger(storage, SCOPE)) as annotator:
+    with OpenAIAnnotator(config_for(url, **settings), Ledger(storage, SCOPE), slots=slots) as annotator:
         captions = t2i.caption_images(raw, plain_picture, annotator)
         storage.write_table("captions", captions)
         entities = t2i.extract_entities(captions, annotator)
