@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from got_core.annotate.config import Boxes, LengthName, OpenAIConfig, VLLMConfig
 from got_core.annotate.vision_models import BoxUnit
+from got_core.corpus.ahead import IO_THREADS
 from got_core.filesystems import is_s3
 from got_core.registry.reference import SCHEME, check_registered
 from got_core.sqlite_urls import sqlite_url
@@ -218,6 +219,9 @@ class Settings(BaseSettings):
     workers: int | None = Field(default=None, ge=1)
     """Data-parallel workers of training. Not set: all GPUs of the Ray cluster, or on processors as many as
     the recipe says."""
+
+    io_threads: int = Field(default=IO_THREADS, ge=1, le=1024)
+    """Pictures read at once for tars and measures of pixels: more for a store that is far away."""
 
     device: Device = "auto"
     """Where to train. `auto`: on GPUs; on processors where there is no GPU and the model is small."""

@@ -82,12 +82,23 @@ class ImageReader:
 
     def open(self, path: str) -> Image.Image:
         """The picture as RGB (see :func:`decode_image`). Raises ImageError, its detail naming the path."""
-        try:
-            return decode_image(self.read_bytes(path), self.config)
-        except ImageError as error:
-            raise ImageError(error.reason, f"{path}: {error.detail}") from error
+        return self.decode(path, self.read_named(path))
 
     __call__ = open
+
+    def read_named(self, path: str) -> bytes:
+        """As `read_bytes`, the detail of an ImageError naming the path."""
+        try:
+            return self.read_bytes(path)
+        except ImageError as error:
+            raise _at(path, error) from error
+
+    def decode(self, path: str, data: bytes) -> Image.Image:
+        """The picture of a path's bytes, as `open` gives it."""
+        try:
+            return decode_image(data, self.config)
+        except ImageError as error:
+            raise _at(path, error) from error
 
     def read_bytes(self, path: str, expected: Stamp | None = None) -> bytes:
         """The file's bytes; see :meth:`Folder.read_bytes`."""
@@ -240,6 +251,10 @@ class Folder:
         if isinstance(error, IsADirectoryError):
             return ImageError("not_a_file", "a folder")
         return ImageError("unreadable", f"{type(error).__name__} {error.strerror or error}")
+
+
+def _at(path: str, error: ImageError) -> ImageError:
+    return ImageError(error.reason, f"{path}: {error.detail}")
 
 
 def _same_version(found: Stamp, expected: Stamp) -> bool:

@@ -77,7 +77,14 @@ def _packed(
 
     started, storage = time.monotonic(), project.storage
     rows = _manifest_rows(project, shard, kind, tables)
-    index = write_training_shards(storage, shard, rows, {kind: reader}, progress=_progress_logger(shard))
+    index = write_training_shards(
+        storage,
+        shard,
+        rows,
+        {kind: reader},
+        progress=_progress_logger(shard),
+        io_threads=project.settings.io_threads,
+    )
     return table_result(
         index,
         rows_in=rows.height,
