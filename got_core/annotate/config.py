@@ -249,11 +249,16 @@ class VLLMConfig(OpenAIConfig):
     rows_per_task: int = 8
     """Rows that a CPU actor takes at once."""
 
+    idle_seconds: float = 300.0
+    """Seconds after which engines that are not asked anything end."""
+
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("replicas", "cpus", "batch_size", "rows_per_task"):
             if getattr(self, name) < 1:
                 raise ValueError(f"VLLMConfig.{name} must be at least 1, not {getattr(self, name)}")
+        if not self.idle_seconds > 0:
+            raise ValueError(f"VLLMConfig.idle_seconds must be positive, not {self.idle_seconds}")
         if self.budget is not None or self.budget_tokens is not None:
             raise ValueError("a budget is kept only where a server is asked (GOT_ANNOTATOR=openai)")
 

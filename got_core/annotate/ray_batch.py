@@ -9,8 +9,7 @@ engine takes; engines reply; replies are read, and the driver writes each one to
 Pictures never pass through the driver. A survey before each wave, on CPU actors alone, says which rows are
 done and which questions the others still have; no engine is started for nothing.
 
-Engines are started anew for each wave, which costs a minute or a few for a large model. With shards of tens
-of thousands of rows that is little; with small ones a server (`deployments/vllm`) is the better way.
+Engines are kept for the next wave, step and shard of this process (`ray_engines`), and Ray with them.
 """
 
 from __future__ import annotations
@@ -34,6 +33,7 @@ from got_core.annotate.dispatch import TOO_LONG, correction_messages
 from got_core.annotate.ledger import Ledger, Record
 from got_core.annotate.ledger_annotator import LedgerAnnotator, PendingQuestion
 from got_core.annotate.openai_annotator import ChatAnnotator
+from got_core.annotate.ray_engines import ENGINES, run_with
 from got_core.annotate.request import sampling_of
 from got_core.annotate.rows import Row, answer_row
 from got_core.annotate.usage import NOTHING, Usage
@@ -110,20 +110,20 @@ class RayAnnotator(ChatAnnotator):
 
     def answer_rows(self, rows: pl.DataFrame, answer: Answer) -> Iterator[tuple[int, Row]]:
         """Index and answer of each row, as they get done. AnnotationPaused where the cluster gives up."""
-        from got_core.train.ray.session import ray_session
+        from got_core.train.ray.session import keep_session
 
         step = cloudpickle.dumps((answer, self))
         numbered = enumerate(rows.iter_rows(named=True))
         pending = [_PendingRow(index, cloudpickle.dumps(row)) for index, row in numbered]
-        with ray_session(self._address, 3 * self.config.cpus + self.config.replicas + 1):
-            context = ray.data.DataContext.get_current()
-            context.enable_progress_bars = False
-            first = True
-            while pending:
-                pending = yield from self._survey_rows(step, pending, first)
-                first = False
-                if pending:
-                    self._run_wave(step, pending)
+        keep_session(self._address, 3 * self.config.cpus + self.config.replicas + 1, ENGINES.end)
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False
+        first = True
+        while pending:
+            pending = yield from self._survey_rows(step, pending, first)
+            first = False
+            if pending:
+                self._run_wave(step, pending)
 
     def _survey_rows(
         self, step: bytes, pending: list[_PendingRow], first: bool
@@ -154,10 +154,12 @@ class RayAnnotator(ChatAnnotator):
         model, _ = self.config.model(vision)
         self._notice(f"{len(seen)} questions for {model}")
         questions = self._mapped(items, _Requests, step)
-        processor = self._processor(model, vision)
+        processor, config = self._processor(model, vision), self.config
         try:
-            for record in self._records(processor(questions)):
-                self.ledger.finish(record)
+            spare = 3 * config.cpus
+            with ENGINES.kept(processor, config.replicas, config.idle_seconds, spare) as engines:
+                for record in self._records(run_with(engines, processor, questions)):
+                    self.ledger.finish(record)
             self.ledger.flush()  # the next survey may read it on another machine
         except OSError as error:
             raise AnnotationPaused(f"the ledger cannot be written: {error}; run the step again") from error
@@ -191,7 +193,7 @@ class RayAnnotator(ChatAnnotator):
             "structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True},
             **config.engine,
         }
-        if not vision:
+        if not vision and model != config.vision_model:
             engine["limit_mm_per_prompt"] = {"image": 0, "video": 0}
         settings = vLLMEngineProcessorConfig(
             model_source=model,
