@@ -11,8 +11,9 @@ from typing import Any, Literal
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from got_core.annotate.config import LengthName, OpenAIConfig, VLLMConfig
+from got_core.annotate.config import Boxes, LengthName, OpenAIConfig, VLLMConfig
 from got_core.annotate.vision_models import BoxUnit
+from got_core.corpus.ahead import IO_THREADS
 from got_core.filesystems import is_s3
 from got_core.registry.reference import SCHEME, check_registered
 from got_core.sqlite_urls import sqlite_url
@@ -57,7 +58,7 @@ class AnnotatorServer(BaseSettings):
     """Sent as a bearer token."""
 
     concurrency: int = 32
-    """Questions under way at once."""
+    """Questions under way at once, of all shards and processes of a machine with the same home together."""
 
     timeout: float = 180.0
     """Seconds for one reply."""
@@ -79,6 +80,10 @@ class AnnotatorServer(BaseSettings):
     image_max_pixels: int | None = None
     """Pixels of a picture as it is sent, at most: no more than the server's processor takes. Not set:
     1,003,520."""
+
+    boxes: Boxes = "together"
+    """Whether all boxes of a picture are asked for in one request (`together`), or each in its own (`one by
+    one`). Answers stored the other way are kept."""
 
     length_name: LengthName | None = None
     """What the server calls the limit of a reply's length. Not set: it is found out."""
@@ -224,6 +229,9 @@ class Settings(BaseSettings):
     workers: int | None = Field(default=None, ge=1)
     """Data-parallel workers of training. Not set: all GPUs of the Ray cluster, or on processors as many as
     the recipe says."""
+
+    io_threads: int = Field(default=IO_THREADS, ge=1, le=1024)
+    """Pictures read at once for tars and measures of pixels: more for a store that is far away."""
 
     device: Device = "auto"
     """Where to train. `auto`: on GPUs; on processors where there is no GPU and the model is small."""

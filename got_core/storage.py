@@ -14,7 +14,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
@@ -40,6 +40,7 @@ from got_core.local_files import (
 TABLE_SUFFIX = ".parquet"
 DOCUMENT_SUFFIX = ".json"
 LISTING_SUFFIX = ".files.json"
+_AT_ONCE = 32  # requests to a store side by side
 
 
 class Storage:
@@ -126,13 +127,14 @@ class Storage:
         return self._find(folder)
 
     def _find(self, folder: str) -> builtins.list[str]:
-        if self._is_s3 and folder != self._root:  # an empty folder would be asked for twice more, as a file
-            parent, _, own = folder.rpartition("/")
-            found = self._fs.find(parent, prefix=f"{own}/")
-        else:
-            found = self._fs.find(folder)
-        names = (self._name(path) for path in found)
+        names = (self._name(path) for path in self._files_below(folder))
         return sorted(name for name in names if not is_temporary(name))
+
+    def _files_below(self, folder: str) -> Iterable[str]:
+        parent, _, last = folder.rpartition("/")
+        if parent and self._is_s3:  # without a prefix s3fs asks for an empty folder twice more, as a file
+            return self._fs.find(parent, prefix=f"{last}/")
+        return self._fs.find(folder)
 
     def folders(self, name: str) -> builtins.list[str]:
         """Names of the folders that lie directly in a folder, sorted, also of those where a write broke off.
@@ -155,6 +157,31 @@ class Storage:
             return self._fs.cat_file(self._path(name))
         except FileNotFoundError as error:
             raise FileNotFoundError(f"{self.url_of(name)} does not exist") from error
+
+    def read_many(self, names: Iterable[str]) -> dict[str, bytes]:
+        """Files by name, read side by side; those that are not there are left out."""
+        wanted = [*names]
+        options = {"batch_size": _AT_ONCE} if getattr(self._fs, "async_impl", False) else {}
+        options |= (
+            {"max_concurrency": 1} if is_s3(self.url) else {}
+        )  # in parts, s3fs asks for each size first
+        nothing = [None] * len(wanted)
+        paths = [self._path(name) for name in wanted]
+        found = self._fs.cat_ranges(paths, nothing, nothing, on_error="return", **options) if wanted else []
+        for result in found:
+            if isinstance(result, Exception) and not isinstance(result, FileNotFoundError):
+                raise result
+        return {name: data for name, data in zip(wanted, found, strict=True) if isinstance(data, bytes)}
+
+    def delete_many(self, names: Iterable[str]) -> None:
+        """Delete files, on S3 a thousand with one request; nothing happens for those that are not there."""
+        paths = [self._path(name) for name in names]
+        if paths and is_s3(self.url):
+            self._fs.rm(paths)
+            return
+        for path in paths:
+            with suppress(FileNotFoundError):
+                self._fs.rm_file(path)
 
     def write_bytes(self, name: str, data: bytes) -> None:
         """Write or replace a file."""
@@ -295,7 +322,7 @@ class Storage:
         listing, hashed = self._remote_listing(name)
         files = {relative: ukey for relative, ukey in listing.items() if not relative.endswith(without)}
         key = hashlib.sha256(json.dumps([self.url_of(name), files], sort_keys=True).encode()).hexdigest()
-        folder = self._cache_root() / key[:32] / PurePosixPath(name).name
+        folder = self.cache_root() / key[:32] / PurePosixPath(name).name
         if not folder.is_dir():
             with alone(folder.parent / ".lock") as certain:
                 if certain:
@@ -344,7 +371,8 @@ class Storage:
             "step that made it again"
         )
 
-    def _cache_root(self) -> Path:
+    def cache_root(self) -> Path:
+        """Local folder for copies of what is remote, and for what is not there yet."""
         return self._cache_dir or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "got"
 
     # Writing

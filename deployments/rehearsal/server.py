@@ -228,6 +228,14 @@ def _ground(given: Given, image: Picture) -> str:
     )
 
 
+def _ground_together(given: Given, image: Picture) -> str:
+    entries = []
+    for name in re.findall(r"^- (.*)$", given["phrases"], re.M):
+        box = json.loads(_ground({"phrase": name}, image))["box"]
+        entries.append({"bbox_2d": box, "label": name})
+    return json.dumps({"boxes": entries})
+
+
 def _steps(given: Given, _: Picture) -> str:
     steps = given["instruction"].split(", then ")
     return json.dumps({"steps": [step[0].upper() + step[1:] for step in steps]})
@@ -304,6 +312,7 @@ ANSWERS: dict[str, Callable[[Given, Picture], str]] = {
     "t2i_caption": _caption,
     "t2i_entities": _entities,
     "ground": _ground,
+    "ground_together": _ground_together,
     "edit_steps": _steps,
     "edit_task": _task,
     "edit_parse_add": _named(r"Add an? (.+)", "object"),

@@ -50,12 +50,17 @@ class Step:
     """Its box before the step (where it appears, for add), and for a move the new one behind it."""
 
 
+Place = tuple[str, int]
+"""A phrase, and which object of that name (from 0)."""
+
+
 class Annotator(Protocol):
     """Answers for one image or one text at a time; images are RGB. Each method may raise AnnotationError.
 
     An annotator with a number `rows_at_once` answers that many rows at the same time, from as many threads;
     its method `stop`, if it has one, then ends what is under way. AnnotationPaused stops the shard. One with
-    a method `answer_rows` is given all rows of a step and the step's function instead.
+    a method `answer_rows` is given all rows of a step and the step's function instead. One with a method
+    `ground_all(image, places)` is asked for all boxes of an image at once (`boxes_of`).
     """
 
     @property
@@ -114,3 +119,10 @@ class Annotator(Protocol):
     def multi_turn_chain(self, source_text: str, target_text: str, steps: Sequence[Step]) -> str:
         """The numbered chain of an edit in several steps, in data form."""
         ...
+
+
+def boxes_of(annotator: Annotator, image: Image.Image, places: Sequence[Place]) -> list[Box | None]:
+    """The box of each place, None where it was not found; with one question, if the annotator takes such."""
+    if ground_all := getattr(annotator, "ground_all", None):
+        return ground_all(image, places)
+    return [annotator.ground(image, phrase, occurrence) for phrase, occurrence in places]

@@ -1,6 +1,7 @@
 """Reading the box that a model replies with: one meaning, or none.
 
-Belongs here: forms of boxes in replies, their units and ranges. Not here: other replies (`replies`).
+Belongs here: forms of boxes in replies, their units and ranges; the boxes of several names in one reply. Not
+here: other replies (`replies`).
 
 The rule: what is no box in one of the forms below, more than one box, and a number outside of the picture
 are errors that go back to the model. Nothing is cut to fit or chosen for the model, with one exception: for
@@ -12,6 +13,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,6 +71,57 @@ def read_box(text: str, frame: Frame, occurrence: int = 0) -> Box | None:
             f"the reply holds {len(boxes)} boxes, not from left to right: give the one asked for"
         )
     return boxes[occurrence]
+
+
+def read_boxes(
+    text: str, frame: Frame, wanted: Sequence[tuple[str, int]]
+) -> dict[tuple[str, int], Box | None]:
+    """The boxes of names with occurrences, of those for which the reply has just what was asked for.
+
+    Understood are `{"boxes": [...]}`, the list alone and objects one after the other, each object
+    `{"bbox_2d": [...] or null, "label": name}` in any order. A name has as many entries as occurrences, from
+    left to right, those that were not found at the end. A name without or with other entries is left out.
+    ReplyError where that leaves nothing.
+    """
+    entries = _labelled(text)
+    found: dict[tuple[str, int], Box | None] = {}
+    for label in dict.fromkeys(_label(name) for name, _ in wanted):
+        places = sorted(place for place in wanted if _label(place[0]) == label)
+        given = [entry for entry in entries if _label(entry["label"]) == label]
+        # Names that differ in capitals alone cannot be told apart.
+        if len({name for name, _ in places}) == 1 and len(given) == len(places):
+            with suppress(ReplyError):
+                found |= zip(places, _from_left(given, frame), strict=True)
+    if not found:
+        raise ReplyError('the list must have one {"bbox_2d": ..., "label": ...} for each name, and no other')
+    return found
+
+
+def _labelled(text: str) -> list[dict[str, Any]]:
+    """The JSON objects with a label of a reply."""
+    values = _json_values(text)
+    if len(values) == 1:
+        inner = values[0].get("boxes", values) if isinstance(values[0], dict) else values[0]
+        values = inner if isinstance(inner, list) else values
+    if not values or not all(isinstance(v, dict) and isinstance(v.get("label"), str) for v in values):
+        raise ReplyError('the reply must be {"boxes": [{"bbox_2d": [x1, y1, x2, y2], "label": name}, ...]}')
+    return values
+
+
+def _label(name: str) -> str:
+    return " ".join(name.split()).casefold()
+
+
+def _from_left(entries: Sequence[dict[str, Any]], frame: Frame) -> list[Box | None]:
+    """The boxes of entries of one name. ReplyError where they are equal, or not from left to right."""
+    corners = [_object_corners(entry, 0) for entry in entries]
+    boxes = [_box(one[0], frame) if one else None for one in corners]
+    known = [box for box in boxes if box is not None]
+    if boxes[: len(known)] != known or len(set(known)) < len(known):
+        raise ReplyError("entries of one name must be different boxes, those not found at the end")
+    if known != sorted(known, key=lambda box: box.x1):
+        raise ReplyError("entries of one name must be from left to right")
+    return boxes
 
 
 def _all_corners(text: str) -> list[list[float]]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
 
 from got_core.annotate.vision_models import UNKNOWN, BoxUnit, VisionModel, known_model
 
+Boxes = Literal["together", "one by one"]
 LengthName = Literal["max_tokens", "max_completion_tokens"]
 LENGTH_NAMES: tuple[LengthName, ...] = ("max_tokens", "max_completion_tokens")
 """What servers call the limit of a reply's length; the older name is known to more of them."""
@@ -90,6 +91,10 @@ class OpenAIConfig:
     Qwen2.5-VL in pixels of the picture sent. None: by the vision model's name; an unknown name is an
     error."""
 
+    boxes: Boxes = "together"
+    """Whether the boxes of a picture are asked for in one request, or each in its own. Those that a request
+    for all leaves open are asked one by one; what was answered one by one stays good."""
+
     length_name: LengthName | None = None
     """Name of the request's limit of length. None: max_tokens, and max_completion_tokens where a server wants
     that."""
@@ -143,6 +148,8 @@ class OpenAIConfig:
         for name in at_least_one:
             if getattr(self, name) < 1:
                 raise ValueError(f"OpenAIConfig.{name} must be at least 1, not {getattr(self, name)}")
+        if self.boxes not in get_args(Boxes):
+            raise ValueError(f"OpenAIConfig.boxes must be `together` or `one by one`, not {self.boxes!r}")
         self._check_vision()
         for name in ("timeout", "patience", "first_wait", "longest_wait", "gpu_tokens_in", "gpu_tokens_out"):
             if not getattr(self, name) > 0:
@@ -250,11 +257,16 @@ class VLLMConfig(OpenAIConfig):
     rows_per_task: int = 8
     """Rows that a CPU actor takes at once."""
 
+    idle_seconds: float = 300.0
+    """Seconds after which engines that are not asked anything end."""
+
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("replicas", "cpus", "batch_size", "rows_per_task"):
             if getattr(self, name) < 1:
                 raise ValueError(f"VLLMConfig.{name} must be at least 1, not {getattr(self, name)}")
+        if not self.idle_seconds > 0:
+            raise ValueError(f"VLLMConfig.idle_seconds must be positive, not {self.idle_seconds}")
         limits = (self.budget, self.budget_tokens, self.budget_per_day, self.budget_tokens_per_day)
         if any(limit is not None for limit in limits):
             raise ValueError("a budget is kept only where a server is asked (GOT_ANNOTATOR=openai)")

@@ -12,6 +12,7 @@ import math
 import threading
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import CancelledError
+from pathlib import Path
 from typing import Any, TypeGuard, TypeVar
 
 from PIL import Image
@@ -26,6 +27,7 @@ from got_core.annotate.pictures import Picture
 from got_core.annotate.prompt_files import prompt
 from got_core.annotate.reasoning import ReplyError, answer_text
 from got_core.annotate.request import Request, body_of, question_of, request_of
+from got_core.annotate.slots import Slots
 from got_core.annotate.spending import Budget
 from got_core.annotate.usage import NOTHING, Usage, count
 
@@ -80,6 +82,7 @@ class Dispatcher:
         ledger: answers of this shard; what it holds is not requested again.
         notice: called with a sentence when the server stops answering and when it is back.
         daily: the budget of the day.
+        slots: file by which the processes of a machine keep to `concurrency` together. None: each by itself.
     """
 
     def __init__(
@@ -88,8 +91,13 @@ class Dispatcher:
         ledger: Ledger,
         notice: Notice | None = None,
         daily: DailyBudget | None = None,
+        slots: Path | None = None,
     ) -> None:
         self._config, self.ledger, self._daily = config, ledger, daily
+        for name, fault in ledger.faults.items():  # the first look at the ledger, before anything is started
+            (notice or (lambda _: None))(
+                f"{name}: {fault}; what is whole of it counts, the file is left as it is"
+            )
         self.reused = 0
         """Answers that were in the ledger."""
         self._pending: dict[str, asyncio.Task[Record]] = {}
@@ -101,7 +109,7 @@ class Dispatcher:
         self._thread.start()
         self._client: ChatClient
         self._budget: Budget
-        self._run(self._begin(notice))
+        self._run(self._begin(notice, slots))
 
     @property
     def requests(self) -> int:
@@ -143,6 +151,14 @@ class Dispatcher:
             record = self._run(self._record_once(request_of(self._config, question, texts, picture, read)))
         return answer_of(record, read)
 
+    def is_answered(
+        self, name: str, read: Callable[[str], Any], image: Image.Image | None, texts: Mapping[str, str]
+    ) -> bool:
+        """Whether the ledger holds the answer to a question."""
+        picture = self._picture(image) if image is not None else None
+        question = question_of(self._config, prompt(name), texts, picture)
+        return is_final(self.ledger.get(question.key), replies.bounded(read))
+
     def _picture(self, image: Image.Image) -> Picture:
         """The picture of an image; the last two of each thread are kept, as a row has several questions."""
         kept: list[Picture] = getattr(self._pictures, "kept", [])
@@ -165,14 +181,15 @@ class Dispatcher:
 
     # In the event loop
 
-    async def _begin(self, notice: Notice | None) -> None:
+    async def _begin(self, notice: Notice | None, slots: Path | None) -> None:
         self._client = ChatClient(self._config, notice)
         self._budget = Budget(self._config.budget, self._config.budget_tokens, self.ledger.spent, self._daily)
-        self._slots = asyncio.Semaphore(self._config.concurrency)
+        self._slots = Slots(self._config.concurrency, slots)
 
     async def _end(self) -> None:
         self._cancel(AnnotationPaused("the annotator is closed"))
         await asyncio.gather(*self._pending.values(), return_exceptions=True)
+        self._slots.close()
         await self._client.close()
 
     def _cancel(self, pause: AnnotationPaused) -> None:
@@ -194,7 +211,7 @@ class Dispatcher:
 
     async def _new_record(self, request: Request) -> Record:
         """Send requests until there is a usable reply, or none to be had, and write it to the ledger."""
-        async with self._slots:
+        async with self._slots.one():
             meter = _Meter(self, request)
             try:
                 record = await self._request_record(request, meter)
@@ -208,12 +225,9 @@ class Dispatcher:
             return record
 
     async def _write_ledger(self, write: Callable[..., None], *arguments: Any) -> None:
-        """Write to the ledger: at once to a file, in a thread to an object store."""
+        """Write to the ledger, which is a file on this machine."""
         try:
-            if self.ledger.slow:
-                await asyncio.to_thread(write, *arguments)
-            else:
-                write(*arguments)
+            write(*arguments)
         except OSError as error:
             paused = AnnotationPaused(f"the ledger cannot be written: {error}; run the step again")
             self._cancel(paused)

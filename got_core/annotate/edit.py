@@ -6,10 +6,11 @@ Each step reads tables and gives one. Rows that failed upstream stay out, those 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 
 import polars as pl
 
-from got_core.annotate.annotator import AnnotationError, Annotator, Step
+from got_core.annotate.annotator import AnnotationError, Annotator, Step, boxes_of
 from got_core.annotate.rows import Progress, Reader, Row, annotate_rows, joined, short_hash
 from got_core.annotate.schemas import EDIT_BOXES, EDIT_CHAINS, EDIT_DESCRIPTIONS
 from got_core.annotate.t2i import box_of, grounded
@@ -66,21 +67,28 @@ def ground_edits(
     """
 
     def answer(row: Row) -> Row:
+        known: dict[tuple[str, str], Box | None] = {}
+        for side, phrases in _several(row["steps"]).items():
+            boxes = boxes_of(annotator, reader(row[f"{side}_path"]), [(phrase, 0) for phrase in phrases])
+            known |= {(side, phrase): box for phrase, box in zip(phrases, boxes, strict=True)}
+
         def find(side: str, phrase: str) -> Box:
-            box = annotator.ground(reader(row[f"{side}_path"]), phrase)
+            if (side, phrase) not in known:
+                known[side, phrase] = annotator.ground(reader(row[f"{side}_path"]), phrase)
+            box = known[side, phrase]
             if box is None:
                 raise AnnotationError("not_grounded", f"{phrase!r} was not found in the {side} image")
             return box
 
-        boxes = [
+        placed = [
             {"image": side, "step": index, **grounded(phrase, 0, box)}
             for index, side, phrase, box in follow_steps(row["steps"], find)
         ]
-        first = boxes[0]
+        first = placed[0]
         if row["steps"][0]["task"] in WHOLE_IMAGE_TASKS:
-            return {"boxes": boxes, "object_text": first["phrase"]}
+            return {"boxes": placed, "object_text": first["phrase"]}
         shown = annotator.describe_crop(reader(row[f"{first['image']}_path"]), box_of(first))
-        return {"boxes": boxes, "object_text": shown}
+        return {"boxes": placed, "object_text": shown}
 
     table = joined(descriptions, pairs, "pair_id", "source_path", "target_path")
     return annotate_rows(table, "pair_id", answer, EDIT_BOXES, progress, annotator)
@@ -146,6 +154,20 @@ def follow_steps(
     if len(steps) > 1:
         for name in (name for name, place in known.items() if place):
             find("target", name)
+
+
+def _several(steps: Sequence[Row]) -> dict[str, list[str]]:
+    """Phrases to find in the `source` and the `target` image, of an image in which there are several."""
+    wanted: dict[str, dict[str, None]] = {"source": {}, "target": {}}
+
+    def note(side: str, phrase: str) -> Box:
+        wanted[side][phrase] = None
+        return WHOLE
+
+    with suppress(AnnotationError):  # it is raised when the steps are followed
+        for _ in follow_steps(steps, note):
+            pass
+    return {side: [*phrases] for side, phrases in wanted.items() if len(phrases) > 1}
 
 
 def _final_name(name: str, later: Sequence[Row], index: int) -> str:

@@ -25,7 +25,7 @@ _CALLS: dict[str, tuple[tuple[str, bool, float, int, int], ...]] = {
     # Prompt, whether a picture goes with it, calls a row, characters filled in, tokens of the reply.
     "captions": (("t2i_prompt", True, 1, 0, 32), ("t2i_caption", True, 1, 130, 200)),
     "entities": (("t2i_entities", False, 1, 860, 40),),
-    "boxes": (("ground", True, ENTITIES_PER_IMAGE, 40, 30),),
+    "boxes": (("ground", True, ENTITIES_PER_IMAGE, 40, 30),),  # or `_together`
     "edit_descriptions": (
         ("edit_steps", False, 1, 60, 24),
         ("edit_task", False, 1, 60, 8),
@@ -75,15 +75,19 @@ def estimate_step(
 
     `sizes` holds `width` and `height` of the pictures in pixels (a sample of them will do); without it they
     are taken to be as large as they are sent at most. `calls_per_row` replaces the usual number where it is
-    known, such as the names to ground. Raises ValueError for an unknown step.
+    known; for `boxes` it is the number of names, which may go into one request.
+    Raises ValueError for an unknown step.
     """
     if step not in _CALLS:
         raise ValueError(f"unknown step {step!r}; the steps that ask a model are {', '.join(STEPS)}")
     picture = _picture_tokens(sizes, config)
-    usual = sum(calls for _, _, calls, _, _ in _CALLS[step])
+    listed = _CALLS[step]
+    usual = sum(calls for _, _, calls, _, _ in listed)
     scale = rows * (1.0 if calls_per_row is None else calls_per_row / usual)
+    if step == "boxes" and config.boxes == "together":
+        listed, scale = _together(usual if calls_per_row is None else calls_per_row), rows
     used, calls = Usage(), 0
-    for name, with_picture, per_row, filled_in, reply in _CALLS[step]:
+    for name, with_picture, per_row, filled_in, reply in listed:
         requests = round(scale * per_row)
         template = prompt(name)
         characters = len(template.text) + len(template.schema_text or "") + filled_in
@@ -100,6 +104,12 @@ def estimate_step(
         gpu_hours=hours,
         money=used.cost + hours * config.gpu_price,
     )
+
+
+def _together(names: float) -> tuple[tuple[str, bool, float, int, int], ...]:
+    """One request for the boxes of so many names of a picture."""
+    name = "ground_together" if names > 1 else "ground"
+    return ((name, True, min(1.0, names), round(12 * names), round(24 * names)),)
 
 
 def estimate_pipeline(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from got_core.annotate.config import OpenAIConfig, VLLMConfig
@@ -41,11 +42,13 @@ def open_annotator(
     config: OpenAIConfig | None = None,
     notice: Callable[[str], None] | None = None,
     ray_address: str | None = None,
+    slots: Path | None = None,
 ) -> Iterator[Annotator]:
     """The annotator of that name, for the shard `scope`.
 
     `notice` is called with a sentence when the annotator waits for its server, or sends requests to its
-    engines on the Ray cluster at `ray_address`. Raises ValueError for an unknown name, and where settings are
+    engines on the Ray cluster at `ray_address`; `slots` is a folder by which the processes of a machine keep
+    to the number of questions at once together. Raises ValueError for an unknown name, and where settings are
     missing.
     """
     if name == VLLM:
@@ -70,7 +73,7 @@ def open_annotator(
         daily = daily_budget(storage, needed)
         if daily is not None:
             stack.enter_context(daily.used())
-        yield stack.enter_context(OpenAIAnnotator(needed, Ledger(storage, scope), notice, daily))
+        yield stack.enter_context(OpenAIAnnotator(needed, Ledger(storage, scope), notice, daily, slots))
 
 
 def _needed(name: str, config: OpenAIConfig | None) -> OpenAIConfig:

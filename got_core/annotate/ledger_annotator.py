@@ -5,14 +5,14 @@ Belongs here: which questions a row still has. Not here: who answers them (`ray_
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from PIL import Image
 
 from got_core.annotate import replies
-from got_core.annotate.annotator import AnnotationError
+from got_core.annotate.annotator import AnnotationError, Place
 from got_core.annotate.config import OpenAIConfig
 from got_core.annotate.dispatch import answer_of, is_final
 from got_core.annotate.ledger import Ledger, Question
@@ -79,6 +79,12 @@ class LedgerAnnotator(ChatAnnotator):
         except Unanswered:
             return None
 
+    def _ground_together(self, image: Image.Image, places: Sequence[Place]) -> dict[Place, Box | None]:
+        try:
+            return super()._ground_together(image, places)
+        except Unanswered:
+            return dict.fromkeys(places)
+
     def describe(self, image: Image.Image, mention: str) -> str:
         """As the interface says; "" as long as there is no answer."""
         try:
@@ -97,6 +103,13 @@ class LedgerAnnotator(ChatAnnotator):
             return answer_of(record, read)
         self._pending.setdefault(question.key, PendingQuestion(question, texts, picture, read))
         raise Unanswered
+
+    def _is_answered(
+        self, name: str, read: Callable[[str], Any], image: Image.Image | None = None, **texts: str
+    ) -> bool:
+        picture = self._sent_picture(image) if image is not None else None
+        question = question_of(self.config, prompt(name), texts, picture)
+        return is_final(self.ledger.get(question.key), replies.bounded(read))
 
     def _size(self, image: Image.Image) -> tuple[int, int]:
         return self._sent_picture(image).size

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TypeVar
+from pathlib import Path
+from typing import Any, TypeVar
 
 from PIL import Image
 
 from got_core.annotate import replies
-from got_core.annotate.annotator import AnnotationError, Step
+from got_core.annotate.annotator import AnnotationError, AnnotationPaused, Place, Step
 from got_core.annotate.client import Notice
 from got_core.annotate.config import OpenAIConfig
 from got_core.annotate.daily_budget import DailyBudget
@@ -24,7 +26,8 @@ from got_core.annotate.dispatch import Dispatcher
 from got_core.annotate.ledger import Ledger
 from got_core.annotate.prompt_files import prompts_hash
 from got_core.annotate.replies import Frame
-from got_core.annotate.request import length_of, sampling
+from got_core.annotate.request import PLACES_TOGETHER, length_of, sampling
+from got_core.annotate.slots import slots_path
 from got_core.annotate.usage import Usage
 from got_core.chain.boxes import Box
 
@@ -73,6 +76,12 @@ class ChatAnnotator(ABC):
         """What `read` makes of the reply to the prompt of that name. Raises AnnotationError."""
 
     @abstractmethod
+    def _is_answered(
+        self, name: str, read: Callable[[str], Any], image: Image.Image | None = None, **texts: str
+    ) -> bool:
+        """Whether `_answer` would need no request."""
+
+    @abstractmethod
     def _size(self, image: Image.Image) -> tuple[int, int]:
         """Width and height of the image as the model is shown it, in pixels."""
 
@@ -92,10 +101,49 @@ class ChatAnnotator(ABC):
 
     def ground(self, image: Image.Image, phrase: str, occurrence: int = 0) -> Box | None:
         """The box in thousandths, whatever unit the model gives it in."""
+        read, texts = self._ground_question(image, phrase, occurrence)
+        return self._answer("ground", read, image, **texts)
+
+    def ground_all(self, image: Image.Image, places: Sequence[Place]) -> list[Box | None]:
+        """The box of each place: with one request where the settings say so, what is left one by one."""
+        found: dict[Place, Box | None] = {}
+        if self.config.boxes == "together":
+            for start in range(0, len(places), PLACES_TOGETHER):
+                together = _whole_names(places[start : start + PLACES_TOGETHER])
+                found |= self._ground_together(image, together) if len(together) > 1 else {}
+        return [found[place] if place in found else self.ground(image, *place) for place in places]
+
+    def _ground_together(self, image: Image.Image, places: Sequence[Place]) -> dict[Place, Box | None]:
+        """The boxes that one request gives; none where the reply cannot be used.
+
+        Where some of the places were asked one by one, the others are too: then a row that is done again has
+        the same questions, and finds them answered.
+        """
         frame = self._frame(image)
-        read = partial(replies.read_box, frame=frame, occurrence=occurrence)
+        read = partial(replies.read_boxes, frame=frame, wanted=tuple(places))
+        texts = {"phrases": "\n".join(f"- {phrase}" for phrase, _ in places), "unit": _unit(frame)}
+        known = self._is_answered("ground_together", read, image, **texts)
+        if not known and any(self._is_grounded(image, place) for place in places):
+            return {}
+        try:
+            return self._answer("ground_together", read, image, **texts)
+        except AnnotationError as error:
+            if error.reason not in ("bad_reply", "reply_too_large"):
+                raise
+            return {}
+
+    def _is_grounded(self, image: Image.Image, place: Place) -> bool:
+        read, texts = self._ground_question(image, *place)
+        return self._is_answered("ground", read, image, **texts)
+
+    def _ground_question(
+        self, image: Image.Image, phrase: str, occurrence: int
+    ) -> tuple[Callable[[str], Box | None], dict[str, str]]:
+        """Reader and texts of the question for one box."""
+        frame = self._frame(image)
         which = _ORDINALS[occurrence] if occurrence < len(_ORDINALS) else f"{occurrence + 1}th"
-        return self._answer("ground", read, image, phrase=phrase, which=which, unit=_unit(frame))
+        read = partial(replies.read_box, frame=frame, occurrence=occurrence)
+        return read, {"phrase": phrase, "which": which, "unit": _unit(frame)}
 
     # The questions of edit annotation
 
@@ -180,6 +228,8 @@ class OpenAIAnnotator(ChatAnnotator):
         ledger: answers of this shard; what it holds is not requested again.
         notice: called with a sentence when the server stops answering and when it is back.
         daily: the budget of the day, of all processes together.
+        slots: folder by which all processes of the machine keep to `concurrency` together. None: each by
+            itself.
     """
 
     def __init__(
@@ -188,11 +238,16 @@ class OpenAIAnnotator(ChatAnnotator):
         ledger: Ledger,
         notice: Notice | None = None,
         daily: DailyBudget | None = None,
+        slots: Path | None = None,
     ) -> None:
         self.config, self.ledger = config, ledger
         self.rows_at_once = 2 * config.concurrency
         """While a row is prepared, another one's question is under way."""
-        self._dispatcher = Dispatcher(config, ledger, notice, daily)
+        self._notice, self._daily = notice, daily
+        self._slots = slots_path(slots, f"{config.url} {config.text_url}") if slots else None
+        self._opened: Dispatcher | None = None
+        self._stopped = False
+        self._lock = threading.Lock()
 
     def __enter__(self) -> OpenAIAnnotator:
         return self
@@ -203,33 +258,56 @@ class OpenAIAnnotator(ChatAnnotator):
     @property
     def requests(self) -> int:
         """Requests sent so far."""
-        return self._dispatcher.requests
+        return self._opened.requests if self._opened else 0
 
     @property
     def reused(self) -> int:
         """Answers that were in the ledger."""
-        return self._dispatcher.reused
+        return self._opened.reused if self._opened else 0
 
     @property
-    def spent(self) -> Usage:
-        """What the shard has cost so far, earlier runs included."""
-        return self._dispatcher.spent
+    def spent(self) -> Usage | None:
+        """What the shard has cost so far, earlier runs included. None before the first question."""
+        return self._opened.spent if self._opened else None
 
     def stop(self) -> None:
         """End what is under way; every later question raises AnnotationPaused."""
-        self._dispatcher.stop()
+        self._stopped = True
+        if self._opened:
+            self._opened.stop()
 
     def close(self) -> None:
         """Close connections and the ledger."""
-        self._dispatcher.close()
+        if self._opened:
+            self._opened.close()
+
+    @property
+    def _dispatcher(self) -> Dispatcher:
+        """Opened with the first question: a step without any reads no ledger and starts nothing."""
+        with self._lock:
+            if self._opened is None:
+                if self._stopped:
+                    raise AnnotationPaused("annotation was stopped")
+                self._opened = Dispatcher(self.config, self.ledger, self._notice, self._daily, self._slots)
+            return self._opened
 
     def _answer(
         self, name: str, read: Callable[[str], T], image: Image.Image | None = None, **texts: str
     ) -> T:
         return self._dispatcher.answer(name, read, image, texts)
 
+    def _is_answered(
+        self, name: str, read: Callable[[str], Any], image: Image.Image | None = None, **texts: str
+    ) -> bool:
+        return self._dispatcher.is_answered(name, read, image, texts)
+
     def _size(self, image: Image.Image) -> tuple[int, int]:
         return self._dispatcher.sent_size(image)
+
+
+def _whole_names(places: Sequence[Place]) -> list[Place]:
+    """The places of names whose first object is among them: a request counts objects from the first."""
+    return [(name, number) for name, number in places if all((name, k) in places for k in range(number))]
 
 
 def _unit(frame: Frame) -> str:

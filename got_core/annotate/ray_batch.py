@@ -9,15 +9,13 @@ engine takes; engines reply; replies are read, and the driver writes each one to
 Pictures never pass through the driver. A survey before each wave, on CPU actors alone, says which rows are
 done and which questions the others still have; no engine is started for nothing.
 
-Engines are started anew for each wave, which costs a minute or a few for a large model. With shards of tens
-of thousands of rows that is little; with small ones a server (`deployments/vllm`) is the better way.
+Engines are kept for the next wave, step and shard of this process (`ray_engines`), and Ray with them.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -35,6 +33,7 @@ from got_core.annotate.dispatch import TOO_LONG, correction_messages
 from got_core.annotate.ledger import Ledger, Record
 from got_core.annotate.ledger_annotator import LedgerAnnotator, PendingQuestion
 from got_core.annotate.openai_annotator import ChatAnnotator
+from got_core.annotate.ray_engines import ENGINES, run_with
 from got_core.annotate.request import sampling_of
 from got_core.annotate.rows import Row, answer_row
 from got_core.annotate.usage import NOTHING, Usage
@@ -42,7 +41,6 @@ from got_core.storage import Storage
 
 T = TypeVar("T")
 Answer = Callable[[Row], Row]
-_WRITERS = 32
 _WHOLE_TABLES = "this annotator takes no single questions, only all rows of a step: call answer_rows"
 
 
@@ -94,8 +92,7 @@ class RayAnnotator(ChatAnnotator):
         self._attempts: dict[str, _Attempts] = {}
         self.requests = self.reused = 0
         """Requests to an engine (each attempt counts), and rows that needed none."""
-        self.spent = self.ledger.spent
-        """What the shard has cost so far, earlier runs included."""
+        self._used = NOTHING
 
     def __enter__(self) -> RayAnnotator:
         return self
@@ -106,22 +103,27 @@ class RayAnnotator(ChatAnnotator):
     def __reduce__(self) -> tuple[Callable[..., LedgerAnnotator], tuple[Any, ...]]:
         return _ledger_annotator, (self.config, self._storage.url, self._storage.fs_options, self._scope)
 
+    @property
+    def spent(self) -> Usage | None:
+        """What the shard has cost so far, earlier runs included. None before anything was read of it."""
+        return self.ledger.spent + self._used if self.ledger.opened else None
+
     def answer_rows(self, rows: pl.DataFrame, answer: Answer) -> Iterator[tuple[int, Row]]:
         """Index and answer of each row, as they get done. AnnotationPaused where the cluster gives up."""
-        from got_core.train.ray.session import ray_session
+        from got_core.train.ray.session import keep_session
 
         step = cloudpickle.dumps((answer, self))
         numbered = enumerate(rows.iter_rows(named=True))
         pending = [_PendingRow(index, cloudpickle.dumps(row)) for index, row in numbered]
-        with ray_session(self._address, 3 * self.config.cpus + self.config.replicas + 1):
-            context = ray.data.DataContext.get_current()
-            context.enable_progress_bars = False
-            first = True
-            while pending:
-                pending = yield from self._survey_rows(step, pending, first)
-                first = False
-                if pending:
-                    self._run_wave(step, pending)
+        keep_session(self._address, 3 * self.config.cpus + self.config.replicas + 1, ENGINES.end)
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False
+        first = True
+        while pending:
+            pending = yield from self._survey_rows(step, pending, first)
+            first = False
+            if pending:
+                self._run_wave(step, pending)
 
     def _survey_rows(
         self, step: bytes, pending: list[_PendingRow], first: bool
@@ -152,14 +154,15 @@ class RayAnnotator(ChatAnnotator):
         model, _ = self.config.model(vision)
         self._notice(f"{len(seen)} questions for {model}")
         questions = self._mapped(items, _Requests, step)
-        processor = self._processor(model, vision)
-        # Many records go together into one object of a store that cannot append.
-        with ThreadPoolExecutor(_WRITERS if self.ledger.slow else 1) as writers:
-            written = [
-                writers.submit(self.ledger.finish, record) for record in self._records(processor(questions))
-            ]
-        for writing in written:
-            _raise_write_error(writing)
+        processor, config = self._processor(model, vision), self.config
+        try:
+            spare = 3 * config.cpus
+            with ENGINES.kept(processor, config.replicas, config.idle_seconds, spare) as engines:
+                for record in self._records(run_with(engines, processor, questions)):
+                    self.ledger.finish(record)
+            self.ledger.flush()  # the next survey may read it on another machine
+        except OSError as error:
+            raise AnnotationPaused(f"the ledger cannot be written: {error}; run the step again") from error
 
     def _records(self, replied: ray.data.Dataset) -> Iterator[Record]:
         """The questions that are finished by these replies; the others go into the next wave."""
@@ -190,7 +193,7 @@ class RayAnnotator(ChatAnnotator):
             "structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True},
             **config.engine,
         }
-        if not vision:
+        if not vision and model != config.vision_model:
             engine["limit_mm_per_prompt"] = {"image": 0, "video": 0}
         settings = vLLMEngineProcessorConfig(
             model_source=model,
@@ -240,7 +243,7 @@ class RayAnnotator(ChatAnnotator):
     def _record(
         self, question: Row, attempts: _Attempts, text: str, reason: str | None, detail: str
     ) -> Record:
-        self.spent += attempts.used
+        self._used += attempts.used
         return Record(
             **question,
             text=text,
@@ -255,15 +258,13 @@ class RayAnnotator(ChatAnnotator):
     ) -> T:
         raise NotImplementedError(_WHOLE_TABLES)
 
-    def _size(self, image: Image.Image) -> tuple[int, int]:
+    def _is_answered(
+        self, name: str, read: Callable[[str], Any], image: Image.Image | None = None, **texts: str
+    ) -> bool:
         raise NotImplementedError(_WHOLE_TABLES)
 
-
-def _raise_write_error(writing: Future[None]) -> None:
-    try:
-        writing.result()
-    except OSError as error:
-        raise AnnotationPaused(f"the ledger cannot be written: {error}; run the step again") from error
+    def _size(self, image: Image.Image) -> tuple[int, int]:
+        raise NotImplementedError(_WHOLE_TABLES)
 
 
 def _ledger_annotator(config: VLLMConfig, url: str, options: Row, scope: str) -> LedgerAnnotator:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from got_core.annotate.box_replies import Frame, read_box
+from got_core.annotate.box_replies import Frame, read_box, read_boxes
 from got_core.annotate.preamble import bare_text
 from got_core.annotate.reasoning import ReplyError, answer_text
 from got_core.chain.boxes import Box
@@ -22,7 +22,7 @@ from got_core.chain.edits import EditPlan, read_edit_chain
 from got_core.chain.faults import check_text
 from got_core.chain.grammar import Chain, ChainError, parse_tolerant
 
-__all__ = ["Frame", "ReplyError", "read_box"]
+__all__ = ["Frame", "ReplyError", "read_box", "read_boxes"]
 
 T = TypeVar("T")
 

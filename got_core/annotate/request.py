@@ -15,7 +15,10 @@ from got_core.annotate.pictures import Picture
 from got_core.annotate.prompt_files import Prompt, prompt
 from got_core.annotate.usage import Usage
 
+PLACES_TOGETHER = 12
+"""Names that one request may have boxes of, at most."""
 _LENGTHS = {"t2i_prompt": 128, "t2i_caption": 768, "edit_chain": 768, "multi_turn_chain": 1280, "ground": 96}
+_LENGTHS["ground_together"] = 64 * PLACES_TOGETHER
 _LENGTH = 384
 
 

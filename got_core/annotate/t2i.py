@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from got_core.annotate.annotator import AnnotationError, Annotator
+from got_core.annotate.annotator import AnnotationError, Annotator, boxes_of
 from got_core.annotate.rows import Progress, Reader, Row, annotate_rows, joined, short_hash
 from got_core.annotate.schemas import BOXES, CAPTIONS, ENTITIES, T2I_CHAINS
 from got_core.chain.boxes import Box
@@ -52,13 +52,9 @@ def ground_entities(
 
     def answer(row: Row) -> Row:
         image = reader(row["path"])
-        seen: list[str] = []
-        boxes = []
-        for phrase in row["entities"]:
-            occurrence = seen.count(phrase)
-            seen.append(phrase)
-            boxes.append(grounded(phrase, occurrence, annotator.ground(image, phrase, occurrence)))
-        return {"boxes": boxes}
+        places = [(phrase, row["entities"][:k].count(phrase)) for k, phrase in enumerate(row["entities"])]
+        boxes = boxes_of(annotator, image, places)
+        return {"boxes": [grounded(*place, box) for place, box in zip(places, boxes, strict=True)]}
 
     table = joined(entities, raw, "image_id", "path")
     return annotate_rows(table, "image_id", answer, BOXES, progress, annotator)

@@ -143,7 +143,8 @@ class IngestConfig:
     """How pictures are fetched from tables of URLs."""
 
     workers: int | None = None
-    """Threads that read and decode; None: one per core, at most eight. Memory holds twice as many images."""
+    """Files that are read at once; None: sixteen. Memory holds twice as many files, and a decoded picture a
+    core, at most eight."""
 
     def __post_init__(self) -> None:
         for name in (

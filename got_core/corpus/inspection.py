@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections import deque
+import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from typing import NamedTuple, TypeVar
 
+from got_core.corpus.ahead import IO_THREADS, ahead
 from got_core.corpus.config import IngestConfig
 from got_core.corpus.decode import ImageError, decode_image, sniff_format
 from got_core.corpus.duplicates import Fingerprint, fingerprint
@@ -23,6 +24,9 @@ Progress = Callable[[int, int], None]
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+_DECODING = threading.BoundedSemaphore(min(8, os.cpu_count() or 1))
+"""Pictures decoded at once: more would take memory and be no faster. Files are read by more threads."""
 
 
 class Inspected(NamedTuple):
@@ -50,10 +54,12 @@ def inspect_bytes(data: bytes, config: IngestConfig) -> Inspected:
     """Decode one file's bytes. Raises nothing for a bad file: the reason is in the result."""
     known = Inspected(image_id=hashlib.sha256(data).hexdigest(), format=sniff_format(data), bytes=len(data))
     try:
-        picture = decode_image(data, config)
+        with _DECODING:
+            picture = decode_image(data, config)
+            print = fingerprint(picture)
     except ImageError as error:
         return known._replace(error=bare(error))
-    return known._replace(width=picture.width, height=picture.height, print=fingerprint(picture))
+    return known._replace(width=picture.width, height=picture.height, print=print)
 
 
 def bare(error: ImageError) -> ImageError:
@@ -73,19 +79,9 @@ def bounded_map(
     At most two items a thread are under way, so memory does not grow with the shard. `total` is passed to
     `progress`; where there turn out to be more, their number.
     """
-    workers = config.workers or min(8, os.cpu_count() or 1)
-    pending: deque[Future[R]] = deque()
-    remaining, done = iter(items), 0
-    with ThreadPoolExecutor(workers) as pool:
-        while True:
-            while len(pending) < 2 * workers:
-                try:
-                    pending.append(pool.submit(function, next(remaining)))
-                except StopIteration:
-                    break
-            if not pending:
-                return
-            yield pending.popleft().result()
-            done += 1
+    threads = config.workers or IO_THREADS
+    with closing(ahead(function, items, threads, 2 * threads)) as results:
+        for done, result in enumerate(results, start=1):
+            yield result
             if progress:
                 progress(done, max(done, total))

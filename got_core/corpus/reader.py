@@ -85,12 +85,23 @@ class ImageReader:
 
     def open(self, path: str) -> Image.Image:
         """The picture as RGB (see :func:`decode_image`). Raises ImageError, its detail naming the path."""
-        try:
-            return decode_image(self.read_bytes(path), self.config)
-        except ImageError as error:
-            raise ImageError(error.reason, f"{shown(path)}: {error.detail}") from error
+        return self.decode(path, self.read_named(path))
 
     __call__ = open
+
+    def read_named(self, path: str) -> bytes:
+        """As `read_bytes`, the detail of an ImageError naming the path."""
+        try:
+            return self.read_bytes(path)
+        except ImageError as error:
+            raise _at(path, error) from error
+
+    def decode(self, path: str, data: bytes) -> Image.Image:
+        """The picture of a path's bytes, as `open` gives it."""
+        try:
+            return decode_image(data, self.config)
+        except ImageError as error:
+            raise _at(path, error) from error
 
     def read_bytes(self, path: str, expected: Stamp | None = None) -> bytes:
         """The file's bytes; see :meth:`Folder.read_bytes`. Of a member, those that were ingested and no
@@ -278,6 +289,10 @@ def _check_regular(status: os.stat_result) -> None:
         raise ImageError(
             "not_a_file", "a folder" if stat.S_ISDIR(status.st_mode) else "a pipe, socket or device"
         )
+
+
+def _at(path: str, error: ImageError) -> ImageError:
+    return ImageError(error.reason, f"{shown(path)}: {error.detail}")
 
 
 def _same_version(found: Stamp, expected: Stamp) -> bool:

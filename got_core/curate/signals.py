@@ -7,17 +7,21 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
 from functools import cached_property
 from importlib import import_module, metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import polars as pl
 from PIL import Image, ImageDraw
 
+from got_core.corpus.ahead import IO_THREADS, ahead
 from got_core.corpus.decode import ImageError
+from got_core.corpus.inspection import bare
+from got_core.corpus.reader import ImageReader
 from got_core.corpus.schemas import polars_schema
 from got_core.curate.config import CurateConfig
 from got_core.curate.schemas import IMAGE_SIGNALS
@@ -26,12 +30,16 @@ from got_core.storage import TABLE_SUFFIX, Storage
 
 OpenImage = Callable[[str], Image.Image]
 Progress = Callable[[int, int], None]
+T = TypeVar("T")
 
 FOLDER = "image_signals"
 """Where measures are kept, a table a shard."""
 
 CHUNK = 200
 """Pictures measured between two writes."""
+
+_DECODED = 2
+"""Pictures decoded ahead of the one that is measured."""
 
 _TEXT_SIDE = 960
 """Longer side of what the text detector sees; areas are shares, so nothing is scaled back."""
@@ -113,14 +121,16 @@ def measure_shard(
     storage: Storage,
     shard: str,
     raw: pl.DataFrame,
-    open_image: OpenImage,
+    open_image: OpenImage | ImageReader,
     config: CurateConfig,
     progress: Progress | None = None,
+    io_threads: int = IO_THREADS,
 ) -> pl.DataFrame | None:
     """IMAGE_SIGNALS of a shard's good images, kept in the storage; None if no rule looks at pixels.
 
     `raw`: RAW_IMAGES, or EDIT_PAIRS, of which both pictures are measured. What is kept from before, with the
-    same packages and models, is not measured again; interrupted, it goes on where it was. Raises as `meters`.
+    same packages and models, is not measured again; interrupted, it goes on where it was. Of an ImageReader
+    `io_threads` files are read ahead, and two pictures decoded. Raises as `meters`.
     """
     chosen = meters(config)
     if not chosen:
@@ -132,7 +142,8 @@ def measure_shard(
         known = before.filter(pl.col("measured_by") == revision).join(wanted, on="image_id", how="semi")
     todo = wanted.join(known, on="image_id", how="anti").sort("image_id")
     for part in todo.iter_slices(CHUNK):
-        rows = list(_measured(part, open_image, chosen, revision))
+        with closing(_pictures(part["path"].to_list(), open_image, io_threads)) as pictures:
+            rows = list(_measured(part["image_id"], pictures, chosen, revision))
         known = pl.concat([known, pl.DataFrame(rows, schema=polars_schema(IMAGE_SIGNALS), orient="row")])
         storage.write_table(name, known)
         if progress:
@@ -154,16 +165,47 @@ def _images(good: pl.DataFrame) -> pl.DataFrame:
     return pl.concat(good.select(image_id=f"{side}_id", path=f"{side}_path") for side in sides)
 
 
-def _measured(
-    part: pl.DataFrame, open_image: OpenImage, chosen: list[Meter], revision: str
-) -> Iterator[dict[str, Any]]:
-    for row in part.iter_rows(named=True):
-        values: dict[str, Any] = {"image_id": row["image_id"], "measured_by": revision}
+def _pictures(
+    paths: list[str], open_image: OpenImage | ImageReader, io_threads: int
+) -> Generator[Image.Image | ImageError, None, None]:
+    """The picture of each path, or why there is none. Bytes wait in memory by the dozen, pixels do not."""
+    if not isinstance(open_image, ImageReader):
+        yield from ahead(_or_error(open_image), paths, _DECODED)
+        return
+    reader = open_image
+    with closing(ahead(_or_error(reader.read_named), paths, io_threads)) as read:
+        decode = _or_error(reader.decode)
+        named = zip(paths, read, strict=True)
+        yield from ahead(lambda one: _or_picture(decode, *one), named, _DECODED)
+
+
+def _or_picture(
+    decode: Callable[[str, bytes], Image.Image | ImageError], path: str, data: bytes | ImageError
+) -> Image.Image | ImageError:
+    return data if isinstance(data, ImageError) else decode(path, data)
+
+
+def _or_error(function: Callable[..., T]) -> Callable[..., T | ImageError]:
+    """The function, giving an ImageError instead of raising it."""
+
+    def call(*arguments: Any) -> T | ImageError:
         try:
-            picture = open_image(row["path"])
-            values |= {meter.column: meter.measure(picture) for meter in chosen}
+            return function(*arguments)
         except ImageError as error:
-            values["error"] = str(error)
+            return bare(error)
+
+    return call
+
+
+def _measured(
+    ids: Iterable[str], pictures: Iterable[Image.Image | ImageError], chosen: list[Meter], revision: str
+) -> Iterator[dict[str, Any]]:
+    for image_id, picture in zip(ids, pictures, strict=True):
+        values: dict[str, Any] = {"image_id": image_id, "measured_by": revision}
+        if isinstance(picture, ImageError):
+            values["error"] = str(picture)
+        else:
+            values |= {meter.column: meter.measure(picture) for meter in chosen}
         yield {name: values.get(name) for name in IMAGE_SIGNALS}
 
 

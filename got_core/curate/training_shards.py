@@ -20,12 +20,15 @@ import json
 import re
 import tarfile
 from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple, Protocol
 
 import polars as pl
 
+from got_core.corpus.ahead import IO_THREADS, ahead
 from got_core.corpus.decode import ImageError, sniff_format
 from got_core.corpus.members import Member, shown
 from got_core.corpus.sample_tars import END, FOLDER, indexes, stacked
@@ -88,13 +91,14 @@ def write_training_shards(
     readers: Mapping[str, ByteReader],
     config: TarConfig | None = None,
     progress: Progress | None = None,
+    io_threads: int = IO_THREADS,
 ) -> pl.DataFrame:
     """Bring the tars of a shard up to date with its rows of the MANIFEST; returns their SHARD_INDEX.
 
     `readers` by kind (t2i, edit); see `TarConfig.repack` for what lies in tars already. Parts that hold what
-    they should are left as they are, so a stopped run goes on where it was. The same rows give the same
-    bytes. A sample whose picture is gone, or is another one than was ingested, is listed with its reason and
-    is in no tar.
+    they should are left as they are, so a stopped run goes on where it was. As many samples as `io_threads`
+    are read ahead of the one that is written. The same rows give the same bytes. A sample whose picture is
+    gone, or is another one than was ingested, is listed with its reason and is in no tar.
     """
     config = config or TarConfig()
     folder = _folder(shard)
@@ -106,8 +110,9 @@ def write_training_shards(
     done = 0
     for name, wanted in plan.items():
         if not _up_to_date(storage, parts.get(name), {one: digests[one] for one in wanted}):
-            samples = (_sample(rows[one], digests[one], readers, one in left) for one in wanted)
-            parts[name] = _write_part(storage, name, samples)
+            made = partial(_sample_of, rows, digests, readers, left)
+            with closing(ahead(made, wanted, io_threads)) as samples:
+                parts[name] = _write_part(storage, name, samples)
         done += len(wanted)
         if progress:
             progress(done, len(rows))
@@ -181,6 +186,16 @@ def _covered(storage: Storage, index: pl.DataFrame) -> bool:
 def _in_place(row: Mapping[str, Any]) -> bool:
     """Whether a sample's picture lies in a tar given as input. Those of edits never do."""
     return Member.of(row["target_path"]) is not None
+
+
+def _sample_of(
+    rows: Mapping[str, Any],
+    digests: Mapping[str, str],
+    readers: Mapping[str, ByteReader],
+    left: Collection[str],
+    one: str,
+) -> _Sample:
+    return _sample(rows[one], digests[one], readers, one in left)
 
 
 def _sample(row: Mapping[str, Any], digest: str, readers: Mapping[str, ByteReader], left: bool) -> _Sample:

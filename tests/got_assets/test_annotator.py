@@ -68,14 +68,14 @@ def test_tokens_cost_and_estimate_are_shown_and_answers_are_kept(project, capsys
         assert made.storage.list(f"ledger/{SHARD}/")
         entities = materialized("entities", made, captions=captions.value)
         boxes = materialized("boxes", made, entities=entities.value, raw_images=raw)
-        assert boxes.metadata["estimated_calls"] == boxes.metadata["requests"] == 16
-        assert boxes.metadata["shard_tokens"] == 110 * 40
+        assert boxes.metadata["estimated_calls"] == boxes.metadata["requests"] == 8
+        assert boxes.metadata["shard_tokens"] == 110 * 32
         chains = materialized("t2i_chains", made, captions=captions.value, boxes=boxes.value)
         assert chains.value["boxes"].to_list() == [2] * 8
         again = materialized("captions", made, raw_images=raw)
         assert (again.metadata["requests"], again.metadata["answers_from_ledger"]) == (0, 16)
         assert again.data_version == captions.data_version
-        assert len(server.requests) == 40
+        assert len(server.requests) == 32
 
 
 def test_a_run_ends_when_the_budget_of_the_day_is_used_up_and_goes_on_with_another(

@@ -38,7 +38,7 @@ def small_model(shard: Shard, tmp_path_factory: pytest.TempPathFactory) -> Path:
         images,
         pairs,
         pictures,
-        OpenAIConfig(url="http://127.0.0.1/v1", vision_model="-", box_unit="thousandths"),
+        OpenAIConfig(url="http://127.0.0.1/v1", vision_model="-", box_unit="thousandths", boxes="one by one"),
     )
     write_model(folder, lessons, steps=300)
     return folder

@@ -62,6 +62,11 @@ class Teacher(ChatAnnotator):
         self.lessons.append((prompt(name).filled(**texts), image, reply))
         return read(reply)
 
+    def _is_answered(
+        self, name: str, read: Callable[[str], Any], image: Image.Image | None = None, **texts: str
+    ) -> bool:
+        return False
+
     def _size(self, image: Image.Image) -> tuple[int, int]:
         return size_sent(image.width, image.height, self.config)
 

@@ -28,6 +28,7 @@ def _small_cache(monkeypatch: pytest.MonkeyPatch) -> None:
 def config_for(server: VLLMServer, **settings: object) -> VLLMConfig:
     usual = {"cpus": 1, "batch_size": 8, "rows_per_task": 2, "gpu": False, "engine": ENGINE}
     python = str(VENV / "bin" / "python")
+    usual |= {"boxes": "one by one"}  # what the small model has learned
     named = {"vision_model": str(server.model), "box_unit": "thousandths", **usual, **settings}
     return VLLMConfig(python=python, **named)  # type: ignore[arg-type]
 
@@ -60,7 +61,13 @@ def test_pictures_and_schemas_give_the_tables_that_a_server_gives(
     assert bad["raw_reply"].null_count() == 0
 
     # The ledger holds an answer to just the questions of requests over HTTP: nothing is requested again.
-    http = OpenAIConfig(url=server.url, vision_model=config.vision_model, box_unit="thousandths", attempts=2)
+    http = OpenAIConfig(
+        url=server.url,
+        vision_model=config.vision_model,
+        box_unit="thousandths",
+        attempts=2,
+        boxes="one by one",
+    )
     assert revision_of(http) == revision_of(config)
     with OpenAIAnnotator(http, Ledger(storage, SCOPE)) as annotator:
         assert grounded(shard, annotator).equals(boxes)

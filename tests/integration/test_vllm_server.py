@@ -24,6 +24,7 @@ def annotator_for(server: VLLMServer, storage: Storage, notices: list[str] | Non
         url=server.url,
         vision_model=str(server.model),
         box_unit="thousandths",
+        boxes="one by one",  # what the small model has learned
         concurrency=4,
         longest_wait=2.0,
     )

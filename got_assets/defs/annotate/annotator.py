@@ -81,8 +81,8 @@ def shard_annotator(project: Project, shard: str) -> Iterator["Annotator"]:
     from got_core.annotate.factory import open_annotator
 
     settings = project.settings
-    name, address = settings.annotator_name, settings.ray_address
-    with open_annotator(name, project.storage, shard, config, log_progress, address) as annotator:
+    name, address, slots = settings.annotator_name, settings.ray_address, settings.home / "slots"
+    with open_annotator(name, project.storage, shard, config, log_progress, address, slots) as annotator:
         yield annotator
 
 

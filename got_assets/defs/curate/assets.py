@@ -125,7 +125,8 @@ def _selected(
     from got_core.curate.signals import measure_shard
 
     started, config = time.monotonic(), project.recipe.curate
-    signals = measure_shard(project.storage, shard, ingested, reader.open, config)
+    threads = project.settings.io_threads
+    signals = measure_shard(project.storage, shard, ingested, reader, config, io_threads=threads)
     frame = select_reviewed(
         select,
         chains,

@@ -80,8 +80,15 @@ def _packed(
 
     started, storage = time.monotonic(), project.storage
     rows = _manifest_rows(project, shard, kind, tables)
-    config = TarConfig(repack=project.settings.repack_tars)
-    index = write_training_shards(storage, shard, rows, {kind: reader}, config, _progress_logger(shard))
+    index = write_training_shards(
+        storage,
+        shard,
+        rows,
+        {kind: reader},
+        TarConfig(repack=project.settings.repack_tars),
+        progress=_progress_logger(shard),
+        io_threads=project.settings.io_threads,
+    )
     return table_result(
         index,
         rows_in=rows.height,

@@ -8,6 +8,7 @@ import json
 import re
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -110,6 +111,13 @@ def sensible(body: dict[str, Any]) -> str:
     if text.startswith("Find this object"):
         left = 10 * (ord(name[1]) - ord("a"))
         return json.dumps({"found": True, "box": [left, 50, left + 300, 700], "name": name})
+    if text.startswith("Find each of these objects"):
+        left = 10 * (ord(name[1]) - ord("a"))
+        names = re.findall(r"^- (.*)$", text, re.M)
+        boxes = [
+            {"bbox_2d": [left + 20 * k, 50, left + 300, 700], "label": one} for k, one in enumerate(names)
+        ]
+        return json.dumps({"boxes": boxes, "name": name})
     raise AssertionError(text[:80])
 
 
@@ -143,10 +151,12 @@ def raw_table(count: int) -> pl.DataFrame:
     return table(rows, RAW_IMAGES)
 
 
-def annotate_shard(url: str, storage_url: str, count: int, settings: dict[str, Any]) -> None:
+def annotate_shard(
+    url: str, storage_url: str, count: int, settings: dict[str, Any], slots: Path | None = None
+) -> None:
     """What the graph does with a shard: three steps, each a table that is written when it is complete."""
     storage, raw = Storage(storage_url), raw_table(count)
-    with OpenAIAnnotator(config_for(url, **settings), Ledger(storage, SCOPE)) as annotator:
+    with OpenAIAnnotator(config_for(url, **settings), Ledger(storage, SCOPE), slots=slots) as annotator:
         captions = t2i.caption_images(raw, plain_picture, annotator)
         storage.write_table("captions", captions)
         entities = t2i.extract_entities(captions, annotator)

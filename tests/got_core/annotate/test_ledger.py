@@ -103,9 +103,14 @@ def test_an_estimate_grows_with_rows_sizes_and_prices() -> None:
     assert (one.calls, ten.calls) == (2, 20)
     assert ten.tokens_in == 10 * one.tokens_in > 20 * 1024 * 1024 // 28**2
     assert ten.money == pytest.approx((ten.tokens_in + 2 * ten.tokens_out) / 1e6)
-    assert estimate_step("boxes", 10, config, calls_per_row=2).calls == 20
+    together, alone = (
+        estimate_step("boxes", 10, replace(config, boxes=boxes), calls_per_row=2)
+        for boxes in ("together", "one by one")
+    )
+    assert (together.calls, alone.calls) == (10, 20)
+    assert together.tokens_in < alone.tokens_in and together.tokens_out > 10 * 30
     total = estimate_pipeline(100, 10, config)
-    assert total.rows == 110 and total.calls == 100 * 7 + 10 * 9
+    assert total.rows == 110 and total.calls == 100 * 4 + 10 * 9
     assert total.gpu_hours > 0
     assert set(STEPS) == {"captions", "entities", "boxes", "edit_descriptions", "edit_boxes", "edit_chains"}
 
@@ -119,6 +124,7 @@ def test_an_estimate_grows_with_rows_sizes_and_prices() -> None:
         ({"concurrency": 0}, "concurrency"),
         ({"budget": -1.0}, "budget"),
         ({"timeout": 0.0}, "timeout"),
+        ({"boxes": "all"}, "`together` or `one by one`"),
     ],
 )
 def test_settings_that_cannot_be(change: dict, message: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 
 import pytest
 
@@ -35,7 +36,10 @@ def test_a_row_shows_as_many_questions_as_can_be_put_at_once(storage: Storage) -
     assert first.question.step == "t2i_prompt" and first.vision
     rows = [{"image_id": "image-0", "entities": ["cat", "ball", "cat"]}]
     t2i.ground_entities(table(rows, schemas.ENTITIES), raw_table(1), plain_picture, annotator)
-    assert [one.question.step for one in annotator.take_pending().values()] == ["ground"] * 3
+    assert [one.question.step for one in annotator.take_pending().values()] == ["ground_together"]
+    alone = LedgerAnnotator(replace(CONFIG, boxes="one by one"), Ledger(storage, SCOPE))
+    t2i.ground_entities(table(rows, schemas.ENTITIES), raw_table(1), plain_picture, alone)
+    assert [one.question.step for one in alone.take_pending().values()] == ["ground"] * 3
     assert annotator.take_pending() == {}
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from got_core.annotate.edit import assemble_edit_chains, describe_edits, ground_edits
+from got_core.annotate.ledger import Ledger
 from got_core.annotate.openai_annotator import TASKS
 from got_core.annotate.schemas import EDIT_BOXES, EDIT_CHAINS, EDIT_DESCRIPTIONS
 from got_core.chain.boxes import WHOLE, Box
@@ -16,7 +17,7 @@ from got_core.chain.edits import read_edit_chain
 from got_core.chain.grammar import parse
 from got_core.corpus.schemas import EDIT_PAIRS, check_schema
 from got_core.storage import Storage
-from tests.got_core.annotate.chat_server import ChatServer, annotator_for, plain_picture, text_of
+from tests.got_core.annotate.chat_server import SCOPE, ChatServer, annotator_for, plain_picture, text_of
 from tests.got_core.annotate.scenes_on_hand import table
 
 INSTRUCTIONS = {
@@ -51,6 +52,12 @@ def answer(body: dict[str, Any]) -> str:
     if text.startswith("Find this object"):
         left = 10 * len(text.splitlines()[0])
         return f"<|box_start|>({left},100),({left + 90},400)<|box_end|>"
+    if text.startswith("Find each of these"):
+        names = re.findall(r"^- (.*)$", text, re.M)
+        boxes = [[10 * len(name), 100, 10 * len(name) + 90, 400] for name in names]
+        return json.dumps(
+            [{"bbox_2d": box, "label": name} for box, name in zip(boxes, names, strict=True)][::-1]
+        )
     given = dict(re.findall(r"^(\w+): (.*)$", text.rpartition("Now this edit")[2], re.M))
     if "in several turns" in text:
         steps = re.findall(r"^\d+\. task: .*?; instruction: (.*?); object: (.*?); box: (.*)$", text, re.M)[3:]
@@ -94,6 +101,8 @@ def test_every_kind_of_edit(storage: Storage) -> None:
 
 def test_several_edits_in_one_instruction(storage: Storage) -> None:
     descriptions, boxes, chains = annotated(storage, SEVERAL)
+    steps = [record.step for record in Ledger(storage, SCOPE)._records.values()]
+    assert steps.count("ground_together") == 2 and "ground" not in steps, "one request a picture"
     assert descriptions["task"].to_list() == ["multi_turn"]
     assert chains["error"].to_list() == [None] and chains["boxes"].to_list() == [3]
     plan = read_edit_chain(parse(chains["chain"][0], "data"))

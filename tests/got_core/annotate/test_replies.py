@@ -195,7 +195,7 @@ def test_chains_that_are_none(text: str, message: str) -> None:
 
 def test_every_prompt_has_a_version_and_its_schema_allows_what_is_read() -> None:
     names = prompt_names()
-    assert len({prompt(name).hash for name in names}) == len(names) == 18
+    assert len({prompt(name).hash for name in names}) == len(names) == 19
     for name in names:
         schema = prompt(name).schema
         if schema is not None:

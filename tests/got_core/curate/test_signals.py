@@ -11,11 +11,12 @@ from PIL import Image, ImageDraw, ImageFont
 
 from got_core.annotate.schemas import T2I_CHAINS
 from got_core.corpus.decode import ImageError
+from got_core.corpus.reader import ImageReader
 from got_core.corpus.schemas import EDIT_PAIRS, RAW_IMAGES, check_schema
 from got_core.curate.config import CurateConfig
 from got_core.curate.rules import select_t2i
 from got_core.curate.schemas import IMAGE_SIGNALS
-from got_core.curate.signals import TextArea, UnsafeScore, measure_shard, stored_signals
+from got_core.curate.signals import TextArea, UnsafeScore, _pictures, measure_shard, stored_signals
 from got_core.storage import Storage
 from tests.got_core.annotate.scenes_on_hand import Pictures, table
 
@@ -144,6 +145,34 @@ def test_both_pictures_of_a_pair_are_measured_once(storage: Storage) -> None:
     kept = stored_signals(storage, "edits-0")
     assert kept is not None and kept.sort("image_id").equals(first)
     assert stored_signals(storage, "edits-1") is None
+
+
+def test_files_are_read_ahead_and_the_pictures_are_those_of_one_after_the_other(tmp_path: Path) -> None:
+    names = [f"{k}.png" for k in range(12)]
+    for k, name in enumerate(names):
+        Image.new("RGB", (40, 40), (20 * k, 0, 0)).save(tmp_path / name)
+    (tmp_path / "3.png").write_bytes(b"no picture")
+    (tmp_path / "5.png").unlink()
+    reader = ImageReader(tmp_path)
+    plain, early = ([*_pictures(names, one, 5)] for one in (reader.open, reader))
+    assert [*map(_spelled, plain)] == [*map(_spelled, early)]
+    assert "3.png" in str(early[3]) and str(early[5]).startswith("vanished: 5.png")
+    assert sum(isinstance(one, ImageError) for one in early) == 2
+
+
+def _spelled(picture: Image.Image | ImageError) -> object:
+    return str(picture) if isinstance(picture, ImageError) else picture.tobytes()
+
+
+@needs_packages
+def test_a_reader_gives_the_measures_that_its_pictures_give(storage: Storage, tmp_path: Path) -> None:
+    for k in range(5):
+        Image.new("RGB", (40, 40), (50 * k, 0, 0)).save(tmp_path / f"{k}.png")
+    raw = table([{"image_id": str(k), "path": f"{k}.png"} for k in range(6)], RAW_IMAGES)
+    config, reader = CurateConfig(rules=("unsafe_content",)), ImageReader(tmp_path)
+    plain = measure_shard(storage, "one", raw, reader.open, config)
+    early = measure_shard(storage, "two", raw, reader, config, io_threads=5)
+    assert plain is not None and early is not None and early.equals(plain) and early["error"].count() == 1
 
 
 def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:

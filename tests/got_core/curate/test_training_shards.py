@@ -6,6 +6,8 @@ import hashlib
 import io
 import json
 import tarfile
+import threading
+import time
 from pathlib import Path
 
 import polars as pl
@@ -20,6 +22,7 @@ from got_core.corpus.sample_tars import read_index, read_sample
 from got_core.corpus.schemas import SHARD_INDEX, check_schema
 from got_core.curate.schemas import MANIFEST
 from got_core.curate.training_shards import (
+    ByteReader,
     TarConfig,
     remove,
     write_training_shards,
@@ -153,6 +156,30 @@ def test_the_same_rows_give_the_same_bytes_and_nothing_is_read_twice(
     readers = Readers(raw)
     write_training_shards(storage, "s", rows, readers, TWO)
     assert readers.read == []
+
+
+def test_pictures_are_read_side_by_side_and_the_bytes_are_the_same(
+    tmp_path: Path, storage: Storage, raw: Path
+) -> None:
+    rows, again = manifest_of(raw, [*range(8)], edits=[8, 9]), Storage(f"file://{tmp_path / 'again'}")
+    one = write_training_shards(storage, "s", rows, Readers(raw), TarConfig(samples_per_tar=6), io_threads=1)
+    lock, now, most = threading.Lock(), [0], [0]
+
+    class Slow(Readers):
+        def read_bytes(self, path: str) -> bytes:
+            with lock:
+                now[0] += 1
+                most[0] = max(most[0], now[0])
+            time.sleep(0.03)
+            with lock:
+                now[0] -= 1
+            return self["t2i"].read_bytes(path)
+
+    slow = Slow(raw)
+    readers: dict[str, ByteReader] = {"t2i": slow, "edit": slow}
+    index = write_training_shards(again, "s", rows, readers, TarConfig(samples_per_tar=6), io_threads=4)
+    assert most[0] == 4
+    assert index.equals(one) and tars(storage) == tars(again)
 
 
 def test_a_stopped_run_goes_on_where_it_was(tmp_path: Path, storage: Storage, raw: Path) -> None:

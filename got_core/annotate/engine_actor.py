@@ -1,0 +1,26 @@
+"""The process of an engine that stays between pipelines.
+
+Belongs here: the actor alone, with nothing but the standard library: it is sent as it is to environments that
+do not have this project. Not here: starting and ending it (`ray_engines`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class EngineActor:
+    """Holds one stage of a Ray Data pipeline, such as vLLM's engine, and runs batches through it."""
+
+    def __init__(self, stage: type, arguments: dict[str, Any]) -> None:
+        self._stage = stage(**arguments)
+
+    async def ready(self) -> bool:
+        """Returns when the engine is up."""
+        return True
+
+    async def answer(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """What the stage makes of a batch. Several are under way at once."""
+        async for result in self._stage(batch):
+            return result
+        return {}
