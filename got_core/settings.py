@@ -62,6 +62,9 @@ class AnnotatorServer(BaseSettings):
     timeout: float = 180.0
     """Seconds for one reply."""
 
+    refusals_in_a_row: int = 20
+    """Refused requests without an answer in between after which a shard stops."""
+
     box_unit: BoxUnit | None = None
     """How the vision model gives boxes: Qwen2-VL and Qwen3-VL in thousandths, Qwen2.5-VL in pixels. Not set:
     by the model's name, if it is one of these."""
