@@ -221,6 +221,12 @@ class Settings(BaseSettings):
     device: Device = "auto"
     """Where to train. `auto`: on GPUs; on processors where there is no GPU and the model is small."""
 
+    retries: int = Field(default=3, ge=0)
+    """Further tries of a step of the data line after a fault that may pass soon."""
+
+    retry_delay: float = Field(default=10.0, ge=0)
+    """Seconds before the first of them; doubled with each one."""
+
     s3_endpoint: str | None = None
     """Endpoint of an S3 server other than AWS, such as http://minio:9000."""
 

@@ -1,9 +1,9 @@
 """Whether a refused request is refused for what is in it: a plain request is sent behind it.
 
 HTTP 400 and its like say "not this request", but servers say so too when a gateway is set up wrongly, a model
-is being loaded, or a parameter is not known. So a refusal is a verdict on its row only if the same server
-answers, after it, a plain request of the same kind (with a picture, or without). One plain request speaks for
-all refusals that came before it was sent.
+is being loaded, or a parameter is not known. So behind a refusal a plain request of the same kind (with a
+picture, or without) is sent, one for all refusals before it; where that is answered, the refused request is
+sent once more, and only what is refused then is a verdict on its row.
 
 Belongs here: counting refusals and drawing the conclusion. Not here: sending (`dispatch`), what a refusal
 says (`envelope`).
@@ -57,8 +57,11 @@ class Canary:
         """A request was answered."""
         self._kind(request).in_a_row = 0
 
-    async def confirm(self, request: Request, refusal: AnnotationError) -> AnnotationError:
-        """The verdict on the row of a refused request. AnnotationPaused: it is the server's doing."""
+    async def check(self, request: Request, refusal: AnnotationError) -> None:
+        """Returns where the server answers a plain request behind the refused one.
+
+        AnnotationPaused: it does not, or has refused too many in a row.
+        """
         kind, refused = self._kind(request), time.monotonic()
         kind.in_a_row += 1
         if kind.in_a_row >= self._config.refusals_in_a_row:
@@ -68,7 +71,6 @@ class Canary:
                 sent = time.monotonic()
                 await self._prove(request, refusal)
                 kind.answered_since = sent
-        return AnnotationError(refusal.reason, f"{refusal.detail} ({PROVEN})", refusal.raw)
 
     async def _prove(self, refused: Request, refusal: AnnotationError) -> None:
         try:
@@ -93,6 +95,11 @@ class Canary:
     def _kind(self, request: Request) -> _Kind:
         key = request.url, request.question.image is not None
         return self._kinds.setdefault(key, _Kind())
+
+
+def proven(refusal: AnnotationError) -> AnnotationError:
+    """The verdict on the row of a request that is refused once more."""
+    return AnnotationError(refusal.reason, f"{refusal.detail} ({PROVEN})", refusal.raw)
 
 
 def plain_request(config: OpenAIConfig, vision: bool) -> Request:

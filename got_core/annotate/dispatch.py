@@ -18,10 +18,10 @@ from PIL import Image
 
 from got_core.annotate import replies
 from got_core.annotate.annotator import AnnotationError, AnnotationPaused, AskingFailed
-from got_core.annotate.canary import Canary
+from got_core.annotate.canary import Canary, proven
 from got_core.annotate.client import ChatClient, Completion, Notice
 from got_core.annotate.config import OpenAIConfig
-from got_core.annotate.envelope import RefusedError
+from got_core.annotate.envelope import REFUSED
 from got_core.annotate.ledger import Ledger, Record
 from got_core.annotate.pictures import Picture
 from got_core.annotate.prompt_files import prompt
@@ -244,8 +244,7 @@ class Dispatcher:
         messages, body, text, error = list(request.messages), request.body, "", ""
         for attempt in range(1, self._config.attempts + 1):
             try:
-                completion = await self._client.complete(request.url, body, meter)
-                self._canary.answered(request)
+                completion = await self._complete(request, body, meter)
                 text = replies.stored_text(completion.text)
                 if completion.refused:
                     return self._record(request, meter, attempt, text, "refused", completion.refused)
@@ -257,9 +256,8 @@ class Dispatcher:
             except AskingFailed as fault:
                 return self._record_failure(request, meter, str(fault))
             except AnnotationError as fault:
-                verdict = await self._canary.confirm(request, fault)
-                if isinstance(fault, RefusedError):  # nothing was charged: the table alone keeps it
-                    raise verdict from fault
+                if fault.reason == REFUSED:  # nothing was charged: the table alone keeps it
+                    raise
                 return self._record(request, meter, attempt, fault.raw or "", fault.reason, fault.detail)
             else:
                 return self._record(request, meter, attempt, text)
@@ -267,6 +265,19 @@ class Dispatcher:
             body = body_of(self._config, request.prompt, request.question.model, messages)
             meter.grow(len(json.dumps(messages[-2:])))
         return self._record(request, meter, self._config.attempts, text, "bad_reply", error)
+
+    async def _complete(self, request: Request, body: dict[str, Any], meter: _Meter) -> Completion:
+        """The reply to a request; AnnotationError: refused twice, and a plain one in between was not."""
+        try:
+            completion = await self._client.complete(request.url, body, meter)
+        except AnnotationError as refusal:
+            await self._canary.check(request, refusal)
+            try:
+                completion = await self._client.complete(request.url, body, meter)
+            except AnnotationError as again:
+                raise proven(again) from refusal
+        self._canary.answered(request)
+        return completion
 
     async def _ask_plainly(self, request: Request) -> str | None:
         """Send a request that is no row's. Returns why the model does not answer, None where it does."""

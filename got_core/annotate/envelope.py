@@ -16,6 +16,8 @@ from got_core.annotate.annotator import AnnotationError, AnnotationPaused
 from got_core.annotate.refusals import refused_setting, sentence_of
 from got_core.annotate.replies import plain_text
 
+REFUSED = "refused"
+"""Reason of a row whose request the server does not take, or the model does not want to answer."""
 MAX_KEPT = 2000
 """Characters of a response that nobody can use."""
 _WRONG_SETTINGS = {
@@ -99,7 +101,7 @@ def _failure(status: int, retry_after: float | None, data: bytes, sent: Collecti
     if (setting := refused_setting(data, sent)) is not None:
         return RefusedSetting(setting, f"{code}: the server refuses {setting!r}: {sentence_of(data)}")
     raw = data[:MAX_KEPT].decode("utf-8", "replace")
-    return RefusedError("refused", f"{code}: {' '.join(raw.split())[:300]}", raw)
+    return RefusedError(REFUSED, f"{code}: {' '.join(raw.split())[:300]}", raw)
 
 
 def _error_of(reply: Any) -> Any:

@@ -208,4 +208,4 @@ def test_what_is_wrong_with_one_request_stays_so(storage: Storage, message: str)
     with ChatServer(answer) as server, annotator_for(server, storage) as annotator:
         frame = t2i.caption_images(raw_table(2), plain_picture, annotator)
     assert frame["reason"].to_list() == ["refused"] * 2
-    assert sum(not is_plain(body) for body in server.bodies) == 2 and len(server.requests) <= 4
+    assert sum(not is_plain(body) for body in server.bodies) == 4 and len(server.requests) <= 6
