@@ -199,8 +199,8 @@ def retry(recipe: Recipe = None) -> None:
     was answered or truly refused is not asked again.
     """
     set_recipe(recipe)
+    from got_assets.retry import retry as retry_all
     from got_assets.run import main
-    from got_assets.stored_faults import retry as retry_all
 
     raise typer.Exit(main(retry_all))
 

@@ -161,7 +161,7 @@ def test_faults_that_an_older_version_stored_are_asked_again(
             made_again(graph, undisturbed)
         else:
             assert not any(graph.make_data().values())
-            retry = import_module("got_assets.stored_faults").retry
+            retry = import_module("got_assets.retry").retry
             assert retry(graph.project, graph.instance) == 0
             assert len(server.requests) - len(refused) == ROWS * 5
             assert answered == (ROWS - 1) * 5, "what was answered is not asked again"
