@@ -12,6 +12,7 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
+from got_assets.retries import attempt_of, retrying
 from got_core.leases import check_held
 from got_core.storage import TABLE_SUFFIX, Storage
 
@@ -61,6 +62,10 @@ class StorageIOManager(dg.IOManager):
         partition = context.partition_key if context.has_partition_key else None
         check_held(partition or context.asset_key.to_user_string())
         name = value_name(context.asset_key.to_user_string(), partition)
+        with retrying(attempt_of(context)):
+            self._write(context, name, obj)
+
+    def _write(self, context: dg.OutputContext, name: str, obj: Any) -> None:
         if isinstance(obj, pl.DataFrame):
             check_contract(obj, context.definition_metadata, name)
             self._storage.write_table(name, obj)
@@ -83,7 +88,8 @@ class StorageIOManager(dg.IOManager):
         if not context.has_asset_partitions or context.has_partition_key:
             partition = context.asset_partition_key if context.has_asset_partitions else None
             name = value_name(asset, partition)
-            value = read_value(self._storage, name)
+            with retrying(attempt_of(context)):
+                value = read_value(self._storage, name)
             declared = context.upstream_output.definition_metadata if context.upstream_output else {}
             return check_contract(value, declared, name) if isinstance(value, pl.DataFrame) else value
         return ShardTables(self._storage, asset, sorted(context.asset_partition_keys))

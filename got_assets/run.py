@@ -26,7 +26,8 @@ from got_assets.orphans import fail_orphans
 from got_assets.project import PROJECT, Project
 from got_assets.quiet import quiet_libraries
 from got_assets.reporting import log_progress
-from got_assets.staleness import Staleness, next_batch
+from got_assets.staleness import Staleness, State, next_batch
+from got_assets.stored_faults import first_with_faults
 from got_assets.summary import stage_rows
 from got_assets.tables import score_table, text_table
 from got_core.annotate.daily_budget import DailyBudgetExhausted
@@ -43,6 +44,7 @@ QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 PLAN = "training_plan"
 MODELS = "models"
 """What outcomes call the assets that have no partitions."""
+ASKED_AGAIN = "rows of it are quarantined though asking may have failed"
 BLOCKED_BY_CHECK = "DagsterAssetCheckFailedError"
 INTERRUPTED = ("KeyboardInterrupt", "SystemExit", "DagsterExecutionInterruptedError")
 """What Ctrl-C becomes inside a step; Ray Train turns it into SystemExit."""
@@ -108,6 +110,8 @@ class Runner:
             failed = {asset: staleness.failed_checks(asset, partition) for asset in assets}
             outcome.failed = {asset: "; ".join(said.values()) for asset, said in failed.items() if said}
             batch = next_batch(self._graph, states)
+            if partition and (asset := self._made_with_faults(partition, outcome)):
+                batch, states = [asset], [State(asset, True, ASKED_AGAIN)]
             if not batch:
                 return outcome
             # Models take minutes each: with a run for each, an error loses nothing made before.
@@ -120,6 +124,11 @@ class Runner:
                 return outcome
         outcome.error = f"{', '.join(batch)} is still out of date after being made; look at it in `make ui`"
         return outcome
+
+    def _made_with_faults(self, partition: str, outcome: Outcome) -> str:
+        """A table that fails its check and was made when servers or disks failed; "" if there is none."""
+        stopped = [asset for asset in outcome.failed if asset not in outcome.made]
+        return first_with_faults(self.project.storage, stopped, partition)[0]
 
     def nothing_passes(self) -> bool:
         """Whether all shards of images, or all of edits, are stopped by a failed check, or the models are."""

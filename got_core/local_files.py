@@ -17,6 +17,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
+from got_core.store_faults import is_machine_fault, machine_fault
+
 TEMPORARY_SUFFIX = ".partial"
 
 
@@ -43,12 +45,28 @@ def temporary_beside(path: Path) -> Path:
     return path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}{TEMPORARY_SUFFIX}")
 
 
+@contextmanager
+def written_whole(path: Path) -> Iterator[None]:
+    """StoreUnavailableError, naming the file, where writing it fails for a reason that is not its name's."""
+    try:
+        yield
+    except OSError as error:
+        if is_machine_fault(error):
+            raise machine_fault(error, f"{path} cannot be written") from error
+        raise
+
+
 def write_local(path: Path, fill: Callable[[IO[bytes]], object], *, exclusive: bool) -> None:
-    """Write a local file, whole or not at all. With `exclusive`, FileExistsError where the name is taken."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write a local file, whole or not at all.
+
+    With `exclusive`, FileExistsError where the name is taken. StoreUnavailableError: no space, or
+    the disk fails.
+    """
+    with written_whole(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     partial = temporary_beside(path)
     try:
-        with open(partial, "wb") as file:
+        with written_whole(path), open(partial, "wb") as file:
             fill(file)
             file.flush()
             os.fsync(file.fileno())

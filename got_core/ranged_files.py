@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO
 
 from got_core.filesystems import local_path, open_filesystem
+from got_core.local_files import written_whole
 from got_core.storage import Storage
 
 _SUFFIX = ".partial"
@@ -46,10 +47,13 @@ class RangedFiles:
     @contextlib.contextmanager
     def partial(self, name: str) -> Iterator[IO[bytes]]:
         """A file to write, beside its place where that is local, else on this machine; gone at the end unless
-        it was put in its place."""
-        with tempfile.NamedTemporaryFile(
-            dir=self.folder(name), prefix=self.prefix, suffix=_SUFFIX, delete=False
-        ) as file:
+        it was put in its place. StoreUnavailableError: the disk is full, or fails."""
+        folder = self.folder(name)
+        place = Path(self._path(name)) if folder else Path(tempfile.gettempdir()) / Path(name).name
+        with (
+            written_whole(place),
+            tempfile.NamedTemporaryFile(dir=folder, prefix=self.prefix, suffix=_SUFFIX, delete=False) as file,
+        ):
             try:
                 yield file
             finally:

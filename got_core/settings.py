@@ -63,6 +63,9 @@ class AnnotatorServer(BaseSettings):
     timeout: float = 180.0
     """Seconds for one reply."""
 
+    refusals_in_a_row: int = 20
+    """Refused requests without an answer in between after which a shard stops."""
+
     box_unit: BoxUnit | None = None
     """How the vision model gives boxes: Qwen2-VL and Qwen3-VL in thousandths, Qwen2.5-VL in pixels. Not set:
     by the model's name, if it is one of these."""
@@ -235,6 +238,12 @@ class Settings(BaseSettings):
 
     device: Device = "auto"
     """Where to train. `auto`: on GPUs; on processors where there is no GPU and the model is small."""
+
+    retries: int = Field(default=3, ge=0)
+    """Further tries of a step of the data line after a fault that may pass soon."""
+
+    retry_delay: float = Field(default=10.0, ge=0)
+    """Seconds before the first of them; doubled with each one."""
 
     s3_endpoint: str | None = None
     """Endpoint of an S3 server other than AWS, such as http://minio:9000."""

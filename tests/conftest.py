@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -11,6 +12,7 @@ from uuid import uuid4
 import pytest
 
 from got_core.storage import Storage
+from tests.faults.proxy import FaultProxy
 
 
 @pytest.fixture(autouse=True)
@@ -42,3 +44,18 @@ def s3_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     s3fs.S3FileSystem(endpoint_url=server.url, skip_instance_cache=True).mkdir(server.bucket)
     yield server
     server.stop()
+
+
+@pytest.fixture
+def fault_proxy() -> Iterator[Callable[..., FaultProxy]]:
+    """Puts a proxy with faults before the server at a URL, until the test ends."""
+    with ExitStack() as stack:
+        yield lambda upstream, **options: stack.enter_context(FaultProxy(upstream, **options))
+
+
+@pytest.fixture
+def faulty_s3(s3_server: Any, fault_proxy: Callable[..., FaultProxy]) -> FaultProxy:
+    """A proxy before a moto server, with an empty `bucket`; nothing is wrong yet."""
+    proxy = fault_proxy(s3_server.url)
+    proxy.bucket = s3_server.bucket  # type: ignore[attr-defined]
+    return proxy

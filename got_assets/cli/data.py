@@ -12,7 +12,7 @@ import typer
 
 from got_assets.cli.errors import UsageError
 from got_assets.cli.options import Json, Recipe, examples, print_json
-from got_assets.cli.project import choose_recipe, open_project
+from got_assets.cli.project import choose_recipe, open_project, set_recipe
 
 if TYPE_CHECKING:
     import polars as pl
@@ -55,6 +55,7 @@ def add_to(app: typer.Typer) -> None:
     app.command(
         epilog=examples("got data review verdicts.json", "got data review *.json --storage file:///data/got")
     )(review)
+    app.command(epilog=examples("got data retry"))(retry)
     app.command(
         epilog=examples(
             "got data select chains.parquet raw.parquet selection.parquet --recipe paper",
@@ -189,6 +190,19 @@ def review(
             typer.echo(f"{path}: {chain_id}: {wrong}", err=True)
             failed = True
     raise typer.Exit(int(failed))
+
+
+def retry(recipe: Recipe = None) -> None:
+    """Ask again for rows that are quarantined because a server or a disk failed.
+
+    Older versions stored such faults like verdicts. Their tables are made again, and what hangs on them; what
+    was answered or truly refused is not asked again.
+    """
+    set_recipe(recipe)
+    from got_assets.retry import retry as retry_all
+    from got_assets.run import main
+
+    raise typer.Exit(main(retry_all))
 
 
 def select(

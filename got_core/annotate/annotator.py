@@ -1,6 +1,7 @@
 """The interface of what answers the questions of both annotation pipelines.
 
-Belongs here: the questions, and the errors of those who cannot answer. Not here: who answers them
+Belongs here: the questions, and the errors of those who cannot answer: a verdict on the row
+(AnnotationError), or none (AskingFailed, AnnotationPaused). Not here: who answers them
 (`scene_annotator`, `openai_annotator`) or the tables that the answers go to (`t2i`, `edit`).
 """
 
@@ -34,7 +35,18 @@ class AnnotationError(ValueError):
 class AnnotationPaused(RuntimeError):
     """Annotation of a whole shard stops here, for a reason that is no row's fault; finished answers are kept.
 
-    Running the step again goes on where it stopped.
+    Running the step again goes on where it stopped. `retryable`: that may help soon, without anybody's doing.
+    """
+
+    def __init__(self, message: str, *, retryable: bool = False) -> None:
+        super().__init__(message)
+        self.retryable = retryable
+
+
+class AskingFailed(RuntimeError):
+    """A question got no answer for a reason that is not the row's: no verdict on the row.
+
+    The other rows of the shard go on; in the end the step fails with AnnotationPaused.
     """
 
 

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import aiohttp
 
-from got_core.annotate.annotator import AnnotationError, AnnotationPaused
+from got_core.annotate.annotator import AnnotationError, AnnotationPaused, AskingFailed
 from got_core.annotate.config import LENGTH_NAMES, OpenAIConfig
 from got_core.annotate.envelope import (
     MAX_KEPT,
@@ -26,6 +26,7 @@ from got_core.annotate.envelope import (
     completion_of,
 )
 from got_core.annotate.refusals import help_with
+from got_core.retry_after import retry_seconds
 
 Notice = Callable[[str], None]
 """Called with a sentence when the server stops answering and when it is back."""
@@ -79,9 +80,10 @@ class ChatClient:
     async def complete(self, url: str, body: dict[str, Any], meter: Meter) -> Completion:
         """Post until there is a reply.
 
-        Raises AnnotationError where this request never goes well though others do, and AnnotationPaused where
-        the server is gone for longer than `patience`, or refuses everybody. A server that does not know
-        the limit of length by the name that the body gives it is sent the other one, from then on.
+        Raises RefusedError where the server does not take this request, AskingFailed where it fails time and
+        again though others go well, and AnnotationPaused where the server is gone for longer than `patience`,
+        or refuses everybody. A server that does not know the limit of length by the name that the body gives
+        it is sent the other one, from then on.
         """
         wait, failures = self._config.first_wait, 0
         first = last = time.monotonic()
@@ -142,12 +144,13 @@ class ChatClient:
         """Seconds until the next try; raises where there is none."""
         now = time.monotonic()
         if failures > self._config.retries:
-            raise AnnotationError("server_error", f"{failures} requests failed, the last one: {error}")
+            raise AskingFailed(f"{failures} requests failed while others went well, the last one: {error}")
         silent = now - max(self._last_good, first)
         delay = max(error.after, wait * random.uniform(0.5, 1.0))
         if silent + delay > self._config.patience:
+            later = f" and asks to come back in {error.after:.0f} s" if error.after else ""
             raise AnnotationPaused(
-                f"the server gave no reply for {silent:.0f} s ({error}); what is answered is kept. "
+                f"the server gave no reply for {silent:.0f} s ({error}){later}; what is answered is kept. "
                 "Run the step again when the server is back"
             )
         if self._gone_since is None:
@@ -172,7 +175,7 @@ class ChatClient:
                 data = await self._read_body(response)
                 if response.status != 200 and self._config.api_key:
                     data = data.replace(self._config.api_key.encode(), b"***")
-                return completion_of(response.status, response.headers.get("Retry-After"), data, body.keys())
+                return completion_of(response.status, retry_seconds(response.headers), data, body.keys())
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             raise TransientError(f"no connection: {_short(error)}", billed=False) from error
         except TimeoutError as error:
@@ -183,7 +186,11 @@ class ChatClient:
     async def _read_body(self, response: aiohttp.ClientResponse) -> bytes:
         """The body, never more of it than allowed. A longer one is closed, and its row quarantined."""
         if response.headers.get("Content-Encoding", "identity") != "identity":
-            raise AnnotationError("refused_reply", "the server sent a compressed reply that nobody asked for")
+            raise AnnotationPaused(
+                "the server sent a compressed reply that nobody asked for; turn compression off there (or in "
+                "what stands before it) and run the step again",
+                retryable=True,
+            )
         data = bytearray()
         async for chunk in response.content.iter_chunked(1 << 16):
             data += chunk

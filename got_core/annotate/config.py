@@ -54,7 +54,11 @@ class OpenAIConfig:
     """Replies to one question; from the second on the request says what was wrong with the last one."""
 
     retries: int = 5
-    """Failed requests of one question (5xx, timeouts) after which its row is given up, if others go well."""
+    """Failed requests of one question (5xx, timeouts) after which it is given up in this run, if others go
+    well."""
+
+    refusals_in_a_row: int = 20
+    """Refused requests (HTTP 400 and the like) without an answer in between after which the shard stops."""
 
     patience: float = 600.0
     """Seconds without any reply from the server after which the shard stops, to be resumed later."""
@@ -144,7 +148,7 @@ class OpenAIConfig:
             _check_url(name, getattr(self, name))
         if not self.vision_model:
             raise ValueError("OpenAIConfig.vision_model must name a model of the server")
-        at_least_one = ("concurrency", "attempts", "max_reply_bytes", "image_quality")
+        at_least_one = ("concurrency", "attempts", "max_reply_bytes", "image_quality", "refusals_in_a_row")
         for name in at_least_one:
             if getattr(self, name) < 1:
                 raise ValueError(f"OpenAIConfig.{name} must be at least 1, not {getattr(self, name)}")

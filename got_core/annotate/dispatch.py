@@ -18,14 +18,17 @@ from typing import Any, TypeGuard, TypeVar
 from PIL import Image
 
 from got_core.annotate import replies
-from got_core.annotate.annotator import AnnotationError, AnnotationPaused
+from got_core.annotate.annotator import AnnotationError, AnnotationPaused, AskingFailed
+from got_core.annotate.canary import Canary, proven
 from got_core.annotate.client import ChatClient, Completion, Notice
 from got_core.annotate.config import OpenAIConfig
 from got_core.annotate.daily_budget import DailyBudget
+from got_core.annotate.envelope import REFUSED
 from got_core.annotate.ledger import Ledger, Record
 from got_core.annotate.pictures import Picture
 from got_core.annotate.prompt_files import prompt
 from got_core.annotate.reasoning import ReplyError, answer_text
+from got_core.annotate.refusals import is_engine_fault
 from got_core.annotate.request import Request, body_of, question_of, request_of
 from got_core.annotate.slots import Slots
 from got_core.annotate.spending import Budget
@@ -33,6 +36,10 @@ from got_core.annotate.usage import NOTHING, Usage, count
 
 T = TypeVar("T")
 
+SERVER_ERROR = "server_error"
+"""Reason of a question that was given up; `replies` of its record then counts the runs that did so."""
+RUNS = 3
+"""Runs of a step that give up a question, though others are answered, after which that is the verdict."""
 TOO_LONG = "the reply is longer than allowed: be brief"
 _CORRECTION = (
     "That reply cannot be used: {error}. Reply again to the same request, in the form that it asks for, "
@@ -41,8 +48,14 @@ _CORRECTION = (
 
 
 def answer_of(record: Record, read: Callable[[str], T]) -> T:
-    """The answer that a finished question holds, counted for the row under way. Raises AnnotationError."""
+    """The answer that a finished question holds, counted for the row under way.
+
+    Raises AnnotationError, or AskingFailed where the question was given up, but not often enough for a
+    verdict.
+    """
     count(record.usage)
+    if is_given_up(record):
+        raise AskingFailed(record.detail)
     if record.reason is not None:
         raise AnnotationError(record.reason, record.detail, record.text)
     try:
@@ -51,10 +64,19 @@ def answer_of(record: Record, read: Callable[[str], T]) -> T:
         raise AnnotationError("bad_reply", str(error), record.text) from error
 
 
+def is_given_up(record: Record) -> bool:
+    """Whether asking failed in one run or two, so that a later one asks again."""
+    return record.reason == SERVER_ERROR and record.replies < RUNS
+
+
 def is_final(record: Record | None, read: Callable[[str], Any]) -> TypeGuard[Record]:
     """Whether a record needs no new request: it is quarantined, or `read` takes its reply."""
-    if record is None or record.reason is not None:
-        return record is not None
+    if record is None or is_given_up(record):
+        return False
+    if record.reason == "refused" and is_engine_fault(record.detail):  # of an older version
+        return False
+    if record.reason is not None:
+        return True
     try:
         read(record.text)
     except ReplyError:
@@ -101,6 +123,7 @@ class Dispatcher:
         self.reused = 0
         """Answers that were in the ledger."""
         self._pending: dict[str, asyncio.Task[Record]] = {}
+        self._given_up: dict[str, Record] = {}
         self._paused: AnnotationPaused | None = None
         self._pictures = threading.local()
         self._excess = 1.0
@@ -185,6 +208,7 @@ class Dispatcher:
         self._client = ChatClient(self._config, notice)
         self._budget = Budget(self._config.budget, self._config.budget_tokens, self.ledger.spent, self._daily)
         self._slots = Slots(self._config.concurrency, slots)
+        self._canary = Canary(self._config, self._ask_plainly)
 
     async def _end(self) -> None:
         self._cancel(AnnotationPaused("the annotator is closed"))
@@ -204,6 +228,8 @@ class Dispatcher:
         key = request.question.key
         if is_final(record := self.ledger.get(key), request.read):
             return record
+        if key in self._given_up:
+            return self._given_up[key]
         if key not in self._pending:
             task = self._pending[key] = asyncio.create_task(self._new_record(request))
             task.add_done_callback(lambda _: self._pending.pop(key))
@@ -229,7 +255,9 @@ class Dispatcher:
         try:
             write(*arguments)
         except OSError as error:
-            paused = AnnotationPaused(f"the ledger cannot be written: {error}; run the step again")
+            paused = AnnotationPaused(
+                f"the ledger cannot be written: {error}; run the step again", retryable=True
+            )
             self._cancel(paused)
             raise paused from error
 
@@ -238,7 +266,7 @@ class Dispatcher:
         messages, body, text, error = list(request.messages), request.body, "", ""
         for attempt in range(1, self._config.attempts + 1):
             try:
-                completion = await self._client.complete(request.url, body, meter)
+                completion = await self._complete(request, body, meter)
                 text = replies.stored_text(completion.text)
                 if completion.refused:
                     return self._record(request, meter, attempt, text, "refused", completion.refused)
@@ -247,8 +275,10 @@ class Dispatcher:
                 request.read(text)
             except ReplyError as fault:
                 error = str(fault)
+            except AskingFailed as fault:
+                return self._record_failure(request, meter, str(fault))
             except AnnotationError as fault:
-                if fault.reason != "reply_too_large":
+                if fault.reason == REFUSED:  # nothing was charged: the table alone keeps it
                     raise
                 return self._record(request, meter, attempt, fault.raw or "", fault.reason, fault.detail)
             else:
@@ -257,6 +287,37 @@ class Dispatcher:
             body = body_of(self._config, request.prompt, request.question.model, messages)
             meter.grow(len(json.dumps(messages[-2:])))
         return self._record(request, meter, self._config.attempts, text, "bad_reply", error)
+
+    async def _complete(self, request: Request, body: dict[str, Any], meter: _Meter) -> Completion:
+        """The reply to a request; AnnotationError: refused twice, and a plain one in between was not."""
+        try:
+            completion = await self._client.complete(request.url, body, meter)
+        except AnnotationError as refusal:
+            await self._canary.check(request, refusal)
+            try:
+                completion = await self._client.complete(request.url, body, meter)
+            except AnnotationError as again:
+                raise proven(again) from refusal
+        self._canary.answered(request)
+        return completion
+
+    async def _ask_plainly(self, request: Request) -> str | None:
+        """Send a request that is no row's. Returns why the model does not answer, None where it does."""
+        meter = _Meter(self, request)
+        try:
+            return (await self._client.complete(request.url, request.body, meter)).refused
+        finally:
+            if meter.any_sent:
+                await self._write_ledger(self.ledger.drop, request.question.key, meter.lost + meter.used)
+
+    def _record_failure(self, request: Request, meter: _Meter, detail: str) -> Record:
+        """The record of a question that is given up: once in a run, and in the last of RUNS for good."""
+        key = request.question.key
+        before = self.ledger.get(key)
+        runs = 1 + (before.replies if before is not None and is_given_up(before) else 0)
+        detail = detail if runs < RUNS else f"in {runs} runs; {detail}"
+        self._given_up[key] = self._record(request, meter, runs, "", SERVER_ERROR, detail)
+        return self._given_up[key]
 
     def _record(
         self,

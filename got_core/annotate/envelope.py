@@ -16,6 +16,8 @@ from got_core.annotate.annotator import AnnotationError, AnnotationPaused
 from got_core.annotate.refusals import refused_setting, sentence_of
 from got_core.annotate.replies import plain_text
 
+REFUSED = "refused"
+"""Reason of a row whose request the server does not take, or the model does not want to answer."""
 MAX_KEPT = 2000
 """Characters of a response that nobody can use."""
 _WRONG_SETTINGS = {
@@ -55,7 +57,7 @@ class TransientError(Exception):
 
 
 class RefusedError(AnnotationError):
-    """A request that the server will never answer."""
+    """A request that the server does not take; whose fault that is, `canary` finds out."""
 
 
 class RefusedSetting(Exception):
@@ -66,8 +68,8 @@ class RefusedSetting(Exception):
         self.setting = setting
 
 
-def completion_of(status: int, retry_after: str | None, data: bytes, sent: Collection[str]) -> Completion:
-    """What the response to a body with the members `sent` says.
+def completion_of(status: int, retry_after: float | None, data: bytes, sent: Collection[str]) -> Completion:
+    """What the response to a body with the members `sent` says; `retry_after` in seconds.
 
     Raises TransientError, RefusedError, RefusedSetting or AnnotationPaused where it is no reply.
     """
@@ -86,7 +88,7 @@ def completion_of(status: int, retry_after: str | None, data: bytes, sent: Colle
     raise _failure(int(code), retry_after, json.dumps({"error": error}).encode(), sent)
 
 
-def _failure(status: int, retry_after: str | None, data: bytes, sent: Collection[str]) -> Exception:
+def _failure(status: int, retry_after: float | None, data: bytes, sent: Collection[str]) -> Exception:
     code = f"HTTP {status}"
     if 300 <= status < 400:
         return AnnotationPaused(f"{code}: redirects are not followed; set the annotator's final URL")
@@ -95,11 +97,11 @@ def _failure(status: int, retry_after: str | None, data: bytes, sent: Collection
         detail = "" if status in _WITHOUT_DETAIL else f" ({sentence_of(data)})"
         return AnnotationPaused(f"{code}: {_WRONG_SETTINGS[status]}{detail}; check the annotator's settings")
     if status in _RETRY_LATER or status >= 500:
-        return TransientError(code, billed=False, after=_seconds(retry_after), busy=status == 429)
+        return TransientError(code, billed=False, after=retry_after or 0.0, busy=status == 429)
     if (setting := refused_setting(data, sent)) is not None:
         return RefusedSetting(setting, f"{code}: the server refuses {setting!r}: {sentence_of(data)}")
     raw = data[:MAX_KEPT].decode("utf-8", "replace")
-    return RefusedError("refused", f"{code}: {' '.join(raw.split())[:300]}", raw)
+    return RefusedError(REFUSED, f"{code}: {' '.join(raw.split())[:300]}", raw)
 
 
 def _error_of(reply: Any) -> Any:
@@ -149,11 +151,3 @@ def _text_of(content: Any) -> tuple[str, str]:
 
 def _count(value: object) -> int | None:
     return value if isinstance(value, int) and 0 <= value < 10**9 else None
-
-
-def _seconds(retry_after: str | None) -> float:
-    """Seconds of a Retry-After header; a date, or nonsense, is 0."""
-    try:
-        return min(max(float(retry_after or 0), 0.0), 86_400.0)
-    except ValueError:
-        return 0.0

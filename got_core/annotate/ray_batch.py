@@ -34,6 +34,7 @@ from got_core.annotate.ledger import Ledger, Record
 from got_core.annotate.ledger_annotator import LedgerAnnotator, PendingQuestion
 from got_core.annotate.openai_annotator import ChatAnnotator
 from got_core.annotate.ray_engines import ENGINES, run_with
+from got_core.annotate.refusals import is_engine_fault
 from got_core.annotate.request import sampling_of
 from got_core.annotate.rows import Row, answer_row
 from got_core.annotate.usage import NOTHING, Usage
@@ -162,13 +163,31 @@ class RayAnnotator(ChatAnnotator):
                     self.ledger.finish(record)
             self.ledger.flush()  # the next survey may read it on another machine
         except OSError as error:
-            raise AnnotationPaused(f"the ledger cannot be written: {error}; run the step again") from error
+            raise AnnotationPaused(
+                f"the ledger cannot be written: {error}; run the step again", retryable=True
+            ) from error
 
     def _records(self, replied: ray.data.Dataset) -> Iterator[Record]:
-        """The questions that are finished by these replies; the others go into the next wave."""
+        """The questions that are finished by these replies; the others go into the next wave.
+
+        Refusals wait for the next reply: too many without one are no verdicts, but AnnotationPaused.
+        """
+        refused: list[Record] = []
+        failed = ""
         for reply in self._rows_of(replied):
-            if (record := self._finished_record(reply)) is not None:
-                yield record
+            record, error = self._finished_record(reply), str(reply["__inference_error__"])[:300]
+            if not error:
+                yield from [*refused, *([record] if record else [])]
+                refused = []
+            elif is_engine_fault(error):
+                failed = error
+            elif record:
+                refused.append(record)
+            if len(refused) >= self.config.refusals_in_a_row:
+                raise _failed_in_the_engine(f"{len(refused)} requests in a row", error)
+        yield from refused
+        if failed:
+            raise _failed_in_the_engine("requests", failed)
 
     def _mapped(self, items: list[Row], worker: type, step: bytes) -> ray.data.Dataset:
         """Items through CPU actors. Small blocks, so that the first ones reach the engines early."""
@@ -222,7 +241,8 @@ class RayAnnotator(ChatAnnotator):
         except ray.exceptions.RayError as error:
             raise AnnotationPaused(
                 f"the Ray pipeline failed: {str(error).strip().splitlines()[-1][:300]}; what is answered is "
-                "kept. Run the step again"
+                "kept. Run the step again",
+                retryable=True,
             ) from error
 
     def _finished_record(self, reply: Row) -> Record | None:
@@ -265,6 +285,14 @@ class RayAnnotator(ChatAnnotator):
 
     def _size(self, image: Image.Image) -> tuple[int, int]:
         raise NotImplementedError(_WHOLE_TABLES)
+
+
+def _failed_in_the_engine(what: str, error: str) -> AnnotationPaused:
+    return AnnotationPaused(
+        f"{what} failed in the engine, the last one: {error}; what is answered is kept. Look at the engine's "
+        "settings (GOT_ANNOTATOR_ENGINE) and memory, then run the step again",
+        retryable=True,
+    )
 
 
 def _ledger_annotator(config: VLLMConfig, url: str, options: Row, scope: str) -> LedgerAnnotator:

@@ -52,6 +52,11 @@ _NO_PICTURES = re.compile(
     r"image input[^.\n]{0,40}not supported|no endpoints found that support image",
     re.I,
 )
+_ENGINE = re.compile(
+    r"(?:EngineDead|Actor\w*|Ray\w*|Connection\w*|Timeout|OS|Memory|OutOfMemory)Error\b|"
+    r"\w+(?:Error|Exception)\b.*(?:out of memory|\bCUDA\b|\bNCCL\b|no space left|cannot allocate)",
+    re.I | re.S,
+)
 _HELP = {
     "max_tokens": "GOT_ANNOTATOR_LENGTH_NAME and GOT_ANNOTATOR_THINKING_TOKENS say what is sent",
     "max_completion_tokens": "GOT_ANNOTATOR_LENGTH_NAME and GOT_ANNOTATOR_THINKING_TOKENS say what is sent",
@@ -90,6 +95,11 @@ def sentence_of(data: bytes) -> str:
     words = next((text for key, text in reversed(texts) if key in ("raw", "msg", "message", "detail")), None)
     text = words or (texts[0][1] if texts else data.decode("utf-8", "replace"))
     return " ".join(text.split())[:300]
+
+
+def is_engine_fault(text: str) -> bool:
+    """Whether an engine's error (its type, a colon and what it says) is about itself, not about a request."""
+    return _ENGINE.match(text) is not None
 
 
 def help_with(setting: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import polars as pl
 from PIL import Image
 
-from got_core.annotate.annotator import AnnotationError, Annotator
+from got_core.annotate.annotator import AnnotationError, AnnotationPaused, Annotator, AskingFailed
 from got_core.annotate.schemas import ORIGIN
 from got_core.annotate.usage import counting
 from got_core.chain.grammar import ChainError
@@ -21,6 +21,8 @@ from got_core.corpus.schemas import Columns, frame_of
 Row = dict[str, Any]
 Progress = Callable[[int, int], None]
 """Called with (rows done, rows in all)."""
+_NOT_ASKED = "not_asked"
+"""Reason of a row that got no answer; it is in no table."""
 Reader = Callable[[str], Image.Image]
 """Opens a path of the raw table as an RGB picture; raises ImageError. Called from several threads at once
 where the annotator works on several rows."""
@@ -39,8 +41,9 @@ def annotate_rows(
     Source and licence of the input row go with it.
 
     Rows come out in the order in which they go in, however many the annotator works on at once.
-    AnnotationError, ImageError and ChainError become the row's `error` and `reason`; anything else is a bug,
-    or AnnotationPaused, and is raised.
+    AnnotationError, ImageError and ChainError become the row's `error` and `reason`. Where asking failed
+    for a row, the others are worked on all the same and AnnotationPaused is raised in the end; anything else
+    is a bug, or AnnotationPaused, and is raised at once.
     """
     good = frame.filter(pl.col("error").is_null())
     carried = good.select(name for name in (key, *ORIGIN) if name in good.columns).to_dicts()
@@ -49,7 +52,20 @@ def annotate_rows(
         rows[index] = {**carried[index], **row}
         if progress:
             progress(done, good.height)
+    _raise_not_asked(key, carried, rows)
     return frame_of([{name: row.get(name) for name in columns} for row in rows], columns)
+
+
+def _raise_not_asked(key: str, carried: list[Row], rows: list[Row]) -> None:
+    """AnnotationPaused if a row got no answer for a reason that is not its own."""
+    failed = [index for index, row in enumerate(rows) if row.get("reason") == _NOT_ASKED]
+    if failed:
+        first = failed[0]
+        raise AnnotationPaused(
+            f"{len(failed)} of {len(rows)} rows got no answer, the first is {key} {carried[first][key]}: "
+            f"{rows[first]['error']}. All other answers are kept; run the step again",
+            retryable=True,
+        )
 
 
 def joined(left: pl.DataFrame, right: pl.DataFrame, key: str, *columns: str) -> pl.DataFrame:
@@ -137,6 +153,8 @@ def _answer_or_reason(answer: Callable[[Row], Row], row: Row) -> Row:
         return answer(row)
     except ChainError as error:
         return {"error": f"not_a_chain: {error}", "reason": "not_a_chain"}
+    except AskingFailed as error:
+        return {"error": str(error), "reason": _NOT_ASKED}
     except (AnnotationError, ImageError) as error:
         raw = getattr(error, "raw", None)
         return {"error": f"{error.reason}: {error.detail}", "reason": error.reason, "raw_reply": raw}

@@ -7,6 +7,7 @@ Belongs here: requests, retries, limits, opt-out headers. Does not belong here: 
 from __future__ import annotations
 
 import asyncio
+import errno
 import queue
 import random
 import re
@@ -23,12 +24,15 @@ from got_core.corpus.addresses import ForbiddenAddress, PublicResolver, check_ho
 from got_core.corpus.config import FetchConfig, IngestConfig
 from got_core.corpus.decode import ImageError
 from got_core.corpus.webaddress import web_address
+from got_core.retry_after import retry_seconds
+from got_core.store_faults import machine_fault
 
 _CHUNK = 64 * 1024
 _LARGE = 8 * 1024**2
 _LARGE_AT_ONCE = 4
 """Bodies above `_LARGE` bytes that are in memory at once; the others wait."""
 _RETRYABLE = {408, 425, 429, 500, 502, 503, 504}
+_OF_THIS_MACHINE = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.ENETDOWN}
 _REDIRECTS = {301, 302, 303, 307, 308}
 _FOR_EVERYBODY = {"noai", "noimageai"}
 
@@ -198,6 +202,8 @@ class _Client:
             raise _Failure(ImageError("bad_url", _short(error))) from None
         except aiohttp.ClientConnectorError as error:
             inner = error.os_error
+            if inner.errno in _OF_THIS_MACHINE:
+                raise machine_fault(inner, f"{_host(url)} cannot be reached") from None
             if isinstance(inner, ForbiddenAddress):
                 raise _Failure(ImageError("forbidden_address", str(inner))) from None
             raise _Failure(ImageError("unreachable", _short(inner)), retryable=True) from None
@@ -221,7 +227,9 @@ class _Client:
         if response.status != 200:
             error = ImageError("http_error", f"status {response.status}")
             retryable = response.status in _RETRYABLE
-            raise _Failure(error, retryable=retryable, wait=_retry_after(response) if retryable else None)
+            raise _Failure(
+                error, retryable=retryable, wait=retry_seconds(response.headers) if retryable else None
+            )
         reason = opted_out(response.headers, self._config.fetch)
         if reason:
             raise ImageError("opted_out", reason)
@@ -270,12 +278,6 @@ def opted_out(headers: object, config: FetchConfig) -> str | None:
             if directive in config.opt_out and (ours or directive in _FOR_EVERYBODY):
                 return f"X-Robots-Tag: {value[:100]}"
     return None
-
-
-def _retry_after(response: aiohttp.ClientResponse) -> float | None:
-    """Seconds of Retry-After; dates are not understood and count as none."""
-    text = response.headers.get("Retry-After", "").strip()
-    return float(text) if text.isdecimal() else None
 
 
 @asynccontextmanager

@@ -24,12 +24,7 @@ from got_core.corpus.members import Member, shown
 from got_core.corpus.store import FOLDER
 from got_core.filesystems import StoreUnavailableError, is_s3, open_filesystem
 from got_core.storage import local_path
-
-_MAY_PASS = {
-    *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.ESTALE, errno.ETIMEDOUT),
-    *(errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH, errno.ENOTCONN),
-}
-"""Faults of this machine or of a network folder, not of a file."""
+from got_core.store_faults import is_machine_fault, machine_fault
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -269,8 +264,13 @@ class Folder:
         return full
 
     def _os_error(self, error: OSError, path: str) -> ImageError:
-        if error.errno in _MAY_PASS:
-            raise StoreUnavailableError(f"{self.root_url} cannot be read: {error.strerror}; run it again")
+        if is_machine_fault(error) or isinstance(error, ConnectionError | TimeoutError):
+            raise machine_fault(error, f"{self._prefix}/{path} cannot be read") from error
+        if self._root_is_gone():
+            raise StoreUnavailableError(
+                f"{self.root_url} is gone, or empty: is it mounted? Bring it back, then run it again: what "
+                "is done is kept"
+            ) from error
         if isinstance(error, PermissionError):
             return ImageError("permission_denied", "the file may not be read by this user")
         full = f"{self._prefix}/{path}"
@@ -282,6 +282,16 @@ class Folder:
         if isinstance(error, IsADirectoryError):
             return ImageError("not_a_file", "a folder")
         return ImageError("unreadable", f"{type(error).__name__} {error.strerror or error}")
+
+    def _root_is_gone(self) -> bool:
+        """Whether the folder is missing, closed or empty, as that of a mount which is gone."""
+        if self.local_root is None:
+            return False
+        try:
+            with os.scandir(self.local_root) as entries:
+                return next(entries, None) is None
+        except OSError:
+            return True
 
 
 def _check_regular(status: os.stat_result) -> None:

@@ -19,6 +19,7 @@ from got_core.corpus.inputs import Input
 from got_core.corpus.parquet import group_rows, open_parquet
 from got_core.corpus.reader import EPOCH, Folder, Stamp
 from got_core.corpus.text_tables import TextTable, read_text_table, some_names
+from got_core.store_faults import is_machine_fault, machine_fault
 
 URL_COLUMNS = ("url", "image_url")
 IMAGE_COLUMNS = ("image", "jpg", "png", "webp", "bytes", "img")
@@ -216,4 +217,7 @@ def _open_parquet(file: IO[bytes]) -> pq.ParquetFile:
 
 
 def _damaged(error: BaseException) -> ImageError:
+    """The reason of a file that cannot be read. Raises StoreUnavailableError where that is not the file's."""
+    if isinstance(error, OSError) and is_machine_fault(error):
+        raise machine_fault(error, "a parquet file cannot be read") from error
     return ImageError("bad_archive", " ".join(f"{type(error).__name__} {error}".split())[:200])

@@ -18,6 +18,7 @@ from got_core.corpus.config import IngestConfig
 from got_core.corpus.decode import ImageError
 from got_core.corpus.sieve import Sieve, is_ignored
 from got_core.corpus.tables import LICENCE_COLUMNS, SOURCE_COLUMNS, Unpacked
+from got_core.store_faults import is_machine_fault, machine_fault
 
 _BUFFER = 1024**2
 _HEADERS: Any = tarfile  # the kinds of header errors are public names that type stubs leave out
@@ -41,8 +42,8 @@ def read_tar(
 
     Names of members are shown, never used as paths; links are not followed. A JSON member of a picture's own
     key may hold licence (license) and source_name. What else is no input is counted by the sieve. Damage or a
-    limit ends the archive with one last item that says so; it raises nothing. In a plain tar, every picture
-    comes with the place of its bytes.
+    limit ends the archive with one last item that says so; it raises nothing but StoreUnavailableError. In a
+    plain tar, every picture comes with the place of its bytes.
     """
     members, sample, sieve = 0, _Sample(), sieve or Sieve(config)
     try:
@@ -67,6 +68,8 @@ def read_tar(
         yield from sample.finish()
         yield Unpacked(path, error=ImageError(error.reason, f"after {members} members: {error.detail}"))
     except (tarfile.TarError, OSError, EOFError, zlib.error, ValueError, OverflowError) as error:
+        if isinstance(error, OSError) and is_machine_fault(error):
+            raise machine_fault(error, f"{path} cannot be read") from error
         yield from sample.finish()
         text = " ".join(f"{type(error).__name__} {error}".split())[:200]
         yield Unpacked(path, error=ImageError("bad_archive", f"after {members} members: {text}"))

@@ -79,7 +79,8 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[.
     instance = dg.DagsterInstance.ephemeral()
 
     def load_graph(**settings: str) -> Graph:
-        for name, value in {"home": str(tmp_path / "home"), "recipe": "tiny", **settings}.items():
+        usual = {"home": str(tmp_path / "home"), "recipe": "tiny", "retry_delay": "0.01"}
+        for name, value in (usual | settings).items():
             monkeypatch.setenv(f"GOT_{name.upper()}", value)
         forget_got_assets()
         import got_assets.run as run

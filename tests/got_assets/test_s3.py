@@ -176,6 +176,7 @@ def test_an_outage_ends_the_run_with_one_sentence(
     capfd: pytest.CaptureFixture[str],
     when: str,
 ) -> None:
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     server, address = s3_server, s3_server.url
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "dagster"))
     graph = load(storage=f"s3://{server.bucket}/store", s3_endpoint=address)

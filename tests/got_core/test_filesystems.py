@@ -234,7 +234,7 @@ def test_a_machine_out_of_file_handles_gives_no_verdict_on_a_file(tmp_path: Path
     folder, limits = Folder(tmp_path, IngestConfig()), resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
     try:
-        with pytest.raises(StoreUnavailableError, match=r"Too many open files; run it again"):
+        with pytest.raises(StoreUnavailableError, match=r"x.jpg cannot be read: Too many open files; "):
             folder.read_bytes("x.jpg")
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)

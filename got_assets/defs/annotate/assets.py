@@ -16,6 +16,7 @@ from got_assets.defs.annotate.annotator import annotate_step, good_rows, shard_a
 from got_assets.defs.ingest.partitions import EDIT_SHARDS, IMAGE_SHARDS
 from got_assets.project import PROJECT, Project, code_version
 from got_assets.reporting import column_schema, reason_counts, table_result
+from got_assets.retries import retried
 from got_core.annotate import schemas
 
 _VERSION = (PROJECT.annotator_revision,)
@@ -29,6 +30,7 @@ _VERSION = (PROJECT.annotator_revision,)
     code_version=code_version(4, *_VERSION),
     metadata=column_schema(schemas.CAPTIONS),
 )
+@retried
 def captions(
     context: dg.AssetExecutionContext,
     project: dg.ResourceParam[Project],
@@ -55,6 +57,7 @@ def captions(
     code_version=code_version(3, *_VERSION),
     metadata=column_schema(schemas.ENTITIES),
 )
+@retried
 def entities(
     context: dg.AssetExecutionContext,
     project: dg.ResourceParam[Project],
@@ -80,6 +83,7 @@ def entities(
     code_version=code_version(4, *_VERSION),
     metadata=column_schema(schemas.BOXES),
 )
+@retried
 def boxes(
     context: dg.AssetExecutionContext,
     project: dg.ResourceParam[Project],
@@ -113,6 +117,7 @@ def boxes(
     code_version=code_version(2, *_VERSION),
     metadata=column_schema(schemas.T2I_CHAINS),
 )
+@retried
 def t2i_chains(
     context: dg.AssetExecutionContext,
     project: dg.ResourceParam[Project],
@@ -137,6 +142,7 @@ def t2i_chains(
     code_version=code_version(5, *_VERSION),
     metadata=column_schema(schemas.EDIT_DESCRIPTIONS),
 )
+@retried
 def edit_descriptions(
     context: dg.AssetExecutionContext,
     project: dg.ResourceParam[Project],
@@ -163,6 +169,7 @@ def edit_descriptions(
     code_version=code_version(5, *_VERSION),
     metadata=column_schema(schemas.EDIT_BOXES),
 )
+@retried
 def edit_boxes(
     context: dg.AssetExecutionContext,
     project: dg.ResourceParam[Project],
@@ -192,6 +199,7 @@ def edit_boxes(
     code_version=code_version(4, *_VERSION),
     metadata=column_schema(schemas.EDIT_CHAINS),
 )
+@retried
 def edit_chains(
     context: dg.AssetExecutionContext,
     project: dg.ResourceParam[Project],

@@ -14,6 +14,7 @@ import polars as pl
 from got_assets.defs.ingest.partitions import EDIT_SHARDS, IMAGE_SHARDS
 from got_assets.project import PROJECT, Project, code_version
 from got_assets.reporting import Metadata, column_schema, reason_counts, table_result
+from got_assets.retries import retried
 from got_core.annotate import schemas
 
 _VERSION = (PROJECT.annotator_revision,)
@@ -27,6 +28,7 @@ _VERSION = (PROJECT.annotator_revision,)
     code_version=code_version(1, *_VERSION),
     metadata=column_schema(schemas.T2I_CHAINS),
 )
+@retried
 def t2i_chains(
     project: dg.ResourceParam[Project], raw_images: pl.DataFrame
 ) -> dg.MaterializeResult[pl.DataFrame]:
@@ -42,6 +44,7 @@ def t2i_chains(
     code_version=code_version(1, *_VERSION),
     metadata=column_schema(schemas.EDIT_CHAINS),
 )
+@retried
 def edit_chains(
     project: dg.ResourceParam[Project], edit_pairs: pl.DataFrame
 ) -> dg.MaterializeResult[pl.DataFrame]:

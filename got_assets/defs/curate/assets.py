@@ -14,6 +14,7 @@ from got_assets.defs.ingest.partitions import EDIT_SHARDS, IMAGE_SHARDS
 from got_assets.io import ShardTables
 from got_assets.project import PROJECT, Project, code_version
 from got_assets.reporting import Metadata, column_schema, markdown_table, reason_counts, table_result
+from got_assets.retries import retried
 from got_assets.staleness import inputs_tag
 from got_core.curate import schemas
 from got_core.curate.benchmarks import benchmark_digest
@@ -77,6 +78,7 @@ _BENCHMARK = benchmark_digest(PROJECT.recipe.curate.benchmark_hashes, _benchmark
     code_version=code_version(4, PROJECT.recipe.curate, _BENCHMARK, REVIEWS),
     metadata=column_schema(schemas.SELECTION),
 )
+@retried
 def t2i_selection(
     context: dg.AssetExecutionContext,
     project: dg.ResourceParam[Project],
@@ -98,6 +100,7 @@ def t2i_selection(
     code_version=code_version(4, PROJECT.recipe.curate, _BENCHMARK, REVIEWS),
     metadata=column_schema(schemas.SELECTION),
 )
+@retried
 def edit_selection(
     context: dg.AssetExecutionContext,
     project: dg.ResourceParam[Project],
@@ -172,6 +175,7 @@ def _selection_result(
     code_version=code_version(4, PROJECT.recipe.curate, PROJECT.recipe.ingest, TAKEDOWNS, _MIXTURES),
     metadata=column_schema(schemas.MANIFEST),
 )
+@retried
 def training_manifest(
     context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]
 ) -> dg.MaterializeResult[pl.DataFrame]:

@@ -20,6 +20,7 @@ from got_assets.reporting import (
     stored_image,
     table_result,
 )
+from got_assets.retries import retried
 from got_core.curate.review_schemas import STATISTICS, VERDICTS
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ DRAWN = 24
     code_version=code_version(1, REVIEWS),
     metadata=column_schema(VERDICTS),
 )
+@retried
 def review_verdicts(project: dg.ResourceParam[Project]) -> dg.MaterializeResult[pl.DataFrame]:
     """The verdicts of reviewers on chains: accept, reject or correct, with name and time.
 
@@ -65,6 +67,7 @@ def review_verdicts(project: dg.ResourceParam[Project]) -> dg.MaterializeResult[
     owners=["team:data"],
     code_version=code_version(2, PROJECT.recipe.curate, REVIEWS, TAKEDOWNS),
 )
+@retried
 def t2i_gallery(
     context: dg.AssetExecutionContext,
     project: dg.ResourceParam[Project],
@@ -87,6 +90,7 @@ def t2i_gallery(
     owners=["team:data"],
     code_version=code_version(2, PROJECT.recipe.curate, REVIEWS, TAKEDOWNS),
 )
+@retried
 def edit_gallery(
     context: dg.AssetExecutionContext,
     project: dg.ResourceParam[Project],
@@ -109,6 +113,7 @@ def edit_gallery(
     code_version=code_version(1),
     metadata=column_schema(STATISTICS),
 )
+@retried
 def data_statistics(
     project: dg.ResourceParam[Project], training_manifest: pl.DataFrame
 ) -> dg.MaterializeResult[pl.DataFrame]:

@@ -13,6 +13,7 @@ from got_assets.defs.curate.assets import REVIEWS, TAKEDOWNS
 from got_assets.defs.ingest.partitions import EDIT_SHARDS, IMAGE_SHARDS
 from got_assets.project import PROJECT, Project, code_version
 from got_assets.reporting import column_schema, log_progress, reason_counts, table_result
+from got_assets.retries import retried
 from got_core.corpus.schemas import SHARD_INDEX
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ _REPACKED = ("repacked",) if PROJECT.settings.repack_tars else ()
     code_version=code_version(1, PROJECT.recipe.curate, REVIEWS, TAKEDOWNS, *_REPACKED),
     metadata=column_schema(SHARD_INDEX),
 )
+@retried
 def t2i_training_shards(
     context: dg.AssetExecutionContext,
     project: dg.ResourceParam[Project],
@@ -57,6 +59,7 @@ def t2i_training_shards(
     code_version=code_version(1, PROJECT.recipe.curate, REVIEWS, TAKEDOWNS),
     metadata=column_schema(SHARD_INDEX),
 )
+@retried
 def edit_training_shards(
     context: dg.AssetExecutionContext,
     project: dg.ResourceParam[Project],

@@ -20,6 +20,7 @@ from got_assets.reporting import (
     spread,
     table_result,
 )
+from got_assets.retries import retried
 from got_core.corpus import schemas
 
 
@@ -31,6 +32,7 @@ from got_core.corpus import schemas
     code_version=code_version(3, PROJECT.recipe.ingest),
     metadata=column_schema(schemas.RAW_IMAGES),
 )
+@retried
 def raw_images(
     context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]
 ) -> dg.MaterializeResult[pl.DataFrame]:
@@ -92,6 +94,7 @@ def _raw_grid(project: Project, frame: pl.DataFrame) -> dg.MarkdownMetadataValue
     code_version=code_version(5, PROJECT.recipe.ingest),
     metadata=column_schema(schemas.EDIT_PAIRS),
 )
+@retried
 def edit_pairs(
     context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]
 ) -> dg.MaterializeResult[pl.DataFrame]:

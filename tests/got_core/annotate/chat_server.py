@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
+import io
 import json
 import re
 import threading
@@ -98,9 +100,22 @@ def text_of(body: dict[str, Any]) -> str:
     return content if isinstance(content, str) else content[-1]["text"]
 
 
+def is_plain(body: dict[str, Any]) -> bool:
+    """Whether a request is the plain one that is sent behind a refused one."""
+    content = body["messages"][0]["content"]
+    if isinstance(content, str):
+        return "make the ball red" in content
+    data = content[0]["image_url"]["url"].partition(",")[2]
+    picture = Image.open(io.BytesIO(base64.b64decode(data)))
+    red, green, blue = picture.getpixel((picture.width // 2, picture.height // 2))
+    return picture.size == (252, 252) and red > 200 and green < 60 and blue < 60
+
+
 def sensible(body: dict[str, Any]) -> str:
     """A good reply to any text-to-image question; it holds the question's name."""
     text, name = text_of(body), name_of(body)
+    if "make the ball red" in text:
+        return json.dumps({"steps": ["make the ball red"]})
     if text.startswith("Look at the image"):
         return f"a {name} cat and a ball"
     if text.startswith("Describe the image in one dense"):

@@ -12,7 +12,15 @@ from got_core.annotate import t2i
 from got_core.annotate.annotator import AnnotationPaused
 from got_core.storage import Storage
 
-from .chat_server import ChatServer, annotator_for, completion, plain_picture, raw_table, sensible
+from .chat_server import (
+    ChatServer,
+    annotator_for,
+    completion,
+    is_plain,
+    plain_picture,
+    raw_table,
+    sensible,
+)
 
 UNSUPPORTED = {
     "error": {
@@ -193,9 +201,11 @@ def test_an_error_with_status_200_is_tried_again(storage: Storage, body: dict) -
 )
 def test_what_is_wrong_with_one_request_stays_so(storage: Storage, message: str) -> None:
     response = {"error": {"message": message, "code": None, "param": None}}
-    with (
-        ChatServer(lambda _: web.json_response(response, status=400)) as server,
-        annotator_for(server, storage) as annotator,
-    ):
+
+    def answer(body: dict[str, Any]) -> Any:
+        return sensible(body) if is_plain(body) else web.json_response(response, status=400)
+
+    with ChatServer(answer) as server, annotator_for(server, storage) as annotator:
         frame = t2i.caption_images(raw_table(2), plain_picture, annotator)
-    assert frame["reason"].to_list() == ["refused"] * 2 and len(server.requests) == 2
+    assert frame["reason"].to_list() == ["refused"] * 2
+    assert sum(not is_plain(body) for body in server.bodies) == 4 and len(server.requests) <= 6

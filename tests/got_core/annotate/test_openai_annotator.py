@@ -10,6 +10,8 @@ import signal
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 
 import pytest
@@ -17,7 +19,7 @@ from aiohttp import web
 from PIL import Image
 
 from got_core.annotate import t2i
-from got_core.annotate.annotator import AnnotationError, AnnotationPaused
+from got_core.annotate.annotator import AnnotationError, AnnotationPaused, AskingFailed
 from got_core.annotate.ledger import Ledger
 from got_core.annotate.openai_annotator import OpenAIAnnotator
 from got_core.annotate.schemas import BOXES, CAPTIONS
@@ -32,6 +34,7 @@ from tests.got_core.annotate.chat_server import (
     annotator_for,
     completion,
     config_for,
+    is_plain,
     plain_picture,
     raw_table,
     sensible,
@@ -189,36 +192,55 @@ def test_passing_failures_are_tried_again(storage: Storage, response) -> None:
         assert len(server.requests) == 4 == annotator.requests
 
 
-def test_a_request_that_always_fails_is_given_up_while_others_go_well(storage: Storage) -> None:
+def test_a_request_that_always_fails_is_given_up_and_judged_in_the_third_run(storage: Storage) -> None:
     def answer(body):
         poisoned = "Find this object in the image: poison" in text_of(body)
         return web.Response(status=500) if poisoned else sensible(body)
 
-    with ChatServer(answer) as server, annotator_for(server, storage, retries=2) as annotator:
-        done = threading.Event()
+    with ChatServer(answer) as server:
+        for run in (1, 2, 3):
+            with annotator_for(server, storage, retries=2) as annotator, others_going_well(annotator, run):
+                if run < 3:
+                    with pytest.raises(AskingFailed, match=r"3 requests failed .*HTTP 500"):
+                        annotator.ground(PICTURE, "poison")
+                else:
+                    with pytest.raises(AnnotationError, match=r"server_error: in 3 runs; .*HTTP 500"):
+                        annotator.ground(PICTURE, "poison")
+        before = sum("poison" in text_of(body) for body in server.bodies)
+        with annotator_for(server, storage) as annotator, pytest.raises(AnnotationError, match="in 3 runs"):
+            annotator.ground(PICTURE, "poison")
+        assert before == sum("poison" in text_of(body) for body in server.bodies) == 9
 
-        def keep_going() -> None:
-            for number in range(10_000):
-                if done.is_set():
-                    return
-                annotator.ground(PICTURE, f"ball {number}")
 
-        others = threading.Thread(target=keep_going)
-        others.start()
-        try:
-            with pytest.raises(AnnotationError, match=r"server_error: .*HTTP 500"):
-                annotator.ground(PICTURE, "poison")
-        finally:
-            done.set()
-            others.join()
+@contextmanager
+def others_going_well(annotator: OpenAIAnnotator, run: int) -> Iterator[None]:
+    """Other questions are answered all the while."""
+    done = threading.Event()
+
+    def keep_going() -> None:
+        for number in range(10_000):
+            if done.is_set():
+                return
+            annotator.ground(PICTURE, f"ball {run} {number}")
+
+    others = threading.Thread(target=keep_going)
+    others.start()
+    try:
+        yield
+    finally:
+        done.set()
+        others.join()
 
 
 def test_refusals_and_wrong_settings(storage: Storage) -> None:
-    with ChatServer(lambda _: web.Response(status=400, text="image too large")) as server:
+    def too_large(body):
+        return sensible(body) if is_plain(body) else web.Response(status=400, text="image too large")
+
+    with ChatServer(too_large) as server:
         with annotator_for(server, storage) as annotator:
             frame = t2i.caption_images(raw_table(2), plain_picture, annotator)
-        assert frame["reason"].to_list() == ["refused"] * 2 and len(server.requests) == 2
-        assert "image too large" in frame["error"][0]
+        assert frame["reason"].to_list() == ["refused"] * 2
+        assert "image too large (the server answers other requests)" in frame["error"][0]
     for status in (401, 404, 307):
         refused = partial(web.Response, status=status, headers={"Location": "/x"})
         with (
@@ -238,13 +260,16 @@ def test_huge_and_endless_responses_are_refused(storage: Storage) -> None:
     }
 
     def answer(body):
-        return next(make() for name, make in answers.items() if f"image: {name}" in text_of(body))
+        found = (make() for name, make in answers.items() if f"image: {name}" in text_of(body))
+        return next(found, None) or sensible(body)
 
     with ChatServer(answer) as server, annotator_for(server, storage, max_reply_bytes=100_000) as annotator:
-        for name, reason in (("huge", "too_large"), ("endless", "too_large"), ("zipped", "refused_reply")):
-            with pytest.raises(AnnotationError, match=reason):
+        for name in ("huge", "endless"):
+            with pytest.raises(AnnotationError, match="too_large"):
                 annotator.ground(PICTURE, name)
-        assert len(server.requests) == 3
+        with pytest.raises(AnnotationPaused, match="turn compression off"):
+            annotator.ground(PICTURE, "zipped")
+        assert sum(not is_plain(body) for body in server.bodies) == 2 * 2 + 1
 
 
 def test_a_reply_that_takes_too_long_is_asked_for_again(storage: Storage) -> None:
