@@ -50,6 +50,11 @@ class Listed:
         self._read_directory()
 
     @property
+    def names(self) -> list[str]:
+        """Names of all shards of images, sorted."""
+        return [name.removeprefix("shards/") for name in self._lists]
+
+    @property
     def next_number(self) -> int:
         """The number of the next shard."""
         return 1 + int(self._lists[-1].rpartition("-")[2]) if self._lists else 0

@@ -13,10 +13,10 @@ import time
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 
+from got_core.corpus.appending import ImageShards, note_passed_over
 from got_core.corpus.config import IngestConfig
 from got_core.corpus.inputs import Input, inputs_of
 from got_core.corpus.listing import list_pages, lists_from_a_key
-from got_core.corpus.shards import ImageShards, note_passed_over, shard_names
 from got_core.corpus.sieve import Sieve
 from got_core.storage import Storage
 
@@ -83,7 +83,7 @@ def sweep_step(
             shards.tidy()
             cursor = _Cursor(raw_url, furthest=cursor.furthest)
         storage.write_json(_CURSOR, asdict(cursor))
-    return shard_names(storage, "images")
+    return shards.names
 
 
 def _look_behind(
