@@ -1,27 +1,30 @@
-"""Near duplicates: perceptual fingerprints, and exact search among millions of them.
+"""Near duplicates: perceptual fingerprints, and which picture repeats which among millions.
 
-Belongs here: fingerprints, all pairs within a Hamming distance, and which picture repeats which. Does not
-belong here: exact duplicates (equal bytes, folded by ``ingest`` and by the manifest), and whether a repeat is
-left out (``got_core.curate``).
+Belongs here: fingerprints, when two are near, and clusters of them. Does not belong here: the search by bits
+(``hamming``), exact duplicates (equal bytes, folded by ``ingest`` and by the manifest), and whether a repeat
+is left out (``got_core.curate``).
+
+A cluster is a leader and its repeats. Pictures count in their order: one that is near to no earlier leader
+is a leader; any other repeats the nearest earlier leader, of several at the same distance the first. So every
+repeat is near to its leader itself (there are no chains), no two leaders are near to each other, and pictures
+that come later change no earlier answer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from itertools import combinations, pairwise
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
+from got_core.corpus.hamming import Alike, leaders_of, near_pairs
+
 GRID = 4
-BITS = 64
 FEW_BITS = 8
 """Bits set of an informative hash, at least: a plain area has at most one, a smooth gradient a few."""
 FLAT = 8
 """Levels by which the cells of a picture without features differ, at most."""
-_CHUNK = 1 << 21
-"""Candidate pairs compared at once: some 100 MB."""
 
 
 class Fingerprint(NamedTuple):
@@ -29,14 +32,6 @@ class Fingerprint(NamedTuple):
 
     phash: str
     colors: np.ndarray
-
-
-class Pairs(NamedTuple):
-    """Near pairs, sorted by query, then reference: two indices (int64) and their distance in bits (uint8)."""
-
-    query: np.ndarray
-    reference: np.ndarray
-    distance: np.ndarray
 
 
 class Prints(NamedTuple):
@@ -58,10 +53,6 @@ class Copies(NamedTuple):
     reference: np.ndarray
     distance: np.ndarray
     color: np.ndarray
-
-
-Alike = Callable[[np.ndarray, np.ndarray], np.ndarray]
-"""A further condition on candidates: indices of queries and references to a mask."""
 
 
 def fingerprint(picture: Image.Image) -> Fingerprint:
@@ -131,99 +122,28 @@ def leaders(hashes: np.ndarray, grids: np.ndarray | None, max_distance: int, max
     """
     if not len(hashes):
         return np.empty(0, dtype=np.int64)
-    whole = hashes[:, None].view(np.uint8)
-    whole = whole if grids is None else np.hstack([whole, grids])
-    _, first, group = np.unique(whole, axis=0, return_index=True, return_inverse=True)
-    kept = np.sort(first)
+    same = _first_equals(hashes, grids)
+    kept = np.flatnonzero(same == np.arange(len(hashes)))
     alike = None if grids is None else _alike_colors(grids[kept], grids[kept], max_color)
-    pairs = near_pairs(hashes[kept], None, max_distance, alike)
+    found = leaders_of(hashes[kept], max_distance, alike)
     result = np.full(len(hashes), -1, dtype=np.int64)
-    result[kept] = _follow(pairs, kept)
-    same = first[group.reshape(-1)]
+    result[kept] = np.where(found >= 0, kept[found], -1)
     repeats = same != np.arange(len(hashes))
     result[repeats] = np.where(result[same] >= 0, result[same], same)[repeats]
     return result
 
 
-def near_pairs(
-    queries: np.ndarray, references: np.ndarray | None, max_distance: int, alike: Alike | None = None
-) -> Pairs:
-    """All pairs of uint64 hashes at most ``max_distance`` bits apart, exactly.
+def _first_equals(hashes: np.ndarray, grids: np.ndarray | None) -> np.ndarray:
+    """Per row the first row of the same hash and grid."""
+    import polars as pl  # its hash tables take a tenth of the time of NumPy's sort of rows
 
-    ``references`` None: pairs within ``queries``, each once, the reference being the earlier one. The 64
-    bits are cut into more blocks than bits may differ; two near hashes agree in some ``keep`` of the blocks,
-    so one sort for each choice of blocks brings every pair together. How many are kept grows with the number
-    of references, which keeps the candidates of a query few.
-    """
-    size = len(queries if references is None else references)
-    found = [np.empty((0, 3), dtype=np.int64)]
-    for mask in _masks(size, max_distance):
-        for q, r in _candidates(queries, references, mask):
-            distance = np.bitwise_count(queries[q] ^ (queries if references is None else references)[r])
-            near = distance <= max_distance
-            q, r, distance = q[near], r[near], distance[near]
-            if alike is not None and len(q):
-                near = alike(q, r)
-                q, r, distance = q[near], r[near], distance[near]
-            found.append(np.column_stack([q, r, distance]))
-    table = np.unique(np.concatenate(found), axis=0)  # a pair may agree in several choices of blocks
-    return Pairs(table[:, 0], table[:, 1], table[:, 2].astype(np.uint8))
-
-
-def nearest(queries: np.ndarray, references: np.ndarray, max_distance: int) -> np.ndarray:
-    """Per query the index of its nearest reference within the distance (the first of several), else -1."""
-    pairs = near_pairs(queries, references, max_distance)
-    order = np.lexsort((pairs.reference, pairs.distance, pairs.query))
-    query, first = np.unique(pairs.query[order], return_index=True)
-    result = np.full(len(queries), -1, dtype=np.int64)
-    result[query] = pairs.reference[order][first]
-    return result
-
-
-def _masks(size: int, max_distance: int) -> list[np.uint64]:
-    """Bit masks such that two hashes within the distance agree on all bits of at least one of them."""
-    if max_distance <= 0:
-        return [np.uint64(2**BITS - 1)]
-    # Kept bits should number the references: fewer give crowded buckets, more only cost sorts.
-    fits = (keep for keep in (1, 2) if 4 * 2 ** (BITS * keep // (max_distance + keep)) >= size)
-    keep = next(fits, 3)
-    edges = np.linspace(0, BITS, max_distance + keep + 1).round().astype(int).tolist()
-    blocks = [(1 << high) - (1 << low) for low, high in pairwise(edges)]
-    return [np.uint64(sum(chosen)) for chosen in combinations(blocks, keep)]
-
-
-def _candidates(
-    queries: np.ndarray, references: np.ndarray | None, mask: np.uint64
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Index pairs that agree on the mask's bits, in chunks."""
-    keys = queries & mask
-    order = np.argsort(keys, kind="stable")  # neighbours in memory make the look-ups fast
-    keys = keys[order]
-    if references is None:
-        targets = order
-        low, high = np.searchsorted(keys, keys, "left"), np.arange(len(keys))
-    else:
-        targets = np.argsort(references & mask, kind="stable")
-        other = (references & mask)[targets]
-        low, high = np.searchsorted(other, keys, "left"), np.searchsorted(other, keys, "right")
-    counts = high - low
-    busy = np.flatnonzero(counts)
-    order, low, counts = order[busy], low[busy], counts[busy]
-    for part in _slices(counts):
-        many, start = counts[part], low[part]
-        within = np.arange(many.sum()) - np.repeat(np.cumsum(many) - many, many)
-        yield np.repeat(order[part], many), targets[np.repeat(start, many) + within]
-
-
-def _slices(counts: np.ndarray) -> Iterator[slice]:
-    """Consecutive rows whose counts sum up to about a chunk."""
-    total = np.cumsum(counts)
-    start = 0
-    while start < len(counts):
-        before = total[start - 1] if start else 0
-        stop = max(start + 1, int(np.searchsorted(total, before + _CHUNK, "right")))
-        yield slice(start, stop)
-        start = stop
+    words = hashes[:, None]
+    if grids is not None:
+        padded = np.pad(grids, ((0, 0), (0, -grids.shape[1] % 8)))
+        words = np.hstack([words, padded.view(np.uint64)])
+    frame = pl.DataFrame({str(at): words[:, at] for at in range(words.shape[1])})
+    first = frame.with_row_index("row").select(pl.col("row").min().over(frame.columns))
+    return first["row"].to_numpy().astype(np.int64)
 
 
 def _alike_colors(queries: np.ndarray, references: np.ndarray, max_color: int) -> Alike:
@@ -243,17 +163,3 @@ def _informative(prints: Prints) -> np.ndarray:
     cells = prints.grids.reshape(-1, GRID * GRID, 3)
     plain = prints.known & ((cells.max(axis=1) - cells.min(axis=1)).max(axis=1) <= FLAT)
     return (np.bitwise_count(prints.hashes) >= FEW_BITS) & ~plain
-
-
-def _follow(pairs: Pairs, kept: np.ndarray) -> np.ndarray:
-    """Leaders in one pass over the near pairs, in order: only leaders are repeated."""
-    result = np.full(len(kept), -1, dtype=np.int64)
-    query, start = np.unique(pairs.query, return_index=True)
-    stop = np.append(start, len(pairs.query))[1:]
-    for index, low, high in zip(query.tolist(), start, stop, strict=False):
-        others = pairs.reference[low:high]
-        free = result[others] < 0
-        if free.any():
-            nearest_first = np.argmin(np.where(free, pairs.distance[low:high], BITS + 1))
-            result[index] = kept[others[nearest_first]]
-    return result

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import polars as pl
+from fsspec.asyn import sync
 from fsspec.utils import glob_translate
 
 from got_core.corpus.config import IngestConfig
@@ -21,8 +22,13 @@ from got_core.corpus.links import CACHE_PARTS, is_cached_repository, is_within, 
 from got_core.corpus.reader import EPOCH, Stamp, local_stamp, remote_stamp
 from got_core.corpus.schemas import IMAGE_LIST, frame_of, polars_schema
 from got_core.corpus.sieve import LINKED_AGAIN, Sieve, is_ignored
-from got_core.filesystems import open_filesystem
+from got_core.filesystems import is_s3, open_filesystem
 from got_core.storage import local_path
+
+PAGE = 20_000
+"""Keys of a page, about."""
+KEYS = 1000
+"""Keys that are asked for at once; no store gives more."""
 
 
 class Listing(NamedTuple):
@@ -35,6 +41,17 @@ class Listing(NamedTuple):
     """Numbers of files that are no input, by kind (see ``sieve``)."""
 
 
+class Page(NamedTuple):
+    """Some of what an input holds."""
+
+    found: pl.DataFrame
+    """:data:`IMAGE_LIST`, in order."""
+    last: str = ""
+    """The last key that was looked at: the next page lies behind it. Empty: none, or of no use."""
+    more: bool = False
+    """Whether a page follows."""
+
+
 def list_input(one: Input, config: IngestConfig) -> Listing:
     """What an input holds, and how much beside it is none.
 
@@ -42,14 +59,33 @@ def list_input(one: Input, config: IngestConfig) -> Listing:
         FileNotFoundError, NotADirectoryError, ValueError: as ``shards.assign_image_shards``.
     """
     sieve = Sieve(config)
+    return Listing(_whole(one, sieve, config), dict(sieve.counts))
+
+
+def list_pages(one: Input, config: IngestConfig, sieve: Sieve, after: str = "") -> Iterator[Page]:
+    """What an input holds, in order, a page at a time; `sieve` counts what is passed over.
+
+    Of an input that `lists_from_a_key`, what lies behind the key `after`, some requests to the store a page.
+    Any other is a single page. Raises as `list_input`.
+    """
+    if lists_from_a_key(one):
+        yield from _s3_pages(one, sieve, after)
+    else:
+        yield Page(_whole(one, sieve, config))
+
+
+def lists_from_a_key(one: Input) -> bool:
+    """Whether listing can begin behind any key: prefixes of S3."""
+    return one.pattern is None and is_s3(one.base)
+
+
+def _whole(one: Input, sieve: Sieve, config: IngestConfig) -> pl.DataFrame:
     if one.pattern is not None:
         frames = [_list_container(one, *found, config) for found in _containers(one, sieve)]
-        found = pl.concat(frames).unique(["path", "first"], keep="first", maintain_order=True)
-    else:
-        local = local_path(one.base)
-        rows = _list_local(local, sieve, config) if local else _list_remote(one.base, sieve, one.options)
-        found = _listed(one, list(rows), "file").sort("path", "bytes", "modified")
-    return Listing(found, dict(sieve.counts))
+        return pl.concat(frames).unique(["path", "first"], keep="first", maintain_order=True)
+    local = local_path(one.base)
+    rows = _list_local(local, sieve, config) if local else _list_remote(one.base, sieve, one.options)
+    return _listed(one, list(rows), "file").sort("path", "bytes", "modified")
 
 
 def _listed(one: Input, rows: list[dict], kind: str) -> pl.DataFrame:
@@ -191,10 +227,37 @@ def _list_remote(raw_url: str, sieve: Sieve, fs_options: dict) -> Iterator[dict]
         raise FileNotFoundError(f"{raw_url} holds no files; set GOT_RAW to a folder or prefix of images")
     base = root.rstrip("/")
     for path, info in fs.find(root, detail=True).items():
-        relative = path[len(base) :].removeprefix("/")
-        if not relative or not sieve.accepts(relative):
-            continue
-        stamp = remote_stamp(info)
-        odd = "://" in relative or relative.startswith("/")
-        problem = "bad_name: a key with '://' in it or '/' before it; rename it" if odd else None
-        yield {"path": relative, **stamp._asdict(), "problem": problem}
+        yield from _remote_entry(path[len(base) :].removeprefix("/"), info, sieve)
+
+
+def _remote_entry(relative: str, info: dict[str, Any], sieve: Sieve) -> Iterator[dict]:
+    if not relative or not sieve.accepts(relative):
+        return
+    stamp = remote_stamp(info)
+    odd = "://" in relative or relative.startswith("/")
+    problem = "bad_name: a key with '://' in it or '/' before it; rename it" if odd else None
+    yield {"path": relative, **stamp._asdict(), "problem": problem}
+
+
+def _s3_pages(one: Input, sieve: Sieve, after: str) -> Iterator[Page]:
+    """A store lists keys in the order of their bytes, from any key on."""
+    fs, root = open_filesystem(one.base, **one.options)
+    bucket, _, folder = root.rstrip("/").partition("/")
+    prefix = f"{folder}/" if folder else ""
+    if not after and not fs.isdir(root):
+        raise FileNotFoundError(f"{one.base} holds no files; set GOT_RAW to a folder or prefix of images")
+    asked = {"Bucket": bucket, "Prefix": prefix, "MaxKeys": KEYS}
+    rows: list[dict] = []
+    seen, more = 0, True
+    while more:
+        start = {"StartAfter": prefix + after} if after else {}
+        # Not `call_s3`: that is s3fs' own, which does not say when the store is not available.
+        answer = sync(fs.loop, fs._call_s3, "list_objects_v2", **asked, **start)
+        keys = answer.get("Contents", [])
+        for info in keys:
+            after = info["Key"][len(prefix) :]
+            rows += _remote_entry(after, {**info, "size": info["Size"]}, sieve)
+        seen, more = seen + len(keys), bool(answer.get("IsTruncated"))
+        if not more or seen >= PAGE:
+            yield Page(_listed(one, rows, "file"), after, more)
+            rows, seen = [], 0

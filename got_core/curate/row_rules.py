@@ -14,7 +14,8 @@ from collections.abc import Callable
 
 import polars as pl
 
-from got_core.corpus.duplicates import hash_bits, nearest
+from got_core.corpus.duplicates import hash_bits
+from got_core.corpus.hamming import nearest
 from got_core.curate.batch import CORNERS, Batch, mentions
 from got_core.curate.config import CurateConfig
 from got_core.curate.languages import foreign

@@ -18,14 +18,12 @@ def watch_raw_images(
     context: dg.SensorEvaluationContext, project: dg.ResourceParam[Project]
 ) -> dg.SensorResult | dg.SkipReason:
     """Looks through the raw folder (or bucket prefix, archives, tables); what no shard lists yet becomes new
-    shards with a run each. Off until switched on."""
-    from got_core.corpus.shards import assign_image_shards
+    shards with a run each. A large bucket is looked through in several ticks. Off until switched on."""
+    from got_core.corpus.sweep import sweep_step
 
     url = project.settings.raw_url
     try:
-        names = assign_image_shards(
-            project.storage, url, project.recipe.ingest, project.settings.fs_options(url)
-        )
+        names = sweep_step(project.storage, url, project.recipe.ingest, project.settings.fs_options(url))
     except (FileNotFoundError, NotADirectoryError) as error:
         return dg.SkipReason(f"no raw images yet: {error}")
     return _new_shards(context, IMAGE_SHARDS, names, "prepare_images")

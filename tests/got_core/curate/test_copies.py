@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 from got_core.corpus.config import IngestConfig
-from got_core.corpus.duplicates import fingerprint, near_copies, near_pairs, prints_of
+from got_core.corpus.duplicates import fingerprint, near_copies, prints_of
+from got_core.corpus.hamming import near_pairs
 from got_core.corpus.ingest import ImageReader, ingest_edit_pairs, ingest_images
 from got_core.corpus.shards import assign_edit_shards, assign_image_shards
 from got_core.curate.config import CurateConfig

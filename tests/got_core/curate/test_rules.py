@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 import pytest
 
 from got_core.annotate.schemas import EDIT_CHAINS, T2I_CHAINS
-from got_core.corpus.duplicates import hash_bits, leaders, near_pairs, nearest
 from got_core.corpus.schemas import EDIT_PAIRS, RAW_IMAGES, check_schema, polars_schema
 from got_core.curate.benchmarks import benchmark_digest, read_benchmark
 from got_core.curate.config import MANIFEST_RULES, ROW_RULES, STRICT_RULES, CurateConfig
@@ -207,36 +205,6 @@ def test_both_pictures_of_an_edit_are_measured_and_compared_with_benchmarks(tmp_
         "nearly equals emu-3",
     ]
     assert set(selection["licence"]) == {"CC0"}
-
-
-@pytest.mark.parametrize("distance", [0, 1, 4, 8])
-def test_the_search_finds_exactly_the_pairs_that_a_full_comparison_finds(distance: int) -> None:
-    rng = np.random.default_rng(distance)
-    base = rng.integers(0, 2**63, 300, dtype=np.uint64)
-    near = base.copy()
-    for _ in range(distance + 2):
-        near ^= np.uint64(1) << rng.integers(0, 64, 300).astype(np.uint64)
-    hashes = rng.permutation(np.concatenate([base, near]))
-    bits = np.bitwise_count(hashes[:, None] ^ hashes[None])
-    later, earlier = np.nonzero((bits <= distance) & np.tri(600, k=-1, dtype=bool))
-    pairs = near_pairs(hashes, None, distance)
-    assert (pairs.query == later).all() and (pairs.reference == earlier).all()
-    best = bits[:200, 200:].argmin(axis=1)
-    expected = np.where(bits[:200, 200:].min(axis=1) <= distance, best, -1)
-    assert (nearest(hashes[:200], hashes[200:], distance) == expected).all()
-
-
-def test_leaders_do_not_change_when_rows_are_appended() -> None:
-    rng = np.random.default_rng(0)
-    base = rng.integers(0, 2**63, 400, dtype=np.uint64)
-    hashes = rng.choice(base, 2000) ^ (np.uint64(1) << rng.integers(0, 64, 2000).astype(np.uint64))
-    colors = rng.integers(0, 3, (2000, 3), dtype=np.uint8) * 40
-    whole, part = leaders(hashes, colors, 3, 50), leaders(hashes[:1200], colors[:1200], 3, 50)
-    assert (whole[:1200] == part).all() and (whole >= 0).sum() > 500
-    repeats = np.flatnonzero(whole >= 0)
-    assert (whole[whole[repeats]] == -1).all(), "only leaders are repeated"
-    assert (np.bitwise_count(hashes[repeats] ^ hashes[whole[repeats]]) <= 3).all()
-    assert leaders(hash_bits([]), None, 3, 0).tolist() == []
 
 
 def shard(*rows: tuple[str, int]) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
