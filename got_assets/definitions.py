@@ -1,4 +1,8 @@
-"""Everything that Dagster loads. No model library is imported here; assets import what they need."""
+"""Everything that Dagster loads. No model library is imported here; assets import what they need.
+
+Loading reads no storage, home or network: without credentials the graph still shows, and a process that has
+loaded it need not be started again for a list that has changed (`got_assets.defs.curate.lists`).
+"""
 
 from __future__ import annotations
 
@@ -27,6 +31,7 @@ with _nothing_collected():
     from got_assets.defs.annotate import imported as annotate_imported
     from got_assets.defs.curate import assets as curate_assets
     from got_assets.defs.curate import checks as curate_checks
+    from got_assets.defs.curate import lists as curate_lists
     from got_assets.defs.curate import review as curate_review
     from got_assets.defs.curate import shards as curate_shards
     from got_assets.defs.curate import takedown as curate_takedown
@@ -45,21 +50,24 @@ with _nothing_collected():
     from got_assets.project import PROJECT
 
 defs = dg.Definitions(
-    assets=dg.load_assets_from_modules(
-        [
-            ingest_assets,
-            annotate_imported if PROJECT.settings.chains_imported else annotate_assets,
-            curate_assets,
-            curate_review,
-            curate_shards,
-            curate_takedown,
-            train_plan,
-            train_assets,
-            evaluate_assets,
-            evaluate_ablation,
-            register_assets,
-        ]
-    ),
+    assets=[
+        *curate_lists.ASSETS,
+        *dg.load_assets_from_modules(
+            [
+                ingest_assets,
+                annotate_imported if PROJECT.settings.chains_imported else annotate_assets,
+                curate_assets,
+                curate_review,
+                curate_shards,
+                curate_takedown,
+                train_plan,
+                train_assets,
+                evaluate_assets,
+                evaluate_ablation,
+                register_assets,
+            ]
+        ),
+    ],
     asset_checks=dg.load_asset_checks_from_modules([ingest_checks, annotate_checks, curate_checks]),
     jobs=[ingest_jobs.prepare_images, ingest_jobs.prepare_edits, train_jobs.retrain],
     schedules=[train_schedules.retrain_weekly],
@@ -67,6 +75,7 @@ defs = dg.Definitions(
         ingest_sensors.watch_raw_images,
         ingest_sensors.watch_edit_pairs,
         ingest_sensors.record_failures,
+        curate_lists.watch_lists,
         curate_takedown.watch_takedowns,
     ],
     resources={"project": PROJECT, "io_manager": StorageIOManager(PROJECT.storage)},

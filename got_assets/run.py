@@ -17,6 +17,7 @@ import dagster as dg
 from dagster._utils.error import SerializableErrorInfo
 
 from got_assets.definitions import defs
+from got_assets.defs.curate.lists import observe_lists
 from got_assets.defs.ingest.jobs import EDIT_STEPS, IMAGE_STEPS
 from got_assets.defs.ingest.partitions import EDIT_SHARDS, IMAGE_SHARDS
 from got_assets.defs.train.jobs import RETRAIN_ASSETS
@@ -67,6 +68,7 @@ class Runner:
     def __post_init__(self) -> None:
         self._graph = defs.resolve_asset_graph()
         self._job = defs.resolve_implicit_global_asset_job_def()
+        observe_lists(self.project, self.instance)
 
     def bring_up_to_date(
         self, assets: Sequence[str], partition: str | None = None, again: str = ""
@@ -190,6 +192,7 @@ def assign_shards(project: Project, instance: dg.DagsterInstance) -> tuple[list[
         new = [name for name in names if name not in known]
         if new:
             instance.add_dynamic_partitions(str(partitions.name), new)
+    observe_lists(project, instance)
     return images, edits
 
 
@@ -216,6 +219,7 @@ def make_data(runner: Runner) -> set[str]:
         runner.bring_up_to_date(IMAGE_STEPS[:1], shard, f"{waiting} URLs to ask again" if waiting else "")
     for shard in edits:
         runner.bring_up_to_date(EDIT_STEPS[:1], shard)
+    observe_lists(runner.project, runner.instance)  # what is in the shards by now, before it is worked on
     if runner.project.settings.annotator_name is not None and not runner.bring_up_to_date([PLAN]).error:
         annotate(runner, images, edits)
     return {*images, *edits}

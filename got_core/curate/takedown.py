@@ -47,10 +47,12 @@ _UNTOUCHED = (
     "manifests/",
     "training_shards/",
     "latent_shards/",
+    "item_index/",
     "taken_down.parquet",
     "training_manifest.parquet",
 )
-"""Records of what was done; indices of tars and latents, which go with them; the manifest, made anew from the
+"""Records of what was done; indices of tars and latents, which go with them; the index of ids, which
+holds none; the manifest, made anew from the
 list."""
 
 _LEDGER = {"request": pl.String(), "item_id": pl.String(), "kind": pl.String()}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 import polars as pl
 
-from got_assets.defs.curate.assets import REVIEWS, TAKEDOWNS
+from got_assets.defs.curate.lists import names_for
 from got_assets.defs.ingest.partitions import EDIT_SHARDS, IMAGE_SHARDS
 from got_assets.project import PROJECT, Project, code_version
 from got_assets.reporting import column_schema, log_progress, reason_counts, table_result
@@ -27,7 +27,8 @@ Tables = tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]
     group_name="curate",
     kinds={"polars", "file"},
     owners=["team:data"],
-    code_version=code_version(1, PROJECT.recipe.curate, REVIEWS, TAKEDOWNS),
+    deps=names_for("image_takedowns", "image_verdicts"),
+    code_version=code_version(2, PROJECT.recipe.curate),
     metadata=column_schema(SHARD_INDEX),
 )
 def t2i_training_shards(
@@ -51,7 +52,8 @@ def t2i_training_shards(
     group_name="curate",
     kinds={"polars", "file"},
     owners=["team:data"],
-    code_version=code_version(1, PROJECT.recipe.curate, REVIEWS, TAKEDOWNS),
+    deps=names_for("edit_takedowns", "edit_verdicts"),
+    code_version=code_version(2, PROJECT.recipe.curate),
     metadata=column_schema(SHARD_INDEX),
 )
 def edit_training_shards(
