@@ -35,10 +35,12 @@ RESULTS: dict[type, str] = {
     "contamination_distance near_duplicate_distance near_duplicate_color takedown_distance max_error_share",
     AblationConfig: "rows seeds pretrain_steps finetune_steps images_per_task",
     CorpusConfig: "images edits edit_kinds multi_turn place_draws seed jpeg_share folder_size",
-    EvaluateConfig: "benchmarks images_per_task sampling_seeds repair edit_images edit_steps max_change_outside "
+    EvaluateConfig: "benchmarks images_per_task sampling_seeds repair edit_images edit_steps "
+    "max_change_outside "
     "keep_outside batch_size seed bootstrap num_inference_steps text_scale spatial_scale "
     "guidance_reuse max_new_tokens self_test grid_per_task",
-    FoundationConfig: "batch_size tower_steps tower_rate vision_steps locate_steps reading_steps language_steps "
+    FoundationConfig: "batch_size tower_steps tower_rate vision_steps locate_steps reading_steps "
+    "language_steps "
     "language_batch_size unet_steps unet_batch_size refiner_steps projection_images edit_share "
     "describe_share locate_share recall_share renamed_share pointing_weight alignment_weight "
     "language_rate settled_rate seeing_rate vision_rate unet_rate unet_loss unet_edit_share "
@@ -61,8 +63,9 @@ RESULTS: dict[type, str] = {
 SERVER = OpenAIConfig(url="http://gpu-1/v1", vision_model="qwen2.5-vl")
 ENGINES = VLLMConfig(vision_model="qwen2.5-vl")
 OTHER_ANSWERS = {
-    "vision_model": "qwen2-vl", "text_model": "llama", "vision_revision": "b", "text_revision": "c", "attempts": 1,
-    "image_side": 512, "image_factor": 56, "image_min_pixels": 4000, "image_max_pixels": 90_000,
+    "vision_model": "qwen2-vl", "text_model": "llama", "vision_revision": "b", "text_revision": "c",
+    "attempts": 1, "image_side": 512, "image_factor": 56,
+    "image_min_pixels": 4000, "image_max_pixels": 90_000,
     "image_quality": 50, "box_unit": "thousandths", "thinking_tokens": 9, "send_schema": False,
     "temperature": None, "seed": 7,
 }  # fmt: skip
