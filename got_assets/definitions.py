@@ -1,7 +1,7 @@
 """Everything that Dagster loads. No model library is imported here; assets import what they need.
 
 Loading reads no storage, home or network: without credentials the graph still shows, and a process that has
-loaded it need not be started again for a list that has changed (`got_assets.defs.curate.lists`).
+loaded it need not be started again for a list that has changed (`got_assets.defs.lists`).
 """
 
 from __future__ import annotations
@@ -31,7 +31,6 @@ with _nothing_collected():
     from got_assets.defs.annotate import imported as annotate_imported
     from got_assets.defs.curate import assets as curate_assets
     from got_assets.defs.curate import checks as curate_checks
-    from got_assets.defs.curate import lists as curate_lists
     from got_assets.defs.curate import review as curate_review
     from got_assets.defs.curate import shards as curate_shards
     from got_assets.defs.curate import takedown as curate_takedown
@@ -41,6 +40,7 @@ with _nothing_collected():
     from got_assets.defs.ingest import checks as ingest_checks
     from got_assets.defs.ingest import jobs as ingest_jobs
     from got_assets.defs.ingest import sensors as ingest_sensors
+    from got_assets.defs.lists import sources as list_sources
     from got_assets.defs.register import assets as register_assets
     from got_assets.defs.train import assets as train_assets
     from got_assets.defs.train import jobs as train_jobs
@@ -51,7 +51,7 @@ with _nothing_collected():
 
 defs = dg.Definitions(
     assets=[
-        *curate_lists.ASSETS,
+        *list_sources.ASSETS,
         *dg.load_assets_from_modules(
             [
                 ingest_assets,
@@ -75,7 +75,7 @@ defs = dg.Definitions(
         ingest_sensors.watch_raw_images,
         ingest_sensors.watch_edit_pairs,
         ingest_sensors.record_failures,
-        curate_lists.watch_lists,
+        list_sources.watch_lists,
         curate_takedown.watch_takedowns,
     ],
     resources={"project": PROJECT, "io_manager": StorageIOManager(PROJECT.storage)},

@@ -17,9 +17,9 @@ import dagster as dg
 from dagster._utils.error import SerializableErrorInfo
 
 from got_assets.definitions import defs
-from got_assets.defs.curate.lists import observe_lists
 from got_assets.defs.ingest.jobs import EDIT_STEPS, IMAGE_STEPS
 from got_assets.defs.ingest.partitions import EDIT_SHARDS, IMAGE_SHARDS
+from got_assets.defs.lists.sources import observe_lists
 from got_assets.defs.train.jobs import RETRAIN_ASSETS
 from got_assets.home import prepare_dagster_home
 from got_assets.project import PROJECT, Project

@@ -68,7 +68,7 @@ class ItemIndex:
         scan = self.storage.scan_table(_segment_name(self.kind, number))
         if keys is not None:
             scan = scan.filter(pl.col("key").is_in(keys.implode()))
-        return scan.filter(pl.col("shard").is_in(valid)).collect()
+        return scan.collect().filter(pl.col("shard").is_in(valid))
 
 
 def update_index(storage: Storage, kind: Kind, versions: Mapping[str, str]) -> ItemIndex:

@@ -126,7 +126,7 @@ def test_a_benchmark_concerns_the_shards_with_pictures_like_its_own(
 
 
 def test_the_sensor_observes_and_makes_what_is_touched_stale(made: Graph) -> None:
-    module = import_module("got_assets.defs.curate.lists")
+    module = import_module("got_assets.defs.lists.sources")
 
     def evaluate() -> list[tuple[str, str | None]]:
         with dg.build_sensor_context(made.instance, resources={"project": made.project}) as context:

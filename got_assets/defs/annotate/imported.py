@@ -11,8 +11,8 @@ import time
 import dagster as dg
 import polars as pl
 
-from got_assets.defs.curate.lists import names_for
 from got_assets.defs.ingest.partitions import EDIT_SHARDS, IMAGE_SHARDS
+from got_assets.defs.lists.sources import names_for
 from got_assets.project import Project, code_version
 from got_assets.reporting import Metadata, column_schema, reason_counts, table_result
 from got_core.annotate import schemas

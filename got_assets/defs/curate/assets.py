@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 import polars as pl
 
-from got_assets.defs.curate.lists import names_for
 from got_assets.defs.ingest.assets import edit_pairs, raw_images
 from got_assets.defs.ingest.partitions import EDIT_SHARDS, IMAGE_SHARDS
+from got_assets.defs.lists.sources import names_for
 from got_assets.io import ShardTables
 from got_assets.project import PROJECT, Project, code_version
 from got_assets.reporting import Metadata, column_schema, markdown_table, reason_counts, table_result

@@ -9,8 +9,8 @@ import dagster as dg
 import polars as pl
 
 from got_assets.defs.curate.assets import benchmark_of
-from got_assets.defs.curate.lists import names_for
 from got_assets.defs.ingest.partitions import EDIT_SHARDS, IMAGE_SHARDS
+from got_assets.defs.lists.sources import names_for
 from got_assets.project import PROJECT, Project, code_version
 from got_assets.reporting import (
     column_schema,

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import dagster as dg
 import polars as pl
 
-from got_assets.defs.curate.lists import names_for
 from got_assets.defs.ingest.partitions import EDIT_SHARDS, IMAGE_SHARDS
+from got_assets.defs.lists.sources import names_for
 from got_assets.project import PROJECT, Project, code_version
 from got_assets.reporting import column_schema, log_progress, reason_counts, table_result
 from got_core.corpus.schemas import SHARD_INDEX

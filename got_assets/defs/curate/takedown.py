@@ -10,9 +10,9 @@ import time
 import dagster as dg
 import polars as pl
 
-from got_assets.defs.curate.lists import names_for
 from got_assets.defs.ingest.assets import edit_pairs, raw_images
 from got_assets.defs.ingest.partitions import EDIT_SHARDS, IMAGE_SHARDS
+from got_assets.defs.lists.sources import names_for
 from got_assets.project import PROJECT, Project, code_version
 from got_assets.reporting import Metadata, column_schema, markdown_table, table_result
 from got_assets.staleness import inputs_tag

@@ -4,7 +4,7 @@ Lists lie in the storage (or where the recipe says) and change without Dagster. 
 version for each shard that entries touch, which is recorded as an observation where it is another than the
 last one. What reads a list thereby becomes stale for exactly those shards.
 
-Belongs here: reading versions and recording them. Not here: the sources as assets (`defs.curate.lists`), and
+Belongs here: reading versions and recording them. Not here: the sources as assets (`sources`), and
 what a list says about a shard (`got_core.curate.shard_lists`).
 """
 

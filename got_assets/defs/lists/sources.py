@@ -1,6 +1,6 @@
 """Lists that people keep outside of the graph, as observable sources, and their sensor.
 
-Belongs here: which sources there are. Not here: how their versions come about (`got_assets.observing`).
+Belongs here: which sources there are. Not here: how their versions come about (`observing`).
 """
 
 # No postponed annotations here: Dagster looks at the annotation objects themselves.
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import dagster as dg
 
-from got_assets.observing import SHARDS, Lists, Source, observations
+from got_assets.defs.lists.observing import SHARDS, Lists, Source, observations
 from got_assets.project import PROJECT, Project
 from got_core.corpus.item_index import Kind
 from got_core.curate.takedown_lists import list_digest
