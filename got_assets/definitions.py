@@ -1,4 +1,8 @@
-"""Everything that Dagster loads. No model library is imported here; assets import what they need."""
+"""Everything that Dagster loads. No model library is imported here; assets import what they need.
+
+Loading reads no storage, home or network: without credentials the graph still shows, and a process that has
+loaded it need not be started again for a list that has changed (`got_assets.defs.lists`).
+"""
 
 from __future__ import annotations
 
@@ -36,6 +40,7 @@ with _nothing_collected():
     from got_assets.defs.ingest import checks as ingest_checks
     from got_assets.defs.ingest import jobs as ingest_jobs
     from got_assets.defs.ingest import sensors as ingest_sensors
+    from got_assets.defs.lists import sources as list_sources
     from got_assets.defs.register import assets as register_assets
     from got_assets.defs.train import assets as train_assets
     from got_assets.defs.train import jobs as train_jobs
@@ -46,21 +51,24 @@ with _nothing_collected():
     from got_assets.project import PROJECT
 
 defs = dg.Definitions(
-    assets=dg.load_assets_from_modules(
-        [
-            ingest_assets,
-            annotate_imported if PROJECT.settings.chains_imported else annotate_assets,
-            curate_assets,
-            curate_review,
-            curate_shards,
-            curate_takedown,
-            train_plan,
-            train_assets,
-            evaluate_assets,
-            evaluate_ablation,
-            register_assets,
-        ]
-    ),
+    assets=[
+        *list_sources.ASSETS,
+        *dg.load_assets_from_modules(
+            [
+                ingest_assets,
+                annotate_imported if PROJECT.settings.chains_imported else annotate_assets,
+                curate_assets,
+                curate_review,
+                curate_shards,
+                curate_takedown,
+                train_plan,
+                train_assets,
+                evaluate_assets,
+                evaluate_ablation,
+                register_assets,
+            ]
+        ),
+    ],
     asset_checks=dg.load_asset_checks_from_modules([ingest_checks, annotate_checks, curate_checks]),
     jobs=[ingest_jobs.prepare_images, ingest_jobs.prepare_edits, train_jobs.retrain],
     schedules=[train_schedules.retrain_weekly],
@@ -68,6 +76,7 @@ defs = dg.Definitions(
         ingest_sensors.watch_raw_images,
         ingest_sensors.watch_edit_pairs,
         ingest_sensors.record_failures,
+        list_sources.watch_lists,
         curate_takedown.watch_takedowns,
     ],
     executor=leased_executor,

@@ -1,7 +1,8 @@
 """What every asset needs to know: where things are, which recipe runs, and the storage.
 
 Belongs here: reading settings and recipe once, when definitions load, and making code versions from them.
-Does not belong here: anything that computes. Importing this loads no model library.
+Does not belong here: anything that computes. Importing this loads no model library, and reads nothing but the
+environment (with `.env`) and the file of mixtures that GOT_MIXTURE names.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from got_core.filesystems import StoreUnavailableError
-from got_core.recipes import Recipe, digest, get_recipe
+from got_core.digests import digest, results
+from got_core.recipes import Recipe, get_recipe
 from got_core.settings import Settings
 from got_core.storage import Storage
 from got_core.train.mixture_file import with_mixtures
@@ -93,18 +94,8 @@ class Project:
 
         name = self.settings.annotator_name
         if self.settings.chains_imported:
-            return self._imports_revision()
+            return "imported"
         return annotator_revision(name, self.settings.annotator_config) if name else "none"
-
-    def _imports_revision(self) -> str:
-        """Changes with what was imported, so that its chains are read again."""
-        from got_core.exchange.parts import finished_imports
-
-        try:
-            found = finished_imports(self.storage)
-        except (OSError, ValueError, StoreUnavailableError):
-            return "imported-unreadable"
-        return f"imported-{digest({name: one['id'] for name, one in found.items()})}"
 
 
 def load_project() -> Project:
@@ -126,9 +117,11 @@ def load_project() -> Project:
 def code_version(number: int, *parts: Any) -> str:
     """Version of an asset's code: a number raised by hand, and a digest of each recipe part that it uses.
 
-    A changed recipe thereby makes exactly those assets stale that depend on the changed part.
+    A changed recipe thereby makes exactly those assets stale that depend on the changed part. Fields that
+    change no result (`got_core.digests.execution`) do not count.
     """
-    return "-".join([str(number), *(part if isinstance(part, str) else digest(part) for part in parts)])
+    digests = (part if isinstance(part, str) else digest(results(part)) for part in parts)
+    return "-".join([str(number), *digests])
 
 
 def git_commit() -> str:

@@ -14,10 +14,14 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
+from got_assets.shown import Picture, in_files
+from got_core.figures.markdown import markdown_text
 from got_core.storage import Storage, content_hash
 
 Metadata = dict[str, Any]
 THUMBNAILS = 16
+CELL = 200
+"""Characters of a text in a table."""
 
 
 def column_schema(columns: Mapping[str, tuple[pl.DataType, str]]) -> Metadata:
@@ -69,7 +73,7 @@ def table_result(
     return dg.MaterializeResult(
         value=frame,
         data_version=dg.DataVersion(content_hash(frame)),
-        metadata=counts | readable_figures(extra),
+        metadata=in_files(counts | readable_figures(extra)),
         tags=tags,
     )
 
@@ -84,7 +88,7 @@ def document_result(
 ) -> dg.MaterializeResult[dict[str, Any]]:
     """A JSON document with `version` (a content or weights hash) as data version."""
     seconds = round(time.monotonic() - started, 3)
-    metadata = {"seconds": seconds} | readable_figures(extra)
+    metadata = in_files({"seconds": seconds} | readable_figures(extra))
     return dg.MaterializeResult(
         value=document, data_version=dg.DataVersion(version), metadata=metadata, tags=tags
     )
@@ -97,8 +101,11 @@ def reason_counts(frame: pl.DataFrame, column: str = "reason") -> dg.MarkdownMet
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> dg.MarkdownMetadataValue:
-    """Rows of plain values, floats `readable`, as a markdown table; `none` if there are no rows."""
-    cells = ([str(readable(cell)).replace("|", "\\|") for cell in row] for row in rows)
+    """Rows of plain values, floats `readable`, as a markdown table; `none` if there are no rows.
+
+    Texts are shown as they are (`markdown_text`), cut at CELL characters.
+    """
+    cells = ([_cell(cell) for cell in row] for row in rows)
     lines = ["| " + " | ".join(row) + " |" for row in cells]
     if not lines:
         return dg.MetadataValue.md("none")
@@ -107,32 +114,26 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> dg.M
     )
 
 
+def _cell(value: Any) -> str:
+    return markdown_text(value, CELL) if isinstance(value, str) else str(readable(value))
+
+
 def spread(frame: pl.DataFrame, count: int = THUMBNAILS) -> pl.DataFrame:
     """`count` good rows, evenly spread over the table, so that a grid shows more than the first folder."""
     good = frame.filter(pl.col("error").is_null()) if "error" in frame.columns else frame
     return good.gather_every(max(1, good.height // count)).head(count) if good.height else good
 
 
-def grid(items: Sequence[Any], *, columns: int = 8, side: int = 96) -> dg.MarkdownMetadataValue:
-    """Pictures (`GridItem`s) as one small markdown image; `no pictures` for an empty list."""
-    from got_core.figures.grids import image_markdown, picture_grid
+def grid(items: Sequence[Any], *, columns: int = 8, side: int = 96) -> Picture | str:
+    """Pictures (`GridItem`s) as one small picture, a file in the storage; `no pictures` for an empty list."""
+    from got_core.figures.grids import picture_grid
 
-    if not items:
-        return dg.MetadataValue.md("no pictures")
-    return dg.MetadataValue.md(
-        image_markdown(picture_grid(items, columns=columns, side=side), alt="pictures")
-    )
+    return Picture(image=picture_grid(items, columns=columns, side=side)) if items else "no pictures"
 
 
-def stored_image(storage: Storage, name: str) -> dg.MarkdownMetadataValue:
-    """A picture from storage as a small markdown image."""
-    import io
-
-    from PIL import Image
-
-    from got_core.figures.grids import image_markdown
-
-    return dg.MetadataValue.md(image_markdown(Image.open(io.BytesIO(storage.read_bytes(name)))))
+def stored_image(storage: Storage, name: str) -> dg.UrlMetadataValue:
+    """A link to a picture in the storage."""
+    return dg.MetadataValue.url(storage.url_of(name))
 
 
 def document_hash(document: Mapping[str, Any]) -> str:

@@ -19,6 +19,7 @@ from dagster._utils.error import SerializableErrorInfo
 from got_assets.definitions import defs
 from got_assets.defs.ingest.jobs import EDIT_STEPS, IMAGE_STEPS
 from got_assets.defs.ingest.partitions import EDIT_SHARDS, IMAGE_SHARDS
+from got_assets.defs.lists.sources import observe_lists
 from got_assets.defs.train.jobs import RETRAIN_ASSETS
 from got_assets.home import prepare_dagster_home
 from got_assets.leasing import Working, free_ones_first, lease_names, leases_for, run_tags
@@ -77,6 +78,7 @@ class Runner:
     def __post_init__(self) -> None:
         self._graph = defs.resolve_asset_graph()
         self._job = defs.resolve_implicit_global_asset_job_def()
+        observe_lists(self.project, self.instance)
 
     def bring_up_to_date(
         self,
@@ -223,6 +225,7 @@ def assign_shards(project: Project, instance: dg.DagsterInstance) -> tuple[list[
         new = [name for name in names if name not in known]
         if new:
             instance.add_dynamic_partitions(str(partitions.name), new)
+    observe_lists(project, instance)
     return images, edits
 
 
@@ -255,6 +258,7 @@ def make_data(runner: Runner) -> set[str]:
 
     free_ones_first(images, ingest, runner.wait)
     free_ones_first(edits, ingest_edits, runner.wait)
+    observe_lists(runner.project, runner.instance)  # what is in the shards by now, before it is worked on
     if runner.project.settings.annotator_name is not None and not runner.bring_up_to_date([PLAN]).error:
         annotate(runner, images, edits)
     return {*images, *edits}

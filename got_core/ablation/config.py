@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from got_core.digests import execution
+
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
@@ -49,7 +51,7 @@ class AblationConfig:
     """Together such that the longest runs take at most 600 CPU-seconds (embedded recipe)."""
     images_per_task: int = 50
     """Benchmark pictures of each of the six tasks a run; the prompts are the same for all runs."""
-    workers: int = 1
+    workers: int = execution(1)
     """Data-parallel workers of a run. Several runs train side by side where there is room, which wastes less
     than several workers of one."""
 

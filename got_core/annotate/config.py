@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
 
 from got_core.annotate.vision_models import UNKNOWN, BoxUnit, VisionModel, known_model
+from got_core.digests import execution
 
 Boxes = Literal["together", "one by one"]
 LengthName = Literal["max_tokens", "max_completion_tokens"]
@@ -23,13 +24,13 @@ class OpenAIConfig:
         ValueError: a value outside its range, naming the field.
     """
 
-    url: str
+    url: str = execution()
     """Base URL up to and with the version, such as http://gpu-1:8000/v1."""
 
     vision_model: str
     """Model that is shown pictures, by the name the server knows it by."""
 
-    text_url: str | None = None
+    text_url: str | None = execution(None)
     """Server of the text model where it is another one (vLLM serves one model). None: the same."""
 
     text_model: str | None = None
@@ -41,35 +42,35 @@ class OpenAIConfig:
     text_revision: str = ""
     """The same of the text model."""
 
-    api_key: str | None = field(default=None, repr=False)
+    api_key: str | None = execution(None, shown=False)
     """Sent as a bearer token."""
 
-    concurrency: int = 32
+    concurrency: int = execution(32)
     """Questions under way at once, at most."""
 
-    timeout: float = 180.0
+    timeout: float = execution(180.0)
     """Seconds for one reply, at most."""
 
     attempts: int = 3
     """Replies to one question; from the second on the request says what was wrong with the last one."""
 
-    retries: int = 5
+    retries: int = execution(5)
     """Failed requests of one question (5xx, timeouts) after which it is given up in this run, if others go
     well."""
 
-    refusals_in_a_row: int = 20
+    refusals_in_a_row: int = execution(20)
     """Refused requests (HTTP 400 and the like) without an answer in between after which the shard stops."""
 
-    patience: float = 600.0
+    patience: float = execution(600.0)
     """Seconds without any reply from the server after which the shard stops, to be resumed later."""
 
-    first_wait: float = 0.5
+    first_wait: float = execution(0.5)
     """Seconds before the first retry; doubled with each one."""
 
-    longest_wait: float = 30.0
+    longest_wait: float = execution(30.0)
     """Seconds between two retries, at most, unless the server asks for more."""
 
-    max_reply_bytes: int = 1 << 20
+    max_reply_bytes: int = execution(1 << 20)
     """Size of a response, at most; reading stops there."""
 
     image_side: int = 1024
@@ -95,11 +96,11 @@ class OpenAIConfig:
     Qwen2.5-VL in pixels of the picture sent. None: by the vision model's name; an unknown name is an
     error."""
 
-    boxes: Boxes = "together"
+    boxes: Boxes = execution("together")
     """Whether the boxes of a picture are asked for in one request, or each in its own. Those that a request
     for all leaves open are asked one by one; what was answered one by one stays good."""
 
-    length_name: LengthName | None = None
+    length_name: LengthName | None = execution(None)
     """Name of the request's limit of length. None: max_tokens, and max_completion_tokens where a server wants
     that."""
 
@@ -116,31 +117,31 @@ class OpenAIConfig:
     seed: int | None = 0
     """Sampling seed; None sends none."""
 
-    price_in: float = 0.0
+    price_in: float = execution(0.0)
     """Price of a million tokens read, in any currency."""
 
-    price_out: float = 0.0
+    price_out: float = execution(0.0)
     """Price of a million tokens written."""
 
-    budget: float | None = None
+    budget: float | None = execution(None)
     """Money for one shard, all steps together. None: no limit."""
 
-    budget_tokens: int | None = None
+    budget_tokens: int | None = execution(None)
     """Tokens (read and written) for one shard, all steps together. None: no limit."""
 
-    budget_per_day: float | None = None
+    budget_per_day: float | None = execution(None)
     """Money for a day (UTC), all processes that share the storage together. None: no limit."""
 
-    budget_tokens_per_day: int | None = None
+    budget_tokens_per_day: int | None = execution(None)
     """Tokens (read and written) for a day (UTC), all processes together. None: no limit."""
 
-    gpu_tokens_in: float = 6000.0
+    gpu_tokens_in: float = execution(6000.0)
     """Tokens a second that one GPU reads; only for the estimate of GPU hours."""
 
-    gpu_tokens_out: float = 1200.0
+    gpu_tokens_out: float = execution(1200.0)
     """Tokens a second that one GPU writes, all questions together; only for the estimate of GPU hours."""
 
-    gpu_price: float = 0.0
+    gpu_price: float = execution(0.0)
     """Price of a GPU hour, for own servers; only for the estimate."""
 
     def __post_init__(self) -> None:
@@ -236,32 +237,32 @@ class VLLMConfig(OpenAIConfig):
         ValueError: a value outside its range, or a budget: engines of one's own have none.
     """
 
-    url: str = "http://localhost/v1"
+    url: str = execution("http://localhost/v1")
     """Not used: there is no server."""
 
-    replicas: int = 1
+    replicas: int = execution(1)
     """Engines side by side; each takes as many GPUs as `engine` says (tensor and pipeline parallel size)."""
 
-    engine: dict[str, Any] = field(default_factory=dict)
+    engine: dict[str, Any] = execution(factory=dict)
     """Arguments of vLLM's engine, such as {"tensor_parallel_size": 4}."""
 
-    gpu: bool = True
+    gpu: bool = execution(True)
     """Whether engines take GPUs; else one core each (vLLM's CPU build)."""
 
-    python: str | None = None
+    python: str | None = execution(None)
     """Python of vLLM's environment on every machine of the cluster. None: the one that Ray itself runs on."""
 
-    cpus: int = 8
+    cpus: int = execution(8)
     """CPU actors at most, each with a core: those that open and encode pictures, and as many that prepare
     them for the engine."""
 
-    batch_size: int = 32
+    batch_size: int = execution(32)
     """Questions that an engine is handed at once; it works on eight such batches at a time."""
 
-    rows_per_task: int = 8
+    rows_per_task: int = execution(8)
     """Rows that a CPU actor takes at once."""
 
-    idle_seconds: float = 300.0
+    idle_seconds: float = execution(300.0)
     """Seconds after which engines that are not asked anything end."""
 
     def __post_init__(self) -> None:

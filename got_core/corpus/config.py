@@ -5,6 +5,8 @@ from __future__ import annotations
 import ipaddress
 from dataclasses import dataclass, field
 
+from got_core.digests import execution
+
 _ENDINGS = (
     *("jpg", "jpeg", "jpe", "jfif", "png", "webp", "gif", "bmp"),
     *("tif", "tiff", "avif", "heic", "heif", "jxl", "jp2", "psd"),
@@ -21,28 +23,28 @@ class FetchConfig:
         ValueError: a limit outside its range or a network that is none, naming the field.
     """
 
-    concurrency: int = 32
+    concurrency: int = execution(32)
     """Requests under way at once, over all hosts."""
 
-    per_host: int = 2
+    per_host: int = execution(2)
     """Requests under way at once to one host (name and port)."""
 
-    attempts: int = 3
+    attempts: int = execution(3)
     """Tries of a URL within one run, where trying again can help (time-outs, 429, 5xx, lost connections)."""
 
-    backoff_seconds: float = 1.0
+    backoff_seconds: float = execution(1.0)
     """Wait before the second try; doubles with each further one. A server's Retry-After goes first."""
 
-    max_wait_seconds: float = 60.0
+    max_wait_seconds: float = execution(60.0)
     """Longest wait before a try. A server that asks for more is left alone until the next run."""
 
-    timeout_seconds: float = 30.0
+    timeout_seconds: float = execution(30.0)
     """For one try, from the first connection to the last byte, redirects included."""
 
     max_redirects: int = 5
     """Redirects that are followed; each is checked like the first address."""
 
-    give_up_host_after: int = 10
+    give_up_host_after: int = execution(10)
     """Failures in a row (no connection, time-out, 5xx, 429) after which a host is left alone for the run."""
 
     allow_networks: tuple[str, ...] = ()
@@ -52,7 +54,7 @@ class FetchConfig:
     """Directives of the header X-Robots-Tag for which a picture is not taken. `TDM-Reservation: 1` always
     counts as well. Directives for other named agents count only if they are noai or noimageai."""
 
-    user_agent: str = "got-ingest"
+    user_agent: str = execution("got-ingest")
     """How the fetcher names itself; add an address where you can be reached."""
 
     def __post_init__(self) -> None:
@@ -142,7 +144,7 @@ class IngestConfig:
     fetch: FetchConfig = field(default_factory=FetchConfig)
     """How pictures are fetched from tables of URLs."""
 
-    workers: int | None = None
+    workers: int | None = execution(None)
     """Files that are read at once; None: sixteen. Memory holds twice as many files, and a decoded picture a
     core, at most eight."""
 

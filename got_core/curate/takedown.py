@@ -32,6 +32,7 @@ from got_core.curate.takedown_lists import (
     list_digest,
     read_takedowns,
 )
+from got_core.figures import SHOWN
 from got_core.storage import TABLE_SUFFIX, Storage
 
 __all__ = ["LIST", "add_takedowns", "list_digest", "read_takedowns"]
@@ -47,10 +48,12 @@ _UNTOUCHED = (
     "manifests/",
     "training_shards/",
     "latent_shards/",
+    "item_index/",
     "taken_down.parquet",
     "training_manifest.parquet",
 )
-"""Records of what was done; indices of tars and latents, which go with them; the manifest, made anew from the
+"""Records of what was done; indices of tars and latents, which go with them; the index of ids, which
+holds none; the manifest, made anew from the
 list."""
 
 _LEDGER = {"request": pl.String(), "item_id": pl.String(), "kind": pl.String()}
@@ -200,7 +203,7 @@ def take_down(storage: Storage, config: CurateConfig, readers: Readers | None = 
     counts |= {name: _delete_manifest(storage, name, items) for name in stored_manifests(storage)}
     counts[training_shards.FOLDER] = len(training_shards.remove(storage, items).samples)
     counts[parts.FOLDER] = len(parts.remove(storage, items).samples)
-    counts["pages"] = len(delete_pages(storage, items))
+    counts["pages"] = len(delete_pages(storage, items)) + _delete_shown(storage, counts)
     return TakenDown(ledger, {name: count for name, count in counts.items() if count}, waiting)
 
 
@@ -296,6 +299,16 @@ def _clean(storage: Storage, name: str, items: frozenset[str]) -> int:
         rest = rest.with_columns(pl.when(~other.is_in(list(items))).then(other).alias("near_duplicate_of"))
     storage.write_table(name, rest)
     return frame.height - rest.height
+
+
+def _delete_shown(storage: Storage, removed: Mapping[str, int]) -> int:
+    """Delete pictures and texts that pages of Dagster show of shards which lost rows; how many folders."""
+    shards = {name.rpartition("/")[2] for name, count in removed.items() if count and "/" in name}
+    shown = [f"{asset}/{shard}" for asset in storage.folders(SHOWN) for shard in sorted(shards)]
+    there = [folder for folder in shown if storage.list(f"{folder}/")]
+    for folder in there:
+        storage.delete(folder)
+    return len(there)
 
 
 def _delete_manifest(storage: Storage, name: str, items: Collection[str]) -> int:

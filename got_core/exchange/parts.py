@@ -167,6 +167,11 @@ def _batches(
         yield batch
 
 
+def chain_parts(storage: Storage, name: str) -> list[str]:
+    """Tables of the chains of an import, in imported order."""
+    return _parts(storage, f"{FOLDER}/{name}/chains")
+
+
 def _parts(storage: Storage, folder: str) -> list[str]:
     return [name.removesuffix(".parquet") for name in storage.list(f"{folder}/") if name.endswith(".parquet")]
 

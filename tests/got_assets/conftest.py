@@ -58,13 +58,18 @@ class Graph:
         return outcome.made
 
     def metadata(self, asset: str, partition: str | None = None) -> dict[str, Any]:
-        """Metadata of the latest materialization, as plain values."""
+        """Metadata of the latest materialization, as plain values; texts of its page are among them."""
         chosen = dg.AssetRecordsFilter(
             asset_key=dg.AssetKey(asset), asset_partitions=[partition] if partition else None
         )
         record = self.instance.fetch_materializations(chosen, limit=1).records[0]
         assert record.asset_materialization
-        return {name: value.value for name, value in record.asset_materialization.metadata.items()}
+        found = {name: value.value for name, value in record.asset_materialization.metadata.items()}
+        if page := found.get("tables"):
+            text = self.storage.read_bytes(page.removeprefix(f"{self.storage.url}/")).decode()
+            parts = (part.partition("\n\n") for part in text.removeprefix("## ").split("\n\n## "))
+            found |= {name: value.strip() for name, _, value in parts}
+        return found
 
 
 def forget_got_assets() -> None:

@@ -14,6 +14,8 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from .test_shown import MOST_BYTES, event_sizes
+
 ROOT = Path(__file__).resolve().parents[2]
 
 CONSUMER = """
@@ -65,6 +67,15 @@ def test_the_end_tells_scores_plans_and_what_training_took(walked: tuple[Path, s
     assert parts
     total, *stages = map(int, parts.groups())
     assert abs(total - sum(stages)) <= 2 and min(stages) > 0
+
+
+@pytest.mark.slow
+def test_every_event_is_small(walked: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DAGSTER_HOME", str(walked[0] / "dagster"))
+    with dg.DagsterInstance.get() as instance:
+        sizes = event_sizes(instance)
+    assert {name for name, _ in sizes} >= {"raw_images", "foundation_models", "geneval", "registered_model"}
+    assert {place: size for place, size in sizes.items() if size >= MOST_BYTES} == {}
 
 
 @pytest.mark.slow

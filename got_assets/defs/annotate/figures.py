@@ -13,7 +13,9 @@ import dagster as dg
 import polars as pl
 
 from got_assets.project import Project
-from got_assets.reporting import Metadata, grid, spread
+from got_assets.reporting import CELL, Metadata, grid, spread
+from got_assets.shown import Picture
+from got_core.figures.markdown import markdown_text
 
 
 def rounded(value: Any) -> float:
@@ -30,7 +32,7 @@ def grounded_share(frame: pl.DataFrame) -> float:
 def chain_figures(frame: pl.DataFrame) -> Metadata:
     """Mean number of boxes and characters of the good chains, and the first few of them."""
     good = frame.filter(pl.col("error").is_null())
-    examples = "\n".join(f"- {text}" for text in good["chain"].head(5))
+    examples = "\n".join(f"- {markdown_text(text, CELL)}" for text in good["chain"].head(5))
     return {
         "boxes_per_chain": rounded(good["boxes"].mean() if good.height else None),
         "characters_per_chain": rounded(good["chain"].str.len_chars().mean() if good.height else None),
@@ -38,7 +40,7 @@ def chain_figures(frame: pl.DataFrame) -> Metadata:
     }
 
 
-def caption_grid(project: Project, raw: pl.DataFrame, frame: pl.DataFrame) -> dg.MarkdownMetadataValue:
+def caption_grid(project: Project, raw: pl.DataFrame, frame: pl.DataFrame) -> Picture | str:
     """Pictures with their prompts."""
     from got_core.figures.grids import GridItem
 
@@ -46,7 +48,7 @@ def caption_grid(project: Project, raw: pl.DataFrame, frame: pl.DataFrame) -> dg
     return grid([GridItem(reader.open(row["path"]), row["prompt"]) for row in rows.iter_rows(named=True)])
 
 
-def box_grid(project: Project, raw: pl.DataFrame, frame: pl.DataFrame) -> dg.MarkdownMetadataValue:
+def box_grid(project: Project, raw: pl.DataFrame, frame: pl.DataFrame) -> Picture | str:
     """Pictures with their boxes."""
     from got_core.figures.grids import GridItem
 
@@ -59,7 +61,7 @@ def box_grid(project: Project, raw: pl.DataFrame, frame: pl.DataFrame) -> dg.Mar
     )
 
 
-def edit_grid(project: Project, pairs: pl.DataFrame, frame: pl.DataFrame) -> dg.MarkdownMetadataValue:
+def edit_grid(project: Project, pairs: pl.DataFrame, frame: pl.DataFrame) -> Picture | str:
     """Source and target of edits with the instruction and the boxes."""
     from got_core.figures.grids import GridItem
 

@@ -12,12 +12,11 @@ import dagster as dg
 import polars as pl
 
 from got_assets.defs.ingest.partitions import EDIT_SHARDS, IMAGE_SHARDS
-from got_assets.project import PROJECT, Project, code_version
+from got_assets.defs.lists.sources import names_for
+from got_assets.project import Project, code_version
 from got_assets.reporting import Metadata, column_schema, reason_counts, table_result
 from got_assets.retries import retried
 from got_core.annotate import schemas
-
-_VERSION = (PROJECT.annotator_revision,)
 
 
 @dg.asset(
@@ -25,7 +24,8 @@ _VERSION = (PROJECT.annotator_revision,)
     group_name="annotate",
     kinds={"polars"},
     owners=["team:data"],
-    code_version=code_version(1, *_VERSION),
+    deps=names_for("imported_image_chains"),
+    code_version=code_version(2),
     metadata=column_schema(schemas.T2I_CHAINS),
 )
 @retried
@@ -41,7 +41,8 @@ def t2i_chains(
     group_name="annotate",
     kinds={"polars"},
     owners=["team:data"],
-    code_version=code_version(1, *_VERSION),
+    deps=names_for("imported_edit_chains"),
+    code_version=code_version(2),
     metadata=column_schema(schemas.EDIT_CHAINS),
 )
 @retried

@@ -11,16 +11,14 @@ import polars as pl
 
 from got_assets.defs.ingest.assets import edit_pairs, raw_images
 from got_assets.defs.ingest.partitions import EDIT_SHARDS, IMAGE_SHARDS
+from got_assets.defs.lists.sources import names_for
 from got_assets.io import ShardTables
 from got_assets.project import PROJECT, Project, code_version
 from got_assets.reporting import Metadata, column_schema, markdown_table, reason_counts, table_result
 from got_assets.retries import retried
 from got_assets.staleness import inputs_tag
 from got_core.curate import schemas
-from got_core.curate.benchmarks import benchmark_digest
 from got_core.curate.config import CurateConfig
-from got_core.curate.takedown_lists import list_digest
-from got_core.filesystems import StoreUnavailableError
 from got_core.recipes import digest
 
 if TYPE_CHECKING:
@@ -53,21 +51,7 @@ def benchmark_of(project: Project) -> pl.DataFrame | None:
     return read_benchmark(url, _benchmark_options(project)) if url else None
 
 
-def _reviews_digest(project: Project) -> str:
-    """Changes with the files of verdicts, which are named by their content."""
-    from got_core.curate.review_schemas import FOLDER
-
-    try:
-        return digest(project.storage.list(f"{FOLDER}/"))
-    except (OSError, StoreUnavailableError):  # the first step that needs the storage fails with the reason
-        return "unreadable"
-
-
-# A changed list outside the graph makes the assets that read it stale, as a changed recipe does.
-REVIEWS = _reviews_digest(PROJECT)
-TAKEDOWNS = list_digest(PROJECT.storage)
 _MIXTURES = digest([stage.config.mixture for stage in PROJECT.recipe.stages])
-_BENCHMARK = benchmark_digest(PROJECT.recipe.curate.benchmark_hashes, _benchmark_options(PROJECT))
 
 
 @dg.asset(
@@ -75,7 +59,8 @@ _BENCHMARK = benchmark_digest(PROJECT.recipe.curate.benchmark_hashes, _benchmark
     group_name="curate",
     kinds={"polars"},
     owners=["team:data"],
-    code_version=code_version(4, PROJECT.recipe.curate, _BENCHMARK, REVIEWS),
+    deps=names_for("image_verdicts", "image_contamination"),
+    code_version=code_version(5, PROJECT.recipe.curate),
     metadata=column_schema(schemas.SELECTION),
 )
 @retried
@@ -97,7 +82,8 @@ def t2i_selection(
     group_name="curate",
     kinds={"polars"},
     owners=["team:data"],
-    code_version=code_version(4, PROJECT.recipe.curate, _BENCHMARK, REVIEWS),
+    deps=names_for("edit_verdicts", "edit_contamination"),
+    code_version=code_version(5, PROJECT.recipe.curate),
     metadata=column_schema(schemas.SELECTION),
 )
 @retried
@@ -168,11 +154,14 @@ def _selection_result(
 
 
 @dg.asset(
-    deps=[t2i_selection, t2i_chains, raw_images, edit_selection, edit_chains, edit_pairs],
+    deps=[
+        *(t2i_selection, t2i_chains, raw_images, edit_selection, edit_chains, edit_pairs),
+        *names_for("matched_entries"),
+    ],
     group_name="curate",
     kinds={"polars"},
     owners=["team:data"],
-    code_version=code_version(4, PROJECT.recipe.curate, PROJECT.recipe.ingest, TAKEDOWNS, _MIXTURES),
+    code_version=code_version(5, PROJECT.recipe.curate, PROJECT.recipe.ingest, _MIXTURES),
     metadata=column_schema(schemas.MANIFEST),
 )
 @retried

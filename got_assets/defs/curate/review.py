@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import dagster as dg
 import polars as pl
 
-from got_assets.defs.curate.assets import REVIEWS, TAKEDOWNS, benchmark_of
+from got_assets.defs.curate.assets import benchmark_of
 from got_assets.defs.ingest.partitions import EDIT_SHARDS, IMAGE_SHARDS
+from got_assets.defs.lists.sources import names_for
 from got_assets.project import PROJECT, Project, code_version
 from got_assets.reporting import (
     column_schema,
@@ -36,7 +37,8 @@ DRAWN = 24
     group_name="curate",
     kinds={"polars"},
     owners=["team:data"],
-    code_version=code_version(1, REVIEWS),
+    deps=names_for("review_files"),
+    code_version=code_version(2),
     metadata=column_schema(VERDICTS),
 )
 @retried
@@ -65,7 +67,8 @@ def review_verdicts(project: dg.ResourceParam[Project]) -> dg.MaterializeResult[
     group_name="curate",
     kinds={"html"},
     owners=["team:data"],
-    code_version=code_version(2, PROJECT.recipe.curate, REVIEWS, TAKEDOWNS),
+    deps=names_for("image_takedowns", "image_verdicts", "image_contamination"),
+    code_version=code_version(3, PROJECT.recipe.curate),
 )
 @retried
 def t2i_gallery(
@@ -88,7 +91,8 @@ def t2i_gallery(
     group_name="curate",
     kinds={"html"},
     owners=["team:data"],
-    code_version=code_version(2, PROJECT.recipe.curate, REVIEWS, TAKEDOWNS),
+    deps=names_for("edit_takedowns", "edit_verdicts", "edit_contamination"),
+    code_version=code_version(3, PROJECT.recipe.curate),
 )
 @retried
 def edit_gallery(
@@ -149,9 +153,11 @@ def _gallery(
     from got_core.curate.gallery import gallery_page, shown_ids
     from got_core.curate.review import corrected, load_verdicts, review_queue
     from got_core.curate.rules import rule_counts
+    from got_core.curate.takedown import removal_of
 
     started, storage, name = time.monotonic(), project.storage, f"{folder}/{shard}.html"
-    selection, chains, ingested = tables
+    removal = removal_of(storage)
+    selection, chains, ingested = (table.filter(~removal.concerns(table)) for table in tables)
     chains = corrected(chains, load_verdicts(storage))
     queue = review_queue(selection, chains, shard, DRAWN)
     cards = _cards(project, shard, kind, queue, chains, ingested, reader)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import dagster as dg
 import polars as pl
 
-from got_assets.defs.curate.assets import REVIEWS, TAKEDOWNS
 from got_assets.defs.ingest.partitions import EDIT_SHARDS, IMAGE_SHARDS
+from got_assets.defs.lists.sources import names_for
 from got_assets.project import PROJECT, Project, code_version
 from got_assets.reporting import column_schema, log_progress, reason_counts, table_result
 from got_assets.retries import retried
@@ -30,7 +30,8 @@ _REPACKED = ("repacked",) if PROJECT.settings.repack_tars else ()
     group_name="curate",
     kinds={"polars", "file"},
     owners=["team:data"],
-    code_version=code_version(1, PROJECT.recipe.curate, REVIEWS, TAKEDOWNS, *_REPACKED),
+    deps=names_for("image_takedowns", "image_verdicts"),
+    code_version=code_version(2, PROJECT.recipe.curate, *_REPACKED),
     metadata=column_schema(SHARD_INDEX),
 )
 @retried
@@ -56,7 +57,8 @@ def t2i_training_shards(
     group_name="curate",
     kinds={"polars", "file"},
     owners=["team:data"],
-    code_version=code_version(1, PROJECT.recipe.curate, REVIEWS, TAKEDOWNS),
+    deps=names_for("edit_takedowns", "edit_verdicts"),
+    code_version=code_version(2, PROJECT.recipe.curate),
     metadata=column_schema(SHARD_INDEX),
 )
 @retried

@@ -10,9 +10,9 @@ import time
 import dagster as dg
 import polars as pl
 
-from got_assets.defs.curate.assets import TAKEDOWNS
 from got_assets.defs.ingest.assets import edit_pairs, raw_images
 from got_assets.defs.ingest.partitions import EDIT_SHARDS, IMAGE_SHARDS
+from got_assets.defs.lists.sources import names_for
 from got_assets.project import PROJECT, Project, code_version
 from got_assets.reporting import Metadata, column_schema, markdown_table, table_result
 from got_assets.staleness import inputs_tag
@@ -26,11 +26,11 @@ _NOT_FOUND = pl.col("item_id").is_null()
 
 
 @dg.asset(
-    deps=[raw_images, edit_pairs],
+    deps=[raw_images, edit_pairs, *names_for("takedown_list")],
     group_name="curate",
     kinds={"polars"},
     owners=["team:data"],
-    code_version=code_version(3, PROJECT.recipe.curate, TAKEDOWNS),
+    code_version=code_version(4, PROJECT.recipe.curate),
     metadata=column_schema(schemas.TAKEN_DOWN),
 )
 def taken_down(

@@ -21,6 +21,7 @@ from got_assets.reporting import (
     table_result,
 )
 from got_assets.retries import retried
+from got_assets.shown import Picture
 from got_core.corpus import schemas
 
 
@@ -76,7 +77,7 @@ def _passed_over(project: Project, of_shard: Counter[str]) -> dg.MarkdownMetadat
     return markdown_table(["where", "kind", "files"], rows)
 
 
-def _raw_grid(project: Project, frame: pl.DataFrame) -> dg.MarkdownMetadataValue:
+def _raw_grid(project: Project, frame: pl.DataFrame) -> Picture | str:
     from got_core.corpus.members import shown
     from got_core.figures.grids import GridItem
 
@@ -118,7 +119,7 @@ def edit_pairs(
     )
 
 
-def _pair_grid(project: Project, frame: pl.DataFrame) -> dg.MarkdownMetadataValue:
+def _pair_grid(project: Project, frame: pl.DataFrame) -> Picture | str:
     from got_core.figures.grids import GridItem
 
     reader, items = project.edit_reader(), []

@@ -22,6 +22,7 @@ from got_assets.project import PROJECT, Project, code_version
 from got_assets.reporting import document_hash, document_result, markdown_table
 from got_assets.staleness import inputs_tag
 from got_core.budget.config import Accelerator, BudgetConfig
+from got_core.figures.markdown import markdown_text
 
 _RECIPE = PROJECT.recipe
 _GPU = Accelerator()
@@ -170,7 +171,7 @@ def resolved_mixtures(instance: dg.DagsterInstance, project: Project) -> _Mixtur
         resolved = resolve_stages(project.recipe, sources, INGESTED)
     except ValueError as error:
         if project.settings.chains_imported:
-            return _Mixtures(dg.MetadataValue.md(f"not resolved yet: {error}"), {})
+            return _Mixtures(dg.MetadataValue.md(f"not resolved yet: {markdown_text(str(error))}"), {})
         raise
     header = [*HEADER]
     header[header.index("rows")] = "rows at most"

@@ -1,0 +1,1 @@
+"""Lists that people keep outside of the graph: takedowns, verdicts, benchmark pictures, imported chains."""
