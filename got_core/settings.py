@@ -215,6 +215,10 @@ class Settings(BaseSettings):
     """Data-parallel workers of training. Not set: all GPUs of the Ray cluster, or on processors as many as
     the recipe says."""
 
+    parallel: int | None = Field(default=None, ge=1)
+    """Shards that `got run` works on at once, each in a process of its own. Not set: as many as there are
+    cores, 8 at most; 1 with vLLM's engines, which take all GPUs."""
+
     device: Device = "auto"
     """Where to train. `auto`: on GPUs; on processors where there is no GPU and the model is small."""
 

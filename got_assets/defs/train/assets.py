@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 import polars as pl
 
+from got_assets.needs import trained_on_tag
 from got_assets.project import PROJECT, Project, code_version, git_commit
 from got_assets.reporting import (
     Metadata,
@@ -23,7 +24,6 @@ from got_assets.reporting import (
     markdown_table,
     stored_image,
 )
-from got_assets.staleness import trained_on_tag
 from got_core.storage import Storage, content_hash
 from got_core.train.config import StageConfig
 from got_core.train.stage import Stage
