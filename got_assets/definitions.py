@@ -36,6 +36,7 @@ with _nothing_collected():
     from got_assets.defs.ingest import checks as ingest_checks
     from got_assets.defs.ingest import jobs as ingest_jobs
     from got_assets.defs.ingest import sensors as ingest_sensors
+    from got_assets.defs.ingest import upkeep as ingest_upkeep
     from got_assets.defs.register import assets as register_assets
     from got_assets.defs.train import assets as train_assets
     from got_assets.defs.train import jobs as train_jobs
@@ -59,6 +60,8 @@ defs = dg.Definitions(
             evaluate_ablation,
             register_assets,
         ]
+        # No backfill policy: a backfill then is one run a shard, with its partition as its key. With a policy
+        # of one partition a run, runs get ranges of partitions instead and do not know their shard.
     ),
     asset_checks=dg.load_asset_checks_from_modules([ingest_checks, annotate_checks, curate_checks]),
     jobs=[ingest_jobs.prepare_images, ingest_jobs.prepare_edits, train_jobs.retrain],
@@ -67,6 +70,7 @@ defs = dg.Definitions(
         ingest_sensors.watch_raw_images,
         ingest_sensors.watch_edit_pairs,
         ingest_sensors.record_failures,
+        ingest_upkeep.keep_shards_up_to_date,
         curate_takedown.watch_takedowns,
     ],
     resources={"project": PROJECT, "io_manager": StorageIOManager(PROJECT.storage)},

@@ -10,6 +10,7 @@ import dagster as dg
 import polars as pl
 
 from got_assets.defs.ingest.partitions import EDIT_SHARDS, IMAGE_SHARDS
+from got_assets.pools import DECODING
 from got_assets.project import PROJECT, Project, code_version
 from got_assets.reporting import (
     Metadata,
@@ -28,6 +29,7 @@ from got_core.corpus import schemas
     group_name="ingest",
     kinds={"polars", "file"},
     owners=["team:data"],
+    pool=DECODING,
     code_version=code_version(3, PROJECT.recipe.ingest),
     metadata=column_schema(schemas.RAW_IMAGES),
 )
@@ -86,6 +88,7 @@ def _raw_grid(project: Project, frame: pl.DataFrame) -> dg.MarkdownMetadataValue
     group_name="ingest",
     kinds={"polars", "file"},
     owners=["team:data"],
+    pool=DECODING,
     code_version=code_version(5, PROJECT.recipe.ingest),
     metadata=column_schema(schemas.EDIT_PAIRS),
 )
