@@ -199,9 +199,11 @@ def _serve(pipe: Connection, ref: InstanceRef) -> None:
     from got_assets.runner import Runner
 
     with suppress(EOFError, BrokenPipeError, KeyboardInterrupt), dg.DagsterInstance.from_ref(ref) as instance:
+        runner = Runner(PROJECT, instance)
         pipe.send(None)
         while task := pipe.recv():
-            answer = _answer(Runner(PROJECT, instance, paused=task.paused), task)
+            runner.paused = task.paused
+            answer = _answer(runner, task)
             pipe.send(answer)
             if answer.interrupted:
                 break
