@@ -9,13 +9,13 @@ from __future__ import annotations
 import dagster as dg
 
 from got_assets.defs.evaluate.ablation import PLOT
+from got_assets.pools import shards_at_once
 from got_assets.project import Project
 from got_assets.reporting import log_progress
 from got_assets.run import make_data
 from got_assets.run_report import heading, missing_annotator, report_failures
 from got_assets.runner import Runner
 from got_assets.tables import text_table
-from got_assets.workers import shards_at_once
 
 ABLATION_ASSETS = ("training_manifest", "foundation_models", "ablation_runs", "ablation")
 

@@ -20,13 +20,14 @@ from got_assets.defs.ingest.partitions import EDIT_SHARDS, IMAGE_SHARDS
 from got_assets.defs.train.jobs import RETRAIN_ASSETS
 from got_assets.home import prepare_dagster_home
 from got_assets.outcomes import nothing_passes
+from got_assets.pools import shards_at_once
 from got_assets.project import PROJECT, Project
 from got_assets.quiet import quiet_libraries
 from got_assets.reporting import log_progress
 from got_assets.run_report import heading, print_stages, report, report_failures
 from got_assets.runner import MODELS, QUIET, Runner
 from got_assets.staleness import Staleness
-from got_assets.workers import Task, Workers, shards_at_once
+from got_assets.workers import Task, Workers
 from got_core.curate.takedown import read_takedowns
 from got_core.filesystems import StoreUnavailableError
 from got_core.train.stage import check_start

@@ -29,10 +29,6 @@ if TYPE_CHECKING:
     from dagster._core.instance.ref import InstanceRef
 
     from got_assets.runner import Runner
-    from got_core.settings import Settings
-
-MOST = 8
-"""Shards at once unless GOT_PARALLEL says more: each process takes some hundred MB."""
 
 _GRACE = 60.0
 """Seconds that a process has to end its step after it was interrupted."""
@@ -58,13 +54,6 @@ class Answer:
     outcome: Outcome = field(default_factory=Outcome)
     paused: Pause | None = None
     interrupted: bool = False
-
-
-def shards_at_once(settings: Settings) -> int:
-    """GOT_PARALLEL, or as many as there are cores, 8 at most; 1 where vLLM's engines take all GPUs."""
-    if settings.parallel is not None:
-        return settings.parallel
-    return 1 if settings.annotator_name == "vllm" else min(len(os.sched_getaffinity(0)), MOST)
 
 
 class _Worker:

@@ -148,7 +148,7 @@ def test_processes_end_with_the_one_that_started_them(command: subprocess.Popen[
 def test_how_many_shards_at_once(
     monkeypatch: pytest.MonkeyPatch, parallel: int | None, annotator: str | None, cores: int, found: int
 ) -> None:
-    from got_assets.workers import shards_at_once
+    from got_assets.pools import shards_at_once
 
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
     assert shards_at_once(SimpleNamespace(parallel=parallel, annotator_name=annotator)) == found  # type: ignore[arg-type]

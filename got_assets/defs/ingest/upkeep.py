@@ -21,9 +21,9 @@ from got_assets.defs.ingest.jobs import EDIT_STEPS, IMAGE_STEPS, prepare_edits, 
 from got_assets.defs.ingest.partitions import EDIT_SHARDS, IMAGE_SHARDS
 from got_assets.needs import content_digest, needed, next_batch
 from got_assets.pauses import ASKING_GROUP, Pause, pause_of
+from got_assets.pools import shards_at_once
 from got_assets.project import Project
 from got_assets.staleness import Staleness, graph_nodes
-from got_assets.workers import shards_at_once
 
 EVERY = 60
 NEEDS_TAG = "got/needs"
