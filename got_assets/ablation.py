@@ -9,9 +9,12 @@ from __future__ import annotations
 import dagster as dg
 
 from got_assets.defs.evaluate.ablation import PLOT
+from got_assets.pools import shards_at_once
 from got_assets.project import Project
 from got_assets.reporting import log_progress
-from got_assets.run import Runner, heading, make_data, missing_annotator, report_failures
+from got_assets.run import make_data
+from got_assets.run_report import heading, missing_annotator, report_failures
+from got_assets.runner import Runner
 from got_assets.tables import text_table
 
 ABLATION_ASSETS = ("training_manifest", "foundation_models", "ablation_runs", "ablation")
@@ -21,14 +24,17 @@ def ablate(project: Project, instance: dg.DagsterInstance) -> int:
     """Data, foundation models, runs and table. Returns 0, or 1 where there is no table of the present
     recipe."""
     runner = Runner(project, instance)
-    make_data(runner)
+    make_data(runner, shards_at_once(project.settings))
+    if runner.paused:
+        report_failures(runner.outcomes, runner.paused)
+        return 1
     if project.settings.annotator_name is None:
         print(missing_annotator(project), flush=True)
         return 1
     heading("Ablation")
     outcome = runner.bring_up_to_date(ABLATION_ASSETS)
     heading("What came out")
-    report_failures(runner)
+    report_failures(runner.outcomes, runner.paused)
     if outcome.error or outcome.blocked:
         return 1
     print_table(project)

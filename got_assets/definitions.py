@@ -40,6 +40,7 @@ with _nothing_collected():
     from got_assets.defs.ingest import checks as ingest_checks
     from got_assets.defs.ingest import jobs as ingest_jobs
     from got_assets.defs.ingest import sensors as ingest_sensors
+    from got_assets.defs.ingest import upkeep as ingest_upkeep
     from got_assets.defs.lists import sources as list_sources
     from got_assets.defs.register import assets as register_assets
     from got_assets.defs.train import assets as train_assets
@@ -51,6 +52,8 @@ with _nothing_collected():
     from got_assets.project import PROJECT
 
 defs = dg.Definitions(
+    # No backfill policy: a backfill then is one run a shard, with its partition as its key. With a policy of
+    # one partition a run, runs get ranges of partitions instead and do not know their shard.
     assets=[
         *list_sources.ASSETS,
         *dg.load_assets_from_modules(
@@ -77,6 +80,7 @@ defs = dg.Definitions(
         ingest_sensors.watch_edit_pairs,
         ingest_sensors.record_failures,
         list_sources.watch_lists,
+        ingest_upkeep.keep_shards_up_to_date,
         curate_takedown.watch_takedowns,
     ],
     executor=leased_executor,

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import dagster as dg
 
+from got_assets.pools import TRAINING
 from got_assets.project import INSTANCE, Project
 from got_assets.reporting import log_progress
 
@@ -57,8 +58,9 @@ def prepare_dagster_home(project: Project) -> Path:
         _give_settings(home / "dagster.yaml")
         ready = home / _READY
         if not ready.exists() or ready.read_text() != dg.__version__:
-            with dg.DagsterInstance.get():
-                pass
+            with dg.DagsterInstance.get() as instance:
+                # Where more runs at once are allowed, there still is one training.
+                instance.event_log_storage.set_concurrency_slots(TRAINING, 1)
             ready.write_text(dg.__version__)
     return home
 

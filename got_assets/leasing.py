@@ -112,8 +112,9 @@ class Working:
             self._held.pop(name).release()
 
 
-def free_ones_first(names: Iterable[str], work: Callable[[str, bool], object], wait: bool) -> None:
-    """Do some work for each name: first for those that no other process works on, then for the others.
+def free_ones_first(names: Iterable[str], work: Callable[[str, bool], object], wait: bool) -> Iterator[str]:
+    """Do some work for each name: first for those that no other process works on, then for the others. Gives
+    each name when its work is done.
 
     `work` is called with the name and whether to wait; without waiting it raises LeaseHeld.
     """
@@ -123,8 +124,11 @@ def free_ones_first(names: Iterable[str], work: Callable[[str, bool], object], w
             work(name, False)
         except LeaseHeld:
             busy.append(name)
+        else:
+            yield name
     for name in busy:
         work(name, wait)
+        yield name
 
 
 class _LeasedExecutor(dg.Executor):

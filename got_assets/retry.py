@@ -23,6 +23,7 @@ def retry(project: Project, instance: dg.DagsterInstance) -> int:
             if asset:
                 again += 1
                 runner.bring_up_to_date(steps[steps.index(asset) :], shard, why)
-    report_failures(runner)
+    report_failures(runner.outcomes, runner.paused)
     log_progress(f"{again} shards asked again" if again else "no row is quarantined for a fault")
-    return 1 if any(outcome.error for outcome in runner.outcomes.values()) else 0
+    failed = any(outcome.error for outcome in runner.outcomes.values())
+    return 1 if failed or runner.paused else 0

@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import dagster as dg
-from dagster._utils.error import SerializableErrorInfo
 
 from got_assets.definitions import defs
 from got_assets.defs.ingest.jobs import EDIT_STEPS, IMAGE_STEPS
@@ -22,170 +20,44 @@ from got_assets.defs.ingest.partitions import EDIT_SHARDS, IMAGE_SHARDS
 from got_assets.defs.lists.sources import observe_lists
 from got_assets.defs.train.jobs import RETRAIN_ASSETS
 from got_assets.home import prepare_dagster_home
-from got_assets.leasing import Working, free_ones_first, lease_names, leases_for, run_tags
+from got_assets.leasing import free_ones_first
 from got_assets.orphans import fail_orphans
+from got_assets.outcomes import nothing_passes
+from got_assets.pools import shards_at_once
 from got_assets.project import PROJECT, Project
 from got_assets.quiet import quiet_libraries
 from got_assets.reporting import log_progress
-from got_assets.staleness import Staleness, State, next_batch
-from got_assets.stored_faults import first_with_faults
-from got_assets.summary import stage_rows
-from got_assets.tables import score_table, text_table
-from got_core.annotate.daily_budget import DailyBudgetExhausted
+from got_assets.run_report import heading, print_stages, report, report_failures
+from got_assets.runner import MODELS, QUIET, Runner
+from got_assets.staleness import Staleness
+from got_assets.workers import Task, Workers
 from got_core.curate.takedown import read_takedowns
-from got_core.curate.takedown_lists import COPIES_PAGE
 from got_core.filesystems import StoreUnavailableError
 from got_core.leases import LeaseHeld
-from got_core.storage import Storage
 from got_core.train.stage import check_start
 
-NO_RETRIES = {"dagster/max_retries": "0"}
-"""The daemon cannot launch again what it has not launched; the next `make run` makes it."""
-QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+__all__ = [
+    "EDIT_SHARDS",
+    "EDIT_STEPS",
+    "IMAGE_SHARDS",
+    "IMAGE_STEPS",
+    "PROJECT",
+    "QUIET",
+    "RETRAIN_ASSETS",
+    "Runner",
+    "Staleness",
+    "assign_shards",
+    "defs",
+    "main",
+    "make_data",
+    "nothing_passes",
+    "render_corpus",
+    "report_failures",
+    "run",
+]
+
 PLAN = "training_plan"
-MODELS = "models"
-"""What outcomes call the assets that have no partitions."""
-ASKED_AGAIN = "rows of it are quarantined though asking may have failed"
-BLOCKED_BY_CHECK = "DagsterAssetCheckFailedError"
-INTERRUPTED = ("KeyboardInterrupt", "SystemExit", "DagsterExecutionInterruptedError")
-"""What Ctrl-C becomes inside a step; Ray Train turns it into SystemExit."""
-
-
-@dataclass
-class Outcome:
-    """What happened to the assets of one partition (or to the unpartitioned ones)."""
-
-    made: list[str] = field(default_factory=list)
-    blocked: dict[str, str] = field(default_factory=dict)
-    """Asset that could not be made, and the parent whose check failed."""
-
-    failed: dict[str, str] = field(default_factory=dict)
-    """Asset whose check failed, and what the check said."""
-
-    error: str = ""
-
-
-@dataclass
-class Runner:
-    """Materializes what is out of date, in this process."""
-
-    project: Project
-    instance: dg.DagsterInstance
-    outcomes: dict[str, Outcome] = field(default_factory=dict)
-    wait: bool = True
-    """Whether to wait for other processes that work on the same; if not, LeaseHeld is raised."""
-
-    def __post_init__(self) -> None:
-        self._graph = defs.resolve_asset_graph()
-        self._job = defs.resolve_implicit_global_asset_job_def()
-        observe_lists(self.project, self.instance)
-
-    def bring_up_to_date(
-        self,
-        assets: Sequence[str],
-        partition: str | None = None,
-        again: str = "",
-        wait: bool | None = None,
-    ) -> Outcome:
-        """Make what is needed among `assets` (in topological order), looking again after each run.
-
-        `again`: why the first of them is made in any case. `wait`: for other processes, as the runner does
-        unless it is given. A failed blocking check or an error stops this partition only.
-        """
-        wait = self.wait if wait is None else wait
-        with Working(lambda: leases_for(self.project, "got run"), wait) as working:
-            return self._bring_up_to_date(assets, partition, again, working)
-
-    def _bring_up_to_date(
-        self, assets: Sequence[str], partition: str | None, again: str, working: Working
-    ) -> Outcome:
-        outcome = self.outcomes[partition or MODELS] = Outcome()
-        if again:
-            working.take(lease_names(assets[:1], partition))
-            outcome.made, outcome.error = self._materialize([assets[0]], partition, {assets[0]: again})
-            if outcome.error:
-                return outcome
-        for _ in range(3 * len(assets) + 1):
-            staleness = Staleness(self.instance, self._graph, self.project.storage, outcome.made)
-            states = staleness.states(assets, partition)
-            outcome.blocked = {state.key: state.blocked for state in states if state.blocked}
-            failed = {asset: staleness.failed_checks(asset, partition) for asset in assets}
-            outcome.failed = {asset: "; ".join(said.values()) for asset, said in failed.items() if said}
-            batch = next_batch(self._graph, states)
-            if partition and (asset := self._made_with_faults(partition, outcome)):
-                batch, states = [asset], [State(asset, True, ASKED_AGAIN)]
-            if not batch:
-                return outcome
-            # Models take minutes each: with a run for each, an error loses nothing made before.
-            batch = batch if partition else batch[:1]
-            if working.take(lease_names(batch, partition)):
-                continue  # another process may have made it since the look
-            made, outcome.error = self._materialize(batch, partition, {s.key: s.why for s in states})
-            outcome.made += made
-            if outcome.error:
-                return outcome
-        outcome.error = f"{', '.join(batch)} is still out of date after being made; look at it in `make ui`"
-        return outcome
-
-    def _made_with_faults(self, partition: str, outcome: Outcome) -> str:
-        """A table that fails its check and was made when servers or disks failed; "" if there is none."""
-        stopped = [asset for asset in outcome.failed if asset not in outcome.made]
-        return first_with_faults(self.project.storage, stopped, partition)[0]
-
-    def nothing_passes(self) -> bool:
-        """Whether all shards of images, or all of edits, are stopped by a failed check, or the models are."""
-        kinds: dict[str, list[bool]] = {}
-        for name, outcome in self.outcomes.items():
-            kinds.setdefault(name.rpartition("-")[0] or name, []).append(bool(outcome.failed))
-        return any(all(stopped) for stopped in kinds.values())
-
-    def _materialize(
-        self, batch: list[str], partition: str | None, why: dict[str, str]
-    ) -> tuple[list[str], str]:
-        """One run; returns what was made, and the error ("" if there was none but perhaps a failed check)."""
-        log_progress(f"{partition + ': ' if partition else ''}{_spelled(batch, why)}")
-        result = self._job.execute_in_process(
-            asset_selection=[dg.AssetKey(name) for name in batch],
-            partition_key=partition,
-            instance=self.instance,
-            raise_on_error=False,
-            run_config=QUIET,
-            tags={**run_tags(lease_names(batch, partition)), **NO_RETRIES},
-        )
-        found = {event.asset_key for event in result.get_asset_materialization_events()}
-        made = [name for name in batch if dg.AssetKey(name) in found]
-        failures = [event.step_failure_data.error for event in result.all_events if event.is_step_failure]
-        real = [error for error in failures if error and error.cls_name != BLOCKED_BY_CHECK]
-        if real:
-            cause = real[0].cause or real[0]
-            if cause.cls_name in INTERRUPTED:
-                raise KeyboardInterrupt
-            for stopped in (StoreUnavailableError, DailyBudgetExhausted):
-                if said := _message_of(cause, stopped):
-                    raise stopped(said)  # it would stop every other step, too
-            sys.stderr.write(cause.to_string() + "\n")
-            return made, f"{cause.cls_name}: {_first_line(cause.message)}"
-        return made, "" if result.success or failures else "the run ended without a result; see `make ui`"
-
-
-def _message_of(error: SerializableErrorInfo, kind: type[Exception]) -> str | None:
-    """The message of an error of that kind, wherever in the chain of causes it stands."""
-    link: SerializableErrorInfo | None = error
-    while link is not None:
-        if link.cls_name == kind.__name__:
-            return link.message.strip().split(": ", 1)[-1]
-        link = link.cause or link.context
-    return None
-
-
-def _spelled(batch: list[str], why: dict[str, str]) -> str:
-    reasons = dict.fromkeys(why[name] for name in batch)
-    return f"{', '.join(batch)} ({'; '.join(reasons)})"
-
-
-def _first_line(message: str) -> str:
-    lines = message.strip().splitlines()
-    return lines[0].split(": ", 1)[-1] if lines else ""
+Steps = tuple[str, ...]
 
 
 def render_corpus(project: Project) -> None:
@@ -229,15 +101,68 @@ def assign_shards(project: Project, instance: dg.DagsterInstance) -> tuple[list[
     return images, edits
 
 
-def make_data(runner: Runner) -> set[str]:
+def bring_shards_up_to_date(
+    runner: Runner, workers: Workers, shards: Mapping[Steps, Sequence[str]], again: Mapping[str, str]
+) -> None:
+    """Look at many shards together; those that need something get a run each, several at once.
+
+    `shards`: by the steps that are theirs. `again`: shards whose first asset is made in any case, and why.
+    """
+    tasks = []
+    for steps, names in shards.items():
+        for shard, outcome, batch in runner.outcomes_and_needs(steps, names):
+            runner.outcomes[shard] = outcome
+            if batch or shard in again:
+                tasks.append((steps, shard, again.get(shard, "")))
+    paused = runner.paused
+    for _ in _worked_on(runner, workers, tasks):
+        if runner.paused and not paused:
+            paused = runner.paused
+            log_progress(f"annotation pauses: {paused.message}")
+
+
+def _worked_on(runner: Runner, workers: Workers, tasks: list[tuple[Steps, str, str]]) -> Iterator[str]:
+    """Shards, as they were brought up to date: first those that no other process works on."""
+    if min(workers.count, len(tasks)) < 2:
+        work = {shard: (steps, why) for steps, shard, why in tasks}
+
+        def bring(shard: str, wait: bool) -> None:
+            runner.bring_up_to_date(work[shard][0], shard, work[shard][1], wait)
+
+        yield from free_ones_first(work, bring, runner.wait)
+        return
+    busy: dict[str, str] = {}
+    yield from _by_workers(runner, workers, tasks, False, busy)
+    held, last = [task for task in tasks if task[1] in busy], dict[str, str]()
+    yield from _by_workers(runner, workers, held, runner.wait, last)
+    if last:
+        raise LeaseHeld(next(iter(last.values())))
+
+
+def _by_workers(
+    runner: Runner, workers: Workers, tasks: list[tuple[Steps, str, str]], wait: bool, busy: dict[str, str]
+) -> Iterator[str]:
+    """Shards, as processes have brought them up to date; into `busy`, by name, who works on others."""
+    # Made as processes get free, so that a pause counts from the next shard on.
+    left = (Task(steps, shard, why, runner.paused, wait) for steps, shard, why in tasks)
+    for task, answer in workers.work(left, len(tasks)):
+        if answer.held:
+            busy[task.shard] = answer.held
+            continue
+        runner.outcomes[task.shard] = answer.outcome
+        runner.pause(answer.paused)
+        yield task.shard
+
+
+def make_data(runner: Runner, parallel: int = 1) -> set[str]:
     """Bring raw images and all tables of every shard up to date. Returns the names of all shards.
+
+    `parallel`: shards at once, where other processes can open the instance.
 
     URLs that failed in an earlier run are asked again. All shards are ingested before the first is annotated,
     which may cost money: `PLAN` in between says whether the mixtures of all stages can be drawn, and where it
     fails nothing is annotated.
     """
-    from got_core.corpus.ingest import urls_to_retry
-
     if not runner.project.settings.own_images:
         heading("Raw images (rendered scenes)")
         render_corpus(runner.project)
@@ -247,34 +172,37 @@ def make_data(runner: Runner) -> set[str]:
     if not images and not edits:
         url = runner.project.settings.raw_url
         raise FileNotFoundError(f"{url} holds nothing that is read as pictures; set GOT_RAW to what does")
-
-    def ingest(shard: str, wait: bool) -> None:
-        waiting = urls_to_retry(runner.project.storage, shard)
-        why = f"{waiting} URLs to ask again" if waiting else ""
-        runner.bring_up_to_date(IMAGE_STEPS[:1], shard, why, wait)
-
-    def ingest_edits(shard: str, wait: bool) -> None:
-        runner.bring_up_to_date(EDIT_STEPS[:1], shard, wait=wait)
-
-    free_ones_first(images, ingest, runner.wait)
-    free_ones_first(edits, ingest_edits, runner.wait)
-    observe_lists(runner.project, runner.instance)  # what is in the shards by now, before it is worked on
-    if runner.project.settings.annotator_name is not None and not runner.bring_up_to_date([PLAN]).error:
-        annotate(runner, images, edits)
+    shared = runner.instance.is_persistent
+    with Workers(runner.instance.get_ref, parallel if shared else 1) as workers:
+        again = urls_to_ask_again(runner, images)
+        bring_shards_up_to_date(runner, workers, {IMAGE_STEPS[:1]: images, EDIT_STEPS[:1]: edits}, again)
+        observe_lists(runner.project, runner.instance)  # what is in the shards by now, before it is worked on
+        if runner.project.settings.annotator_name is not None and not runner.bring_up_to_date([PLAN]).error:
+            annotate(runner, workers, images, edits)
     return {*images, *edits}
 
 
-def annotate(runner: Runner, images: list[str], edits: list[str]) -> None:
+def urls_to_ask_again(runner: Runner, shards: list[str]) -> dict[str, str]:
+    """Shards with URLs that failed for a reason that may pass, with the words for it."""
+    from got_core.corpus.ingest import urls_to_retry
+
+    records = runner.log.partitions(IMAGE_STEPS[0], shards)
+    rejected = [shard for shard, one in records.items() if one.figures.get("rows_rejected", 1)]
+    counts = {shard: urls_to_retry(runner.project.storage, shard) for shard in rejected}
+    return {shard: f"{count} URLs to ask again" for shard, count in counts.items() if count}
+
+
+def annotate(runner: Runner, workers: Workers, images: list[str], edits: list[str]) -> None:
     """Bring all tables of the ingested shards up to date."""
-    ingested = {shard: runner.outcomes[shard] for shard in (*images, *edits)}
-    for steps, shards in ((IMAGE_STEPS, images), (EDIT_STEPS, edits)):
-
-        def annotate_one(shard: str, wait: bool, steps: Sequence[str] = steps) -> None:
-            outcome = runner.bring_up_to_date(steps, shard, wait=wait)
-            outcome.made = [*ingested[shard].made, *outcome.made]
-
-        whole = [shard for shard in shards if not ingested[shard].error]
-        free_ones_first(whole, annotate_one, runner.wait)
+    ingested = dict(runner.outcomes)
+    whole = {
+        steps: [shard for shard in shards if not ingested[shard].error]
+        for steps, shards in ((IMAGE_STEPS, images), (EDIT_STEPS, edits))
+    }
+    bring_shards_up_to_date(runner, workers, whole, {})
+    for shard in (*whole[IMAGE_STEPS], *whole[EDIT_STEPS]):
+        outcome = runner.outcomes[shard]
+        outcome.made = [*ingested[shard].made, *outcome.made]
 
 
 def say_passed_over(project: Project) -> None:
@@ -298,9 +226,9 @@ def run(project: Project, instance: dg.DagsterInstance, wait: bool = True) -> in
     if project.settings.annotator_name is not None:  # else nothing is trained
         check_start(project.recipe.stages, project.settings.weights)
     runner = Runner(project, instance, wait=wait)
-    shards = make_data(runner)
+    shards = make_data(runner, shards_at_once(project.settings))
     planned = runner.outcomes.get(MODELS)
-    if planned is not None and not planned.error:
+    if planned is not None and not planned.error and not runner.paused:
         heading("Models")
         outcome = runner.bring_up_to_date(RETRAIN_ASSETS)
         outcome.made = [*planned.made, *outcome.made]
@@ -308,94 +236,14 @@ def run(project: Project, instance: dg.DagsterInstance, wait: bool = True) -> in
         outcome = runner.bring_up_to_date(("taken_down",))
         outcome.error = (planned.error if planned else "") or outcome.error
     heading("What came out")
-    report(project, instance, runner, shards)
+    print_stages(runner.log, runner.nodes, shards)
+    report(project, runner.outcomes, runner.paused)
     made = sum(len(outcome.made) for outcome in runner.outcomes.values())
     log_progress(
         f"{made} tables, models and reports made, the rest was up to date; {time.monotonic() - started:.0f} s"
     )
     failed = any(outcome.error for outcome in runner.outcomes.values())
-    return 1 if failed or runner.nothing_passes() else 0
-
-
-def report(project: Project, instance: dg.DagsterInstance, runner: Runner, partitions: set[str]) -> None:
-    """The table of stages, what was blocked or failed, the scores, and where to look next."""
-    rows = stage_rows(instance, [*IMAGE_STEPS, *EDIT_STEPS, *RETRAIN_ASSETS], partitions)
-    cells = [(row.stage, row.rows_in, row.rows_out, row.rejected, f"{row.seconds:.1f}") for row in rows]
-    print(text_table(["stage", "rows in", "rows out", "rejected", "seconds"], cells), "\n", flush=True)
-    report_failures(runner)
-    if project.settings.annotator_name is None and not runner.nothing_passes():
-        print(missing_annotator(project), flush=True)
-    print_scores(project)
-    if training := training_line(project.storage):
-        log_progress(training)
-    where_next(project)
-
-
-def report_failures(runner: Runner) -> None:
-    """What was blocked by a failed check, and what failed."""
-    for name, outcome in runner.outcomes.items():
-        for asset, said in outcome.failed.items():
-            log_progress(f"{name} stops here: {asset} fails its check: {said} (see `make ui`)")
-        for parent in dict.fromkeys(p for p in outcome.blocked.values() if p not in outcome.failed):
-            log_progress(f"{name} stops here: {parent} is missing or was not checked")
-        if outcome.error:
-            log_progress(f"{name} FAILED: {outcome.error}")
-
-
-def missing_annotator(project: Project) -> str:
-    """What own images need before anything beyond ingestion can run."""
-    return (
-        f"\nIngestion of {project.settings.raw_url} is done.\n"
-        "The rest needs an annotator that can read such pictures; none is configured: set GOT_ANNOTATOR\n"
-        "(openai: models behind a server; imported: chains of a data set, got data import).\n"
-        "The scene reader (GOT_ANNOTATOR=scenes) reads rendered scenes only:\n"
-        "it refuses photographs, it does not guess.\n"
-    )
-
-
-def print_scores(project: Project) -> None:
-    """The benchmark scores of the current model, those that there are."""
-    if project.settings.annotator_name is None:
-        return
-    for name in project.recipe.evaluate.assets:
-        if project.storage.exists(f"{name}.json"):
-            print(score_table(project.storage.read_json(f"{name}.json")["scores"]), "\n", flush=True)
-
-
-def training_line(storage: Storage) -> str | None:
-    """CPU-seconds of the training behind the current model; None while there is none."""
-    stages = (
-        ("foundation", "foundation_models"),
-        *((stage.title, stage.asset) for stage in PROJECT.recipe.stages),
-    )
-    if not all(storage.exists(f"{name}.json") for _, name in stages):
-        return None
-    spent = {stage: storage.read_json(f"{name}.json")["cpu_seconds"] for stage, name in stages}
-    parts = ", ".join(f"{part} {seconds:,.0f}" for part, seconds in spent.items())
-    return f"training  {sum(spent.values()):,.0f} CPU-seconds ({parts})"
-
-
-def where_next(project: Project) -> None:
-    """Places to look at, those that exist."""
-    storage = project.storage
-    if storage.exists("benchmark_report.html"):
-        log_progress(f"report    {storage.url_of('benchmark_report.html')}")
-    if storage.exists("promoted_model.json"):
-        decision = storage.read_json("promoted_model.json")
-        log_progress(
-            f"registry  models:/got@champion is version {decision['champion']} ({decision['reason']})"
-        )
-    if storage.exists(COPIES_PAGE):
-        log_progress(
-            f"takedown  pictures that may be copies wait for a verdict: {storage.url_of(COPIES_PAGE)}"
-        )
-    log_progress(f"storage   {project.settings.storage_url}")
-    log_progress("make ui   the graph, every table's numbers and pictures, and the losses in MLflow")
-
-
-def heading(text: str) -> None:
-    """A line that begins a part of the output."""
-    print(f"\n{text}", flush=True)
+    return 1 if failed or runner.paused or nothing_passes(runner.outcomes) else 0
 
 
 def main(work: Callable[[Project, dg.DagsterInstance], int] = run) -> int:
@@ -406,7 +254,7 @@ def main(work: Callable[[Project, dg.DagsterInstance], int] = run) -> int:
         with dg.DagsterInstance.get() as instance:
             fail_orphans(instance, PROJECT)
             return work(PROJECT, instance)
-    except (OSError, ValueError, StoreUnavailableError, LeaseHeld, DailyBudgetExhausted) as error:
+    except (OSError, ValueError, StoreUnavailableError, LeaseHeld) as error:
         sys.stderr.write(f"\n{error}\n")
         return 1
     except (KeyboardInterrupt, dg.DagsterExecutionInterruptedError):

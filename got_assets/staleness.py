@@ -1,77 +1,32 @@
-"""What has to be made again: Dagster's own staleness (code versions, data versions) plus lost values.
+"""The facts from which `needs` answers: read from Dagster's instance, the storage and the graph.
 
-Belongs here: asking, for an asset or one of its partitions, whether it is up to date, blocked or to be made,
-and which steps of a list can go into one run. Does not belong here: running anything.
-
-The resolver is private to Dagster (1.13.27); this module is its only use.
+Belongs here: which assets, partitions and values are looked at, and answers for one moment. Not here: what
+follows from facts (`needs`), queries to the event log (`event_log`), running anything.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import lru_cache
 
 import dagster as dg
-from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluation
 from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGraph
-from dagster._core.definitions.data_version import (
-    DATA_VERSION_TAG,
-    CachingStaleStatusResolver,
-    StaleStatus,
-)
-from dagster._core.event_api import PartitionKeyFilter
-from dagster._core.events import DagsterEventType
-from dagster._core.instance import RUNLESS_RUN_ID
-from dagster._core.loader import LoadingContext
-from dagster._core.storage.asset_check_execution_record import (
-    COMPLETED_ASSET_CHECK_EXECUTION_RECORD_STATUSES,
-    AssetCheckPartitionInfo,
-)
 
-from got_assets.io import value_exists
+from got_assets import needs
+from got_assets.event_log import EventLog, inputs_digest
+from got_assets.io import value_exists, value_name
+from got_assets.needs import INPUTS_TAG, Facts, Node, Place, Record, State
 from got_core.storage import Storage
 
-INPUTS_TAG = "got/inputs"
-"""Tag on a materialization that read all partitions of its inputs: digest of their data versions."""
-
-
-TRAINED_ON_TAG = "got/trained_on"
-"""Tag on a materialization of a model: digest of the data versions of what it was really made from. A
-training that has begun goes on with the data of its beginning, while Dagster records what there is by now."""
-
-NEWER_DATA = "was trained on the data that its training began with; there is newer data"
-
-
-class _Loading(LoadingContext):
-    """The resolver's cache of records, for one round."""
-
-    def __init__(self, instance: dg.DagsterInstance) -> None:
-        self._instance, self._loaders = instance, {}  # type: ignore[var-annotated]
-
-    @property
-    def instance(self) -> dg.DagsterInstance:
-        return self._instance
-
-    @property
-    def loaders(self) -> dict:
-        return self._loaders
-
-
-@dataclass(frozen=True)
-class State:
-    """Whether an asset (partition) needs to be made, and why; `blocked` names the parent that stops it."""
-
-    key: str
-    needed: bool
-    why: str = ""
-    blocked: str | None = None
+_FEW = 8
+"""Partitions whose values are looked up one by one; for more, the asset's folder is listed once."""
 
 
 class Staleness:
     """Answers for one moment; make a new one after anything was materialized.
 
     ``just_made``: assets for which newer data waits until they are asked for the next time (NEWER_DATA).
+    ``log``: the event log as read so far.
     """
 
     def __init__(
@@ -80,185 +35,154 @@ class Staleness:
         graph: BaseAssetGraph,
         storage: Storage,
         just_made: Collection[str] = (),
+        log: EventLog | None = None,
     ) -> None:
         self._instance, self._graph, self._storage = instance, graph, storage
         self._just_made = just_made
-        self._resolver = CachingStaleStatusResolver(instance, graph, _Loading(instance))
-        self._checked: dict[tuple[str, str | None], dict[str, AssetCheckEvaluation | None]] = {}
+        self._log = log or EventLog(instance)
+        self._facts: dict[str | None, tuple[frozenset[str], Facts]] = {}
 
     def need(self, asset: str, partition: str | None = None) -> str:
-        """Why the asset must be made: `missing`, `value lost` or Dagster's cause; "" if it need not."""
-        key = dg.AssetKey(asset)
-        status = self._resolver.get_status(key, partition)
-        if status == StaleStatus.MISSING:
-            return "missing"
-        if not value_exists(self._storage, asset, partition):
-            return "value lost"
-        if status == StaleStatus.STALE:
-            causes = self._resolver.get_stale_causes(key, partition)
-            return "; ".join(dict.fromkeys(_cause(cause) for cause in causes))
-        if why := self._need_by_inputs(key):
-            return why
-        if asset not in self._just_made and self._newer_data(key):
-            return NEWER_DATA
-        return "its check did not run" if self.unchecked(asset, partition) else ""
-
-    def _need_by_inputs(self, key: dg.AssetKey) -> str:
-        """Dagster leaves dependencies on a hundred or more partitions out; the recorded digest does not."""
-        node = self._graph.get(key)
-        parents = [self._graph.get(parent) for parent in node.parent_keys]
-        inputs = {p.key.to_user_string(): p.partitions_def for p in parents if p.partitions_def}
-        if node.is_partitioned or not inputs:
-            return ""
-        made_from = self._tags(key).get(INPUTS_TAG)
-        if made_from is None or made_from == inputs_digest(self._instance, inputs):
-            return ""
-        return "has a new dependency data version"
-
-    def _newer_data(self, key: dg.AssetKey) -> bool:
-        """Whether a model was made from something else than there is by now."""
-        made_from = self._tags(key).get(TRAINED_ON_TAG)
-        if made_from is None:
-            return False
-        parents = sorted(self._graph.get(key).parent_keys)
-        versions = {one.to_user_string(): self._tags(one).get(DATA_VERSION_TAG) for one in parents}
-        known = {name: version for name, version in versions.items() if version is not None}
-        return len(known) == len(versions) and trained_on_tag(known)[TRAINED_ON_TAG] != made_from
-
-    def _tags(self, key: dg.AssetKey) -> Mapping[str, str]:
-        """Those of the latest materialization."""
-        event = self._instance.get_latest_materialization_event(key)
-        materialization = event.asset_materialization if event else None
-        return (materialization.tags or {}) if materialization else {}
+        """Why the asset must be made (`needs.need`); "" if it need not."""
+        return needs.need(self._known([asset], partition), asset, partition, self._just_made)
 
     def failed_checks(self, asset: str, partition: str | None = None) -> dict[str, str]:
-        """Blocking checks that failed when they last ran on the asset, with their descriptions.
-
-        A failure that is only a warning blocks nothing, in Dagster neither.
-        """
-        found = self._evaluations(asset, partition)
-        return {
-            name: evaluation.description or "no reason given"
-            for name, evaluation in found.items()
-            if evaluation and not evaluation.passed and evaluation.severity == dg.AssetCheckSeverity.ERROR
-        }
+        """Blocking checks that failed when they last ran on the asset, with their descriptions."""
+        return needs.failed_checks(self._known([asset], partition), asset, partition)
 
     def unchecked(self, asset: str, partition: str | None = None) -> bool:
         """Whether a run made the asset and ended before a blocking check had run on it."""
-        return None in self._evaluations(asset, partition).values()
-
-    def _evaluations(self, asset: str, partition: str | None) -> dict[str, AssetCheckEvaluation | None]:
-        """Blocking checks that were ever planned: their evaluation of what there is now, None without."""
-        place = (asset, partition)
-        if place not in self._checked:
-            keys = self._graph.get_check_keys_for_assets({dg.AssetKey(asset)})
-            found = self._instance.event_log_storage.get_asset_check_partition_info(
-                [key for key in keys if self._graph.get(key).blocking],
-                partition_keys=[partition] if partition else None,
-            )
-            here = [info for info in found if info.partition_key == partition]
-            made = [info for info in here if info.latest_materialization_storage_id is not None]
-            self._checked[place] = {info.check_key.name: self._evaluation(info) for info in made}
-        return self._checked[place]
-
-    def _evaluation(self, info: AssetCheckPartitionInfo) -> AssetCheckEvaluation | None:
-        # Not the latest record: a run that dies early leaves a planned one above the last evaluation.
-        history = self._instance.event_log_storage.get_asset_check_execution_history(
-            info.check_key,
-            limit=1,
-            status=COMPLETED_ASSET_CHECK_EXECUTION_RECORD_STATUSES,
-            partition_filter=PartitionKeyFilter(key=info.partition_key),
-        )
-        evaluation = history[0].evaluation if history else None
-        target = evaluation.target_materialization_data if evaluation else None
-        if target and target.storage_id == info.latest_materialization_storage_id:
-            return evaluation
-        # What a person reports as made was made by no run that could have checked it.
-        return evaluation if self._reported_by_hand(info) else None
-
-    def _reported_by_hand(self, info: AssetCheckPartitionInfo) -> bool:
-        partition = info.partition_key
-        chosen = dg.AssetRecordsFilter(info.check_key.asset_key, [partition] if partition else None)
-        records = self._instance.fetch_materializations(chosen, limit=1).records
-        return bool(records) and records[0].run_id == RUNLESS_RUN_ID
+        return needs.unchecked(self._known([asset], partition), asset, partition)
 
     def states(self, assets: Sequence[str], partition: str | None = None) -> list[State]:
-        """The state of each asset of a topologically ordered list, for one partition or unpartitioned ones.
+        """The state of each asset of a topologically ordered list (`needs.needed`)."""
+        return needs.needed(self._known(assets, partition), assets, partition, self._just_made)
 
-        An asset is blocked if a parent of the same partition fails a blocking check and is not itself to be
-        made again, or is blocked, or is missing and not in the list.
+    def facts(self, assets: Collection[str], partitions: Collection[str] | None) -> Facts:
+        """What is known of assets and their parents: of these partitions, or (None) of assets without any.
+
+        The number of queries depends on the assets, and grows with partitions by one for hundreds of them.
         """
-        states: dict[str, State] = {}
-        for asset in assets:
-            why = self.need(asset, partition)
-            blocked = next(
-                filter(None, (self._stops(p, partition, states) for p in self._parents(asset))), None
-            )
-            states[asset] = State(asset, bool(why), why, blocked)
-        return list(states.values())
-
-    def _parents(self, asset: str) -> list[str]:
-        """Parents of the same partition; the partitioned parents of an unpartitioned asset stop nothing."""
-        node = self._graph.get(dg.AssetKey(asset))
-        parents = (self._graph.get(key) for key in sorted(node.parent_keys))
-        return [p.key.to_user_string() for p in parents if node.is_partitioned or not p.is_partitioned]
-
-    def _stops(self, parent: str, partition: str | None, states: dict[str, State]) -> str | None:
-        state = states.get(parent)
-        if state and state.blocked:
-            return state.blocked
-        if state and state.needed:
-            return None
-        if self.failed_checks(parent, partition) or (not state and self.unchecked(parent, partition)):
-            return parent
-        return parent if not state and self.need(parent, partition) == "missing" else None
-
-
-def next_batch(graph: BaseAssetGraph, states: Iterable[State]) -> list[str]:
-    """Which needed assets can be made in one run, in order, without making any of them twice.
-
-    An asset that is up to date now may turn stale when an asset above it gives another value. What lies below
-    such an asset waits for the next round; all others go together.
-    """
-    batch: list[str] = []
-    unsure: set[str] = set()
-    for state in states:
-        parents = {key.to_user_string() for key in graph.get(dg.AssetKey(state.key)).parent_keys}
-        if state.blocked or parents & unsure or (not state.needed and parents & set(batch)):
-            unsure.add(state.key)
-        elif state.needed:
-            batch.append(state.key)
-    return batch
-
-
-def inputs_digest(instance: dg.DagsterInstance, inputs: Mapping[str, dg.PartitionsDefinition]) -> str:
-    """Digest (16 hex) of the data versions of all existing partitions of the named partitioned assets."""
-    lines = []
-    for asset, partitions in sorted(inputs.items()):
-        names = set(partitions.get_partition_keys(dynamic_partitions_store=instance))
-        tags = instance.event_log_storage.get_latest_tags_by_partition(
-            dg.AssetKey(asset), DagsterEventType.ASSET_MATERIALIZATION, [DATA_VERSION_TAG]
+        nodes = graph_nodes(self._graph)
+        asked = list(dict.fromkeys([*assets, *(one for asset in assets for one in nodes[asset].parents)]))
+        records = dict(self._records(nodes, asked, partitions))
+        whole = [asset for asset in assets if not nodes[asset].partitioned]
+        return Facts(
+            graph=nodes,
+            records=records,
+            stored=frozenset(self._stored(nodes, records, partitions)),
+            checks=self._checks(nodes, asked, records, partitions),
+            inputs=self._inputs(nodes, whole, records),
+            newest=self._newest(nodes, whole, records),
+            earlier=dict(self._earlier(nodes, records)),
         )
-        versions = {name: found.get(DATA_VERSION_TAG, "") for name, found in tags.items() if name in names}
-        lines += [f"{asset}/{name}={version}" for name, version in sorted(versions.items())]
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+    def _known(self, assets: Sequence[str], partition: str | None) -> Facts:
+        known, facts = self._facts.get(partition, (frozenset[str](), None))
+        if facts is None or not known.issuperset(assets):
+            known = known | set(assets)
+            facts = self.facts(sorted(known), None if partition is None else [partition])
+            self._facts[partition] = (known, facts)
+        return facts
+
+    def _records(
+        self, nodes: Mapping[str, Node], asked: list[str], partitions: Collection[str] | None
+    ) -> Iterator[tuple[Place, Record]]:
+        whole = [asset for asset in asked if not nodes[asset].partitioned and not nodes[asset].external]
+        yield from (((asset, None), record) for asset, record in self._log.whole(whole).items())
+        for asset in asked:
+            node = nodes[asset]
+            if node.partitioned and partitions is not None:
+                found = self._log.partitions(asset, partitions, observed=node.external)
+                yield from (((asset, name), record) for name, record in found.items())
+            elif node.external and not node.partitioned and (observed := self._log.observed(asset)):
+                yield (asset, None), observed
+
+    def _stored(
+        self, nodes: Mapping[str, Node], records: Mapping[Place, Record], partitions: Collection[str] | None
+    ) -> Iterator[Place]:
+        many = partitions is not None and len(partitions) > _FEW
+        listed = {asset for asset, partition in records if many and partition and not nodes[asset].external}
+        names = {name for asset in sorted(listed) for name in self._storage.list(f"{asset}/")}
+        for asset, partition in records:
+            name = value_name(asset, partition)
+            if asset in listed:  # a shard's document refers to no folder that would have to be there, too
+                there = f"{name}.parquet" in names or f"{name}.json" in names
+            else:
+                there = not nodes[asset].external and value_exists(self._storage, asset, partition)
+            if there:
+                yield asset, partition
+
+    def _checks(
+        self,
+        nodes: Mapping[str, Node],
+        asked: list[str],
+        records: Mapping[Place, Record],
+        partitions: Collection[str] | None,
+    ) -> dict[Place, dict[str, str | None]]:
+        found: dict[Place, dict[str, str | None]] = {}
+        for partitioned, names in ((False, None), (True, partitions)):
+            assets = [asset for asset in asked if nodes[asset].partitioned is partitioned]
+            keys = self._blocking(assets) if names is not None or not partitioned else []
+            found |= self._log.checks(keys, records, names) if keys else {}
+        return found
+
+    def _blocking(self, assets: list[str]) -> list[dg.AssetCheckKey]:
+        keys = self._graph.get_check_keys_for_assets({dg.AssetKey(asset) for asset in assets})
+        return sorted(key for key in keys if self._graph.get(key).blocking)
+
+    def _inputs(
+        self, nodes: Mapping[str, Node], whole: list[str], records: Mapping[Place, Record]
+    ) -> dict[str, str]:
+        """Dagster leaves dependencies on a hundred or more partitions out; the recorded digest does not."""
+        tagged = [one for one in whole if (one, None) in records and INPUTS_TAG in records[one, None].tags]
+        return {asset: inputs_digest(self._instance, self._partitioned(nodes, asset)) for asset in tagged}
+
+    def _partitioned(self, nodes: Mapping[str, Node], asset: str) -> dict[str, dg.PartitionsDefinition]:
+        """Parents that have partitions, with them."""
+        found = {one: self._graph.get(dg.AssetKey(one)).partitions_def for one in nodes[asset].parents}
+        return {parent: partitions for parent, partitions in found.items() if partitions is not None}
+
+    def _newest(
+        self, nodes: Mapping[str, Node], whole: list[str], records: Mapping[Place, Record]
+    ) -> dict[str, int]:
+        untagged = [
+            one for one in whole if (one, None) in records and INPUTS_TAG not in records[one, None].tags
+        ]
+        parents = {parent for asset in untagged for parent in nodes[asset].parents}
+        numbers = {
+            parent: self._log.newest(parent, observed=nodes[parent].external).values()
+            for parent in sorted(parents)
+            if nodes[parent].partitioned
+        }
+        return {parent: max(found) for parent, found in numbers.items() if found}
+
+    def _earlier(
+        self, nodes: Mapping[str, Node], records: Mapping[Place, Record]
+    ) -> Iterator[tuple[tuple[Place, int], str | None]]:
+        """Versions of observed partitions when something was made from them, where newer ones are there."""
+        asked: dict[tuple[str, int], list[str]] = {}
+        for (_, partition), record in records.items():
+            for parent, made_from in record.inputs.items():
+                node, now = nodes.get(parent), records.get((parent, partition))
+                if not (node and node.external and node.partitioned and now and partition):
+                    continue
+                if made_from.until is not None and made_from.until < now.number:
+                    asked.setdefault((parent, made_from.until), []).append(partition)
+        for (parent, until), names in asked.items():
+            found = self._log.versions(parent, names, until, observed=True)
+            yield from ((((parent, name), until), found.get(name)) for name in names)
 
 
-def inputs_tag(instance: dg.DagsterInstance, inputs: Mapping[str, dg.PartitionsDefinition]) -> dict[str, str]:
-    """The tag that an asset which reads all partitions of `inputs` puts on its materialization.
-
-    Take it before reading: what changes meanwhile then counts as new.
-    """
-    return {INPUTS_TAG: inputs_digest(instance, inputs)}
-
-
-def trained_on_tag(versions: Mapping[str, str]) -> dict[str, str]:
-    """The tag that a model puts on its materialization: what it was made from, as data versions by asset."""
-    text = "\n".join(f"{asset}={version}" for asset, version in sorted(versions.items()))
-    return {TRAINED_ON_TAG: hashlib.sha256(text.encode()).hexdigest()[:16]}
-
-
-def _cause(cause: object) -> str:
-    dependency = getattr(cause, "dependency", None)
-    reason = getattr(cause, "reason", "")
-    return f"{reason}: {dependency.asset_key.to_user_string()}" if dependency else reason
+@lru_cache(maxsize=4)
+def graph_nodes(graph: BaseAssetGraph) -> Mapping[str, Node]:
+    """All assets of a graph by name."""
+    return {
+        node.key.to_user_string(): Node(
+            parents=tuple(sorted(key.to_user_string() for key in node.parent_keys)),
+            partitioned=node.is_partitioned,
+            external=node.is_external,
+            code_version=node.code_version,
+        )
+        for node in graph.asset_nodes
+    }

@@ -6,12 +6,11 @@ the same table. Does not belong here: making anything.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
-import dagster as dg
-from dagster._core.events import DagsterEventType
+from got_assets.event_log import EventLog
+from got_assets.needs import Node, Record
 
 
 @dataclass
@@ -26,37 +25,27 @@ class StageRow:
     partitions: int = 0
 
 
-def stage_rows(instance: dg.DagsterInstance, assets: Iterable[str], partitions: set[str]) -> list[StageRow]:
+def stage_rows(
+    log: EventLog, nodes: Mapping[str, Node], assets: Iterable[str], partitions: set[str]
+) -> list[StageRow]:
     """The latest materialization of each asset (of each of `partitions` where it is partitioned), summed."""
-    return [row for row in (_stage_row(instance, asset, partitions) for asset in assets) if row.partitions]
+    wanted = [asset for asset in assets if asset in nodes]
+    whole = log.whole(asset for asset in wanted if not nodes[asset].partitioned)
+    rows = []
+    for asset in wanted:
+        found = log.partitions(asset, partitions).values() if nodes[asset].partitioned else ()
+        one = whole.get(asset)
+        rows.append(_stage_row(asset, list(found) or ([one] if one else [])))
+    return [row for row in rows if row.partitions]
 
 
-def _stage_row(instance: dg.DagsterInstance, asset: str, partitions: set[str]) -> StageRow:
+def _stage_row(asset: str, records: Iterable[Record]) -> StageRow:
     row = StageRow(asset)
-    for materialization in _latest(instance, asset, partitions):
-        figures: dict[str, Any] = {name: value.value for name, value in materialization.metadata.items()}
+    for figures in (record.figures for record in records):
         row.partitions += 1
         row.seconds += figures.get("seconds", 0.0)
         if "rows_in" in figures:
-            row.rows_in = (row.rows_in or 0) + figures["rows_in"]
-            row.rows_out = (row.rows_out or 0) + figures["rows_out"]
-            row.rejected = (row.rejected or 0) + figures["rows_rejected"]
+            row.rows_in = (row.rows_in or 0) + int(figures["rows_in"])
+            row.rows_out = (row.rows_out or 0) + int(figures["rows_out"])
+            row.rejected = (row.rejected or 0) + int(figures["rows_rejected"])
     return row
-
-
-def _latest(instance: dg.DagsterInstance, asset: str, partitions: set[str]) -> list[dg.AssetMaterialization]:
-    key = dg.AssetKey(asset)
-    ids = instance.event_log_storage.get_latest_storage_id_by_partition(
-        key, DagsterEventType.ASSET_MATERIALIZATION
-    )
-    wanted = [storage_id for name, storage_id in ids.items() if name in partitions]
-    if wanted:
-        chosen = dg.AssetRecordsFilter(asset_key=key, storage_ids=wanted)
-        records = instance.fetch_materializations(chosen, limit=len(wanted)).records
-        found = [record.asset_materialization for record in records]
-    else:
-        event = instance.get_latest_materialization_event(key)
-        found = [event.asset_materialization if event else None]
-    return [
-        one for one in found if one is not None and (one.partition is None or one.partition in partitions)
-    ]

@@ -73,8 +73,10 @@ class Holder:
 class LeaseHeld(RuntimeError):
     """Another process works on it; the message says which."""
 
-    def __init__(self, name: str, holder: Holder | None) -> None:
-        super().__init__(f"{name} is being worked on by {holder or 'a process that left no name'}")
+    @classmethod
+    def by(cls, name: str, holder: Holder | None) -> LeaseHeld:
+        """Of a name that a holder has."""
+        return cls(f"{name} is being worked on by {holder or 'a process that left no name'}")
 
 
 class LeaseLost(RuntimeError):
@@ -216,9 +218,9 @@ class Leases:
                     return lease
                 continue
             if not wait:
-                raise LeaseHeld(name, holder)
+                raise LeaseHeld.by(name, holder)
             if holder != told:
-                self._notice(f"waiting: {LeaseHeld(name, holder)}")
+                self._notice(f"waiting: {LeaseHeld.by(name, holder)}")
                 told = holder
             time.sleep(self.config.look_seconds)
 

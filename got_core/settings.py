@@ -235,6 +235,9 @@ class Settings(BaseSettings):
 
     io_threads: int = Field(default=IO_THREADS, ge=1, le=1024)
     """Pictures read at once for tars and measures of pixels: more for a store that is far away."""
+    parallel: int | None = Field(default=None, ge=1)
+    """Shards that `got run` works on at once, each in a process of its own. Not set: as many as there are
+    cores, 8 at most; 1 with vLLM's engines, which take all GPUs."""
 
     device: Device = "auto"
     """Where to train. `auto`: on GPUs; on processors where there is no GPU and the model is small."""

@@ -13,6 +13,11 @@ from typing import Any
 import dagster as dg
 import pytest
 import yaml
+from dagster._core.definitions.automation_tick_evaluation_context import (
+    build_run_requests_with_backfill_policies,
+)
+from dagster._core.definitions.events import AssetKeyPartitionKey
+from dagster._core.definitions.partitions.context import partition_loading_context
 
 from .conftest import Graph
 
@@ -165,3 +170,29 @@ def test_a_recipe_without_benchmarks_is_registered_without_scores(load) -> None:
     assert {"benchmark_report", "registered_model", "promoted_model"} <= set(graph.RETRAIN_ASSETS)
     parents = {key.to_user_string() for key in assets["registered_model"].parent_keys}
     assert parents == {"foundation_models", "pretrained_model", "finetuned_model"}
+
+
+def test_a_backfill_is_one_run_a_shard_with_all_its_assets(graph: Graph) -> None:
+    shards = [f"images-{number:05d}" for number in range(3)]
+    graph.instance.add_dynamic_partitions("image_shards", shards)
+    asset_graph = graph.run.defs.resolve_asset_graph()
+    wanted = [
+        AssetKeyPartitionKey(dg.AssetKey(asset), shard) for asset in graph.run.IMAGE_STEPS for shard in shards
+    ]
+    with partition_loading_context(dynamic_partitions_store=graph.instance):
+        requests = build_run_requests_with_backfill_policies(wanted, asset_graph, graph.instance)
+    assert sorted(request.partition_key for request in requests) == shards
+    for request in requests:
+        assert {key.to_user_string() for key in request.asset_selection} == set(graph.run.IMAGE_STEPS)
+
+
+def test_pools_say_what_is_scarce(graph: Graph) -> None:
+    pools: dict[str, set[str]] = {}
+    for node in graph.run.defs.resolve_asset_graph().asset_nodes:
+        for pool in node.pools or ():
+            pools.setdefault(pool, set()).add(node.key.to_user_string())
+    assert pools["decoding"] == {"raw_images", "edit_pairs"}
+    assert pools["annotation"] == {
+        *("captions", "entities", "boxes"), *("edit_descriptions", "edit_boxes", "edit_chains")
+    }  # fmt: skip
+    assert {"foundation_models", "pretrained_model", "finetuned_model"} <= pools["training"]

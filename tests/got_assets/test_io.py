@@ -111,18 +111,20 @@ CHAIN = ("raw_images", "captions", "entities", "boxes", "t2i_chains", "t2i_selec
 def test_one_run_makes_nothing_that_may_have_to_be_made_again(
     graph: Graph, needed: str, expected: str
 ) -> None:
-    from got_assets.staleness import State, next_batch
+    from got_assets.needs import State, next_batch
+    from got_assets.staleness import graph_nodes
 
     states = [State(name, name in needed.split()) for name in CHAIN]
-    batch = next_batch(graph.run.defs.resolve_asset_graph(), states)
+    batch = next_batch(graph_nodes(graph.run.defs.resolve_asset_graph()), states)
     assert batch == (list(CHAIN) if expected == "all" else expected.split())
 
 
 def test_blocked_assets_are_in_no_run(graph: Graph) -> None:
-    from got_assets.staleness import State, next_batch
+    from got_assets.needs import State, next_batch
+    from got_assets.staleness import graph_nodes
 
     states = [State(CHAIN[0], False), *(State(name, True, blocked="raw_images") for name in CHAIN[1:])]
-    assert next_batch(graph.run.defs.resolve_asset_graph(), states) == []
+    assert next_batch(graph_nodes(graph.run.defs.resolve_asset_graph()), states) == []
 
 
 def test_whether_a_value_exists_is_one_request(s3_server: Any) -> None:

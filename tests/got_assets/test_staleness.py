@@ -245,10 +245,10 @@ def test_a_run_of_which_nothing_passes_says_why_and_fails(
     graph = load(raw=str(folder), annotator=annotator)
     runner = graph.run.Runner(graph.project, graph.instance)
     graph.run.make_data(runner)
-    graph.run.report_failures(runner)
+    graph.run.report_failures(runner.outcomes)
     said = capsys.readouterr().out
     assert "images-00000 stops here: raw_images fails its check" in said and "mostly empty_file" in said
-    assert runner.nothing_passes()
+    assert graph.run.nothing_passes(runner.outcomes)
     if not annotator:
         assert graph.run.run(graph.project, graph.instance) == 1
         assert "Ingestion of" not in capsys.readouterr().out
@@ -262,7 +262,7 @@ def test_one_stopped_shard_among_others_is_no_failure(graph: Graph) -> None:
     runner = graph.run.Runner(graph.project, graph.instance)
     graph.run.make_data(runner)
     assert runner.outcomes["images-00000"].failed.keys() == {"raw_images"}
-    assert not runner.nothing_passes()
+    assert not graph.run.nothing_passes(runner.outcomes)
 
 
 def spoil(graph: Graph, shard: str) -> None:

@@ -14,6 +14,7 @@ import polars as pl
 from got_assets.defs.annotate import figures
 from got_assets.defs.annotate.annotator import annotate_step, good_rows, shard_annotator
 from got_assets.defs.ingest.partitions import EDIT_SHARDS, IMAGE_SHARDS
+from got_assets.pools import ANNOTATION
 from got_assets.project import PROJECT, Project, code_version
 from got_assets.reporting import column_schema, reason_counts, table_result
 from got_assets.retries import retried
@@ -27,6 +28,7 @@ _VERSION = (PROJECT.annotator_revision,)
     group_name="annotate",
     kinds={"polars"},
     owners=["team:data"],
+    pool=ANNOTATION,
     code_version=code_version(4, *_VERSION),
     metadata=column_schema(schemas.CAPTIONS),
 )
@@ -54,6 +56,7 @@ def captions(
     group_name="annotate",
     kinds={"polars"},
     owners=["team:data"],
+    pool=ANNOTATION,
     code_version=code_version(3, *_VERSION),
     metadata=column_schema(schemas.ENTITIES),
 )
@@ -80,6 +83,7 @@ def entities(
     group_name="annotate",
     kinds={"polars"},
     owners=["team:data"],
+    pool=ANNOTATION,
     code_version=code_version(4, *_VERSION),
     metadata=column_schema(schemas.BOXES),
 )
@@ -139,6 +143,7 @@ def t2i_chains(
     group_name="annotate",
     kinds={"polars"},
     owners=["team:data"],
+    pool=ANNOTATION,
     code_version=code_version(5, *_VERSION),
     metadata=column_schema(schemas.EDIT_DESCRIPTIONS),
 )
@@ -166,6 +171,7 @@ def edit_descriptions(
     group_name="annotate",
     kinds={"polars"},
     owners=["team:data"],
+    pool=ANNOTATION,
     code_version=code_version(5, *_VERSION),
     metadata=column_schema(schemas.EDIT_BOXES),
 )
@@ -196,6 +202,7 @@ def edit_boxes(
     group_name="annotate",
     kinds={"polars"},
     owners=["team:data"],
+    pool=ANNOTATION,
     code_version=code_version(4, *_VERSION),
     metadata=column_schema(schemas.EDIT_CHAINS),
 )

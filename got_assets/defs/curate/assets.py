@@ -12,11 +12,11 @@ import polars as pl
 from got_assets.defs.ingest.assets import edit_pairs, raw_images
 from got_assets.defs.ingest.partitions import EDIT_SHARDS, IMAGE_SHARDS
 from got_assets.defs.lists.sources import names_for
+from got_assets.event_log import inputs_tag
 from got_assets.io import ShardTables
 from got_assets.project import PROJECT, Project, code_version
 from got_assets.reporting import Metadata, column_schema, markdown_table, reason_counts, table_result
 from got_assets.retries import retried
-from got_assets.staleness import inputs_tag
 from got_core.curate import schemas
 from got_core.curate.config import CurateConfig
 from got_core.recipes import digest

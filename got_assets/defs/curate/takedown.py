@@ -13,9 +13,9 @@ import polars as pl
 from got_assets.defs.ingest.assets import edit_pairs, raw_images
 from got_assets.defs.ingest.partitions import EDIT_SHARDS, IMAGE_SHARDS
 from got_assets.defs.lists.sources import names_for
+from got_assets.event_log import inputs_tag
 from got_assets.project import PROJECT, Project, code_version
 from got_assets.reporting import Metadata, column_schema, markdown_table, table_result
-from got_assets.staleness import inputs_tag
 from got_core.curate import schemas
 from got_core.curate.takedown_lists import list_digest
 from got_core.storage import Storage

@@ -10,6 +10,7 @@ import dagster as dg
 import polars as pl
 
 from got_assets.defs.ingest.partitions import EDIT_SHARDS, IMAGE_SHARDS
+from got_assets.pools import DECODING
 from got_assets.project import PROJECT, Project, code_version
 from got_assets.reporting import (
     Metadata,
@@ -30,6 +31,7 @@ from got_core.corpus import schemas
     group_name="ingest",
     kinds={"polars", "file"},
     owners=["team:data"],
+    pool=DECODING,
     code_version=code_version(3, PROJECT.recipe.ingest),
     metadata=column_schema(schemas.RAW_IMAGES),
 )
@@ -92,6 +94,7 @@ def _raw_grid(project: Project, frame: pl.DataFrame) -> Picture | str:
     group_name="ingest",
     kinds={"polars", "file"},
     owners=["team:data"],
+    pool=DECODING,
     code_version=code_version(5, PROJECT.recipe.ingest),
     metadata=column_schema(schemas.EDIT_PAIRS),
 )

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 import polars as pl
 
+from got_assets.needs import trained_on_tag
+from got_assets.pools import TRAINING
 from got_assets.project import PROJECT, Project, code_version, git_commit
 from got_assets.reporting import (
     Metadata,
@@ -23,7 +25,6 @@ from got_assets.reporting import (
     markdown_table,
     stored_image,
 )
-from got_assets.staleness import trained_on_tag
 from got_core.storage import Storage, content_hash
 from got_core.train.config import StageConfig
 from got_core.train.stage import Stage
@@ -39,6 +40,7 @@ Reference = dict[str, Any]
     group_name="train",
     kinds={"pytorch", "huggingface"},
     owners=["team:model"],
+    pool=TRAINING,
     code_version=code_version(
         4,
         *(_RECIPE.model, _RECIPE.foundation),
@@ -79,6 +81,7 @@ def latents_asset() -> dg.AssetsDefinition:
         group_name="train",
         kinds={"pytorch", "ray", "file"},
         owners=["team:model"],
+        pool=TRAINING,
         code_version=code_version(1, _RECIPE.model, [_latents_of(stage.config) for stage in READ_LATENTS]),
     )
     def latent_shards(
@@ -140,6 +143,7 @@ def stage_model(stage: Stage, start: str) -> dg.AssetsDefinition:
         group_name="train",
         kinds={"pytorch", "ray"},
         owners=["team:model"],
+        pool=TRAINING,
         code_version=code_version(3, _RECIPE.model, stage.version()),
     )
     def trained(
