@@ -28,12 +28,13 @@ from bench.bench_ingest import write_image
 from bench.bench_reading import manifest_of
 from got_core.corpus.reader import ImageReader
 from got_core.curate.training_shards import write_training_shards
+from got_core.frame_hash import content_hash
 from got_core.model.build import fresh_pipeline
 from got_core.model.config import LossConfig, ModelConfig
 from got_core.model.pipeline import GoTPipeline
 from got_core.model.tokens import train_tokenizer
 from got_core.recipes import paper, tiny
-from got_core.storage import Storage, content_hash
+from got_core.storage import Storage
 from got_core.train.config import StageConfig
 from got_core.train.cpu_time import Stopwatch
 from got_core.train.data.samples import noise_seed, training_data

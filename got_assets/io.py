@@ -12,14 +12,10 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
+from got_assets.names import value_name
 from got_assets.retries import attempt_of, retrying
 from got_core.leases import check_held
 from got_core.storage import TABLE_SUFFIX, Storage
-
-
-def value_name(asset: str, partition: str | None = None) -> str:
-    """Storage name of an asset's value, without suffix: `captions/images-00000`, `geneval`."""
-    return f"{asset}/{partition}" if partition else asset
 
 
 class ShardTables(Mapping[str, pl.DataFrame]):

@@ -16,7 +16,8 @@ import polars as pl
 
 from got_assets.shown import Picture, in_files
 from got_core.figures.markdown import markdown_text
-from got_core.storage import Storage, content_hash
+from got_core.frame_hash import content_hash
+from got_core.storage import Storage
 
 Metadata = dict[str, Any]
 THUMBNAILS = 16

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from got_assets.io import value_name
+from got_assets.names import value_name
 from got_core.figures import SHOWN
 from got_core.storage import Storage
 

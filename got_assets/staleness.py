@@ -14,7 +14,8 @@ from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGra
 
 from got_assets import needs
 from got_assets.event_log import EventLog, inputs_digest
-from got_assets.io import value_exists, value_name
+from got_assets.io import value_exists
+from got_assets.names import value_name
 from got_assets.needs import INPUTS_TAG, Facts, Node, Place, Record, State
 from got_core.storage import Storage
 

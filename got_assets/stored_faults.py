@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from got_assets.io import value_name
+from got_assets.names import value_name
 from got_core.storage import Storage
 
 

@@ -23,7 +23,8 @@ from got_core.curate.rules import rule_counts
 from got_core.curate.schemas import ARCHIVED, LEFT_OUT, MANIFEST
 from got_core.curate.takedown import Removal
 from got_core.curate.verdict import shard_verdict
-from got_core.storage import Storage, content_hash
+from got_core.frame_hash import content_hash
+from got_core.storage import Storage
 
 ShardTables = tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]
 """Selection, chains, and the ingested table (RAW_IMAGES or EDIT_PAIRS) of one shard."""

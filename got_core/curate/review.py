@@ -30,7 +30,8 @@ from got_core.chain.grammar import Chain, ChainError, parse
 from got_core.corpus.schemas import frame_of, polars_schema
 from got_core.curate.review_schemas import FOLDER, QUEUE, VERDICTS
 from got_core.exchange.importer import text_without_boxes
-from got_core.storage import Storage, content_hash
+from got_core.frame_hash import content_hash
+from got_core.storage import Storage
 
 ACTIONS = ("accept", "reject", "correct")
 BINDING = ("failed_annotation", "taken_down", "unsafe_content", "contaminated")

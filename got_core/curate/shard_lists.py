@@ -16,13 +16,15 @@ from typing import Any
 
 import polars as pl
 
-from got_core.corpus.duplicates import hash_bits, nearest
+from got_core.corpus.duplicates import hash_bits
+from got_core.corpus.hamming import nearest
 from got_core.corpus.item_index import ItemIndex, Kind
 from got_core.curate.copies import confirmed
 from got_core.curate.review import latest, load_verdicts
 from got_core.curate.takedown_lists import is_hash, read_takedowns
 from got_core.digests import digest
-from got_core.storage import TABLE_SUFFIX, Storage, content_hash
+from got_core.frame_hash import content_hash
+from got_core.storage import TABLE_SUFFIX, Storage
 
 NOTHING = "none"
 PLACES = "takedown/places"

@@ -26,7 +26,8 @@ from got_core.exchange.importer import import_batch
 from got_core.exchange.records import Record, check_columns, read_records
 from got_core.exchange.schemas import REFUSED
 from got_core.filesystems import open_filesystem
-from got_core.storage import Storage, content_hash, local_path
+from got_core.frame_hash import content_hash
+from got_core.storage import Storage, local_path
 
 BATCH = 20_000
 """Records of a part."""

@@ -12,7 +12,8 @@ from typing import Any
 from got_core.corpus.item_index import ItemIndex, keys_of
 from got_core.digests import digest
 from got_core.exchange.parts import FOLDER, chain_parts, finished_imports
-from got_core.storage import Storage, content_hash
+from got_core.frame_hash import content_hash
+from got_core.storage import Storage
 
 _STATE = "shards-{kind}.json"
 

@@ -103,7 +103,7 @@ def test_what_is_left_in_storage(walked: tuple[Path, str]) -> None:
     storage = Storage(f"file://{walked[0] / 'storage'}")
     model = storage.read_json("finetuned_model.json")
     manifest = storage.read_table("training_manifest")
-    from got_core.storage import content_hash
+    from got_core.frame_hash import content_hash
 
     assert model["manifest_hash"] == content_hash(manifest)
     assert storage.read_json("geneval.json")["weights_hash"] == model["weights_hash"]

@@ -14,7 +14,8 @@ from .conftest import Graph
 
 
 def test_tables_and_documents_round_trip(storage: Storage) -> None:
-    from got_assets.io import StorageIOManager, read_value, value_name
+    from got_assets.io import StorageIOManager, read_value
+    from got_assets.names import value_name
 
     manager = StorageIOManager(storage)
     frame = pl.DataFrame({"k": ["a", None], "n": [[1], []]})

@@ -45,7 +45,7 @@ def test_a_new_image_waits_for_the_next_training_and_is_then_asked_for(
     assert graph.make(*MODELS) == [*MODELS], "each once: newer data waits for the next call"
     newer = graph.storage.read_table("training_manifest")
     assert newer.height == begun.height + 1
-    from got_core.storage import content_hash
+    from got_core.frame_hash import content_hash
 
     first = graph.storage.read_json("pretrained_model.json")
     assert first["pinned"] and first["manifest_hash"] == content_hash(begun)

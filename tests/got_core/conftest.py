@@ -13,9 +13,10 @@ from got_core.corpus.ingest import ImageReader, edits_root, ingest_edit_pairs, i
 from got_core.corpus.shards import assign_edit_shards, assign_image_shards
 from got_core.curate.manifest import build_manifest
 from got_core.curate.rules import select_edits, select_t2i
+from got_core.frame_hash import content_hash
 from got_core.recipes import Recipe, tiny
 from got_core.scenes.corpus import write_corpus
-from got_core.storage import Storage, content_hash
+from got_core.storage import Storage
 from got_core.train.run import TrainingRun
 
 

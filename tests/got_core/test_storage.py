@@ -17,7 +17,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from got_core.storage import Storage, content_hash, local_path
+from got_core.frame_hash import content_hash
+from got_core.storage import Storage, local_path
 
 FRAME = pl.DataFrame({"id": ["a", "b", None], "n": [1, 2, 3], "tags": [["x"], [], None]})
 

@@ -8,7 +8,7 @@ import polars as pl
 from got_assets.checks import partitioned_check, shard_check
 from got_assets.defs.annotate import assets, imported
 from got_assets.defs.ingest.partitions import EDIT_SHARDS, IMAGE_SHARDS
-from got_assets.io import value_name
+from got_assets.names import value_name
 from got_assets.project import PROJECT, Project
 from got_assets.reporting import readable_figures
 

@@ -38,8 +38,8 @@ def registered_model(
 
     Weights that have a version already get no second one.
     """
+    from got_core.frame_hash import content_hash
     from got_core.registry.log import register
-    from got_core.storage import content_hash
 
     started = time.monotonic()
     models = (foundation_models, *(inputs[name] for name in _STAGES))

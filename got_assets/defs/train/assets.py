@@ -25,7 +25,8 @@ from got_assets.reporting import (
     markdown_table,
     stored_image,
 )
-from got_core.storage import Storage, content_hash
+from got_core.frame_hash import content_hash
+from got_core.storage import Storage
 from got_core.train.config import StageConfig
 from got_core.train.stage import Stage
 

@@ -18,7 +18,7 @@ import polars as pl
 from got_assets.defs.ingest.assets import edit_pairs, raw_images
 from got_assets.defs.ingest.partitions import EDIT_SHARDS, IMAGE_SHARDS
 from got_assets.event_log import inputs_tag
-from got_assets.io import value_name
+from got_assets.names import value_name
 from got_assets.project import PROJECT, Project, code_version
 from got_assets.reporting import document_hash, document_result, markdown_table
 from got_core.budget.config import Accelerator, BudgetConfig

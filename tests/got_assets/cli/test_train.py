@@ -9,8 +9,9 @@ import polars as pl
 import pytest
 from mlflow import MlflowClient
 
+from got_core.frame_hash import content_hash
 from got_core.recipes import tiny
-from got_core.storage import Storage, content_hash
+from got_core.storage import Storage
 from got_core.train.run import TrainingRun
 from got_core.train.tracking import Tracker
 from got_core.train.unfinished import Training, begin_or_go_on

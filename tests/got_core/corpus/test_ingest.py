@@ -21,7 +21,8 @@ from got_core.corpus.decode import REASONS, ImageError
 from got_core.corpus.ingest import ImageReader, edits_root, ingest_edit_pairs, ingest_images
 from got_core.corpus.schemas import EDIT_PAIRS, RAW_IMAGES, check_schema, polars_schema
 from got_core.corpus.shards import assign_edit_shards, assign_image_shards
-from got_core.storage import Storage, content_hash
+from got_core.frame_hash import content_hash
+from got_core.storage import Storage
 
 CONFIG = IngestConfig(max_bytes=200_000)
 

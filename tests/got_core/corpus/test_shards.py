@@ -11,7 +11,8 @@ import pytest
 
 from got_core.corpus.config import IngestConfig
 from got_core.corpus.shards import assign_edit_shards, assign_image_shards, read_shard, shard_names
-from got_core.storage import Storage, content_hash
+from got_core.frame_hash import content_hash
+from got_core.storage import Storage
 
 CONFIG = IngestConfig(image_shard_size=4, edit_shard_size=2)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import polars as pl
 
-from got_core.storage import content_hash
+from got_core.frame_hash import content_hash
 from got_core.train.run import TrainingRun
 from got_core.train.stages import train_stage
 from tests.got_core.train.test_ray import recipe

@@ -12,7 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
-from got_core.storage import Storage, content_hash
+from got_core.frame_hash import content_hash
+from got_core.storage import Storage
 from got_core.train.config import StageConfig
 from got_core.train.data.faults import TooManySubstitutesError
 from got_core.train.data.manifest_file import in_file

@@ -18,8 +18,9 @@ from safetensors.torch import load_file
 from got_core.curate.config import CurateConfig
 from got_core.curate.takedown import CurrentRemoval
 from got_core.curate.takedown_lists import LIST, add_takedowns
+from got_core.frame_hash import content_hash
 from got_core.recipes import tiny
-from got_core.storage import Storage, content_hash
+from got_core.storage import Storage
 from got_core.train.config import StageConfig
 from got_core.train.run import TrainingRun, weights_hash
 from got_core.train.stage import finetuning

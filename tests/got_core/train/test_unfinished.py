@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from got_core.storage import content_hash
+from got_core.frame_hash import content_hash
 from got_core.train.data.manifest_file import manifest_of
 from got_core.train.run import TrainingRun
 from got_core.train.unfinished import (
