@@ -9,7 +9,7 @@ import re
 
 _MARKUP = re.compile(r"[\\`*{}\[\]<>()#!|~&$^]|(?<![0-9A-Za-z])_|_(?![0-9A-Za-z])")
 """What begins or ends code, emphasis, links, pictures, HTML, cells, entities or formulas anywhere."""
-_LINE_START = re.compile(r"^(?:[+=:-]|\d{1,9}[.)])")
+_LINE_START = re.compile(r"^(?:[+=:-]|\d{1,9}[.)](?= |$))")
 """What begins a list, a heading or a rule at the beginning of a line, beside what is escaped anywhere."""
 _AUTOLINK = re.compile(r"(?<=:)(?=//)|(?<=www)(?=\.)|(?<=@)(?=\w)|(?<=mailto)(?=:)|(?<=xmpp)(?=:)", re.I)
 """Inside of what readers of markdown turn into links although no markup says so."""
