@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -59,3 +60,12 @@ def _manifest(storage: Storage, home: Path, recipe: Recipe) -> pl.DataFrame:
         chains = edit.assemble_edit_chains(pairs, descriptions, boxes, annotator)
         edits[shard] = (select_edits(chains, pairs, recipe.curate), chains, pairs)
     return build_manifest(images, edits)
+
+
+@pytest.fixture(params=["file", "s3"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, dict[str, Any]]:
+    """A storage's URL and the options that go with it."""
+    if request.param == "file":
+        return f"file://{tmp_path / 'storage'}", {}
+    server = request.getfixturevalue("s3_server")
+    return f"s3://{server.bucket}/storage", {"endpoint_url": server.url}

@@ -52,14 +52,6 @@ for _ in range(6):
 """
 
 
-@pytest.fixture(params=["file", "s3"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, dict[str, Any]]:
-    if request.param == "file":
-        return f"file://{tmp_path / 'storage'}", {}
-    server = request.getfixturevalue("s3_server")
-    return f"s3://{server.bucket}/storage", {"endpoint_url": server.url}
-
-
 @pytest.fixture
 def files(place: tuple[str, dict[str, Any]], tmp_path: Path) -> ConditionalFiles:
     return conditional_files(*place, tmp_path / "fallback")

@@ -53,14 +53,6 @@ storage.write_table(f"captions/{scope}", frame)
 """
 
 
-@pytest.fixture(params=["file", "s3"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, dict[str, Any]]:
-    if request.param == "file":
-        return f"file://{tmp_path / 'storage'}", {}
-    server = request.getfixturevalue("s3_server")
-    return f"s3://{server.bucket}/storage", {"endpoint_url": server.url}
-
-
 @pytest.fixture
 def files(tmp_path: Path) -> ConditionalFiles:
     return conditional_files(str(tmp_path / "storage"), {}, tmp_path)

@@ -7,9 +7,9 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,12 +32,8 @@ FOLDER = "ledger/shard"
 
 
 @pytest.fixture
-def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[CountedS3]:
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "testing")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    with CountedS3().running() as server:
-        yield server
+def s3(s3_server: Any) -> CountedS3:
+    return CountedS3(s3_server)
 
 
 @pytest.fixture
@@ -103,6 +99,7 @@ def test_many_segments_of_killed_processes_are_read_side_by_side_and_put_togethe
 WRITER = """
 import sys
 from pathlib import Path
+from typing import Any
 from dataclasses import replace
 from got_core.annotate import ledger_segments
 from got_core.annotate.ledger import Ledger
