@@ -11,12 +11,13 @@ import json
 import logging
 import subprocess
 import sys
-import threading
 import urllib.request
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 from urllib.parse import parse_qs
+
+from moto.server import ThreadedMotoServer
 
 COUNTS = "/_counts"
 
@@ -67,16 +68,13 @@ def _kind(environ: dict[str, Any]) -> str:
 
 
 def _main() -> None:
-    from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
-    from werkzeug.serving import make_server
-
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    app = Counting(DomainDispatcherApplication(create_backend_app))
-    server = make_server("127.0.0.1", 0, app, threaded=True)
-    print(f"http://127.0.0.1:{server.server_port}", flush=True)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    server._server.app = Counting(server._server.app)  # type: ignore[union-attr]
+    print("http://{}:{}".format(*server.get_host_and_port()), flush=True)
     sys.stdin.read()
-    server.shutdown()
+    server.stop()
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from importlib import import_module
 import dagster as dg
 import polars as pl
 import pytest
-from dagster_shared.serdes import serialize_value
+from dagster._serdes import serialize_value
 from PIL import Image
 
 from got_core.curate.takedown_lists import add_takedowns

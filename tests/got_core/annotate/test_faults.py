@@ -125,7 +125,7 @@ def test_what_lasts_stops_the_shard_and_leaves_nothing_to_clean_up(
         assert same(tables(storage), undisturbed)
         sent = [name_of(body) for body in server.bodies if not is_plain(body)]
         if not isinstance(fault, Cut):  # of those the server has answered some that never came
-            assert len(set(sent)) == ROWS * 5
+            assert len(set(sent)) == ROWS * 4
             assert len(sent) <= ROWS * 5 + 4, "only what was under way is asked again"
 
 
