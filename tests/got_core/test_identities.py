@@ -108,11 +108,13 @@ def test_answers_of_models_depend_on_no_execution_field() -> None:
         "url": "http://elsewhere/v1", "text_url": "http://third/v1", "api_key": "secret", "concurrency": 1,
         "timeout": 1.0, "retries": 0, "patience": 1.0, "first_wait": 0.1, "longest_wait": 1.0,
         "max_reply_bytes": 9, "length_name": "max_completion_tokens", "price_in": 1.0, "price_out": 1.0,
-        "budget": 1.0, "budget_tokens": 5, "gpu_tokens_in": 1.0, "gpu_tokens_out": 1.0, "gpu_price": 1.0,
+        "budget": 1.0, "budget_tokens": 5, "budget_per_day": 1.0, "budget_tokens_per_day": 5,
+        "refusals_in_a_row": 3, "boxes": "one by one", "gpu_tokens_in": 1.0, "gpu_tokens_out": 1.0,
+        "gpu_price": 1.0,
     }  # fmt: skip
     of_engines = {
         "replicas": 3, "engine": {"tensor_parallel_size": 4}, "gpu": False, "python": "/python", "cpus": 2,
-        "batch_size": 4, "rows_per_task": 2,
+        "batch_size": 4, "rows_per_task": 2, "idle_seconds": 1.0,
     }  # fmt: skip
     assert set(other) == marked(OpenAIConfig) and set(other | of_engines) == marked(VLLMConfig)
     for name, value in other.items():

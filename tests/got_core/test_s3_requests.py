@@ -187,6 +187,6 @@ def test_a_shard_is_ingested_with_one_request_a_picture(
     fs.pipe({f"{root}-raw/{seed}.png": png(seed) for seed in range(12)})
     raw, options = f"s3://{root}-raw", {"endpoint_url": s3_server.url}
     [shard], listing = costs(lambda: assign_image_shards(remote, raw, CONFIG, options))
-    assert listing <= 12
+    assert listing <= 16, "with the index of what is listed"
     frame, requests = costs(lambda: ingest_images(remote, raw, shard, CONFIG, fs_options=options))
     assert frame["error"].null_count() == 12 and requests <= 12 + 2

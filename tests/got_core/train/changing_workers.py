@@ -110,11 +110,14 @@ def _noted() -> Iterator[_Notes]:
         notes.order = batch["index"].tolist()
         for position, index in enumerate(notes.order):
             notes.samples[index].append(position < batch["learning"])
-        return forward(self, batch, rng)
+        try:
+            return forward(self, batch, rng)
+        finally:
+            notes.order = []
 
     def draw_samples(*given: Any) -> Tensor:
         drawn = draw(*given)
-        for index, one in zip(notes.order, drawn, strict=True):
+        for index, one in zip(notes.order, drawn, strict=bool(notes.order)):  # not what is drawn for encoding
             notes.samples[index].append(_hash(one))
         return drawn
 

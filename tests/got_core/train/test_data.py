@@ -184,6 +184,7 @@ def test_buckets_follow_from_the_manifest_and_open_no_file(training_run: Trainin
     config = StageConfig(steps=1, geometry="bucket", bucket_multiple=16)
     wide = pl.col("sample_id") == training_run.manifest["sample_id"][3]
     shaped = training_run.manifest.with_columns(width=pl.when(wide).then(128).otherwise("width"))
+    (tmp_path / "other.txt").touch()  # an empty folder may be a mount that is gone
     away = replace(training_run, raw_url=str(tmp_path), edits_url=str(tmp_path / "pairs.csv"))
     data = training_data(replace(away, manifest=shaped), config)
     sizes = [data.sizes[k] for k in data.bucket]
