@@ -46,7 +46,7 @@ class Graph:
         for shards, steps in ((images, self.run.IMAGE_STEPS), (edits, self.run.EDIT_STEPS)):
             for shard in shards:
                 runner.bring_up_to_date(steps, shard)
-        self.outcomes = runner.outcomes
+        self.outcomes, self.paused = runner.outcomes, runner.paused
         return {shard: outcome.made for shard, outcome in runner.outcomes.items()}
 
     def make(self, *assets: str, partition: str | None = None) -> list[str]:
