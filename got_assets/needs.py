@@ -14,6 +14,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
+from got_core.curate.shard_lists import NOTHING
+
 INPUTS_TAG = "got/inputs"
 """Tag on a materialization that read all partitions of its inputs: digest of their data versions."""
 
@@ -250,12 +252,13 @@ def _changed(facts: Facts, parent: Place, made_from: Input) -> bool:
         return made_from.version != now and (made_from.version, now) != (NO_VERSION, NOT_MADE)
     if found is None:
         return False
-    if made_from.until is None:
-        return True
+    external = facts.graph[parent[0]].external
+    if made_from.until is None:  # never looked at before is as good as looked at without an entry
+        return not external or found.data_version != NOTHING
     if found.number <= made_from.until:
         return False
-    if facts.graph[parent[0]].external:
-        return facts.earlier.get((parent, made_from.until)) != found.data_version
+    if external:
+        return (facts.earlier.get((parent, made_from.until)) or NOTHING) != found.data_version
     return made_from.version != partition_digest([_version(facts, parent)])
 
 

@@ -93,8 +93,7 @@ def test_a_shard_that_another_process_works_on_comes_last(
         runner.bring_up_to_date(["raw_images"], shard, wait=wait)
         order.append(shard)
 
-    graph.run.free_ones_first(images, ingest, True)
-    assert order == [*images[1:], images[0]]
+    assert [*graph.run.free_ones_first(images, ingest, True)] == order == [*images[1:], images[0]]
     assert f"waiting: {images[0]} is being worked on by got run of somebody on" in capsys.readouterr().out
 
 

@@ -174,6 +174,7 @@ def test_of_another_machine_it_is_judged_by_its_lease(
 
 def environment(home: Path) -> dict[str, str]:
     settings = {"GOT_HOME": str(home), "GOT_RECIPE": "tiny", "DAGSTER_HOME": str(home / "dagster")}
+    settings["GOT_PARALLEL"] = "1"  # a killed run's other processes would end its runs themselves
     return {**os.environ, **settings, "PYTHONPATH": str(ROOT), "DAGSTER_DISABLE_TELEMETRY": "1"}
 
 
