@@ -92,8 +92,8 @@ def test_a_run_ends_when_the_budget_of_the_day_is_used_up_and_goes_on_with_anoth
         }  # fmt: skip
         graph = load(**settings, annotator_budget_tokens_per_day="9000")
         assert graph.run.main() == 1
-        line = capfd.readouterr().err
-        assert line.count("the budget of the day (9000 tokens) is used up") == 1 and "Traceback" not in line
+        out, err = capfd.readouterr()
+        assert "PAUSED: the budget of the day (9000 tokens) is used up" in out and "Traceback" not in err
         assert 9_000 - 2_500 < 110 * len(server.requests) <= 9_000
         assert graph.run.main() == 1, "nothing is left today"
         asked = len(server.requests)

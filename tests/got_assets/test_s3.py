@@ -54,8 +54,8 @@ def content(storage: Storage) -> dict[str, bytes | str]:
     """Every stored thing by name: tables and tars by content; without times and tags of files."""
     found: dict[str, bytes | str] = {}
     for name in storage.list():
-        if name.startswith("leases/"):
-            continue  # who worked on what
+        if name.startswith(("leases/", "listed/")) or name.endswith("/tables.md"):
+            continue  # who worked on what; an index under names of its own; pages with durations
         if name.endswith(".parquet"):
             frame = storage.read_table(name.removesuffix(".parquet"))
             kept = frame.drop("modified", "added", "etag", strict=False)
