@@ -39,7 +39,9 @@ def own_pictures(run: TrainingRun, folder: Path) -> TrainingRun:
 
 
 def nowhere(run: TrainingRun, folder: Path) -> TrainingRun:
-    """The run without its raw pictures."""
+    """The run without its raw pictures; an empty folder might be a mount that is gone."""
+    (folder / "gone").mkdir(exist_ok=True)
+    (folder / "gone" / "other.txt").touch()
     return replace(run, raw_url=str(folder / "gone"), edits_url=str(folder / "gone" / "pairs.csv"))
 
 
