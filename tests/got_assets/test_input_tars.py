@@ -62,7 +62,7 @@ def test_tars_give_what_files_give_and_nothing_is_copied(load: Callable[..., Gra
     assert not [name for name in stored if name.startswith("stored_images/") or name.endswith(".tar")]
     assert sum(len(graph.storage.read_bytes(name)) for name in stored if name.endswith(".html")) > 10_000
     shards = graph.instance.get_dynamic_partitions("image_shards")
-    in_place = [graph.metadata("t2i_training_shards", shard)["read_in_place"] for shard in shards]
+    in_place = [int(graph.metadata("t2i_training_shards", shard)["read_in_place"]) for shard in shards]
     assert sum(in_place) == of_tars.height
     assert not any(graph.make_data().values()), "a second run makes nothing"
 

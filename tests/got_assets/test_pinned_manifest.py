@@ -49,7 +49,7 @@ def test_a_new_image_waits_for_the_next_training_and_is_then_asked_for(
 
     first = graph.storage.read_json("pretrained_model.json")
     assert first["pinned"] and first["manifest_hash"] == content_hash(begun)
-    assert graph.metadata("pretrained_model")["pinned"] is True
+    assert str(graph.metadata("pretrained_model")["pinned"]) == "True"
 
     runner = graph.run.Runner(graph.project, graph.instance)
     staleness = graph.run.Staleness(graph.instance, runner._graph, graph.storage)
