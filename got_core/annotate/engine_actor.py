@@ -1,11 +1,12 @@
-"""The process of an engine that stays between pipelines.
+"""The process of an engine that stays between pipelines, and the way to it.
 
-Belongs here: the actor alone, with nothing but the standard library: it is sent as it is to environments that
-do not have this project. Not here: starting and ending it (`ray_engines`).
+Belongs here: the actor and what sends batches to it, with nothing but the standard library: both are sent as
+they are to environments that do not have this project. Not here: starting and ending it (`ray_engines`).
 """
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 
@@ -24,3 +25,14 @@ class EngineActor:
         async for result in self._stage(batch):
             return result
         return {}
+
+
+class Forward:
+    """Sends batches to engines in turn."""
+
+    def __init__(self, engines: list[Any]) -> None:
+        self._turns = itertools.cycle(engines)
+
+    async def __call__(self, batch: dict[str, Any]) -> Any:
+        """What an engine makes of a batch."""
+        yield await next(self._turns).answer.remote(batch)

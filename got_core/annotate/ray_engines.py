@@ -10,7 +10,6 @@ model needs their place, or until this process trains (`ray_session`).
 
 from __future__ import annotations
 
-import itertools
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -137,25 +136,18 @@ def run_with(engines: list[Any], processor: Any, dataset: ray.data.Dataset) -> r
     for stage in before:
         dataset = dataset.map_batches_internal(stage.fn, **stage.get_dataset_map_batches_kwargs(size, column))
     at_once = int(last.map_batches_kwargs.get("max_concurrency") or 1) * len(engines)
+    # Where the engines' libraries are: batches hold objects of theirs.
+    environment = last.get_dataset_map_batches_kwargs(size, column).get("runtime_env")
     dataset = dataset.map_batches_internal(  # as the processor does it
-        _Forward,
+        engine_actor.Forward,
         fn_constructor_args=(engines,),
+        **({"runtime_env": environment} if environment else {}),
         batch_size=size,
         num_cpus=0,
         compute=ray.data.ActorPoolStrategy(size=1, max_tasks_in_flight_per_actor=2 * at_once),
         max_concurrency=at_once,
     )
     return dataset.map(processor.postprocess)
-
-
-class _Forward:
-    """Sends batches to the engines in turn."""
-
-    def __init__(self, engines: list[Any]) -> None:
-        self._turns = itertools.cycle(engines)
-
-    async def __call__(self, batch: dict[str, Any]) -> Any:
-        yield await next(self._turns).answer.remote(batch)
 
 
 def _is_alive(group: _Group) -> bool:
