@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -188,7 +188,12 @@ def process(home: Path, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
         try:
             yield made
         finally:
-            os.killpg(made.pid, signal.SIGKILL)
+            if made.poll() is None:
+                made.terminate()  # what it has started in sessions of their own ends with it
+                with suppress(subprocess.TimeoutExpired):
+                    made.wait(20)
+            with suppress(ProcessLookupError):
+                os.killpg(made.pid, signal.SIGKILL)
 
 
 def until(condition: Callable[[], Any], seconds: float, home: Path) -> Any:
