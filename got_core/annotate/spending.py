@@ -44,6 +44,7 @@ class Budget:
         self.spent = spent
         self._daily = daily
         self._settled = 0
+        self._under_way = 0
         self._reserved: list[Usage] = []
         self._released = asyncio.Event()
 
@@ -66,14 +67,16 @@ class Budget:
             settled = self._settled
             try:
                 await self._reserve_of_day(worst_case)
+                self._under_way += 1
                 return
             except BaseException as error:
                 self._reserved.remove(worst_case)
                 self._released.set()
-                given_back = self._reserved or settled != self._settled
+                # Those that wait for the day as well will give nothing back: only requests under way do.
+                given_back = self._under_way or settled != self._settled
                 if not (isinstance(error, DailyBudgetExhausted) and given_back):
                     raise
-            if settled == self._settled:
+            while settled == self._settled:
                 await self._release()
 
     async def _release(self) -> None:
@@ -97,6 +100,7 @@ class Budget:
         self._reserved.remove(worst_case)
         self.spent += used
         self._settled += 1
+        self._under_way -= 1
         if self._daily is not None:
             self._daily.settle(worst_case, used)
         self._released.set()
