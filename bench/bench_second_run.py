@@ -1,8 +1,9 @@
 """A second `got run` over shards that are all made: 900 against 3, seconds and queries to the event log.
 
 Shards are of one tiny file each, and were "made" by events in a real SQLite instance that are as those of a
-run: code and data versions, versions and numbers of inputs, thumbnails of 45 KB for the three tables that
-have them, evaluations of checks. BENCH_SHARDS sets the 900; making them is not measured.
+run: code and data versions, versions and numbers of inputs (lists that people keep among them), thumbnails
+of 45 KB for the three tables that had them once, evaluations of checks. BENCH_SHARDS sets the 900; making
+them is not measured.
 """
 
 from __future__ import annotations
@@ -77,32 +78,47 @@ def make(count: int) -> None:
     prepare_dagster_home(run.PROJECT)
     with dg.DagsterInstance.get() as instance:
         shards, _ = run.assign_shards(run.PROJECT, instance)
+        lists = observed_lists(instance)
         storage: Any = instance.event_log_storage
         with storage.index_connection() as connection:
             for shard in shards:
-                made_shard(storage, connection, shard)
+                made_shard(storage, connection, shard, lists)
     for shard in shards:
         for asset in run.IMAGE_STEPS:
             run.PROJECT.storage.write_bytes(f"{asset}/{shard}.parquet", b"never opened")
     print(len(shards))
 
 
-def made_shard(storage: Any, connection: Any, shard: str) -> None:
+def observed_lists(instance: Any) -> dict[str, dict[str, Any]]:
+    """What was seen of each list that the steps read, by shard."""
+    from got_assets import run
+    from got_assets.event_log import EventLog
+    from got_assets.staleness import graph_nodes
+
+    nodes = graph_nodes(run.defs.resolve_asset_graph())
+    parents = {parent for asset in run.IMAGE_STEPS for parent in nodes[asset].parents}
+    log = EventLog(instance)
+    return {one: log.partitions(one, observed=True) for one in parents if nodes[one].external}
+
+
+def made_shard(storage: Any, connection: Any, shard: str, lists: dict[str, dict[str, Any]]) -> None:
     """Events of all steps of one shard, each with its checks."""
     from dagster._core.utils import make_new_run_id
 
     from got_assets import run
 
-    run_id, numbers = make_new_run_id(), dict[str, int]()
+    run_id = make_new_run_id()
+    numbers = {name: found[shard].number for name, found in lists.items()}
+    versions = {name: found[shard].data_version for name, found in lists.items()}
     for asset in run.IMAGE_STEPS:
-        entry = _entry(asset, shard, run_id, numbers)
+        entry = _entry(asset, shard, run_id, numbers, versions)
         numbers[asset] = connection.execute(storage.prepare_insert_event(entry)).inserted_primary_key[0]
         storage._store_asset_event_tags(connection, [entry], [numbers[asset]])
         storage._store_asset_event(connection, entry, numbers[asset])
         _insert_checks(connection, asset, shard, numbers[asset], run_id)
 
 
-def _entry(asset: str, shard: str, run_id: str, numbers: dict[str, int]) -> Any:
+def _entry(asset: str, shard: str, run_id: str, numbers: dict[str, int], versions: dict[str, Any]) -> Any:
     import dagster as dg
     from dagster._core.definitions.data_version import DATA_VERSION_TAG
     from dagster._core.events import DagsterEvent, StepMaterializationData
@@ -115,7 +131,8 @@ def _entry(asset: str, shard: str, run_id: str, numbers: dict[str, int]) -> Any:
     node = graph_nodes(run.defs.resolve_asset_graph())[asset]
     tags = {DATA_VERSION_TAG: f"{asset}-{shard}", "dagster/code_version": node.code_version or ""}
     for parent in node.parents:
-        tags[f"dagster/input_data_version/{parent}"] = partition_digest([f"{parent}-{shard}"])
+        version = versions.get(parent, f"{parent}-{shard}")
+        tags[f"dagster/input_data_version/{parent}"] = partition_digest([version])
         tags[f"dagster/input_event_pointer/{parent}"] = str(numbers[parent])
     counts = {"rows_in": 1, "rows_out": 1, "rows_rejected": 0, "seconds": 0.1}
     pictures = {"pictures": dg.MetadataValue.md("x" * 45_000)} if asset in WITH_PICTURES else {}
