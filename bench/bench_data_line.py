@@ -1,8 +1,8 @@
 """The whole data part behind a slow model server: pictures to tars, against another version of the line.
 
-Rendered scenes as a team's own pictures, in shards; the server of `bench_slots` has 64 slots and takes 0.3 s a
-reply. GOT_BENCH_SHARDS and GOT_BENCH_ROWS say how much there is (default 6 shards of 100); GOT_BENCH_OTHER: a
-checkout of another version, which does the same afterwards; GOT_PARALLEL: shards at once.
+Rendered scenes as a team's own pictures, in shards; the server of `bench_slots` has 64 slots and takes 0.3 s
+a reply. GOT_BENCH_SHARDS and GOT_BENCH_ROWS say how much there is (default 6 shards of 100);
+GOT_BENCH_OTHER: a checkout of another version, which does the same afterwards; GOT_PARALLEL: shards at once.
 """
 
 from __future__ import annotations
