@@ -52,6 +52,7 @@ REASONS: dict[str, str] = {
     "unreachable": "no connection to the host",
     # Of tables:
     "bad_line": "a line of CSV that is no record: an open quote, too many fields, not UTF-8",
+    "bad_event": "what lies where bucket events are expected and is none",
     "incomplete_row": "the table leaves out the URL, the picture's bytes, a path or the instruction",
     # Only of edit pairs:
     "identical_images": "source and target have the same bytes, so nothing was edited",

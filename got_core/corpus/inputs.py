@@ -24,7 +24,8 @@ STORE = "store"
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 _WILD = re.compile(r"[*?\[]")
-_FIELDS = {"raw", "licence", "source"}
+_ON_S3 = ("inventory", "events")
+_FIELDS = {"raw", "licence", "source", "inventory", "events"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +42,10 @@ class Input:
     """Goes with every row of it; None: as the recipe says."""
     licence: str | None = None
     """Goes with every row of it; None: as the recipe says."""
+    inventory: str | None = None
+    """On S3: where its inventory is published, which is read in place of listing the prefix."""
+    events: str | None = None
+    """On S3: the prefix of objects that hold bucket events, which are read beside the listing."""
     options: dict[str, Any] = field(default_factory=dict)
     """For the fsspec file system."""
 
@@ -119,4 +124,14 @@ def _entry(url: str, name: str, entry: Any, options: dict[str, Any]) -> Input:
         raw = posixpath.join(posixpath.dirname(url), raw)
     more = {"name": name, "source": entry.get("source", name), "licence": entry.get("licence")}
     target = str(local_path(raw) or raw.rstrip("/"))
+    more |= {field: _on_s3(entry[field], field, target, where) for field in _ON_S3 if field in entry}
     return _input(target, options if is_s3(target) else {}, **more)
+
+
+def _on_s3(url: str, field: str, raw: str, where: str) -> str:
+    """A URL that finds objects of a bucket."""
+    if not is_s3(raw):
+        raise ValueError(f"{where} has {field}, which is for raw on S3 (s3://...), not {raw}; leave it out")
+    if not is_s3(url) or not url.partition("://")[2].strip("/"):
+        raise ValueError(f"{where}: {field} is a prefix on S3 such as s3://bucket/{field}/, not {url!r}")
+    return url.rstrip("/")

@@ -17,7 +17,9 @@ from fsspec.asyn import sync
 from fsspec.utils import glob_translate
 
 from got_core.corpus.config import IngestConfig
+from got_core.corpus.event_objects import Announced
 from got_core.corpus.inputs import ARCHIVES, Input
+from got_core.corpus.inventories import objects_of
 from got_core.corpus.links import CACHE_PARTS, is_cached_repository, is_within, refusal
 from got_core.corpus.reader import EPOCH, Stamp, local_stamp, remote_stamp
 from got_core.corpus.schemas import IMAGE_LIST, frame_of, polars_schema
@@ -27,6 +29,7 @@ from got_core.storage import local_path
 
 PAGE = 20_000
 """Keys of a page, about."""
+_ODD_KEY = "bad_name: a key with '://' in it or '/' before it; rename it"
 KEYS = 1000
 """Keys that are asked for at once; no store gives more."""
 
@@ -65,10 +68,15 @@ def list_input(one: Input, config: IngestConfig) -> Listing:
 def list_pages(one: Input, config: IngestConfig, sieve: Sieve, after: str = "") -> Iterator[Page]:
     """What an input holds, in order, a page at a time; `sieve` counts what is passed over.
 
-    Of an input that `lists_from_a_key`, what lies behind the key `after`, some requests to the store a page.
-    Any other is a single page. Raises as `list_input`.
+    Of an input that `lists_from_a_key`, what lies behind the key `after`, some requests to the store a page;
+    of one with an inventory, what that has behind the place `after` (see ``inventories``). Any other is a
+    single page. Raises as `list_input` and `inventories.objects_of`.
     """
-    if lists_from_a_key(one):
+    if one.inventory is not None:
+        looked_for = repr((config.pictures, config.ignore))
+        for part in objects_of(one, after, looked_for):
+            yield Page(entries_of(one, part.frame, sieve, config), part.place, part.more)
+    elif lists_from_a_key(one):
         yield from _s3_pages(one, sieve, after)
     else:
         yield Page(_whole(one, sieve, config))
@@ -76,7 +84,32 @@ def list_pages(one: Input, config: IngestConfig, sieve: Sieve, after: str = "") 
 
 def lists_from_a_key(one: Input) -> bool:
     """Whether listing can begin behind any key: prefixes of S3."""
-    return one.pattern is None and is_s3(one.base)
+    return one.pattern is None and one.inventory is None and is_s3(one.base)
+
+
+def entries_of(one: Input, objects: pl.DataFrame, sieve: Sieve, config: IngestConfig) -> pl.DataFrame:
+    """The input's entries among objects of S3 (``inventory_files.OBJECTS``), as listing would find them."""
+    if one.pattern is not None:
+        return _containers_among(one, objects, sieve, config)
+    kept = objects.filter([bool(path) and sieve.accepts(path) for path in objects["path"]])
+    odd = pl.col("path").str.contains("://", literal=True) | pl.col("path").str.starts_with("/")
+    listed = kept.with_columns(
+        path=pl.lit(f"{one.name}://" if one.name else "") + pl.col("path"),
+        problem=pl.when(odd).then(pl.lit(_ODD_KEY)),
+        kind=pl.lit("file"),
+        source=pl.lit(one.source, pl.String),
+        licence=pl.lit(one.licence, pl.String),
+    )
+    types = polars_schema(IMAGE_LIST)
+    empty = [pl.lit(None, dtype).alias(name) for name, dtype in types.items() if name not in listed.columns]
+    return listed.with_columns(empty).select(pl.col(name).cast(dtype) for name, dtype in types.items())
+
+
+def announced_entries(one: Input, part: Announced, sieve: Sieve, config: IngestConfig) -> pl.DataFrame:
+    """The input's entries that events announce, and what is no event with its problem."""
+    common = {"kind": "file", "source": one.source, "licence": one.licence}
+    bad = frame_of([{**common, **row} for row in part.bad], IMAGE_LIST)
+    return pl.concat([entries_of(one, part.frame, sieve, config), bad])
 
 
 def _whole(one: Input, sieve: Sieve, config: IngestConfig) -> pl.DataFrame:
@@ -115,6 +148,17 @@ def _containers(one: Input, sieve: Sieve) -> list[tuple[str, Stamp]]:
     if not kept:
         raise FileNotFoundError(f"{one.base}/{one.pattern} does not exist; set GOT_RAW to what does")
     return [(name, _stamp_of(names[name])) for name in kept]
+
+
+def _containers_among(one: Input, objects: pl.DataFrame, sieve: Sieve, config: IngestConfig) -> pl.DataFrame:
+    """Archives and tables among objects of S3."""
+    assert one.pattern is not None
+    fits = re.compile(glob_translate(one.pattern)).match
+    frames = [frame_of([], IMAGE_LIST)]
+    for path, size, modified, etag in objects.select("path", "bytes", "modified", "etag").iter_rows():
+        if path == one.pattern or (fits(path) and sieve.enters(path)):
+            frames.append(_list_container(one, path, Stamp(size, modified, etag), config))
+    return pl.concat(frames).unique(["path", "first"], keep="first", maintain_order=True)
 
 
 def _stamp_of(info: dict[str, Any]) -> Stamp:
@@ -235,8 +279,7 @@ def _remote_entry(relative: str, info: dict[str, Any], sieve: Sieve) -> Iterator
         return
     stamp = remote_stamp(info)
     odd = "://" in relative or relative.startswith("/")
-    problem = "bad_name: a key with '://' in it or '/' before it; rename it" if odd else None
-    yield {"path": relative, **stamp._asdict(), "problem": problem}
+    yield {"path": relative, **stamp._asdict(), "problem": _ODD_KEY if odd else None}
 
 
 def _s3_pages(one: Input, sieve: Sieve, after: str) -> Iterator[Page]:
