@@ -21,7 +21,7 @@ import polars as pl
 from fsspec.implementations.dirfs import DirFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
-from bench.bench_listing import CONFIG, KEYS, RAW, WRITTEN, Lister, _peak
+from bench.bench_listing import CONFIG, KEYS, RAW, WRITTEN, Lister
 from got_core.corpus import inventories, listing
 from got_core.corpus.sweep import sweep_step
 from got_core.storage import Storage
@@ -87,6 +87,12 @@ def _run(home: str, bucket: str | None) -> tuple[list[float], float]:
         cursor = storage.read_json("listed/sweep.json")
         ended += not cursor["after"] and not cursor["number"] and _is_done(cursor)
     return seconds, _peak() - before
+
+
+def _peak() -> float:
+    """MiB of this process. Not `ru_maxrss`: a process takes over that of the one that started it."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
 def _is_done(cursor: dict) -> bool:

@@ -34,6 +34,8 @@ object counts from the time at which its writing began."""
 _READERS = 16
 _READ_AT_ONCE = 8 * 1024**2
 """Bytes of objects that are read at once, or one object."""
+_BAD = 20
+"""Parts of an object that are no events and are named, at most; the others are counted."""
 MOST = 128 * 1024**2
 """Bytes of an object after decompression, at most; Firehose writes no larger ones."""
 
@@ -115,9 +117,15 @@ class _Reading:
             return found, [], []
         except (OSError, EOFError, zlib.error, ValueError) as error:
             return found, [], [BadEvent("", f"{type(error).__name__}: {error}"[:200])]
-        all_events = list(events_in(data))
-        ours = [event for event in all_events if isinstance(event, Event) and self._is_ours(event)]
-        return found, ours, [event for event in all_events if isinstance(event, BadEvent)]
+        ours, bad, more = [], [], 0
+        for event in events_in(data):
+            if isinstance(event, Event):
+                ours += [event] if self._is_ours(event) else []
+            elif len(bad) < _BAD:
+                bad.append(event)
+            else:
+                more += 1
+        return found, ours, bad + ([BadEvent("others", f"{more} more that are none")] if more else [])
 
     def _is_ours(self, event: Event) -> bool:
         return event.bucket == self._source and event.key.startswith(self._prefix)

@@ -125,7 +125,15 @@ def _entry(url: str, name: str, entry: Any, options: dict[str, Any]) -> Input:
     more = {"name": name, "source": entry.get("source", name), "licence": entry.get("licence")}
     target = str(local_path(raw) or raw.rstrip("/"))
     more |= {field: _on_s3(entry[field], field, target, where) for field in _ON_S3 if field in entry}
+    for other in ("raw", "inventory"):
+        if "events" in entry and _is_below(entry.get(other, ""), entry["events"]):
+            raise ValueError(f"{where}: {other} lies below events; give events a prefix of its own")
     return _input(target, options if is_s3(target) else {}, **more)
+
+
+def _is_below(url: str, folder: str) -> bool:
+    place, above = (one.partition("://")[2].rstrip("/") for one in (url, folder))
+    return f"{place}/".startswith(f"{above}/")
 
 
 def _on_s3(url: str, field: str, raw: str, where: str) -> str:

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
+import boto3
 import dagster as dg
+
+from tests.got_core.corpus.published import notification, objects, publish
 
 from .conftest import Graph
 
@@ -49,6 +56,30 @@ def test_new_files_become_shards_once(graph: Graph) -> None:
     assert shards_of(second) == ["images-00002"]
     assert second.cursor == "images-00002"
     assert [request.run_key for request in second.run_requests] == ["prepare_images:images-00002"]
+
+
+def test_inventories_and_events_become_shards(
+    load: Callable[..., Graph], s3_server: Any, tmp_path: Path
+) -> None:
+    bucket, raw = s3_server.bucket, tmp_path / "inputs.toml"
+    client = boto3.client("s3", endpoint_url=s3_server.url)
+    raw.write_text(
+        f'[web]\nraw = "s3://{bucket}/raw"\ninventory = "s3://{bucket}/inv/{bucket}/daily"\n'
+        f'events = "s3://{bucket}/events/"\n'
+    )
+    graph = load(raw=str(raw), s3_endpoint=s3_server.url)
+    found = tick(graph, "watch_raw_images")
+    assert isinstance(found, dg.SkipReason) and "no whole inventory" in str(found.skip_message)
+    client.put_object(Bucket=bucket, Key="raw/1.png", Body=b"1")
+    publish(client, bucket, [objects(client, bucket)])
+    first = tick(graph, "watch_raw_images")
+    assert shards_of(first) == ["images-00000"]
+    client.put_object(Bucket=bucket, Key="raw/2.png", Body=b"2")
+    new = objects(client, bucket, "raw/2")
+    client.put_object(Bucket=bucket, Key="events/1", Body=json.dumps(notification(bucket, *new)).encode())
+    second = tick(graph, "watch_raw_images", first.cursor)
+    assert shards_of(second) == ["images-00001"]
+    assert graph.storage.read_table("shards/images-00001")["path"].to_list() == ["web://2.png"]
 
 
 def test_edit_pairs_become_shards(graph: Graph) -> None:

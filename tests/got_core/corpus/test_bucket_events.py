@@ -319,6 +319,13 @@ def test_a_store_that_fails_loses_no_event(
     assert found(storage) == ["0.png", "1.png", "2.png"]
 
 
+def test_an_object_of_something_else_is_a_few_rows(bucket: Events, storage: Storage) -> None:
+    bucket.put_events("1", data=b"not this\n" * 5000)
+    bucket.step(storage)
+    frame = pl.concat(read_shard(storage, name) for name in shard_names(storage, "images"))
+    assert frame.height == 21 and "4980 more" in frame.sort("path")["problem"][-1]
+
+
 def test_too_much_in_one_object(bucket: Events, storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(event_objects, "MOST", 1000)
     bucket.put_events("1", data=gzip.compress(b" " * 5000))

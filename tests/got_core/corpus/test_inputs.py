@@ -83,7 +83,7 @@ def test_several_inputs_each_with_source_and_licence(tmp_path: Path, storage: St
         ("a = [", r"raw\.toml is not TOML"),
         ("[store]\nraw='x'", r"entry \[store\]"),
         ("[a]\nlicence='x'", r"entry \[a\] lacks raw"),
-        ("[a]\nraw='x'\nlicense='x'", r"entry \[a\] takes the texts licence, raw, source"),
+        ("[a]\nraw='x'\nlicense='x'", r"entry \[a\] takes the texts events, inventory, licence, raw, source"),
     ],
 )
 def test_an_unusable_list_is_one_clear_error(

@@ -217,6 +217,19 @@ def test_only_a_whole_manifest_counts(
     assert found(storage) == sorted(NAMES)
 
 
+def test_a_manifest_by_its_name(bucket: Bucket, storage: Storage) -> None:
+    bucket.put(*NAMES)
+    bucket.publish()
+    bucket.publish(date="2026-01-03T01-00Z", columns=["Bucket", "Key"])
+    folder = f"s3://{bucket.name}/{FOLDER.format(bucket=bucket.name)}"
+    bucket.take(inventory=f"{folder}/2026-01-02T01-00Z/manifest.json")
+    bucket.sweep(storage)
+    assert found(storage) == sorted(NAMES)
+    bucket.take(inventory=f"{folder}/2026-01-01T01-00Z/manifest.json")
+    with pytest.raises(FileNotFoundError, match="no whole inventory"):
+        bucket.step(storage)
+
+
 def test_a_file_that_is_missing_or_another_one(bucket: Bucket, storage: Storage) -> None:
     bucket.put(*NAMES)
     bucket.publish()
@@ -355,6 +368,8 @@ def test_a_store_that_fails_moves_nothing(
         ('raw = "photos"\ninventory = "s3://b/i"', "for raw on S3"),
         ('raw = "s3://b/raw"\ninventory = "inv"', r"prefix on S3 such as s3://bucket/inventory/, not 'inv'"),
         ('raw = "s3://b/raw"\nevents = "s3://"', "events is a prefix on S3"),
+        ('raw = "s3://b/raw"\nevents = "s3a://b"', "raw lies below events"),
+        ('raw = "s3://b/raw"\ninventory = "s3://c/d/e"\nevents = "s3://c/d/"', "inventory lies below events"),
         ('raw = "s3://b/raw"\ninventories = "s3://b/i"', "events, inventory, licence, raw, source"),
     ],
 )
