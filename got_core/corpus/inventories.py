@@ -46,6 +46,10 @@ class Objects(NamedTuple):
     """Whether there are more in this inventory."""
 
 
+class NoInventoryError(FileNotFoundError):
+    """There is no whole inventory, perhaps not yet."""
+
+
 class _DamagedError(ValueError):
     """A file of an inventory is not there, or not as its manifest says."""
 
@@ -105,7 +109,7 @@ def objects_of(one: Input, place: str = "", looked_for: str = "") -> Iterator[Ob
         looked_for: what else the caller looks for; where it is another text than before, all is read again.
 
     Raises:
-        FileNotFoundError: there is no whole inventory (yet).
+        NoInventoryError: there is no whole inventory (yet).
         ValueError: the inventory is of another bucket, lacks columns, or a file of it is missing or damaged;
             the message names it and what to do.
     """
@@ -153,7 +157,7 @@ class _Inventory:
             incomplete.append(found)
             _log.warning("an inventory is passed over, an older one counts: %s", found)
         found = f" ({incomplete[0]})" if incomplete else ""
-        raise FileNotFoundError(
+        raise NoInventoryError(
             f"there is no whole inventory in {self._url}{found}; give the folder (destination prefix/source "
             "bucket/name of the configuration) that holds folders such as 2026-01-31T01-00Z with "
             "manifest.json and manifest.checksum; the first comes within 48 hours of its configuration"

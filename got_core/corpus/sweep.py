@@ -9,6 +9,7 @@ last cursor that was kept.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import Counter
 from dataclasses import asdict, dataclass, field
@@ -18,7 +19,7 @@ from got_core.corpus.appending import ImageShards, note_passed_over
 from got_core.corpus.config import IngestConfig
 from got_core.corpus.event_objects import announced
 from got_core.corpus.inputs import Input, inputs_of
-from got_core.corpus.inventories import inventory_of
+from got_core.corpus.inventories import NoInventoryError, inventory_of
 from got_core.corpus.listing import announced_entries, list_pages, lists_from_a_key
 from got_core.corpus.reader import EPOCH
 from got_core.corpus.sieve import Sieve
@@ -26,6 +27,8 @@ from got_core.storage import Storage
 
 SECONDS = 20.0
 _CURSOR = "listed/sweep.json"
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -90,7 +93,8 @@ def sweep_step(
     Returns:
         The names of all image shards, sorted.
 
-    Raises as ``shards.assign_image_shards``; the cursor then stays where it was.
+    Raises as ``shards.assign_image_shards``; the cursor then stays where it was. An input whose first
+    inventory is still to come holds up no other: it is an error only where there is no shard at all.
     """
     until = time.monotonic() + seconds
     shards = ImageShards(storage, config)
@@ -131,8 +135,13 @@ def _go_on(
 ) -> bool:
     """Move the cursor up to the time; whether it reached the end of the last input."""
     while cursor.number < len(inputs):
-        if _look_through(shards, inputs[cursor.number], cursor, config, until):
-            return False
+        try:
+            if _look_through(shards, inputs[cursor.number], cursor, config, until):
+                return False
+        except NoInventoryError as error:
+            if not shards.names and cursor.number == len(inputs) - 1:
+                raise
+            _log.warning("the input [%s] is passed over: %s", inputs[cursor.number].name, error)
         cursor.number, cursor.after = cursor.number + 1, ""
         if time.monotonic() > until:
             break
@@ -162,8 +171,10 @@ def _look_through_inventory(
 ) -> bool:
     """As `_look_through`, from where reading of its inventories stands."""
     kept = cursor.inventories.get(one.name, {"place": "", "passed_over": {}})
-    sieve = Sieve(config)
+    sieve, least, first = Sieve(config), max(0.0, until - time.monotonic()) / 2, True
     for page in list_pages(one, config, sieve, kept["place"]):
+        if first:  # fetching a file takes time, whatever is read of it
+            until, first = max(until, time.monotonic() + least), False
         shards.take(page.found)
         if page.more and time.monotonic() > until:
             break

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -215,6 +216,39 @@ def test_only_a_whole_manifest_counts(
     bucket.publish(date="2026-01-04T01-00Z")
     bucket.sweep(storage)
     assert found(storage) == sorted(NAMES)
+
+
+def test_an_inventory_that_is_still_to_come_holds_up_no_other_input(
+    bucket: Bucket, storage: Storage, caplog: pytest.LogCaptureFixture
+) -> None:
+    (Path(bucket.raw).parent / "own").mkdir()
+    (Path(bucket.raw).parent / "own" / "own.png").write_bytes(b"x")
+    with Path(bucket.raw).open("a") as file:
+        file.write('[own]\nraw = "own"\n')
+    for _ in range(3):
+        bucket.step(storage)
+    assert found(storage) == ["own://own.png"] and "the input [web] is passed over" in caplog.text
+    bucket.put(*NAMES)
+    bucket.publish()
+    for _ in range(20):
+        bucket.step(storage)
+    assert len(found(storage)) == len(NAMES) + 1
+
+
+def test_fetching_a_file_leaves_time_to_read_it(
+    bucket: Bucket, storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket.put(*NAMES)
+    bucket.publish()
+    fetch = inventories._Inventory._fetched
+
+    def slow(*args: Any) -> Path:
+        time.sleep(0.7)
+        return fetch(*args)
+
+    monkeypatch.setattr(inventories._Inventory, "_fetched", slow)
+    sweep_step(storage, bucket.raw, CONFIG, bucket.options, seconds=0.6)
+    assert len(found(storage)) >= 4, "more than the first two rows"
 
 
 def test_a_manifest_by_its_name(bucket: Bucket, storage: Storage) -> None:
