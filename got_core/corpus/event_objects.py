@@ -14,7 +14,8 @@ import io
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple
 
 import polars as pl
@@ -23,14 +24,14 @@ from fsspec.asyn import sync
 from got_core.corpus.bucket_events import BadEvent, Event, events_in, latest
 from got_core.corpus.inputs import Input
 from got_core.corpus.inventory_files import OBJECTS
-from got_core.corpus.reader import Stamp, remote_stamp
+from got_core.corpus.reader import EPOCH, Stamp, remote_stamp
 from got_core.filesystems import open_filesystem
 
 KEYS = 1000
 """Keys that are asked for at once; no store gives more."""
 MARGIN = timedelta(minutes=30)
-"""What was written so long before the last pass is read again: clocks differ by up to 15 minutes, and a large
-object counts from the time at which its writing began."""
+"""What was written so long before the last pass is read again: a large object counts from the time at which
+its writing began, and a store's machines may differ a little."""
 _READERS = 16
 _READ_AT_ONCE = 8 * 1024**2
 """Bytes of objects that are read at once, or one object."""
@@ -50,6 +51,8 @@ class Announced(NamedTuple):
     after: str = ""
     """The last object of events that was looked at."""
     more: bool = False
+    listed: datetime = EPOCH
+    """When the store said that these were there, by its own clock."""
 
 
 class _Object(NamedTuple):
@@ -70,13 +73,14 @@ def announced(one: Input, since: datetime, after: str = "") -> Iterator[Announce
     reading = _Reading(one)
     more = True
     while more:
-        keys, more = reading.keys(after)
+        keys, more, listed = reading.keys(after)
         wanted = [found for found in keys if found.stamp.modified >= since - MARGIN]
         groups = list(_groups(wanted)) or [[]]
         for number, group in enumerate(groups):
             last = number == len(groups) - 1
             after = (keys[-1] if last else group[-1]).key if keys else after
-            yield reading.announced(group, after, more or not last)
+            part = reading.announced(group)
+            yield part._replace(after=after, more=more or not last, listed=listed)
 
 
 class _Reading:
@@ -88,16 +92,18 @@ class _Reading:
         source, _, prefix = open_filesystem(one.base, **one.options)[1].rstrip("/").partition("/")
         self._source, self._prefix = source, f"{prefix}/" if prefix else ""
 
-    def keys(self, after: str) -> tuple[list[_Object], bool]:
-        """Some objects behind a key, and whether there are more."""
+    def keys(self, after: str) -> tuple[list[_Object], bool, datetime]:
+        """Some objects behind a key, whether there are more, and the store's time."""
         asked = {"Bucket": self._bucket, "Prefix": self._folder, "MaxKeys": KEYS}
         start = {"StartAfter": after} if after else {}
         answer = sync(self._fs.loop, self._fs._call_s3, "list_objects_v2", **asked, **start)
         found = answer.get("Contents", [])
         objects = [_Object(one["Key"], remote_stamp({**one, "size": one["Size"]})) for one in found]
-        return objects, bool(answer.get("IsTruncated"))
+        date = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
+        listed = parsedate_to_datetime(date) if date else datetime.now(UTC)
+        return objects, bool(answer.get("IsTruncated")), listed
 
-    def announced(self, group: list[_Object], after: str, more: bool) -> Announced:
+    def announced(self, group: list[_Object]) -> Announced:
         """What a group of objects says."""
         events: list[Event] = []
         bad: list[dict[str, Any]] = []
@@ -107,7 +113,7 @@ class _Reading:
                 bad += [_problem(self._bucket, found, problem) for problem in problems]
             written = [event for event in latest(events) if not event.removed]
             rows = [row for row in pool.map(self._row, written) if row is not None]
-        return Announced(pl.DataFrame(rows, schema=OBJECTS, orient="row"), bad, after, more)
+        return Announced(pl.DataFrame(rows, schema=OBJECTS, orient="row"), bad)
 
     def _read(self, found: _Object) -> tuple[_Object, list[Event], list[BadEvent]]:
         """Events about the input's objects, and what is none."""

@@ -13,7 +13,7 @@ import logging
 import time
 from collections import Counter
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 
 from got_core.corpus.appending import ImageShards, note_passed_over
 from got_core.corpus.config import IngestConfig
@@ -48,8 +48,8 @@ class _Cursor:
     """How far inventories were read by any sweep (`place`), and what was passed over of them (`passed_over`),
     by the input's name."""
     events: dict[str, dict] = field(default_factory=dict)
-    """Of each input with events: the place of the pass (`after`) and began (`began`), and from what time on
-    objects are read (`since`): ISO, UTC."""
+    """Of each input with events: what is looked for (`kind`), the place of the pass (`after`), the store's time
+    when it began (`began`), and from what time on objects are read (`since`), ISO."""
     shards: int = 0
     """Of images, when this was written: with fewer, lists were deleted, and all is looked at again."""
 
@@ -193,10 +193,13 @@ def _read_events(
     """Read an input's events from where the last pass over them stands, up to its end or the time."""
     if one.events is None:
         return
-    state = cursor.events.get(one.name) or {"after": "", "since": EPOCH.isoformat()}
-    if not state["after"]:
-        state["began"] = datetime.now(UTC).isoformat()
+    kind = repr((one.events, one.base, one.pattern, config.pictures, config.ignore))
+    state = cursor.events.get(one.name, {})
+    if state.get("kind") != kind:
+        state = {"kind": kind, "after": "", "since": EPOCH.isoformat()}
     for part in announced(one, datetime.fromisoformat(state["since"]), state["after"]):
+        if not state["after"]:
+            state["began"] = part.listed.isoformat()
         shards.take(announced_entries(one, part, Sieve(config), config))
         state["after"] = part.after
         if time.monotonic() > until:

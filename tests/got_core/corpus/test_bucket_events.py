@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 
 from got_core.corpus import event_objects
+from got_core.corpus import sweep as sweep_module
 from got_core.corpus.bucket_events import BadEvent, Event, events_in, latest
 from got_core.corpus.decode import REASONS
 from got_core.corpus.ingest import ingest_images
@@ -261,6 +262,40 @@ def test_an_object_is_read_once(
     proxy.forget()
     bucket.step(storage)
     assert proxy.count("GET", "/events/1") == 0 and proxy.count("GET", "prefix=events") == 1
+
+
+def test_another_input_reads_all_events_again(bucket: Events, storage: Storage) -> None:
+    bucket.put_announced("1", "t/1.tar", "t/.2.tar", "t/3.png")
+    bucket.step(storage)
+    assert found(storage) == ["t/3.png"]
+    state = storage.read_json("listed/sweep.json")
+    now = datetime.now(UTC)
+    assert abs(datetime.fromisoformat(state["events"]["web"]["since"]) - now) < timedelta(minutes=5)
+    state["events"]["web"]["since"] = (now + timedelta(days=1)).isoformat()
+    storage.write_json("listed/sweep.json", state)
+    bucket.take("raw/t/*.tar", bucket.inventory)
+    bucket.step(storage)
+    assert found(storage) == ["1.tar", "t/3.png"]
+    assert read_shard(storage, "images-00001")["kind"].to_list() == ["tar"]
+
+
+@pytest.mark.parametrize("hours", [-30, 30])
+def test_the_time_of_the_store_counts(
+    bucket: Events, storage: Storage, monkeypatch: pytest.MonkeyPatch, hours: int
+) -> None:
+    """However wrong this machine's clock is, where a store does not mind."""
+
+    class Wrong(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> datetime:
+            return datetime.now(tz) + timedelta(hours=hours)
+
+    for module in (sweep_module, event_objects):
+        monkeypatch.setattr(module, "datetime", Wrong)
+    for number in range(3):
+        bucket.put_announced(f"{9 - number}", f"{number}.png")
+        bucket.step(storage)
+        assert len(found(storage)) == number + 1
 
 
 def test_a_pass_over_many_objects_takes_several_steps(
