@@ -123,7 +123,9 @@ class _Reading:
             return found, [], []
         except (OSError, EOFError, zlib.error, ValueError) as error:
             return found, [], [BadEvent("", f"{type(error).__name__}: {error}"[:200])]
-        ours, bad, more = [], [], 0
+        ours: list[Event] = []
+        bad: list[BadEvent] = []
+        more = 0
         for event in events_in(data):
             if isinstance(event, Event):
                 ours += [event] if self._is_ours(event) else []
