@@ -48,8 +48,8 @@ class _Cursor:
     """How far inventories were read by any sweep (`place`), and what was passed over of them (`passed_over`),
     by the input's name."""
     events: dict[str, dict] = field(default_factory=dict)
-    """Of each input with events: what is looked for (`kind`), the place of the pass (`after`), the store's time
-    when it began (`began`), and from what time on objects are read (`since`), ISO."""
+    """Of each input with events: what is looked for (`kind`), the place of the pass (`after`), the store's
+    time when it began (`began`), and from what time on objects are read (`since`), ISO."""
     shards: int = 0
     """Of images, when this was written: with fewer, lists were deleted, and all is looked at again."""
 
