@@ -251,7 +251,7 @@ def test_fetching_a_file_leaves_time_to_read_it(
     assert len(found(storage)) >= 4, "more than the first two rows"
 
 
-def test_a_manifest_by_its_name(bucket: Bucket, storage: Storage) -> None:
+def test_a_manifest_by_its_name(bucket: Bucket, storage: Storage, tmp_path: Path) -> None:
     bucket.put(*NAMES)
     bucket.publish()
     bucket.publish(date="2026-01-03T01-00Z", columns=["Bucket", "Key"])
@@ -261,7 +261,7 @@ def test_a_manifest_by_its_name(bucket: Bucket, storage: Storage) -> None:
     assert found(storage) == sorted(NAMES)
     bucket.take(inventory=f"{folder}/2026-01-01T01-00Z/manifest.json")
     with pytest.raises(FileNotFoundError, match="no whole inventory"):
-        bucket.step(storage)
+        bucket.step(Storage(str(tmp_path / "other")))
 
 
 def test_a_file_that_is_missing_or_another_one(bucket: Bucket, storage: Storage) -> None:
