@@ -23,6 +23,7 @@ from got_core.exchange.config import EditMapping, PairMapping, T2IMapping, read_
 from got_core.exchange.parts import Progress
 from got_core.frame_hash import content_hash
 from got_core.storage import Storage
+from got_core.table_columns import read_columns
 
 if TYPE_CHECKING:
     from got_core.exchange.export_parts import Exported
@@ -36,7 +37,9 @@ def import_t2i(
     """Import text-to-image chains, joined with the ingested images; numbers of rows, chains and refused."""
     from got_core.exchange.importer import image_keys
 
-    raw = _named_sources(project, _stored(project, "raw_images", RAW_IMAGES))
+    needed = ("image_id", "path", "paths", "source", "licence", "error")
+    columns = {name: RAW_IMAGES[name] for name in needed}
+    raw = _named_sources(project, _stored(project, "raw_images", columns))
     return _import(project, files, image_keys(raw, mapping.image_is), mapping, progress)
 
 
@@ -51,7 +54,7 @@ def import_edits(
     from got_core.exchange.importer import pair_keys
     from got_core.exchange.pairs import read_pairs
 
-    ingested = _stored(project, "edit_pairs", EDIT_PAIRS)
+    ingested = _stored(project, "edit_pairs", {name: EDIT_PAIRS[name] for name in ("pair_id", "error")})
     keys = pair_keys(
         _named_sources(project, read_pairs(pairs, **project.settings.fs_options(pairs))), ingested
     )
@@ -154,9 +157,9 @@ def mapping_of(usual: M, file: Path | None, licence: str | None = None) -> M:
 
 def _stored(project: Project, asset: str, columns: Columns) -> pl.DataFrame:
     """All shards' tables of an asset. Raises FileNotFoundError if there is none."""
-    tables = (project.storage.read_table(name) for name in _tables(project.storage, asset))
-    empty = pl.DataFrame(schema=polars_schema(columns))
-    return pl.concat([empty, *(one.select(list(columns)) for one in tables)])
+    names = _tables(project.storage, asset)
+    tables = (read_columns(project.storage, name, list(columns)) for name in names)
+    return pl.concat([pl.DataFrame(schema=polars_schema(columns)), *tables])
 
 
 def _tables(storage: Storage, asset: str) -> list[str]:
