@@ -39,16 +39,16 @@ def read_columns(
 
     Raises as `Storage.read_table`, and polars' ColumnNotFoundError.
     """
-    if not is_s3(storage.url):
-        return _chosen(storage.scan_table(name), columns, where)
     url = storage.url_of(name + TABLE_SUFFIX)
+    if not is_s3(storage.url):
+        return _parsed(storage.scan_table(name), url, columns, where)
     fs, path = open_filesystem(url, **storage.fs_options)
     try:
         data, size = fs.read_tail(path, SMALL)
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{url} does not exist") from error
     if len(data) == size:
-        return _parsed(data, url, columns, where)
+        return _parsed(pl.scan_parquet(io.BytesIO(data)), url, columns, where)
     options = polars_options(fs, path, storage.fs_options)
     if options is not None:
         try:
@@ -59,12 +59,13 @@ def read_columns(
             return _chosen(scan, columns, where)
         except (OSError, pl.exceptions.PolarsError):
             pass  # whatever it was, the other client names it better, or does not meet it
-    return _parsed(storage.read_bytes(name + TABLE_SUFFIX), url, columns, where)
+    whole = io.BytesIO(storage.read_bytes(name + TABLE_SUFFIX))
+    return _parsed(pl.scan_parquet(whole), url, columns, where)
 
 
-def _parsed(data: bytes, url: str, columns: Sequence[str], where: pl.Expr | None) -> pl.DataFrame:
+def _parsed(scan: pl.LazyFrame, url: str, columns: Sequence[str], where: pl.Expr | None) -> pl.DataFrame:
     try:
-        return _chosen(pl.scan_parquet(io.BytesIO(data)), columns, where)
+        return _chosen(scan, columns, where)
     except pl.exceptions.ComputeError as error:
         raise ValueError(
             f"{url} is not a readable parquet file: {error}; delete it to have it remade"

@@ -108,3 +108,6 @@ def test_missing_damaged_and_unreachable_tables_are_named(place: Storage, faulty
 def test_a_local_table_is_scanned(storage: Storage) -> None:
     storage.write_table("t", LARGE)
     assert read_columns(storage, "t", ["id"], pl.col("error").is_not_null()).equals(wanted(LARGE))
+    storage.write_bytes("bad.parquet", b"x" * 100)
+    with pytest.raises(ValueError, match=r"bad\.parquet is not a readable parquet file"):
+        read_columns(storage, "bad", ["id"])
