@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,16 @@ from fsspec.implementations.local import LocalFileSystem
 
 from got_core.store_faults import StoreUnavailableError
 
-__all__ = ["StoreUnavailableError", "is_s3", "local_path", "open_filesystem", "remove"]
+__all__ = [
+    "StoreUnavailableError",
+    "file_stamp",
+    "files_of",
+    "is_s3",
+    "local_path",
+    "open_filesystem",
+    "read_whole",
+    "remove",
+]
 
 
 def local_path(url: str | os.PathLike[str]) -> Path | None:
@@ -47,6 +57,43 @@ def open_filesystem(url: str, **options: Any) -> tuple[Any, str]:
     from got_core.s3_filesystem import S3  # s3fs is slow to import and comes with the pipeline only
 
     return S3(**{**S3._get_kwargs_from_urls(url), **options}), S3._strip_protocol(url)
+
+
+def read_whole(url: str, most: int, **options: Any) -> bytes:
+    """The bytes of a file that is small. Raises FileNotFoundError, or ValueError above ``most`` bytes."""
+    fs, path = open_filesystem(url, **options)
+    try:
+        with fs.open(path, "rb") as file:
+            data = file.read(most + 1)
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise FileNotFoundError(f"{url} does not exist or is no file") from error
+    if len(data) > most:
+        raise ValueError(f"{url} has more than {most >> 20} MiB: split it")
+    return data
+
+
+def files_of(url: str, endings: tuple[str, ...], **options: Any) -> list[str]:
+    """The URL itself, or for a folder (a slash at its end) its files with these endings, sorted.
+
+    Files and folders below it whose names begin with ``_`` or ``.`` are left out. Raises FileNotFoundError
+    where a folder has none.
+    """
+    if not url.endswith("/"):
+        return [url]
+    fs, path = open_filesystem(url, **options)
+    root = path.rstrip("/")
+    inside = (one[len(root) + 1 :] for one in fs.find(root) if one.startswith(f"{root}/"))
+    shown = (one for one in inside if not any(part[:1] in ("_", ".") for part in one.split("/")))
+    names = sorted(one for one in shown if one.lower().endswith(endings))
+    if not names:
+        raise FileNotFoundError(f"{url} holds no {' or '.join(endings)} file")
+    return [url + name for name in names]
+
+
+def file_stamp(info: Mapping[str, Any]) -> str:
+    """Size and version of a file by what a listing says of it: its ETag, else when it was changed."""
+    changed = next((info[key] for key in ("ETag", "mtime", "created", "LastModified") if info.get(key)), None)
+    return f"{info.get('size')} {changed}"
 
 
 def remove(fs: Any, path: str) -> None:

@@ -105,6 +105,28 @@ class S3(S3FileSystem):
 
     read_object = sync_wrapper(_read_object)
 
+    async def _read_tail(self, path: str, most: int) -> tuple[bytes, int]:
+        """The last ``most`` bytes of an object, or all of it, and its size, in one request. Raises as
+        `cat_file`."""
+        bucket, key, version = self.split_path(path)
+
+        async def read() -> tuple[bytes, int]:
+            answer = await self._call_s3(
+                "get_object", Bucket=bucket, Key=key, Range=f"bytes=-{most}", **version_id_kw(version)
+            )
+            async with answer["Body"] as body:
+                data = await body.read()
+            _, _, size = (answer.get("ContentRange") or "").rpartition("/")
+            return data, int(size or len(data))
+
+        try:
+            return await _error_wrapper(read, retries=self.retries)
+        except Exception as error:
+            self.raise_if_unavailable(error)
+            raise
+
+    read_tail = sync_wrapper(_read_tail)
+
     async def _names(self, start: str) -> tuple[set[str], bool]:
         """What lies directly in a folder and begins with the path ``start``, folders with a slash behind, and
         whether that is all of it: in a single request."""

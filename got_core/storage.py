@@ -23,7 +23,7 @@ from typing import IO, Any
 import polars as pl
 from fsspec.implementations.local import LocalFileSystem
 
-from got_core.filesystems import is_s3, local_path, open_filesystem, remove
+from got_core.filesystems import file_stamp, is_s3, local_path, open_filesystem, remove
 from got_core.local_files import (
     alone,
     file_sha256,
@@ -130,11 +130,17 @@ class Storage:
         names = (self._name(path) for path in self._files_below(folder))
         return sorted(name for name in names if not is_temporary(name))
 
-    def _files_below(self, folder: str) -> Iterable[str]:
+    def stamps(self, folder: str) -> dict[str, str]:
+        """By name of each file below a folder, what changes when it is written again, in one listing."""
+        self._fs.invalidate_cache()
+        found = self._files_below(self._path(folder), detail=True)
+        return {self._name(path): file_stamp(info) for path, info in found.items()}
+
+    def _files_below(self, folder: str, **how: Any) -> Any:
         parent, _, last = folder.rpartition("/")
         if parent and self._is_s3:  # without a prefix s3fs asks for an empty folder twice more, as a file
-            return self._fs.find(parent, prefix=f"{last}/")
-        return self._fs.find(folder)
+            return self._fs.find(parent, prefix=f"{last}/", **how)
+        return self._fs.find(folder, **how)
 
     def folders(self, name: str) -> builtins.list[str]:
         """Names of the folders that lie directly in a folder, sorted, also of those where a write broke off.

@@ -6,23 +6,32 @@ Belongs here: arguments and what is printed. Not here: what is done (`got_assets
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from got_assets.cli.errors import UsageError
 from got_assets.cli.options import Json, Recipe, examples, print_json
 from got_assets.cli.project import choose_recipe, open_project, set_recipe
+from got_core.filesystems import files_of
+from got_core.redacted import redacted_url
 
 if TYPE_CHECKING:
     import polars as pl
 
+    from got_assets.exchange import Chosen
     from got_core.storage import Storage
 
+IMPORTED = (".jsonl", ".json", ".parquet")
 SHOWN = 5
 """Refused records of each reason that are printed."""
 
-Files = Annotated[list[str], typer.Argument(metavar="FILE", help="Paths or URLs.")]
+Files = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="FILE", help="Paths or URLs; a folder, with a slash at its end, is all files in it."
+    ),
+]
 Map = Annotated[
     Path | None,
     typer.Option(
@@ -37,6 +46,7 @@ def add_to(app: typer.Typer) -> None:
         "import",
         epilog=examples(
             "got data import lahr/*.jsonl --name lahr --map lahr.json",
+            "got data import s3://bucket/lahr/ --name lahr --map lahr.json",
             "got data import omniedit-got.jsonl --pairs /data/omniedit/pairs.parquet",
             "GOT_ANNOTATOR=imported got run          trains on them",
         ),
@@ -47,13 +57,18 @@ def add_to(app: typer.Typer) -> None:
             "got data export ours.jsonl",
             "got data export edits.parquet --edits",
             "got data export boxes.json --coco",
+            "got data export s3://bucket/ours/       one file a shard; goes on where it was",
         )
     )(export)
     app.command(epilog=examples("got data unpack omniedit/*.parquet --to /data/omniedit --licence MIT"))(
         unpack
     )
     app.command(
-        epilog=examples("got data review verdicts.json", "got data review *.json --storage file:///data/got")
+        epilog=examples(
+            "got data review verdicts.json",
+            "got data review *.json --storage file:///data/got",
+            "got data review s3://bucket/verdicts/",
+        )
     )(review)
     app.command(epilog=examples("got data retry"))(retry)
     app.command(
@@ -71,7 +86,7 @@ def import_(
     ] = None,
     mapping: Map = None,
     pairs: Annotated[
-        Path | None,
+        str | None,
         typer.Option(metavar="FILE", help="The chains are of edits, of these pairs: what `unpack` wrote."),
     ] = None,
     as_json: Json = False,
@@ -86,6 +101,7 @@ def import_(
     from got_core.exchange.parts import refused_records
 
     project = open_project()
+    files = [one for url in files for one in files_of(url, IMPORTED, **_fs_options(url))]
     if pairs is None:
         texts = mapping_of(T2IMapping(name=name or "lahr"), mapping)
         name, counts = texts.name, import_t2i(project, files, texts, _told)
@@ -128,23 +144,58 @@ def refused(
 
 
 def export(
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="File to write: jsonl, json or parquet.")],
+    out: Annotated[
+        str,
+        typer.Argument(
+            metavar="OUT",
+            help="File to write (jsonl, json or parquet), or a folder, with a slash at its end, for one file "
+            "a shard. A path or URL.",
+        ),
+    ],
     edits: Annotated[bool, typer.Option("--edits", help="Edit chains.")] = False,
     coco: Annotated[bool, typer.Option("--coco", help="Boxes, as a COCO detection file (json).")] = False,
     everything: Annotated[
         bool, typer.Option("--all", help="All good chains, not only accepted ones.")
     ] = False,
+    shard: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Only this shard; may be given several times.")
+    ] = None,
+    form: Annotated[
+        str, typer.Option("--format", help="Of the files in a folder: parquet, jsonl or json.")
+    ] = "parquet",
 ) -> None:
-    """Export chains in the released form, with source and licence."""
+    """Export chains in the released form, with source and licence.
+
+    In a folder a finished part is kept, so that an export that was stopped goes on where it was. Exit status
+    1 if a shard could not be exported; the others are.
+    """
     from got_assets import exchange
 
     if coco and edits:
         raise UsageError("--coco writes boxes of text-to-image chains; leave out --edits")
-    if coco:
-        typer.echo(_counted(exchange.export_coco(open_project(), out, everything=everything)))
+    chosen = exchange.Chosen(edits=edits, coco=coco, everything=everything)
+    project, shards = open_project(), shard or []
+    if out.endswith("/"):
+        _export_parts(out, chosen, "json" if coco else form, shards)
+    elif coco:
+        typer.echo(_counted(exchange.export_coco(project, out, chosen, shards)))
     else:
-        count = exchange.export(open_project(), out, edits=edits, everything=everything)
-        typer.echo(f"{count} records in {out}")
+        typer.echo(f"{exchange.export(project, out, chosen, shards)} records in {redacted_url(out)}")
+
+
+def _export_parts(out: str, chosen: Chosen, form: str, shards: list[str]) -> None:
+    from got_assets import exchange
+    from got_core.exchange.export import FORMATS
+
+    if f".{form}" not in FORMATS:
+        raise UsageError(f"--format {form}: need one of {', '.join(one[1:] for one in FORMATS)}")
+    done = exchange.export_in_parts(
+        open_project(), out, chosen, f".{form}", shards=shards, progress=_counted_parts
+    )
+    typer.echo(f"{done.records} records in {redacted_url(out)}, {len(done.made)} parts written now")
+    for name, why in done.damaged.items():
+        typer.echo(f"{name}: {why}", err=True)
+    raise typer.Exit(int(bool(done.damaged)))
 
 
 def unpack(
@@ -165,7 +216,12 @@ def unpack(
 
 def review(
     files: Annotated[
-        list[Path], typer.Argument(metavar="FILE", help="JSON files as the review page saves them.")
+        list[str],
+        typer.Argument(
+            metavar="FILE",
+            help="JSON files as the review page saves them, paths or URLs. A folder, with a slash at its "
+            "end, is all of its files.",
+        ),
     ],
     storage: Annotated[
         str | None, typer.Option(metavar="URL", help="Not given: GOT_STORAGE, or below GOT_HOME.")
@@ -175,21 +231,37 @@ def review(
 
     Exit status 1 if a file or a verdict cannot be used; the others are recorded.
     """
-    from got_core.curate.review import record_file
-
     place, failed = _storage(storage), False
     for path in files:
         try:
-            recorded = record_file(place, path)
-        except (OSError, ValueError) as error:
-            typer.echo(f"{path}: {error}", err=True)
+            names = files_of(path, (".json",), **_fs_options(path))
+        except OSError as error:
+            typer.echo(f"{redacted_url(path)}: {error}", err=True)
             failed = True
             continue
-        typer.echo(f"{path}: {recorded.used} verdicts recorded as {recorded.table}")
-        for chain_id, wrong in recorded.unused:
-            typer.echo(f"{path}: {chain_id}: {wrong}", err=True)
-            failed = True
+        for name in names:
+            failed |= not _recorded(place, name)
     raise typer.Exit(int(failed))
+
+
+def _recorded(place: Storage, path: str) -> bool:
+    """Whether a file and all of its verdicts can be used; says what became of it."""
+    from got_core.curate.review import record_file
+
+    shown = redacted_url(path)
+    try:
+        recorded = record_file(place, path, **_fs_options(path))
+    except (OSError, ValueError) as error:
+        typer.echo(f"{shown}: {error}", err=True)
+        return False
+    typer.echo(f"{shown}: {recorded.used} verdicts recorded as {recorded.table}")
+    for chain_id, wrong in recorded.unused:
+        typer.echo(f"{shown}: {chain_id}: {wrong}", err=True)
+    return not recorded.unused
+
+
+def _fs_options(url: str) -> dict[str, Any]:
+    return open_project().settings.fs_options(url)
 
 
 def retry(recipe: Recipe = None) -> None:
@@ -236,6 +308,10 @@ def _storage(url: str | None) -> Storage:
 
 def _counted(counts: dict[str, int]) -> str:
     return ", ".join(f"{count} {name}" for name, count in counts.items())
+
+
+def _counted_parts(done: int, of: int) -> None:
+    typer.echo(f"  {done} of {of} parts", err=True)
 
 
 def _told(done: int, _: int) -> None:

@@ -74,7 +74,7 @@ class CurateConfig:
     max_chain_chars: int = 4000
     """Longest chain, in characters of the data form."""
     languages: tuple[str, ...] = ("en",)
-    """Languages of prompt and text (rule language): en, de, es, fr, it, nl, pt."""
+    """Languages of prompt and text (rule language), as ISO 639 codes such as en, de, zh."""
     min_agreement: float = 0.5
     """Smallest share of the prompt's content words that the chain holds (rule prompt_disagrees)."""
     max_text_share: float = 0.15

@@ -19,8 +19,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import polars as pl
@@ -30,6 +30,7 @@ from got_core.chain.grammar import Chain, ChainError, parse
 from got_core.corpus.schemas import frame_of, polars_schema
 from got_core.curate.review_schemas import FOLDER, QUEUE, VERDICTS
 from got_core.exchange.importer import text_without_boxes
+from got_core.filesystems import read_whole
 from got_core.frame_hash import content_hash
 from got_core.storage import Storage
 
@@ -39,6 +40,7 @@ BINDING = ("failed_annotation", "taken_down", "unsafe_content", "contaminated")
 RULE = "reviewer"
 """Name under which a selection lists what a reviewer rejected."""
 MAX_BYTES = 64 << 20
+_READERS = 16
 
 Select = Callable[..., pl.DataFrame]
 
@@ -73,7 +75,7 @@ def read_verdict_file(data: bytes, now: datetime | None = None) -> pl.DataFrame:
     Raises ValueError where the file as a whole is none.
     """
     try:
-        document = json.loads(data) if len(data) <= MAX_BYTES else None
+        document = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"the verdicts are not JSON: {str(error)[:200]}") from error
     entries = document.get("verdicts") if isinstance(document, dict) else None
@@ -98,8 +100,9 @@ def record_verdicts(storage: Storage, verdicts: pl.DataFrame) -> str:
 def load_verdicts(storage: Storage) -> pl.DataFrame:
     """All VERDICTS that were recorded, by time; those that are not used are among them."""
     names = [name for name in storage.list(f"{FOLDER}/") if name.endswith(".parquet")]
-    tables = [storage.read_table(name.removesuffix(".parquet")) for name in names]
-    frame = pl.concat([pl.DataFrame(schema=polars_schema(VERDICTS)), *tables])
+    with ThreadPoolExecutor(_READERS) as pool:
+        tables = pool.map(storage.read_table, (name.removesuffix(".parquet") for name in names))
+        frame = pl.concat([pl.DataFrame(schema=polars_schema(VERDICTS)), *tables])
     return frame.sort("time", "chain_id", "reviewer", "verdict", nulls_last=False)
 
 
@@ -245,12 +248,12 @@ class Recorded(NamedTuple):
     """Chain and reason of each verdict that cannot be used."""
 
 
-def record_file(storage: Storage, path: Path) -> Recorded:
-    """Record the verdicts of a JSON file as the review page saves it.
+def record_file(storage: Storage, url: str, **fs_options: Any) -> Recorded:
+    """Record the verdicts of a JSON file, a path or URL, as the review page saves it.
 
-    Raises OSError, and ValueError where the file as a whole is none.
+    Raises OSError, StoreUnavailableError, and ValueError where the file as a whole is none.
     """
-    verdicts = read_verdict_file(path.read_bytes())
+    verdicts = read_verdict_file(read_whole(url, MAX_BYTES, **fs_options))
     bad = verdicts.filter(pl.col("error").is_not_null())
     unused = list(bad.select("chain_id", "error").iter_rows())
     return Recorded(record_verdicts(storage, verdicts), verdicts.height - bad.height, unused)

@@ -25,6 +25,7 @@ from got_core.curate.takedown_lists import is_hash, read_takedowns
 from got_core.digests import digest
 from got_core.frame_hash import content_hash
 from got_core.storage import TABLE_SUFFIX, Storage
+from got_core.table_columns import read_columns
 
 NOTHING = "none"
 PLACES = "takedown/places"
@@ -106,7 +107,7 @@ def _hit(storage: Storage, kind: Kind, shard: str, benchmark: pl.DataFrame, dist
     """Digest of the shard's hashes that nearly equal one of the benchmark, with that one."""
     table, columns = _HASHES[kind]
     try:
-        frame = storage.scan_table(f"{table}/{shard}").select(columns).collect()
+        frame = read_columns(storage, f"{table}/{shard}", columns)
     except FileNotFoundError:
         return NOTHING
     hashes = pl.concat(frame[column].alias("phash") for column in columns).drop_nulls().unique().sort()

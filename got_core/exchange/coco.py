@@ -10,10 +10,7 @@ Belongs here: that one format. Not here: edit chains, whose boxes lie on two ima
 from __future__ import annotations
 
 import json
-import os
 import re
-import uuid
-from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -21,6 +18,7 @@ import polars as pl
 from got_core.annotate.rows import with_origin
 from got_core.chain.grammar import parse
 from got_core.corpus.members import shown
+from got_core.storage import Storage, local_path
 
 _ARTICLE = re.compile(r"^(?:an?|the)\s+", re.IGNORECASE)
 UNNAMED = "object"
@@ -60,16 +58,15 @@ def category_name(phrase: str) -> str:
     return _ARTICLE.sub("", " ".join(phrase.split())).lower() or UNNAMED
 
 
-def write_coco(document: dict[str, Any], path: Path) -> Path:
-    """Write the document under a temporary name and rename it last."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.partial")
-    try:
-        partial.write_text(json.dumps(document, ensure_ascii=False, sort_keys=True) + "\n", "utf-8")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-    return path
+def coco_bytes(document: dict[str, Any]) -> bytes:
+    """The document as it stands in a file; equal documents have equal bytes."""
+    return (json.dumps(document, ensure_ascii=False, sort_keys=True) + "\n").encode()
+
+
+def write_coco(document: dict[str, Any], url: str, **fs_options: Any) -> None:
+    """Write the document to a path or URL, whole or not at all."""
+    place, _, name = str(local_path(url) or url).rpartition("/")
+    Storage(place or "/", **fs_options).write_bytes(name, coco_bytes(document))
 
 
 def _image(row: dict[str, Any], number: int) -> dict[str, Any]:

@@ -1,15 +1,12 @@
 """Our chains in the form of the released data sets.
 
 What is written here, `importer` reads with `OUR_T2I` and `OUR_EDITS` back to the same rows. Belongs here:
-tables to records and files. Not here: which rows (`curate`), boxes in pixels (`coco`).
+tables to records. Not here: which rows (`curate`), boxes in pixels (`coco`), files (`export_parts`).
 """
 
 from __future__ import annotations
 
 import json
-import os
-import uuid
-from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -52,25 +49,6 @@ def released_edits(
     table = with_origin(_good(chains), pairs, "pair_id")
     columns = {mapping.pair: pl.col("pair_id"), **_also(mapping, "instruction", "instructions")}
     return _with_chain(table, mapping).select(**columns, **_chain_columns(mapping), **_origin(mapping))
-
-
-def write_records(frame: pl.DataFrame, path: Path) -> Path:
-    """Write records as jsonl, json or parquet by the name's ending, under a temporary name first."""
-    if path.suffix not in FORMATS:
-        raise ValueError(f"{path} is not a name for records: need one of {', '.join(FORMATS)}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.partial")
-    try:
-        if path.suffix == ".parquet":
-            frame.write_parquet(partial, compression="zstd")
-        elif path.suffix == ".jsonl":
-            frame.write_ndjson(partial)
-        else:
-            partial.write_text(json.dumps(frame.to_dicts(), ensure_ascii=False, indent=1) + "\n", "utf-8")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-    return path
 
 
 def _good(chains: pl.DataFrame) -> pl.DataFrame:

@@ -8,6 +8,7 @@ the pictures, which ingestion does.
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import uuid
 from collections.abc import Callable, Sequence
@@ -29,6 +30,7 @@ from got_core.exchange.records import (
     record_text,
 )
 from got_core.exchange.schemas import PAIRS, REFUSED
+from got_core.filesystems import open_filesystem
 
 TABLE, REFUSED_TABLE = "pairs.parquet", "refused.parquet"
 _ENDINGS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "GIF": "gif", "BMP": "bmp", "TIFF": "tiff"}
@@ -81,9 +83,18 @@ def unpack_pairs(
     return {"rows": len(rows) + len(refused), "pairs": len(rows), "refused": len(refused)}
 
 
-def read_pairs(table: Path) -> pl.DataFrame:
-    """PAIRS of a table that `unpack_pairs` wrote. Raises ValueError if it is another one."""
-    frame = pl.read_parquet(table, glob=False)
+def read_pairs(table: str | Path, **fs_options: Any) -> pl.DataFrame:
+    """PAIRS of a table that `unpack_pairs` wrote, a path or URL.
+
+    Raises FileNotFoundError, or ValueError if it is another one.
+    """
+    fs, path = open_filesystem(str(table), **fs_options)
+    try:
+        frame = pl.read_parquet(io.BytesIO(fs.cat_file(path)))
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{table} does not exist") from error
+    except pl.exceptions.PolarsError as error:
+        raise ValueError(f"{table} is not a readable parquet file: {error}") from error
     missing = sorted(set(PAIR_TABLE) - set(frame.columns))
     if missing:
         raise ValueError(f"{table} has no column {', '.join(missing)}: it was not made by unpacking pairs")

@@ -28,6 +28,7 @@ from got_core.exchange.schemas import REFUSED
 from got_core.filesystems import open_filesystem
 from got_core.frame_hash import content_hash
 from got_core.storage import Storage, local_path
+from got_core.table_columns import read_columns
 
 BATCH = 20_000
 """Records of a part."""
@@ -151,7 +152,7 @@ def _part(
     """Numbers of chains and refused records of one part, made unless it is there."""
     chains, refused = f"{folder}/chains/{number:05d}", f"{folder}/refused/{number:05d}"
     if storage.exists(f"{chains}.parquet"):
-        ids = storage.scan_table(chains).select("chain_id").collect()["chain_id"]
+        ids = read_columns(storage, chains, ["chain_id"])["chain_id"]
         seen.update(int(one, 16) for one in ids)
         return len(ids), len(records) - len(ids)
     made = import_batch(records, keys, mapping, seen)

@@ -148,7 +148,25 @@ def test_ours_are_written_for_others(ours: Graph, tmp_path: Path, capsys: pytest
     assert len(document["annotations"]) == all_of(ours, "t2i_chains")["boxes"].sum()
     assert got_data("export", tmp_path / "t2i.txt") == 1
     assert "need one of .jsonl, .json, .parquet" in capsys.readouterr().err
+    assert got_data("export", f"{tmp_path}/parts/") == 0
+    assert got_data("export", f"{tmp_path}/parts/", "--edits", "--format", "jsonl") == 0
+    assert got_data("export", f"{tmp_path}/boxes/", "--coco", "--shard", "images-00000") == 0
+    said = capsys.readouterr()
+    assert f"{records.height} records in" in said.out and "2 of 2 parts" in said.err
+    parts = {path.name: path for path in (tmp_path / "parts").iterdir()}
+    images = sorted(name for name in parts if name.startswith("images-"))
+    assert parts.keys() == {"_parts", *images, "edits-00000.jsonl"} and len(images) == 2
+    assert pl.concat(pl.read_parquet(parts[name]) for name in images).equals(records)
+    assert [path.name for path in (tmp_path / "boxes").glob("*.json")] == ["images-00000.json"]
+    assert pl.read_ndjson(parts["edits-00000.jsonl"]).height == 16
+    assert got_data("export", f"{tmp_path}/parts/", "--shard", "images-7") == 1
+    assert "no shard images-7 among the 2 of t2i_selection" in capsys.readouterr().err
+    assert got_data("export", f"{tmp_path}/parts/") == 0
+    assert "0 parts written now" in capsys.readouterr().out
     add_takedowns(ours.storage, [records["image_id"][0]])
+    assert got_data("export", f"{tmp_path}/parts/") == 0
+    assert "2 parts written now" in capsys.readouterr().out
+    assert sum(pl.read_parquet(parts[name]).height for name in images) == records.height - 1
     assert got_data("export", tmp_path / "rest.jsonl") == 0
     assert set(records["image_id"]) - set(pl.read_ndjson(tmp_path / "rest.jsonl")["image_id"]) == {
         records["image_id"][0]

@@ -60,7 +60,7 @@ _MIXTURES = digest([stage.config.mixture for stage in PROJECT.recipe.stages])
     kinds={"polars"},
     owners=["team:data"],
     deps=names_for("image_verdicts", "image_contamination"),
-    code_version=code_version(5, PROJECT.recipe.curate),
+    code_version=code_version(6, PROJECT.recipe.curate),
     metadata=column_schema(schemas.SELECTION),
 )
 @retried
@@ -83,7 +83,7 @@ def t2i_selection(
     kinds={"polars"},
     owners=["team:data"],
     deps=names_for("edit_verdicts", "edit_contamination"),
-    code_version=code_version(5, PROJECT.recipe.curate),
+    code_version=code_version(6, PROJECT.recipe.curate),
     metadata=column_schema(schemas.SELECTION),
 )
 @retried

@@ -25,6 +25,7 @@ from got_core.curate.review import (
 from got_core.curate.review_schemas import QUEUE, VERDICTS
 from got_core.curate.rules import select_t2i
 from got_core.curate.schemas import SELECTION
+from got_core.filesystems import files_of, read_whole
 from got_core.storage import Storage
 from tests.got_core.annotate.scenes_on_hand import table
 
@@ -182,6 +183,36 @@ def test_a_file_is_recorded_once_and_says_what_is_unused(storage: Storage, tmp_p
     assert sorted(frame["chain_id"]) == ["chain-1", "chain-2"]
     assert record_file(storage, path).table == recorded.table, "the same file twice is one table"
     assert load_verdicts(storage).equals(frame)
+
+
+def test_verdicts_of_several_reviewers_come_together_from_a_bucket(s3_server: Any) -> None:
+    options = {"endpoint_url": s3_server.url}
+    inbox = Storage(f"s3://{s3_server.bucket}/verdicts", **options)
+    place = Storage(f"s3://{s3_server.bucket}/got", **options)
+    for name, entries in {
+        "ada": [verdict(1, "accept"), verdict(2, "reject")],
+        "later/bob": [verdict(3, "reject"), verdict(4, "no such verdict")],
+        "_parts/cy": [verdict(5, "reject")],
+    }.items():
+        inbox.write_json(f"{name}.json", {"reviewer": name, "verdicts": entries})
+    names = files_of(f"{inbox.url}/", (".json",), **options)
+    assert [name.rpartition("verdicts/")[2] for name in names] == ["ada.json", "later/bob.json"]
+    for name in [*reversed(names), *names]:
+        record_file(place, name, **options)
+    found = load_verdicts(place)
+    assert sorted(found["chain_id"]) == ["chain-1", "chain-2", "chain-3", "chain-4"]
+    assert set(found["reviewer"]) == {"ada", "later/bob"}
+    with pytest.raises(FileNotFoundError, match=r"verdicts/eve\.json does not exist"):
+        record_file(place, f"{inbox.url}/eve.json", **options)
+    with pytest.raises(FileNotFoundError, match=r"nobody/ holds no \.json file"):
+        files_of(f"s3://{s3_server.bucket}/nobody/", (".json",), **options)
+
+
+def test_a_file_that_is_too_large_is_one_error(tmp_path: Path) -> None:
+    path = tmp_path / "large.json"
+    path.write_bytes(b" " * (2 << 20) + b"x")
+    with pytest.raises(ValueError, match=r"large\.json has more than 2 MiB: split it"):
+        read_whole(str(path), 2 << 20)
 
 
 def test_no_verdicts_change_nothing(storage: Storage) -> None:

@@ -80,7 +80,7 @@ def test_every_name_of_a_rule_is_a_rule() -> None:
             },
             {},
             "language",
-            "reads like fr (6 function words, 0 of en)",
+            "reads like fr (probability 1.00; en: 0.0002)",
         ),
         ({"caption": "一只黑猫坐在垫子上", "phrases": []}, {}, "language", None),
         (

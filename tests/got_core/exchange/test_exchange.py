@@ -33,7 +33,8 @@ from got_core.exchange.config import (
     mapping_of,
     read_mapping,
 )
-from got_core.exchange.export import released_edits, released_t2i, write_records
+from got_core.exchange.export import released_edits, released_t2i
+from got_core.exchange.export_parts import export_file, records_bytes
 from got_core.exchange.importer import REASONS, image_keys, import_batch, pair_keys
 from got_core.exchange.pairs import read_pairs, unpack_pairs
 from got_core.exchange.parts import import_files, imported_chains, refused_records
@@ -53,6 +54,11 @@ def jpeg(seed: int) -> bytes:
     buffer = io.BytesIO()
     photograph(seed).save(buffer, format="JPEG")
     return buffer.getvalue()
+
+
+def write_records(frame: pl.DataFrame, path: Path) -> Path:
+    path.write_bytes(records_bytes(frame, path.suffix))
+    return path
 
 
 def raw_of(count: int, **also) -> pl.DataFrame:
@@ -409,7 +415,8 @@ def test_our_data_comes_back_as_it_was(tmp_path: Path, storage: Storage, ending:
     ]
     bad = {"image_id": "image-0", "error": "not_a_chain: x", "reason": "not_a_chain"}
     chains = table([*rows, bad], T2I_CHAINS)
-    path = write_records(released_t2i(chains, raw), tmp_path / f"t2i{ending}")
+    path = tmp_path / f"t2i{ending}"
+    assert export_file(str(path), ["all"], lambda _: released_t2i(chains, raw)) == 3
     import_files(storage, [str(path)], image_keys(raw, "image_id"), OUR_T2I)
     back = imported_chains(storage, "got", raw, T2I_CHAINS)
     wanted = table(rows, T2I_CHAINS)
@@ -442,7 +449,8 @@ def test_our_edits_come_back_as_they_were(tmp_path: Path, storage: Storage, endi
     assert released.columns[0] == "omni_edit_id" and {"got", "coord"} <= set(released.columns)
     assert json.loads(released["coord"][0]) == {"<bbox_0>": "(1,2),(300,400)"}
     assert "(300,400)" not in released["got"][0]
-    path = write_records(released, tmp_path / f"edits{ending}")
+    path = tmp_path / f"edits{ending}"
+    assert export_file(str(path), ["all"], lambda _: released) == 2
     keys = pair_keys(
         pairs.select("pair_id", "instruction", "source", "licence", key="pair_id").with_columns(
             instructions=pl.concat_list("instruction")
@@ -463,7 +471,8 @@ def test_coco_boxes_are_pixels_of_the_ingested_image(tmp_path: Path, storage: St
     image_id = raw["image_id"][0]
     chain = "A red Chair (100,250),(600,750) by the table (0,0),(999,999) and a red chair (1,1),(2,2)."
     chains = table([{"chain_id": "c", "image_id": image_id, "prompt": "p", "chain": chain}], T2I_CHAINS)
-    document = json.loads(write_coco(coco_boxes(chains, raw), tmp_path / "boxes.json").read_bytes())
+    write_coco(coco_boxes(chains, raw), str(tmp_path / "boxes.json"))
+    document = json.loads((tmp_path / "boxes.json").read_bytes())
     (image,) = document["images"]
     assert (image["file_name"], image["width"], image["height"], image["id"]) == ("one.png", 640, 480, 1)
     assert document["annotations"][0]["bbox"] == [64.0, 120.0, 320.0, 240.0]

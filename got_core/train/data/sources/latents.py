@@ -21,6 +21,7 @@ import polars as pl
 
 from got_core.corpus.decode import ImageError
 from got_core.storage import Storage
+from got_core.table_columns import read_columns
 from got_core.train.config import StageConfig
 from got_core.train.data.manifest import Row, TrainingManifest
 from got_core.train.data.manifest_file import manifest_of
@@ -73,7 +74,7 @@ def find_latents(storage: Storage, key_folder: str, manifest: TrainingManifest) 
     """Where the latents of the manifest's rows lie, as they are now."""
     names = indexes(storage, key_folder)
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        parts = list(pool.map(lambda name: storage.read_table(name).select(_COLUMNS), names))
+        parts = list(pool.map(lambda name: read_columns(storage, name, _COLUMNS), names))
     frame = pl.concat([pl.DataFrame(schema=_SCHEMA), *parts]).unique("sample_id", keep="first")
     held = frame.drop_nulls("file").rename({"file": "tar"}).drop("reason", "error")
     places = places_by(manifest, held, ["sample_id"])

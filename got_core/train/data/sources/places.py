@@ -20,6 +20,7 @@ import polars as pl
 
 from got_core.corpus.sample_tars import FOLDER, indexes
 from got_core.storage import Storage
+from got_core.table_columns import read_columns
 from got_core.train.data.manifest import TrainingManifest
 from got_core.train.data.manifest_file import manifest_of
 from got_core.train.run import TrainingRun
@@ -163,7 +164,7 @@ def _read_indexes(storage: Storage, shards: set[str]) -> pl.DataFrame:
     columns = [*_IDS, "source_id", "tar", "offset", "size"]
 
     def read(name: str) -> pl.DataFrame:
-        return storage.read_table(name).select(columns).drop_nulls("tar")
+        return read_columns(storage, name, columns).drop_nulls("tar")
 
     if not names:
         return pl.DataFrame(schema=dict.fromkeys(columns, pl.String))
