@@ -16,7 +16,8 @@ from contextlib import ExitStack
 from dataclasses import replace
 from urllib.parse import unquote
 
-from got_assets.definitions import defs
+from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGraph
+
 from got_assets.leasing import lease_files, leases_for
 from got_assets.project import Project
 from got_assets.reporting import log_progress
@@ -30,19 +31,21 @@ WORK = "got gc"
 Report = Callable[[str], None]
 
 
-def look_through(project: Project, now: float | None = None) -> Plan:
+def look_through(project: Project, graph: BaseAssetGraph, now: float | None = None) -> Plan:
     """What would go; nothing is written. Raises as `make_plan`."""
-    return make_plan(project.storage, _look(project, _at_work(project), now))
+    return make_plan(project.storage, _look(project, graph, _at_work(project, graph), now))
 
 
-def clean(project: Project, report: Report = log_progress, now: float | None = None) -> tuple[Plan, Freed]:
+def clean(
+    project: Project, graph: BaseAssetGraph, report: Report = log_progress, now: float | None = None
+) -> tuple[Plan, Freed]:
     """Remove what may go, with a line about each thing that has to wait. Raises as `make_plan`."""
     leases = leases_for(project, WORK, report)
     with ExitStack() as held:
-        at_work = _take_all(project, leases, held, report)
+        at_work = _take_all(_lease_names(project, graph), leases, held, report)
         if at_work:
             report(f"models, their checkpoints and pictures stay for now: {at_work}")
-        plan = make_plan(project.storage, _look(project, at_work, now))
+        plan = make_plan(project.storage, _look(project, graph, at_work, now))
         whole = [unit for unit in plan.going if unit.kind in OF_MODELS or unit.shard is None]
         freed = remove_units(project.storage, whole, report)
     for shard, units in _by_shard(plan.going):
@@ -50,7 +53,7 @@ def clean(project: Project, report: Report = log_progress, now: float | None = N
     return plan, freed
 
 
-def _look(project: Project, at_work: str, now: float | None) -> Look:
+def _look(project: Project, graph: BaseAssetGraph, at_work: str, now: float | None) -> Look:
     settings = project.settings
     keep = KeepConfig(
         models=settings.keep_models,
@@ -58,7 +61,7 @@ def _look(project: Project, at_work: str, now: float | None) -> Look:
         checkpoints=settings.keep_checkpoints,
         failures=settings.keep_failures,
     )
-    names = {key.to_user_string() for key in defs.resolve_asset_graph().get_all_asset_keys()}
+    names = {key.to_user_string() for key in graph.get_all_asset_keys()}
     return Look(
         tracking_uri=settings.tracking_uri,
         keep=keep,
@@ -69,10 +72,9 @@ def _look(project: Project, at_work: str, now: float | None) -> Look:
     )
 
 
-def _lease_names(project: Project) -> list[str]:
+def _lease_names(project: Project, graph: BaseAssetGraph) -> list[str]:
     """Of all assets without shards, of this recipe and of any that has ever worked on the storage, in the
     order in which everybody takes them."""
-    graph = defs.resolve_asset_graph()
     own = {
         node.key.to_user_string()
         for node in graph.asset_nodes
@@ -84,20 +86,20 @@ def _lease_names(project: Project) -> list[str]:
     return sorted(own | (known - shards))
 
 
-def _at_work(project: Project) -> str:
+def _at_work(project: Project, graph: BaseAssetGraph) -> str:
     """Who makes something without shards, in words; empty where nobody does."""
     files = lease_files(project)
-    for name in _lease_names(project):
+    for name in _lease_names(project, graph):
         holder, version = holder_of(files, name)
         if not is_free(version):
             return str(LeaseHeld.by(name, holder))
     return ""
 
 
-def _take_all(project: Project, leases: Leases, held: ExitStack, report: Report) -> str:
+def _take_all(names: Sequence[str], leases: Leases, held: ExitStack, report: Report) -> str:
     """Take the leases of everything without shards, or none and say who has one."""
     with ExitStack() as taking:
-        for name in _lease_names(project):
+        for name in names:
             try:
                 taking.callback(_taken(leases, name, report).release)
             except LeaseHeld as error:

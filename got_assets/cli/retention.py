@@ -45,12 +45,14 @@ def collect(
     1 where something could not be removed, or the registry not be asked: then nothing is removed.
     """
     project = open_project(recipe)
+    from got_assets.definitions import defs
     from got_assets.retention import clean, look_through
 
     def report(line: str) -> None:
         typer.echo(line, err=True)
 
-    plan, freed = clean(project, report) if delete else (look_through(project), None)
+    graph = defs.resolve_asset_graph()
+    plan, freed = clean(project, graph, report) if delete else (look_through(project, graph), None)
     if as_json:
         print_json(_document(plan, freed))
     else:

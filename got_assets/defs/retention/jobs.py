@@ -12,6 +12,7 @@ import dagster as dg
 
 from got_assets.project import Project
 from got_assets.reporting import markdown_table
+from got_assets.retention import clean, look_through
 
 
 class CollectConfig(dg.Config):
@@ -26,10 +27,12 @@ def collect_unnamed(
     context: dg.OpExecutionContext, config: CollectConfig, project: dg.ResourceParam[Project]
 ) -> None:
     """Looks for what nothing in storage and registry names any more; `delete` removes it."""
-    from got_assets.retention import clean, look_through
     from got_core.retention.removal import Freed
 
-    plan, freed = clean(project, context.log.info) if config.delete else (look_through(project), Freed())
+    graph = context.repository_def.asset_graph
+    plan, freed = look_through(project, graph), Freed()
+    if config.delete:
+        plan, freed = clean(project, graph, context.log.info)
     metadata: dict[str, Any] = {
         "files_deleted": freed.files,
         "bytes_freed": freed.size,
