@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -59,15 +60,19 @@ def add_stored(roots: Roots, storage: Storage, names: Iterable[str]) -> None:
 
     Raises ValueError or OSError where one of them cannot be read: what it names is then not known.
     """
-    trials = f"{TRIALS_TABLE}{TABLE_SUFFIX}"
     for name in sorted(names):
-        if place_of(name).kind == NOTE:
-            _add_training(roots, name, storage.read_json(name))
-        elif "/" not in name and name.endswith(".json") and not name.startswith("."):
-            roots.add(storage.read_json(name), f"{name} names it")
-        elif name == trials:
-            columns = storage.read_table(TRIALS_TABLE).to_dict(as_series=False)
-            roots.add(columns, f"{name} names it")
+        with suppress(FileNotFoundError):  # a training has ended since the listing: it names nothing more
+            _add_document(roots, storage, name)
+
+
+def _add_document(roots: Roots, storage: Storage, name: str) -> None:
+    if place_of(name).kind == NOTE:
+        _add_training(roots, name, storage.read_json(name))
+    elif "/" not in name and name.endswith(".json") and not name.startswith("."):
+        roots.add(storage.read_json(name), f"{name} names it")
+    elif name == f"{TRIALS_TABLE}{TABLE_SUFFIX}":
+        columns = storage.read_table(TRIALS_TABLE).to_dict(as_series=False)
+        roots.add(columns, f"{name} names it")
 
 
 def _add_training(roots: Roots, name: str, note: Any) -> None:

@@ -153,6 +153,15 @@ def test_a_document_that_cannot_be_read_stops_everything(home: Home) -> None:
         planned(home)
 
 
+def test_a_document_that_goes_between_the_listing_and_the_reading_names_nothing(home: Home) -> None:
+    from got_core.retention.roots import Roots, add_stored
+
+    roots, gone = Roots(), f"models/pretrain/unfinished/{sha('i')[:12]}.json"
+    home.document("finetuned_model", {"folder": f"models/finetune/{sha('k')[:12]}/pipeline"})
+    add_stored(roots, home.storage, [gone, "finetuned_model.json", "gone.json", "ablation_runs.parquet"])
+    assert f"models/finetune/{sha('k')[:12]}" in roots.units
+
+
 def test_a_registry_that_cannot_be_asked_stops_everything(home: Home, tmp_path: Path) -> None:
     home.model("finetune", "old", needed=False)
     for uri, said in (("http://127.0.0.1:9", "could not be asked"), (f"sqlite:///{tmp_path}/bad.db", "not")):
