@@ -162,7 +162,10 @@ def test_a_document_that_goes_between_the_listing_and_the_reading_names_nothing(
     assert f"models/finetune/{sha('k')[:12]}" in roots.units
 
 
-def test_a_registry_that_cannot_be_asked_stops_everything(home: Home, tmp_path: Path) -> None:
+def test_a_registry_that_cannot_be_asked_stops_everything(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     home.model("finetune", "old", needed=False)
     for uri, said in (("http://127.0.0.1:9", "could not be asked"), (f"sqlite:///{tmp_path}/bad.db", "not")):
         (tmp_path / "bad.db").write_bytes(b"no database, " * 100)
