@@ -6,7 +6,8 @@ mean (`store_faults`). Slow to import: `filesystems` does so for the first S3 UR
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from datetime import datetime
 from typing import Any
 
 import aiohttp
@@ -29,6 +30,7 @@ _NOT_AS_EXPECTED = {
     *("PreconditionFailed", "412", "ConditionalRequestConflict", "409", "NoSuchKey", "404"),
 }
 """Codes of a conditional write that was not done."""
+_NO_BULK_DELETE = {"NotImplemented", "MethodNotAllowed", "501", "405"}
 
 
 class S3(S3FileSystem):
@@ -138,6 +140,42 @@ class S3(S3FileSystem):
 
     names = sync_wrapper(_names)
 
+    def pages(self, start: str) -> Iterator[list[tuple[str, int, datetime]]]:
+        """Path, size and time of change of all objects whose path begins so, a request's worth at a time."""
+        bucket, key, _ = self.split_path(start)
+        prefix = key if start.endswith("/") and key.endswith("/") else f"{key}/" if key else ""
+        more: dict[str, str] = {}
+        while True:
+            found = sync(self.loop, self._call_s3, "list_objects_v2", Bucket=bucket, Prefix=prefix, **more)
+            objects = found.get("Contents", ())
+            yield [(f"{bucket}/{one['Key']}", int(one["Size"]), one["LastModified"]) for one in objects]
+            if not found.get("IsTruncated"):
+                return
+            more = {"ContinuationToken": found["NextContinuationToken"]}
+
+    def delete_objects(self, paths: list[str]) -> dict[str, str]:
+        """Delete up to 1000 objects of one bucket, with one request where the store can; those that could not
+        be deleted, with the store's words. s3fs keeps these to itself."""
+        return sync(self.loop, self._delete_objects, paths)
+
+    async def _delete_objects(self, paths: list[str]) -> dict[str, str]:
+        if not paths:
+            return {}
+        bucket = self.split_path(paths[0])[0]
+        keys = [{"Key": self.split_path(path)[1]} for path in paths]
+        try:
+            found = await self._call_s3(
+                "delete_objects", Bucket=bucket, Delete={"Objects": keys, "Quiet": True}
+            )
+        except (StoreUnavailableError, OSError) as error:
+            if not _NO_BULK_DELETE & _codes_of(error):
+                raise
+            for path in paths:
+                await self._rm_file(path)
+            return {}
+        faults = found.get("Errors", ())
+        return {f"{bucket}/{one['Key']}": f"{one.get('Code')}: {one.get('Message')}" for one in faults}
+
     async def _get_file(self, *args: Any, **kwargs: Any) -> Any:
         try:
             return await super()._get_file(*args, **kwargs)
@@ -197,6 +235,16 @@ class S3(S3FileSystem):
                 raise
 
         return fetched
+
+
+def _codes_of(error: BaseException | None) -> set[str]:
+    """The store's code and HTTP status that an error comes from; none where it comes from no answer."""
+    while error is not None and not isinstance(error, ClientError):
+        error = error.__cause__
+    if error is None:
+        return set()
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    return {str(error.response.get("Error", {}).get("Code")), str(status)}
 
 
 def _store_fault(error: BaseException) -> str | None:

@@ -248,6 +248,15 @@ class Settings(BaseSettings):
     retry_delay: float = Field(default=10.0, ge=0)
     """Seconds before the first of them; doubled with each one."""
 
+    keep_models: float = Field(default=30.0, ge=0)
+    """Days that models, manifests and latents stay which nothing names (`got gc`)."""
+    keep_benchmarks: float = Field(default=30.0, ge=0)
+    """The same of benchmark pictures."""
+    keep_checkpoints: float = Field(default=7.0, ge=0)
+    """The same of checkpoints of finished trainings but the last."""
+    keep_failures: float = Field(default=90.0, ge=0)
+    """The same of records of failed runs."""
+
     s3_endpoint: str | None = None
     """Endpoint of an S3 server other than AWS, such as http://minio:9000."""
 

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from got_assets.cli import data, doctor, estimate, graph, pictures, score, takedown, train
+from got_assets.cli import data, doctor, estimate, graph, pictures, retention, score, takedown, train
 from got_assets.cli.errors import (
     FAILED,
     INTERRUPTED,
@@ -55,6 +55,7 @@ data.add_to(data_app)
 takedown.add_to(data_app)
 app.add_typer(data_app)
 train.add_to(app)
+retention.add_to(app)
 doctor.add_to(app)
 
 _debug = False

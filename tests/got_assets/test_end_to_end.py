@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import dagster as dg
@@ -157,3 +158,53 @@ def test_the_schedule_skips_what_is_up_to_date(walked: tuple[Path, str], load) -
         found = schedule(context)
     assert isinstance(found, dg.SkipReason), found
     assert found.skip_message == "nothing changed since the last model"
+
+
+def collect(home: Path) -> subprocess.CompletedProcess[str]:
+    """`got gc --delete` of everything that nothing names, whatever its age."""
+    ages = {f"GOT_KEEP_{name}": "0" for name in ("MODELS", "BENCHMARKS", "CHECKPOINTS", "FAILURES")}
+    settings = {"GOT_HOME": str(home), "GOT_RECIPE": "tiny", "OMP_NUM_THREADS": "1", **ages}
+    return subprocess.run(
+        [sys.executable, "-m", "got_assets.cli", "gc", "--delete"],
+        cwd=ROOT, env={**os.environ, **settings}, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+
+
+def draws(home: Path, folder: Path) -> None:
+    """What is registered loads in another process and draws."""
+    done = subprocess.run(
+        [sys.executable, "-c", CONSUMER, f"sqlite:///{home / 'mlflow' / 'mlflow.db'}"],
+        cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+@pytest.mark.slow
+def test_a_finished_home_needs_nothing_that_goes(walked: tuple[Path, str], tmp_path: Path) -> None:
+    home = walked[0]
+    orphan = home / "storage" / "models" / "finetune" / "0123456789ab" / "metrics.json"
+    orphan.parent.mkdir(parents=True)
+    orphan.write_text("{}")
+    done = collect(home)
+    assert done.returncode == 0 and "not recognised" not in done.stdout, done.stdout + done.stderr
+    assert not orphan.parent.exists()
+    draws(home, tmp_path)
+    assert "\n  0 tables, models and reports made" in make_run(home)
+
+
+@pytest.mark.slow
+def test_collecting_again_and_again_beside_a_run_takes_nothing_from_it(tmp_path: Path) -> None:
+    home, settings = tmp_path / "home", {"GOT_RECIPE": "tiny", "OMP_NUM_THREADS": "1"}
+    with open(tmp_path / "said", "w") as said:
+        run = subprocess.Popen(
+            [sys.executable, "-m", "got_assets.cli", "run"],
+            cwd=ROOT, env={**os.environ, **settings, "GOT_HOME": str(home)}, stdout=said, stderr=said,
+        )  # fmt: skip
+        done = []
+        while run.poll() is None:
+            done.append(collect(home))
+            time.sleep(0.5)
+    assert run.returncode == 0, (tmp_path / "said").read_text()[-4000:]
+    assert len(done) > 3 and not [one.stderr for one in done if one.returncode]
+    draws(home, tmp_path)
+    assert "\n  0 tables, models and reports made" in make_run(home)

@@ -25,7 +25,8 @@ Got = Callable[..., Result]
 ROOT = Path(__file__).resolve().parents[3]
 SLOW = ("torch", "transformers", "diffusers", "dagster", "mlflow", "polars", "ray", "pandas", "numpy", "rich")
 COMMANDS = {
-    *("run", "ui", "ablation", "estimate", "score", "generate", "plan", "draw", "edit", "bench", "doctor"),
+    *("run", "ui", "ablation", "estimate", "score", "generate", "plan", "draw", "edit", "bench"),
+    *("doctor", "gc"),
     *(f"data {one}" for one in ("import", "refused", "export", "unpack", "review", "retry", "select")),
     *(f"train {one}" for one in ("status", "restart")),
     *(f"data takedown {one}" for one in ("add", "list", "copies", "confirm", "keep", "models")),
