@@ -123,7 +123,9 @@ def _found(frame: pl.DataFrame, traces: Traces) -> set[str]:
 def _spelled(texts: Collection[str]) -> list[str]:
     """The texts, and the members of lists, as they may stand in a reply: plain, or as JSON writes them."""
     parts = {part for text in texts for part in text.split(_BETWEEN) if part}
-    return sorted({json.dumps(part, ensure_ascii=ascii)[1:-1] for part in parts for ascii in (0, 1)} | parts)
+    return sorted(
+        {json.dumps(part, ensure_ascii=ascii)[1:-1] for part in parts for ascii in (False, True)} | parts
+    )
 
 
 def _parts(entry: Mapping[str, Any]) -> list[str]:

@@ -86,7 +86,8 @@ class _Rewritten:
     asset: str
     shard: str | None
     version: str
-    rows: int
+    rows: int | None
+    """None of what is no table."""
     before: EventLogRecord
 
     @property
@@ -119,6 +120,8 @@ class _Rewritten:
         kept = {
             name: one for name, one in before.items() if f"/{SHOWN}/" not in str(getattr(one, "value", one))
         }
+        if self.rows is None:
+            return before
         rows = before.get("dagster/row_count")
         removed = {} if rows is None else {REMOVED: int(rows.value) - self.rows}
         return kept | {"dagster/row_count": self.rows} | removed
@@ -126,16 +129,32 @@ class _Rewritten:
 
 def _changed(
     instance: dg.DagsterInstance, storage: Storage, shard: str | None, tables: Sequence[str]
-) -> Iterator[_Rewritten]:
-    for name in tables:
-        asset = name.partition("/")[0]
-        before = _latest(instance, asset, shard)
-        if before is None or before.asset_materialization is None:
-            continue
-        frame = storage.read_table(name)
-        version = content_hash(frame)
-        if (before.asset_materialization.tags or {}).get(DATA_VERSION_TAG) != version:
-            yield _Rewritten(asset=asset, shard=shard, version=version, rows=frame.height, before=before)
+) -> list[_Rewritten]:
+    """Tables whose content is not that of their last event, and what was made from those: as it is, that
+    follows from them, since rows that are gone are gone there, too."""
+    found = [*filter(None, (_now(instance, storage, shard, name) for name in (*tables, *_pages(shard))))]
+    chosen = {one.asset for one in found if one.tags.get(DATA_VERSION_TAG) != one.version}
+    for _ in found if shard is not None else ():
+        chosen |= {one.asset for one in found if any(one.reads(asset) for asset in chosen)}
+    return [one for one in found if one.asset in chosen]
+
+
+def _pages(shard: str | None) -> list[str]:
+    from got_core.curate.gallery import PAGE_FOLDERS
+
+    return [] if shard is None else [f"{folder}/{shard}" for folder in PAGE_FOLDERS]
+
+
+def _now(instance: dg.DagsterInstance, storage: Storage, shard: str | None, name: str) -> _Rewritten | None:
+    asset = name.partition("/")[0]
+    before = _latest(instance, asset, shard)
+    if before is None or before.asset_materialization is None:
+        return None
+    if name in _pages(shard):
+        version = (before.asset_materialization.tags or {}).get(DATA_VERSION_TAG, "")
+        return _Rewritten(asset=asset, shard=shard, version=version, rows=None, before=before)
+    frame = storage.read_table(name)
+    return _Rewritten(asset=asset, shard=shard, version=content_hash(frame), rows=frame.height, before=before)
 
 
 def _inputs_first(changed: Mapping[str, _Rewritten]) -> Iterator[_Rewritten]:

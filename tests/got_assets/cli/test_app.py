@@ -28,7 +28,10 @@ COMMANDS = {
     *("run", "ui", "ablation", "estimate", "score", "generate", "plan", "draw", "edit", "bench", "doctor"),
     *(f"data {one}" for one in ("import", "refused", "export", "unpack", "review", "retry", "select")),
     *(f"train {one}" for one in ("status", "restart")),
-    *(f"data takedown {one}" for one in ("add", "list", "copies", "confirm", "keep", "models")),
+    *(
+        f"data takedown {one}"
+        for one in ("add", "apply", "report", "list", "copies", "confirm", "keep", "models")
+    ),
 }
 
 LIGHT = """
