@@ -174,6 +174,11 @@ _HELD: dict[str, Lease] = {}
 """What this process holds, by name."""
 
 
+def is_held(name: str) -> bool:
+    """Whether this process holds a lease of that name."""
+    return name in _HELD
+
+
 def check_held(name: str) -> None:
     """Raise LeaseLost where this process took a lease and may have lost it; before anything is written."""
     if lease := _HELD.get(name):

@@ -23,7 +23,14 @@ from typing import IO, Any
 import polars as pl
 from fsspec.implementations.local import LocalFileSystem
 
-from got_core.filesystems import file_stamp, is_s3, local_path, open_filesystem, remove
+from got_core.filesystems import (
+    StoreUnavailableError,
+    file_stamp,
+    is_s3,
+    local_path,
+    open_filesystem,
+    remove,
+)
 from got_core.local_files import (
     alone,
     file_sha256,
@@ -154,6 +161,26 @@ class Storage:
             return []
         names = (self._name(entry["name"]) for entry in entries if entry["type"] == "directory")
         return sorted(name for name in names if not is_temporary(name))
+
+    def top(self) -> tuple[builtins.list[str], builtins.list[str]]:
+        """Names of the folders, and of the files, that lie directly in the storage; both sorted."""
+        self._fs.invalidate_cache()
+        try:
+            entries = self._fs.ls(self._root, detail=True)
+        except FileNotFoundError:
+            return [], []
+        names = {self._name(entry["name"]): entry["type"] for entry in entries}
+        kept = sorted(name for name in names if name and not is_temporary(name))
+        return [n for n in kept if names[n] == "directory"], [n for n in kept if names[n] != "directory"]
+
+    def keeps_versions(self) -> bool | None:
+        """Whether a bucket keeps versions of replaced and deleted files; None where it does not say."""
+        if not self._is_s3:
+            return False
+        try:
+            return bool(self._fs.is_bucket_versioned(self._root.partition("/")[0]))
+        except (OSError, StoreUnavailableError):
+            return None
 
     # Bytes and JSON
 

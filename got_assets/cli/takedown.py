@@ -22,6 +22,7 @@ def add_to(app: typer.Typer) -> None:
         help="The list of what must go, and the models that were trained on it.",
         epilog=examples(
             'got data takedown add ID --reason "withdrawn by its owner"',
+            "got data takedown apply",
             "got data takedown models ID",
             "got data takedown copies              then: confirm ID, or keep ID",
         ),
@@ -30,6 +31,8 @@ def add_to(app: typer.Typer) -> None:
         context_settings=SETTINGS,
     )
     takedown.command(epilog=examples('got data takedown add ID ID --reason "withdrawn by its owner"'))(add)
+    takedown.command(epilog=examples("got data takedown apply"))(apply)
+    takedown.command(epilog=examples("got data takedown report --json"))(report)
     takedown.command("list", epilog=examples("got data takedown list --json"))(list_)
     takedown.command(epilog=examples("got data takedown copies"))(copies)
     takedown.command(epilog=examples("got data takedown confirm ID"))(confirm)
@@ -48,7 +51,44 @@ def add(
     add_takedowns(storage, ids, reason)
     for one, said in request_status(storage, [one.strip().lower() for one in ids]).items():
         typer.echo(f"{one}  {said}")
-    typer.echo("the next run removes them from tables, selections and the manifest")
+    typer.echo("the next run removes them everywhere; at once: got data takedown apply")
+
+
+def apply() -> None:
+    """Remove what is on the list now, from all of the storage, and show the report."""
+    import dagster as dg
+
+    from got_assets.defs.curate.applying import apply_takedowns
+    from got_assets.home import prepare_dagster_home
+
+    project = open_project()
+    prepare_dagster_home(project)
+    with dg.DagsterInstance.get() as instance:
+        done = apply_takedowns(project, instance, "got data takedown apply")
+    if not done.report:
+        typer.echo("nothing was left to do")
+        return
+    report()
+    typer.echo(f"kept as {project.storage.url_of(done.report)}")
+
+
+def report(as_json: Json = False) -> None:
+    """Show what the last takedown rewrote, and what is left where."""
+    from got_core.curate.takedown_report import last_report
+
+    found = last_report(open_project().storage)
+    if as_json:
+        print_json(found)
+        return
+    if found is None:
+        typer.echo("nothing was taken down yet")
+        return
+    typer.echo(f"{found['time']}: {len(found['requests'])} requests; rows (files, answers) removed now:")
+    for place, count in found["rewritten"].items():
+        typer.echo(f"  {place}: {count}")
+    typer.echo("not reached:")
+    for place, what in found["left"].items():
+        typer.echo(f"  {place}: {what}")
 
 
 def list_(as_json: Json = False) -> None:

@@ -13,7 +13,7 @@ import hashlib
 import io
 import json
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,9 +61,39 @@ def read_segment(name: str, data: bytes) -> Contents:
 def table_of(entries: Mapping[str, Entry]) -> bytes:
     """Entries, by origin, as parquet."""
     rows = [_row(origin, entry) for origin, entry in entries.items()]
+    return frame_bytes(pl.DataFrame(rows, schema=_SCHEMA, orient="row"))
+
+
+def frame_bytes(frame: pl.DataFrame) -> bytes:
+    """A frame with the columns of a table of entries as parquet."""
     buffer = io.BytesIO()
-    pl.DataFrame(rows, schema=_SCHEMA, orient="row").write_parquet(buffer, compression="zstd")
+    frame.write_parquet(buffer, compression="zstd")
     return buffer.getvalue()
+
+
+def frame_of_table(name: str, data: bytes) -> pl.DataFrame | None:
+    """A table of entries as a frame; None where it is cut off or damaged."""
+    if digest_of(data) != name.removesuffix(TABLE)[-16:]:
+        return None
+    return pl.read_parquet(io.BytesIO(data))
+
+
+def spent_only(frame: pl.DataFrame, origins: Collection[str]) -> pl.DataFrame:
+    """The frame with what these answers cost in their place, and nothing of them."""
+    gone = pl.col("origin").is_in(list(origins))
+    kept = ("origin", "run", "n", "key")
+    spent = {"tokens_in": "lost_in", "tokens_out": "lost_out", "cost": "lost_cost"}
+    whole = [(pl.col(one) + pl.col(lost).fill_null(0)).alias(one) for one, lost in spent.items()]
+    emptied = [
+        pl.lit(None, dtype).alias(one) for one, dtype in frame.schema.items() if one not in (*kept, *spent)
+    ]
+    replaced = frame.with_columns(whole).with_columns(emptied).with_columns(kind=pl.lit("dropped"))
+    return frame.select(
+        pl.when(gone).then(replaced[one]).otherwise(pl.col(one)).alias(one)
+        if one not in kept
+        else pl.col(one)
+        for one in frame.columns
+    )
 
 
 def digest_of(data: bytes) -> str:

@@ -282,10 +282,21 @@ class StoreSegments:
 
 def put_table(storage: Storage, folder: str, entries: Mapping[str, Entry]) -> str:
     """Put entries as a table of a name that no other has; returns it."""
-    data = table_of(entries)
+    return put_data(storage, folder, table_of(entries))
+
+
+def put_data(storage: Storage, folder: str, data: bytes) -> str:
+    """Put the bytes of a table under a name that no other has; returns it."""
     name = f"{folder}/{time.time_ns():020d}-{uuid.uuid4().hex[:12]}-{digest_of(data)}{TABLE}"
     storage.write_bytes(name, data)
     return name
+
+
+def put_left_journals(storage: Storage, folder: str) -> None:
+    """Put journals of this machine whose process has ended into the store."""
+    if not local_path(storage.url_of(folder)):
+        for _ in StoreSegments(storage, folder, "")._journals_here():
+            pass
 
 
 def _spool_folder(storage: Storage, folder: str) -> Path:

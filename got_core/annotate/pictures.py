@@ -29,9 +29,7 @@ class Picture:
     @cached_property
     def hash(self) -> str:
         """SHA-256 of size and pixels, before resizing."""
-        digest = hashlib.sha256(f"{self.image.mode} {self.image.width}x{self.image.height} ".encode())
-        digest.update(self.image.tobytes())
-        return digest.hexdigest()
+        return _hash(self.image)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -52,6 +50,17 @@ class Picture:
         buffer = io.BytesIO()
         image.save(buffer, "JPEG", quality=self._config.image_quality)
         return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def pixels_name(image: Image.Image) -> str:
+    """`Picture.hash` of an image: the name by which a ledger knows it."""
+    return _hash(to_rgb(image))
+
+
+def _hash(image: Image.Image) -> str:
+    digest = hashlib.sha256(f"{image.mode} {image.width}x{image.height} ".encode())
+    digest.update(image.tobytes())
+    return digest.hexdigest()
 
 
 def size_sent(width: int, height: int, config: OpenAIConfig) -> tuple[int, int]:

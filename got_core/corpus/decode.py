@@ -50,6 +50,7 @@ REASONS: dict[str, str] = {
     "bad_response": "an answer that breaks off, is compressed or is no HTTP",
     "timed_out": "not complete within the time limit",
     "unreachable": "no connection to the host",
+    "taken_down": "on the takedown list: it stays out",
     # Of tables:
     "bad_line": "a line of CSV that is no record: an open quote, too many fields, not UTF-8",
     "bad_event": "what lies where bucket events are expected and is none",

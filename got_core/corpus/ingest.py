@@ -16,12 +16,13 @@ from typing import Any
 import polars as pl
 
 from got_core.corpus.config import IngestConfig
-from got_core.corpus.decode import MAY_PASS
+from got_core.corpus.decode import MAY_PASS, decode_image
 from got_core.corpus.duplicates import Fingerprint, near_duplicates
 from got_core.corpus.inspection import Inspected, Progress, bounded_map, inspect_bytes, inspect_file
 from got_core.corpus.members import Member
 from got_core.corpus.pairs import edits_root, ingest_edit_pairs
 from got_core.corpus.reader import ImageReader, Stamp
+from got_core.corpus.refused import NOTHING, Refused
 from got_core.corpus.schemas import RAW_IMAGES, frame_of
 from got_core.corpus.shards import read_shard
 from got_core.corpus.sieve import Sieve
@@ -40,13 +41,15 @@ def ingest_images(
     progress: Progress | None = None,
     fs_options: dict | None = None,
     passed_over: Counter[str] | None = None,
+    refused: Refused = NOTHING,
 ) -> pl.DataFrame:
     """Read, check and identify everything that an image shard lists.
 
     Members of plain tars are left where they are, and read there (see ``members``). Other bytes that are no
     plain files are kept in the storage, once for each content; URLs that were fetched in an earlier run of
     the shard are not fetched again, those that failed are. What turns out to be no input (members of archives
-    that are no pictures) is in no row; it is added to ``passed_over``, by kind.
+    that are no pictures) is in no row; it is added to ``passed_over``, by kind. What is ``refused`` is
+    quarantined without its id, and its bytes are not kept.
 
     Returns:
         :data:`RAW_IMAGES`, sorted by path. Good pictures of equal bytes are one row with all their ``paths``;
@@ -61,7 +64,7 @@ def ingest_images(
     sieve = Sieve(config)
     rows, prints = [], {}
     # Closed at once when interrupted, or requests would go on in the background.
-    with closing(_inspected(storage, shard, entries, reader, sieve, progress)) as pictures:
+    with closing(_inspected(storage, shard, entries, reader, sieve, progress, refused)) as pictures:
         for item, path, one in pictures:
             rows.append(_image_row(item, path, one, config))
             if one.print:
@@ -80,10 +83,11 @@ def _inspected(
     reader: ImageReader,
     sieve: Sieve,
     progress: Progress | None,
+    refused: Refused,
 ) -> Generator[tuple[Item, str, Inspected], None, None]:
     """Every picture of the entries: the item, the path that opens it, and what it is."""
     log, config = FetchLog(storage, shard), reader.config
-    inspect = partial(_inspect, storage, reader)
+    inspect = partial(_inspect, storage, reader, refused)
     expected = sum(entry["count"] or 1 for entry in entries)
     with closing(items_of(entries, reader, log, config, sieve)) as items:
         try:
@@ -102,14 +106,18 @@ def urls_to_retry(storage: Storage, shard: str) -> int:
     return int(reasons.is_in(list(MAY_PASS)).sum())
 
 
-def _inspect(storage: Storage, reader: ImageReader, item: Item) -> tuple[Item, str, Inspected]:
+def _inspect(
+    storage: Storage, reader: ImageReader, refused: Refused, item: Item
+) -> tuple[Item, str, Inspected]:
     """The item without its bytes, the path that opens it, and what it is."""
     if item.error:
         return item, item.origin, Inspected(error=item.error)
     if item.data is None:
         stamp = Stamp(item.size or 0, item.modified, item.etag) if item.modified else None
-        return item, item.path, inspect_file(reader, item.path, stamp)
+        one = inspect_file(reader, item.path, stamp)
+        return item, item.path, refused.checked(one, partial(reader.open, item.path))
     one = inspect_bytes(item.data, reader.config)
+    one = refused.checked(one, partial(decode_image, item.data, reader.config))
     path = item.origin
     if one.error is None:
         path = _kept(storage, item, item.data, one)

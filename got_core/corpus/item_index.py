@@ -3,6 +3,7 @@ with millions of rows without reading their tables.
 
     item_index/images/state.json       shards with the version of their tables, and the segment they are in
     item_index/images/segments/00000   rows (key, shard): the first 64 bits of an id, and a shard's number
+    item_index/images/prints/00000     rows (phash, shard): perceptual hashes of the segment's pictures
 
 A segment holds the shards that were new or changed when it was written; a shard counts where it was written
 last. Many segments become one. Ids as such are not kept.
@@ -13,13 +14,15 @@ Belongs here: bringing the index up to date, and looking ids up. Not here: what 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import numpy as np
 import polars as pl
 
+from got_core.corpus.hamming import nearest
 from got_core.storage import Storage
 
 FOLDER = "item_index"
@@ -30,7 +33,16 @@ ID_COLUMNS: dict[Kind, dict[str, tuple[str, ...]]] = {
 }
 """Tables of a shard whose ids are in the index, with their columns."""
 
+PRINT_COLUMNS: dict[Kind, tuple[str, tuple[str, ...]]] = {
+    "images": ("raw_images", ("phash",)),
+    "edits": ("edit_pairs", ("source_phash", "target_phash")),
+}
+"""The table of a shard with perceptual hashes, and its columns."""
+
+_FORMAT = 2
+"""Of what is stored; an index of another one is made again."""
 _KEYS = {"key": pl.UInt64(), "shard": pl.UInt32()}
+_PRINTS = {"phash": pl.UInt64(), "shard": pl.UInt32()}
 _HEX = r"^[0-9a-f]{16}"
 _READERS = 16
 _MAX_SEGMENTS = 16
@@ -63,21 +75,44 @@ class ItemIndex:
         names = pl.Series("shard", self.names, dtype=pl.String)
         return frame.select("key", names.gather(frame["shard"]))
 
+    def shards_near(self, hashes: np.ndarray, distance: int) -> set[str]:
+        """Shards with a picture whose perceptual hash differs from one of these (uint64) in so many bits at
+        most."""
+        found: set[str] = set()
+        for number in sorted(set(self.segments.values())) if len(hashes) else ():
+            frame = self._valid(self.storage.read_table(_prints_name(self.kind, number)), number)
+            distinct = frame["phash"].unique()
+            near = distinct.filter(pl.Series(nearest(distinct.to_numpy(), hashes, distance) >= 0))
+            shards = frame.filter(pl.col("phash").is_in(near.implode()))["shard"].unique()
+            found |= {self.names[shard] for shard in shards}
+        return found
+
     def _segment(self, number: int, keys: pl.Series | None) -> pl.DataFrame:
-        valid = [row for row, name in enumerate(self.names) if self.segments.get(name) == number]
         scan = self.storage.scan_table(_segment_name(self.kind, number))
         if keys is not None:
             scan = scan.filter(pl.col("key").is_in(keys.implode()))
-        return scan.collect().filter(pl.col("shard").is_in(valid))
+        return self._valid(scan.collect(), number)
+
+    def _valid(self, rows: pl.DataFrame, number: int) -> pl.DataFrame:
+        """Rows of the shards that count where they stand in this segment."""
+        valid = [row for row, name in enumerate(self.names) if self.segments.get(name) == number]
+        return rows.filter(pl.col("shard").is_in(valid))
 
 
-def update_index(storage: Storage, kind: Kind, versions: Mapping[str, str]) -> ItemIndex:
+def update_index(
+    storage: Storage, kind: Kind, versions: Mapping[str, str], notice: Callable[[str], None] | None = None
+) -> ItemIndex:
     """The index with these shards at these versions of their tables; only what changed is read and written.
 
     `versions`: by shard, anything that changes with its tables. Shards that are not named are dropped.
-    Two processes that update at once may lose each other's work, which the next update does again.
+    Two processes that update at once may lose each other's work, which the next update does again. `notice`
+    gets a line where there is no index, or an older one, so that all shards have to be read.
     """
     index = _stored(storage, kind)
+    if notice and versions and not index.versions:
+        notice(
+            f"the index of {kind} is missing or of an older form: all {len(versions)} shards are read once"
+        )
     changed = sorted(shard for shard, version in versions.items() if index.versions.get(shard) != version)
     kept = {shard: index.versions[shard] for shard in versions if shard in index.versions}
     if not changed and kept.keys() == index.versions.keys():
@@ -86,7 +121,7 @@ def update_index(storage: Storage, kind: Kind, versions: Mapping[str, str]) -> I
     segments = {shard: index.segments[shard] for shard in kept if shard not in changed}
     if changed:
         number = max(index.segments.values(), default=-1) + 1
-        _write_segment(storage, kind, number, _shard_rows(storage, kind, changed, names))
+        _write_segment(storage, kind, number, *_shard_rows(storage, kind, changed, names))
         segments |= dict.fromkeys(changed, number)
     fresh = ItemIndex(
         storage=storage, kind=kind, names=names, versions=kept | _of(versions, changed), segments=segments
@@ -115,17 +150,25 @@ def _of(versions: Mapping[str, str], shards: Iterable[str]) -> dict[str, str]:
     return {shard: versions[shard] for shard in shards}
 
 
-def _shard_rows(storage: Storage, kind: Kind, shards: list[str], names: tuple[str, ...]) -> pl.DataFrame:
-    """Columns key and shard of whole shards."""
+def _shard_rows(
+    storage: Storage, kind: Kind, shards: list[str], names: tuple[str, ...]
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Columns key and shard, and columns phash and shard, of whole shards."""
     numbers = {name: number for number, name in enumerate(names)}
 
-    def read(shard: str) -> pl.DataFrame:
+    def read(shard: str) -> tuple[pl.DataFrame, pl.DataFrame]:
+        number = pl.lit(numbers[shard], pl.UInt32).alias("shard")
         keys = [pl.Series(dtype=pl.UInt64), *_ids(storage, kind, shard)]
-        frame = pl.DataFrame({"key": pl.concat(keys).unique()})
-        return frame.with_columns(shard=pl.lit(numbers[shard], pl.UInt32))
+        prints = [pl.Series(dtype=pl.UInt64), *_hashes(storage, kind, shard)]
+        ids = pl.DataFrame({"key": pl.concat(keys).unique()})
+        return ids.with_columns(number), pl.DataFrame({"phash": pl.concat(prints).unique()}).with_columns(
+            number
+        )
 
     with ThreadPoolExecutor(_READERS) as pool:
-        return pl.concat([pl.DataFrame(schema=_KEYS), *pool.map(read, shards)])
+        found = [*pool.map(read, shards)]
+    ids, prints = zip((pl.DataFrame(schema=_KEYS), pl.DataFrame(schema=_PRINTS)), *found, strict=True)
+    return pl.concat(ids), pl.concat(prints)
 
 
 def _ids(storage: Storage, kind: Kind, shard: str) -> Iterable[pl.Series]:
@@ -137,12 +180,26 @@ def _ids(storage: Storage, kind: Kind, shard: str) -> Iterable[pl.Series]:
         yield from (keys_of(frame[column].drop_nulls()) for column in columns)
 
 
+def _hashes(storage: Storage, kind: Kind, shard: str) -> Iterable[pl.Series]:
+    table, columns = PRINT_COLUMNS[kind]
+    try:
+        scan = storage.scan_table(f"{table}/{shard}")
+    except FileNotFoundError:
+        return
+    there = [column for column in columns if column in scan.collect_schema()]
+    frame = scan.select(there).collect()
+    for column in there:
+        yield frame[column].drop_nulls().str.to_integer(base=16, dtype=pl.UInt64, strict=False).drop_nulls()
+
+
 def _compacted(index: ItemIndex) -> ItemIndex:
     """All shards in one new segment; those of before are deleted last."""
     before = sorted(set(index.segments.values()))
     rows = pl.concat([index._segment(number, None) for number in before])
+    tables = ((one, index.storage.read_table(_prints_name(index.kind, one))) for one in before)
+    prints = pl.concat([index._valid(table, one) for one, table in tables])
     number = before[-1] + 1
-    _write_segment(index.storage, index.kind, number, rows)
+    _write_segment(index.storage, index.kind, number, rows, prints)
     whole = ItemIndex(
         storage=index.storage, kind=index.kind, names=index.names, versions=index.versions,
         segments=dict.fromkeys(index.segments, number),
@@ -150,6 +207,7 @@ def _compacted(index: ItemIndex) -> ItemIndex:
     _written(whole)
     for one in before:
         index.storage.delete(_segment_name(index.kind, one))
+        index.storage.delete(_prints_name(index.kind, one))
     return whole
 
 
@@ -157,6 +215,8 @@ def _stored(storage: Storage, kind: Kind) -> ItemIndex:
     """An index that is not there, or cannot be understood, is an empty one: it is made again."""
     try:
         state: dict[str, Any] = storage.read_json(_state_name(kind))
+        if state["format"] != _FORMAT:
+            return ItemIndex(storage=storage, kind=kind)
         return ItemIndex(
             storage=storage, kind=kind, names=tuple(state["names"]), versions=state["versions"],
             segments=state["segments"],
@@ -166,12 +226,17 @@ def _stored(storage: Storage, kind: Kind) -> ItemIndex:
 
 
 def _written(index: ItemIndex) -> ItemIndex:
-    state = {"names": index.names, "versions": index.versions, "segments": index.segments}
+    state = {
+        "format": _FORMAT, "names": index.names, "versions": index.versions, "segments": index.segments,
+    }  # fmt: skip
     index.storage.write_json(_state_name(index.kind), state)
     return index
 
 
-def _write_segment(storage: Storage, kind: Kind, number: int, rows: pl.DataFrame) -> None:
+def _write_segment(
+    storage: Storage, kind: Kind, number: int, rows: pl.DataFrame, prints: pl.DataFrame
+) -> None:
+    storage.write_table(_prints_name(kind, number), prints.sort("phash", "shard"))
     storage.write_table(_segment_name(kind, number), rows.sort("key", "shard"))
 
 
@@ -181,3 +246,7 @@ def _state_name(kind: Kind) -> str:
 
 def _segment_name(kind: Kind, number: int) -> str:
     return f"{FOLDER}/{kind}/segments/{number:05d}"
+
+
+def _prints_name(kind: Kind, number: int) -> str:
+    return f"{FOLDER}/{kind}/prints/{number:05d}"

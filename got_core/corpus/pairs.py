@@ -17,6 +17,7 @@ from got_core.corpus.config import IngestConfig
 from got_core.corpus.decode import ImageError
 from got_core.corpus.inspection import Inspected, Progress, bounded_map, inspect_file
 from got_core.corpus.reader import ImageReader
+from got_core.corpus.refused import NOTHING, REASON, Refused
 from got_core.corpus.schemas import EDIT_PAIRS, frame_of
 from got_core.corpus.shards import read_shard
 from got_core.storage import Storage, local_path
@@ -35,6 +36,7 @@ def ingest_edit_pairs(
     config: IngestConfig,
     progress: Progress | None = None,
     fs_options: dict | None = None,
+    refused: Refused = NOTHING,
 ) -> pl.DataFrame:
     """Read, check and identify both pictures of every pair of an edit shard.
 
@@ -47,18 +49,23 @@ def ingest_edit_pairs(
     """
     entries = read_shard(storage, shard).rows(named=True)
     reader = ImageReader(edits_root(edits_url), config, fs_options)
-    inspect = partial(_inspect_pair, reader)
+    inspect = partial(_inspect_pair, reader, refused)
     pairs = bounded_map(inspect, entries, config, len(entries), progress)
     rows = [_pair_row(entry, *pair, config) for entry, pair in zip(entries, pairs, strict=True)]
+    rows = [_refused_row(row) if row["pair_id"] in refused.ids else row for row in rows]
     return frame_of(_fold_pairs(rows), EDIT_PAIRS).sort(
         "source_path", "target_path", "instruction", "pair_id"
     )
 
 
-def _inspect_pair(reader: ImageReader, entry: dict[str, Any]) -> tuple[Inspected, Inspected]:
+def _inspect_pair(
+    reader: ImageReader, refused: Refused, entry: dict[str, Any]
+) -> tuple[Inspected, Inspected]:
     missing = ImageError("incomplete_row", "no path")
     source, target = (
-        inspect_file(reader, entry[side]) if entry[side] else Inspected(error=missing)
+        refused.checked(inspect_file(reader, entry[side]), partial(reader.open, entry[side]))
+        if entry[side]
+        else Inspected(error=missing)
         for side in ("source", "target")
     )
     return source, target
@@ -91,6 +98,19 @@ def _pair_row(
         "error": str(error) if error else None,
         "reason": error.reason if error else None,
     }
+
+
+def _refused_row(row: dict[str, Any]) -> dict[str, Any]:
+    """A pair that is on the takedown list itself, without its ids and fingerprints."""
+    names = (row["source_path"], row["target_path"], row["instruction"])
+    error = ImageError(REASON, "the pair is on the takedown list")
+    sides = (
+        "source_id",
+        "target_id",
+        *(f"{s}_{p}" for s in ("source", "target") for p in ("phash", "colors")),
+    )
+    pair_id = hashlib.sha256("|".join(name or "" for name in names).encode()).hexdigest()
+    return row | dict.fromkeys(sides) | {"pair_id": pair_id, "error": str(error), "reason": error.reason}
 
 
 def _pair_error(

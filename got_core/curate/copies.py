@@ -15,15 +15,16 @@ the page (`copies_page`).
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import polars as pl
 from PIL import Image
 
 from got_core.corpus.decode import ImageError
 from got_core.corpus.duplicates import near_copies, prints_of
+from got_core.corpus.refused import pixels_hash as pixels_hash_of
 from got_core.corpus.schemas import Columns, frame_of, polars_schema
 from got_core.curate.config import CurateConfig
 from got_core.curate.schemas import COPIES, PRINTS
@@ -34,6 +35,7 @@ TABLE = "takedown/copies"
 PRINTS_TABLE = "takedown/prints"
 
 Opener = Callable[[str], Image.Image]
+NearShards = Callable[[np.ndarray], Collection[str]]
 Readers = Mapping[str, Opener]
 """What opens a picture by its path, by kind (t2i, edit); raises ImageError."""
 
@@ -73,11 +75,13 @@ def find_copies(
     hashes: Collection[str],
     config: CurateConfig,
     prints: pl.DataFrame | None = None,
+    near: NearShards | None = None,
 ) -> pl.DataFrame:
     """COPIES among all stored pictures, those that were judged before left out.
 
     `requests`: ids of what goes anyway, with the request on the list; `hashes`: perceptual hashes on it;
-    `prints`: PRINTS of what goes, those that are stored if None.
+    `prints`: PRINTS of what goes, those that are stored if None; `near`: shards with pictures near to hashes
+    (uint64), which alone are looked at then.
     """
     prints = _prints_of(storage, prints, requests)
     images = prints.drop_nulls("phash")
@@ -87,7 +91,7 @@ def find_copies(
     named_by = [*(requests[one] for one in images["image_id"]), *hashes]
     originals = [*images["image_id"], *[None] * len(hashes)]
     rows: list[dict[str, Any]] = []
-    for frame in stored_pictures(storage):
+    for frame in stored_pictures(storage, near and near(references.hashes)):
         frame = frame.filter(~pl.col("image_id").is_in(list(requests)))
         queries = prints_of(frame["phash"].to_list(), frame["colors"].to_list())
         found = near_copies(queries, references, config.takedown_distance, config.near_duplicate_color)
@@ -124,18 +128,22 @@ def same_pixels(
     return pl.Series("same", answers, dtype=pl.Boolean)
 
 
-def store_prints(storage: Storage, ids: Collection[str], readers: Readers) -> None:
+def store_prints(
+    storage: Storage, ids: Collection[str], readers: Readers, shards: Collection[str] | None = None
+) -> None:
     """Keep the fingerprints of pictures that are about to go: copies of them may come later."""
-    known, found = _stored(storage, PRINTS_TABLE, PRINTS), prints_with(storage, ids, readers)
+    known, found = _stored(storage, PRINTS_TABLE, PRINTS), prints_with(storage, ids, readers, shards)
     if found.height > known.height:
         storage.write_table(PRINTS_TABLE, found)
 
 
-def prints_with(storage: Storage, ids: Collection[str], readers: Readers) -> pl.DataFrame:
-    """PRINTS that are stored, and those of stored pictures among the ids."""
+def prints_with(
+    storage: Storage, ids: Collection[str], readers: Readers, shards: Collection[str] | None = None
+) -> pl.DataFrame:
+    """PRINTS that are stored, and those of stored pictures (of these shards) among the ids."""
     known = _stored(storage, PRINTS_TABLE, PRINTS)
     wanted, new = set(ids) - set(known["image_id"]), dict[str, dict[str, Any]]()
-    for frame in stored_pictures(storage) if wanted else ():
+    for frame in stored_pictures(storage, shards) if wanted else ():
         for row in frame.filter(pl.col("image_id").is_in(list(wanted))).iter_rows(named=True):
             if row["image_id"] not in new:
                 pixels = pixels_hash(readers, row["kind"], row["path"])
@@ -154,7 +162,7 @@ def pixels_hash(readers: Readers, kind: str, path: str) -> str | None:
         picture = readers[kind](path)
     except (KeyError, ImageError):
         return None
-    return hashlib.sha256(f"{picture.size}".encode() + picture.convert("RGB").tobytes()).hexdigest()
+    return pixels_hash_of(picture)
 
 
 def with_prints(storage: Storage) -> dict[str, bytes | None]:
@@ -162,11 +170,17 @@ def with_prints(storage: Storage) -> dict[str, bytes | None]:
     return dict(_stored(storage, PRINTS_TABLE, PRINTS).select("image_id", "colors").iter_rows())
 
 
-def stored_pictures(storage: Storage) -> Iterator[pl.DataFrame]:
-    """image_id, phash, colors, path, kind of all good pictures, table by table."""
-    for name in _tables(storage, "raw_images/"):
+def refused_pixels(storage: Storage, ids: Collection[str]) -> dict[str, frozenset[str]]:
+    """By perceptual hash, the hashes of the pixels of pictures among the ids, as far as they were kept."""
+    known = _prints_of(storage, None, ids).drop_nulls(["phash", "pixels"]).group_by("phash").agg("pixels")
+    return {phash: frozenset(pixels) for phash, pixels in known.iter_rows()}
+
+
+def stored_pictures(storage: Storage, shards: Collection[str] | None = None) -> Iterator[pl.DataFrame]:
+    """image_id, phash, colors, path, kind of all good pictures (of these shards), table by table."""
+    for name in _tables(storage, "raw_images/", shards):
         yield _pictures(storage, name, "t2i", {"image_id": "image_id", "path": "path"}, "")
-    for name in _tables(storage, "edit_pairs/"):
+    for name in _tables(storage, "edit_pairs/", shards):
         for side in ("source", "target"):
             columns = {"image_id": f"{side}_id", "path": f"{side}_path"}
             yield _pictures(storage, name, "edit", columns, f"{side}_").unique("image_id", keep="first")
@@ -185,9 +199,12 @@ def _pictures(
     return frame.with_columns(kind=pl.lit(kind))
 
 
-def _tables(storage: Storage, prefix: str) -> list[str]:
+def _tables(storage: Storage, prefix: str, shards: Collection[str] | None) -> list[str]:
+    if shards is not None and not shards:
+        return []
     names = [name for name in storage.list(prefix) if name.endswith(TABLE_SUFFIX)]
-    return [name.removesuffix(TABLE_SUFFIX) for name in names]
+    tables = (name.removesuffix(TABLE_SUFFIX) for name in names)
+    return [one for one in tables if shards is None or one.removeprefix(prefix) in shards]
 
 
 def _stored(storage: Storage, name: str, columns: Columns) -> pl.DataFrame:

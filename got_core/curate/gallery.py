@@ -110,12 +110,15 @@ def shown_ids(queue: pl.DataFrame, ingested: pl.DataFrame) -> list[str]:
     return sorted({one for column in rows.get_columns() for one in column.drop_nulls()})
 
 
-def delete_pages(storage: Storage, ids: Collection[str]) -> list[str]:
-    """Delete stored pages that show one of the ids; `items` of the .json beside a page say what it shows."""
+def delete_pages(storage: Storage, ids: Collection[str], shards: Collection[str] | None = None) -> list[str]:
+    """Delete stored pages (of shards) that show one of the ids; `items` of the .json beside say so."""
     removed, deleted = set(ids), []
     for folder in PAGE_FOLDERS:
-        for name in storage.list(f"{folder}/"):
-            if name.endswith(".json") and removed & set(storage.read_json(name).get("items", [])):
+        names = [name for name in storage.list(f"{folder}/") if name.endswith(".json")]
+        if shards is not None:
+            names = [f"{folder}/{shard}.json" for shard in shards if f"{folder}/{shard}.json" in names]
+        for name in names:
+            if removed & set(storage.read_json(name).get("items", [])):
                 page = name.removesuffix(".json") + ".html"
                 storage.delete(page)
                 storage.delete(name)

@@ -18,7 +18,7 @@ import polars as pl
 
 from got_core.corpus.duplicates import hash_bits
 from got_core.corpus.hamming import nearest
-from got_core.corpus.item_index import ItemIndex, Kind
+from got_core.corpus.item_index import PRINT_COLUMNS, ItemIndex, Kind
 from got_core.curate.copies import confirmed
 from got_core.curate.review import latest, load_verdicts
 from got_core.curate.takedown_lists import is_hash, read_takedowns
@@ -33,10 +33,6 @@ PLACES = "takedown/places"
 CONTAMINATION = "contamination"
 
 _PLACES = {"id": pl.String(), "shard": pl.String()}
-_HASHES: dict[Kind, tuple[str, tuple[str, ...]]] = {
-    "images": ("raw_images", ("phash",)),
-    "edits": ("edit_pairs", ("source_phash", "target_phash")),
-}
 _READERS = 16
 
 
@@ -105,7 +101,7 @@ def whole_version(*versions: Mapping[str, str]) -> str:
 
 def _hit(storage: Storage, kind: Kind, shard: str, benchmark: pl.DataFrame, distance: int) -> str:
     """Digest of the shard's hashes that nearly equal one of the benchmark, with that one."""
-    table, columns = _HASHES[kind]
+    table, columns = PRINT_COLUMNS[kind]
     try:
         frame = read_columns(storage, f"{table}/{shard}", columns)
     except FileNotFoundError:

@@ -14,16 +14,30 @@ folder is its owner's.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import polars as pl
 
-from got_core.corpus.store import stored_name
+from got_core.annotate.ledger_removal import remove_answers
+from got_core.corpus.refused import Refused
 from got_core.curate import copies
+from got_core.curate.archived_rows import move_archived
 from got_core.curate.config import CurateConfig
 from got_core.curate.copies import Readers
+from got_core.curate.reach import Reach
+from got_core.curate.removal import (
+    ITEM_COLUMNS,
+    Removal,
+    clean_shard_log,
+    clean_table,
+    clean_texts,
+    counted,
+    read_tables,
+    shard_tables,
+    traces_of,
+)
 from got_core.curate.takedown_lists import (
     JUDGEMENTS,
     LIST,
@@ -32,48 +46,21 @@ from got_core.curate.takedown_lists import (
     list_digest,
     read_takedowns,
 )
+from got_core.curate.takedown_report import write_report
+from got_core.digests import digest
 from got_core.figures import SHOWN
 from got_core.storage import TABLE_SUFFIX, Storage
 
-__all__ = ["LIST", "add_takedowns", "list_digest", "read_takedowns"]
+__all__ = ["LIST", "Removal", "add_takedowns", "list_digest", "read_takedowns"]
 
 LEDGER = "takedown/ledger"
 """What requests were found to stand for: stored, since the rows that show it are removed."""
-
-ITEM_COLUMNS = ("image_id", "source_id", "target_id", "pair_id", "item_id", "chain_id", "sample_id")
-"""Columns that name an image, a pair or a chain, in any table."""
-
-_UNTOUCHED = (
-    "takedown/",
-    "manifests/",
-    "training_shards/",
-    "latent_shards/",
-    "item_index/",
-    "taken_down.parquet",
-    "training_manifest.parquet",
-)
-"""Records of what was done; indices of tars and latents, which go with them; the index of ids, which
-holds none; the manifest, made anew from the
-list."""
+WORK = "takedown/work.json"
+"""Shards of a takedown that is under way."""
+APPLIED = "takedown/applied.json"
+"""Digest of the ids that the last finished takedown removed."""
 
 _LEDGER = {"request": pl.String(), "item_id": pl.String(), "kind": pl.String()}
-
-
-@dataclass(frozen=True)
-class Removal:
-    """What has to go: ids of images, pairs and chains."""
-
-    items: frozenset[str] = frozenset()
-
-    def __bool__(self) -> bool:
-        return bool(self.items)
-
-    def concerns(self, frame: pl.DataFrame) -> pl.Series:
-        """Which rows are about a removed image or pair, by ITEM_COLUMNS, where there are."""
-        named = [pl.col(c).is_in(list(self.items)) for c in ITEM_COLUMNS if c in frame.columns]
-        hit = frame.select(pl.any_horizontal(pl.lit(False), *named).fill_null(False).alias("hit"))
-        # A frame without such a column gives a single value.
-        return hit["hit"] if hit.height == frame.height else pl.Series("hit", [False] * frame.height)
 
 
 class TakenDown(NamedTuple):
@@ -85,12 +72,23 @@ class TakenDown(NamedTuple):
     """How many rows were removed now, by table."""
     waiting: pl.DataFrame
     """COPIES that a person has to judge before they go."""
+    report: str = ""
+    """Name of the report in the storage; "" where there was nothing to do."""
 
 
 def removal_of(storage: Storage) -> Removal:
     """What the list, the ledger and people's verdicts name now: for whoever makes rows or archives and must
     leave it out."""
     return Removal(frozenset(_requests(storage)))
+
+
+def refused_at_ingest(storage: Storage) -> Refused:
+    """What ingestion refuses: pictures and pairs that the list names or was found to stand for, and pictures
+    with the very same pixels. Raises ValueError where a list cannot be understood."""
+    requests = _requests(storage)
+    if not requests:
+        return Refused()
+    return Refused(ids=frozenset(requests), pixels=copies.refused_pixels(storage, requests))
 
 
 @dataclass(frozen=True)
@@ -172,39 +170,125 @@ def _copies_status(one: str, kinds: Mapping[str, int], waiting: pl.DataFrame, kn
     return f"; {count} copies wait to be judged" if count else ""
 
 
-def take_down(storage: Storage, config: CurateConfig, readers: Readers | None = None) -> TakenDown:
-    """Remove what the list names from every stored table, tar, latent and page, and its stored bytes.
+def take_down(
+    storage: Storage, config: CurateConfig, readers: Readers | None = None, reach: Reach | None = None
+) -> TakenDown:
+    """Remove what the list names from every stored table, tar, latent, page and ledger, and its stored bytes.
 
     Manifests beside trained stages go whole where they hold any of it: a training that has begun with one
-    begins anew.
+    begins anew. Only shards that hold some of it are opened, where `reach` has indices.
 
-    `readers` open raw pictures, for copies with the very same pixels, and for the page of those that wait.
-    Interrupted and run again it goes on; run twice it changes nothing. What is taken off the list comes back
-    when its shard is made again.
+    `readers` open raw pictures, for copies with the very same pixels, for answers about them, and for the
+    page of those that wait. Interrupted and run again it goes on; run twice it changes nothing. What is
+    taken off the list comes back when its shard is made again.
 
     Raises:
         ValueError: a list cannot be read.
     """
-    from got_core.curate import training_shards
-    from got_core.curate.gallery import delete_pages  # brings matplotlib
-    from got_core.train.data.manifest_file import stored_manifests  # brings pyarrow
-    from got_core.train.latents import parts
-
+    reach, readers = reach or Reach(), readers or {}
     listed, requests = read_takedowns(storage), _requests(storage)
-    exact, waiting = _list_copies(storage, listed, requests, config, readers or {})
+    begun = set(storage.read_json(WORK)["shards"]) if storage.exists(WORK) else set[str]()
+    hashes = [one for one in listed["id"] if is_hash(one)]
+    shards = begun | (reach.shards(storage, requests) if requests or hashes else set())
+    exact, waiting = _list_copies(storage, listed, requests, config, readers, reach, shards)
     requests |= exact
     if not requests:
         return TakenDown(pl.DataFrame(schema=_LEDGER), {}, waiting)
-    ledger = _read_ledger(storage).filter(pl.col("request").is_in(listed["id"].to_list()))
-    ledger = pl.concat([ledger, _resolve(storage, requests)]).unique().sort("request", "item_id")
-    storage.write_table(LEDGER, ledger)  # before the rows that it was found in are gone
-    items = requests.keys() | set(ledger["item_id"])
-    counts = {name: _clean(storage, name, frozenset(items)) for name in _tables(storage)}
-    counts |= {name: _delete_manifest(storage, name, items) for name in stored_manifests(storage)}
-    counts[training_shards.FOLDER] = len(training_shards.remove(storage, items).samples)
-    counts[parts.FOLDER] = len(parts.remove(storage, items).samples)
-    counts["pages"] = len(delete_pages(storage, items)) + _delete_shown(storage, counts)
-    return TakenDown(ledger, {name: count for name, count in counts.items() if count}, waiting)
+    shards |= reach.shards(storage, exact) if exact else set()
+    known = _read_ledger(storage)
+    ledger = known.filter(pl.col("request").is_in(listed["id"].to_list()))
+    ledger = pl.concat([ledger, _resolve(storage, requests, shards)]).unique().sort("request", "item_id")
+    if not ledger.equals(known):
+        storage.write_table(LEDGER, ledger)  # before the rows that it was found in are gone
+    items = frozenset(requests.keys() | set(ledger["item_id"]))
+    work = _Work(storage, items, readers, reach)
+    counts = work.run(sorted(shards), begun=bool(begun))
+    if not work.done:
+        return TakenDown(ledger, {}, waiting)
+    report = work.finish(set(requests.values()), counts)
+    return TakenDown(ledger, counts, waiting, report)
+
+
+class _Work:
+    """One takedown of items, shard by shard, then what is not kept by shard."""
+
+    def __init__(self, storage: Storage, items: frozenset[str], readers: Readers, reach: Reach) -> None:
+        self._storage, self._items, self._readers, self._reach = storage, items, readers, reach
+        self._digest = digest(sorted(items))
+        self.unreadable: list[str] = []
+        self._news = True
+        self.done = False
+        """Whether there was anything to do."""
+
+    def run(self, shards: Sequence[str], begun: bool) -> dict[str, int]:
+        """Rows removed now, by place."""
+        storage = self._storage
+        applied: dict[str, Any] = storage.read_json(APPLIED) if storage.exists(APPLIED) else {}
+        self._news = begun or applied.get("items") != self._digest
+        if not shards and not self._news:
+            return {}
+        storage.write_json(WORK, {"shards": [*shards]})
+        counts: dict[str, int] = {}
+        tables = shard_tables(storage, shards)
+        for shard in shards:
+            with self._reach.lease(shard):
+                found = self._shard(shard, tables.get(shard, []))
+            counts |= found
+        counts |= self._whole()
+        self.done = True
+        return {name: count for name, count in counts.items() if count}
+
+    def finish(self, requests: Collection[str], counts: Mapping[str, int]) -> str:
+        """Note that all of it was done; returns the name of the report, "" where nothing was new."""
+        news = self._news or bool(counts)
+        report = write_report(self._storage, requests, counts, self.unreadable) if news else ""
+        self._storage.write_json(APPLIED, {"items": self._digest})
+        self._storage.delete(WORK)
+        return report
+
+    def _shard(self, shard: str, tables: Sequence[str]) -> dict[str, int]:
+        from got_core.curate import training_shards
+        from got_core.curate.gallery import delete_pages  # brings matplotlib
+        from got_core.train.latents import parts
+
+        storage, items = self._storage, self._items
+        frames = read_tables(storage, tables)
+        answers = remove_answers(storage, shard, traces_of(frames.values(), items, self._readers))
+        self.unreadable += answers.unreadable
+        counts = counted({name: clean_table(storage, name, items, frames[name]) for name in tables})
+        if counts:
+            self._reach.rewritten(shard, tables)
+        counts |= {
+            f"ledger/{shard}": answers.answers,
+            f"fetched/{shard}": clean_shard_log(storage, shard, items),
+        }
+        counts[f"{training_shards.FOLDER}/{shard}"] = len(
+            training_shards.remove(storage, items, [shard]).samples
+        )
+        counts[f"{parts.FOLDER}/{shard}"] = len(parts.remove(storage, items, [shard]).samples)
+        pages = delete_pages(storage, items, [shard])
+        counts[f"pages/{shard}"] = len(pages) + (_delete_shown(storage, shard) if counts or pages else 0)
+        return counts
+
+    def _whole(self) -> dict[str, int]:
+        """What is kept for all shards together."""
+        from got_core.train.data.manifest_file import stored_manifests  # brings pyarrow
+
+        storage, items = self._storage, self._items
+        roots = [one.removesuffix(TABLE_SUFFIX) for one in storage.top()[1] if one.endswith(TABLE_SUFFIX)]
+        roots = [one for one in roots if one != "taken_down"]
+        counts = counted({name: clean_table(storage, name, items) for name in roots})
+        if counts:
+            self._reach.rewritten(None, sorted(counts))
+        for folder in ("imported/", "reviews/"):
+            names = (one for one in storage.list(folder) if one.endswith(TABLE_SUFFIX))
+            tables = (one.removesuffix(TABLE_SUFFIX) for one in names)
+            counts |= counted({name: clean_table(storage, name, items) for name in tables})
+        counts |= {name: _delete_manifest(storage, name, items) for name in stored_manifests(storage)}
+        counts |= move_archived(storage, items)
+        stems = {one.partition(".")[0] for one in storage.top()[1]}
+        counts["pages"] = clean_texts(storage, items, [one for one in _shown(storage) if one in stems])
+        return counts
 
 
 def _list_copies(
@@ -213,13 +297,16 @@ def _list_copies(
     requests: Mapping[str, str],
     config: CurateConfig,
     readers: Readers,
+    reach: Reach,
+    shards: Collection[str],
 ) -> tuple[dict[str, str], pl.DataFrame]:
     """Copies with the very same pixels, with their request, and COPIES that wait; writes table and page."""
     from got_core.curate.copies_page import write_page
 
-    copies.store_prints(storage, requests, readers)
+    copies.store_prints(storage, requests, readers, shards if reach.indices else None)
     hashes = [one for one in listed["id"] if is_hash(one)]
-    found = copies.find_copies(storage, requests, hashes, config)
+    near = reach.near(config.takedown_distance)
+    found = copies.find_copies(storage, requests, hashes, config, near=near)
     same = copies.same_pixels(storage, found, requests, readers)
     waiting = found.filter(~same)
     if waiting.height or storage.exists(f"{copies.TABLE}{TABLE_SUFFIX}"):
@@ -229,14 +316,14 @@ def _list_copies(
     return dict(found.filter(same).select("item_id", "request").iter_rows()), waiting
 
 
-def _resolve(storage: Storage, requests: Mapping[str, str]) -> pl.DataFrame:
-    """request, item_id, kind of what the stored image and pair tables hold, and of the chains about it."""
+def _resolve(storage: Storage, requests: Mapping[str, str], shards: Collection[str]) -> pl.DataFrame:
+    """request, item_id, kind of what image and pair tables of these shards hold, and of chains about it."""
     goes, rows = list(requests), []
     about = dict(requests)
-    for name in _names(storage, "raw_images/"):
+    for name in _of(storage, "raw_images/", shards):
         ids = storage.scan_table(name).select("image_id").filter(pl.col("image_id").is_in(goes)).collect()
         rows += [(requests[image], image, "image") for image in ids["image_id"]]
-    for name in _names(storage, "edit_pairs/"):
+    for name in _of(storage, "edit_pairs/", shards):
         ids = storage.scan_table(name).select("pair_id", "source_id", "target_id").collect()
         for pair, *both in ids.iter_rows():
             images = [image for image in both if image in requests]
@@ -245,7 +332,7 @@ def _resolve(storage: Storage, requests: Mapping[str, str]) -> pl.DataFrame:
                 about[pair] = requests[images[0] if images else pair]
                 rows.append((about[pair], pair, "pair"))
     for folder, key in (("t2i_chains/", "image_id"), ("edit_chains/", "pair_id")):
-        for name in _names(storage, folder):
+        for name in _of(storage, folder, shards):
             chains = storage.scan_table(name).select(key, "chain_id").drop_nulls().collect()
             found = chains.filter(pl.col(key).is_in(list(about))).iter_rows()
             rows += [(about[item], chain, "chain") for item, chain in found]
@@ -265,47 +352,27 @@ def _present(storage: Storage, ids: Collection[str]) -> set[str]:
     return found
 
 
-def _tables(storage: Storage) -> list[str]:
-    """All tables; selections first, ingested tables last: a cut leaves no selection without its rows."""
-    first, last = ("t2i_selection/", "edit_selection/"), ("raw_images/", "edit_pairs/")
-    return sorted(
-        _names(storage, ""), key=lambda name: (not name.startswith(first), name.startswith(last), name)
-    )
-
-
 def _names(storage: Storage, prefix: str) -> list[str]:
     names = [name for name in storage.list(prefix) if name.endswith(TABLE_SUFFIX)]
-    return [name.removesuffix(TABLE_SUFFIX) for name in names if not name.startswith(_UNTOUCHED)]
+    return [name.removesuffix(TABLE_SUFFIX) for name in names]
 
 
-def _clean(storage: Storage, name: str, items: frozenset[str]) -> int:
-    """Rewrite a table without the rows about these items; how many there were."""
-    scan = storage.scan_table(name)
-    columns = [c for c in (*ITEM_COLUMNS, "near_duplicate_of") if c in scan.collect_schema()]
-    if not columns:
-        return 0
-    ids = scan.select(columns).collect()
-    if not ids.select(pl.any_horizontal(pl.col(c).is_in(list(items)) for c in columns).any()).item():
-        return 0
-    frame = storage.read_table(name)
-    hit = Removal(items).concerns(frame)
-    if "path" in frame.columns:
-        for path in frame.filter(hit)["path"].drop_nulls():
-            if path.startswith("store://"):
-                storage.delete(stored_name(path))
-    rest = frame.filter(~hit)
-    if "near_duplicate_of" in rest.columns:
-        other = pl.col("near_duplicate_of")
-        rest = rest.with_columns(pl.when(~other.is_in(list(items))).then(other).alias("near_duplicate_of"))
-    storage.write_table(name, rest)
-    return frame.height - rest.height
+def _of(storage: Storage, folder: str, shards: Collection[str]) -> list[str]:
+    """Tables of these shards in a folder."""
+    if not shards:
+        return []
+    return [name for name in _names(storage, folder) if name.removeprefix(folder) in shards]
 
 
-def _delete_shown(storage: Storage, removed: Mapping[str, int]) -> int:
-    """Delete pictures and texts that pages of Dagster show of shards which lost rows; how many folders."""
-    shards = {name.rpartition("/")[2] for name, count in removed.items() if count and "/" in name}
-    shown = [f"{asset}/{shard}" for asset in storage.folders(SHOWN) for shard in sorted(shards)]
-    there = [folder for folder in shown if storage.list(f"{folder}/")]
+def _shown(storage: Storage) -> list[str]:
+    return [folder.rpartition("/")[2] for folder in storage.folders(SHOWN)]
+
+
+def _delete_shown(storage: Storage, shard: str) -> int:
+    """Delete pictures and texts that pages of Dagster show of a shard which lost rows; how many folders."""
+    there = [
+        one for one in (f"{SHOWN}/{asset}/{shard}" for asset in _shown(storage)) if storage.list(f"{one}/")
+    ]
     for folder in there:
         storage.delete(folder)
     return len(there)

@@ -12,6 +12,7 @@ from typing import Any
 import polars as pl
 
 from got_core.corpus.schemas import polars_schema
+from got_core.curate.archived_rows import archived_rows
 from got_core.curate.manifest import ARCHIVE
 from got_core.curate.schemas import MODEL_VERSIONS
 from got_core.registry.reference import manifests_of
@@ -61,10 +62,13 @@ def versions_trained_on(
 
 
 def _items_in(storage: Storage, digest: str, items: Collection[str]) -> pl.DataFrame | None:
-    """item and sample_id of the items that a manifest holds; None if it is not archived."""
+    """item and sample_id of the items that a manifest holds, or held before a takedown; None if it is not
+    archived."""
     if "/" in digest or not storage.exists(f"{ARCHIVE}/{digest}{TABLE_SUFFIX}"):
         return None
-    scan = storage.scan_table(f"{ARCHIVE}/{digest}").select(*_ITEMS, "sample_id")
+    kept = storage.scan_table(f"{ARCHIVE}/{digest}").select(*_ITEMS, "sample_id")
+    gone = archived_rows(storage).filter(pl.col("manifest") == digest)
+    scan = pl.concat([kept, gone.lazy().select(*_ITEMS, "sample_id")])
     ids = pl.concat([scan.select(pl.col(column).alias("item"), "sample_id") for column in _ITEMS]).unique()
     return ids.filter(pl.col("item").is_in(list(items))).collect()
 

@@ -120,15 +120,16 @@ def write_training_shards(
     return stacked(parts[name] for name in plan).sort("sample_id")
 
 
-def remove(storage: Storage, ids: Collection[str]) -> Removed:
-    """Remove every sample of which the image, source image, pair or sample id is among the ids.
+def remove(storage: Storage, ids: Collection[str], shards: Collection[str] | None = None) -> Removed:
+    """Remove every sample of which the image, source image, pair or sample id is among the ids (of shards).
 
     Only parts that hold one are rewritten, from their own tars: the raw pictures need not be there any more.
     May be stopped and called again at any moment; afterwards no tar holds a removed sample.
     """
     removed_ids = pl.Series(sorted(ids), dtype=pl.String).implode()
     removed = Removed([], [])
-    for name in indexes(storage, FOLDER):
+    folders = [FOLDER] if shards is None else [_folder(shard) for shard in shards]
+    for name in (one for folder in folders for one in indexes(storage, folder)):
         index = storage.read_table(name)
         columns = ("sample_id", "image_id", "source_id", "pair_id")
         hit = pl.any_horizontal(pl.col(column).is_in(removed_ids).fill_null(False) for column in columns)
@@ -137,7 +138,9 @@ def remove(storage: Storage, ids: Collection[str]) -> Removed:
             _write_part(storage, name, (_copied(storage, row) for row in index.filter(~hit).to_dicts()))
             removed.samples.extend(removed_rows["sample_id"])
             removed.rewritten.append(name)
-    for folder in sorted({str(PurePosixPath(name).parent) for name in storage.list(f"{FOLDER}/")}):
+    if shards is None:
+        folders = sorted({str(PurePosixPath(name).parent) for name in storage.list(f"{FOLDER}/")})
+    for folder in folders:
         _sweep(storage, folder)  # also what a run that was stopped has left behind
     return removed
 

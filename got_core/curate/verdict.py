@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import polars as pl
 
+from got_core.corpus.refused import REASON as TAKEN_DOWN
+
 
 class Verdict(NamedTuple):
     """Whether a shard may be used, its figures (numbers only), and the verdict in words."""
@@ -17,8 +19,9 @@ class Verdict(NamedTuple):
 
 
 def error_share(frame: pl.DataFrame) -> float:
-    """Share of rows with an `error`, 0..1; 0 for an empty table."""
-    return frame["error"].count() / frame.height if frame.height else 0.0
+    """Share of rows with an `error`, 0..1; 0 for an empty table. What was taken down is not counted."""
+    wanted = frame.filter(pl.col("reason").ne_missing(TAKEN_DOWN)) if "reason" in frame.columns else frame
+    return wanted["error"].count() / wanted.height if wanted.height else 0.0
 
 
 def shard_verdict(frames: Mapping[str, pl.DataFrame], max_error_share: float) -> Verdict:

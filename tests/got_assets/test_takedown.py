@@ -19,7 +19,7 @@ def test_what_is_put_on_the_list_is_gone_after_the_next_run(
     graph.make_data()
     assert graph.make("training_manifest") == ["training_manifest"]
     before = graph.storage.read_table("training_manifest")
-    image = before.filter(before["kind"] == "t2i")["image_id"][0]
+    image = before.filter(before["shard"] == "images-00000")["image_id"][0]
     shown = graph.metadata("t2i_selection", "images-00000")
     assert "| failed_annotation |" in shown["rules"] and "examples" in shown
 
@@ -31,10 +31,18 @@ def test_what_is_put_on_the_list_is_gone_after_the_next_run(
     assert "no registered model version was trained on any of them" in capsys.readouterr().out
     assert takedown("add", image, "--reason", "withdrawn") == 0
     again = load()
+    numbers = {asset: rows(again, asset) for asset in TABLES}
     assert again.make("training_manifest") == ["training_manifest"]
     after = again.storage.read_table("training_manifest")
     assert after["sample_id"].to_list() == before.filter(before["image_id"] != image)["sample_id"].to_list()
     assert image not in again.storage.read_table("raw_images/images-00000")["image_id"]
+    for asset in TABLES:
+        assert again.metadata(asset, "images-00000")["rows_taken_down"] == 1
+        assert rows(again, asset) == numbers[asset] - 1
+    made = again.make_data()["images-00000"]
+    assert set(made) <= {"t2i_gallery", "t2i_training_shards"}, "nothing is annotated again"
+    left = {name for name, data in files(again).items() if image.encode() in data}
+    assert left and not [name for name in left if not name.startswith("takedown/")]
     archived = [name for name in again.storage.list("manifests/") if name.endswith(".parquet")]
     assert len(archived) == 2, "the manifest of before can still be asked"
     assert again.make("training_manifest") == []
@@ -47,6 +55,22 @@ def test_what_is_put_on_the_list_is_gone_after_the_next_run(
     assert result.success
     table = again.storage.read_table("taken_down")
     assert set(table["request"]) == {image} and set(table["kind"]) == {"image", "chain"}
+
+
+TABLES = ("raw_images", "captions", "entities", "boxes", "t2i_chains", "t2i_selection")
+
+
+def rows(graph: Graph, asset: str) -> int:
+    return int(graph.metadata(asset, "images-00000")["dagster/row_count"])
+
+
+def files(graph: Graph) -> dict[str, bytes]:
+    """Every file of the storage, tables as text, too."""
+    found = graph.storage.read_many(graph.storage.list())
+    for name, data in found.items():
+        if name.endswith(".parquet"):
+            found[name] = data + repr(graph.storage.read_table(name.removesuffix(".parquet")).rows()).encode()
+    return found
 
 
 def _io(graph: Graph) -> dg.IOManager:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 import polars as pl
 
+from got_assets.defs.curate.applying import apply_takedowns
 from got_assets.defs.ingest.assets import edit_pairs, raw_images
 from got_assets.defs.ingest.partitions import EDIT_SHARDS, IMAGE_SHARDS
 from got_assets.defs.lists.sources import names_for
@@ -176,12 +177,12 @@ def training_manifest(
     of all stages have to find their rows in it.
     """
     from got_core.curate.manifest import archive_manifest, assemble
-    from got_core.curate.takedown import removal_of, take_down
+    from got_core.curate.takedown import removal_of
 
     started, storage, config = time.monotonic(), project.storage, project.recipe.curate
     inputs = dict.fromkeys(IMAGE_INPUTS, IMAGE_SHARDS) | dict.fromkeys(EDIT_INPUTS, EDIT_SHARDS)
-    tags = inputs_tag(context.instance, inputs)
-    take_down(storage, config, project.readers())
+    apply_takedowns(project, context.instance, f"Dagster run {context.run.run_id[:8]}")
+    tags = inputs_tag(context.instance, inputs)  # what was rewritten has new versions by now
     images = _accepted_shards(context, project, IMAGE_SHARDS, IMAGE_INPUTS)
     edits = _accepted_shards(context, project, EDIT_SHARDS, EDIT_INPUTS)
     frame, left_out = assemble(images, edits, config, removal_of(storage))

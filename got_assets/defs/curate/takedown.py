@@ -10,6 +10,7 @@ import time
 import dagster as dg
 import polars as pl
 
+from got_assets.defs.curate.applying import apply_takedowns
 from got_assets.defs.ingest.assets import edit_pairs, raw_images
 from got_assets.defs.ingest.partitions import EDIT_SHARDS, IMAGE_SHARDS
 from got_assets.defs.lists.sources import names_for
@@ -41,13 +42,14 @@ def taken_down(
     Pictures that only look like what is named wait for a person, on a page with their thumbnails. A version
     whose manifests are not archived may have been trained on anything and is listed as unknown.
     """
-    from got_core.curate.takedown import read_takedowns, take_down
+    from got_core.curate.takedown import read_takedowns
     from got_core.curate.trained_on import versions_trained_on
 
     started, storage = time.monotonic(), project.storage
     tags = inputs_tag(context.instance, {"raw_images": IMAGE_SHARDS, "edit_pairs": EDIT_SHARDS})
     listed = read_takedowns(storage)
-    ledger, removed, waiting = take_down(storage, project.recipe.curate, project.readers())
+    done = apply_takedowns(project, context.instance, f"Dagster run {context.run.run_id[:8]}")
+    ledger, removed, waiting = done.ledger, done.removed, done.waiting
     wanted = set(ledger["item_id"]) | {one for one in listed["id"] if len(one) == 64}
     versions = versions_trained_on(storage, wanted, project.settings.tracking_uri, MODEL_NAME)
     frame = taken_down_table(listed, ledger, versions)
@@ -57,6 +59,7 @@ def taken_down(
         started=started,
         rejected=pl.lit(False),
         requests=listed.height,
+        report=storage.url_of(done.report) if done.report else "nothing was left to do",
         rows_removed=markdown_table(["table", "rows removed now"], removed.items()),
         model_versions=versions_markdown(versions),
         not_found=markdown_table(["request"], [[one] for one in frame.filter(_NOT_FOUND)["request"]]),

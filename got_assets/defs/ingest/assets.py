@@ -48,13 +48,15 @@ def raw_images(
     are kept in the storage. A further run of the shard asks again only for those URLs that failed.
     """
     from got_core.corpus.ingest import ingest_images
+    from got_core.curate.takedown import refused_at_ingest
 
     started, passed = time.monotonic(), Counter[str]()
     shard, url = context.partition_key, project.settings.raw_url
     options = project.settings.fs_options(url)
     frame = ingest_images(
-        project.storage, url, shard, project.recipe.ingest, fs_options=options, passed_over=passed
-    )
+        project.storage, url, shard, project.recipe.ingest, fs_options=options, passed_over=passed,
+        refused=refused_at_ingest(project.storage),
+    )  # fmt: skip
     rows_in = int(frame["paths"].list.len().sum())
     return table_result(frame, rows_in=rows_in, started=started, **_image_metadata(project, frame, passed))
 
@@ -108,11 +110,15 @@ def edit_pairs(
     """
     from got_core.corpus.ingest import ingest_edit_pairs
     from got_core.corpus.shards import read_shard
+    from got_core.curate.takedown import refused_at_ingest
 
     started = time.monotonic()
     shard, url = context.partition_key, project.edits_url
     options = project.settings.fs_options(url)
-    frame = ingest_edit_pairs(project.storage, url, shard, project.recipe.ingest, fs_options=options)
+    frame = ingest_edit_pairs(
+        project.storage, url, shard, project.recipe.ingest, fs_options=options,
+        refused=refused_at_ingest(project.storage),
+    )  # fmt: skip
     return table_result(
         frame,
         rows_in=int(read_shard(project.storage, shard)["rows"].sum()),

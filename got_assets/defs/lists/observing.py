@@ -20,6 +20,7 @@ from dagster._core.events import DagsterEventType
 
 from got_assets.defs.ingest.partitions import EDIT_SHARDS, IMAGE_SHARDS
 from got_assets.project import Project
+from got_assets.reporting import log_progress
 from got_core.corpus.item_index import ID_COLUMNS, ItemIndex, Kind, update_index
 
 Versions = Mapping[str | None, str]
@@ -56,7 +57,7 @@ class Lists:
             parts = [self.table_versions(kind, table) for table in tables]
             shards = sorted({shard for part in parts for shard in part})
             versions = {shard: "-".join(part.get(shard, "") for part in parts) for shard in shards}
-            found[kind] = update_index(self.project.storage, kind, versions)
+            found[kind] = update_index(self.project.storage, kind, versions, log_progress)
         return found
 
     @cached_property

@@ -172,14 +172,19 @@ def copied(storage: Storage, row: dict[str, Any]) -> Placed:
     return Placed(row, entries_of(block))
 
 
-def remove(storage: Storage, ids: Collection[str]) -> Removed:
-    """Remove every sample of which the image, source image, pair or sample id is among the ids, of all keys.
+def remove(storage: Storage, ids: Collection[str], shards: Collection[str] | None = None) -> Removed:
+    """Remove every sample of which the image, source image, pair or sample id is among the ids, of all
+    keys (of these shards).
 
     Only parts that hold one are rewritten, from their own files. May be stopped and called again at any
     moment; afterwards no file holds a removed sample.
     """
     removed_ids, removed = pl.Series(sorted(ids), dtype=pl.String).implode(), Removed([], [])
-    for name in indexes(storage, FOLDER):
+    keys = storage.folders(FOLDER)
+    folders = [folder for key in keys for folder in storage.folders(key)]
+    if shards is not None:
+        folders = [one for one in folders if one.rpartition("/")[2] in set(shards)]
+    for name in (one for folder in folders for one in indexes(storage, folder)):
         index = storage.read_table(name)
         hit = pl.any_horizontal(pl.col(column).is_in(removed_ids).fill_null(False) for column in _IDS)
         rows = index.filter(hit)
@@ -188,9 +193,8 @@ def remove(storage: Storage, ids: Collection[str]) -> Removed:
             write_part(storage, name, (copied(storage, row) for row in kept.to_dicts()))
             removed.samples.extend(rows["sample_id"])
             removed.rewritten.append(name)
-    for key_folder in storage.folders(FOLDER):
-        for folder in storage.folders(key_folder):
-            sweep(storage, folder)  # also what a run that was stopped has left behind
+    for folder in folders:
+        sweep(storage, folder)  # also what a run that was stopped has left behind
     return removed
 
 

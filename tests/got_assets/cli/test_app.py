@@ -29,7 +29,10 @@ COMMANDS = {
     *("doctor", "gc"),
     *(f"data {one}" for one in ("import", "refused", "export", "unpack", "review", "retry", "select")),
     *(f"train {one}" for one in ("status", "restart")),
-    *(f"data takedown {one}" for one in ("add", "list", "copies", "confirm", "keep", "models")),
+    *(
+        f"data takedown {one}"
+        for one in ("add", "apply", "report", "list", "copies", "confirm", "keep", "models")
+    ),
 }
 
 LIGHT = """

@@ -115,7 +115,7 @@ def test_line_ends_and_empty_rows_of_a_spreadsheet_hide_nothing(storage: Storage
 def test_an_image_goes_from_all_tables_and_with_it_what_was_made_from_it(storage: Storage) -> None:
     assert manifest(storage)["sample_id"].to_list() == ["c-a", "c-b", "c-c", "c-e"]
     add_takedowns(storage, [A])
-    ledger, removed, _ = take_down(storage, CONFIG)
+    ledger, removed, *_ = take_down(storage, CONFIG)
     assert set(ledger.rows()) == {
         (A, A, "image"),
         (A, PAIR, "pair"),
@@ -173,7 +173,7 @@ def test_a_perceptual_hash_removes_nothing_by_itself(storage: Storage) -> None:
     ]
     assert "removes nothing by itself" in request_status(storage, ["f" * 16])["f" * 16]
     judge_copies(storage, [D], copies=True)
-    ledger, removed, waiting = take_down(storage, CONFIG)
+    ledger, removed, waiting, _ = take_down(storage, CONFIG)
     assert set(ledger["item_id"]) == {D, PAIR, "c-e"} and waiting.is_empty()
     assert removed["edit_pairs/edits-0"] == removed["edit_chains/edits-0"] == 1
     assert removed["edit_selection/edits-0"] == 1 and "raw_images/images-0" not in removed
