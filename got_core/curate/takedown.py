@@ -14,29 +14,20 @@ folder is its owner's.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import polars as pl
 
-from got_core.annotate.ledger_removal import remove_answers
 from got_core.corpus.refused import Refused
 from got_core.curate import copies
-from got_core.curate.archived_rows import move_archived
 from got_core.curate.config import CurateConfig
 from got_core.curate.copies import Readers
 from got_core.curate.reach import Reach
 from got_core.curate.removal import (
-    ITEM_COLUMNS,
     Removal,
-    clean_shard_log,
-    clean_table,
-    clean_texts,
-    counted,
-    read_tables,
-    shard_tables,
-    traces_of,
 )
 from got_core.curate.takedown_lists import (
     JUDGEMENTS,
@@ -46,20 +37,15 @@ from got_core.curate.takedown_lists import (
     list_digest,
     read_takedowns,
 )
-from got_core.curate.takedown_report import write_report
-from got_core.digests import digest
-from got_core.figures import SHOWN
+from got_core.curate.takedown_work import WORK, Work
 from got_core.storage import TABLE_SUFFIX, Storage
 
 __all__ = ["LIST", "Removal", "add_takedowns", "list_digest", "read_takedowns"]
 
 LEDGER = "takedown/ledger"
 """What requests were found to stand for: stored, since the rows that show it are removed."""
-WORK = "takedown/work.json"
-"""Shards of a takedown that is under way."""
-APPLIED = "takedown/applied.json"
-"""Digest of the ids that the last finished takedown removed."""
-
+_AT_ONCE = 4
+"""Tables read side by side."""
 _LEDGER = {"request": pl.String(), "item_id": pl.String(), "kind": pl.String()}
 
 
@@ -201,94 +187,12 @@ def take_down(
     if not ledger.equals(known):
         storage.write_table(LEDGER, ledger)  # before the rows that it was found in are gone
     items = frozenset(requests.keys() | set(ledger["item_id"]))
-    work = _Work(storage, items, readers, reach)
-    counts = work.run(sorted(shards), begun=bool(begun))
+    work = Work(storage, items, readers, reach)
+    counts = work.run(sorted(shards), begun)
     if not work.done:
         return TakenDown(ledger, {}, waiting)
     report = work.finish(set(requests.values()), counts)
     return TakenDown(ledger, counts, waiting, report)
-
-
-class _Work:
-    """One takedown of items, shard by shard, then what is not kept by shard."""
-
-    def __init__(self, storage: Storage, items: frozenset[str], readers: Readers, reach: Reach) -> None:
-        self._storage, self._items, self._readers, self._reach = storage, items, readers, reach
-        self._digest = digest(sorted(items))
-        self.unreadable: list[str] = []
-        self._news = True
-        self.done = False
-        """Whether there was anything to do."""
-
-    def run(self, shards: Sequence[str], begun: bool) -> dict[str, int]:
-        """Rows removed now, by place."""
-        storage = self._storage
-        applied: dict[str, Any] = storage.read_json(APPLIED) if storage.exists(APPLIED) else {}
-        self._news = begun or applied.get("items") != self._digest
-        if not shards and not self._news:
-            return {}
-        storage.write_json(WORK, {"shards": [*shards]})
-        counts: dict[str, int] = {}
-        tables = shard_tables(storage, shards)
-        for shard in shards:
-            with self._reach.lease(shard):
-                found = self._shard(shard, tables.get(shard, []))
-            counts |= found
-        counts |= self._whole()
-        self.done = True
-        return {name: count for name, count in counts.items() if count}
-
-    def finish(self, requests: Collection[str], counts: Mapping[str, int]) -> str:
-        """Note that all of it was done; returns the name of the report, "" where nothing was new."""
-        news = self._news or bool(counts)
-        report = write_report(self._storage, requests, counts, self.unreadable) if news else ""
-        self._storage.write_json(APPLIED, {"items": self._digest})
-        self._storage.delete(WORK)
-        return report
-
-    def _shard(self, shard: str, tables: Sequence[str]) -> dict[str, int]:
-        from got_core.curate import training_shards
-        from got_core.curate.gallery import delete_pages  # brings matplotlib
-        from got_core.train.latents import parts
-
-        storage, items = self._storage, self._items
-        frames = read_tables(storage, tables)
-        answers = remove_answers(storage, shard, traces_of(frames.values(), items, self._readers))
-        self.unreadable += answers.unreadable
-        counts = counted({name: clean_table(storage, name, items, frames[name]) for name in tables})
-        if counts:
-            self._reach.rewritten(shard, tables)
-        counts |= {
-            f"ledger/{shard}": answers.answers,
-            f"fetched/{shard}": clean_shard_log(storage, shard, items),
-        }
-        counts[f"{training_shards.FOLDER}/{shard}"] = len(
-            training_shards.remove(storage, items, [shard]).samples
-        )
-        counts[f"{parts.FOLDER}/{shard}"] = len(parts.remove(storage, items, [shard]).samples)
-        pages = delete_pages(storage, items, [shard])
-        counts[f"pages/{shard}"] = len(pages) + (_delete_shown(storage, shard) if counts or pages else 0)
-        return counts
-
-    def _whole(self) -> dict[str, int]:
-        """What is kept for all shards together."""
-        from got_core.train.data.manifest_file import stored_manifests  # brings pyarrow
-
-        storage, items = self._storage, self._items
-        roots = [one.removesuffix(TABLE_SUFFIX) for one in storage.top()[1] if one.endswith(TABLE_SUFFIX)]
-        roots = [one for one in roots if one != "taken_down"]
-        counts = counted({name: clean_table(storage, name, items) for name in roots})
-        if counts:
-            self._reach.rewritten(None, sorted(counts))
-        for folder in ("imported/", "reviews/"):
-            names = (one for one in storage.list(folder) if one.endswith(TABLE_SUFFIX))
-            tables = (one.removesuffix(TABLE_SUFFIX) for one in names)
-            counts |= counted({name: clean_table(storage, name, items) for name in tables})
-        counts |= {name: _delete_manifest(storage, name, items) for name in stored_manifests(storage)}
-        counts |= move_archived(storage, items)
-        stems = {one.partition(".")[0] for one in storage.top()[1]}
-        counts["pages"] = clean_texts(storage, items, [one for one in _shown(storage) if one in stems])
-        return counts
 
 
 def _list_copies(
@@ -320,11 +224,10 @@ def _resolve(storage: Storage, requests: Mapping[str, str], shards: Collection[s
     """request, item_id, kind of what image and pair tables of these shards hold, and of chains about it."""
     goes, rows = list(requests), []
     about = dict(requests)
-    for name in _of(storage, "raw_images/", shards):
-        ids = storage.scan_table(name).select("image_id").filter(pl.col("image_id").is_in(goes)).collect()
-        rows += [(requests[image], image, "image") for image in ids["image_id"]]
-    for name in _of(storage, "edit_pairs/", shards):
-        ids = storage.scan_table(name).select("pair_id", "source_id", "target_id").collect()
+    for ids in _columns_of(storage, "raw_images/", ["image_id"], shards):
+        held = ids.filter(pl.col("image_id").is_in(goes))["image_id"]
+        rows += [(requests[image], image, "image") for image in held]
+    for ids in _columns_of(storage, "edit_pairs/", ["pair_id", "source_id", "target_id"], shards):
         for pair, *both in ids.iter_rows():
             images = [image for image in both if image in requests]
             rows += [(requests[image], image, "image") for image in images]
@@ -332,11 +235,19 @@ def _resolve(storage: Storage, requests: Mapping[str, str], shards: Collection[s
                 about[pair] = requests[images[0] if images else pair]
                 rows.append((about[pair], pair, "pair"))
     for folder, key in (("t2i_chains/", "image_id"), ("edit_chains/", "pair_id")):
-        for name in _of(storage, folder, shards):
-            chains = storage.scan_table(name).select(key, "chain_id").drop_nulls().collect()
-            found = chains.filter(pl.col(key).is_in(list(about))).iter_rows()
+        for chains in _columns_of(storage, folder, [key, "chain_id"], shards):
+            found = chains.drop_nulls().filter(pl.col(key).is_in(list(about))).iter_rows()
             rows += [(about[item], chain, "chain") for item, chain in found]
     return pl.DataFrame(rows, schema=_LEDGER, orient="row")
+
+
+def _columns_of(
+    storage: Storage, folder: str, columns: list[str], shards: Collection[str]
+) -> Iterator[pl.DataFrame]:
+    """Columns of the tables of these shards in a folder, read side by side."""
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        names = _of(storage, folder, shards)
+        yield from pool.map(lambda name: storage.scan_table(name).select(columns).collect(), names)
 
 
 def _present(storage: Storage, ids: Collection[str]) -> set[str]:
@@ -362,34 +273,6 @@ def _of(storage: Storage, folder: str, shards: Collection[str]) -> list[str]:
     if not shards:
         return []
     return [name for name in _names(storage, folder) if name.removeprefix(folder) in shards]
-
-
-def _shown(storage: Storage) -> list[str]:
-    return [folder.rpartition("/")[2] for folder in storage.folders(SHOWN)]
-
-
-def _delete_shown(storage: Storage, shard: str) -> int:
-    """Delete pictures and texts that pages of Dagster show of a shard which lost rows; how many folders."""
-    there = [
-        one for one in (f"{SHOWN}/{asset}/{shard}" for asset in _shown(storage)) if storage.list(f"{one}/")
-    ]
-    for folder in there:
-        storage.delete(folder)
-    return len(there)
-
-
-def _delete_manifest(storage: Storage, name: str, items: Collection[str]) -> int:
-    """Delete a manifest's file if it holds any of the items, or cannot be read; how many rows of them."""
-    from got_core.train.data.manifest_file import ManifestFileError, MappedManifest, stored_hash
-
-    try:
-        held = MappedManifest(storage.download(name), stored_hash(storage, name) or "")
-        count = sum(1 for _ in held.found(ITEM_COLUMNS, items))
-    except ManifestFileError:
-        count = 1
-    if count:
-        storage.delete(name)
-    return count
 
 
 def _read_ledger(storage: Storage) -> pl.DataFrame:

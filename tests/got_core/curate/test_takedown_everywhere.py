@@ -26,7 +26,7 @@ from got_core.corpus.refused import REASON
 from got_core.corpus.schemas import RAW_IMAGES
 from got_core.corpus.shards import assign_image_shards
 from got_core.corpus.store import store_picture
-from got_core.curate import takedown
+from got_core.curate import takedown_work
 from got_core.curate.archived_rows import archived_rows
 from got_core.curate.config import CurateConfig
 from got_core.curate.manifest import archive_manifest, build_manifest
@@ -225,6 +225,17 @@ def test_a_second_takedown_opens_nothing(home: Storage, monkeypatch: pytest.Monk
     assert not [name for name in opened if not name.startswith(("takedown/", f"{FOLDER}/"))]
 
 
+def test_what_was_rewritten_before_a_kill_is_reported_afterwards(home: Storage) -> None:
+    add_takedowns(home, [id_of(*one) for one in GONE])
+    reach = reach_of(home)
+    take_down(home, CurateConfig(), readers_of(home), reach)
+    home.write_json(takedown_work.WORK, {"shards": [SHARDS[0]]})  # as a process leaves it that ends here
+    told: list[str | None] = []
+    begun = reach_of(home, rewritten=lambda shard, tables: told.append(shard))
+    assert take_down(home, CurateConfig(), readers_of(home), begun).removed == {}
+    assert told == [SHARDS[0], None] and not home.exists(takedown_work.WORK)
+
+
 def test_a_shard_that_no_index_knows_is_looked_at(home: Storage) -> None:
     add_takedowns(home, [id_of(*one) for one in GONE])
     versions = dict.fromkeys(SHARDS[1:], "1")
@@ -267,7 +278,7 @@ def test_killed_at_any_write_it_goes_on(storage: Storage) -> None:
     assert len(ended) > 4
     take_down(storage, CurateConfig(), readers_of(storage), reach_of(storage))
     assert not [name for name in found_in(storage, words()) if not name.startswith("takedown/")]
-    assert not storage.exists(takedown.WORK)
+    assert not storage.exists(takedown_work.WORK)
     for shard in SHARDS:
         gone = len([one for one in GONE if one[0] == int(shard[-1])])
         assert (
