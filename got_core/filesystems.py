@@ -114,3 +114,14 @@ def _remove_below(fs: Any, path: str) -> None:
         for name in sorted({path, *fs.find(path, withdirs=True)}, reverse=True):
             with contextlib.suppress(FileNotFoundError):
                 fs.rmdir(name)
+
+
+def keeps_versions(url: str, **options: Any) -> bool | None:
+    """Whether a bucket keeps versions of replaced and deleted objects; None where it does not say."""
+    if not is_s3(url):
+        return False
+    fs, root = open_filesystem(url, **options)
+    try:
+        return bool(fs.is_bucket_versioned(root.partition("/")[0]))
+    except (OSError, StoreUnavailableError):
+        return None

@@ -158,10 +158,27 @@ class S3(S3FileSystem):
         be deleted, with the store's words. s3fs keeps these to itself."""
         return sync(self.loop, self._delete_objects, paths)
 
+    def delete_all(self, paths: list[str]) -> None:
+        """Delete objects, a thousand with one request.
+
+        Raises StoreUnavailableError where the store keeps one; the others are deleted.
+        """
+        faults: dict[str, str] = {}
+        for start in range(0, len(paths), 1000):
+            faults |= self.delete_objects(paths[start : start + 1000])
+        if faults:
+            name, why = next(iter(faults.items()))
+            raise StoreUnavailableError(
+                f"s3://{name} could not be deleted, nor could {len(faults) - 1} others: {why}. Let the "
+                "credentials delete (s3:DeleteObject), look for a lock or a policy, and run it again"
+            )
+
     async def _delete_objects(self, paths: list[str]) -> dict[str, str]:
         if not paths:
             return {}
         bucket = self.split_path(paths[0])[0]
+        for path in paths:
+            self.invalidate_cache(path)
         keys = [{"Key": self.split_path(path)[1]} for path in paths]
         try:
             found = await self._call_s3(

@@ -23,14 +23,7 @@ from typing import IO, Any
 import polars as pl
 from fsspec.implementations.local import LocalFileSystem
 
-from got_core.filesystems import (
-    StoreUnavailableError,
-    file_stamp,
-    is_s3,
-    local_path,
-    open_filesystem,
-    remove,
-)
+from got_core.filesystems import file_stamp, is_s3, local_path, open_filesystem, remove
 from got_core.local_files import (
     alone,
     file_sha256,
@@ -128,13 +121,18 @@ class Storage:
         """
         self._fs.invalidate_cache()
         folder = self._path(prefix) if prefix.strip("/") else self._root
-        if prefix and not prefix.endswith("/") and not self._fs.isdir(folder):
-            names = self._find(folder.rpartition("/")[0])
-            return [name for name in names if name.startswith(prefix) and "/" not in name[len(prefix) :]]
-        return self._find(folder)
+        if not prefix or prefix.endswith("/"):
+            return self._names(self._files_below(folder))
+        parent, _, beginning = folder.rpartition("/")
+        if self._is_s3:  # one request for both questions
+            names = self._names(self._fs.find(parent, prefix=beginning))
+        else:
+            names = self._names(self._files_below(folder if self._fs.isdir(folder) else parent))
+        below = [name for name in names if name.startswith(f"{prefix}/")]
+        return below or [name for name in names if name.startswith(prefix) and "/" not in name[len(prefix) :]]
 
-    def _find(self, folder: str) -> builtins.list[str]:
-        names = (self._name(path) for path in self._files_below(folder))
+    def _names(self, paths: Iterable[str]) -> builtins.list[str]:
+        names = (self._name(path) for path in paths)
         return sorted(name for name in names if not is_temporary(name))
 
     def stamps(self, folder: str) -> dict[str, str]:
@@ -173,17 +171,6 @@ class Storage:
         kept = sorted(name for name in names if name and not is_temporary(name))
         return [n for n in kept if names[n] == "directory"], [n for n in kept if names[n] != "directory"]
 
-    def keeps_versions(self) -> bool | None:
-        """Whether a bucket keeps versions of replaced and deleted files; None where it does not say."""
-        if not self._is_s3:
-            return False
-        try:
-            return bool(self._fs.is_bucket_versioned(self._root.partition("/")[0]))
-        except (OSError, StoreUnavailableError):
-            return None
-
-    # Bytes and JSON
-
     def read_bytes(self, name: str) -> bytes:
         """Raises FileNotFoundError, naming the URL, if it is not there."""
         try:
@@ -207,10 +194,13 @@ class Storage:
         return {name: data for name, data in zip(wanted, found, strict=True) if isinstance(data, bytes)}
 
     def delete_many(self, names: Iterable[str]) -> None:
-        """Delete files, on S3 a thousand with one request; nothing happens for those that are not there."""
+        """Delete files, on S3 a thousand with one request; nothing happens for those that are not there.
+
+        Raises StoreUnavailableError where the store keeps one: the others are deleted.
+        """
         paths = [self._path(name) for name in names]
-        if paths and is_s3(self.url):
-            self._fs.rm(paths)
+        if is_s3(self.url):
+            self._fs.delete_all(paths)
             return
         for path in paths:
             with suppress(FileNotFoundError):

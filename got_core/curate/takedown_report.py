@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from got_core.filesystems import keeps_versions
 from got_core.storage import Storage
 
 FOLDER = "takedown/reports"
@@ -40,7 +41,7 @@ def last_report(storage: Storage) -> dict[str, Any] | None:
 
 def left_over(storage: Storage, unreadable: Iterable[str] = ()) -> dict[str, str]:
     """What no takedown reaches, and what to do about it: by place."""
-    versions = storage.keeps_versions()
+    versions = keeps_versions(storage.url, **storage.fs_options)
     left = {
         "raw files": "your own files, tables and tars, and their names in `shards/`: delete them there",
         "backups": "copies of the storage that you made: delete or rewrite them",

@@ -29,6 +29,14 @@ EXPIRED_CREDENTIALS = s3_error(403, "RequestExpired", "Request has expired.")
 NO_SUCH_KEY = s3_error(404, "NoSuchKey", "The specified key does not exist.")
 
 
+def not_deleted(*keys: str) -> Answer:
+    """What S3 answers to a bulk delete of which it has kept these objects."""
+    why = "<Code>AccessDenied</Code><Message>Access Denied</Message>"
+    kept = "".join(f"<Error><Key>{escape(key)}</Key>{why}</Error>" for key in keys)
+    body = f'<?xml version="1.0" encoding="UTF-8"?>\n<DeleteResult>{kept}</DeleteResult>'
+    return Answer(status=200, body=body.encode(), headers={"Content-Type": "application/xml"})
+
+
 def time_too_skewed(server_time: str) -> Answer:
     """What S3 answers to a request that was signed at another time than it is."""
     allowed = "<MaxAllowedSkewMilliseconds>900000</MaxAllowedSkewMilliseconds>"

@@ -20,6 +20,9 @@ from got_core.corpus.reader import Stamp, remote_stamp
 from got_core.corpus.shards import assign_image_shards
 from got_core.corpus.store import store_picture
 from got_core.storage import Storage
+from got_core.store_faults import StoreUnavailableError
+from tests.faults.answers import not_deleted
+from tests.faults.proxy import FaultProxy
 from tests.got_core.corpus.pictures import png
 
 CONFIG = IngestConfig(workers=2, max_bytes=100_000)
@@ -187,6 +190,19 @@ def test_a_shard_is_ingested_with_one_request_a_picture(
     fs.pipe({f"{root}-raw/{seed}.png": png(seed) for seed in range(12)})
     raw, options = f"s3://{root}-raw", {"endpoint_url": s3_server.url}
     [shard], listing = costs(lambda: assign_image_shards(remote, raw, CONFIG, options))
-    assert listing <= 16, "with the index of what is listed"
+    assert listing <= 14, "with the index of what is listed"
     frame, requests = costs(lambda: ingest_images(remote, raw, shard, CONFIG, fs_options=options))
     assert frame["error"].null_count() == 12 and requests <= 12 + 2
+
+
+def test_what_a_bulk_delete_keeps_is_no_success(faulty_s3: FaultProxy, s3_server: Any) -> None:
+    storage = Storage(f"s3://{s3_server.bucket}/got", endpoint_url=faulty_s3.url)
+    for name in ("a", "b", "c"):
+        storage.write_bytes(name, b"1")
+    kept = faulty_s3.add(not_deleted("got/a", "got/b"), method="POST", path=r"\?delete")
+    said = r"got/a could not be deleted, nor could 1 .*AccessDenied"
+    with pytest.raises(StoreUnavailableError, match=said):
+        storage.delete_many(["a", "b", "c"])
+    faulty_s3.clear()
+    storage.delete_many(["a", "b", "c", "never there"])
+    assert kept.used == 1 and storage.list() == []
