@@ -19,6 +19,7 @@ from got_assets.defs.ingest.jobs import EDIT_STEPS, IMAGE_STEPS
 from got_assets.defs.ingest.partitions import EDIT_SHARDS, IMAGE_SHARDS
 from got_assets.defs.lists.sources import observe_lists
 from got_assets.defs.train.jobs import RETRAIN_ASSETS
+from got_assets.event_log import TO_RETRY
 from got_assets.home import prepare_dagster_home
 from got_assets.leasing import free_ones_first
 from got_assets.orphans import fail_orphans
@@ -187,7 +188,8 @@ def urls_to_ask_again(runner: Runner, shards: list[str]) -> dict[str, str]:
     from got_core.corpus.ingest import urls_to_retry
 
     records = runner.log.partitions(IMAGE_STEPS[0], shards)
-    rejected = [shard for shard, one in records.items() if one.figures.get("rows_rejected", 1)]
+    figures = {shard: one.figures for shard, one in records.items()}
+    rejected = [shard for shard, one in figures.items() if one.get(TO_RETRY, one.get("rows_rejected", 1))]
     counts = {shard: urls_to_retry(runner.project.storage, shard) for shard in rejected}
     return {shard: f"{count} URLs to ask again" for shard, count in counts.items() if count}
 

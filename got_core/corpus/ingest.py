@@ -102,8 +102,12 @@ def urls_to_retry(storage: Storage, shard: str) -> int:
     """How many URLs of a shard that was ingested failed for a reason that may pass; 0 if it was not yet."""
     if not storage.exists(f"raw_images/{shard}.parquet"):
         return 0
-    reasons = storage.scan_table(f"raw_images/{shard}").select("reason").collect()["reason"]
-    return int(reasons.is_in(list(MAY_PASS)).sum())
+    return count_to_retry(storage.scan_table(f"raw_images/{shard}").select("reason").collect())
+
+
+def count_to_retry(frame: pl.DataFrame) -> int:
+    """How many rows of a raw image table failed for a reason that may pass."""
+    return int(frame["reason"].is_in(list(MAY_PASS)).sum())
 
 
 def _inspect(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -57,9 +58,9 @@ def web() -> Iterator[Web]:
     thread.join()
 
 
-def test_the_next_run_asks_for_what_failed(
-    load: Callable[..., Graph], web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def table(web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A table of six addresses and one that is refused, which the recipe `near` may ask."""
     fetch = FetchConfig(allow_networks=("127.0.0.1/32",), attempts=1)
     tiny = recipes.tiny()
     ingest = dataclasses.replace(tiny.ingest, fetch=fetch)
@@ -68,7 +69,42 @@ def test_the_next_run_asks_for_what_failed(
     refused = "http://10.0.0.1/x.png"
     pl.DataFrame({"url": [*addresses, refused]}).write_csv(tmp_path / "urls.csv")
     web.broken = {"/0", "/1", "/2"}
-    graph = load(raw=str(tmp_path / "urls.csv"), recipe="near")
+    return str(tmp_path / "urls.csv")
+
+
+def test_the_sensor_has_what_failed_asked_again_at_longer_intervals(
+    load: Callable[..., Graph], web: Web, table: str
+) -> None:
+    from got_assets.defs.ingest.upkeep import Upkeep
+
+    graph = load(raw=table, recipe="near")
+    graph.run.assign_shards(graph.project, graph.instance)
+    started, tries = time.time(), []
+
+    def requested(after: float) -> list[str]:
+        upkeep = Upkeep(graph.instance, graph.run.defs.get_repository_def(), graph.project)
+        requests, _ = upkeep.requests(started + after)
+        for one in requests:
+            job = graph.run.defs.resolve_job_def(one.job_name)
+            job.execute_in_process(
+                instance=graph.instance, partition_key=one.partition_key, tags=one.tags,
+                asset_selection=one.asset_selection, run_config=graph.run.QUIET, raise_on_error=False,
+            )  # fmt: skip
+            tries.append(one.run_key)
+        return [one.tags["got/why"] for one in requests]
+
+    assert requested(0) == ["missing"]
+    assert requested(60) == ["3 URLs to ask again"] and requested(60) == []
+    web.broken = {"/2"}
+    assert requested(400) == ["3 URLs to ask again"] and requested(500) == []
+    web.broken = set()
+    assert requested(700) == ["1 URLs to ask again"]
+    assert requested(710) == ["missing"], "the check holds now, so that the rest can be made"
+    assert len({*tries}) == 5 and graph.storage.read_table("raw_images/images-00000").height == 7
+
+
+def test_the_next_run_asks_for_what_failed(load: Callable[..., Graph], web: Web, table: str) -> None:
+    graph = load(raw=table, recipe="near")
     runner = graph.run.Runner(graph.project, graph.instance)
 
     def run() -> tuple[list[str], dict[str | None, int]]:

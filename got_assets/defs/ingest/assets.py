@@ -10,6 +10,7 @@ import dagster as dg
 import polars as pl
 
 from got_assets.defs.ingest.partitions import EDIT_SHARDS, IMAGE_SHARDS
+from got_assets.event_log import TO_RETRY
 from got_assets.pools import DECODING
 from got_assets.project import PROJECT, Project, code_version
 from got_assets.reporting import (
@@ -62,7 +63,10 @@ def raw_images(
 
 
 def _image_metadata(project: Project, frame: pl.DataFrame, passed: Counter[str]) -> Metadata:
+    from got_core.corpus.ingest import count_to_retry
+
     return {
+        TO_RETRY: count_to_retry(frame),
         "near_duplicates": frame["near_duplicate_of"].count(),
         "bytes": int(frame["bytes"].sum() or 0),
         "reasons": reason_counts(frame),

@@ -19,6 +19,7 @@ from dagster._core.storage.tags import PARTITION_NAME_TAG, SENSOR_NAME_TAG
 
 from got_assets.defs.ingest.jobs import EDIT_STEPS, IMAGE_STEPS, prepare_edits, prepare_images
 from got_assets.defs.ingest.partitions import EDIT_SHARDS, IMAGE_SHARDS
+from got_assets.event_log import TO_RETRY
 from got_assets.needs import content_digest, needed, next_batch
 from got_assets.pauses import ASKING_GROUP, Pause, pause_of
 from got_assets.pools import shards_at_once
@@ -72,12 +73,19 @@ class Standstill:
     """Runs in a row that met it."""
 
 
+def _urls_again(job: str, shard: str, asset: str, count: int) -> Need:
+    """That a shard asks for its URLs again; as the same each time, so that it waits longer and longer."""
+    why, digest = f"{count} URLs to ask again", f"urls-{shard}"
+    return Need(job=job, shard=shard, assets=(asset,), why=why, digest=digest, asks=False)
+
+
 @dg.sensor(jobs=[prepare_images, prepare_edits], minimum_interval_seconds=EVERY)
 def keep_shards_up_to_date(
     context: dg.SensorEvaluationContext, project: dg.ResourceParam[Project]
 ) -> dg.SensorResult | dg.SkipReason:
     """Asks what every shard needs: missing tables, changed prompts, rules, reviews and code, checks that did
-    not run. Each shard gets one run for all that can be made now.
+    not run, URLs that failed for a reason that may pass. Each shard gets one run for all that can be made
+    now.
 
     What a run did not make is tried again after five minutes, and then at longer intervals. While the
     annotator or the store cannot be asked, one shard at a time tries. Off until switched on.
@@ -125,7 +133,10 @@ class Upkeep:
             for shard in sorted(shards):
                 states = needed(facts, steps, shard)
                 batch = next_batch(nodes, states, without) or next_batch(nodes, states)
-                if batch:
+                ingested = facts.records.get((steps[0], shard))
+                if not batch and ingested and (count := ingested.figures.get(TO_RETRY)):
+                    yield _urls_again(job, shard, steps[0], int(count))
+                elif batch:
                     why = "; ".join(dict.fromkeys(one.why for one in states if one.key in batch))
                     yield Need(
                         job=job,
