@@ -26,9 +26,15 @@ from got_core.model.tokens import generation_tokens
 def load_tokenizer(folder: Path, image_tokens: int) -> PreTrainedTokenizerBase:
     """The tokenizer with GoT's tokens, added behind its own if they are not there yet.
 
-    Raises ValueError where their ids do not follow each other.
+    Raises ValueError where their ids do not follow each other, or the tokenizer knows no words.
     """
     tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
+    # transformers 5 makes a tokenizer of special tokens alone where the vocabulary's files are missing.
+    special = {*tokenizer.get_added_vocab(), *tokenizer.all_special_tokens}
+    if not tokenizer.get_vocab().keys() - special:
+        raise ValueError(
+            f"{folder}: the tokenizer has no words; it needs tokenizer.json, or vocab.json and merges.txt"
+        )
     names = generation_tokens(image_tokens)
     tokenizer.add_tokens(names, special_tokens=True)
     ids = tokenizer.convert_tokens_to_ids(names)
