@@ -1,0 +1,98 @@
+"""The official folder: found in any spelling of its names, and everything wrong with it named."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from got_core.evaluate.geneval.layout import LayoutError, read_layout
+from got_core.evaluate.geneval.prompts import Samples, read_samples
+from got_core.storage import Storage
+from tests.got_core.evaluate.geneval.lists import png, write_folder, write_list
+
+
+@pytest.fixture
+def samples(tmp_path: Path) -> Samples:
+    return read_samples(write_list(tmp_path / "list.jsonl"), 2)
+
+
+@pytest.fixture
+def storage(tmp_path: Path, samples: Samples) -> Storage:
+    storage = Storage(f"file://{tmp_path / 'pictures'}")
+    write_folder(storage, samples)
+    return storage
+
+
+def test_a_whole_folder(samples: Samples, storage: Storage) -> None:
+    storage.write_bytes("00000/samples/.00001.png.ab12cd34ef56.partial", b"killed")
+    pictures = read_layout(samples, storage)
+    assert list(pictures.found) == [one.id for one in samples.all] and not pictures.problems
+    assert pictures.image("00003-00001").size == (32, 32)
+    assert pictures.found["00003-00001"].name == "00003/samples/00001.png"
+    storage.write_bytes("00003/samples/00001.png", png(99))
+    with pytest.raises(LayoutError, match=r"00003/samples/00001\.png has changed since"):
+        pictures.image("00003-00001")
+
+
+def test_names_of_other_widths_and_pictures_counted_from_one(samples: Samples, tmp_path: Path) -> None:
+    storage = Storage(f"file://{tmp_path / 'others'}")
+    for number, row in enumerate(samples.rows):
+        storage.write_bytes(f"{number}/metadata.jsonl", json.dumps(row, indent=1).encode())
+        for image in (1, 2):
+            storage.write_bytes(f"{number}/samples/{image:04d}.png", png(image))
+    pictures = read_layout(samples, storage)
+    assert len(pictures.found) == 12
+    assert pictures.found["00005-00000"].name == "5/samples/0001.png"
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "what", "lost"),
+    [
+        ("00001/samples/00001.png", None, "is missing ('a photo of a cup and a dog')", 1),
+        ("00001/metadata.jsonl", None, "is missing: nothing says which prompt", 2),
+        ("00001/metadata.jsonl", b"{", "is not JSON (", 2),
+        (
+            "00001/metadata.jsonl",
+            b'{"prompt": "a cat"}',
+            "asks for 'a cat'; the list has 'a photo of a cup",
+            2,
+        ),
+        ("00001/samples/00002.png", png(5), "is one too many: the protocol takes 2 pictures", 0),
+        ("00001/samples/000000.png", png(5), "is picture 0 a second time, after samples/00000.png", 0),
+        ("00001/samples/notes.txt", b"x", "is not of the layout", 0),
+        ("00001/samples/00001.jpg", b"x", "is not of the layout", 0),
+        ("results.jsonl", b"x", "is not of the layout", 0),
+        ("00006/samples/00000.png", png(5), "is not of the layout (00000/ to 00005/)", 0),
+        ("1/metadata.jsonl", b"x", "is the folder of prompt 1 already", None),
+        ("00001/samples/00001.png", png(5, (32, 48)), "is 32x48 pixels, most are 32x32", 1),
+        ("00001/samples/00001.png", png(5)[:-40], "cannot be read (truncated", 1),
+        ("00001/samples/00001.png", b"", "cannot be read (empty_file", 1),
+        ("00001/samples/00001.png", png(5, kind="JPEG"), "cannot be read (unsupported_format", 1),
+    ],
+)
+def test_what_is_wrong_is_named_and_refused_or_left_out(
+    samples: Samples, storage: Storage, name: str, data: bytes | None, what: str, lost: int | None
+) -> None:
+    storage.write_bytes(name, data) if data is not None else storage.delete(name)
+    with pytest.raises(LayoutError) as caught:
+        read_layout(samples, storage)
+    assert f"{name}: {what}" in str(caught.value) or (lost is None and what in str(caught.value))
+    assert "ask for a partial score" in str(caught.value)
+    pictures = read_layout(samples, storage, partial=True)
+    assert pictures.problems
+    if lost is not None:
+        assert len(pictures.found) == 12 - lost and len(pictures.problems) == 1
+
+
+def test_a_size_that_was_asked_for(samples: Samples, storage: Storage) -> None:
+    with pytest.raises(
+        LayoutError, match=r"12 problems:\n.*is 32x32 pixels, asked for are 64x64(.|\n)*and 2 more"
+    ):
+        read_layout(samples, storage, size=(64, 64))
+
+
+def test_an_empty_folder(samples: Samples, tmp_path: Path) -> None:
+    with pytest.raises(LayoutError, match=r"12 problems:\n  00000/samples/00000\.png: is missing"):
+        read_layout(samples, Storage(f"file://{tmp_path / 'nothing'}"))
