@@ -25,9 +25,10 @@ import polars as pl
 from got_core.evaluate.geneval.config import GenEvalConfig
 from got_core.evaluate.geneval.detections import Detector
 from got_core.evaluate.geneval.drawing import write_layout
-from got_core.evaluate.geneval.judging import Kept, find_all, kept_key, verdicts
+from got_core.evaluate.geneval.judging import Kept, asked_of, find_all, kept_key, verdicts
 from got_core.evaluate.geneval.layout import Pictures, read_layout
 from got_core.evaluate.geneval.prompts import Samples, read_samples
+from got_core.evaluate.geneval.saved import write_detections
 from got_core.evaluate.protocol import Protocol, protocol_figures
 from got_core.evaluate.samples import Progress
 from got_core.evaluate.scores import IncompleteRunError, score_tasks
@@ -146,10 +147,30 @@ class GenEval:
         What was found is kept in `store` under `prefix`, picture by picture, so an interrupted run goes on.
         Saved detections need no `pictures`. Raises DetectorError where the detector cannot be trusted.
         """
-        key = kept_key(detector, self.rules)
-        kept = Kept(storage=store, prefix=prefix, key=key) if store else None
-        found = find_all(samples, pictures, detector, kept, progress)
+        kept = self._kept(detector, store, prefix)
+        found = find_all(samples, pictures, detector, kept, self.rules, progress)
         return verdicts(samples, pictures, found, self.rules)
+
+    def _kept(self, detector: Detector, store: Storage | None, prefix: str) -> Kept | None:
+        key = kept_key(detector, self.rules)
+        return Kept(storage=store, prefix=prefix, key=key) if store else None
+
+    def save_detections(
+        self,
+        samples: Samples,
+        pictures: Pictures,
+        detector: Detector,
+        path: Path,
+        store: Storage,
+        prefix: str = "detections",
+    ) -> int:
+        """Write what `judge` has kept to a file for `SavedDetections` (JSON lines or parquet); how many
+        pictures it is about."""
+        kept, asked = self._kept(detector, store, prefix), asked_of(samples, pictures)
+        found = kept.read(asked) if kept else {}
+        pairs = [(one, found[one.sample.id]) for one in asked if one.sample.id in found]
+        write_detections(path, pairs, detector.record)
+        return len(pairs)
 
     def scores(
         self, frame: pl.DataFrame, *, protocol: Protocol | None = None, partial: bool = False

@@ -69,12 +69,12 @@ class Detector(typing.Protocol):
         """For the protocol."""
         ...
 
-    def check(self, classes: set[str]) -> None:
+    def check(self, classes: set[str], rules: GenEvalRules) -> None:
         """Raises DetectorError where it cannot be trusted, or does not know a class."""
         ...
 
-    def detect(self, pictures: Sequence[Asked]) -> list[Found]:
-        """What is in pictures of one size."""
+    def detect(self, pictures: Sequence[Asked], rules: GenEvalRules) -> list[Found]:
+        """What is in pictures of one size: at least all that the rules count."""
         ...
 
 

@@ -107,21 +107,22 @@ def find_all(
     pictures: Pictures | None,
     detector: Detector,
     kept: Kept | None,
+    rules: GenEvalRules,
     progress: Progress | None = None,
 ) -> dict[str, Found]:
     """What the detector finds in the pictures, by sample id; what is kept already is not found again.
 
     The detector is checked before it finds anything. Without `pictures` it is asked about every sample.
     """
-    asked = list(_asked(samples, pictures))
+    asked = asked_of(samples, pictures)
     found = kept.read(asked) if kept and detector.keeps else {}
     missing = [one for one in asked if one.sample.id not in found]
     if progress:
         progress(len(found), len(asked))
     if missing:
-        detector.check(samples.classes)
+        detector.check(samples.classes, rules)
     for batch in _batches(missing, detector.batch_size):
-        for one, result in zip(batch, detector.detect(batch), strict=True):
+        for one, result in zip(batch, detector.detect(batch, rules), strict=True):
             found[one.sample.id] = result
             if kept and detector.keeps and result.unscored is None:
                 kept.write(one, result)
@@ -130,15 +131,14 @@ def find_all(
     return found
 
 
-def _asked(samples: Samples, pictures: Pictures | None) -> Iterator[Asked]:
-    for sample in samples.all:
-        if pictures is None:
-            yield Asked(sample=sample, sha256=None, size=None, image=_no_picture)
-        elif sample.id in pictures.found:
-            yield _asked_of(sample, pictures)
+def asked_of(samples: Samples, pictures: Pictures | None) -> list[Asked]:
+    """All samples that have pictures; without any, all samples."""
+    if pictures is None:
+        return [Asked(sample=sample, sha256=None, size=None, image=_no_picture) for sample in samples.all]
+    return [_asked(sample, pictures) for sample in samples.all if sample.id in pictures.found]
 
 
-def _asked_of(sample: Sample, pictures: Pictures) -> Asked:
+def _asked(sample: Sample, pictures: Pictures) -> Asked:
     picture = pictures.found[sample.id]
     return Asked(
         sample=sample,

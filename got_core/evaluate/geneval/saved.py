@@ -28,7 +28,7 @@ from got_core.evaluate.geneval.detections import Asked, DetectorRecord, Found
 from got_core.evaluate.geneval.prompts import NAMED
 from got_core.evaluate.protocol import Network
 from got_core.local_files import write_local
-from got_core.planning.geneval import COLORS, XYXY, Detection
+from got_core.planning.geneval import COLORS, XYXY, Detection, GenEvalRules
 
 _HEADER = "got"
 _COLUMNS = {"prompt_index", "image_index", "detections", "image_sha256"}
@@ -50,26 +50,15 @@ class SavedDetections:
     def __init__(self, path: Path, *, by: Mapping[str, Any] | str | None = None) -> None:
         self.path = path
         header, rows = _read_parquet(path) if path.suffix == ".parquet" else _read_lines(path)
-        self._header = _header(path, header, by)
+        self.record = _record(path, _header(path, header, by))
+        """That of the detector whose detections they are."""
         self._found = _indexed(path, rows)
 
     def __len__(self) -> int:
         """Pictures that the file speaks of."""
         return len(self._found)
 
-    @property
-    def record(self) -> DetectorRecord:
-        """That of the detector whose detections they are."""
-        header = self._header
-        return DetectorRecord(
-            suffix=header.get("suffix", "saved"),
-            detector=header["detector"],
-            networks={name: Network(**one) for name, one in header.get("networks", {}).items()},
-            prompt_texts=header.get("prompt_texts", {}),
-            resize=header.get("resize", {}),
-        )
-
-    def check(self, classes: set[str]) -> None:
+    def check(self, classes: set[str], rules: GenEvalRules) -> None:
         """Raises DetectorError where no detection is of a class that the list asks for: a detector that finds
         nothing would score 0 everywhere."""
         found = {one.cls for detections, _ in self._found.values() for one in detections}
@@ -80,7 +69,7 @@ class SavedDetections:
                 "scored; see whether the detector's weights fit its configuration"
             )
 
-    def detect(self, pictures: Sequence[Asked]) -> list[Found]:
+    def detect(self, pictures: Sequence[Asked], rules: GenEvalRules) -> list[Found]:
         """What the file says about pictures; those that it does not speak of are unscored."""
         return [self._one(asked) for asked in pictures]
 
@@ -175,6 +164,19 @@ def _header(path: Path, header: Any, by: Mapping[str, Any] | str | None) -> Mapp
             '{"detector": {"name": "mmdet mask2former_swin-s", "version": "2.28"}}'
         )
     return header
+
+
+def _record(path: Path, header: Mapping[str, Any]) -> DetectorRecord:
+    try:
+        return DetectorRecord(
+            suffix=header.get("suffix", "saved"),
+            detector=header["detector"],
+            networks={name: Network(**one) for name, one in header.get("networks", {}).items()},
+            prompt_texts=header.get("prompt_texts", {}),
+            resize=header.get("resize", {}),
+        )
+    except (TypeError, ValueError, AttributeError) as error:
+        raise SavedDetectionsError(f"{path}: what it says of its networks cannot be read: {error}") from error
 
 
 def _indexed(path: Path, rows: _Rows) -> dict[tuple[int, int], tuple[tuple[Detection, ...], str | None]]:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from got_core.evaluate.config import EvaluateConfig
 from got_core.evaluate.detector import DetectorError, check_detector, detect, detector_record
 from got_core.evaluate.geneval.detections import Asked, DetectorRecord, Found
+from got_core.planning.geneval import GenEvalRules
 from got_core.scenes.world import World
 
 
@@ -30,7 +31,7 @@ class SceneReader:
             suffix="scene-reader", detector=detector_record(), networks={}, prompt_texts={}, resize={}
         )
 
-    def check(self, classes: set[str]) -> None:
+    def check(self, classes: set[str], rules: GenEvalRules) -> None:
         """Raises DetectorError where it misjudges known scenes, or does not know a class."""
         if unknown := sorted(classes - set(self.world.shapes)):
             raise DetectorError(
@@ -39,6 +40,6 @@ class SceneReader:
             )
         check_detector(self.world, self.config)
 
-    def detect(self, pictures: Sequence[Asked]) -> list[Found]:
+    def detect(self, pictures: Sequence[Asked], rules: GenEvalRules) -> list[Found]:
         """What is in pictures."""
         return [Found(detections=tuple(detect(asked.image()))) for asked in pictures]

@@ -17,6 +17,7 @@ from got_core.evaluate.geneval.judging import _no_picture
 from got_core.evaluate.geneval.saved import SavedDetections, SavedDetectionsError, write_detections
 from got_core.evaluate.protocol import Network, why_unlike
 from got_core.evaluate.scores import IncompleteRunError
+from got_core.planning.geneval import DEFAULT_RULES
 from tests.got_core.evaluate.geneval.lists import write_list
 
 HEADER = {"detector": {"name": "mmdet mask2former_swin-s", "version": "2.28"}}
@@ -108,13 +109,13 @@ def test_parquet_is_the_same(tmp_path: Path, bench: GenEval) -> None:
     )
     judged = bench.judge(samples, None, plain)
     for name in ("again.parquet", "again.jsonl"):
-        write_detections(tmp_path / name, zip(asked, plain.detect(asked), strict=True), record)
+        write_detections(tmp_path / name, zip(asked, plain.detect(asked, DEFAULT_RULES), strict=True), record)
         again = SavedDetections(tmp_path / name)
         assert len(again) == 12 and bench.judge(samples, None, again).equals(judged)
         assert again.record == record
         assert bench.protocol(samples, again).name == f"geneval/prompts-{samples.sha256[:12]}"
         other = [Asked(sample=samples.all[0], sha256="c" * 64, size=None, image=_no_picture)]
-        assert "another picture" in (again.detect(other)[0].unscored or "")
+        assert "another picture" in (again.detect(other, DEFAULT_RULES)[0].unscored or "")
     assert why_unlike(bench.protocol(samples, plain), bench.protocol(samples, again))[0].startswith("name: ")
     bare = tmp_path / "bare.parquet"
     pl.DataFrame({"prompt_index": [0]}).write_parquet(bare)
@@ -203,6 +204,9 @@ def test_a_file_has_to_say_what_found_its_detections(tmp_path: Path) -> None:
     path = write(tmp_path / "saved.jsonl", rows(), header=None)
     with pytest.raises(SavedDetectionsError, match=r"saved\.jsonl does not say what found its detections"):
         SavedDetections(path)
+    write(tmp_path / "odd.jsonl", rows(), header={**HEADER, "networks": {"detector": {"name": "x"}}})
+    with pytest.raises(SavedDetectionsError, match=r"odd\.jsonl: .*'x' has neither a revision nor hashes"):
+        SavedDetections(tmp_path / "odd.jsonl")
     assert SavedDetections(path, by="YOLO 11").record.detector == {"name": "YOLO 11"}
     assert len(SavedDetections(path, by="YOLO 11")) == 12
 
