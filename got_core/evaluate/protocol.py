@@ -181,8 +181,8 @@ def require_same(left: dict[str, Any], right: dict[str, Any]) -> None:
     """
     if left["protocol_digest"] == right["protocol_digest"]:
         return
-    records = left.get("protocol_record"), right.get("protocol_record")
-    why = why_unlike(*records) if records[0] and records[1] else []
+    one, other = left.get("protocol_record"), right.get("protocol_record")
+    why = why_unlike(one, other) if one and other else []
     raise UnlikeProtocolsError(
         f"{left['protocol']} ({left['protocol_digest']}) and {right['protocol']} "
         f"({right['protocol_digest']}) are different protocols: their scores cannot be compared"

@@ -44,9 +44,6 @@ VERSION = 1
 NOTHING: Mapping[str, Any] = MappingProxyType({"mean": None, "low": None, "high": None, "n": 0, "correct": 0})
 """A task none of whose pictures is judged."""
 
-NOTHING: Mapping[str, Any] = MappingProxyType({"mean": None, "low": None, "high": None, "n": 0, "correct": 0})
-"""A task none of whose pictures is judged."""
-
 NAMED = 5
 """Samples that an error names; it counts the others."""
 
