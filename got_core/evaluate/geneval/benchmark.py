@@ -201,7 +201,7 @@ class GenEval:
             **scores,
             "tasks": tasks,
             **_shares(judged.height, frame.height),
-            "unscored": dict(left_out["unscored"].value_counts().sort("count", descending=True).iter_rows()),
+            "unscored": _reasons(left_out),
         }
 
 
@@ -223,6 +223,14 @@ def _tasks(frame: pl.DataFrame) -> list[str]:
 def _shares(found: int, expected: int) -> dict[str, Any]:
     """`n / N`, and whether a figure is over a part only."""
     return {"of": f"{found} / {expected}", "partial": found < expected}
+
+
+def _reasons(left_out: pl.DataFrame) -> dict[str, int]:
+    """Why pictures have no verdict, and how often; the most frequent reasons, and all others together."""
+    counts = left_out["unscored"].value_counts().sort("count", "unscored", descending=[True, False])
+    reasons = dict(counts.head(NAMED).iter_rows())
+    others = left_out.height - sum(reasons.values())
+    return {**reasons, **({"other reasons": others} if others else {})}
 
 
 def _lacking(left_out: pl.DataFrame, total: int) -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from got_core.evaluate.detector import DetectorError
-from got_core.evaluate.geneval.loading import check_folder, folder_network, load_whole
+from got_core.evaluate.geneval.loading import check_folder, folder_network, load_part, load_whole
 from got_core.evaluate.protocol import Network, text_sha256
 from got_core.planning.geneval import COLORS, XYXY
 
@@ -74,8 +74,8 @@ class ClipColours:
             )
         self.folder, self.device, self.dtype = folder, device, dtype
         self.model = load_whole(CLIPModel, folder, device=device, dtype=dtype)
-        self.tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
-        self.processor = CLIPImageProcessorPil.from_pretrained(folder, local_files_only=True)
+        self.tokenizer = load_part(CLIPTokenizer, folder)
+        self.processor = load_part(CLIPImageProcessorPil, folder)
         self._texts: dict[str, torch.Tensor] = {}
 
     @cached_property

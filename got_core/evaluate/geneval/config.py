@@ -24,7 +24,7 @@ class GenEvalConfig:
     """Resamples behind each interval."""
 
     batch_size: int = execution(8)
-    """Pictures that are drawn, or judged, in one call."""
+    """Pictures that are drawn in one call; a detector has its own."""
 
     def __post_init__(self) -> None:
         for name in ("images_per_prompt", "bootstrap", "batch_size"):

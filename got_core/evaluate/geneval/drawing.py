@@ -20,6 +20,7 @@ from got_core.evaluate.geneval.layout import (
     drawing_record,
     explained,
     metadata_fault,
+    read_files,
 )
 from got_core.evaluate.geneval.prompts import Sample, Samples
 from got_core.evaluate.samples import Progress, Request, draw_missing
@@ -94,11 +95,10 @@ def _other_prompts(samples: Samples, storage: Storage) -> Iterator[Problem]:
 
 def _other_pictures(storage: Storage, keys: Mapping[str, str]) -> Iterator[Problem]:
     """Whole pictures of something else; what is damaged is drawn again."""
-    for name in storage.list(""):
-        if name.endswith(".png") and name in keys:
-            record = drawing_record(storage.read_bytes(name))
-            if record is not None and record.get("key") != keys[name]:
-                yield Problem(name, "is there already, of another model, prompt, seed or sampler")
+    for name, data in read_files(storage, [name for name in storage.list("") if name in keys]):
+        record = drawing_record(data)
+        if record is not None and record.get("key") != keys[name]:
+            yield Problem(name, "is there already, of another model, prompt, seed or sampler")
 
 
 def _write_metadata(samples: Samples, storage: Storage) -> None:

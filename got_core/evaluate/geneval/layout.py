@@ -172,7 +172,7 @@ class _Folder:
 
     def _metadata(self, folders: Mapping[int, tuple[str, list[str]]]) -> dict[str, bytes]:
         names = [f"{top}/{METADATA}" for top, inner in folders.values() if METADATA in inner]
-        return dict(_read(self.storage, names))
+        return dict(read_files(self.storage, names))
 
     def _asks(self, number: int, top: str, listed: bool, data: bytes | None) -> bool:
         """Whether a folder says that it answers the prompt of its number."""
@@ -228,7 +228,7 @@ def _number(text: str) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
 
 
-def _read(storage: Storage, names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+def read_files(storage: Storage, names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
     """Files with their bytes, a few at a time in memory."""
     for start in range(0, len(names), _AT_ONCE):
         yield from storage.read_many(names[start : start + _AT_ONCE]).items()
@@ -237,7 +237,7 @@ def _read(storage: Storage, names: Sequence[str]) -> Iterator[tuple[str, bytes]]
 def _decoded(folder: _Folder) -> Iterator[tuple[str, Picture]]:
     """Each sample's picture, where it can be read and shows what was drawn."""
     samples = {name: sample for sample, name in folder.names.items()}
-    for name, data in _read(folder.storage, list(samples)):
+    for name, data in read_files(folder.storage, list(samples)):
         try:
             image = decode_image(data, LIMITS)
         except ImageError as error:

@@ -23,7 +23,8 @@ _NAMED = 5
 
 
 def check_folder(folder: Path, files: Sequence[str], like: str) -> None:
-    """Raises FileNotFoundError where one of the files is missing, or there are no safetensors weights."""
+    """Raises FileNotFoundError where one of the JSON files is missing, or there are no safetensors weights,
+    ValueError where one cannot be read."""
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is not a folder; download {like} and give its folder")
     missing = [name for name in files if not (folder / name).is_file()]
@@ -32,6 +33,8 @@ def check_folder(folder: Path, files: Sequence[str], like: str) -> None:
         missing.append("model.safetensors" + (" (pickled weights are not read)" if has_bin else ""))
     if missing:
         raise FileNotFoundError(f"{folder} lacks {', '.join(missing)}; download {like} once more")
+    for name in files:
+        read_json(folder / name)
 
 
 def _weights(folder: Path) -> list[Path]:
@@ -69,6 +72,14 @@ def load_whole(kind: Any, folder: Path, *, device: str, dtype: str) -> Any:
     return model.to(device).eval()
 
 
+def load_part(kind: Any, folder: Path) -> Any:
+    """A processor or tokenizer. Raises DetectorError where its files cannot be read."""
+    try:
+        return kind.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # tokenizers raises nothing more precise
+        raise DetectorError(f"{folder} cannot be loaded as {kind.__name__}: {error}") from error
+
+
 def _faults(info: Mapping[str, Any]) -> list[str]:
     missing = [str(key) for key in info["missing_keys"] if not str(key).startswith(LOSS_ONLY)]
     unlike = [str(key[0] if isinstance(key, tuple) else key) for key in info["mismatched_keys"]]
@@ -80,9 +91,12 @@ def _faults(info: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path) -> dict[str, Any]:
     """A configuration. Raises ValueError naming the file."""
     try:
-        return json.loads(path.read_bytes())
+        found = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} is {type(found).__name__}, not an object of settings")
+    return found

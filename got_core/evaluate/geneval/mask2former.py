@@ -20,7 +20,7 @@ from got_core.evaluate.geneval.classes import CLASSES, unlike_labels
 from got_core.evaluate.geneval.colours import ClipColours, ColourCrop, preprocessing
 from got_core.evaluate.geneval.detections import Asked, DetectorRecord, Found, colour_wanted
 from got_core.evaluate.geneval.known import KnownPicture, rendered
-from got_core.evaluate.geneval.loading import check_folder, folder_network, load_whole, read_json
+from got_core.evaluate.geneval.loading import check_folder, folder_network, load_part, load_whole, read_json
 from got_core.evaluate.protocol import Network
 from got_core.planning.geneval import DEFAULT_RULES, Detection, GenEvalRules
 
@@ -77,7 +77,7 @@ class Mask2Former:
         self.batch_size, self.known = batch_size, tuple(known)
         kind = Mask2FormerForUniversalSegmentation
         self.model = load_whole(kind, folder, device=device, dtype=dtype)
-        self.processor = Mask2FormerImageProcessorPil.from_pretrained(folder, local_files_only=True)
+        self.processor = load_part(Mask2FormerImageProcessorPil, folder)
 
     @cached_property
     def network(self) -> Network:
@@ -201,8 +201,9 @@ class Mask2Former:
 
 
 def _check_labels(path: Path) -> None:
-    labels = read_json(path).get("id2label") or {}
-    faults = unlike_labels({int(number): str(label) for number, label in labels.items()})
+    labels = read_json(path).get("id2label")
+    numbered = labels.items() if isinstance(labels, dict) else ()
+    faults = unlike_labels({int(n): str(label) for n, label in numbered if str(n).isdecimal()})
     if faults:
         raise DetectorError(
             f"{path} does not have COCO's 80 classes in their order ({'; '.join(faults[:3])}); "

@@ -233,6 +233,51 @@ def test_other_spellings_of_labels_are_the_same_classes() -> None:
     ]
 
 
+def test_configurations_of_older_versions_are_read(copies: tuple[Path, Path], detector: Mask2Former) -> None:
+    """As published folders have them: other class names, plain numbers for sizes."""
+    whole = json.loads((copies[0] / "preprocessor_config.json").read_text())
+    names = ("do_normalize", "do_resize", "do_rescale", "image_mean", "image_std", "ignore_index", "resample")
+    old = {name: whole[name] for name in names} | {
+        "feature_extractor_type": "MaskFormerFeatureExtractor",
+        "size": {"height": 96, "width": 96},
+        "reduce_labels": False,
+        "size_divisor": 32,
+        "num_labels": 80,
+        "max_size": 1333,
+    }
+    (copies[0] / "preprocessor_config.json").write_text(json.dumps(old))
+    whole = json.loads((copies[1] / "preprocessor_config.json").read_text())
+    names = ("do_center_crop", "do_normalize", "do_resize", "image_mean", "image_std", "resample")
+    old = {name: whole[name] for name in names}
+    old |= {"feature_extractor_type": "CLIPFeatureExtractor", "size": 32, "crop_size": 32}
+    (copies[1] / "preprocessor_config.json").write_text(json.dumps(old))
+    older, image = Mask2Former(copies[0], ClipColours(copies[1])), picture((64, 48), 2)
+    assert older.record.resize == detector.record.resize
+    assert [one.detection for one in older.instances([image])[0]] == [
+        one.detection for one in detector.instances([image])[0]
+    ]
+    features = [one.colours.image_features([image]) for one in (older, detector)]
+    assert torch.equal(*features)
+
+
+@pytest.mark.parametrize(
+    ("which", "name", "text"),
+    [
+        (0, "config.json", "{"),
+        (0, "config.json", '{"id2label": ["dog"]}'),
+        (0, "preprocessor_config.json", "{"),
+        (1, "preprocessor_config.json", "[]"),
+        (1, "tokenizer.json", "{"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_named(
+    copies: tuple[Path, Path], which: int, name: str, text: str
+) -> None:
+    (copies[which] / name).write_text(text)
+    with pytest.raises((DetectorError, ValueError), match=str(copies[which])):
+        Mask2Former(copies[0], ClipColours(copies[1]))
+
+
 @pytest.mark.parametrize("which", [0, 1])
 def test_nan_is_no_detection(copies: tuple[Path, Path], which: int) -> None:
     key = ("class_predictor.weight", "visual_projection.weight")[which]
