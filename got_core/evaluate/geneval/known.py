@@ -111,8 +111,8 @@ def _ball() -> Image.Image:
     draw.ellipse((156, 256, 356, 456), fill=(225, 110, 40), outline=(40, 25, 15), width=4)
     draw.line((256, 256, 256, 456), fill=(40, 25, 15), width=4)
     draw.line((156, 356, 356, 356), fill=(40, 25, 15), width=4)
-    draw.arc((76, 256, 226, 456), -70, 70, fill=(40, 25, 15), width=4)
-    draw.arc((286, 256, 436, 456), 110, 250, fill=(40, 25, 15), width=4)
+    draw.arc((76, 256, 226, 456), -53, 53, fill=(40, 25, 15), width=4)
+    draw.arc((286, 256, 436, 456), 127, 233, fill=(40, 25, 15), width=4)
     return image
 
 
