@@ -76,6 +76,12 @@ class ClipColours:
         self.model = load_whole(CLIPModel, folder, device=device, dtype=dtype)
         self.tokenizer = load_part(CLIPTokenizer, folder)
         self.processor = load_part(CLIPImageProcessorPil, folder)
+        words, rows = len(self.tokenizer), self.model.config.text_config.vocab_size
+        if words != rows:  # transformers makes a tokenizer of next to no words where files are missing
+            raise DetectorError(
+                f"{folder}: the tokenizer has {words} tokens, the model {rows}: every text would be another "
+                f"one; take the files of one checkpoint, such as {PUBLISHED}"
+            )
         self._texts: dict[str, torch.Tensor] = {}
 
     @cached_property

@@ -226,6 +226,13 @@ def test_labels_of_another_data_set_are_refused(copies: tuple[Path, Path]) -> No
         Mask2Former(copies[0], ClipColours(copies[1]))
 
 
+def test_another_tokenizer_is_refused(copies: tuple[Path, Path]) -> None:
+    (copies[1] / "tokenizer.json").unlink()
+    (copies[1] / "vocab.json").write_text('{"a</w>": 0, "<|startoftext|>": 1, "<|endoftext|>": 2}')
+    with pytest.raises(DetectorError, match=r"the tokenizer has \d tokens, the model 190"):
+        ClipColours(copies[1])
+
+
 def test_other_spellings_of_labels_are_the_same_classes() -> None:
     old = {number: name for number, name in enumerate(CLASSES)} | {3: "motorbike", 57: "sofa", 64: "mouse"}
     assert unlike_labels(old) == [] and unlike_labels(old | {80: "lamp"}) == [
