@@ -62,7 +62,12 @@ def _full_config(folder: Path, network: PublishedNetwork) -> Any:
     """With the defaults that a published file leaves out."""
     from transformers import CLIPConfig, ViTConfig
 
-    return (CLIPConfig if network.model_type == "clip" else ViTConfig).from_pretrained(folder)
+    try:
+        return (CLIPConfig if network.model_type == "clip" else ViTConfig).from_pretrained(folder)
+    except Exception as error:  # transformers' checks of fields raise errors of several kinds
+        raise NetworkError(
+            f"{folder}/config.json is not one of {network.name}: {error}; download it again"
+        ) from error
 
 
 def check_levels(folder: Path, network: PublishedNetwork) -> None:
@@ -71,11 +76,18 @@ def check_levels(folder: Path, network: PublishedNetwork) -> None:
         return
     stated = _json(folder / "preprocessor_config.json", network)
     for key, wanted in (("image_mean", network.resize.mean), ("image_std", network.resize.std)):
-        if key in stated and not np.allclose(stated[key], wanted, atol=1e-4):
+        if key in stated and not _alike(stated[key], wanted):
             raise NetworkError(
                 f"{folder}/preprocessor_config.json has {key} {stated[key]}, {network.name} has "
                 f"{list(wanted)}: this is another network"
             )
+
+
+def _alike(stated: Any, wanted: tuple[float, ...]) -> bool:
+    try:
+        return bool(np.allclose(np.asarray(stated, np.float64), wanted, atol=1e-4))
+    except (TypeError, ValueError):
+        return False
 
 
 def _json(path: Path, network: PublishedNetwork) -> dict[str, Any]:
@@ -136,8 +148,10 @@ def _shards(index: Path, network: PublishedNetwork) -> list[str]:
     return [str(name) for name in shards.values()]
 
 
-def load_model(cls: Any, folder: Path, network: PublishedNetwork, dtype: str, **options: Any) -> Any:
-    """The network of a transformers class, frozen, every weight from its files."""
+def load_model(
+    cls: Any, folder: Path, network: PublishedNetwork, *, dtype: str, device: str, **options: Any
+) -> Any:
+    """The network of a transformers class on its device, frozen, every weight from its files."""
     import torch
     from safetensors import SafetensorError
 
@@ -160,7 +174,10 @@ def load_model(cls: Any, folder: Path, network: PublishedNetwork, dtype: str, **
             f"the weights in {folder} cannot be read: {error}; download {network.name} again"
         ) from error
     _check_keys(folder, network, found, model)
-    return model.eval().requires_grad_(False)
+    try:
+        return model.eval().requires_grad_(False).to(device)
+    except (RuntimeError, AssertionError) as error:
+        raise NetworkError(f"{network.name} cannot be put on the device {device!r}: {error}") from error
 
 
 def _check_keys(folder: Path, network: PublishedNetwork, found: Mapping[str, Any], model: Any) -> None:
@@ -220,8 +237,11 @@ def load_tokenizer(folder: Path, text: Any) -> Any:
     tokenizer_files(folder)
     from transformers import CLIPTokenizer
 
-    with _quiet():
-        tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+    try:
+        with _quiet():
+            tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # of tokenizers, too, which has no class of its own
+        raise NetworkError(f"the tokenizer in {folder} cannot be read: {error}; download it again") from error
     # Published configurations say 2, for which transformers takes the largest token of a text as its end.
     end = text.vocab_size - 1 if text.eos_token_id == 2 else text.eos_token_id
     if len(tokenizer) > text.vocab_size or tokenizer.eos_token_id != end:

@@ -4,13 +4,14 @@ Belongs here: the interface that commands and assets use. Not here: reading the 
 
     bench = EmuEdit(networks=load_networks(BASE, "clip-vit-base-patch32", "dino-vits16"))
     samples = bench.read("emu_edit_test_set")
-    rows = bench.judge(samples, bench.read_layout("edited", samples), storage=storage)
-    bench.scores(rows, samples)
+    bench.write_layout(samples, pipeline, "edited")
+    rows = bench.judge(samples, bench.read_layout(samples, "edited"), store=storage)
+    bench.scores(rows, protocol=bench.protocol(samples, plan=True))
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -19,6 +20,8 @@ import polars as pl
 from PIL import Image
 
 from got_core.evaluate.emu_edit import folders, judging
+from got_core.evaluate.emu_edit.drawing import draw_edits
+from got_core.evaluate.emu_edit.folders import Folder
 from got_core.evaluate.emu_edit.samples import EditRequest, EditSamples, Pictures
 from got_core.evaluate.emu_edit.scoring import score_rows
 from got_core.evaluate.networks import Networks
@@ -26,6 +29,7 @@ from got_core.evaluate.protocol import Protocol, protocol_figures
 from got_core.evaluate.samples import Progress
 
 if TYPE_CHECKING:
+    from got_core.model.pipeline import GoTPipeline
     from got_core.storage import Storage
 
 _PICTURES = "RGB as Pillow converts it"
@@ -40,20 +44,17 @@ class EditBenchmark:
     """What measures; None: samples can be read and layouts written, and nothing judged."""
 
     split: str = "test"
-    plan: bool | None = None
-    """Whether the edits were drawn from plans that the model wrote; part of the protocol."""
-
     partial: bool = False
     """Whether rows and pictures that are missing or faulty are left out, and said to be, or refused."""
 
     batch_size: int = 16
-    """Samples whose pictures are in memory at once. Not part of the protocol."""
+    """Samples whose pictures are in memory at once, drawn or judged. Not part of the protocol."""
 
     bootstrap: int = 1000
     """Resamples behind each interval."""
 
     seed: int = 20_250
-    """Of the resamples."""
+    """Of the pictures that are drawn here, and of the resamples."""
 
     name: ClassVar[str]
     data: ClassVar[str]
@@ -83,8 +84,14 @@ class EditBenchmark:
         """What is fixed besides networks and samples."""
         return {"judging": judging.VERSION, "compared_with": self.compared_with}
 
-    def protocol(self, samples: EditSamples) -> Protocol:
-        """All that scores of these samples depend on besides the model. ValueError without networks."""
+    def protocol(
+        self, samples: EditSamples, *, plan: bool | None = None, sampler: Mapping[str, Any] | None = None
+    ) -> Protocol:
+        """All that scores of these samples depend on besides the model. ValueError without networks.
+
+        `plan`: whether the model drew from its plan (None: other people's pictures); `sampler`: what was
+        forced on it.
+        """
         networks = self._networks()
         return Protocol(
             name=f"{self.name}/{networks.profile.name}",
@@ -104,7 +111,8 @@ class EditBenchmark:
                 "count": len(samples.samples),
                 "sha256": samples.sha256(),
             },
-            plan=self.plan,
+            sampler=dict(sampler or {}),
+            plan=plan,
         )
 
     def _networks(self) -> Networks:
@@ -115,15 +123,41 @@ class EditBenchmark:
             )
         return self.networks
 
-    def write_layout(self, folder: Path | str, pictures: Iterable[tuple[str, Image.Image]]) -> int:
+    def write_layout(
+        self,
+        samples: EditSamples,
+        pipeline: GoTPipeline,
+        folder: Folder,
+        *,
+        plan: bool = True,
+        sampler: Mapping[str, Any] | None = None,
+        weights_hash: str | None = None,
+        progress: Progress | None = None,
+    ) -> int:
+        """Draw what is missing in a folder of the benchmark's layout (see `drawing.draw_edits`)."""
+        return draw_edits(
+            samples,
+            self.requests(samples),
+            pipeline,
+            folder,
+            self.place,
+            seed=self.seed,
+            plan=plan,
+            sampler=sampler,
+            weights_hash=weights_hash,
+            batch_size=self.batch_size,
+            progress=progress,
+        )
+
+    def write_pictures(self, folder: Folder, pictures: Iterable[tuple[str, Image.Image]]) -> int:
         """Write edited pictures by key as PNG in the benchmark's layout; returns how many."""
         return folders.write_pictures(folder, pictures, self.place)
 
-    def read_layout(self, folder: Path | str, samples: EditSamples) -> folders.FolderPictures:
+    def read_layout(self, samples: EditSamples, folder: Folder) -> folders.StoredPictures:
         """Edited pictures of a folder. Raises BenchmarkDataError for missing, double and superfluous ones,
         unless `partial`."""
         besides = self.besides(samples)
-        return folders.read_pictures(folder, samples, self.place, besides=besides, partial=self.partial)
+        return folders.read_pictures(samples, folder, self.place, besides=besides, partial=self.partial)
 
     def besides(self, samples: EditSamples) -> Collection[str]:
         """Keys of pictures that a layout may hold and that are not judged."""
@@ -135,10 +169,10 @@ class EditBenchmark:
         samples: EditSamples,
         pictures: Pictures,
         progress: Progress | None = None,
-        storage: Storage | None = None,
+        store: Storage | None = None,
         prefix: str | None = None,
     ) -> pl.DataFrame:
-        """One row a picture; see `judging.judge`. Rows are kept in the storage under `prefix` (by default the
+        """One row a picture; see `judging.judge`. Rows are kept in `store` under `prefix` (by default the
         benchmark's name), which any number of models may share."""
         return judging.judge(
             samples,
@@ -146,16 +180,22 @@ class EditBenchmark:
             self._networks(),
             directed=self.directed,
             progress=progress,
-            storage=storage,
+            storage=store,
             prefix=prefix or f"{self.name}/judged",
             batch_size=self.batch_size,
             partial=self.partial,
         )
 
-    def scores(self, rows: pl.DataFrame, samples: EditSamples) -> dict[str, Any]:
-        """Plain JSON: the protocol, what was found about the data, and `scoring.score_rows`."""
+    def scores(self, frame: pl.DataFrame, *, protocol: Protocol | None = None) -> dict[str, Any]:
+        """Plain JSON: the protocol and `scoring.score_rows`. ValueError for a frame of other samples than the
+        protocol's."""
+        found = frame.filter(pl.col("kind") == judging.EDITED).height
+        if protocol and found != protocol.samples["count"]:
+            raise ValueError(
+                f"the rows are of {found} samples, the protocol is of {protocol.samples['count']}; give the "
+                "rows that `judge` made for its samples"
+            )
         return {
-            **protocol_figures(self.protocol(samples)),
-            "notes": list(samples.notes),
-            **score_rows(rows, partial=self.partial, bootstrap=self.bootstrap, seed=self.seed),
+            **(protocol_figures(protocol) if protocol else {}),
+            **score_rows(frame, partial=self.partial, bootstrap=self.bootstrap, seed=self.seed),
         }

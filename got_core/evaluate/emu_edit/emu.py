@@ -75,7 +75,7 @@ class EmuEdit(EditBenchmark):
                 where = f"{path.name} row {number}"
                 key = _new_key(row, samples, faults, where)
                 if key and not row["instruction"]:
-                    faults.add("rows have no instruction", where)
+                    faults.add("rows without an instruction", where)
                 elif key:
                     samples[key], places[key] = _sample(key, row), (path, "image", number)
         notes = faults.settle(partial=self.partial)
@@ -108,12 +108,12 @@ class EmuEdit(EditBenchmark):
             if row["file_split"] not in splits:
                 continue
             if row["key"] not in wanted:
-                faults.add("rows belong to no sample", row["where"])
+                faults.add("rows of no sample", row["where"])
             elif row["key"] in places:
-                faults.add("rows repeat idx and hash of another", row["where"])
+                faults.add("rows that repeat idx and hash of another", row["where"])
             else:
                 places[row["key"]] = row["place"]
-        faults.add("samples have no row", *(key for key in sorted(wanted) if key not in places))
+        faults.add("samples without a row", *(key for key in sorted(wanted) if key not in places))
         notes = faults.settle(partial=self.partial)
         return Generations(places, (*notes, *_about_splits(splits, samples.split)))
 
@@ -129,9 +129,9 @@ class Generations(ParquetPictures):
 def _new_key(row: dict[str, Any], known: dict[str, Any], faults: Faults, where: str) -> str | None:
     key = _key(row)
     if key is None:
-        faults.add("rows have no idx or no hash", where)
+        faults.add("rows without idx or hash", where)
     elif key in known:
-        faults.add("rows repeat idx and hash of another", f"{where}: {key}")
+        faults.add("rows that repeat idx and hash of another", f"{where}: {key}")
         return None
     return key
 

@@ -14,6 +14,7 @@ import io
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 VERSION = 1
 """Raise when the same pictures and captions give other figures (networks and rules are in the protocol)."""
 
-EDITED, COPIED, TARGET = "edited", "copied", "target"
+KINDS = EDITED, COPIED, TARGET = "edited", "copied", "target"
 JUDGED, MISSING, UNREADABLE = "judged", "missing", "unreadable"
 METRICS = ("clip_i", "clip_t", "clip_dir", "l1", "l2", "dino")
 
@@ -78,8 +79,9 @@ class _Job:
     source: bytes
     reference: bytes
 
-    def figures_of(self) -> dict[str, Any]:
-        """What its figures depend on besides networks and formulas."""
+    @cached_property
+    def hashes(self) -> dict[str, str]:
+        """Of its pictures, by the names of their columns."""
         return {
             "edited_sha256": _sha256(self.edited),
             "source_sha256": _sha256(self.source),
@@ -108,7 +110,7 @@ def judge(
     """
     faults = Faults("edited pictures")
     there = set(pictures.names())
-    faults.add("are missing", *(one.key for one in samples.samples if one.key not in there))
+    faults.add("missing", *(one.key for one in samples.samples if one.key not in there))
     faults.settle(partial=partial)
     judging = _Judging(networks, directed, StoredRows(storage, prefix, _measure(networks, directed)))
     rows: list[dict[str, Any]] = []
@@ -121,9 +123,14 @@ def judge(
             progress(done, len(samples.samples))
     broken = Faults("pictures")
     unreadable = [row for row in rows if row["state"] == UNREADABLE]
-    broken.add("cannot be read", *(f"{row['sample']}: {row['reason']}" for row in unreadable))
+    broken.add("not readable", *(f"{row['sample']}: {row['reason']}" for row in unreadable))
     broken.settle(partial=partial)
-    return pl.DataFrame(rows, schema=ROWS)
+    return pl.DataFrame(_in_order(rows, samples.samples), schema=ROWS)
+
+
+def _in_order(rows: list[dict[str, Any]], samples: Sequence[EditSample]) -> list[dict[str, Any]]:
+    places = {one.key: number for number, one in enumerate(samples)}
+    return sorted(rows, key=lambda row: (places[row["sample"]], KINDS.index(row["kind"])))
 
 
 def _measure(networks: Networks, directed: bool) -> list[Any]:
@@ -167,7 +174,7 @@ class _Judging:
         return [self._row(job, row_id, reasons) for job, row_id in zip(jobs, ids, strict=True)]
 
     def _row(self, job: _Job, row_id: str, reasons: Mapping[bytes, str]) -> dict[str, Any]:
-        known = {"row_id": row_id, **job.figures_of()}
+        known = {"row_id": row_id, **job.hashes}
         if (found := self._stored.get(row_id)) is not None:
             return _row(job.sample, job.kind, JUDGED, **known, **found)
         bad = _bad_picture(job, reasons)
@@ -224,7 +231,7 @@ class _Judging:
 
 
 def _facts(job: _Job) -> list[Any]:
-    return [job.figures_of(), job.sample.input_caption, job.sample.output_caption]
+    return [job.hashes, job.sample.input_caption, job.sample.output_caption]
 
 
 def _plain(value: float) -> float | None:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from got_core.evaluate.emu_edit.benchmark import EditBenchmark
-from got_core.evaluate.emu_edit.folders import FolderPictures
+from got_core.evaluate.emu_edit.folders import StoredPictures
 from got_core.evaluate.emu_edit.parquet import ParquetPictures, files_of_split, rows_of
 from got_core.evaluate.emu_edit.samples import (
     BenchmarkDataError,
@@ -29,6 +29,7 @@ from got_core.evaluate.emu_edit.samples import (
     Faults,
     Pictures,
 )
+from got_core.storage import Storage
 
 ALL_TURNS, FINAL_TURN = "all_turns", "final_turn"
 _SESSIONS = "edit_sessions.json"
@@ -130,9 +131,9 @@ def _samples(
     for turn in session:
         caption = captions.get(turn.session, {}).get(turn.target_file)
         absent = [name for name in (turn.source, turn.target, session[0].source) if name not in there]
-        faults.add("pictures of the data are missing", *absent)
+        faults.add("missing pictures of the data", *absent)
         if caption is None:
-            faults.add("targets have no caption", turn.target_file)
+            faults.add("targets without a caption", turn.target_file)
         if caption is not None and not absent:
             last = turn is session[-1]
             single = (ALL_TURNS, FINAL_TURN) if len(session) == 1 else (ALL_TURNS,)
@@ -178,11 +179,11 @@ def _sessions(turns: list[_Turn], faults: Faults) -> dict[str, list[_Turn]]:
         some.sort(key=lambda turn: turn.number)
         numbers = [turn.number for turn in some]
         if not _NAME.fullmatch(name):
-            faults.add("sessions have ids that are no file names", name)
+            faults.add("sessions with ids that are no file names", name)
         elif numbers == list(range(1, len(some) + 1)):
             whole[name] = some
         else:
-            faults.add("sessions have missing or repeated turns", f"{name}: {numbers}")
+            faults.add("sessions with missing or repeated turns", f"{name}: {numbers}")
     return whole
 
 
@@ -193,7 +194,7 @@ def _rows(data: Path, split: str, faults: Faults) -> tuple[list[_Turn], Pictures
         columns = ("img_id", "turn_index", "instruction")
         for number, row in enumerate(rows_of(path, columns, ["source_img", "target_img"])):
             if None in row.values() or not row["instruction"]:
-                faults.add("rows lack img_id, turn_index or instruction", f"{path.name} row {number}")
+                faults.add("rows without img_id, turn_index or instruction", f"{path.name} row {number}")
                 continue
             session, index = str(row["img_id"]), int(row["turn_index"])
             turn = _Turn(
@@ -212,7 +213,7 @@ def _rows(data: Path, split: str, faults: Faults) -> tuple[list[_Turn], Pictures
 def _unpacked(data: Path) -> tuple[list[_Turn], Pictures]:
     sessions = _json(data / _SESSIONS, "unpack MagicBrush's download again")
     turns: list[_Turn] = []
-    files: dict[str, Path] = {}
+    files: dict[str, str] = {}
     try:
         for session, steps in sessions.items():
             for number, step in enumerate(steps, start=1):
@@ -222,12 +223,13 @@ def _unpacked(data: Path) -> tuple[list[_Turn], Pictures]:
         raise BenchmarkDataError(
             f"{data / _SESSIONS} must hold, by session, turns with input, output and instruction: {error!r}"
         ) from error
+    storage = Storage(str(data))
+    there = set(storage.list("images/"))
     for turn in turns:
         for name in (turn.source, turn.target):
-            path = data / "images" / turn.session / name
-            if path.is_file():
+            if (path := f"images/{turn.session}/{name}") in there:
                 files[name] = path
-    return turns, FolderPictures(files)
+    return turns, StoredPictures(storage, files)
 
 
 def _json(path: Path, what_to_do: str) -> Any:

@@ -17,6 +17,7 @@ from got_core.evaluate.emu_edit.samples import BenchmarkDataError
 
 _SHARD = re.compile(r"(?P<split>.+?)-\d{5}-of-\d{5}(-[0-9a-f]+)?\.parquet")
 _BATCH = 8  # pictures read at once from a file
+_OPEN = 2  # a shard's end and the next one's beginning, or sources and targets
 
 
 def split_of(path: Path) -> str | None:
@@ -65,8 +66,12 @@ def rows_of(path: Path, columns: Sequence[str], pictures: Sequence[str]) -> Iter
 
 
 class ParquetPictures:
-    """Pictures of a column, by name. A file is read forward, a few rows at a time, so names are best asked
-    for in the order of their rows."""
+    """Pictures of columns, by name. A file is read forward, a few rows at a time, so names are best asked for
+    in the order of their rows.
+
+    Memory: what one row group of each of the last two columns takes (Arrow reads a group's dictionary of
+    pictures whole; the hub's files have 100 rows a group).
+    """
 
     def __init__(self, places: Mapping[str, tuple[Path, str, int]]) -> None:
         self._places = dict(places)
@@ -88,9 +93,11 @@ class ParquetPictures:
         }
 
     def _reader(self, path: Path, column: str) -> _Reader:
-        if (path, column) not in self._readers:
-            self._readers[path, column] = _Reader(path, column)
-        return self._readers[path, column]
+        reader = self._readers.pop((path, column), None) or _Reader(path, column)
+        self._readers[path, column] = reader  # the last one is the one used last
+        while len(self._readers) > _OPEN:
+            del self._readers[next(iter(self._readers))]
+        return reader
 
 
 class _Reader:

@@ -131,7 +131,7 @@ class Faults:
 
     def lines(self) -> tuple[str, ...]:
         """One line for each kind, with the first names."""
-        return tuple(f"{len(names)} {kind} ({_first(names)})" for kind, names in self.found.items())
+        return tuple(f"{kind}: {len(names)} ({_first(names)})" for kind, names in self.found.items())
 
     def settle(self, *, partial: bool) -> tuple[str, ...]:
         """The lines. Raises BenchmarkDataError if there are any, unless `partial`."""

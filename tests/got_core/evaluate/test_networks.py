@@ -179,6 +179,29 @@ def test_files_that_are_missing_or_damaged_are_refused(folders, tmp_path) -> Non
         load_clip(silent)
 
 
+def test_files_that_say_something_else_are_refused(folders, tmp_path) -> None:
+    folder = copy_of(folders / "clip", tmp_path / "clip")
+    (folder / "tokenizer.json").write_text('{"model": 3}')
+    with pytest.raises(NetworkError, match=r"the tokenizer in .* cannot be read"):
+        load_clip(folder)
+    (folder / "preprocessor_config.json").write_text('{"image_std": "none"}')
+    with pytest.raises(NetworkError, match="has image_std none"):
+        load_clip(folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["vision_config"]["hidden_size"] = "wide"
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(NetworkError, match="is not one of openai/clip-vit-base-patch32"):
+        load_clip(folder)
+    (folder / "config.json").write_text("[]")
+    with pytest.raises(NetworkError, match="is not a JSON object"):
+        load_clip(folder)
+
+
+def test_a_device_that_is_not_there_is_named(folders) -> None:
+    with pytest.raises(NetworkError, match="cannot be put on the device 'nowhere'"):
+        load_dino(folders / "dino", device="nowhere")
+
+
 def test_a_tokenizer_of_another_model_is_refused(folders, tmp_path) -> None:
     folder = copy_of(folders / "clip", tmp_path / "clip")
     vocab = {"a</w>": 0, "<|startoftext|>": 1, "<|endoftext|>": 2}

@@ -66,9 +66,9 @@ def test_faulty_rows_are_named(tmp_path) -> None:
     with pytest.raises(BenchmarkDataError) as caught:
         EmuEdit().read(tmp_path)
     for part in (
-        "1 rows have no idx or no hash (test-00000-of-00001.parquet row 1)",
-        "1 rows repeat idx and hash of another (test-00000-of-00001.parquet row 2: 0_00000000)",
-        "1 rows have no instruction (test-00000-of-00001.parquet row 3)",
+        "rows without idx or hash: 1 (test-00000-of-00001.parquet row 1)",
+        "rows that repeat idx and hash of another: 1 (test-00000-of-00001.parquet row 2: 0_00000000)",
+        "rows without an instruction: 1 (test-00000-of-00001.parquet row 3)",
         "ask for a partial score",
     ):
         assert part in str(caught.value)
@@ -116,9 +116,9 @@ def test_generations_that_do_not_fit_are_named(tmp_path) -> None:
     with pytest.raises(BenchmarkDataError) as caught:
         bench.generations(tmp_path / "made", samples)
     for part in (
-        "1 samples have no row (0_00000000)",
-        "1 rows repeat idx and hash of another (test-00000-of-00001.parquet row 6)",
-        "1 rows belong to no sample (test-00000-of-00001.parquet row 7)",
+        "samples without a row: 1 (0_00000000)",
+        "rows that repeat idx and hash of another: 1 (test-00000-of-00001.parquet row 6)",
+        "rows of no sample: 1 (test-00000-of-00001.parquet row 7)",
     ):
         assert part in str(caught.value)
     partial = EmuEdit(partial=True).generations(tmp_path / "made", samples)
@@ -144,9 +144,9 @@ def test_the_folder_is_written_and_read(tmp_path) -> None:
     bench = EmuEdit()
     samples = bench.read(tmp_path / "set")
     keys = [one.key for one in samples.samples]
-    assert bench.write_layout(tmp_path / "out", ((key, picture(3)) for key in keys)) == 7
+    assert bench.write_pictures(tmp_path / "out", ((key, picture(3)) for key in keys)) == 7
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(f"{key}.png" for key in keys)
-    found = bench.read_layout(tmp_path / "out", samples)
+    found = bench.read_layout(samples, tmp_path / "out")
     assert set(found.names()) == set(keys) and found.read(keys[:1])[keys[0]] == png(3)
 
 
@@ -156,27 +156,27 @@ def test_a_folder_that_does_not_fit_is_named(tmp_path) -> None:
     samples = bench.read(tmp_path / "set")
     keys = [one.key for one in samples.samples]
     out = tmp_path / "out"
-    bench.write_layout(out, ((key, picture(3)) for key in keys[1:]))
+    bench.write_pictures(out, ((key, picture(3)) for key in keys[1:]))
     (out / f"{keys[1]}.jpg").write_bytes(png(4))
     (out / "notes.txt").write_text("mine")
     (out / ".DS_Store").write_text("passed over")
     with pytest.raises(BenchmarkDataError) as caught:
-        bench.read_layout(out, samples)
+        bench.read_layout(samples, out)
     for part in (
-        f"1 pictures are missing ({keys[0]}.png)",
-        f"1 pictures are there more than once ({keys[1]})",
-        "1 files belong to no sample (notes.txt)",
+        f"missing pictures: 1 ({keys[0]}.png)",
+        f"pictures that are there more than once: 1 ({keys[1]})",
+        "files of no sample: 1 (notes.txt)",
     ):
         assert part in str(caught.value)
     assert ".DS_Store" not in str(caught.value)
-    assert set(EmuEdit(partial=True).read_layout(out, samples).names()) == set(keys[2:])
-    with pytest.raises(BenchmarkDataError, match="is not a folder of edited pictures"):
-        bench.read_layout(tmp_path / "none", samples)
+    assert set(EmuEdit(partial=True).read_layout(samples, out).names()) == set(keys[2:])
+    with pytest.raises(BenchmarkDataError, match="holds no pictures"):
+        bench.read_layout(samples, tmp_path / "none")
 
 
 def test_keys_are_names_of_files(tmp_path) -> None:
     path = write_parquet(tmp_path / "one.parquet", [emu_row(1, hash="../a/b", image=struct(png(1)))])
     samples = EmuEdit().read(path)
-    EmuEdit().write_layout(tmp_path / "out", [(samples.samples[0].key, picture(1))])
+    EmuEdit().write_pictures(tmp_path / "out", [(samples.samples[0].key, picture(1))])
     assert [one.name for one in (tmp_path / "out").iterdir()] == ["1_..%2Fa%2Fb.png"]
-    assert len(EmuEdit().read_layout(tmp_path / "out", samples).names()) == 1
+    assert len(EmuEdit().read_layout(samples, tmp_path / "out").names()) == 1

@@ -31,7 +31,7 @@ def edited_folder(folder: Path, samples, bench: EmuEdit) -> Path:
     """An edit for each sample."""
     for number, one in enumerate(samples.samples):
         made = picture(70 + number, (96, 64) if number == LARGER else (64, 48))
-        bench.write_layout(folder, [(one.key, made)])
+        bench.write_pictures(folder, [(one.key, made)])
         if number == UNCHANGED:
             (folder / f"{one.key}.png").write_bytes(samples.pictures.read([one.source])[one.source])
     return folder
@@ -80,7 +80,7 @@ def test_figures_are_the_formulas(networks, tmp_path) -> None:
     bench = EmuEdit(networks=networks, batch_size=3)
     samples = bench.read(tmp_path / "set")
     reports: list[tuple[int, int]] = []
-    pictures = bench.read_layout(edited_folder(tmp_path / "out", samples, bench), samples)
+    pictures = bench.read_layout(samples, edited_folder(tmp_path / "out", samples, bench))
     frame = bench.judge(samples, pictures, lambda *done: reports.append(done))
     assert reports == [(3, 7), (6, 7), (7, 7)]
     assert frame.schema == pl.Schema(ROWS) and frame.height == 14
@@ -106,8 +106,8 @@ def test_copying_is_perfect_where_the_source_is_asked_and_says_nothing_of_the_ed
     emu_set(tmp_path / "set")
     bench = EmuEdit(networks=networks)
     samples = bench.read(tmp_path / "set")
-    pictures = bench.read_layout(edited_folder(tmp_path / "out", samples, bench), samples)
-    scores = bench.scores(bench.judge(samples, pictures), samples)["settings"]["all"]
+    pictures = bench.read_layout(samples, edited_folder(tmp_path / "out", samples, bench))
+    scores = bench.scores(bench.judge(samples, pictures), protocol=bench.protocol(samples))["settings"]["all"]
     raw = scores["copied"]["raw"]
     assert raw["clip_i"]["mean"] == pytest.approx(1) and raw["dino"]["mean"] == pytest.approx(1)
     assert raw["l1"]["mean"] == 0 and raw["clip_dir"]["mean"] == 0
@@ -125,14 +125,14 @@ def test_what_is_judged_is_kept_and_found_again(networks, tmp_path) -> None:
     bench, store = EmuEdit(networks=networks, batch_size=2), Storage(f"file://{tmp_path}/store")
     samples = bench.read(tmp_path / "set")
     out = edited_folder(tmp_path / "out", samples, bench)
-    first = bench.judge(samples, bench.read_layout(out, samples), storage=store)
+    first = bench.judge(samples, bench.read_layout(samples, out), store=store)
     kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "store").rglob("*.parquet")}
-    again = bench.judge(samples, bench.read_layout(out, samples), storage=store)
+    again = bench.judge(samples, bench.read_layout(samples, out), store=store)
     assert again.equals(first)
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "store").rglob("*.parquet")} == kept
     other = samples.samples[5].key
-    bench.write_layout(out, [(other, picture(999))])
-    changed = bench.judge(samples, bench.read_layout(out, samples), storage=store)
+    bench.write_pictures(out, [(other, picture(999))])
+    changed = bench.judge(samples, bench.read_layout(samples, out), store=store)
     unlike = changed.filter(pl.col("row_id") != first["row_id"])
     assert unlike["sample"].to_list() == [other] and unlike["kind"].to_list() == ["edited"]
     assert len(tables(tmp_path / "store")) == len(set(first["row_id"])) + 1, "nothing else is judged again"
@@ -142,11 +142,11 @@ def test_damaged_tables_are_judged_again(networks, tmp_path) -> None:
     emu_set(tmp_path / "set")
     bench, store = EmuEdit(networks=networks, batch_size=2), Storage(f"file://{tmp_path}/store")
     samples = bench.read(tmp_path / "set")
-    pictures = bench.read_layout(edited_folder(tmp_path / "out", samples, bench), samples)
-    first = bench.judge(samples, pictures, storage=store)
+    pictures = bench.read_layout(samples, edited_folder(tmp_path / "out", samples, bench))
+    first = bench.judge(samples, pictures, store=store)
     damaged = sorted((tmp_path / "store").rglob("*.parquet"))[0]
     damaged.write_bytes(damaged.read_bytes()[:100])
-    again = bench.judge(samples, pictures, storage=store)
+    again = bench.judge(samples, pictures, store=store)
     assert again["row_id"].to_list() == first["row_id"].to_list()
     np.testing.assert_allclose(again["clip_t"].to_numpy(), first["clip_t"].to_numpy(), atol=1e-6)
     assert sorted(tables(tmp_path / "store")) == sorted(set(first["row_id"]))
@@ -157,10 +157,10 @@ def test_other_networks_judge_anew(networks, tmp_path) -> None:
     store = Storage(f"file://{tmp_path}/store")
     bench = EmuEdit(networks=networks)
     samples = bench.read(tmp_path / "set")
-    pictures = bench.read_layout(edited_folder(tmp_path / "out", samples, bench), samples)
-    first = bench.judge(samples, pictures, storage=store)
+    pictures = bench.read_layout(samples, edited_folder(tmp_path / "out", samples, bench))
+    first = bench.judge(samples, pictures, store=store)
     half = tiny(tmp_path / "again", dtype="bfloat16")
-    other = EmuEdit(networks=half).judge(samples, pictures, storage=store)
+    other = EmuEdit(networks=half).judge(samples, pictures, store=store)
     assert not set(first["row_id"]) & set(other["row_id"])
 
 
@@ -172,15 +172,15 @@ def test_missing_pictures_are_refused_or_said(networks, tmp_path) -> None:
     absent = samples.samples[2].key
     (out / f"{absent}.png").unlink()
     partial = EmuEdit(networks=networks, partial=True)
-    pictures = partial.read_layout(out, samples)
-    with pytest.raises(BenchmarkDataError, match=rf"1 are missing \({absent}\)"):
+    pictures = partial.read_layout(samples, out)
+    with pytest.raises(BenchmarkDataError, match=rf"missing: 1 \({absent}\)"):
         bench.judge(samples, pictures)
     frame = partial.judge(samples, pictures)
     missing = frame.filter(pl.col("state") == "missing")
     assert missing.select("sample", "kind").rows() == [(absent, "edited")]
     with pytest.raises(BenchmarkDataError, match=rf"1 of 14 pictures are not judged \({absent}\)"):
-        bench.scores(frame, samples)
-    scores = partial.scores(frame, samples)
+        bench.scores(frame, protocol=bench.protocol(samples))
+    scores = partial.scores(frame, protocol=partial.protocol(samples))
     assert not scores["complete"] and (scores["found"], scores["expected"]) == (6, 7)
     assert scores["settings"]["all"]["edited"]["raw"]["clip_i"]["n"] == 6
     assert scores["settings"]["all"]["edited"]["raw"]["clip_i"]["of"] == 7
@@ -194,13 +194,13 @@ def test_broken_pictures_are_named_and_everything_else_is_kept(networks, tmp_pat
     out = edited_folder(tmp_path / "out", samples, bench)
     broken = samples.samples[1].key
     (out / f"{broken}.png").write_bytes(png(3)[:200])
-    pictures = bench.read_layout(out, samples)
-    with pytest.raises(BenchmarkDataError, match=rf"1 cannot be read \({broken}: no readable picture"):
-        bench.judge(samples, pictures, storage=store)
+    pictures = bench.read_layout(samples, out)
+    with pytest.raises(BenchmarkDataError, match=rf"not readable: 1 \({broken}: no readable picture"):
+        bench.judge(samples, pictures, store=store)
     ids = tables(tmp_path / "store")
     assert len(ids) == len(set(ids)) and len(ids) >= 6 + 4
-    bench.write_layout(out, [(broken, picture(2))])
-    frame = bench.judge(samples, bench.read_layout(out, samples), storage=store)
+    bench.write_pictures(out, [(broken, picture(2))])
+    frame = bench.judge(samples, bench.read_layout(samples, out), store=store)
     assert set(frame["state"]) == {"judged"} and len(tables(tmp_path / "store")) == len(ids) + 1
 
 
@@ -209,8 +209,8 @@ def test_a_row_without_its_picture_is_named(networks, tmp_path) -> None:
     path = write_parquet(tmp_path / "one.parquet", rows)
     bench = EmuEdit(networks=networks)
     samples = bench.read(path)
-    pictures = bench.read_layout(edited_folder(tmp_path / "out", samples, EmuEdit()), samples)
-    with pytest.raises(BenchmarkDataError, match=r"2 cannot be read .*there are no bytes; download"):
+    pictures = bench.read_layout(samples, edited_folder(tmp_path / "out", samples, bench))
+    with pytest.raises(BenchmarkDataError, match=r"not readable: 2 .*there are no bytes; download"):
         bench.judge(samples, pictures)
 
 
@@ -250,9 +250,9 @@ def progress(done, total):
     if left[0] == 0:
         os.kill(os.getpid(), signal.SIGKILL)
 
-frame = bench.judge(samples, bench.read_layout(f"{root}/out", samples), progress, Storage(f"file://{root}/store"))
+frame = bench.judge(samples, bench.read_layout(samples, f"{root}/out"), progress, Storage(f"file://{root}/store"))
 frame.write_parquet(f"{root}/frame.parquet")
-json.dump(bench.scores(frame, samples), open(f"{root}/scores.json", "w"))
+json.dump(bench.scores(frame, protocol=bench.protocol(samples)), open(f"{root}/scores.json", "w"))
 """
 
 
@@ -269,8 +269,11 @@ def test_killed_while_judging(tmp_path) -> None:
     frame = pl.read_parquet(tmp_path / "frame.parquet")
     kept = tables(tmp_path / "store")
     assert len(kept) == len(set(kept)) and set(kept) == set(frame["row_id"]), "nothing is judged twice"
-    whole = bench.judge(samples, bench.read_layout(tmp_path / "out", samples))
+    whole = bench.judge(samples, bench.read_layout(samples, tmp_path / "out"))
     scores = json.loads((tmp_path / "scores.json").read_text())
-    edited = [one["settings"]["all"]["edited"]["raw"] for one in (scores, bench.scores(whole, samples))]
+    edited = [
+        one["settings"]["all"]["edited"]["raw"]
+        for one in (scores, bench.scores(whole, protocol=bench.protocol(samples)))
+    ]
     for name in ("clip_i", "clip_t", "clip_dir", "l1", "dino"):
         assert edited[0][name] == pytest.approx(edited[1][name], abs=1e-6)

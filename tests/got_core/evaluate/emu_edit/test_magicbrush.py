@@ -91,18 +91,18 @@ def test_the_authors_layout(tmp_path) -> None:
     bench = MagicBrush()
     samples = bench.read(unpacked_magicbrush(tmp_path / "set"))
     out = tmp_path / "out"
-    bench.write_layout(out, ((one.key, picture(5)) for one in bench.requests(samples)))
+    bench.write_pictures(out, ((one.key, picture(5)) for one in bench.requests(samples)))
     files = sorted(path.relative_to(out).as_posix() for path in out.rglob("*.png"))
     assert files == sorted(f"{key.partition('_')[0]}/{key}.png" for key in (*KEYS, "139_iter_2"))
-    assert set(bench.read_layout(out, samples).names()) == set(KEYS)
+    assert set(bench.read_layout(samples, out).names()) == set(KEYS)
     (out / "139/139_inde_2.png").unlink()
     (out / "30/30_2.png").write_bytes(png(1))
     with pytest.raises(BenchmarkDataError) as caught:
-        bench.read_layout(out, samples)
-    assert "1 pictures are missing (139/139_inde_2.png)" in str(caught.value)
-    assert "1 files belong to no sample (30/30_2.png)" in str(caught.value)
+        bench.read_layout(samples, out)
+    assert "missing pictures: 1 (139/139_inde_2.png)" in str(caught.value)
+    assert "files of no sample: 1 (30/30_2.png)" in str(caught.value)
     with pytest.raises(ValueError, match=r"'../x' is no key of MagicBrush"):
-        bench.write_layout(out, [("../x", picture(1))])
+        bench.write_pictures(out, [("../x", picture(1))])
 
 
 def test_faults_of_the_data_are_named(tmp_path) -> None:
@@ -113,8 +113,8 @@ def test_faults_of_the_data_are_named(tmp_path) -> None:
     (folder / "local_descriptions.json").write_text(json.dumps(captions))
     with pytest.raises(BenchmarkDataError) as caught:
         MagicBrush().read(folder)
-    assert "1 pictures of the data are missing (30-output1.png)" in str(caught.value)
-    assert "1 targets have no caption (771-output2.png)" in str(caught.value)
+    assert "missing pictures of the data: 1 (30-output1.png)" in str(caught.value)
+    assert "targets without a caption: 1 (771-output2.png)" in str(caught.value)
     samples = MagicBrush(partial=True).read(folder)
     assert {one.key for one in samples.samples} == set(KEYS) - {"30_1", "771_inde_2", "771_iter_2"}
     assert len(samples.notes) == 2
@@ -127,9 +127,9 @@ def test_sessions_with_gaps_are_named(tmp_path) -> None:
     )
     with pytest.raises(BenchmarkDataError) as caught:
         MagicBrush(split="dev").read(folder)
-    assert "1 sessions have missing or repeated turns (139: [1, 3])" in str(caught.value)
-    assert "1 rows lack img_id, turn_index or instruction" in str(caught.value)
-    assert "1 sessions have ids that are no file names (../up)" in str(caught.value)
+    assert "sessions with missing or repeated turns: 1 (139: [1, 3])" in str(caught.value)
+    assert "rows without img_id, turn_index or instruction: 1 (" in str(caught.value)
+    assert "sessions with ids that are no file names: 1 (../up)" in str(caught.value)
 
 
 def test_other_session_files_are_refused(tmp_path) -> None:
@@ -145,8 +145,8 @@ def test_scores_are_against_targets(networks, tmp_path) -> None:
     bench = MagicBrush(networks=networks)
     samples = bench.read(unpacked_magicbrush(tmp_path / "set"))
     out = tmp_path / "out"
-    bench.write_layout(out, ((one.key, picture(n)) for n, one in enumerate(samples.samples)))
-    frame = bench.judge(samples, bench.read_layout(out, samples))
+    bench.write_pictures(out, ((one.key, picture(n)) for n, one in enumerate(samples.samples)))
+    frame = bench.judge(samples, bench.read_layout(samples, out))
     assert (
         frame["kind"].value_counts(sort=True).height == 3 and frame["clip_dir"].null_count() == frame.height
     )
@@ -163,7 +163,7 @@ def test_scores_are_against_targets(networks, tmp_path) -> None:
     assert row["l1"] == pytest.approx(np.abs(difference).mean()) and row["l2"] == pytest.approx(
         (difference**2).mean()
     )
-    scores = bench.scores(frame, samples)
+    scores = bench.scores(frame, protocol=bench.protocol(samples))
     assert scores["protocol"] == "magicbrush/clip-vit-b32+dino-vits16" and scores["complete"]
     every, final = scores["settings"]["all_turns"], scores["settings"]["final_turn"]
     assert every["edited"]["raw"]["n"] == 6 and final["edited"]["raw"]["n"] == 3
@@ -184,9 +184,9 @@ def test_a_target_given_back_is_perfect(networks, tmp_path) -> None:
         path = out / f"{bench.place(one.key)}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(samples.pictures.read([one.reference])[one.reference])
-    raw = bench.scores(bench.judge(samples, bench.read_layout(out, samples)), samples)["settings"][
-        "all_turns"
-    ]
+    raw = bench.scores(
+        bench.judge(samples, bench.read_layout(samples, out)), protocol=bench.protocol(samples)
+    )["settings"]["all_turns"]
     assert raw["edited"]["raw"]["l1"]["mean"] == 0 and raw["edited"]["raw"]["clip_i"][
         "mean"
     ] == pytest.approx(1)

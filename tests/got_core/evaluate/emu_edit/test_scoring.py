@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -78,28 +79,28 @@ def test_nothing_judged_has_no_mean() -> None:
 
 def test_protocols_stand_beside_scores_and_keep_unlike_ones_apart(networks, tmp_path) -> None:
     emu_set(tmp_path / "set")
-    bench = EmuEdit(networks=networks, plan=True)
+    bench = EmuEdit(networks=networks)
     samples = bench.read(tmp_path / "set")
     frame = bench.judge(samples, samples.pictures)
-    scores = bench.scores(frame, samples)
-    json.dumps(scores)
-    record = scores["protocol_record"]
+
+    def scores_of(one: EmuEdit, plan: bool = True, **sampler: int) -> dict[str, Any]:
+        return one.scores(frame, protocol=one.protocol(samples, plan=plan, sampler=sampler))
+
+    scores = scores_of(bench)
+    record = json.loads(json.dumps(scores))["protocol_record"]
     assert record["name"] == "emu_edit/clip-vit-b32+dino-vits16" and record["plan"] is True
-    assert record["samples"] == {
-        "data": "facebook/emu_edit_test_set",
-        "split": "test",
-        "count": 7,
-        "sha256": samples.sha256(),
-    }
+    listed = {"data": "facebook/emu_edit_test_set", "split": "test", "count": 7, "sha256": samples.sha256()}
+    assert record["samples"] == listed
     assert record["networks"]["dino"]["files"]["model.safetensors"]
-    assert scores["notes"] == ["7 samples; the published split 'test' has 3589"]
-    require_same(scores, EmuEdit(networks=networks, plan=True, batch_size=1).scores(frame, samples))
-    half = EmuEdit(networks=tiny(tmp_path / "half", dtype="bfloat16"), plan=True).scores(frame, samples)
-    fewer = EmuEdit().read(write_parquet(tmp_path / "few.parquet", [emu_row(0)]))
+    require_same(scores, scores_of(EmuEdit(networks=networks, batch_size=1)))
+    half = EmuEdit(networks=tiny(tmp_path / "half", dtype="bfloat16"))
     for other, field in (
-        (half, "dtype"),
-        (EmuEdit(networks=networks, plan=False).scores(frame, samples), "plan"),
-        (bench.scores(frame, fewer), "samples.count"),
+        (scores_of(half), "networks.clip.settings.dtype"),
+        (scores_of(bench, plan=False), "plan"),
+        (scores_of(bench, num_inference_steps=3), "sampler"),
     ):
         with pytest.raises(UnlikeProtocolsError, match=field):
             require_same(scores, other)
+    fewer = EmuEdit().read(write_parquet(tmp_path / "few.parquet", [emu_row(0)]))
+    with pytest.raises(ValueError, match="rows are of 7 samples, the protocol is of 1"):
+        bench.scores(frame, protocol=bench.protocol(fewer))
