@@ -37,6 +37,8 @@ class _Loaded:
         from transformers import CLIPImageProcessorPil
         from transformers.image_utils import PILImageResampling
 
+        if batch_size < 1:
+            raise NetworkError(f"the batch size of {network.name} must be at least 1, got {batch_size}")
         rule = network.resize
         self.network, self.model, self.batch_size = network, model, batch_size
         self.record = record

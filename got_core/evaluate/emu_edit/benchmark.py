@@ -65,6 +65,11 @@ class EditBenchmark:
 
     compared_with: ClassVar[str]
 
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "bootstrap"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{self.name}: {name} must be at least 1, got {getattr(self, name)}")
+
     def read(self, data: Path | str) -> EditSamples:
         """The samples of a download. Raises BenchmarkDataError."""
         raise NotImplementedError

@@ -77,6 +77,11 @@ class MagicBrush(EditBenchmark):
     directed: ClassVar[bool] = False
     compared_with: ClassVar[str] = "target"
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.captions not in ("local", "global"):
+            raise ValueError(f"{self.name}: captions must be local or global, got {self.captions!r}")
+
     def rules(self) -> dict[str, Any]:
         """With the kind of captions."""
         return {**super().rules(), "captions": self.captions}

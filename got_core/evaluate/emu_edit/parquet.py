@@ -60,9 +60,21 @@ def rows_of(path: Path, columns: Sequence[str], pictures: Sequence[str]) -> Iter
             f"{path} lacks the columns {', '.join(missing)}; it has {', '.join(there)}: this is another data "
             "set"
         )
+    for name in pictures:
+        _check_pictures(path, name, file.schema_arrow.field(name).type)
     with _named(path):
         for batch in file.iter_batches(columns=list(columns)):
             yield from batch.to_pylist()
+
+
+def _check_pictures(path: Path, name: str, kind: Any) -> None:
+    import pyarrow as pa
+
+    if not pa.types.is_struct(kind) or kind.get_field_index("bytes") < 0:
+        raise BenchmarkDataError(
+            f"{path}: the column {name} must hold pictures as the hub keeps them, a struct with `bytes`, and "
+            f"is {kind}: download the parquet files of the data set as they are"
+        )
 
 
 class ParquetPictures:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from got_core.evaluate.emu_edit.emu import EmuEdit
+from got_core.evaluate.emu_edit.magicbrush import MagicBrush
 from got_core.evaluate.emu_edit.samples import BenchmarkDataError
 from tests.got_core.evaluate.emu_edit.made import (
     emu_row,
@@ -82,9 +83,21 @@ def test_other_files_are_refused(tmp_path) -> None:
     write_parquet(tmp_path / SHARD, [{"idx": 1, "text": "x"}])
     with pytest.raises(BenchmarkDataError, match=r"lacks the columns hash, .*, image; it has idx, text"):
         EmuEdit().read(tmp_path)
+    write_parquet(tmp_path / SHARD, [emu_row(0, image=png(0))])
+    with pytest.raises(
+        BenchmarkDataError, match=r"column image must hold .*a struct with `bytes`, and is binary"
+    ):
+        EmuEdit().read(tmp_path)
     (tmp_path / SHARD).write_bytes(b"PAR1 not really")
     with pytest.raises(BenchmarkDataError, match=r"test-00000-of-00001.parquet is not a readable parquet"):
         EmuEdit().read(tmp_path)
+
+
+def test_settings_are_checked() -> None:
+    with pytest.raises(ValueError, match="emu_edit: batch_size must be at least 1, got 0"):
+        EmuEdit(batch_size=0)
+    with pytest.raises(ValueError, match="magicbrush: captions must be local or global, got 'both'"):
+        MagicBrush(captions="both")  # type: ignore[arg-type]
 
 
 def test_generations_are_joined_although_splits_are_swapped(tmp_path) -> None:
