@@ -148,6 +148,58 @@ def test_old_position_ids_are_no_fault(folders, tmp_path) -> None:
     np.testing.assert_allclose(found, expected, atol=1e-6)  # memory is aligned otherwise
 
 
+OLD_TEXT = {
+    "_name_or_path": "",
+    "add_cross_attention": False,
+    "bad_words_ids": None,
+    "bos_token_id": 0,
+    "chunk_size_feed_forward": 0,
+    "do_sample": False,
+    "dropout": 0.0,
+    "eos_token_id": 2,
+    "num_beams": 1,
+    "pad_token_id": 1,
+    "torch_dtype": None,
+    "torchscript": False,
+    "transformers_version": "4.16.0.dev0",
+    "use_bfloat16": False,
+}
+"""What a configuration of 2022 says besides sizes; its ends of texts are none of the tokenizer's."""
+
+
+def test_a_folder_as_published_in_2022_is_read(folders, tmp_path) -> None:
+    folder = copy_of(folders / "clip", tmp_path / "clip")
+    config = json.loads((folder / "config.json").read_text())
+    config["text_config"] |= OLD_TEXT
+    config |= {
+        "text_config_dict": config["text_config"],
+        "vision_config_dict": None,
+        "torch_dtype": "float32",
+    }
+    config.pop("dtype", None)
+    (folder / "config.json").write_text(json.dumps(config))
+    tokens = json.loads((folder / "tokenizer.json").read_text())["model"]
+    (folder / "vocab.json").write_text(json.dumps(tokens["vocab"]))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    (folder / "tokenizer.json").unlink()
+    old = {"add_prefix_space": False, "do_lower_case": True, "errors": "replace", "model_max_length": 77}
+    special = {
+        f"{name}_token": {"__type": "AddedToken", "content": text, "lstrip": False, "normalized": True}
+        for name, text in (("bos", "<|startoftext|>"), ("eos", "<|endoftext|>"), ("unk", "<|endoftext|>"))
+    }
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps({**old, **special, "pad_token": "<|endoftext|>"})
+    )
+    sizes = {"crop_size": 224, "size": 224, "feature_extractor_type": "CLIPFeatureExtractor", "resample": 3}
+    stated = json.loads((folder / "preprocessor_config.json").read_text())
+    levels = {name: stated[name] for name in ("image_mean", "image_std")}
+    (folder / "preprocessor_config.json").write_text(json.dumps({**sizes, **levels}))
+    clip, new = load_clip(folder), load_clip(folders / "clip")
+    np.testing.assert_allclose(clip.texts(CAPTIONS), new.texts(CAPTIONS), atol=1e-5)
+    np.testing.assert_allclose(clip.pictures(pictures()), new.pictures(pictures()), atol=1e-5)
+    assert set(clip.record.files) == {"model.safetensors", "vocab.json", "merges.txt"}
+
+
 def test_other_folders_are_refused(folders, tmp_path) -> None:
     with pytest.raises(NetworkError, match=r"of type 'vit'.* is of type 'clip'"):
         load_clip(folders / "dino")
