@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from got_core.annotate.ledger import FOLDER as LEDGER
 from got_core.corpus.item_index import ID_COLUMNS, ItemIndex
 from got_core.storage import TABLE_SUFFIX, Storage
 
@@ -37,13 +38,7 @@ class Reach:
     def shards(self, storage: Storage, ids: Iterable[str]) -> set[str]:
         """Shards that hold one of the ids, and those that no index knows."""
         known = {shard for index in self.indices for shard in index.versions}
-        stored = {
-            name.removesuffix(TABLE_SUFFIX).rpartition("/")[2]
-            for tables in ID_COLUMNS.values()
-            for folder in tables
-            for name in storage.list(f"{folder}/")
-            if name.endswith(TABLE_SUFFIX)
-        }
+        stored = _shards_with_tables(storage) | _shards_with_folders(storage)
         wanted = [*ids]
         held = {one for index in self.indices if wanted for one in index.places(wanted)["shard"]}
         return held | (stored - known)
@@ -53,3 +48,24 @@ class Reach:
         if not self.indices:
             return None
         return lambda hashes: {one for index in self.indices for one in index.shards_near(hashes, distance)}
+
+
+def _shards_with_tables(storage: Storage) -> set[str]:
+    return {
+        name.removesuffix(TABLE_SUFFIX).rpartition("/")[2]
+        for tables in ID_COLUMNS.values()
+        for folder in tables
+        for name in storage.list(f"{folder}/")
+        if name.endswith(TABLE_SUFFIX)
+    }
+
+
+def _shards_with_folders(storage: Storage) -> set[str]:
+    """Shards of which answers, tars or latents are there, whether or not their tables still are."""
+    from got_core.curate import training_shards  # bring pyarrow
+    from got_core.train.latents import key
+
+    keys = storage.folders(key.FOLDER)
+    folders = [one for parent in (LEDGER, training_shards.FOLDER, *keys) for one in storage.folders(parent)]
+    names = {folder.rpartition("/")[2] for folder in folders}
+    return {name for name in names if name.startswith(tuple(f"{kind}-" for kind in ID_COLUMNS))}

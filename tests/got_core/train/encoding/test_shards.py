@@ -260,7 +260,7 @@ def test_a_takedown_removes_latents_of_every_key(
     gone, pair = rows.row(0, named=True), rows.row(-1, named=True)
     add_takedowns(storage, [gone["image_id"], pair["source_id"]])
     removed = take_down(storage, CurateConfig()).removed
-    assert removed[FOLDER] == 4, "two samples of two keys"
+    assert removed[f"{FOLDER}/{SHARD}"] == 4, "two samples of two keys"
     for key in keys:
         index = read_index(storage, key.folder)
         assert not {gone["sample_id"], pair["sample_id"]} & set(index["sample_id"]) and index.height == 10
