@@ -8,7 +8,6 @@ GOT_BENCH_OTHER: a checkout of another version, which does the same afterwards; 
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import subprocess
 import sys
@@ -18,7 +17,7 @@ import urllib.request
 from dataclasses import replace
 from pathlib import Path
 
-from bench.bench_slots import serve
+from bench.bench_slots import server
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARDS = int(os.environ.get("GOT_BENCH_SHARDS", "6"))
@@ -57,18 +56,11 @@ print(len(images))
 
 def main() -> dict[str, float | str]:
     """Seconds, busy slots and requests of this version, and of the other one."""
-    receive, send = multiprocessing.Pipe(duplex=False)
-    server = multiprocessing.get_context("spawn").Process(target=serve, args=(send,), daemon=True)
-    server.start()
-    try:
-        url = f"http://127.0.0.1:{receive.recv()}/v1"
+    with server() as url:
         mine = _measured(ROOT, url)
         print(mine, flush=True)
         other = os.environ.get("GOT_BENCH_OTHER")
         theirs = _measured(Path(other), url) if other else {}
-    finally:
-        server.terminate()
-        server.join()
     ratios = {
         f"{name}, ratio": theirs[name] / mine[name] for name in ("seconds", "requests a picture") if theirs
     }

@@ -16,6 +16,8 @@ import os
 import re
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
 from queue import Empty
@@ -110,6 +112,19 @@ def serve(port: Connection) -> None:
     asyncio.run(run())
 
 
+@contextmanager
+def server() -> Iterator[str]:
+    """The URL of a server in a process of its own."""
+    receive, send = multiprocessing.Pipe(duplex=False)
+    process = multiprocessing.get_context("spawn").Process(target=serve, args=(send,), daemon=True)
+    process.start()
+    try:
+        yield f"http://127.0.0.1:{receive.recv()}/v1"
+    finally:
+        process.terminate()
+        process.join()
+
+
 def picture(path: str) -> Image.Image:
     """A plain picture of its own for each path."""
     number = int(path)
@@ -170,16 +185,9 @@ def side(url: str, processes: int, settings: dict[str, Any], shared: bool) -> di
 
 def main() -> dict[str, float | str]:
     """Shares of busy slots and requests a picture of both sides."""
-    receive, send = multiprocessing.Pipe(duplex=False)
-    server = multiprocessing.get_context("spawn").Process(target=serve, args=(send,), daemon=True)
-    server.start()
-    try:
-        url = f"http://127.0.0.1:{receive.recv()}/v1"
+    with server() as url:
         together = side(url, PROCESSES, {}, shared=True)
         alone = side(url, 1, {"boxes": "one by one"}, shared=False)
-    finally:
-        server.terminate()
-        server.join()
     pictures = SHARDS * ROWS
     return {
         "slots busy": together["busy"],
