@@ -152,20 +152,17 @@ class Storage:
 
         Empty where there is no such folder.
         """
-        self._fs.invalidate_cache()
-        try:
-            entries = self._fs.ls(self._path(name), detail=True)
-        except (FileNotFoundError, NotADirectoryError):
-            return []
-        names = (self._name(entry["name"]) for entry in entries if entry["type"] == "directory")
-        return sorted(name for name in names if not is_temporary(name))
+        return self._inside(self._path(name))[0]
 
     def top(self) -> tuple[builtins.list[str], builtins.list[str]]:
         """Names of the folders, and of the files, that lie directly in the storage; both sorted."""
+        return self._inside(self._root)
+
+    def _inside(self, path: str) -> tuple[builtins.list[str], builtins.list[str]]:
         self._fs.invalidate_cache()
         try:
-            entries = self._fs.ls(self._root, detail=True)
-        except FileNotFoundError:
+            entries = self._fs.ls(path, detail=True)
+        except (FileNotFoundError, NotADirectoryError):
             return [], []
         names = {self._name(entry["name"]): entry["type"] for entry in entries}
         kept = sorted(name for name in names if name and not is_temporary(name))
@@ -182,9 +179,8 @@ class Storage:
         """Files by name, read side by side; those that are not there are left out."""
         wanted = [*names]
         options = {"batch_size": _AT_ONCE} if getattr(self._fs, "async_impl", False) else {}
-        options |= (
-            {"max_concurrency": 1} if is_s3(self.url) else {}
-        )  # in parts, s3fs asks for each size first
+        # In parts, s3fs asks for each size first.
+        options |= {"max_concurrency": 1} if self._is_s3 else {}
         nothing = [None] * len(wanted)
         paths = [self._path(name) for name in wanted]
         found = self._fs.cat_ranges(paths, nothing, nothing, on_error="return", **options) if wanted else []
@@ -199,7 +195,7 @@ class Storage:
         Raises StoreUnavailableError where the store keeps one: the others are deleted.
         """
         paths = [self._path(name) for name in names]
-        if is_s3(self.url):
+        if self._is_s3:
             self._fs.delete_all(paths)
             return
         for path in paths:
