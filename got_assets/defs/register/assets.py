@@ -12,6 +12,7 @@ import polars as pl
 
 from got_assets.project import PROJECT, Project, code_version, git_commit
 from got_assets.reporting import document_hash, document_result, log_progress
+from got_assets.scored import check_benchmarks
 
 Document = dict[str, Any]
 MODEL_NAME = "got"
@@ -123,6 +124,7 @@ def promoted_model(
     from got_core.registry.rescore import Scorer
 
     started, recipe = time.monotonic(), project.recipe
+    check_benchmarks(project)
     scorer = Scorer(world=recipe.world, config=recipe.evaluate, storage=project.storage, report=log_progress)
     decision = promote(
         registered_model["name"],

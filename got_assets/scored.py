@@ -1,0 +1,36 @@
+"""Whether models of this project can be scored as the recipe says: before anything is annotated or trained.
+
+Belongs here: the project's own checks. Not here: those of a recipe alone (`Recipe`), and scoring.
+"""
+
+from __future__ import annotations
+
+from got_assets.project import Project
+from got_core.evaluate.config import SCENE_ASSETS
+from got_core.recipes.recipe import OTHERS
+
+
+def check_benchmarks(project: Project) -> None:
+    """Raise ValueError where photographs would be scored on rendered scenes."""
+    if project.settings.photographs and (names := project.recipe.evaluate.on_scenes):
+        raise ValueError(
+            f"{_photographs(project)}, and recipe {project.recipe.name!r} scores its models by "
+            f"{', '.join(names)}, rendered scenes, which say nothing about a model of photographs: set "
+            "GOT_RECIPE to a recipe of photographs, such as finetune-own, or in a recipe of your own "
+            f"{OTHERS}"
+        )
+
+
+def check_ablation(project: Project) -> None:
+    """Raise ValueError where models of photographs would be compared on scenes."""
+    project.recipe.check_ablation()
+    if project.settings.photographs:
+        raise ValueError(
+            f"{_photographs(project)}, and the ablation scores its runs by {SCENE_ASSETS['geneval']}, "
+            "rendered scenes, which say nothing about models of photographs: run it on scenes, without GOT_RAW"
+        )
+
+
+def _photographs(project: Project) -> str:
+    name = project.settings.annotator_name
+    return f"GOT_RAW names pictures that are no rendered scenes (GOT_ANNOTATOR={name})"
