@@ -17,14 +17,15 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from got_core.evaluate.drawers.drawer import Drawer, PipelineOrDrawer
+from got_core.evaluate.drawers.local import as_drawer
 from got_core.evaluate.protocol import Protocol, digest_of, protocol_figures
-from got_core.evaluate.samples import Drawn, Progress, Request, draw_missing, read_samples, sample_name
+from got_core.evaluate.samples import Drawn, Progress, Request, read_samples, sample_name
 from got_core.evaluate.scores import failure_of, score_tasks, with_plan_figures
 from got_core.evaluate.suite import AS_WRITTEN, Suite, Variant, sampler_arguments
 
 if TYPE_CHECKING:
     from got_core.chain.grammar import Chain
-    from got_core.model.pipeline import GoTPipeline
     from got_core.storage import Storage
 
 
@@ -47,7 +48,7 @@ class RunResult:
 
 def run_benchmark(
     suite: Suite,
-    pipeline: GoTPipeline,
+    pipeline: PipelineOrDrawer,
     storage: Storage,
     prefix: str,
     progress: Progress | None = None,
@@ -56,6 +57,7 @@ def run_benchmark(
 ) -> RunResult:
     """Draw what is missing under `prefix`, judge all of it, and write the result beside the pictures.
 
+    `pipeline`: a pipeline, which draws in this process, or a drawer, such as `drawers.cluster.RayDrawer`.
     Pictures come from chains that the model wrote itself; each variant draws once more those that it changes.
     Written under `prefix`: `NNNNN.png`, `<variant's folder>/NNNNN.png`, `samples.parquet`,
     `samples_<variant's folder>.parquet`, `scores.json`, `protocol.json`, `grid.png`. Give `weights_hash` (or
@@ -63,12 +65,13 @@ def run_benchmark(
     Raises DetectorError, before anything is drawn, if the judge cannot be trusted; IncompleteRunError if
     pictures are missing in the end.
     """
-    ceilings = suite.ceilings(pipeline)
+    drawer = as_drawer(pipeline)
+    ceilings = drawer.ask(suite.ceilings)
     run = _StoredRun(suite, storage, prefix, weights_hash)
-    run.draw(pipeline, run.requests, AS_WRITTEN, progress)
+    run.draw(drawer, run.requests, AS_WRITTEN, progress)
     drawn = run.read(run.requests, AS_WRITTEN) if suite.variants else {}
     for variant in suite.variants:
-        run.draw(pipeline, run.requests_of(variant, drawn), variant, progress)
+        run.draw(drawer, run.requests_of(variant, drawn), variant, progress)
     return run.score(extra=ceilings)
 
 
@@ -114,13 +117,12 @@ class _StoredRun:
 
     def draw(
         self,
-        pipeline: GoTPipeline,
+        drawer: Drawer,
         requests: Mapping[int, Request],
         variant: Variant,
         progress: Progress | None,
     ) -> None:
-        draw_missing(
-            pipeline,
+        drawer.draw(
             requests,
             self.storage,
             sampler=self._sampler(variant),
