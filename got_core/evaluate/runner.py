@@ -91,6 +91,15 @@ def score_stored(
     return _StoredRun(suite, storage, prefix, weights_hash).score(partial=partial, extra=extra)
 
 
+def judge_stored(
+    suite: Suite, storage: Storage, prefix: str, *, weights_hash: str | None = None
+) -> tuple[pl.DataFrame, dict[int, Drawn]]:
+    """Rows and pictures of those that are in storage, without variants; nothing is written."""
+    run = _StoredRun(suite, storage, prefix, weights_hash)
+    drawn = run.read(run.requests, AS_WRITTEN)
+    return run.judge(drawn, suite.protocol()), drawn
+
+
 class _StoredRun:
     """The pictures of one model under one prefix."""
 
@@ -146,12 +155,12 @@ class _StoredRun:
 
     def score(self, *, partial: bool = False, extra: Mapping[str, Any] | None = None) -> RunResult:
         drawn, protocol = self.read(self.requests, AS_WRITTEN), self.suite.protocol()
-        samples = self._judge(drawn, protocol)
-        scores = {**_scores(self.suite, samples, protocol, partial), **(extra or {})}
+        samples = self.judge(drawn, protocol)
+        scores = {**suite_scores(self.suite, samples, protocol, partial), **(extra or {})}
         for variant, pictures, changed in self._variants(drawn):
             own = self.suite.protocol(variant)
-            judged = self._judge(pictures, own)
-            scores[variant.key] = _scores(self.suite, judged, own, partial) | {"changed": changed}
+            judged = self.judge(pictures, own)
+            scores[variant.key] = suite_scores(self.suite, judged, own, partial) | {"changed": changed}
             self.storage.write_table(f"{self.folder}/samples_{variant.folder}", judged)
         result = RunResult(samples, scores, self.suite.grid(samples, drawn), protocol)
         self._write(result)
@@ -172,7 +181,7 @@ class _StoredRun:
                 as_written[variant.keep_outside] = pictures
             yield variant, pictures, len(requests)
 
-    def _judge(self, drawn: Mapping[int, Drawn], protocol: Protocol) -> pl.DataFrame:
+    def judge(self, drawn: Mapping[int, Drawn], protocol: Protocol) -> pl.DataFrame:
         digest = protocol.digest()
         rows = [
             {"sample_id": digest_of([digest, index]), **self._row(index, drawn[index])}
@@ -203,7 +212,8 @@ class _StoredRun:
         self.storage.write_json(f"{self.folder}/scores.json", result.scores)
 
 
-def _scores(suite: Suite, samples: pl.DataFrame, protocol: Protocol, partial: bool) -> dict[str, Any]:
+def suite_scores(suite: Suite, samples: pl.DataFrame, protocol: Protocol, partial: bool) -> dict[str, Any]:
+    """Scores of judged pictures. Raises IncompleteRunError unless `partial`."""
     scores = score_tasks(
         samples,
         expected=suite.expected,
