@@ -11,7 +11,8 @@ from got_core.recipes.recipe import OTHERS
 
 
 def check_benchmarks(project: Project) -> None:
-    """Raise ValueError where photographs would be scored on rendered scenes."""
+    """Raise ValueError where photographs would be scored on rendered scenes, and MissingDownloadError, which
+    names each file, where downloads of a published benchmark are not there."""
     if project.settings.photographs and (names := project.recipe.evaluate.on_scenes):
         raise ValueError(
             f"{_photographs(project)}, and recipe {project.recipe.name!r} scores its models by "
@@ -19,6 +20,11 @@ def check_benchmarks(project: Project) -> None:
             "GOT_RECIPE to a recipe of photographs, such as finetune-own, or in a recipe of your own "
             f"{OTHERS}"
         )
+    if project.recipe.evaluate.published:
+        from got_core.evaluate.published.needed import check_needed
+
+        who = f"the model of recipe {project.recipe.name!r}"
+        check_needed(project.recipe.evaluate.published, project.settings.benchmarks, who)
 
 
 def check_ablation(project: Project) -> None:
@@ -27,7 +33,7 @@ def check_ablation(project: Project) -> None:
     if project.settings.photographs:
         raise ValueError(
             f"{_photographs(project)}, and the ablation scores its runs by {SCENE_ASSETS['geneval']}, "
-            "rendered scenes, which say nothing about models of photographs: run it on scenes, without GOT_RAW"
+            "rendered scenes, which say nothing about models of photographs: run it without GOT_RAW"
         )
 
 

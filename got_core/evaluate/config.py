@@ -28,6 +28,8 @@ PUBLISHED_ASSETS = {
 BENCHMARK_ASSETS = SCENE_ASSETS | PUBLISHED_ASSETS
 """All that can score a candidate, in the order of the report."""
 
+_SAMPLER = ("num_inference_steps", "text_scale", "spatial_scale", "guidance_reuse", "max_new_tokens")
+
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig:
@@ -110,6 +112,11 @@ class EvaluateConfig:
     def published(self) -> tuple[str, ...]:
         """Those of the benchmarks that are published ones."""
         return tuple(name for name in self.benchmarks if name in PUBLISHED_ASSETS.values())
+
+    @property
+    def sampler(self) -> dict[str, Any]:
+        """Arguments that are forced on the pipeline; empty where the model's own defaults count."""
+        return {name: getattr(self, name) for name in _SAMPLER if getattr(self, name) is not None}
 
     def measuring(self) -> dict[str, Any]:
         """What the result of a benchmark on scenes depends on: everything but which others there are.

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,9 @@ from mlflow.exceptions import MlflowException
 
 from got_core.evaluate.benchmarks import BENCHMARKS, Benchmark, open_pipeline
 from got_core.evaluate.config import EvaluateConfig
+from got_core.evaluate.published.downloads import benchmarks_place
+from got_core.evaluate.published.registry import published_benchmark
+from got_core.evaluate.published.scoring import score_published
 from got_core.registry.log import WEIGHTS_TAG
 from got_core.registry.reference import pipeline_folder
 from got_core.registry.results import BenchmarkResult
@@ -27,6 +31,8 @@ from got_core.scenes.world import World
 from got_core.storage import Storage
 
 if TYPE_CHECKING:
+    from got_core.evaluate.protocol import Protocol
+    from got_core.evaluate.published.benchmark import Opened
     from got_core.model.pipeline import GoTPipeline
 
 Report = Callable[[str], None]
@@ -43,13 +49,35 @@ class Scorer:
     world: World
     config: EvaluateConfig
     storage: Storage
+    downloads: Path | None = None
+    """Data and networks of published benchmarks (GOT_BENCHMARKS)."""
+
     report: Report = lambda line: None
     """Called with lines about progress."""
 
     def protocols(self) -> dict[str, str]:
-        """Digest of today's protocol of each of the configuration's benchmarks, by name."""
+        """Digest of today's protocol of each of the configuration's benchmarks, by name.
+
+        Raises what a published benchmark raises whose downloads are missing or cannot be read.
+        """
         chosen = (one for one in BENCHMARKS if one.name in self.config.benchmarks)
-        return {one.name: one.protocol(self.world, self.config).digest() for one in chosen}
+        scenes = {one.name: one.protocol(self.world, self.config).digest() for one in chosen}
+        names = self.config.published
+        return scenes | {name: self._protocol_of_published(name).digest() for name in names}
+
+    def _protocol_of_published(self, name: str) -> Protocol:
+        return self._opened(name).protocol(plan=True, sampler=self.config.sampler)
+
+    def _opened(self, name: str) -> Opened:
+        """A published benchmark with its networks; they are loaded once."""
+        if name not in self._open:
+            place = benchmarks_place(self.downloads)
+            self._open[name] = published_benchmark(name).open(place)
+        return self._open[name]
+
+    @cached_property
+    def _open(self) -> dict[str, Opened]:
+        return {}
 
     def score(
         self, version: ModelVersion, names: Collection[str], tracking_uri: str
@@ -61,8 +89,10 @@ class Scorer:
         weights = version.tags.get(WEIGHTS_TAG)
         if not weights:
             raise CannotScoreError(f"it has no tag {WEIGHTS_TAG}")
-        with _opened(version, tracking_uri) as pipeline:
-            return [self._result(one, pipeline, weights) for one in BENCHMARKS if one.name in names]
+        with _pipeline(version, tracking_uri) as pipeline:
+            scenes = [self._result(one, pipeline, weights) for one in BENCHMARKS if one.name in names]
+            published = [name for name in self.config.published if name in names]
+            return scenes + [self._result_of_published(name, pipeline, weights) for name in published]
 
     def _result(self, benchmark: Benchmark, pipeline: GoTPipeline, weights: str) -> BenchmarkResult:
         def progress(done: int, total: int) -> None:
@@ -71,9 +101,21 @@ class Scorer:
         made = benchmark.score(pipeline, self.world, self.config, self.storage, weights, progress)
         return BenchmarkResult(made.scores, benchmark.outcomes(made.samples))
 
+    def _result_of_published(self, name: str, pipeline: GoTPipeline, weights: str) -> BenchmarkResult:
+        made = score_published(
+            published_benchmark(name),
+            self._opened(name),
+            pipeline,
+            self.storage,
+            weights,
+            sampler=self.config.sampler,
+            report=lambda line: self.report(f"champion, {line}"),
+        )
+        return BenchmarkResult(made.scores, made.outcomes)
+
 
 @contextmanager
-def _opened(version: ModelVersion, tracking_uri: str) -> Iterator[GoTPipeline]:
+def _pipeline(version: ModelVersion, tracking_uri: str) -> Iterator[GoTPipeline]:
     """The version's pipeline, from a copy of its artifacts that is deleted afterwards."""
     folder = Path(tempfile.mkdtemp(prefix="got-champion-"))
     try:

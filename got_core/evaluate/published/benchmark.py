@@ -36,6 +36,10 @@ class Opened(typing.Protocol):
         """The benchmark's own list."""
         ...
 
+    def check(self) -> None:
+        """Raises DetectorError where what judges cannot be trusted."""
+        ...
+
     def generate(
         self,
         drawer: Any,

@@ -83,6 +83,9 @@ class OpenedEdits:
         self.name, self.benchmark, self.samples, self._opener = name, bench, samples, opener
         self.notes = samples.notes
 
+    def check(self) -> None:
+        """Networks that are not whole were refused when they were loaded."""
+
     def generate(self, drawer: Any, folder: Storage, **options: Any) -> int:
         """See `EditBenchmark.write_layout`."""
         return self.benchmark.write_layout(self.samples, drawer, folder, **options)

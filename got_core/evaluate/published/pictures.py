@@ -71,6 +71,10 @@ class OpenedGenEval:
             raise no_judge(self.name)
         return self._detector
 
+    def check(self) -> None:
+        """Try the detector on known pictures."""
+        self.detector.check(self.samples.classes, self.benchmark.rules)
+
     def generate(self, drawer: Any, folder: Storage, **options: Any) -> int:
         """See `GenEval.write_layout`."""
         return self.benchmark.write_layout(self.samples, drawer, folder, **options)

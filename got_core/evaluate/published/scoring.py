@@ -1,0 +1,91 @@
+"""Scoring a model by a published benchmark: drawn, judged, and written beside its pictures.
+
+Belongs here: that order, and what is written. Not here: the benchmarks (`registry`), where pictures are drawn
+(`evaluate.drawers`), and comparing models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from got_core.evaluate.protocol import digest_of
+from got_core.evaluate.samples import DRAWING
+from got_core.evaluate.score_folder import write_scores
+from got_core.storage import Storage
+
+if TYPE_CHECKING:
+    from got_core.evaluate.protocol import Protocol
+    from got_core.evaluate.published.benchmark import Opened, PublishedBenchmark
+
+Report = Callable[[str], None]
+
+OUTCOMES_TABLE = "outcomes"
+"""Name, below a benchmark's results, of the table that promotion reads."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishedScores:
+    """A model's result by one published benchmark."""
+
+    scores: dict[str, Any]
+    """See `benchmark.Opened.scores`."""
+
+    samples: pl.DataFrame
+    """One row a picture, columns of the benchmark."""
+
+    outcomes: pl.DataFrame
+    """See `benchmark.OUTCOMES`."""
+
+
+def score_published(
+    benchmark: PublishedBenchmark,
+    opened: Opened,
+    drawer: Any,
+    storage: Storage,
+    weights_hash: str,
+    *,
+    sampler: Mapping[str, Any],
+    report: Report = lambda line: None,
+) -> PublishedScores:
+    """Score a model that draws from plans of its own; what an interrupted run drew and judged is kept.
+
+    `drawer`: a pipeline, or whatever draws with these weights (`evaluate.drawers`); `sampler`: what is forced
+    on it. Pictures of another list or sampler lie in a folder of their own. Written below
+    `benchmark.results(weights_hash)`: `outcomes.parquet` and what `score_folder` writes. Raises what the
+    benchmark raises: IncompleteRunError where a picture is missing or has no verdict, DetectorError, before
+    anything is drawn, where what judges cannot be trusted.
+    """
+    opened.check()
+    protocol = opened.protocol(plan=True, sampler=sampler)
+    folder = pictures_folder(benchmark, protocol, storage, weights_hash)
+
+    def saying(what: str) -> Callable[[int, int], None]:
+        return lambda done, total: report(f"{benchmark.name}: {done} of {total} {benchmark.unit} {what}")
+
+    opened.generate(
+        drawer, folder, plan=True, sampler=sampler, weights_hash=weights_hash, progress=saying("drawn")
+    )
+    frame = opened.judge(folder, store=storage, prefix=benchmark.judged, progress=saying("judged"))
+    result = PublishedScores(
+        scores=opened.scores(frame, protocol=protocol), samples=frame, outcomes=opened.outcomes(frame)
+    )
+    place = benchmark.results(weights_hash)
+    storage.write_table(f"{place}/{OUTCOMES_TABLE}", result.outcomes)
+    write_scores(_below(storage, place), result.scores, frame, opened.grid(folder, frame))
+    return result
+
+
+def pictures_folder(
+    benchmark: PublishedBenchmark, protocol: Protocol, storage: Storage, weights_hash: str
+) -> Storage:
+    """Where pictures of these weights, of this list and with this sampler are kept."""
+    drawn = digest_of([DRAWING, protocol.samples, protocol.sampler, protocol.plan])
+    return _below(storage, f"{benchmark.pictures(weights_hash)}-{drawn}")
+
+
+def _below(storage: Storage, name: str) -> Storage:
+    return Storage(storage.url_of(name), **storage.fs_options)
