@@ -5,9 +5,14 @@ Belongs here: the project's own checks. Not here: those of a recipe alone (`Reci
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from got_assets.project import Project
 from got_core.evaluate.config import SCENE_ASSETS
 from got_core.recipes.recipe import OTHERS
+
+if TYPE_CHECKING:
+    from got_core.evaluate.published.cluster import Cluster
 
 
 def check_benchmarks(project: Project) -> None:
@@ -35,6 +40,14 @@ def check_ablation(project: Project) -> None:
             f"{_photographs(project)}, and the ablation scores its runs by {SCENE_ASSETS['geneval']}, "
             "rendered scenes, which say nothing about models of photographs: run it without GOT_RAW"
         )
+
+
+def benchmark_cluster(project: Project) -> Cluster:
+    """Where this project draws and judges published benchmarks: on the workers of its trainings."""
+    from got_core.evaluate.published.cluster import Cluster
+
+    settings = project.settings
+    return Cluster(workers=settings.workers, device=settings.device, address=settings.ray_address)
 
 
 def _photographs(project: Project) -> str:

@@ -10,8 +10,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,9 +19,9 @@ from mlflow.exceptions import MlflowException
 
 from got_core.evaluate.benchmarks import BENCHMARKS, Benchmark, open_pipeline
 from got_core.evaluate.config import EvaluateConfig
+from got_core.evaluate.published.cluster import Cluster, score_on
 from got_core.evaluate.published.downloads import benchmarks_place
 from got_core.evaluate.published.registry import published_benchmark
-from got_core.evaluate.published.scoring import score_published
 from got_core.registry.log import WEIGHTS_TAG
 from got_core.registry.reference import pipeline_folder
 from got_core.registry.results import BenchmarkResult
@@ -32,7 +31,6 @@ from got_core.storage import Storage
 
 if TYPE_CHECKING:
     from got_core.evaluate.protocol import Protocol
-    from got_core.evaluate.published.benchmark import Opened
     from got_core.model.pipeline import GoTPipeline
 
 Report = Callable[[str], None]
@@ -52,6 +50,9 @@ class Scorer:
     downloads: Path | None = None
     """Data and networks of published benchmarks (GOT_BENCHMARKS)."""
 
+    cluster: Cluster = field(default_factory=Cluster)
+    """Where published benchmarks are drawn and judged."""
+
     report: Report = lambda line: None
     """Called with lines about progress."""
 
@@ -66,18 +67,9 @@ class Scorer:
         return scenes | {name: self._protocol_of_published(name).digest() for name in names}
 
     def _protocol_of_published(self, name: str) -> Protocol:
-        return self._opened(name).protocol(plan=True, sampler=self.config.sampler)
-
-    def _opened(self, name: str) -> Opened:
-        """A published benchmark with its networks; they are loaded once."""
-        if name not in self._open:
-            place = benchmarks_place(self.downloads)
-            self._open[name] = published_benchmark(name).open(place)
-        return self._open[name]
-
-    @cached_property
-    def _open(self) -> dict[str, Opened]:
-        return {}
+        # Here: nothing is found or measured for it, so no worker has to be started.
+        opened = published_benchmark(name).open(benchmarks_place(self.downloads), device="cpu")
+        return opened.protocol(plan=True, sampler=self.config.sampler)
 
     def score(
         self, version: ModelVersion, names: Collection[str], tracking_uri: str
@@ -89,10 +81,12 @@ class Scorer:
         weights = version.tags.get(WEIGHTS_TAG)
         if not weights:
             raise CannotScoreError(f"it has no tag {WEIGHTS_TAG}")
-        with _pipeline(version, tracking_uri) as pipeline:
+        published = [name for name in self.config.published if name in names]
+        with _folder(version, tracking_uri) as folder:
+            pipeline = _loaded(folder)
             scenes = [self._result(one, pipeline, weights) for one in BENCHMARKS if one.name in names]
-            published = [name for name in self.config.published if name in names]
-            return scenes + [self._result_of_published(name, pipeline, weights) for name in published]
+            del pipeline  # its memory is the workers' now
+            return scenes + [self._result_of_published(name, folder, weights) for name in published]
 
     def _result(self, benchmark: Benchmark, pipeline: GoTPipeline, weights: str) -> BenchmarkResult:
         def progress(done: int, total: int) -> None:
@@ -101,34 +95,60 @@ class Scorer:
         made = benchmark.score(pipeline, self.world, self.config, self.storage, weights, progress)
         return BenchmarkResult(made.scores, benchmark.outcomes(made.samples))
 
-    def _result_of_published(self, name: str, pipeline: GoTPipeline, weights: str) -> BenchmarkResult:
-        made = score_published(
-            published_benchmark(name),
-            self._opened(name),
-            pipeline,
-            self.storage,
-            weights,
-            sampler=self.config.sampler,
-            report=lambda line: self.report(f"champion, {line}"),
-        )
+    def _result_of_published(self, name: str, folder: Path, weights: str) -> BenchmarkResult:
+        benchmark, place = published_benchmark(name), benchmarks_place(self.downloads)
+        with self._seen_by_workers(folder, f"{benchmark.folder}/{weights[:12]}/model") as model:
+            made = score_on(
+                self.cluster,
+                benchmark,
+                place,
+                model,
+                self.storage,
+                weights,
+                sampler=self.config.sampler,
+                report=lambda line: self.report(f"champion, {line}"),
+            )
         return BenchmarkResult(made.scores, made.outcomes)
+
+    @contextmanager
+    def _seen_by_workers(self, folder: Path, name: str) -> Iterator[Path | str]:
+        """The folder, or on a cluster of several machines a copy in the storage."""
+        if self.cluster.address is None:
+            yield folder
+            return
+        self.storage.upload(folder, name)
+        try:
+            yield name
+        finally:
+            self.storage.delete(name)
 
 
 @contextmanager
-def _pipeline(version: ModelVersion, tracking_uri: str) -> Iterator[GoTPipeline]:
-    """The version's pipeline, from a copy of its artifacts that is deleted afterwards."""
+def _folder(version: ModelVersion, tracking_uri: str) -> Iterator[Path]:
+    """The version's saved pipeline, in a copy of its artifacts that is deleted afterwards."""
     folder = Path(tempfile.mkdtemp(prefix="got-champion-"))
     try:
         entry = _downloaded(version, tracking_uri, folder)
-        try:
-            pipeline = open_pipeline(pipeline_folder(entry))
-        except MemoryError:
-            raise
-        except Exception as error:  # whatever a library raises over files it cannot use
-            raise CannotScoreError(f"its model does not load: {type(error).__name__}: {error}") from error
-        yield pipeline
+        with _loading():
+            found = pipeline_folder(entry)
+        yield found
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _loaded(folder: Path) -> GoTPipeline:
+    with _loading():
+        return open_pipeline(folder)
+
+
+@contextmanager
+def _loading() -> Iterator[None]:
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:  # whatever a library raises over files it cannot use
+        raise CannotScoreError(f"its model does not load: {type(error).__name__}: {error}") from error
 
 
 def _downloaded(version: ModelVersion, tracking_uri: str, folder: Path) -> Path:

@@ -10,6 +10,7 @@ import dagster as dg
 
 from got_assets.project import PROJECT, Project, code_version, git_commit
 from got_assets.reporting import document_hash, document_result, log_progress, markdown_table, stored_image
+from got_assets.scored import benchmark_cluster
 from got_core.evaluate.config import PUBLISHED_ASSETS
 
 if TYPE_CHECKING:
@@ -97,17 +98,18 @@ benchmark_assets = [
 
 def _published(project: Project, model: Document, name: str) -> dg.MaterializeResult[Document]:
     """Run a published benchmark on a model's pipeline; the document holds its scores and where they are."""
-    from got_core.evaluate.benchmarks import open_pipeline
+    from got_core.evaluate.drawers.costs import costs
+    from got_core.evaluate.published.cluster import score_on
     from got_core.evaluate.published.downloads import benchmarks_place
     from got_core.evaluate.published.registry import published_benchmark
-    from got_core.evaluate.published.scoring import score_published
 
     started, weights = time.monotonic(), model["weights_hash"]
     benchmark = published_benchmark(name)
-    made = score_published(
+    made = score_on(
+        benchmark_cluster(project),
         benchmark,
-        benchmark.open(benchmarks_place(project.settings.benchmarks)),
-        open_pipeline(project.storage.download(model["folder"])),
+        benchmarks_place(project.settings.benchmarks),
+        model["folder"],
         project.storage,
         weights,
         sampler=_EVALUATE.sampler,
@@ -124,8 +126,15 @@ def _published(project: Project, model: Document, name: str) -> dg.MaterializeRe
         scores=score_table(scores),
         pictures=stored_image(project.storage, f"{prefix}/grid.png"),
         **_notes(scores),
+        **_seconds(costs(project.storage, f"{prefix}/costs")),
         **_figures(scores),
     )
+
+
+def _seconds(spent: Document) -> dict[str, float]:
+    """Of a device for a picture, on average."""
+    named = {"seconds_to_plan": spent["plan_seconds"], "seconds_to_draw": spent["draw_seconds"]}
+    return {name: value for name, value in named.items() if value is not None}
 
 
 def _notes(scores: Document) -> dict[str, dg.MarkdownMetadataValue]:

@@ -12,7 +12,7 @@ import polars as pl
 
 from got_assets.project import PROJECT, Project, code_version, git_commit
 from got_assets.reporting import document_hash, document_result, log_progress
-from got_assets.scored import check_benchmarks
+from got_assets.scored import benchmark_cluster, check_benchmarks
 
 Document = dict[str, Any]
 MODEL_NAME = "got"
@@ -134,6 +134,7 @@ def promoted_model(
         config=recipe.evaluate,
         storage=project.storage,
         downloads=project.settings.benchmarks,
+        cluster=benchmark_cluster(project),
         report=log_progress,
     )
     decision = promote(

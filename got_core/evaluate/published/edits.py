@@ -58,11 +58,12 @@ class EditOpener:
         judge: Networks | None,
         partial: bool,
     ) -> OpenedEdits:
-        loaded = self._networks(place, device, dtype) if networks else judge
+        loaded = self.load(place, device=device, dtype=dtype) if networks else judge
         bench = self.kind(networks=loaded, partial=partial)
         return OpenedEdits(benchmark.name, bench, bench.read(place / self.data), self)
 
-    def _networks(self, place: Path, device: str, dtype: str) -> Networks:
+    def load(self, place: Path, *, device: str, dtype: str = "float32") -> Networks:
+        """The networks of the profile, from the downloads below `place`."""
         from got_core.evaluate.networks import load_networks
 
         clip, dino = self.profile.clip, self.profile.dino

@@ -45,11 +45,12 @@ def open_geneval(
     """GenEval with the list below `place`, judged by the networks there or by another detector."""
     geneval = GenEval()
     samples = geneval.read(place / METADATA)
-    detector = _networks(place, device, dtype) if networks else judge
+    detector = load_detector(place, device=device, dtype=dtype) if networks else judge
     return OpenedGenEval(benchmark.name, geneval, samples, detector)
 
 
-def _networks(place: Path, device: str, dtype: str) -> Detector:
+def load_detector(place: Path, *, device: str, dtype: str = "float32") -> Detector:
+    """The detector with its classifier of colours, from the downloads below `place`."""
     from got_core.evaluate.geneval.colours import ClipColours
     from got_core.evaluate.geneval.mask2former import Mask2Former
 

@@ -59,24 +59,72 @@ def score_published(
     benchmark raises: IncompleteRunError where a picture is missing or has no verdict, DetectorError, before
     anything is drawn, where what judges cannot be trusted.
     """
-    opened.check()
-    protocol = opened.protocol(plan=True, sampler=sampler)
-    folder = pictures_folder(benchmark, protocol, storage, weights_hash)
+    run = Scoring.begin(benchmark, opened, storage, weights_hash, sampler=sampler, report=report)
+    run.draw(opened, drawer)
+    return run.judge(opened)
 
-    def saying(what: str) -> Callable[[int, int], None]:
-        return lambda done, total: report(f"{benchmark.name}: {done} of {total} {benchmark.unit} {what}")
 
-    opened.generate(
-        drawer, folder, plan=True, sampler=sampler, weights_hash=weights_hash, progress=saying("drawn")
-    )
-    frame = opened.judge(folder, store=storage, prefix=benchmark.judged, progress=saying("judged"))
-    result = PublishedScores(
-        scores=opened.scores(frame, protocol=protocol), samples=frame, outcomes=opened.outcomes(frame)
-    )
-    place = benchmark.results(weights_hash)
-    storage.write_table(f"{place}/{OUTCOMES_TABLE}", result.outcomes)
-    write_scores(_below(storage, place), result.scores, frame, opened.grid(folder, frame))
-    return result
+@dataclass(frozen=True, kw_only=True)
+class Scoring:
+    """A model on its way through a benchmark, whose judge need not be open while pictures are drawn."""
+
+    benchmark: PublishedBenchmark
+    protocol: Protocol
+    storage: Storage
+    weights_hash: str
+    report: Report
+
+    @classmethod
+    def begin(
+        cls,
+        benchmark: PublishedBenchmark,
+        opened: Opened,
+        storage: Storage,
+        weights_hash: str,
+        *,
+        sampler: Mapping[str, Any],
+        report: Report,
+    ) -> Scoring:
+        """Try what judges, and settle the protocol."""
+        opened.check()
+        protocol = opened.protocol(plan=True, sampler=sampler)
+        return cls(
+            benchmark=benchmark, protocol=protocol, storage=storage, weights_hash=weights_hash, report=report
+        )
+
+    @property
+    def folder(self) -> Storage:
+        """The pictures."""
+        return pictures_folder(self.benchmark, self.protocol, self.storage, self.weights_hash)
+
+    def draw(self, opened: Opened, drawer: Any) -> None:
+        """Draw what is missing."""
+        opened.generate(
+            drawer,
+            self.folder,
+            plan=True,
+            sampler=self.protocol.sampler,
+            weights_hash=self.weights_hash,
+            progress=self._saying("drawn"),
+        )
+
+    def judge(self, opened: Opened) -> PublishedScores:
+        """Judge what is not judged yet, and write the result."""
+        folder, judged = self.folder, self.benchmark.judged
+        frame = opened.judge(folder, store=self.storage, prefix=judged, progress=self._saying("judged"))
+        result = PublishedScores(
+            scores=opened.scores(frame, protocol=self.protocol),
+            samples=frame,
+            outcomes=opened.outcomes(frame),
+        )
+        place = self.benchmark.results(self.weights_hash)
+        self.storage.write_table(f"{place}/{OUTCOMES_TABLE}", result.outcomes)
+        write_scores(_below(self.storage, place), result.scores, frame, opened.grid(folder, frame))
+        return result
+
+    def _saying(self, what: str) -> Callable[[int, int], None]:
+        name, unit = self.benchmark.name, self.benchmark.unit
+        return lambda done, total: self.report(f"{name}: {done} of {total} {unit} {what}")
 
 
 def pictures_folder(
