@@ -287,7 +287,7 @@ def judge(
     from got_core.evaluate.comparison import compare
     from got_core.evaluate.score_folder import StoredScores
 
-    typer.echo(comparison_text(compare([StoredScores(url=place, scores=scores)])))
+    typer.echo(comparison_text(compare([StoredScores(url=place, scores=scores)], published=False)))
     typer.echo(f"scores and verdicts: {place}")
 
 
