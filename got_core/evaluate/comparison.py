@@ -123,7 +123,8 @@ def _figures(scores: Mapping[str, Any]) -> dict[str, Any]:
         "n": scores["found"],
         "of": scores.get("of") or f"{scores['found']} / {scores['expected']}",
     }
-    return {OVERALL: whole, **{name: _cell(one) for name, one in scores["tasks"].items()}}
+    parts = {**scores["tasks"], **scores.get("skills", {})}
+    return {OVERALL: whole, **{name: _cell(one) for name, one in parts.items()}}
 
 
 def _cell(one: Mapping[str, Any]) -> dict[str, Any]:

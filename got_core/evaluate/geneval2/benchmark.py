@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
+from got_core.evaluate.drawers.drawer import PipelineOrDrawer
 from got_core.evaluate.geneval.layout import Pictures
 from got_core.evaluate.geneval2.config import GenEval2Config, JudgeConfig
 from got_core.evaluate.geneval2.drawing import write_layout
@@ -41,7 +42,6 @@ from got_core.evaluate.scores import IncompleteRunError
 
 if TYPE_CHECKING:
     from got_core.annotate.client import Notice
-    from got_core.model.pipeline import GoTPipeline
     from got_core.storage import Storage
 
 VERSION = 1
@@ -106,7 +106,7 @@ class GenEval2:
     def write_layout(
         self,
         samples: Samples,
-        pipeline: GoTPipeline,
+        pipeline: PipelineOrDrawer,
         folder: Storage,
         *,
         plan: bool = True,
@@ -167,7 +167,7 @@ class GenEval2:
     def scores(
         self, frame: pl.DataFrame, *, protocol: Protocol | None = None, partial: bool = False
     ) -> dict[str, Any]:
-        """Soft-TIFA over all prompts, by skill and by atomicity, times 100, with `n / N` and intervals.
+        """Soft-TIFA of all prompts, by atomicity (`tasks`) and by skill, times 100; intervals, `n / N`.
 
         `cut` beside a figure: what it is if tokens that the server did not give count 0, and at most if they
         count as much as they may. Raises IncompleteRunError, which names samples and reasons, while one is
@@ -189,7 +189,8 @@ class GenEval2:
             "high": whole["high"],
             "cut": whole["cut"],
             "scale": 100,
-            "tasks": {**_by_atomicity(frame, judged, figures), **_by_skill(frame, judged, figures)},
+            "tasks": _by_atomicity(frame, judged, figures),
+            "skills": _by_skill(frame, judged, figures),
             "soft_tifa_gm": whole,
             "soft_tifa_am": figures.prompts(judged, arithmetic_mean),
             "questions": figures.questions,

@@ -31,6 +31,7 @@ from got_core.evaluate.geneval.layout import (
     read_files,
 )
 from got_core.evaluate.geneval2.prompts import Samples
+from got_core.evaluate.picture_record import HIDDEN
 from got_core.storage import local_path
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ class _Folder:
     def __init__(self, samples: Samples, storage: Storage, listing: str | None) -> None:
         self.samples, self.storage = samples, storage
         self.problems: list[Problem] = []
-        stored = set(storage.list(""))
+        stored = {name for name in storage.list("") if name.partition("/")[0] != HIDDEN}
         self.listing = listing or _listing_of(storage, stored)
         self.names = self._pictures(_paths(storage, self.listing), stored)
         for name in sorted(stored - {self.listing} - self._spoken):

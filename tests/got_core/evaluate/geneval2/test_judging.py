@@ -96,8 +96,8 @@ def test_right_pictures_score_high_and_wrong_ones_low(home: Path) -> None:
     scores = BENCHMARK.scores(frame, protocol=protocol)
     yes, number = 0.92, 0.9  # `Yes`, ` Yes` and `yes`; a digit with and without a space
     assert frame["gm"].to_list()[0] == pytest.approx(100 * (yes * yes * number) ** (1 / 3))
-    assert scores["tasks"]["count"]["mean"] == pytest.approx(100 * number)
-    assert scores["tasks"]["object"]["mean"] == pytest.approx(100 * yes)
+    assert scores["skills"]["count"]["mean"] == pytest.approx(100 * number)
+    assert scores["skills"]["object"]["mean"] == pytest.approx(100 * yes)
     assert 0 < scores["cut"][1] - scores["overall"] < 0.1 and scores["of"] == "6 / 6"
     wrong = frame.row(2, named=True)["answers"], other.row(2, named=True)["answers"]
     assert [round(one["probability"], 2) for one in wrong[0]] == [0.9, 0.92, 0.92]
@@ -384,8 +384,8 @@ def test_what_the_server_cuts_off_is_bounded(home: Path) -> None:
     assert atom["probability"] == pytest.approx(0.3) and whole["probability"] == pytest.approx(0.68)
     assert atom["bound"] == pytest.approx(min(3 * 0.28, 1 - 0.58)) and whole["bound"] == 0
     few_scores, many_scores = BENCHMARK.scores(few), BENCHMARK.scores(many)
-    task = few_scores["tasks"]["object"]
-    assert task["cut"][0] == task["mean"] < many_scores["tasks"]["object"]["mean"] < task["cut"][1]
+    task = few_scores["skills"]["object"]
+    assert task["cut"][0] == task["mean"] < many_scores["skills"]["object"]["mean"] < task["cut"][1]
     assert few_scores["cut"] == [0.0, pytest.approx(few_scores["cut"][1])] and few_scores["cut"][1] > 30
     samples = BENCHMARK.read(home / "list.jsonl")
     unlike = [BENCHMARK.protocol(samples, judge_at("http://x/v1", top_logprobs=k)) for k in (2, 6)]

@@ -81,7 +81,7 @@ def test_scores_equal_those_of_an_independent_calculation() -> None:
             assert task["mean"] == close(mean(chosen)) and task["n"] == len(chosen)
         for skill in SKILLS:
             values = [(p, bound) for one in prompts for own, p, bound in one if own == skill]
-            task = scores["tasks"].get(skill)
+            task = scores["skills"].get(skill)
             assert (task is None) == (not values)
             if task:
                 assert task["mean"] == close(mean([p for p, _ in values])) and task["n"] == len(values)
@@ -97,11 +97,11 @@ def test_intervals_are_over_prompts_each_with_its_questions() -> None:
     prompts = [[("object", value, 0.0)] * 10 for value in values]
     scores = GenEval2().scores(frame_of(prompts, [3] * 200))
     spread = 100 * math.sqrt(mean(values) * (1 - mean(values)) / 200)
-    for figure in (scores, scores["tasks"]["object"], scores["tasks"]["3 atoms"], scores["soft_tifa_am"]):
+    for figure in (scores, scores["skills"]["object"], scores["tasks"]["3 atoms"], scores["soft_tifa_am"]):
         assert figure["high"] - figure["low"] == pytest.approx(2 * 1.96 * spread, rel=0.1), (
             "ten questions of a prompt are no ten prompts"
         )
-    assert scores["tasks"]["object"]["n"] == 2000 and scores["tasks"]["object"]["prompts"] == 200
+    assert scores["skills"]["object"]["n"] == 2000 and scores["skills"]["object"]["prompts"] == 200
 
 
 def test_nothing_is_a_total_while_a_prompt_is_not_judged() -> None:
@@ -117,7 +117,7 @@ def test_nothing_is_a_total_while_a_prompt_is_not_judged() -> None:
     assert scores["overall"] == pytest.approx(50) and scores["cut"][1] == pytest.approx(100 * math.sqrt(0.3))
     assert (scores["of"], scores["partial"], scores["complete"]) == ("1 / 3", True, False)
     assert scores["tasks"]["4 atoms"]["mean"] is None and scores["tasks"]["4 atoms"]["of"] == "0 / 2"
-    assert scores["tasks"]["verb"]["mean"] is None and scores["tasks"]["object"]["partial"] is True
+    assert scores["skills"]["verb"]["mean"] is None and scores["skills"]["object"]["partial"] is True
     assert scores["unscored"] == {"missing": 1, "the judge refused: no": 1}
     nothing = frame_of(prompts[:1], [3], row0=missing)
     assert BENCHMARK.scores(nothing, partial=True)["overall"] is None
