@@ -44,7 +44,7 @@ Benchmark = Annotated[
         "-b",
         metavar="NAME",
         autocompletion=benchmark_names,
-        help="Such as geneval, emu_edit/base, magicbrush/large, geneval/scenes; a wrong name lists all.",
+        help="Such as geneval, geneval2, emu_edit/base, edits/scenes; a wrong name lists all.",
     ),
 ]
 Pictures = Annotated[
@@ -179,6 +179,7 @@ def _setup(project: Project, model: str = "") -> Setup:
             settings=_pipeline_settings(project) if settings.published else {},
             fs_options=settings.fs_options(model),
         ),
+        judge=settings.judge_server.config(),
         report=lambda line: typer.echo(f"  {line}", err=True),
     )
 

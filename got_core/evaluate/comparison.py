@@ -133,8 +133,15 @@ def _figures(scores: Mapping[str, Any]) -> dict[str, Any]:
         "n": scores["found"],
         "of": scores.get("of") or f"{scores['found']} / {scores['expected']}",
     }
-    tasks = sorted(scores["tasks"].items(), key=lambda one: _ORDER.get(one[0], 0))  # files are sorted by name
-    return {OVERALL: whole, **{name: _cell(one) for name, one in tasks}}
+    tasks = sorted(scores["tasks"].items(), key=_rank)
+    parts = {**dict(tasks), **scores.get("skills", {})}
+    return {OVERALL: whole, **{name: _cell(one) for name, one in parts.items()}}
+
+
+def _rank(task: tuple[str, Any]) -> tuple[int, int]:
+    """The usual order of tasks, and that of numbers: files are sorted by name."""
+    first = task[0].partition(" ")[0]
+    return _ORDER.get(task[0], 0), int(first) if first.isdecimal() else 0
 
 
 def _cell(one: Mapping[str, Any]) -> dict[str, Any]:

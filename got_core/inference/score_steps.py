@@ -25,6 +25,7 @@ from got_core.inference.any_model import FoundModel, ModelPlaces, found_model, s
 
 if TYPE_CHECKING:
     from got_core.evaluate.drawers.drawer import Drawer
+    from got_core.evaluate.geneval2.config import JudgeConfig
     from got_core.evaluate.published.benchmark import Opened, PublishedBenchmark
     from got_core.recipes import Recipe
     from got_core.storage import Storage
@@ -46,6 +47,9 @@ class Setup:
     """Folder of downloads (GOT_BENCHMARKS)."""
 
     models: ModelPlaces
+    judge: JudgeConfig | None = None
+    """Of benchmarks that are judged by a server."""
+
     report: Report = lambda line: None
     """Given a line after each batch."""
 
@@ -96,6 +100,8 @@ def _opened(benchmark: PublishedBenchmark | Benchmark, setup: Setup, **options: 
         if options.get("judge") is not None:
             raise ValueError(f"{benchmark.name} is judged by the scene reader alone")
         return OpenedScenes(benchmark, setup.recipe.world, setup.recipe.evaluate)
+    if benchmark.by_server and options.get("networks", True) and options.get("judge") is None:
+        options["judge"] = setup.judge
     return benchmark.open(benchmarks_place(setup.benchmarks), **options)
 
 
@@ -157,7 +163,7 @@ def _drawer(found: FoundModel, setup: Setup, drawing: Drawing) -> Iterator[Drawe
         if drawing.workers is None:
             yield as_drawer(open_pipeline(folder, device=drawing.device, dtype=drawing.dtype))
             return
-        from got_core.evaluate.drawers.cluster import RayDrawer  # type: ignore[import-not-found]
+        from got_core.evaluate.drawers.cluster import RayDrawer
 
         options: dict[str, Any] = {"device": drawing.device, "dtype": drawing.dtype}
         with RayDrawer(folder, workers=drawing.workers, address=drawing.ray_address, **options) as drawer:
