@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from got_core.evaluate.drawers.opening import chosen_device
 from got_core.evaluate.published.downloads import Download, check_there
 
 if TYPE_CHECKING:
@@ -115,6 +116,9 @@ class PublishedBenchmark:
     judged_by: str
     """In words, for lists."""
 
+    by_server: bool = False
+    """Whether `open` wants a `JudgeConfig` as `judge` in place of networks."""
+
     def needed(self, *, networks: bool = True) -> tuple[Download, ...]:
         """Its downloads; without `networks` those that drawing needs."""
         return tuple(one for one in self.files if networks or not one.judging)
@@ -152,7 +156,8 @@ class PublishedBenchmark:
             device: of the networks; `auto`: a GPU where there is one.
             dtype: of the networks.
             networks: whether to load them; without them it draws only, unless there is a `judge`.
-            judge: what judges in place of the networks: a `Detector` for GenEval, `Networks` for edits.
+            judge: what judges in place of the networks: a `Detector` for GenEval, `Networks` for edits, a
+                `JudgeConfig` for what is judged `by_server`.
             partial: leave faulty rows of the data out, and say so, instead of refusing them.
 
         Raises MissingDownloadError, and the benchmark's own errors where data or networks cannot be read.
@@ -163,15 +168,6 @@ class PublishedBenchmark:
         return self.opener(
             self, place, device=device, dtype=dtype, networks=wanted, judge=judge, partial=partial
         )
-
-
-def chosen_device(device: str) -> str:
-    """`auto` is a GPU where there is one."""
-    if device != "auto":
-        return device
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 class NothingJudgesError(ValueError):
