@@ -29,7 +29,8 @@ def check_benchmarks(project: Project) -> None:
         from got_core.evaluate.published.needed import check_needed
 
         who = f"the model of recipe {project.recipe.name!r}"
-        check_needed(project.recipe.evaluate.published, project.settings.benchmarks, who)
+        judge = project.settings.judge_server.config()
+        check_needed(project.recipe.evaluate.published, project.settings.benchmarks, who, judge is not None)
 
 
 def check_ablation(project: Project) -> None:
@@ -47,7 +48,12 @@ def benchmark_cluster(project: Project) -> Cluster:
     from got_core.evaluate.published.cluster import Cluster
 
     settings = project.settings
-    return Cluster(workers=settings.workers, device=settings.device, address=settings.ray_address)
+    return Cluster(
+        workers=settings.workers,
+        device=settings.device,
+        address=settings.ray_address,
+        judge=settings.judge_server.config(),
+    )
 
 
 def _photographs(project: Project) -> str:

@@ -122,11 +122,18 @@ def save_detector(folder: Path, *, steps: int = 160, seed: int = 0) -> Path:
 
 
 def _drawings() -> tuple[list[np.ndarray], list[Tensor], list[Tensor]]:
-    """The drawings, the class of each, and where it is: wherever a row is unlike its first pixel."""
+    """The drawings, the class of each, and where it is: wherever a row is unlike its first pixel; and pictures
+    that show nothing."""
     known = rendered()
     images = [np.asarray(one.image()) for one in known]
-    masks = [(image != image[:, :1]).any(-1) for image in images]
     size = (DETECTOR_SIDE, DETECTOR_SIDE)
-    small = [np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST)) for mask in masks]
+    masks = [Image.fromarray((image != image[:, :1]).any(-1)) for image in images]
+    found = [np.asarray(mask.resize(size, Image.Resampling.NEAREST))[None] for mask in masks]
+    noise = np.random.default_rng(0).integers(0, 255, images[0].shape, dtype=np.uint8)
+    nothing = [np.full_like(images[0], 128), noise]
     classes = [torch.tensor([CLASSES.index(one.cls)]) for one in known]
-    return images, classes, [torch.tensor(mask[None], dtype=torch.float32) for mask in small]
+    return (
+        [*images, *nothing],
+        [*classes, *[torch.zeros(0, dtype=torch.int64)] * len(nothing)],
+        [torch.tensor(mask, dtype=torch.float32) for mask in found] + [torch.zeros(0, *size)] * len(nothing),
+    )

@@ -20,8 +20,9 @@ def check_benchmarks(settings: Settings) -> Finding:
 
     place = settings.benchmarks
     try:
-        check_needed(names, place, f"the model of recipe {recipe.name!r}")
-    except FileNotFoundError as error:
+        judge = settings.judge_server.config() is not None
+        check_needed(names, place, f"the model of recipe {recipe.name!r}", judge)
+    except (FileNotFoundError, ValueError) as error:
         return fail("benchmarks", str(error), "`got score fetch-list` says what goes where")
     assert place is not None
     others = [one.path for one in needed(names) if one.state(place) == "another"]

@@ -68,7 +68,9 @@ class Scorer:
 
     def _protocol_of_published(self, name: str) -> Protocol:
         # Here: nothing is found or measured for it, so no worker has to be started.
-        opened = published_benchmark(name).open(benchmarks_place(self.downloads), device="cpu")
+        benchmark, place = published_benchmark(name), benchmarks_place(self.downloads)
+        judge = self.cluster.judge if benchmark.by_server else None
+        opened = benchmark.open(place, device="cpu", judge=judge)
         return opened.protocol(plan=True, sampler=self.config.sampler)
 
     def score(

@@ -80,6 +80,10 @@ class OpenedGenEval2:
         self.name, self.benchmark, self.samples, self._judge = name, benchmark, samples, judge
         self.notes: tuple[str, ...] = (samples.note,) if samples.note else ()
 
+    def check(self) -> None:
+        """There is a judge; it is tried before its first question. Raises NothingJudgesError."""
+        self.server  # noqa: B018
+
     def generate(self, drawer: Any, folder: Storage, **options: Any) -> int:
         """See `GenEval2.write_layout`."""
         return self.benchmark.write_layout(self.samples, drawer, folder, **options)

@@ -7,17 +7,20 @@ here: the workers (`evaluate.ray_workers`), and what is written (`scoring`).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from got_core.evaluate.published.edits import EditOpener
-from got_core.evaluate.published.pictures import load_detector, open_geneval
+from got_core.evaluate.published.pictures import load_detector
 from got_core.evaluate.published.scoring import Report, Scoring
 
 if TYPE_CHECKING:
+    from got_core.evaluate.cluster_networks import RayNetworks
+    from got_core.evaluate.geneval.cluster import RayDetector
+    from got_core.evaluate.geneval2.config import JudgeConfig
     from got_core.evaluate.published.benchmark import Opened, PublishedBenchmark
     from got_core.evaluate.published.scoring import PublishedScores
     from got_core.storage import Storage
@@ -35,6 +38,9 @@ class Cluster:
 
     address: str | None = None
     """Of the Ray cluster; None: Ray is started on this machine."""
+
+    judge: JudgeConfig | None = None
+    """The server of benchmarks that a vision model judges."""
 
     def options(self) -> dict[str, Any]:
         """Arguments of the workers."""
@@ -74,23 +80,24 @@ def score_on(
 
 @contextmanager
 def opened_on(cluster: Cluster, benchmark: PublishedBenchmark, place: Path) -> Iterator[Opened]:
-    """The benchmark with networks on workers, between `with` and its end.
+    """The benchmark with networks on workers, or with its server, between `with` and its end.
 
     Raises MissingDownloadError, and what loading the networks raises.
     """
     benchmark.check(place)
-    with _judge(cluster, benchmark, place) as judge:
-        yield benchmark.open(place, device=cluster.device, judge=judge)
+    if benchmark.by_server:
+        yield benchmark.open(place, judge=cluster.judge)
+        return
+    with _networks(cluster, benchmark, place) as networks:
+        yield benchmark.open(place, device=cluster.device, judge=networks)
 
 
-def _judge(cluster: Cluster, benchmark: PublishedBenchmark, place: Path) -> Any:
-    """What judges on workers; None for a benchmark that is judged otherwise."""
+def _networks(cluster: Cluster, benchmark: PublishedBenchmark, place: Path) -> RayDetector | RayNetworks:
+    """On workers, as many as there may be."""
     from got_core.evaluate.cluster_networks import RayNetworks
     from got_core.evaluate.geneval.cluster import RayDetector
 
     opener: Any = benchmark.opener
     if isinstance(opener, EditOpener):
         return RayNetworks(partial(opener.load, place), **cluster.options())
-    if opener is open_geneval:
-        return RayDetector(partial(load_detector, place), **cluster.options())
-    return nullcontext()
+    return RayDetector(partial(load_detector, place), **cluster.options())

@@ -13,10 +13,11 @@ from got_core.evaluate.published.downloads import SETTING, Download, MissingDown
 from got_core.evaluate.published.registry import published_benchmarks
 
 
-def check_needed(names: Sequence[str], place: Path | None, who: str) -> None:
-    """Raise MissingDownloadError, which names every missing file once; `who` names these benchmarks.
+def check_needed(names: Sequence[str], place: Path | None, who: str, judge: bool = False) -> None:
+    """Raise MissingDownloadError, which names every missing file once, or ValueError without a server that a
+    benchmark is judged by; `who` names these benchmarks.
 
-    `place`: the folder of GOT_BENCHMARKS. Nothing is read.
+    `place`: the folder of GOT_BENCHMARKS; `judge`: whether there is a server. Nothing is read or asked.
     """
     if not names:
         return
@@ -31,6 +32,12 @@ def check_needed(names: Sequence[str], place: Path | None, who: str) -> None:
         check_there(needed(names), place)
     except MissingDownloadError as error:
         raise MissingDownloadError(f"{begin}: {error}, {end}") from None
+    served = [one.name for one in published_benchmarks(names) if one.by_server]
+    if served and not judge:
+        raise ValueError(
+            f"{begin}, and {', '.join(served)} is judged by a vision model behind a server: set "
+            f"GOT_JUDGE_URL and GOT_JUDGE_MODEL, {end}"
+        )
 
 
 def needed(names: Sequence[str]) -> list[Download]:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deployments.rehearsal.benchmarks import EDITS, PROMPTS, Judged, write_benchmarks
+from deployments.rehearsal.benchmarks import EDITS, Judged, write_benchmarks
 from got_core.evaluate.geneval.known import rendered
 from got_core.evaluate.published.registry import published_benchmark
 from got_core.recipes import get_recipe
@@ -49,7 +49,7 @@ def test_the_detector_finds_what_the_known_drawings_show(judged: Judged) -> None
         (found,) = detector.instances([known.image()])
         assert {one.detection.cls for one in found} == {known.cls}
     (nothing,) = detector.instances([Image.new("RGB", (128, 128), (128, 128, 128))])
-    assert len(nothing) < len(PROMPTS)
+    assert not nothing
 
 
 def test_a_picture_of_a_known_thing_is_judged_right(judged: Judged, tmp_path: Path) -> None:
