@@ -122,8 +122,8 @@ def save_detector(folder: Path, *, steps: int = 160, seed: int = 0) -> Path:
 
 
 def _drawings() -> tuple[list[np.ndarray], list[Tensor], list[Tensor]]:
-    """The drawings, the class of each, and where it is: wherever a row is unlike its first pixel; and pictures
-    that show nothing."""
+    """The drawings, the class of each, and where it is: wherever a row is unlike its first pixel. Behind them
+    pictures that show nothing."""
     known = rendered()
     images = [np.asarray(one.image()) for one in known]
     size = (DETECTOR_SIDE, DETECTOR_SIDE)

@@ -148,8 +148,9 @@ def _task_row(task: str, score: Mapping[str, Any]) -> str:
 
 
 def _bar(score: Mapping[str, Any]) -> str:
-    """Of a share, with its interval; figures below 0 begin at the left."""
-    mean, low, high = (min(max(score[name], 0.0), 1.0) for name in ("mean", "low", "high"))
+    """Of a share, or of a percentage, with its interval; figures below 0 begin at the left."""
+    most = 100.0 if score["high"] > 1 else 1.0
+    mean, low, high = (min(max(score[name] / most, 0.0), 1.0) for name in ("mean", "low", "high"))
     return (
         f"<div class='bar'><span style='width:{mean:.1%}'></span>"
         f"<i style='left:{low:.1%}'></i><i style='left:{high:.1%}'></i></div>"

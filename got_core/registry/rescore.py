@@ -108,6 +108,7 @@ class Scorer:
                 self.storage,
                 weights,
                 sampler=self.config.sampler,
+                batch_size=self.config.batch_size,
                 report=lambda line: self.report(f"champion, {line}"),
             )
         return BenchmarkResult(made.scores, made.outcomes)

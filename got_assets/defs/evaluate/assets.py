@@ -113,6 +113,7 @@ def _published(project: Project, model: Document, name: str) -> dg.MaterializeRe
         project.storage,
         weights,
         sampler=_EVALUATE.sampler,
+        batch_size=_EVALUATE.batch_size,
         report=log_progress,
     )
     prefix, scores = benchmark.results(weights), made.scores

@@ -56,6 +56,7 @@ def score_on(
     weights_hash: str,
     *,
     sampler: Mapping[str, Any],
+    batch_size: int | None = None,
     report: Report = lambda line: None,
 ) -> PublishedScores:
     """`scoring.score_published` on a cluster; `place`: the downloads (GOT_BENCHMARKS), seen by all machines.
@@ -73,7 +74,7 @@ def score_on(
         costs = Costs(storage, f"{benchmark.results(weights_hash)}/costs")
         source = storage if isinstance(model, str) else None
         with RayDrawer(model, storage=source, costs=costs, **cluster.options()) as drawer:
-            run.draw(opened, drawer)
+            run.draw(opened, drawer, batch_size)
         with opened_on(cluster, benchmark, place) as opened:
             return run.judge(opened)
 

@@ -90,9 +90,11 @@ class OpenedEdits:
     def check(self) -> None:
         """Networks that are not whole were refused when they were loaded."""
 
-    def generate(self, drawer: Any, folder: Storage, **options: Any) -> int:
+    def generate(self, drawer: Any, folder: Storage, *, batch_size: int | None = None, **options: Any) -> int:
         """See `EditBenchmark.write_layout`."""
-        return self.benchmark.write_layout(self.samples, drawer, folder, **options)
+        usual = self.benchmark.batch_size
+        bench = dataclasses.replace(self.benchmark, batch_size=min(usual, batch_size or usual))
+        return bench.write_layout(self.samples, drawer, folder, **options)
 
     def judge(
         self,

@@ -6,6 +6,7 @@ Belongs here: GenEval behind the interface of `benchmark`. Not here: GenEval (`e
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,9 +82,12 @@ class OpenedGenEval:
         """Try the detector on known pictures."""
         self.detector.check(self.samples.classes, self.benchmark.rules)
 
-    def generate(self, drawer: Any, folder: Storage, **options: Any) -> int:
+    def generate(self, drawer: Any, folder: Storage, *, batch_size: int | None = None, **options: Any) -> int:
         """See `GenEval.write_layout`."""
-        return self.benchmark.write_layout(self.samples, drawer, folder, **options)
+        config = self.benchmark.config
+        fewer = replace(config, batch_size=min(config.batch_size, batch_size or config.batch_size))
+        bench = replace(self.benchmark, config=fewer)
+        return bench.write_layout(self.samples, drawer, folder, **options)
 
     def judge(
         self,

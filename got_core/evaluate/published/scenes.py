@@ -92,6 +92,7 @@ class OpenedScenes:
         plan: bool = True,
         sampler: Mapping[str, Any] | None = None,
         weights_hash: str | None = None,
+        batch_size: int | None = None,
         progress: Progress | None = None,
     ) -> int:
         """Draw what is missing."""
@@ -101,7 +102,7 @@ class OpenedScenes:
             folder,
             sampler=sampler_arguments(suite.config),
             weights_hash=weights_hash,
-            batch_size=suite.config.batch_size,
+            batch_size=min(suite.config.batch_size, batch_size or suite.config.batch_size),
             progress=progress,
         )
 

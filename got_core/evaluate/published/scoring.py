@@ -49,18 +49,20 @@ def score_published(
     weights_hash: str,
     *,
     sampler: Mapping[str, Any],
+    batch_size: int | None = None,
     report: Report = lambda line: None,
 ) -> PublishedScores:
     """Score a model that draws from plans of its own; what an interrupted run drew and judged is kept.
 
     `drawer`: a pipeline, or whatever draws with these weights (`evaluate.drawers`); `sampler`: what is forced
-    on it. Pictures of another list or sampler lie in a folder of their own. Written below
-    `benchmark.results(weights_hash)`: `outcomes.parquet` and what `score_folder` writes. Raises what the
-    benchmark raises: IncompleteRunError where a picture is missing or has no verdict, DetectorError, before
-    anything is drawn, where what judges cannot be trusted.
+    on it; `batch_size`: most pictures drawn in one call, if fewer than the benchmark's own. Pictures of
+    another list or sampler lie in a folder of their own. Written below `benchmark.results(weights_hash)`:
+    `outcomes.parquet` and what `score_folder` writes. Raises what the benchmark raises: IncompleteRunError
+    where a picture is missing or has no verdict, DetectorError, before anything is drawn, where what judges
+    cannot be trusted.
     """
     run = Scoring.begin(benchmark, opened, storage, weights_hash, sampler=sampler, report=report)
-    run.draw(opened, drawer)
+    run.draw(opened, drawer, batch_size)
     return run.judge(opened)
 
 
@@ -97,11 +99,12 @@ class Scoring:
         """The pictures."""
         return pictures_folder(self.benchmark, self.protocol, self.storage, self.weights_hash)
 
-    def draw(self, opened: Opened, drawer: Any) -> None:
+    def draw(self, opened: Opened, drawer: Any, batch_size: int | None = None) -> None:
         """Draw what is missing."""
         opened.generate(
             drawer,
             self.folder,
+            batch_size=batch_size,
             plan=True,
             sampler=self.protocol.sampler,
             weights_hash=self.weights_hash,

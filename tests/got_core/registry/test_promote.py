@@ -89,6 +89,7 @@ def test_the_primary_score_is_the_recipes() -> None:
         PromotionConfig(primary="overall")
     with pytest.raises(ValueError, match=r"margins\['edits/scenes'\] must lie in 0..1, got nan"):
         PromotionConfig(margins={EDITS: float("nan")})
+    assert PromotionConfig(margins={"geneval2/published": 2.5}).margins["geneval2/published"] == 2.5
     assert embedded().promotion == PromotionConfig()
 
 
