@@ -118,6 +118,11 @@ def _published(project: Project, model: Document, name: str) -> dg.MaterializeRe
     )
     prefix, scores = benchmark.results(weights), made.scores
     document = {"prefix": prefix, "weights_hash": weights, "scores": scores}
+    more: dict[str, Any] = {
+        **_notes(scores),
+        **_seconds(costs(project.storage, f"{prefix}/costs")),
+        **_figures(scores),
+    }
     return document_result(
         document,
         version=document_hash(document),
@@ -126,9 +131,7 @@ def _published(project: Project, model: Document, name: str) -> dg.MaterializeRe
         protocol=f"{scores['protocol']} {scores['protocol_digest']}",
         scores=score_table(scores),
         pictures=stored_image(project.storage, f"{prefix}/grid.png"),
-        **_notes(scores),
-        **_seconds(costs(project.storage, f"{prefix}/costs")),
-        **_figures(scores),
+        **more,
     )
 
 

@@ -84,6 +84,9 @@ class OpenedScenes:
         """What perfect pictures would score through this model's autoencoder. Raises DetectorError."""
         return as_drawer(pipeline).ask(self.samples.ceilings)
 
+    def check(self) -> None:
+        """The scene reader is tried when a model's ceilings are measured (`figures`)."""
+
     def generate(
         self,
         drawer: Any,
