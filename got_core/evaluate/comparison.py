@@ -15,9 +15,11 @@ from typing import Any
 from got_core.evaluate.protocol import digest_of, why_unlike
 from got_core.evaluate.published.figures import FIGURES, MARK
 from got_core.evaluate.score_folder import StoredScores
+from got_core.planning.geneval import TASKS
 
 OVERALL = "overall"
 _OF_EDITS = ("clip_i", "clip_t", "clip_dir", "l1", "l2", "dino")
+_ORDER = {task: number for number, task in enumerate(TASKS)}
 _COPYING = (
     "CLIP-I, DINO and L1 of Emu-Edit are perfect for a copied source: compare them with the row `copied`."
 )
@@ -25,18 +27,24 @@ _PLANS = "These scores differ in whether the model drew from plans, and in nothi
 
 
 def compare(
-    found: Sequence[StoredScores], *, base: Collection[str] = (), price_per_hour: float | None = None
+    found: Sequence[StoredScores],
+    *,
+    base: Collection[str] = (),
+    price_per_hour: float | None = None,
+    published: bool = True,
 ) -> dict[str, Any]:
     """All scores by benchmark, as plain JSON.
 
     `benchmarks`: of each `name`, `tables` (`protocol`, `digest`, `figures`, `rows`, `differences`, `notes`),
     `unlike` (which tables are not one, and why, field by field), and `published` figures. `base`: URLs of the
-    scores that others are compared with. `price_per_hour` of a device gives money a picture.
+    scores that others are compared with. `price_per_hour` of a device gives money a picture. `published`:
+    whether authors' own figures stand beside.
     """
     names = dict.fromkeys(one.benchmark for one in found)
     return {
         "benchmarks": [
             _benchmark(name, [one for one in found if one.benchmark == name], base, price_per_hour)
+            | ({} if published else {"published": []})
             for name in names
         ]
     }
@@ -97,7 +105,8 @@ def _directed(scores: Mapping[str, Any]) -> bool:
 
 def _rows(one: StoredScores, base: Collection[str], price: float | None) -> Iterator[dict[str, Any]]:
     scores, drawn = one.scores, one.scores.get("drawn") or {}
-    seconds = (drawn.get("costs") or {}).get("seconds")
+    spent = drawn.get("costs") or {}
+    seconds = spent.get("seconds")
     row = {
         "row": "base" if one.url in base else "model",
         "url": one.url,
@@ -106,6 +115,7 @@ def _rows(one: StoredScores, base: Collection[str], price: float | None) -> Iter
         "plan": drawn.get("plan", scores["protocol_record"].get("plan")),
         "of": scores.get("of") or f"{scores['found']} / {scores['expected']}",
         "partial": bool(scores.get("partial", not scores["complete"])),
+        "devices": spent.get("devices"),
         "seconds": seconds,
         "money": None if seconds is None or price is None else seconds * price / 3600,
     }
@@ -123,8 +133,15 @@ def _figures(scores: Mapping[str, Any]) -> dict[str, Any]:
         "n": scores["found"],
         "of": scores.get("of") or f"{scores['found']} / {scores['expected']}",
     }
-    parts = {**scores["tasks"], **scores.get("skills", {})}
+    tasks = sorted(scores["tasks"].items(), key=_rank)
+    parts = {**dict(tasks), **scores.get("skills", {})}
     return {OVERALL: whole, **{name: _cell(one) for name, one in parts.items()}}
+
+
+def _rank(task: tuple[str, Any]) -> tuple[int, int]:
+    """The usual order of tasks, and that of numbers: files are sorted by name."""
+    first = task[0].partition(" ")[0]
+    return _ORDER.get(task[0], 0), int(first) if first.isdecimal() else 0
 
 
 def _cell(one: Mapping[str, Any]) -> dict[str, Any]:
@@ -144,7 +161,7 @@ def _of_data(scores: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Rows about the data themselves: copied sources, and targets."""
     for kind in ("copied", "target"):
         if figures := _view(scores, kind, "filtered"):
-            empty = dict.fromkeys(("url", "weights_hash", "plan", "of", "seconds", "money"))
+            empty = dict.fromkeys(("url", "weights_hash", "plan", "of", "devices", "seconds", "money"))
             yield {**empty, "row": kind, "model": kind, "partial": False, "figures": figures}
 
 

@@ -17,6 +17,7 @@ from got_core.evaluate.drawers.costs import Costs, costs
 from got_core.evaluate.drawers.local import as_drawer
 from got_core.evaluate.picture_record import COSTS, PictureRecord, begin_record, read_record
 from got_core.evaluate.published.downloads import benchmarks_place
+from got_core.evaluate.published.edits import OpenedEdits
 from got_core.evaluate.published.registry import PUBLISHED, PUBLISHED_NAMES
 from got_core.evaluate.published.scenes import OpenedScenes
 from got_core.evaluate.score_folder import SCORES, read_scores, write_scores
@@ -83,7 +84,7 @@ class Judging:
     """Whether other people's pictures were drawn from plans; what the project drew says it itself."""
 
     model: str | None = None
-    """What to call the model of other people's pictures."""
+    """What to call the model of other people's pictures; of a generations set, whose pictures."""
 
 
 def benchmark_of(name: str) -> PublishedBenchmark | Benchmark:
@@ -162,7 +163,7 @@ def _drawer(found: FoundModel, setup: Setup, drawing: Drawing) -> Iterator[Drawe
         if drawing.workers is None:
             yield as_drawer(open_pipeline(folder, device=drawing.device, dtype=drawing.dtype))
             return
-        from got_core.evaluate.drawers.cluster import RayDrawer  # type: ignore[import-not-found]
+        from got_core.evaluate.drawers.cluster import RayDrawer
 
         options: dict[str, Any] = {"device": drawing.device, "dtype": drawing.dtype}
         with RayDrawer(folder, workers=drawing.workers, address=drawing.ray_address, **options) as drawer:
@@ -199,6 +200,7 @@ def judge(name: str, folder: Storage | None, out: Storage, setup: Setup, judging
         prefix=_KEPT,
         partial=judging.partial,
         progress=lambda done, total: setup.report(f"{name}: {done} of {total} judged"),
+        **({"model": judging.model} if isinstance(opened, OpenedEdits) else {}),
     )
     scores = opened.scores(frame, protocol=protocol, partial=judging.partial)
     scores = {**scores, **(record.figures if record else {}), "drawn": _drawn(folder, record, judging, plan)}
@@ -216,6 +218,7 @@ def _drawn(
         "model": record.model if record else judging.model,
         "weights_hash": record.weights_hash if record else None,
         "plan": plan,
+        "dtype": record.dtype if record else None,
         "costs": spent if spent and spent["pictures"] else None,
     }
 
