@@ -18,7 +18,8 @@ from got_core.doctor import machine, services, versions, web
 from got_core.doctor.examine import examine, run_checks
 from got_core.doctor.finding import Finding, fail, ok, warn, worst
 from got_core.registry.tracking import connect
-from got_core.settings import AnnotatorServer, Settings
+from got_core.server_settings import AnnotatorServer
+from got_core.settings import Settings
 
 KEY = "sk-not-to-be-shown"
 VISION = "Qwen2.5-VL-7B-Instruct"
