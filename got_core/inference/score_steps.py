@@ -20,7 +20,7 @@ from got_core.evaluate.published.downloads import benchmarks_place
 from got_core.evaluate.published.edits import OpenedEdits
 from got_core.evaluate.published.registry import PUBLISHED, PUBLISHED_NAMES
 from got_core.evaluate.published.scenes import OpenedScenes
-from got_core.evaluate.score_folder import SCORES, read_scores, write_scores
+from got_core.evaluate.score_folder import SCORES, ScoresError, read_scores, write_scores
 from got_core.inference.any_model import FoundModel, ModelPlaces, found_model, saved_pipeline
 
 if TYPE_CHECKING:
@@ -279,7 +279,10 @@ def _check_free(out: Storage, digest: str, folder: Storage | None) -> None:
     """Refuse to write over scores of something else."""
     if not out.exists(SCORES):
         return
-    there = read_scores(out.url, **out.fs_options).scores
+    try:
+        there = read_scores(out.url, **out.fs_options).scores
+    except ScoresError:  # damaged: it is made anew
+        return
     url = (there.get("drawn") or {}).get("pictures")
     other_pictures = url != (folder.url if folder else None)
     if there["protocol_digest"] != digest or other_pictures:

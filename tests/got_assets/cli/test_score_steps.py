@@ -270,6 +270,8 @@ def test_scores_by_other_networks_do_not_stand_side_by_side(
     assert got(*judge, "--out", tmp_path / "b", "--dtype", "bfloat16").status == 0
     taken = got(*judge, "--out", tmp_path / "a", "--dtype", "bfloat16")
     assert taken.status == 1 and "another protocol" in taken.err and "--out" in taken.err
+    (tmp_path / "a/scores.json").write_text("{")
+    assert got(*judge, "--out", tmp_path / "a").status == 0, "damaged scores are made anew"
     report = got("score", "report", tmp_path / "a", tmp_path / "b")
     assert report.status == 0 and "not side by side" in report.out
     assert 'networks.detector.settings.dtype: "float32" and "bfloat16"' in report.out
