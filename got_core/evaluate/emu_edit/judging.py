@@ -24,6 +24,7 @@ from PIL import Image
 from got_core.evaluate.emu_edit.metrics import cosine, direction_cosine, level_distances, same_size
 from got_core.evaluate.emu_edit.samples import EditSample, EditSamples, Faults, Pictures, canonical
 from got_core.evaluate.emu_edit.stored import StoredRows
+from got_core.evaluate.geneval.layout import drawing_fault
 from got_core.evaluate.networks import Networks
 from got_core.evaluate.samples import Progress
 
@@ -61,9 +62,12 @@ compared with; `unchanged`: the picture is the source, byte by byte; `caption_cu
 CLIP reads."""
 
 
-class _TooLargeError(ValueError):
-    """A picture is larger or longer than what is judged."""
+class _UnfitError(ValueError):
+    """A picture that can be read and is not judged."""
 
+
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
+"""Of pictures. Others, some of which Pillow hands to outside programs, are not opened."""
 
 MAX_PIXELS = 100_000_000
 MAX_ASPECT = 20
@@ -166,6 +170,7 @@ class _Judging:
         ids = [self._stored.row_id(_facts(job)) for job in jobs]
         new = [job for job, row_id in zip(jobs, ids, strict=True) if row_id not in self._stored]
         pictures, reasons = _decoded(new)
+        reasons |= _empty(jobs)
         sound = [job for job in new if _bad_picture(job, reasons) is None]
         figures = self._figures(sound, pictures)
         self._stored.add(
@@ -175,11 +180,9 @@ class _Judging:
 
     def _row(self, job: _Job, row_id: str, reasons: Mapping[bytes, str]) -> dict[str, Any]:
         known = {"row_id": row_id, **job.hashes}
-        if (found := self._stored.get(row_id)) is not None:
-            return _row(job.sample, job.kind, JUDGED, **known, **found)
-        bad = _bad_picture(job, reasons)
-        reason = None if bad is None else reasons[bad]
-        return _row(job.sample, job.kind, UNREADABLE, reason=reason, **known)
+        if (bad := _bad_picture(job, reasons)) is not None:
+            return _row(job.sample, job.kind, UNREADABLE, reason=reasons[bad], **known)
+        return _row(job.sample, job.kind, JUDGED, **known, **self._stored.get(row_id))
 
     def _figures(self, jobs: Sequence[_Job], pictures: Mapping[bytes, Image.Image]) -> list[dict[str, Any]]:
         if not jobs:
@@ -271,6 +274,12 @@ def _decoded(jobs: Iterable[_Job]) -> tuple[dict[bytes, Image.Image], dict[bytes
     return pictures, reasons
 
 
+def _empty(jobs: Iterable[_Job]) -> dict[bytes, str]:
+    """Edits that this project drew and that held NaN or infinity, by their bytes, with the reason."""
+    faults = {job.edited: drawing_fault(job.edited) for job in jobs if job.kind == EDITED}
+    return {data: f"it is an empty picture: {fault}" for data, fault in faults.items() if fault}
+
+
 def _bad_picture(job: _Job, reasons: Mapping[bytes, str]) -> bytes | None:
     """The first of its pictures that cannot be read."""
     return next((one for one in (job.edited, job.source, job.reference) if one in reasons), None)
@@ -283,10 +292,11 @@ def decode(data: bytes) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            picture = Image.open(io.BytesIO(data))
+            picture = Image.open(io.BytesIO(data), formats=FORMATS)
             _check_size(*picture.size)
+            _check_levels(picture.mode)
             return picture.convert("RGB")
-    except _TooLargeError:
+    except _UnfitError:
         raise
     except Exception as error:  # Pillow's decoders raise nearly anything
         raise ValueError(f"no readable picture: {error}") from error
@@ -294,7 +304,12 @@ def decode(data: bytes) -> Image.Image:
 
 def _check_size(width: int, height: int) -> None:
     if width * height > MAX_PIXELS or max(width, height) > MAX_ASPECT * min(width, height):
-        raise _TooLargeError(
+        raise _UnfitError(
             f"it has {width} x {height} pixels; at most {MAX_PIXELS:,}, with sides of at most 1 to "
             f"{MAX_ASPECT}, are judged"
         )
+
+
+def _check_levels(mode: str) -> None:
+    if mode.startswith(("I", "F")):  # Pillow would cut off all above 255: a white picture
+        raise _UnfitError("it has levels of more than 8 bits; write it with 8 bits a channel")

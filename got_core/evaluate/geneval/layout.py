@@ -148,6 +148,8 @@ class _Folder:
         """Names of files in each prompt's folder."""
         folders: dict[int, tuple[str, list[str]]] = {}
         for name in names:
+            if any(part.startswith(".") for part in name.split("/")):
+                continue  # hidden files, which systems and file browsers leave
             top, _, inner = name.partition("/")
             number = _number(top) if inner else None
             if number is None or number >= len(self.samples.rows):
