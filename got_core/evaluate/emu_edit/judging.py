@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from got_core.evaluate.emu_edit.metrics import cosine, direction_cosine, level_distances, same_size
 from got_core.evaluate.emu_edit.samples import EditSample, EditSamples, Faults, Pictures, canonical
@@ -298,6 +298,8 @@ def decode(data: bytes) -> Image.Image:
             return picture.convert("RGB")
     except _UnfitError:
         raise
+    except UnidentifiedImageError as error:
+        raise ValueError(f"no readable picture: it is none of {', '.join(FORMATS)}") from error
     except Exception as error:  # Pillow's decoders raise nearly anything
         raise ValueError(f"no readable picture: {error}") from error
 

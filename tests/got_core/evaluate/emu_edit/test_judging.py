@@ -238,7 +238,7 @@ def test_levels_of_more_than_8_bits_are_refused(levels: type, kind: str) -> None
 def test_pictures_that_other_programs_would_open_are_not_read() -> None:
     buffer = io.BytesIO()
     picture(0).save(buffer, format="EPS")
-    with pytest.raises(ValueError, match="no readable picture: cannot identify image file"):
+    with pytest.raises(ValueError, match="no readable picture: it is none of PNG, JPEG, "):
         decode(buffer.getvalue())
     for kind in ("JPEG", "WEBP", "GIF", "BMP", "TIFF"):
         buffer = io.BytesIO()
