@@ -201,6 +201,8 @@ def test_a_folder_that_does_not_fit_is_named(tmp_path) -> None:
     assert set(EmuEdit(partial=True).read_layout(samples, out).names()) == set(keys[2:])
     with pytest.raises(BenchmarkDataError, match="holds no pictures"):
         bench.read_layout(samples, tmp_path / "none")
+    with pytest.raises(BenchmarkDataError, match=r"notes.txt is a file: name the folder of the edited"):
+        EmuEdit(partial=True).read_layout(samples, out / "notes.txt")
 
 
 def test_keys_are_names_of_files(tmp_path) -> None:
