@@ -144,7 +144,10 @@ class _Folder:
         self.problems: list[Problem] = []
         self.unsure: set[int] = set()
         """Prompts whose folder does not say that it is theirs."""
-        self.names = self._pictures(self._by_prompt(storage.list("")))
+        names = storage.list("")
+        if "" in names:
+            raise LayoutError(f"{storage.url} is a file; name the folder of the pictures")
+        self.names = self._pictures(self._by_prompt(names))
 
     def bad(self, name: str, what: str, sample: str | None = None) -> None:
         self.problems.append(Problem(name, what, sample))
@@ -153,6 +156,8 @@ class _Folder:
         """Names of files in each prompt's folder."""
         folders: dict[int, tuple[str, list[str]]] = {}
         for name in names:
+            if any(part.startswith(".") for part in name.split("/")):
+                continue  # hidden files, which systems and file browsers leave
             top, _, inner = name.partition("/")
             if top == HIDDEN:
                 continue
