@@ -99,6 +99,8 @@ def _refuse_files(
     folder: Storage, there: PictureRecord | None, record: PictureRecord, unlike: Sequence[str]
 ) -> None:
     others = [name for name in folder.list() if not name.startswith(".")]
+    if "" in others:
+        raise OtherPicturesError(f"{folder.url} is a file: name a folder for the pictures")
     if others and there is None:
         raise OtherPicturesError(
             f"{folder.url} holds {others[0]} and nothing that says how it was drawn: take an empty folder"

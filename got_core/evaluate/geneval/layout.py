@@ -18,7 +18,6 @@ from PIL import Image
 
 from got_core.corpus.decode import ImageError, decode_image
 from got_core.evaluate.geneval.prompts import Samples
-from got_core.evaluate.picture_record import HIDDEN
 
 if TYPE_CHECKING:
     from got_core.storage import Storage
@@ -159,8 +158,6 @@ class _Folder:
             if any(part.startswith(".") for part in name.split("/")):
                 continue  # hidden files, which systems and file browsers leave
             top, _, inner = name.partition("/")
-            if top == HIDDEN:
-                continue
             number = _number(top) if inner else None
             if number is None or number >= len(self.samples.rows):
                 self.bad(name, f"is not of the layout (00000/ to {len(self.samples.rows) - 1:05d}/)")

@@ -70,6 +70,8 @@ def test_a_run_that_drew_nothing_leaves_the_folder_free(folder: Storage) -> None
     folder.write_bytes("a.png", b"")
     with pytest.raises(OtherPicturesError, match=r"holds a\.png and nothing that says how"):
         begin_record(folder, ONE)
+    with pytest.raises(OtherPicturesError, match=r"a\.png is a file: name a folder"):
+        begin_record(Storage(folder.url_of("a.png")), ONE)
 
 
 @pytest.mark.parametrize("data", [b"{", b"[]", b"{}", b'{"plan": 1}'])
