@@ -67,7 +67,10 @@ class PictureRecord:
 def read_record(folder: Storage) -> PictureRecord | None:
     """The record of a folder; None where other people's pictures have none. Raises ValueError for a damaged
     one."""
-    data = folder.read_many([RECORD]).get(RECORD)
+    try:
+        data = folder.read_many([RECORD]).get(RECORD)
+    except NotADirectoryError as error:
+        raise NotADirectoryError(f"{folder.url} is a file: name a folder of pictures") from error
     if data is None:
         return None
     try:
@@ -99,8 +102,6 @@ def _refuse_files(
     folder: Storage, there: PictureRecord | None, record: PictureRecord, unlike: Sequence[str]
 ) -> None:
     others = [name for name in folder.list() if not name.startswith(".")]
-    if "" in others:
-        raise OtherPicturesError(f"{folder.url} is a file: name a folder for the pictures")
     if others and there is None:
         raise OtherPicturesError(
             f"{folder.url} holds {others[0]} and nothing that says how it was drawn: take an empty folder"

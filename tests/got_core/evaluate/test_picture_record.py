@@ -70,7 +70,7 @@ def test_a_run_that_drew_nothing_leaves_the_folder_free(folder: Storage) -> None
     folder.write_bytes("a.png", b"")
     with pytest.raises(OtherPicturesError, match=r"holds a\.png and nothing that says how"):
         begin_record(folder, ONE)
-    with pytest.raises(OtherPicturesError, match=r"a\.png is a file: name a folder"):
+    with pytest.raises(NotADirectoryError, match=r"a\.png is a file: name a folder"):
         begin_record(Storage(folder.url_of("a.png")), ONE)
 
 
