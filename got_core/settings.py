@@ -243,6 +243,13 @@ class Settings(BaseSettings):
         return self.annotator or (None if self.own_images else "scenes")
 
     @property
+    def photographs(self) -> bool:
+        """Whether the graph works on pictures that are no rendered scenes: own ones that the scene reader
+        does not read, and of which no true scenes are known."""
+        read = self.annotator_name not in (None, "scenes")
+        return self.own_images and read and self.truth is None
+
+    @property
     def chains_imported(self) -> bool:
         """Whether chains come from imported data sets instead of annotation."""
         return self.annotator == "imported"

@@ -84,6 +84,19 @@ def test_two_workers_draw_what_one_process_draws(pipeline, model, storage) -> No
     assert not ray.is_initialized()
 
 
+def test_model_pictures_and_costs_in_a_bucket(model, s3_server, tmp_path) -> None:
+    """Workers open the store by themselves; the model is fetched once for both."""
+    options = {"endpoint_url": s3_server.url, "cache_dir": tmp_path / "cache"}
+    storage = Storage(f"s3://{s3_server.bucket}/got", **options)
+    storage.upload(model, "models/tiny")
+    spent = Costs(storage, "costs")
+    with RayDrawer("models/tiny", storage=storage, workers=2, costs=spent) as drawer:
+        assert drawer.draw(wanted(20), storage, sampler=SAMPLER) == 20
+        assert drawer.draw(wanted(20), storage, sampler=SAMPLER) == 0
+    assert costs(storage, "costs")["pictures"] == 20
+    assert len(list((tmp_path / "cache").rglob("model_index.json"))) == 1
+
+
 def test_too_few_places_are_an_error_before_anything_starts(model) -> None:
     quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
     ray.init(num_cpus=2, num_gpus=0, **quiet)
@@ -208,6 +221,12 @@ def test_errors_of_workers_are_raised_as_they_are(cluster, model, storage, tmp_p
         with pytest.raises(TypeError, match="no_such_option"):
             drawer.draw(wanted(1), storage, sampler={"no_such_option": 1})
         assert drawer.draw(wanted(1), storage, sampler=SAMPLER) == 1, "the workers go on"
+
+
+def test_a_storage_that_workers_do_not_see_is_refused(cluster, model) -> None:
+    unseen = pytest.raises(ValueError, match="workers do not see memory://pictures: take a folder or bucket")
+    with RayDrawer(model, workers=1) as drawer, unseen:
+        drawer.draw(wanted(1), Storage("memory://pictures"), sampler=SAMPLER)
 
 
 def test_a_model_of_a_storage_is_fetched(cluster, model, storage) -> None:
