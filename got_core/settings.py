@@ -213,6 +213,10 @@ class Settings(BaseSettings):
     the released layout (a folder or its URL), or a registered model, such as models:/got@champion. GOT_SDXL
     and GOT_QWEN then name the configurations of a released checkpoint that has none."""
 
+    benchmarks: Path | None = None
+    """Folder that the data and networks of published benchmarks were downloaded to (`got score fetch-list`).
+    Not set: published benchmarks cannot be run."""
+
     annotator: Literal["scenes", "openai", "vllm", "imported"] | None = None
     """What annotates pictures: the scene reader, models behind a server, models in vLLM's engines on the Ray
     cluster, or nothing (`imported`: the chains come from released data sets). Not set: the scene reader for
@@ -260,7 +264,7 @@ class Settings(BaseSettings):
     s3_endpoint: str | None = None
     """Endpoint of an S3 server other than AWS, such as http://minio:9000."""
 
-    @field_validator("home", "mixture", "sdxl", "qwen")
+    @field_validator("home", "mixture", "sdxl", "qwen", "benchmarks")
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
         return None if value is None else Path(local_path(value) or value)

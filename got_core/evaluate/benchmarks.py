@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from got_core.evaluate.config import EvaluateConfig
+from got_core.evaluate.drawers.drawer import PipelineOrDrawer
+from got_core.evaluate.drawers.opening import opened
 from got_core.evaluate.edits import EditScenes
 from got_core.evaluate.protocol import Protocol
 from got_core.evaluate.runner import RunResult, run_benchmark
@@ -57,15 +59,17 @@ class Benchmark:
 
     def score(
         self,
-        pipeline: GoTPipeline,
+        pipeline: PipelineOrDrawer,
         world: World,
         config: EvaluateConfig,
         storage: Storage,
         weights_hash: str,
         progress: Progress | None = None,
     ) -> RunResult:
-        """Score a model; pictures of it that are in storage already are not drawn again. Raises as
-        `runner.run_benchmark`."""
+        """Score a model, which draws in this process or where a drawer has it.
+
+        Pictures of it that are in storage already are not drawn again. Raises as `runner.run_benchmark`.
+        """
         suite, prefix = self.suite(world, config), self.prefix(weights_hash)
         return run_benchmark(suite, pipeline, storage, prefix, progress, weights_hash=weights_hash)
 
@@ -101,11 +105,7 @@ def benchmarks_named(names: Sequence[str]) -> tuple[Benchmark, ...]:
     return tuple(one for one in BENCHMARKS if not names or one.name in names)
 
 
-def open_pipeline(folder: Path) -> GoTPipeline:
-    """A saved pipeline for a benchmark run: quiet, and with all cores, since nothing else computes then."""
-    import torch
-
-    from got_core.model.formats.saved import load_pipeline
-
-    torch.set_num_threads(os.cpu_count() or 1)  # the workers of training have one thread each instead
-    return load_pipeline(folder)
+def open_pipeline(folder: Path, *, device: str = "auto", dtype: str | None = None) -> GoTPipeline:
+    """A saved pipeline for a benchmark run: quiet, and with all cores, since nothing else computes then (see
+    `drawers.opening.opened`)."""
+    return opened(folder, device=device, dtype=dtype, threads=os.cpu_count())

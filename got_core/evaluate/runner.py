@@ -17,14 +17,15 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from got_core.evaluate.drawers.drawer import Drawer, PipelineOrDrawer
+from got_core.evaluate.drawers.local import as_drawer
 from got_core.evaluate.protocol import Protocol, digest_of, protocol_figures
-from got_core.evaluate.samples import Drawn, Progress, Request, draw_missing, read_samples, sample_name
+from got_core.evaluate.samples import Drawn, Progress, Request, read_samples, sample_name
 from got_core.evaluate.scores import failure_of, score_tasks, with_plan_figures
 from got_core.evaluate.suite import AS_WRITTEN, Suite, Variant, sampler_arguments
 
 if TYPE_CHECKING:
     from got_core.chain.grammar import Chain
-    from got_core.model.pipeline import GoTPipeline
     from got_core.storage import Storage
 
 
@@ -47,7 +48,7 @@ class RunResult:
 
 def run_benchmark(
     suite: Suite,
-    pipeline: GoTPipeline,
+    pipeline: PipelineOrDrawer,
     storage: Storage,
     prefix: str,
     progress: Progress | None = None,
@@ -56,6 +57,7 @@ def run_benchmark(
 ) -> RunResult:
     """Draw what is missing under `prefix`, judge all of it, and write the result beside the pictures.
 
+    `pipeline`: a pipeline, which draws in this process, or a drawer, such as `drawers.cluster.RayDrawer`.
     Pictures come from chains that the model wrote itself; each variant draws once more those that it changes.
     Written under `prefix`: `NNNNN.png`, `<variant's folder>/NNNNN.png`, `samples.parquet`,
     `samples_<variant's folder>.parquet`, `scores.json`, `protocol.json`, `grid.png`. Give `weights_hash` (or
@@ -63,12 +65,13 @@ def run_benchmark(
     Raises DetectorError, before anything is drawn, if the judge cannot be trusted; IncompleteRunError if
     pictures are missing in the end.
     """
-    ceilings = suite.ceilings(pipeline)
+    drawer = as_drawer(pipeline)
+    ceilings = drawer.ask(suite.ceilings)
     run = _StoredRun(suite, storage, prefix, weights_hash)
-    run.draw(pipeline, run.requests, AS_WRITTEN, progress)
+    run.draw(drawer, run.requests, AS_WRITTEN, progress)
     drawn = run.read(run.requests, AS_WRITTEN) if suite.variants else {}
     for variant in suite.variants:
-        run.draw(pipeline, run.requests_of(variant, drawn), variant, progress)
+        run.draw(drawer, run.requests_of(variant, drawn), variant, progress)
     return run.score(extra=ceilings)
 
 
@@ -88,6 +91,15 @@ def score_stored(
     return _StoredRun(suite, storage, prefix, weights_hash).score(partial=partial, extra=extra)
 
 
+def judge_stored(
+    suite: Suite, storage: Storage, prefix: str, *, weights_hash: str | None = None
+) -> tuple[pl.DataFrame, dict[int, Drawn]]:
+    """Rows and pictures of those that are in storage, without variants; nothing is written."""
+    run = _StoredRun(suite, storage, prefix, weights_hash)
+    drawn = run.read(run.requests, AS_WRITTEN)
+    return run.judge(drawn, suite.protocol()), drawn
+
+
 class _StoredRun:
     """The pictures of one model under one prefix."""
 
@@ -105,13 +117,12 @@ class _StoredRun:
 
     def draw(
         self,
-        pipeline: GoTPipeline,
+        drawer: Drawer,
         requests: Mapping[int, Request],
         variant: Variant,
         progress: Progress | None,
     ) -> None:
-        draw_missing(
-            pipeline,
+        drawer.draw(
             requests,
             self.storage,
             sampler=self._sampler(variant),
@@ -144,12 +155,12 @@ class _StoredRun:
 
     def score(self, *, partial: bool = False, extra: Mapping[str, Any] | None = None) -> RunResult:
         drawn, protocol = self.read(self.requests, AS_WRITTEN), self.suite.protocol()
-        samples = self._judge(drawn, protocol)
-        scores = {**_scores(self.suite, samples, protocol, partial), **(extra or {})}
+        samples = self.judge(drawn, protocol)
+        scores = {**suite_scores(self.suite, samples, protocol, partial), **(extra or {})}
         for variant, pictures, changed in self._variants(drawn):
             own = self.suite.protocol(variant)
-            judged = self._judge(pictures, own)
-            scores[variant.key] = _scores(self.suite, judged, own, partial) | {"changed": changed}
+            judged = self.judge(pictures, own)
+            scores[variant.key] = suite_scores(self.suite, judged, own, partial) | {"changed": changed}
             self.storage.write_table(f"{self.folder}/samples_{variant.folder}", judged)
         result = RunResult(samples, scores, self.suite.grid(samples, drawn), protocol)
         self._write(result)
@@ -170,7 +181,7 @@ class _StoredRun:
                 as_written[variant.keep_outside] = pictures
             yield variant, pictures, len(requests)
 
-    def _judge(self, drawn: Mapping[int, Drawn], protocol: Protocol) -> pl.DataFrame:
+    def judge(self, drawn: Mapping[int, Drawn], protocol: Protocol) -> pl.DataFrame:
         digest = protocol.digest()
         rows = [
             {"sample_id": digest_of([digest, index]), **self._row(index, drawn[index])}
@@ -201,7 +212,8 @@ class _StoredRun:
         self.storage.write_json(f"{self.folder}/scores.json", result.scores)
 
 
-def _scores(suite: Suite, samples: pl.DataFrame, protocol: Protocol, partial: bool) -> dict[str, Any]:
+def suite_scores(suite: Suite, samples: pl.DataFrame, protocol: Protocol, partial: bool) -> dict[str, Any]:
+    """Scores of judged pictures. Raises IncompleteRunError unless `partial`."""
     scores = score_tasks(
         samples,
         expected=suite.expected,

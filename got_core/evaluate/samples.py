@@ -1,9 +1,9 @@
 """Benchmark pictures in storage: drawn once, found again after an interruption, never mistaken for others.
 
-Belongs here: which pictures a run needs, planning and drawing the ones that are missing, reading them back.
-Not here: judging. A picture's own PNG carries its prompt, seed, chain and the key of the run that drew it, so
-one write is one finished sample and a picture of another model or protocol under the same name is drawn
-again.
+Belongs here: which pictures a run needs, planning and drawing a batch of them, reading them back. Not here:
+which batches there are, and where they are drawn (`drawers`), or judging. A picture's own PNG carries its
+prompt, seed, chain and the key of the run that drew it, so one write is one finished sample and a picture of
+another model or protocol under the same name is not taken for it.
 """
 
 from __future__ import annotations
@@ -12,8 +12,12 @@ import dataclasses
 import hashlib
 import io
 import json
-from collections.abc import Callable, Mapping, Sequence
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -58,11 +62,20 @@ class Request:
     dropped: tuple[Dropped, ...] = ()
     """What was written besides a given plan."""
 
+    @cached_property
+    def plan_key(self) -> tuple[str, str]:
+        """Requests that are equal in it have the same plan: planning is greedy."""
+        return self.prompt, self._source_hash or ""
+
+    @cached_property
+    def _source_hash(self) -> str | None:
+        return hashlib.sha256(self.source.tobytes()).hexdigest() if self.source is not None else None
+
     def key(self, sampler: Mapping[str, Any], weights_hash: str | None) -> str:
         """Digest of the request, the sampler, the weights and the code that draws (12 hex)."""
         parts: list[Any] = [DRAWING, self.prompt, self.seed, dict(sampler), weights_hash]
-        if self.source is not None:
-            parts.append(hashlib.sha256(self.source.tobytes()).hexdigest())
+        if self._source_hash is not None:
+            parts.append(self._source_hash)
         if self.chain is not None:
             parts.append({"chain": self.chain.to_model()})
         return digest_of(parts)
@@ -140,57 +153,131 @@ def read_samples(
     return found
 
 
-def draw_missing(
-    pipeline: GoTPipeline,
-    requests: Mapping[int, Request],
+class State(Enum):
+    """What lies under the name of a requested picture."""
+
+    OWN = "own"
+    """The picture."""
+
+    FAULTY = "faulty"
+    """An empty picture of the request, with its fault; drawing it again may help."""
+
+    OTHER = "other"
+    """A picture of another model, prompt, source, seed or sampler, or by another program."""
+
+    DAMAGED = "damaged"
+    """No readable picture."""
+
+
+_LISTED = 16
+"""Requests above which the folder is listed before files are read."""
+_AT_ONCE = 32
+
+
+def stored_states(
     storage: Storage,
+    requests: Iterable[Request],
     *,
     sampler: Mapping[str, Any],
     weights_hash: str | None = None,
-    batch_size: int = 50,
-    progress: Progress | None = None,
-) -> int:
-    """Plan and draw every request whose picture is not in storage yet; returns how many were drawn.
+) -> dict[str, State]:
+    """What is in storage under the requests' names; those under which nothing lies are left out. A few
+    pictures are in memory at a time."""
+    keys = {one.name: one.key(sampler, weights_hash) for one in requests}
+    states = {}
+    for name, data in _read(storage, list(keys)):
+        states[name] = _state(name, data, keys[name])
+    return states
 
-    Each picture has a generator of its own, so neither batch size nor interruption changes it beyond
-    rounding. One that holds NaN or infinity is stored as an empty picture with its `fault`; the next run
-    tries it again. Planning is greedy, so a prompt of several requests is planned once.
-    `sampler`: arguments for the pipeline; `max_new_tokens` goes to planning, the rest to drawing. Either all
-    requests have a source or none has.
+
+def _read(storage: Storage, names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+    if len(names) > _LISTED:
+        common = os.path.commonpath([name.rpartition("/")[0] for name in names])
+        stored = set(storage.list(f"{common}/" if common else ""))
+        names = [name for name in names if name in stored]
+    for start in range(0, len(names), _AT_ONCE):
+        yield from storage.read_many(names[start : start + _AT_ONCE]).items()
+
+
+def _state(name: str, data: bytes, key: str) -> State:
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            record = json.loads(image.info.get(_TEXT_KEY, "{}"))
+    except (OSError, SyntaxError, ValueError, RecursionError):
+        return State.DAMAGED
+    except Image.DecompressionBombError:
+        return State.OTHER
+    if not isinstance(record, dict) or record.get("key") != key:
+        return State.OTHER
+    drawn = _decode(name, data, key)
+    if drawn is None:
+        return State.DAMAGED
+    return State.OWN if drawn.fault is None else State.FAULTY
+
+
+Plans = dict[tuple[str, str], Plan]
+"""Plans that a model has written, by what they depend on: planning is greedy."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spent:
+    """What a batch took."""
+
+    pictures: int
+    planned: int
+    """Plans that the model wrote for it."""
+
+    plan_seconds: float
+    draw_seconds: float
+
+
+def draw_batch(
+    pipeline: GoTPipeline,
+    batch: Sequence[Request],
+    storage: Storage,
+    planned: Plans,
+    *,
+    sampler: Mapping[str, Any],
+    weights_hash: str | None = None,
+) -> Spent:
+    """Plan and draw pictures in one call each, and write them one by one.
+
+    Each picture has a generator of its own, so neither batch nor interruption changes it beyond rounding. One
+    that holds NaN or infinity is stored as an empty picture with its `fault`. `planned` keeps the plans, so
+    that a prompt of several requests is planned once. `sampler`: arguments for the pipeline;
+    `max_new_tokens` goes to planning, the rest to drawing. Either all requests have a source or none has.
     """
-    stored = read_samples(storage, requests, sampler=sampler, weights_hash=weights_hash)
-    done = {index for index, drawn in stored.items() if drawn.fault is None}
-    missing = [request for index, request in requests.items() if index not in done]
-    if progress:
-        progress(len(done), len(requests))
-    planned: dict[tuple[str, bytes], Plan] = {}
-    for start in range(0, len(missing), batch_size):
-        batch = missing[start : start + batch_size]
-        plans = plan_requests(pipeline, batch, sampler, planned)
-        images, faults = _draw(pipeline, batch, [plan.chain for plan in plans], sampler)
-        for number, (request, plan, image) in enumerate(zip(batch, plans, images, strict=True)):
-            record = {
-                "key": request.key(sampler, weights_hash),
-                "chain": plan.chain.to_model(),
-                "dropped": [dataclasses.astuple(one) for one in plan.dropped],
-                "prompt": request.prompt,
-                "seed": request.seed,
-                "fault": faults.get(number),
-            }
-            storage.write_bytes(request.name, _encode(image, record))
-        if progress:
-            progress(len(done) + start + len(batch), len(requests))
-    return len(missing)
+    before, started = len(planned), time.perf_counter()
+    plans = plan_requests(pipeline, batch, sampler, planned)
+    written = time.perf_counter()
+    images, faults = _draw(pipeline, batch, [plan.chain for plan in plans], sampler)
+    ended = time.perf_counter()
+    for number, (request, plan, image) in enumerate(zip(batch, plans, images, strict=True)):
+        record = {
+            "key": request.key(sampler, weights_hash),
+            "chain": plan.chain.to_model(),
+            "dropped": [dataclasses.astuple(one) for one in plan.dropped],
+            "prompt": request.prompt,
+            "seed": request.seed,
+            "fault": faults.get(number),
+        }
+        storage.write_bytes(request.name, _encode(image, record))
+    return Spent(
+        pictures=len(batch),
+        planned=len(planned) - before,
+        plan_seconds=written - started,
+        draw_seconds=ended - written,
+    )
 
 
 def plan_requests(
     pipeline: GoTPipeline,
     requests: Sequence[Request],
     sampler: Mapping[str, Any],
-    planned: dict[tuple[str, bytes], Plan],
+    planned: Plans,
 ) -> list[Plan]:
     """The requests' own chains, or those that the model writes; `planned` keeps what it has written."""
-    unplanned = {_plan_key(r): r for r in requests if r.chain is None and _plan_key(r) not in planned}
+    unplanned = {r.plan_key: r for r in requests if r.chain is None and r.plan_key not in planned}
     if unplanned:
         chosen = list(unplanned.values())
         options = {key: value for key, value in sampler.items() if key == "max_new_tokens"}
@@ -198,12 +285,7 @@ def plan_requests(
         for key, text in zip(unplanned, texts, strict=True):
             chain, dropped = parse_tolerant(text)
             planned[key] = Plan(chain, tuple(dropped))
-    return [planned[_plan_key(r)] if r.chain is None else Plan(r.chain, r.dropped) for r in requests]
-
-
-def _plan_key(request: Request) -> tuple[str, bytes]:
-    """Requests that are equal in it have the same plan: planning is greedy."""
-    return request.prompt, request.source.tobytes() if request.source else b""
+    return [planned[r.plan_key] if r.chain is None else Plan(r.chain, r.dropped) for r in requests]
 
 
 def _sources(requests: Sequence[Request]) -> list[Image.Image] | None:

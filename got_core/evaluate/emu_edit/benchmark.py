@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import polars as pl
 from PIL import Image
 
+from got_core.evaluate.drawers.drawer import PipelineOrDrawer
 from got_core.evaluate.emu_edit import folders, judging
 from got_core.evaluate.emu_edit.drawing import draw_edits
 from got_core.evaluate.emu_edit.folders import Folder
@@ -29,7 +30,6 @@ from got_core.evaluate.protocol import Protocol, protocol_figures
 from got_core.evaluate.samples import Progress
 
 if TYPE_CHECKING:
-    from got_core.model.pipeline import GoTPipeline
     from got_core.storage import Storage
 
 _PICTURES = "RGB as Pillow converts it"
@@ -131,7 +131,7 @@ class EditBenchmark:
     def write_layout(
         self,
         samples: EditSamples,
-        pipeline: GoTPipeline,
+        pipeline: PipelineOrDrawer,
         folder: Folder,
         *,
         plan: bool = True,

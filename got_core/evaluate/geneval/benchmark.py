@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import polars as pl
 
+from got_core.evaluate.drawers.drawer import PipelineOrDrawer
 from got_core.evaluate.geneval.config import GenEvalConfig
 from got_core.evaluate.geneval.detections import Detector
 from got_core.evaluate.geneval.drawing import write_layout
@@ -35,7 +36,6 @@ from got_core.evaluate.scores import IncompleteRunError, score_tasks
 from got_core.planning.geneval import TASKS, GenEvalRules
 
 if TYPE_CHECKING:
-    from got_core.model.pipeline import GoTPipeline
     from got_core.storage import Storage
 
 VERSION = 1
@@ -98,7 +98,7 @@ class GenEval:
     def write_layout(
         self,
         samples: Samples,
-        pipeline: GoTPipeline,
+        pipeline: PipelineOrDrawer,
         folder: Storage,
         *,
         plan: bool = True,

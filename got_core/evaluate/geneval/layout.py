@@ -18,6 +18,7 @@ from PIL import Image
 
 from got_core.corpus.decode import ImageError, decode_image
 from got_core.evaluate.geneval.prompts import Samples
+from got_core.evaluate.picture_record import HIDDEN
 
 if TYPE_CHECKING:
     from got_core.storage import Storage
@@ -149,6 +150,8 @@ class _Folder:
         folders: dict[int, tuple[str, list[str]]] = {}
         for name in names:
             top, _, inner = name.partition("/")
+            if top == HIDDEN:
+                continue
             number = _number(top) if inner else None
             if number is None or number >= len(self.samples.rows):
                 self.bad(name, f"is not of the layout (00000/ to {len(self.samples.rows) - 1:05d}/)")

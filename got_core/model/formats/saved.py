@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from diffusers import ModelMixin
-from torch import nn
 from transformers import PreTrainedTokenizerFast, Qwen2_5_VLForConditionalGeneration
 
 from got_core.model.autoencoder import PatchAutoencoder
@@ -24,12 +23,13 @@ NETWORKS = ("mllm", "projector", "unet", "vae")
 """A pipeline's parts that have weights."""
 
 
-def load_pipeline(folder: Path | str) -> GoTPipeline:
-    """A saved pipeline, in the precision that it was saved in; it shows no progress bars.
+def load_pipeline(folder: Path | str, dtype: torch.dtype | None = None) -> GoTPipeline:
+    """A saved pipeline, in the precision that it was saved in unless another is asked for; it shows no
+    progress bars.
 
     Raises OSError or ValueError where the folder does not hold one.
     """
-    return _opened(folder)
+    return _opened(folder, **({"dtype": dtype} if dtype else {}))
 
 
 def pipeline_without_weights(folder: Path | str) -> GoTPipeline:
@@ -42,8 +42,8 @@ def pipeline_without_weights(folder: Path | str) -> GoTPipeline:
     return _opened(folder, **empty)
 
 
-def _opened(folder: Path | str, **parts: nn.Module) -> GoTPipeline:
-    pipeline = GoTPipeline.from_pretrained(folder, **parts)
+def _opened(folder: Path | str, **options: Any) -> GoTPipeline:
+    pipeline = GoTPipeline.from_pretrained(folder, **options)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 

@@ -23,8 +23,9 @@ from got_core.evaluate.detector import (
     detector_self_test,
     known_scenes,
 )
+from got_core.evaluate.drawers.local import LocalDrawer
 from got_core.evaluate.runner import run_benchmark, score_stored
-from got_core.evaluate.samples import Request, _encode, draw_missing, read_samples
+from got_core.evaluate.samples import Request, _encode, read_samples
 from got_core.evaluate.scenes import GenEvalScenes
 from got_core.evaluate.scores import IncompleteRunError
 from got_core.evaluate.suite import REPAIR_SLACK, sampler_arguments
@@ -117,7 +118,7 @@ def test_pictures_of_other_weights_are_drawn_again(pipeline, storage) -> None:
     options = {"sampler": {"num_inference_steps": 1}}
     for weights, drawn in (("a", 6), ("a", 0), ("b", 6)):
         requests = requests_of(ONE_EACH)
-        assert draw_missing(pipeline, requests, storage, weights_hash=weights, **options) == drawn
+        assert LocalDrawer(pipeline).draw(requests, storage, weights_hash=weights, **options) == drawn
 
 
 def test_each_prompt_is_planned_once(pipeline, storage, monkeypatch) -> None:
@@ -129,7 +130,7 @@ def test_each_prompt_is_planned_once(pipeline, storage, monkeypatch) -> None:
         lambda prompts, *rest, **more: planned.extend(prompts) or write(prompts, *rest, **more),
     )
     requests = {k: Request(f"run/{k}.png", f"prompt {k % 2}", k) for k in range(5)}
-    draw_missing(pipeline, requests, storage, sampler={"num_inference_steps": 1}, batch_size=2)
+    LocalDrawer(pipeline).draw(requests, storage, sampler={"num_inference_steps": 1}, batch_size=2)
     assert planned == ["prompt 0", "prompt 1"]
 
 
@@ -144,7 +145,7 @@ def test_a_plan_that_was_not_written_whole_is_wrong(pipeline, storage, monkeypat
         monkeypatch.setattr(pipeline, "write_chains", lambda prompts, *_, text=written, **__: [text])
         weights = str(len(written))
         options = {"sampler": sampler_arguments(ONE_EACH), "weights_hash": weights}
-        draw_missing(pipeline, {index: requests[index]}, storage, **options)
+        LocalDrawer(pipeline).draw({index: requests[index]}, storage, **options)
         suite = GenEvalScenes(NARROW, ONE_EACH)
         result = score_stored(suite, storage, "run", weights_hash=weights, partial=True)
         row = result.samples.row(0, named=True)
@@ -157,7 +158,7 @@ def test_batches_do_not_change_a_picture(pipeline, storage) -> None:
     drawn = []
     for size in (1, 6):
         requests = requests_of(ONE_EACH, f"by{size}")
-        draw_missing(pipeline, requests, storage, sampler={}, batch_size=size)
+        LocalDrawer(pipeline).draw(requests, storage, sampler={}, batch_size=size)
         drawn.append(read_samples(storage, requests, sampler={}))
     singly, together = drawn
     for index in range(6):
@@ -169,7 +170,7 @@ def test_batches_do_not_change_a_picture(pipeline, storage) -> None:
 def test_missing_pictures_are_an_error_or_marked(pipeline, storage) -> None:
     requests = requests_of(SMALL)
     del requests[17]
-    draw_missing(pipeline, requests, storage, sampler={})
+    LocalDrawer(pipeline).draw(requests, storage, sampler={})
     with pytest.raises(IncompleteRunError, match="color_attr lacks 1"):
         score_stored(GenEvalScenes(NARROW, SMALL), storage, "run")
     partial = score_stored(GenEvalScenes(NARROW, SMALL), storage, "run", partial=True)

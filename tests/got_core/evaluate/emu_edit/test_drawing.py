@@ -36,7 +36,7 @@ def test_edits_are_drawn_once_and_read_back(pipeline, tmp_path) -> None:
     out, reports = tmp_path / "out", []
     options = {"sampler": SAMPLER, "weights_hash": "a"}
     bench.write_layout(samples, pipeline, out, progress=lambda *done: reports.append(done), **options)
-    assert reports == [(2, 5), (4, 5), (5, 5)]
+    assert reports == [(0, 5), (2, 5), (4, 5), (5, 5)]
     found = bench.read_layout(samples, out)
     assert set(found.names()) == {one.key for one in samples.samples}
     record = drawn_record(found.read([samples.samples[0].key])[samples.samples[0].key])

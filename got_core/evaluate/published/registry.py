@@ -1,0 +1,145 @@
+"""Which published benchmarks there are.
+
+Belongs here: their names, and what each needs downloaded. Not here: opening them (`pictures`, `edits`). Loads
+no network and no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from got_core.evaluate.emu_edit.emu import EmuEdit
+from got_core.evaluate.emu_edit.magicbrush import ALL_TURNS, MagicBrush
+from got_core.evaluate.geneval.prompts import PUBLISHED_SHA256
+from got_core.evaluate.network_profiles import BASE, CLIP_B32, CLIP_L14, DINO_S16, LARGE, Profile
+from got_core.evaluate.network_profiles import PublishedNetwork as _Network
+from got_core.evaluate.published.benchmark import PublishedBenchmark
+from got_core.evaluate.published.downloads import Download
+from got_core.evaluate.published.edits import EditOpener, network_path
+from got_core.evaluate.published.pictures import COLOURS, DETECTOR, METADATA, open_geneval
+
+_HUB = "huggingface.co"
+_MAGIC_SOURCE = "the archive that github.com/OSU-NLP-Group/MagicBrush links to"
+_EMU_DATA, _MAGIC_DATA = "emu_edit_test_set", "magicbrush"
+_LICENCES = {CLIP_B32: "see its card", CLIP_L14: "see its card", DINO_S16: "Apache-2.0"}
+
+
+def _network(network: _Network) -> Download:
+    return Download(
+        what=f"folder of {network.name.rpartition('/')[2]} with config.json and safetensors",
+        where=f"{_HUB}/{network.name}",
+        licence=_LICENCES[network],
+        path=network_path(network),
+        judging=True,
+    )
+
+
+def _networks(profile: Profile) -> tuple[Download, ...]:
+    return tuple(_network(one) for one in (profile.clip, profile.dino) if one is not None)
+
+
+_EMU_EDIT = Download(
+    what="folder of Emu-Edit's test set in parquet",
+    where=f"{_HUB}/datasets/{EmuEdit.data}",
+    licence="CC-BY-NC 4.0",
+    path=_EMU_DATA,
+)
+_MAGICBRUSH = (
+    Download(
+        what="MagicBrush's unpacked test set: edit_sessions.json and images/",
+        where=_MAGIC_SOURCE,
+        licence="CC-BY-4.0",
+        path=_MAGIC_DATA,
+    ),
+    Download(
+        what="MagicBrush's local descriptions of targets",
+        where=f"{_MAGIC_SOURCE}, in the same archive",
+        licence="CC-BY-4.0",
+        path=f"{_MAGIC_DATA}/local_descriptions.json",
+    ),
+)
+
+
+def _emu_edit(name: str, profile: Profile) -> PublishedBenchmark:
+    return PublishedBenchmark(
+        name=f"emu_edit/{name}",
+        folder="published/emu_edit",
+        files=(_EMU_EDIT, *_networks(profile)),
+        unit="edits",
+        opener=EditOpener(
+            kind=EmuEdit, profile=profile, data=_EMU_DATA, setting="all", figures=("clip_dir", "clip_t")
+        ),
+        judged_by=f"CLIP-dir, CLIP-T and others with {profile.name}",
+    )
+
+
+def _magicbrush(name: str, profile: Profile) -> PublishedBenchmark:
+    return PublishedBenchmark(
+        name=f"magicbrush/{name}",
+        folder="published/magicbrush",
+        files=(*_MAGICBRUSH, *_networks(profile)),
+        unit="edits",
+        opener=EditOpener(
+            kind=MagicBrush,
+            profile=profile,
+            data=_MAGIC_DATA,
+            setting=ALL_TURNS,
+            figures=("clip_i", "clip_t", "dino"),
+        ),
+        judged_by=f"CLIP-I, CLIP-T and others against targets, with {profile.name}",
+    )
+
+
+GENEVAL = PublishedBenchmark(
+    name="geneval",
+    folder="published/geneval",
+    files=(
+        Download(
+            what="GenEval's 553 prompts, prompts/evaluation_metadata.jsonl",
+            where="github.com/djghosh13/geneval",
+            licence="MIT",
+            path=METADATA,
+            sha256=PUBLISHED_SHA256,
+        ),
+        Download(
+            what="folder of the detector with config.json, preprocessor_config.json and safetensors",
+            where=f"{_HUB}/facebook/mask2former-swin-small-coco-instance",
+            licence="see its card",
+            path=DETECTOR,
+            judging=True,
+        ),
+        Download(
+            what="folder of CLIP, for colours, with config.json, preprocessor_config.json, tokenizer and "
+            "safetensors",
+            where=f"{_HUB}/openai/clip-vit-large-patch14",
+            licence="see its card",
+            path=COLOURS,
+            judging=True,
+        ),
+    ),
+    unit="pictures",
+    opener=open_geneval,
+    judged_by="GenEval's rules over what Mask2Former and CLIP find, or a file says",
+)
+
+PUBLISHED = (
+    GENEVAL,
+    _emu_edit("base", BASE),
+    _emu_edit("large", LARGE),
+    _magicbrush("base", BASE),
+    _magicbrush("large", LARGE),
+)
+PUBLISHED_NAMES = tuple(one.name for one in PUBLISHED)
+
+
+def published_benchmark(name: str) -> PublishedBenchmark:
+    """The published benchmark of this name. Raises ValueError, which lists the names."""
+    found = next((one for one in PUBLISHED if one.name == name), None)
+    if found is None:
+        raise ValueError(f"there is no published benchmark {name}; there are {', '.join(PUBLISHED_NAMES)}")
+    return found
+
+
+def published_benchmarks(names: Sequence[str] = ()) -> tuple[PublishedBenchmark, ...]:
+    """Those of these names, or all for none. Raises as `published_benchmark`."""
+    return tuple(published_benchmark(name) for name in names or PUBLISHED_NAMES)

@@ -1,0 +1,85 @@
+"""Scores as files: written by whoever judges, read by whoever compares, possibly elsewhere.
+
+Belongs here: `scores.json`, `protocol.json`, `verdicts.parquet`, `grid.png` in a folder, and finding them
+again. Not here: making scores, or comparing them (`comparison`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from got_core.storage import Storage
+
+if TYPE_CHECKING:
+    import polars as pl
+
+SCORES, PROTOCOL, VERDICTS, GRID = "scores.json", "protocol.json", "verdicts", "grid.png"
+_NEEDED = ("protocol", "protocol_digest", "protocol_record", "overall", "tasks", "complete")
+
+
+class ScoresError(ValueError):
+    """A file that holds no scores."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredScores:
+    """Scores with where they lie."""
+
+    url: str
+    scores: Mapping[str, Any]
+
+    @property
+    def benchmark(self) -> str:
+        """The benchmark's name."""
+        return self.scores.get("benchmark", self.scores["protocol"])
+
+
+def write_scores(folder: Storage, scores: Mapping[str, Any], verdicts: pl.DataFrame, grid: bytes) -> None:
+    """Write a result; the scores come last and say that it is whole."""
+    folder.write_table(VERDICTS, verdicts)
+    folder.write_json(PROTOCOL, scores["protocol_record"])
+    if grid:
+        folder.write_bytes(GRID, grid)
+    folder.write_json(SCORES, scores)
+
+
+def read_scores(place: str, **fs_options: Any) -> StoredScores:
+    """The scores of a folder, or of a file of scores, local or by URL.
+
+    Raises FileNotFoundError, or ScoresError for what holds none.
+    """
+    folder, _, last = place.rstrip("/").rpartition("/")
+    storage, name = (
+        (Storage(folder or ".", **fs_options), last)
+        if last.endswith(".json")
+        else (Storage(place, **fs_options), SCORES)
+    )
+    url = storage.url_of(name)
+    data = storage.read_many([name]).get(name)
+    if data is None:
+        raise FileNotFoundError(
+            f"{url} is not there: name the folder that `got score judge` wrote, or its {SCORES}"
+        )
+    try:
+        scores = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise ScoresError(f"{url} is not JSON: {error}") from error
+    _check(url, scores)
+    return StoredScores(url=url, scores=scores)
+
+
+def _check(url: str, scores: Any) -> None:
+    missing = [name for name in _NEEDED if not isinstance(scores, dict) or name not in scores]
+    if missing:
+        raise ScoresError(f"{url} holds no scores of a benchmark: it has no {', '.join(missing)}")
+    from got_core.evaluate.protocol import digest_of
+
+    record = {name: value for name, value in scores["protocol_record"].items() if name != "digest"}
+    if digest_of(record) != scores["protocol_digest"]:
+        raise ScoresError(
+            f"{url}: the digest {scores['protocol_digest']} is not that of the protocol beside it: the file "
+            "was changed by hand; judge the pictures again"
+        )
