@@ -16,19 +16,19 @@ import polars as pl
 from got_core.evaluate.apart.changes import change_figures, change_rows
 from got_core.evaluate.apart.edit_plans import edit_plan_figures, edit_plan_rows
 from got_core.evaluate.apart.writing import KeptPlans, PlanRequest, write_plans
+from got_core.evaluate.drawers.drawer import PipelineOrDrawer
 from got_core.evaluate.emu_edit.benchmark import EditBenchmark
 from got_core.evaluate.emu_edit.samples import EditSample, EditSamples, Pictures
 from got_core.evaluate.samples import Progress
 
 if TYPE_CHECKING:
-    from got_core.model.pipeline import GoTPipeline
     from got_core.storage import Storage
 
 
 def plans_of_edits(
     benchmark: EditBenchmark,
     samples: EditSamples,
-    pipeline: GoTPipeline,
+    pipeline: PipelineOrDrawer,
     store: Storage,
     *,
     prefix: str = "plans",

@@ -21,13 +21,13 @@ from got_core.evaluate.apart.followed import drawn_from, followed_figures, follo
 from got_core.evaluate.apart.geneval_plans import judge_plans, plan_protocol, plan_scores
 from got_core.evaluate.apart.words import PhraseReader
 from got_core.evaluate.apart.writing import KeptPlans, PlanRequest, write_plans
+from got_core.evaluate.drawers.drawer import PipelineOrDrawer
 from got_core.evaluate.geneval.benchmark import GenEval
 from got_core.evaluate.geneval.layout import Pictures
 from got_core.evaluate.geneval.prompts import Samples
 from got_core.evaluate.samples import Plan, Progress
 
 if TYPE_CHECKING:
-    from got_core.model.pipeline import GoTPipeline
     from got_core.storage import Storage
 
 
@@ -44,7 +44,7 @@ class JudgedPlans:
 def plans_of_geneval(
     benchmark: GenEval,
     samples: Samples,
-    pipeline: GoTPipeline,
+    pipeline: PipelineOrDrawer,
     store: Storage,
     *,
     prefix: str = "plans",
@@ -71,7 +71,7 @@ def plans_of_geneval(
 
 def write_geneval_plans(
     samples: Samples,
-    pipeline: GoTPipeline,
+    pipeline: PipelineOrDrawer,
     kept: KeptPlans,
     *,
     batch_size: int = 8,

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from got_core.chain.grammar import parse_tolerant
+from got_core.evaluate.drawers.drawer import PipelineOrDrawer
+from got_core.evaluate.drawers.local import as_drawer
 from got_core.evaluate.emu_edit.judging import decode
 from got_core.evaluate.protocol import digest_of
 from got_core.evaluate.samples import Plan, Progress
@@ -79,7 +81,7 @@ def _texts(data: bytes) -> dict[str, str]:
 
 
 def write_plans(
-    pipeline: GoTPipeline,
+    pipeline: PipelineOrDrawer,
     batches: Iterable[Sequence[PlanRequest]],
     kept: KeptPlans,
     progress: Progress | None = None,
@@ -88,16 +90,19 @@ def write_plans(
 ) -> dict[str, Plan]:
     """Plans by the ids of their requests; those that are kept are not written again.
 
-    `batches`: requests that are planned in one call. Either all have a source or none has. Raises ValueError
-    for a model that writes no plans, and for a source that cannot be read.
+    `pipeline`: one, or a drawer that has one elsewhere. `batches`: requests that are planned in one call;
+    either all have a source or none has. Raises ValueError for a model that writes no plans, and for a source
+    that cannot be read.
     """
-    if not pipeline.config.reasoning:
+    drawer = as_drawer(pipeline)
+    if not drawer.ask(_reasons):
         raise ValueError("this model writes no plans (its configuration says `reasoning: false`)")
     plans: dict[str, Plan] = {}
     for batch in batches:
         missing = {one.key: one for one in batch if one.key not in kept.texts}
         if missing:
-            kept.add(_written(pipeline, missing, kept.max_new_tokens))
+            texts = drawer.ask(_Question(tuple(missing.values()), kept.max_new_tokens))
+            kept.add(dict(zip(missing, texts, strict=True)))
         plans |= {one.id: read_plan(kept.texts[one.key]) for one in batch}
         if progress:
             progress(len(plans), total)
@@ -110,14 +115,21 @@ def read_plan(text: str) -> Plan:
     return Plan(chain, tuple(dropped))
 
 
-def _written(
-    pipeline: GoTPipeline, missing: Mapping[str, PlanRequest], max_new_tokens: int | None
-) -> dict[str, str]:
-    wanted = list(missing.values())
-    sources = [_source(one) for one in wanted if one.source is not None]
-    options = {} if max_new_tokens is None else {"max_new_tokens": max_new_tokens}
-    texts = pipeline.write_chains([one.prompt for one in wanted], sources or None, **options)
-    return dict(zip(missing, texts, strict=True))
+def _reasons(pipeline: GoTPipeline) -> bool:
+    return bool(pipeline.config.reasoning)
+
+
+@dataclass(frozen=True)
+class _Question:
+    """Asks a pipeline, wherever it is, for the texts of plans."""
+
+    requests: tuple[PlanRequest, ...]
+    max_new_tokens: int | None
+
+    def __call__(self, pipeline: GoTPipeline) -> list[str]:
+        sources = [_source(one) for one in self.requests if one.source is not None]
+        options = {} if self.max_new_tokens is None else {"max_new_tokens": self.max_new_tokens}
+        return pipeline.write_chains([one.prompt for one in self.requests], sources or None, **options)
 
 
 def _source(request: PlanRequest) -> Any:
