@@ -1,7 +1,7 @@
 """Opening the file system behind a URL: the one place that does, so that all readers meet the same faults.
 
-Belongs here: which class serves a URL, and literal removal. Not here: faults of stores (`store_faults`,
-`s3_filesystem`), what is kept where (`storage`), which files are input (`corpus`).
+Belongs here: which class serves a URL, plain names below one, and literal removal. Not here: faults of stores
+(`store_faults`, `s3_filesystem`), what is kept where (`storage`), which files are input (`corpus`).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import contextlib
 import os
 import shutil
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import fsspec
@@ -25,6 +25,7 @@ __all__ = [
     "is_s3",
     "local_path",
     "open_filesystem",
+    "plain_name",
     "read_whole",
     "remove",
 ]
@@ -36,6 +37,16 @@ def local_path(url: str | os.PathLike[str]) -> Path | None:
     if "://" in text and not text.startswith("file://"):
         return None
     return Path(os.path.abspath(os.path.expanduser(text.removeprefix("file://"))))
+
+
+def plain_name(name: str) -> str:
+    """A name in a storage, as a path below its root. Raises ValueError for what could lead out of it."""
+    parts = PurePosixPath(name).parts
+    if not parts or name.startswith("/") or ".." in parts or "\\" in name or "\0" in name:
+        raise ValueError(
+            f"storage name {name!r} is not a plain relative path such as 'captions/images-00000'"
+        )
+    return "/".join(parts)
 
 
 def is_s3(url: str) -> bool:

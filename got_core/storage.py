@@ -23,7 +23,7 @@ from typing import IO, Any
 import polars as pl
 from fsspec.implementations.local import LocalFileSystem
 
-from got_core.filesystems import file_stamp, is_s3, local_path, open_filesystem, remove
+from got_core.filesystems import file_stamp, is_s3, local_path, open_filesystem, plain_name, remove
 from got_core.local_files import (
     alone,
     file_sha256,
@@ -80,12 +80,7 @@ class Storage:
     # Names
 
     def _path(self, name: str) -> str:
-        parts = PurePosixPath(name).parts
-        if not parts or name.startswith("/") or ".." in parts or "\\" in name or "\0" in name:
-            raise ValueError(
-                f"storage name {name!r} is not a plain relative path such as 'captions/images-00000'"
-            )
-        return f"{self._root}/{'/'.join(parts)}"
+        return f"{self._root}/{plain_name(name)}"
 
     def _name(self, path: str) -> str:
         return self._fs._strip_protocol(path)[len(self._root) :].lstrip("/")

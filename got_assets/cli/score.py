@@ -1,6 +1,7 @@
-"""`got score`: a model on benchmarks.
+"""`got score`: models on benchmarks, in one go or step by step.
 
-Belongs here: arguments and the table. Not here: benchmarks (`got_core.evaluate`).
+Belongs here: the group, and scoring a model on the graph's benchmarks. Not here: single steps
+(`score_steps`), comparing scores (`score_report`), benchmarks (`got_core.evaluate`).
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ from typing import Annotated
 
 import typer
 
-from got_assets.cli.options import CHAMPION, Json, Recipe, examples, print_json
+from got_assets.cli import score_report, score_steps
+from got_assets.cli.errors import UsageError
+from got_assets.cli.options import CHAMPION, SETTINGS, Json, Recipe, examples, print_json
 from got_assets.cli.project import open_project
 
 
@@ -20,17 +23,34 @@ def _benchmarks(incomplete: str) -> list[str]:
 
 
 def add_to(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command(
+    """Add the group."""
+    score = typer.Typer(
+        name="score",
+        help="Score models and folders of pictures on benchmarks, and compare scores.",
         epilog=examples(
-            "got score                                       the champion, on all benchmarks",
-            "got score models:/got/3 -b geneval/scenes       a version, on one",
-            "got score ./my-pipeline --storage ./scores --json",
+            "got score run                                          the champion, on scenes",
+            "got score fetch-list                                   what published benchmarks need",
+            "got score generate -b geneval --pictures pictures/got",
+            "got score judge -b geneval --pictures pictures/got",
+            "got score report pictures/got-scores pictures/base-scores --html scores.html",
+        ),
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        context_settings=SETTINGS,
+    )
+    score.command(
+        epilog=examples(
+            "got score run                                       the champion, on all benchmarks of scenes",
+            "got score run models:/got/3 -b geneval/scenes       a version, on one",
+            "got score run ./my-pipeline --storage ./scores --json",
         )
-    )(score)
+    )(run)
+    score_steps.add_to(score)
+    score_report.add_to(score)
+    app.add_typer(score)
 
 
-def score(
+def run(
     model: Annotated[
         str, typer.Argument(metavar="MODEL", help="Registered model, or folder of a saved pipeline.")
     ] = CHAMPION,
@@ -54,11 +74,12 @@ def score(
     recipe: Recipe = None,
     as_json: Json = False,
 ) -> None:
-    """Score a model on benchmarks.
+    """Score a model on benchmarks of rendered scenes, in one go.
 
     World, sizes and seeds are the recipe's. Pictures of the model that are in the storage already are not
     drawn again, so an interrupted run goes on where it was.
     """
+    _check_names(benchmark or [])
     project = open_project(recipe)
     from got_assets.tables import score_table
     from got_core.inference.scoring import score_model
@@ -78,3 +99,14 @@ def score(
         return
     for name, scores in found.scores.items():
         typer.echo(f"{score_table(scores)}\npictures and samples: {found.folders[name]}\n")
+
+
+def _check_names(names: list[str]) -> None:
+    """Published benchmarks are scored step by step."""
+    from got_core.evaluate.published.registry import PUBLISHED_NAMES
+
+    if published := next((name for name in names if name in PUBLISHED_NAMES), None):
+        raise UsageError(
+            f"{published} is scored step by step: `got score generate -b {published}`, then "
+            f"`got score judge -b {published}`"
+        )

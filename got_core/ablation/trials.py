@@ -23,10 +23,10 @@ from got_core.evaluate.runner import run_benchmark
 from got_core.evaluate.scenes import GenEvalScenes
 from got_core.model.formats.saved import load_pipeline
 from got_core.planning.geneval import TASKS
+from got_core.ray_sessions import ray_session
 from got_core.recipes import Recipe
 from got_core.train.data.manifest_file import MANIFESTS, in_file
 from got_core.train.ray.progress import relayed_progress
-from got_core.train.ray.session import ray_session
 from got_core.train.ray.workers import Resources, fewer_workers, stage_workers
 from got_core.train.run import VERSION, Reference, TrainingRun
 from got_core.train.stage import Stage

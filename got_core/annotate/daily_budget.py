@@ -84,6 +84,8 @@ class DailyBudget:
         self._held, self._reserved, self._spent = Amount(), Amount(), Amount()
         self._lock, self._taking = threading.Lock(), threading.Lock()
         self._users = 0
+        self.under_way, self.settled = 0, 0
+        """Requests of this process that have something set aside, and those that are over."""
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="budget of the day")
 
     @contextmanager
@@ -107,6 +109,7 @@ class DailyBudget:
             if self._day != self._today() or not self._covers(self._held, self._reserved + wanted):
                 return False
             self._reserved += wanted
+            self.under_way += 1
             return True
 
     def reserve(self, worst_case: Usage) -> None:
@@ -131,6 +134,7 @@ class DailyBudget:
             self._reserved -= Amount.of(worst_case)
             self._held -= Amount.of(used)
             self._spent += Amount.of(used)
+            self.under_way, self.settled = self.under_way - 1, self.settled + 1
 
     def give_back(self) -> None:
         """Let other processes have what is left of the portion, and note what was spent."""

@@ -111,7 +111,7 @@ class RayAnnotator(ChatAnnotator):
 
     def answer_rows(self, rows: pl.DataFrame, answer: Answer) -> Iterator[tuple[int, Row]]:
         """Index and answer of each row, as they get done. AnnotationPaused where the cluster gives up."""
-        from got_core.train.ray.session import keep_session
+        from got_core.ray_sessions import keep_session
 
         step = cloudpickle.dumps((answer, self))
         numbered = enumerate(rows.iter_rows(named=True))

@@ -13,6 +13,9 @@ from got_core.annotate.annotator import AnnotationPaused
 from got_core.annotate.daily_budget import DailyBudget, DailyBudgetExhausted
 from got_core.annotate.usage import NOTHING, Usage
 
+LOOK_AGAIN = 0.5
+"""Seconds between looks at what requests of other event loops have given back."""
+
 
 class BudgetExhausted(AnnotationPaused):
     """The next request could exceed the budget, and nothing under way can give anything back."""
@@ -64,7 +67,7 @@ class Budget:
                     raise BudgetExhausted(self._message(worst_case))
                 await self._release()
             self._reserved.append(worst_case)
-            settled = self._settled
+            settled, elsewhere = self._settled, self._daily.settled if self._daily else 0
             try:
                 await self._reserve_of_day(worst_case)
                 self._under_way += 1
@@ -72,12 +75,23 @@ class Budget:
             except BaseException as error:
                 self._reserved.remove(worst_case)
                 self._released.set()
-                # Those that wait for the day as well will give nothing back: only requests under way do.
-                given_back = self._under_way or settled != self._settled
-                if not (isinstance(error, DailyBudgetExhausted) and given_back):
+                if not (isinstance(error, DailyBudgetExhausted) and self._gives_back(settled, elsewhere)):
                     raise
-            while settled == self._settled:
+            while self._under_way and settled == self._settled:
                 await self._release()
+            if settled == self._settled:
+                await asyncio.sleep(LOOK_AGAIN)
+
+    def _gives_back(self, settled: int, elsewhere: int) -> bool:
+        """Whether requests give back, or have given back since these counts, a part of what they set aside of
+        the day. Those that wait for the day as well give nothing back: only requests under way do, here or in
+        other shards of this process."""
+        daily = self._daily
+        return bool(
+            self._under_way
+            or settled != self._settled
+            or (daily and (daily.under_way or elsewhere != daily.settled))
+        )
 
     async def _release(self) -> None:
         self._released.clear()

@@ -91,7 +91,7 @@ def check_mlflow(settings: Settings) -> Finding:
     shown = redacted_url(uri)
     if not uri.startswith(("http://", "https://")):
         return warn(
-            "mlflow", f"{shown}: only servers and SQLite files are looked at", "try `got score` or MLflow"
+            "mlflow", f"{shown}: only servers and SQLite files are looked at", "try `got score run` or MLflow"
         )
     try:
         answer = get(f"{uri.rstrip('/')}/health")

@@ -1,14 +1,15 @@
 """Folders of published networks: whether they hold the network that was named, and what tells it apart.
 
-Belongs here: configuration, weights and tokenizer of one folder, and the error about each. Not here: which
-networks there are (`network_profiles`), or what is done with them (`networks`). Weights are safetensors; all
-files are the user's own download, nothing is fetched.
+Belongs here: configuration, weights, processor and tokenizer of one folder, and the error about each. Not
+here: which networks there are (`network_profiles`), or what is done with them (`networks`, `geneval`).
+Weights are safetensors; all files are the user's own download, nothing is fetched.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -21,6 +22,10 @@ from got_core.evaluate.protocol import Network
 from got_core.local_files import file_sha256
 
 DTYPES = ("float32", "bfloat16", "float16")
+POOLER = r"^pooler\."
+NO_KEY = r"(?!)"
+"""Patterns of keys."""
+
 _SHOWN = 8
 _SIZES = (
     "hidden_size",
@@ -41,12 +46,7 @@ class NetworkError(ValueError):
 
 def checked_config(folder: Path, network: PublishedNetwork) -> dict[str, Any]:
     """Sizes of the tower for pictures. Raises NetworkError where it is another network's."""
-    config = _json(folder / "config.json", network)
-    if config.get("model_type") != network.model_type:
-        raise NetworkError(
-            f"{folder} holds a network of type {config.get('model_type')!r}, {network.name} is of type "
-            f"{network.model_type!r}: name the folder of {network.name}"
-        )
+    checked_type(folder, network.name, network.model_type)
     sizes = _full_config(folder, network).to_dict()
     vision = sizes["vision_config"] if network.model_type == "clip" else sizes
     found, wanted = (vision["patch_size"], vision["image_size"]), (network.patch, network.image)
@@ -56,6 +56,17 @@ def checked_config(folder: Path, network: PublishedNetwork) -> dict[str, Any]:
             f"{network.name} takes {wanted[1]} in patches of {wanted[0]}: name its folder or another profile"
         )
     return vision
+
+
+def checked_type(folder: Path, name: str, model_type: str) -> dict[str, Any]:
+    """A folder's `config.json` as it stands. Raises NetworkError where it is of another type of network."""
+    config = read_json(folder / "config.json", name)
+    if config.get("model_type") != model_type:
+        raise NetworkError(
+            f"{folder} holds a network of type {config.get('model_type')!r}, {name} is of type "
+            f"{model_type!r}: name the folder of {name}"
+        )
+    return config
 
 
 def _full_config(folder: Path, network: PublishedNetwork) -> Any:
@@ -74,7 +85,7 @@ def check_levels(folder: Path, network: PublishedNetwork) -> None:
     """Refuse a checkpoint that was trained on other levels; sizes are the profile's own."""
     if not (folder / "preprocessor_config.json").is_file():
         return
-    stated = _json(folder / "preprocessor_config.json", network)
+    stated = read_json(folder / "preprocessor_config.json", network.name)
     for key, wanted in (("image_mean", network.resize.mean), ("image_std", network.resize.std)):
         if key in stated and not _alike(stated[key], wanted):
             raise NetworkError(
@@ -90,17 +101,18 @@ def _alike(stated: Any, wanted: tuple[float, ...]) -> bool:
         return False
 
 
-def _json(path: Path, network: PublishedNetwork) -> dict[str, Any]:
+def read_json(path: Path, name: str) -> dict[str, Any]:
+    """An object of settings. Raises NetworkError naming the file and the network that has it (`name`)."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_bytes())
     except FileNotFoundError as error:
         raise NetworkError(
-            f"{path} does not exist: name the folder in which {network.name} was downloaded"
+            f"{path} does not exist: name the folder in which {name} was downloaded"
         ) from error
-    except (OSError, ValueError) as error:
-        raise NetworkError(f"{path} cannot be read: {error}; download {network.name} again") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise NetworkError(f"{path} cannot be read: {error}; download {name} again") from error
     if not isinstance(found, dict):
-        raise NetworkError(f"{path} is not a JSON object; download {network.name} again")
+        raise NetworkError(f"{path} is not a JSON object; download {name} again")
     return found
 
 
@@ -108,13 +120,18 @@ def network_record(
     folder: Path, network: PublishedNetwork, dtype: str, sizes: Mapping[str, Any], tokenizer: bool = False
 ) -> Network:
     """What a protocol holds of it: hashes of its files, sizes, levels and dtype; not the device."""
-    files = [*weight_files(folder, network), *(tokenizer_files(folder) if tokenizer else ())]
+    files = [*weight_files(folder, network.name), *(tokenizer_files(folder) if tokenizer else ())]
     levels = {name: list(asdict(network.resize)[name]) for name in ("mean", "std")}
     return Network(
         name=network.name,
-        files={path.name: file_sha256(path) for path in files},
+        files=file_hashes(files),
         settings={"dtype": dtype, **levels, **sizes},
     )
+
+
+def file_hashes(files: Iterable[Path]) -> dict[str, str]:
+    """SHA-256 of files by their names."""
+    return {path.name: file_sha256(path) for path in files}
 
 
 def chosen_sizes(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -125,39 +142,61 @@ def chosen_sizes(config: Mapping[str, Any]) -> dict[str, Any]:
 # -- weights and tokenizer ---------------------------------------------------------------------------
 
 
-def weight_files(folder: Path, network: PublishedNetwork) -> list[Path]:
-    """Its safetensors, in the order of their names. Raises NetworkError where one is missing."""
-    index = folder / "model.safetensors.index.json"
-    if index.is_file() and not (folder / "model.safetensors").is_file():
-        files = sorted(folder / name for name in set(_shards(index, network)))
-    else:
-        files = [folder / "model.safetensors"]
-    if missing := [path.name for path in files if not path.is_file()]:
+def check_files(folder: Path, name: str, files: Sequence[str]) -> None:
+    """Refuse a folder that lacks its weights or one of `files`, and name all that is missing."""
+    if not folder.is_dir():
+        raise NetworkError(f"{folder} is not a folder: name the folder in which {name} was downloaded")
+    wanted = [*(folder / one for one in files), *_named_weights(folder, name)]
+    if missing := [path.name for path in wanted if not path.is_file()]:
         others = sorted(path.name for path in folder.iterdir() if path.suffix in (".bin", ".pt", ".h5"))
         beside = f" (there is {', '.join(others)}, which is not read)" if others else ""
         raise NetworkError(
-            f"{folder} lacks {', '.join(missing)}{beside}: download {network.name} with its safetensors"
+            f"{folder} lacks {', '.join(missing)}{beside}: download {name} with its safetensors"
         )
-    return files
 
 
-def _shards(index: Path, network: PublishedNetwork) -> list[str]:
-    shards = _json(index, network).get("weight_map")
+def weight_files(folder: Path, name: str) -> list[Path]:
+    """Its safetensors, in the order of their names. Raises NetworkError where one is missing."""
+    check_files(folder, name, ())
+    return _named_weights(folder, name)
+
+
+def _named_weights(folder: Path, name: str) -> list[Path]:
+    index = folder / "model.safetensors.index.json"
+    if index.is_file() and not (folder / "model.safetensors").is_file():
+        return sorted(folder / shard for shard in set(_shards(index, name)))
+    return [folder / "model.safetensors"]
+
+
+def _shards(index: Path, name: str) -> list[str]:
+    shards = read_json(index, name).get("weight_map")
     if not isinstance(shards, dict) or not shards:
-        raise NetworkError(f"{index} names no weight files; download {network.name} again")
-    return [str(name) for name in shards.values()]
+        raise NetworkError(f"{index} names no weight files; download {name} again")
+    return [str(shard) for shard in shards.values()]
 
 
 def load_model(
-    cls: Any, folder: Path, network: PublishedNetwork, *, dtype: str, device: str, **options: Any
+    cls: Any,
+    folder: Path,
+    name: str,
+    *,
+    dtype: str,
+    device: str,
+    optional: str = NO_KEY,
+    unused: str = POOLER,
+    **options: Any,
 ) -> Any:
-    """The network of a transformers class on its device, frozen, every weight from its files."""
+    """The network of a transformers class on its device, frozen, every weight from its files.
+
+    `name`: where it is published; patterns of keys that its files may lack (`optional`) or have besides
+    (`unused`); `options`: arguments of the class. Raises NetworkError naming all keys that do not fit:
+    transformers would fill them with random numbers.
+    """
     import torch
-    from safetensors import SafetensorError
 
     if dtype not in DTYPES:
-        raise NetworkError(f"the dtype of {network.name} must be one of {', '.join(DTYPES)}, got {dtype!r}")
-    weight_files(folder, network)
+        raise NetworkError(f"the dtype of {name} must be one of {', '.join(DTYPES)}, got {dtype!r}")
+    weight_files(folder, name)
     try:
         with _quiet():
             model, found = cls.from_pretrained(
@@ -169,34 +208,37 @@ def load_model(
                 ignore_mismatched_sizes=True,  # they are all named below, with the other keys
                 **options,
             )
-    except (OSError, SafetensorError, RuntimeError) as error:
+    except Exception as error:  # transformers' checks of configurations raise errors of several kinds
         raise NetworkError(
-            f"the weights in {folder} cannot be read: {error}; download {network.name} again"
+            f"{folder} cannot be read as {cls.__name__}: {error}; download {name} again"
         ) from error
-    _check_keys(folder, network, found, model)
+    _check_keys(folder, name, found, model, optional, unused)
     try:
         return model.eval().requires_grad_(False).to(device)
     except (RuntimeError, AssertionError) as error:
-        raise NetworkError(f"{network.name} cannot be put on the device {device!r}: {error}") from error
+        raise NetworkError(f"{name} cannot be put on the device {device!r}: {error}") from error
 
 
-def _check_keys(folder: Path, network: PublishedNetwork, found: Mapping[str, Any], model: Any) -> None:
-    unexpected = [key for key in found["unexpected_keys"] if not key.startswith("pooler.")]
+def _check_keys(
+    folder: Path, name: str, found: Mapping[str, Any], model: Any, optional: str, unused: str
+) -> None:
     shapes = [
         f"{key} is {tuple(is_)}, the model wants {tuple(wants)}"
         for key, is_, wants in found["mismatched_keys"]
     ]
+    missing = [key for key in found["missing_keys"] if not re.search(optional, key)]
     infinite = [key for key, value in model.state_dict().items() if not value.float().isfinite().all()]
     faults = {
-        "missing": list(found["missing_keys"]),
+        "missing": missing,
         "of another shape": shapes,
-        "not expected": unexpected,
-        "not finite": infinite if not shapes and not found["missing_keys"] else [],
+        "not expected": [key for key in found["unexpected_keys"] if not re.search(unused, key)],
+        "not finite": infinite if not shapes and not missing else [],
+        "with errors": [str(one) for one in found.get("error_msgs") or ()],
     }
     if listed := "".join(_listed(kind, keys) for kind, keys in faults.items() if keys):
         raise NetworkError(
-            f"the weights in {folder} do not fit {network.name} with its config.json:{listed}\n"
-            f"download {network.name} again, or name the folder that belongs to this config.json"
+            f"the weights in {folder} do not fit {name} with its config.json:{listed}\n"
+            f"download {name} again, or name the folder that belongs to this config.json"
         )
 
 
@@ -219,6 +261,18 @@ def _quiet() -> Iterator[None]:
         logging.set_verbosity(level)
         if bars:
             logging.enable_progress_bar()
+
+
+def load_processor(cls: Any, folder: Path, name: str) -> Any:
+    """What brings pictures to a network's input, from `preprocessor_config.json`."""
+    try:
+        with _quiet():
+            return cls.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # as for configurations
+        raise NetworkError(
+            f"{folder}/preprocessor_config.json cannot be read as {cls.__name__}: {error}; download {name} "
+            "again"
+        ) from error
 
 
 def tokenizer_files(folder: Path) -> list[Path]:
@@ -244,7 +298,7 @@ def load_tokenizer(folder: Path, text: Any) -> Any:
         raise NetworkError(f"the tokenizer in {folder} cannot be read: {error}; download it again") from error
     # Published configurations say 2, for which transformers takes the largest token of a text as its end.
     end = text.vocab_size - 1 if text.eos_token_id == 2 else text.eos_token_id
-    if len(tokenizer) > text.vocab_size or tokenizer.eos_token_id != end:
+    if len(tokenizer) != text.vocab_size or tokenizer.eos_token_id != end:
         raise NetworkError(
             f"the tokenizer in {folder} has {len(tokenizer)} tokens and ends texts with "
             f"{tokenizer.eos_token_id}, the model has {text.vocab_size} and wants {end}: they do not belong "

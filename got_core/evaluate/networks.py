@@ -6,10 +6,11 @@ whether a folder holds one (`network_folders`), decoding pictures, or what a ben
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import typing
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -125,6 +126,35 @@ class Dino(_Loaded):
         return self.model(pixel_values=self._inputs(batch)).last_hidden_state[:, 0]
 
 
+Piece = TypeVar("Piece")
+Result = TypeVar("Result")
+
+
+class Measurer(typing.Protocol):
+    """The networks of a profile, wherever they are: `Networks` here, `cluster_networks.RayNetworks` on
+    workers."""
+
+    @property
+    def profile(self) -> Profile:
+        """Which networks they are."""
+        ...
+
+    def records(self) -> dict[str, Network]:
+        """By what they do, as a protocol holds them."""
+        ...
+
+    def resize(self) -> dict[str, Any]:
+        """How pictures are brought to their sizes, as a protocol holds it."""
+        ...
+
+    def each(
+        self, work: Callable[[Networks, Piece], Result], pieces: Iterable[Piece]
+    ) -> Iterator[tuple[Piece, Result]]:
+        """Each piece with what a function makes of it where the networks are, in any order; pieces are asked
+        for a few ahead."""
+        ...
+
+
 @dataclass(frozen=True)
 class Networks:
     """The loaded networks of a profile."""
@@ -142,6 +172,12 @@ class Networks:
         """How pictures are brought to their sizes, as a protocol holds it."""
         loaded = {"clip": self.clip, **({"dino": self.dino} if self.dino else {})}
         return {name: one.network.resize.record() for name, one in loaded.items()}
+
+    def each(
+        self, work: Callable[[Networks, Piece], Result], pieces: Iterable[Piece]
+    ) -> Iterator[tuple[Piece, Result]]:
+        """See `Measurer`: one after another."""
+        return ((piece, work(self, piece)) for piece in pieces)
 
 
 def load_networks(
@@ -182,7 +218,7 @@ def load_clip(
     folder = Path(folder)
     config = checked_config(folder, network)
     check_levels(folder, network)
-    model = load_model(CLIPModel, folder, network, dtype=dtype, device=device)
+    model = load_model(CLIPModel, folder, network.name, dtype=dtype, device=device)
     sizes = chosen_sizes(config | {"projection_dim": model.config.projection_dim})
     sizes["text"] = chosen_sizes(model.config.text_config.to_dict())
     tokenizer = load_tokenizer(folder, model.config.text_config)
@@ -204,6 +240,6 @@ def load_dino(
     folder = Path(folder)
     config = checked_config(folder, network)
     check_levels(folder, network)
-    model = load_model(ViTModel, folder, network, dtype=dtype, device=device, add_pooling_layer=False)
+    model = load_model(ViTModel, folder, network.name, dtype=dtype, device=device, add_pooling_layer=False)
     record = network_record(folder, network, dtype, chosen_sizes(config))
     return Dino(network, model, record, batch_size)

@@ -83,18 +83,29 @@ def read_record(folder: Storage) -> PictureRecord | None:
     return record
 
 
-def begin_record(folder: Storage, record: PictureRecord) -> None:
-    """Write the record before anything is drawn. Raises OtherPicturesError where there is one of another
-    run."""
+def begin_record(folder: Storage, record: PictureRecord, *, figures: Mapping[str, Any] | None = None) -> None:
+    """Write the record before anything is drawn; `figures` join it. Raises OtherPicturesError where there is
+    one of another run."""
     there = read_record(folder)
-    if there is None:
-        folder.write_json(RECORD, dataclasses.asdict(record))
-        return
-    unlike = [name for name in _SAME if digest_of(getattr(there, name)) != digest_of(getattr(record, name))]
-    if unlike:
-        said = "; ".join(
+    if there is None and (others := _files(folder)):
+        raise OtherPicturesError(
+            f"{folder.url} holds {others[0]} and nothing that says how it was drawn: take an empty folder"
+        )
+    unlike = [name for name in _SAME if there and _unlike(getattr(there, name), getattr(record, name))]
+    if there and unlike:
+        faults = "; ".join(
             f"{name} is {getattr(there, name)!r}, now {getattr(record, name)!r}" for name in unlike
         )
         raise OtherPicturesError(
-            f"{folder.url} holds pictures of another run by {there.model} ({said}): take an empty folder"
+            f"{folder.url} holds pictures of another run by {there.model} ({faults}): take an empty folder"
         )
+    if there is None or figures:
+        folder.write_json(RECORD, dataclasses.asdict(dataclasses.replace(record, figures=figures or {})))
+
+
+def _unlike(left: Any, right: Any) -> bool:
+    return digest_of(left) != digest_of(right)
+
+
+def _files(folder: Storage) -> list[str]:
+    return [name for name in folder.list() if not name.startswith(".")]

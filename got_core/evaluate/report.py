@@ -16,6 +16,10 @@ from typing import Any
 
 import polars as pl
 
+from got_core.evaluate.html import page
+from got_core.evaluate.html import row as _row
+from got_core.evaluate.html import table as _table
+
 PUBLISHED = (
     ("GoT", 0.64),
     ("GoT-R1-7B", 0.75),
@@ -37,20 +41,6 @@ PUBLISHED_GOT = {
 """GoT's GenEval scores by task (arXiv 2503.10639)."""
 
 _NO_BENCHMARK = "The recipe names no benchmark: this model was not scored."
-
-_STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 68rem; margin: 2rem auto; padding: 0 1rem; color: #222
-} h1 { font-size: 1.6rem } h2 { font-size: 1.2rem; margin-top: 2.2rem } table { border-collapse: collapse;
-margin: .8rem 0 } caption { text-align: left; font-weight: 600 } th, td { padding: .25rem .8rem;
-border-bottom: 1px solid #ddd; text-align: left; vertical-align: top } td.number { text-align: right;
-font-variant-numeric: tabular-nums } .bar { background: #e8eef4; width: 12rem; height: .8rem; position:
-relative } .bar span { background: #3a78b5; height: 100%; position: absolute; left: 0 } .bar i { background:
-#1b2a38; height: 100%; width: 2px; position: absolute } .note { color: #555; max-width: 46rem } .warning {
-color: #a4282a; font-weight: 600 } img { max-width: 100% } pre { background: #f5f5f5; padding: .8rem;
-overflow-x: auto; font-size: .85rem } .split { display: flex; width: 24rem; height: 1.1rem } .split span {
-height: 100% } .right { background: #268a4a } .planned { background: #d9822b } .drawn { background: #c4302b }
-.none { background: #222 } .key { display: inline-block; width: .8rem; height: .8rem; margin: 0 .3rem 0 1rem }
-"""
 
 _OUTCOMES = (
     ("right", "right"),
@@ -88,8 +78,7 @@ def benchmark_report(
     body = [f"<h1>{escape(title)}</h1>", *scored]
     if lineage:
         body += ["<h2>Where this model comes from</h2>", _pairs(lineage)]
-    head = f"<meta charset='utf-8'><title>{escape(title)}</title><style>{_STYLE}</style>"
-    return f"<!doctype html><html lang='en'><head>{head}</head><body>{''.join(body)}</body></html>\n"
+    return page(title, body)
 
 
 def _section(section: Section) -> str:
@@ -319,11 +308,6 @@ def _beside_row(task: str, runs: Sequence[Mapping[str, Any]]) -> tuple[str, ...]
     return task, *scores, *(f"{one['plan_correct']:.3f}" for one in runs)
 
 
-def _table(caption: str, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    body = "".join(_row(row) for row in rows)
-    return f"<table><caption>{escape(caption)}</caption>{_row(header, 'th')}{body}</table>"
-
-
 def _failures(samples: pl.DataFrame, most: int = 40) -> str:
     wrong = samples.filter(~pl.col("correct"))
     if wrong.is_empty():
@@ -351,8 +335,3 @@ def _pairs(values: Mapping[str, Any]) -> str:
     return (
         f"<table>{''.join(_row((key, value)) for key, value in values.items() if value is not None)}</table>"
     )
-
-
-def _row(cells: Any, tag: str = "td") -> str:
-    texts = ("" if cell is None else escape(str(cell)) for cell in cells)
-    return "<tr>" + "".join(f"<{tag}>{text}</{tag}>" for text in texts) + "</tr>"

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from got_core.evaluate.protocol import digest_of
 from got_core.storage import Storage
 
 if TYPE_CHECKING:
@@ -71,12 +72,24 @@ def read_scores(place: str, **fs_options: Any) -> StoredScores:
     return StoredScores(url=url, scores=scores)
 
 
+def find_scores(place: str, **fs_options: Any) -> list[StoredScores]:
+    """The scores of a folder or file, or of all folders that lie directly in a folder. Raises as
+    `read_scores`."""
+    storage = Storage(place, **fs_options)
+    if place.endswith(".json") or storage.exists(SCORES):
+        return [read_scores(place, **fs_options)]
+    inside = [name for name in storage.top()[0] if storage.exists(f"{name}/{SCORES}")]
+    if not inside:
+        return [read_scores(place, **fs_options)]
+    return [read_scores(storage.url_of(name), **fs_options) for name in inside]
+
+
 def _check(url: str, scores: Any) -> None:
     missing = [name for name in _NEEDED if not isinstance(scores, dict) or name not in scores]
     if missing:
         raise ScoresError(f"{url} holds no scores of a benchmark: it has no {', '.join(missing)}")
-    from got_core.evaluate.protocol import digest_of
-
+    if not isinstance(scores["protocol_record"], dict) or not isinstance(scores["tasks"], dict):
+        raise ScoresError(f"{url} holds no scores of a benchmark: protocol_record and tasks are no objects")
     record = {name: value for name, value in scores["protocol_record"].items() if name != "digest"}
     if digest_of(record) != scores["protocol_digest"]:
         raise ScoresError(

@@ -1,7 +1,7 @@
 """Any model that pictures can be drawn with: registered, saved, or a checkpoint in the released layout.
 
-Belongs here: from its name to a folder, and to a pipeline. Not here: reading files (`got_core.model.formats`),
-the registry (`got_core.registry.reference`).
+Belongs here: from its name to a folder, and to a pipeline. Not here: reading files
+(`got_core.model.formats`), the registry (`got_core.registry.reference`).
 """
 
 from __future__ import annotations
@@ -19,8 +19,6 @@ from got_core.registry.reference import SCHEME, NoModelError, model_folder
 
 if TYPE_CHECKING:
     from got_core.model.pipeline import GoTPipeline
-
-DTYPES = ("float32", "bfloat16", "float16")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,6 +19,7 @@ import ray.train
 import torch
 from PIL import Image
 
+from got_core.ray_sessions import ray_session
 from got_core.train import parallel
 from got_core.train.checkpoints.folders import remove_finished
 from got_core.train.checkpoints.record import run_record, worker_record
@@ -33,7 +34,6 @@ from got_core.train.held_out import HeldOut
 from got_core.train.latents.key import latent_key
 from got_core.train.optim import allow_fast_matmul
 from got_core.train.ray import jobs, preflight
-from got_core.train.ray.session import ray_session
 from got_core.train.ray.workers import stage_workers
 from got_core.train.run import Reference, TrainingRun, model_reference
 from got_core.train.sample_pictures import sample_grid

@@ -13,8 +13,8 @@ from tests.docs.pages import ROOT
 
 @pytest.fixture(scope="session")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Working folder of the documentation's code: `var/mlflow` with `models:/got@champion`, weights in the
-    published formats below `models`."""
+    """Working folder of the documentation's code: `var/mlflow` with `models:/got@champion`, a saved
+    `pipeline`, weights in the published formats below `models`, lists and networks of benchmarks."""
     folder = tmp_path_factory.mktemp("documentation")
     made = subprocess.run(
         [sys.executable, "-m", "tests.docs.make_home", str(folder)],

@@ -14,6 +14,10 @@ from got_core.model.formats.released import save_got_checkpoint
 from got_core.registry.log import register
 from got_core.registry.promote import CHAMPION
 from got_core.registry.tracking import connect
+from tests.got_core.evaluate.emu_edit.made import emu_set
+from tests.got_core.evaluate.geneval.lists import write_list
+from tests.got_core.evaluate.geneval.networks import clip_folder, mask2former_folder
+from tests.got_core.evaluate.tiny_networks import save_clip, save_dino
 from tests.got_core.model import tiny_checkpoints
 from tests.got_core.tiny_pipeline import tiny_pipeline
 
@@ -21,7 +25,7 @@ ROWS = 400
 
 
 def make(folder: Path) -> None:
-    """The registry below `var`, published folders below `models`."""
+    """The registry below `var`, published folders below `models`, what benchmarks need beside them."""
     tiny_pipeline().save_pretrained(folder / "pipeline")
     uri = f"sqlite:///{folder}/var/mlflow/mlflow.db"
     version = register(folder / "pipeline", tracking_uri=uri, tags={"weights_hash": "documentation"})
@@ -31,6 +35,17 @@ def make(folder: Path) -> None:
     tiny_checkpoints.TINY = replace(small, language_model=replace(small.language_model, vocabulary=ROWS))
     folders = tiny_checkpoints.write_published(folder / "models")
     save_got_checkpoint(load_foundation_folders(folders.sdxl, folders.qwen), folder / "models" / "got-6b")
+    make_benchmarks(folder)
+
+
+def make_benchmarks(folder: Path) -> None:
+    """Lists and networks under the names of their downloads: rows of our own and random weights."""
+    write_list(folder / "evaluation_metadata.jsonl")
+    mask2former_folder(folder / "mask2former-swin-small-coco-instance")
+    clip_folder(folder / "clip-vit-large-patch14")
+    emu_set(folder / "emu_edit_test_set")
+    save_clip(folder / "clip-vit-base-patch32")
+    save_dino(folder / "dino-vits16")
 
 
 if __name__ == "__main__":

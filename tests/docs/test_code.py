@@ -12,7 +12,7 @@ import pytest
 
 from tests.docs.pages import PAGES, ROOT, Block, blocks
 
-NOT_RUN_AT_MOST = 5
+NOT_RUN_AT_MOST = 3
 
 
 def of(page: str, language: str) -> list[Block]:

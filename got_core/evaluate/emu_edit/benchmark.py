@@ -25,7 +25,7 @@ from got_core.evaluate.emu_edit.drawing import draw_edits
 from got_core.evaluate.emu_edit.folders import Folder
 from got_core.evaluate.emu_edit.samples import EditRequest, EditSamples, Pictures
 from got_core.evaluate.emu_edit.scoring import score_rows
-from got_core.evaluate.networks import Networks
+from got_core.evaluate.networks import Measurer
 from got_core.evaluate.protocol import Protocol, protocol_figures
 from got_core.evaluate.samples import Progress
 
@@ -40,8 +40,9 @@ _SAME_SIZE = "the edited picture to the other's size, bicubic, where they differ
 class EditBenchmark:
     """A benchmark of edits at one protocol."""
 
-    networks: Networks | None = None
-    """What measures; None: samples can be read and layouts written, and nothing judged."""
+    networks: Measurer | None = None
+    """What measures, here or on workers (`cluster_networks.RayNetworks`); None: samples can be read and
+    layouts written, and nothing judged."""
 
     split: str = "test"
     partial: bool = False
@@ -120,7 +121,7 @@ class EditBenchmark:
             plan=plan,
         )
 
-    def _networks(self) -> Networks:
+    def _networks(self) -> Measurer:
         if self.networks is None:
             raise ValueError(
                 f"{self.name} cannot judge without networks: give `networks` from "

@@ -17,7 +17,7 @@ from got_core.chain.grammar import Chain
 from got_core.evaluate.drawers.drawer import Order, PipelineOrDrawer, draw_orders
 from got_core.evaluate.drawers.local import as_drawer
 from got_core.evaluate.emu_edit.folders import Folder, Place, storage_of
-from got_core.evaluate.emu_edit.judging import decode
+from got_core.evaluate.emu_edit.measuring import decode
 from got_core.evaluate.emu_edit.samples import BenchmarkDataError, EditRequest, EditSamples
 from got_core.evaluate.samples import Progress, Request
 

@@ -1,7 +1,7 @@
 """Judging edited pictures: one row for each, kept as soon as its batch is done, and never made twice.
 
-Belongs here: which rows there are, decoding, features and figures of a batch, finding stored rows again.
-Not here: the formulas (`metrics`), or means over rows (`scoring`).
+Belongs here: which rows there are, keeping and finding them again. Not here: their figures (`measuring`), or
+means over rows (`scoring`).
 
 The sources are judged besides as if a model had copied them, because CLIP-I and DINO reward that; targets,
 where there are any, as if a model had hit them.
@@ -9,22 +9,17 @@ where there are any, as if a model had hit them.
 
 from __future__ import annotations
 
-import hashlib
-import io
-import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import functools
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import polars as pl
-from PIL import Image
 
-from got_core.evaluate.emu_edit.metrics import cosine, direction_cosine, level_distances, same_size
-from got_core.evaluate.emu_edit.samples import EditSample, EditSamples, Faults, Pictures, canonical
+from got_core.evaluate.emu_edit.measuring import Figures, Job, measure
+from got_core.evaluate.emu_edit.samples import EditSample, EditSamples, Faults, Pictures
 from got_core.evaluate.emu_edit.stored import StoredRows
-from got_core.evaluate.networks import Networks
+from got_core.evaluate.networks import Measurer, Networks
 from got_core.evaluate.samples import Progress
 
 if TYPE_CHECKING:
@@ -61,38 +56,31 @@ compared with; `unchanged`: the picture is the source, byte by byte; `caption_cu
 CLIP reads."""
 
 
-class _TooLargeError(ValueError):
-    """A picture is larger or longer than what is judged."""
-
-
-MAX_PIXELS = 100_000_000
-MAX_ASPECT = 20
-
-
 @dataclass(frozen=True)
-class _Job:
-    """One row to make, with its pictures as files."""
+class _Batch:
+    """Rows to make in one go."""
+
+    samples: int
+    """Samples that it is of."""
+
+    jobs: list[Job]
+    ids: list[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Judged:
+    """A row, before its figures."""
 
     sample: EditSample
     kind: str
-    edited: bytes
-    source: bytes
-    reference: bytes
-
-    @cached_property
-    def hashes(self) -> dict[str, str]:
-        """Of its pictures, by the names of their columns."""
-        return {
-            "edited_sha256": _sha256(self.edited),
-            "source_sha256": _sha256(self.source),
-            "reference_sha256": _sha256(self.reference),
-        }
+    row_id: str
+    hashes: Mapping[str, str]
 
 
 def judge(
     samples: EditSamples,
     pictures: Pictures,
-    networks: Networks,
+    networks: Measurer,
     *,
     directed: bool,
     progress: Progress | None = None,
@@ -103,24 +91,22 @@ def judge(
 ) -> pl.DataFrame:
     """One row a picture (columns ROWS), in the order of the samples.
 
-    `directed`: whether there is a CLIP-dir. `storage`: where rows are kept under `prefix` and found again, as
-    long as pictures, captions, networks and formulas are the same. `batch_size`: samples whose pictures are
-    in memory at once. Raises BenchmarkDataError that names pictures that are missing or cannot be read,
-    unless `partial`; all others are judged and kept by then.
+    `networks`: in this process, or a `cluster_networks.RayNetworks`. `directed`: whether there is a CLIP-dir.
+    `storage`: where rows are kept under `prefix` and found again, as long as pictures, captions, networks and
+    formulas are the same. `batch_size`: samples whose pictures are measured in one go. Raises
+    BenchmarkDataError that names pictures that are missing or cannot be read, unless `partial`; all others
+    are judged and kept by then.
     """
     faults = Faults("edited pictures")
     there = set(pictures.names())
     faults.add("missing", *(one.key for one in samples.samples if one.key not in there))
     faults.settle(partial=partial)
-    judging = _Judging(networks, directed, StoredRows(storage, prefix, _measure(networks, directed)))
-    rows: list[dict[str, Any]] = []
-    done = 0
-    for batch in _batches(samples.samples, batch_size):
-        rows += judging.rows_of(list(_jobs(batch, samples.pictures, pictures, there)))
-        rows += [_row(one, EDITED, MISSING) for one in batch if one.key not in there]
-        done += len(batch)
-        if progress:
-            progress(done, len(samples.samples))
+    stored = StoredRows(storage, prefix, _measure(networks, directed))
+    judging = _Judging(samples, pictures, there, stored, progress or _silent)
+    work = functools.partial(_measured, directed=directed)
+    for batch, results in networks.each(work, judging.batches(batch_size)):
+        judging.keep(batch, results)
+    rows = judging.rows()
     broken = Faults("pictures")
     unreadable = [row for row in rows if row["state"] == UNREADABLE]
     broken.add("not readable", *(f"{row['sample']}: {row['reason']}" for row in unreadable))
@@ -133,7 +119,15 @@ def _in_order(rows: list[dict[str, Any]], samples: Sequence[EditSample]) -> list
     return sorted(rows, key=lambda row: (places[row["sample"]], KINDS.index(row["kind"])))
 
 
-def _measure(networks: Networks, directed: bool) -> list[Any]:
+def _silent(done: int, total: int) -> None:
+    """Progress that nobody wants to see."""
+
+
+def _measured(networks: Networks, batch: _Batch, *, directed: bool) -> list[Figures | str]:
+    return measure(networks, batch.jobs, directed=directed)
+
+
+def _measure(networks: Measurer, directed: bool) -> list[Any]:
     """What every figure depends on."""
     return [VERSION, networks.profile.name, networks.records(), networks.resize(), directed]
 
@@ -142,100 +136,80 @@ def _batches(samples: Sequence[EditSample], size: int) -> Iterator[Sequence[Edit
     return (samples[start : start + size] for start in range(0, len(samples), size))
 
 
-def _jobs(batch: Sequence[EditSample], data: Pictures, edited: Pictures, there: set[str]) -> Iterator[_Job]:
+def _jobs(batch: Sequence[EditSample], data: Pictures, edited: Pictures, there: set[str]) -> Iterator[Job]:
     own = data.read([name for one in batch for name in (one.source, one.reference)])
     made = edited.read([one.key for one in batch if one.key in there])
     for one in batch:
         source, reference = own[one.source], own[one.reference]
         if one.key in made:
-            yield _Job(one, EDITED, made[one.key], source, reference)
-        yield _Job(one, COPIED, source, source, reference)
+            yield Job(one, EDITED, made[one.key], source, reference)
+        yield Job(one, COPIED, source, source, reference)
         if one.reference != one.source:
-            yield _Job(one, TARGET, reference, source, reference)
+            yield Job(one, TARGET, reference, source, reference)
 
 
 class _Judging:
-    """Rows of one batch after another."""
+    """Rows of one batch after another, of which several may be measured at once."""
 
-    def __init__(self, networks: Networks, directed: bool, stored: StoredRows) -> None:
-        self._networks, self._directed, self._stored = networks, directed, stored
-        self._texts: dict[str, np.ndarray] = {}
+    def __init__(
+        self,
+        samples: EditSamples,
+        edited: Pictures,
+        there: set[str],
+        stored: StoredRows,
+        progress: Progress,
+    ) -> None:
+        self._samples, self._edited, self._there = samples, edited, there
+        self._stored, self._progress = stored, progress
+        self._judged: list[_Judged] = []
+        self._reasons: dict[str, str] = {}
+        """Why a picture of a row cannot be read."""
+        self._under_way: set[str] = set()
+        self._done = 0
 
-    def rows_of(self, jobs: Sequence[_Job]) -> list[dict[str, Any]]:
-        """Of these jobs, in their order; what is not stored is judged and stored."""
-        ids = [self._stored.row_id(_facts(job)) for job in jobs]
-        new = [job for job, row_id in zip(jobs, ids, strict=True) if row_id not in self._stored]
-        pictures, reasons = _decoded(new)
-        sound = [job for job in new if _bad_picture(job, reasons) is None]
-        figures = self._figures(sound, pictures)
-        self._stored.add(
-            {self._stored.row_id(_facts(job)): one for job, one in zip(sound, figures, strict=True)}
-        )
-        return [self._row(job, row_id, reasons) for job, row_id in zip(jobs, ids, strict=True)]
+    def batches(self, size: int) -> Iterator[_Batch]:
+        """What is not stored yet; pictures of a batch are read when it is asked for."""
+        for samples in _batches(self._samples.samples, size):
+            new: dict[str, Job] = {}
+            for job in _jobs(samples, self._samples.pictures, self._edited, self._there):
+                row_id = self._stored.row_id(_facts(job))
+                self._judged.append(
+                    _Judged(sample=job.sample, kind=job.kind, row_id=row_id, hashes=job.hashes)
+                )
+                if row_id not in self._stored and row_id not in self._under_way:
+                    new[row_id] = job
+            self._under_way |= set(new)
+            if new:
+                yield _Batch(len(samples), list(new.values()), list(new))
+            else:
+                self._count(len(samples))
 
-    def _row(self, job: _Job, row_id: str, reasons: Mapping[bytes, str]) -> dict[str, Any]:
-        known = {"row_id": row_id, **job.hashes}
-        if (found := self._stored.get(row_id)) is not None:
-            return _row(job.sample, job.kind, JUDGED, **known, **found)
-        bad = _bad_picture(job, reasons)
-        reason = None if bad is None else reasons[bad]
-        return _row(job.sample, job.kind, UNREADABLE, reason=reason, **known)
+    def keep(self, batch: _Batch, results: Sequence[Figures | str]) -> None:
+        """What was measured, in storage at once."""
+        made = dict(zip(batch.ids, results, strict=True))
+        self._stored.add({row_id: one for row_id, one in made.items() if not isinstance(one, str)})
+        self._reasons.update({row_id: one for row_id, one in made.items() if isinstance(one, str)})
+        self._count(batch.samples)
 
-    def _figures(self, jobs: Sequence[_Job], pictures: Mapping[bytes, Image.Image]) -> list[dict[str, Any]]:
-        if not jobs:
-            return []
-        columns = self._features(jobs, pictures)
-        rows = []
-        for number, job in enumerate(jobs):
-            edited, reference = pictures[job.edited], pictures[job.reference]
-            l1, l2 = level_distances(same_size(edited, reference), reference)
-            row = {name: _plain(values[number]) for name, values in columns.items()}
-            rows.append({**row, "l1": l1, "l2": l2, **self._flags(job, edited.size != reference.size)})
-        return rows
+    def _count(self, samples: int) -> None:
+        self._done += samples
+        self._progress(self._done, len(self._samples.samples))
 
-    def _flags(self, job: _Job, resized: bool) -> dict[str, bool]:
-        captions = [job.sample.output_caption, *([job.sample.input_caption] if self._directed else [])]
-        cut = any(self._networks.clip.is_cut(caption) for caption in captions)
-        return {"resized": resized, "unchanged": job.edited == job.source, "caption_cut": cut}
+    def rows(self) -> list[dict[str, Any]]:
+        """Of all samples, when all is measured."""
+        missing = (one for one in self._samples.samples if one.key not in self._there)
+        return [*map(self._row, self._judged), *(_row(one, EDITED, MISSING) for one in missing)]
 
-    def _features(self, jobs: Sequence[_Job], pictures: Mapping[bytes, Image.Image]) -> dict[str, np.ndarray]:
-        """Figures from features, by column, (n,) each; NaN where a figure is not defined."""
-        named = list(pictures)
-        clip = dict(zip(named, self._networks.clip.pictures([pictures[one] for one in named]), strict=True))
-        edited, source, reference = (
-            np.stack([clip[one] for one in data])
-            for data in zip(*((job.edited, job.source, job.reference) for job in jobs), strict=True)
-        )
-        output = self._captions([job.sample.output_caption for job in jobs])
-        columns = {"clip_i": cosine(edited, reference), "clip_t": cosine(edited, output)}
-        if self._directed:
-            inputs = self._captions([job.sample.input_caption for job in jobs])
-            columns["clip_dir"] = direction_cosine(edited, source, output, inputs)
-        if dino := self._networks.dino:
-            found = dict(zip(named, dino.pictures([pictures[one] for one in named]), strict=True))
-            pairs = [(found[job.edited], found[job.reference]) for job in jobs]
-            columns["dino"] = cosine(*(np.stack(side) for side in zip(*pairs, strict=True)))
-        return columns
-
-    def _captions(self, captions: Sequence[str]) -> np.ndarray:
-        """(n, d); NaN for an empty caption. Captions that CLIP reads as the same are encoded once, so their
-        difference is exactly nothing."""
-        new = {
-            canonical(one): one for one in captions if canonical(one) not in self._texts and canonical(one)
-        }
-        if new:
-            found = self._networks.clip.texts(list(new.values()))
-            self._texts.update(zip(new, found, strict=True))
-        nothing = np.full(self._networks.clip.width, np.nan, np.float32)
-        return np.stack([self._texts.get(canonical(one), nothing) for one in captions])
+    def _row(self, one: _Judged) -> dict[str, Any]:
+        known = {"row_id": one.row_id, **one.hashes}
+        if (found := self._stored.get(one.row_id)) is not None:
+            return _row(one.sample, one.kind, JUDGED, **known, **found)
+        reason = self._reasons[one.row_id]
+        return _row(one.sample, one.kind, UNREADABLE, reason=reason, **known)
 
 
-def _facts(job: _Job) -> list[Any]:
+def _facts(job: Job) -> list[Any]:
     return [job.hashes, job.sample.input_caption, job.sample.output_caption]
-
-
-def _plain(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)
 
 
 def _row(sample: EditSample, kind: str, state: str, **more: Any) -> dict[str, Any]:
@@ -251,50 +225,3 @@ def _row(sample: EditSample, kind: str, state: str, **more: Any) -> dict[str, An
         "state": state,
         **more,
     }
-
-
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
-# -- decoding ----------------------------------------------------------------------------------------
-
-
-def _decoded(jobs: Iterable[_Job]) -> tuple[dict[bytes, Image.Image], dict[bytes, str]]:
-    """Pictures by their bytes, and why there is none."""
-    pictures, reasons = {}, {}
-    for data in dict.fromkeys(one for job in jobs for one in (job.edited, job.source, job.reference)):
-        try:
-            pictures[data] = decode(data)
-        except ValueError as error:
-            reasons[data] = str(error)
-    return pictures, reasons
-
-
-def _bad_picture(job: _Job, reasons: Mapping[bytes, str]) -> bytes | None:
-    """The first of its pictures that cannot be read."""
-    return next((one for one in (job.edited, job.source, job.reference) if one in reasons), None)
-
-
-def decode(data: bytes) -> Image.Image:
-    """An RGB picture, as the benchmarks' scripts read it. Raises ValueError that says why there is none."""
-    if not data:
-        raise ValueError("there are no bytes; download the data set with its pictures inside the files")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            picture = Image.open(io.BytesIO(data))
-            _check_size(*picture.size)
-            return picture.convert("RGB")
-    except _TooLargeError:
-        raise
-    except Exception as error:  # Pillow's decoders raise nearly anything
-        raise ValueError(f"no readable picture: {error}") from error
-
-
-def _check_size(width: int, height: int) -> None:
-    if width * height > MAX_PIXELS or max(width, height) > MAX_ASPECT * min(width, height):
-        raise _TooLargeError(
-            f"it has {width} x {height} pixels; at most {MAX_PIXELS:,}, with sides of at most 1 to "
-            f"{MAX_ASPECT}, are judged"
-        )

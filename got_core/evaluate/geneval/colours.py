@@ -15,7 +15,16 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from got_core.evaluate.detector import DetectorError
-from got_core.evaluate.geneval.loading import check_folder, folder_network, load_part, load_whole
+from got_core.evaluate.network_folders import (
+    check_files,
+    checked_type,
+    file_hashes,
+    load_model,
+    load_processor,
+    load_tokenizer,
+    tokenizer_files,
+    weight_files,
+)
 from got_core.evaluate.protocol import Network, text_sha256
 from got_core.planning.geneval import COLORS, XYXY
 
@@ -33,7 +42,6 @@ BACKGROUND = "#999999"
 
 PUBLISHED = "openai/clip-vit-large-patch14"
 _FILES = ("config.json", "preprocessor_config.json")
-_WORDS = ("tokenizer.json", "vocab.json", "merges.txt")
 _BATCH = 16
 
 
@@ -61,37 +69,29 @@ class ColourCrop:
 
 
 class ClipColours:
-    """A CLIP folder as a classifier of colours."""
+    """A CLIP folder as a classifier of colours. Raises NetworkError where it does not hold a whole one."""
 
     def __init__(self, folder: Path, *, device: str = "cpu", dtype: str = "float32") -> None:
-        from transformers import CLIPModel, CLIPTokenizer
+        from transformers import CLIPModel
         from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-        check_folder(folder, _FILES, PUBLISHED)
-        if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json")):
-            raise FileNotFoundError(
-                f"{folder} lacks tokenizer.json or vocab.json; download {PUBLISHED} again"
-            )
+        check_files(folder, PUBLISHED, _FILES)
+        checked_type(folder, PUBLISHED, "clip")
         self.folder, self.device, self.dtype = folder, device, dtype
-        self.model = load_whole(CLIPModel, folder, device=device, dtype=dtype)
-        self.tokenizer = load_part(CLIPTokenizer, folder)
-        self.processor = load_part(CLIPImageProcessorPil, folder)
-        words, rows = len(self.tokenizer), self.model.config.text_config.vocab_size
-        if words != rows:  # transformers makes a tokenizer of next to no words where files are missing
-            raise DetectorError(
-                f"{folder}: the tokenizer has {words} tokens, the model {rows}: every text would be another "
-                f"one; take the files of one checkpoint, such as {PUBLISHED}"
-            )
+        self.processor = load_processor(CLIPImageProcessorPil, folder, PUBLISHED)
+        self.model = load_model(CLIPModel, folder, PUBLISHED, device=device, dtype=dtype)
+        self.tokenizer = load_tokenizer(folder, self.model.config.text_config)
         self._texts: dict[str, torch.Tensor] = {}
 
     @cached_property
     def network(self) -> Network:
         """For a protocol."""
-        words = [
-            name for name in ("tokenizer.json", "vocab.json", "merges.txt") if (self.folder / name).is_file()
-        ]
-        files = [*_FILES, *words]
-        return folder_network(self.folder, "CLIP", files, {"dtype": self.dtype, "background": BACKGROUND})
+        read = [*(self.folder / name for name in _FILES), *tokenizer_files(self.folder)]
+        return Network(
+            name="CLIP",
+            files=file_hashes([*weight_files(self.folder, PUBLISHED), *read]),
+            settings={"dtype": self.dtype, "background": BACKGROUND},
+        )
 
     @property
     def resize(self) -> dict[str, Any]:

@@ -7,7 +7,7 @@ Belongs here: the interface, and what follows from the rules for it. Not here: a
 from __future__ import annotations
 
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,11 +58,15 @@ class DetectorRecord:
 class Detector(typing.Protocol):
     """Something that finds objects in pictures, with colours where the prompt asks for one."""
 
-    keeps: bool
-    """Whether what it finds is worth keeping, because finding it again takes long."""
+    @property
+    def keeps(self) -> bool:
+        """Whether what it finds is worth keeping, because finding it again takes long."""
+        ...
 
-    batch_size: int
-    """Pictures that it takes at a time."""
+    @property
+    def batch_size(self) -> int:
+        """Pictures that it takes at a time."""
+        ...
 
     @property
     def record(self) -> DetectorRecord:
@@ -76,6 +80,16 @@ class Detector(typing.Protocol):
     def detect(self, pictures: Sequence[Asked], rules: GenEvalRules) -> list[Found]:
         """What is in pictures of one size: at least all that the rules count."""
         ...
+
+
+def detect_each(
+    detector: Detector, batches: Iterable[Sequence[Asked]], rules: GenEvalRules
+) -> Iterator[tuple[Sequence[Asked], list[Found]]]:
+    """Each batch with what is in its pictures: one after another, or in any order where the detector has a
+    method of this name, because it works on several at once (`cluster.RayDetector`)."""
+    if own := getattr(detector, "detect_each", None):
+        return own(batches, rules)
+    return ((batch, detector.detect(batch, rules)) for batch in batches)
 
 
 def colour_wanted(detections: Sequence[Detection], row: Mapping[str, Any], rules: GenEvalRules) -> list[int]:

@@ -10,13 +10,21 @@ import dataclasses
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 from PIL import Image
 
-from got_core.evaluate.geneval.detections import Asked, Detector, Found, counted_detections, lacks_colour
-from got_core.evaluate.geneval.layout import Pictures
+from got_core.evaluate.geneval.detections import (
+    Asked,
+    Detector,
+    Found,
+    counted_detections,
+    detect_each,
+    lacks_colour,
+)
+from got_core.evaluate.geneval.layout import Pictures, picture_image
 from got_core.evaluate.geneval.prompts import Sample, Samples
 from got_core.evaluate.protocol import digest_of
 from got_core.planning.geneval import Detection, GenEvalRules, evaluate_image
@@ -121,8 +129,8 @@ def find_all(
         progress(len(found), len(asked))
     if missing:
         detector.check(samples.classes, rules)
-    for batch in _batches(missing, detector.batch_size):
-        for one, result in zip(batch, detector.detect(batch, rules), strict=True):
+    for batch, results in detect_each(detector, _batches(missing, detector.batch_size), rules):
+        for one, result in zip(batch, results, strict=True):
             found[one.sample.id] = result
             if kept and detector.keeps and result.unscored is None:
                 kept.write(one, result)
@@ -144,7 +152,7 @@ def _asked(sample: Sample, pictures: Pictures) -> Asked:
         sample=sample,
         sha256=picture.sha256,
         size=picture.size,
-        image=lambda: pictures.image(sample.id),
+        image=partial(picture_image, pictures.storage, picture),
     )
 
 

@@ -92,13 +92,17 @@ class Pictures:
 
     def image(self, sample_id: str) -> Image.Image:
         """A picture in RGB, upright, alpha over white. Raises LayoutError if it is not as it was found."""
-        picture = self.found[sample_id]
-        data = self.storage.read_bytes(picture.name)
-        if hashlib.sha256(data).hexdigest() != picture.sha256:
-            raise LayoutError(
-                f"{self.storage.url_of(picture.name)} has changed since the folder was read; judge it again"
-            )
-        return decode_image(data, LIMITS)
+        return picture_image(self.storage, self.found[sample_id])
+
+
+def picture_image(storage: Storage, picture: Picture) -> Image.Image:
+    """A picture of a folder as `Pictures.image` gives it, read where this is called."""
+    data = storage.read_bytes(picture.name)
+    if hashlib.sha256(data).hexdigest() != picture.sha256:
+        raise LayoutError(
+            f"{storage.url_of(picture.name)} has changed since the folder was read; judge it again"
+        )
+    return decode_image(data, LIMITS)
 
 
 def read_layout(

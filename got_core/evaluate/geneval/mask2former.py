@@ -20,7 +20,15 @@ from got_core.evaluate.geneval.classes import CLASSES, unlike_labels
 from got_core.evaluate.geneval.colours import ClipColours, ColourCrop, preprocessing
 from got_core.evaluate.geneval.detections import Asked, DetectorRecord, Found, colour_wanted
 from got_core.evaluate.geneval.known import KnownPicture, rendered
-from got_core.evaluate.geneval.loading import check_folder, folder_network, load_part, load_whole, read_json
+from got_core.evaluate.network_folders import (
+    NetworkError,
+    check_files,
+    checked_type,
+    file_hashes,
+    load_model,
+    load_processor,
+    weight_files,
+)
 from got_core.evaluate.protocol import Network
 from got_core.planning.geneval import DEFAULT_RULES, Detection, GenEvalRules
 
@@ -35,6 +43,12 @@ MASK_SIDE = 384
 """Masks are judged at this size, as transformers' own post-processing does."""
 
 _FILES = ("config.json", "preprocessor_config.json")
+_LOSS_ONLY = r"^criterion\."
+"""Keys that only training uses; older checkpoints have none of them."""
+
+_INDICES = r"\.relative_position_index$"
+"""Keys of tables that follow from the window's size; older checkpoints hold them."""
+
 _KNOWN_SHARE = 0.5
 """Of the user's known pictures in which their class must be found."""
 
@@ -51,7 +65,8 @@ class Instance:
 class Mask2Former:
     """A Mask2Former folder with a classifier of colours.
 
-    `known`: pictures of one object each, on which the detector is tried; without them rendered ones.
+    `known`: pictures of one object each, on which the detector is tried; without them rendered ones. Raises
+    NetworkError where the folder does not hold a whole one, with COCO's classes.
     """
 
     keeps = True
@@ -71,18 +86,26 @@ class Mask2Former:
             Mask2FormerImageProcessorPil,
         )
 
-        check_folder(folder, _FILES, PUBLISHED)
-        _check_labels(folder / "config.json")
+        check_files(folder, PUBLISHED, _FILES)
+        _check_labels(folder)
         self.folder, self.colours, self.device, self.dtype = folder, colours, device, dtype
         self.batch_size, self.known = batch_size, tuple(known)
-        kind = Mask2FormerForUniversalSegmentation
-        self.model = load_whole(kind, folder, device=device, dtype=dtype)
-        self.processor = load_part(Mask2FormerImageProcessorPil, folder)
+        self.processor = load_processor(Mask2FormerImageProcessorPil, folder, PUBLISHED)
+        self.model = load_model(
+            Mask2FormerForUniversalSegmentation,
+            folder,
+            PUBLISHED,
+            device=device,
+            dtype=dtype,
+            optional=_LOSS_ONLY,
+            unused=_INDICES,
+        )
 
     @cached_property
     def network(self) -> Network:
         """For a protocol."""
-        return folder_network(self.folder, "Mask2Former", _FILES, {"dtype": self.dtype})
+        files = [*weight_files(self.folder, PUBLISHED), *(self.folder / name for name in _FILES)]
+        return Network(name="Mask2Former", files=file_hashes(files), settings={"dtype": self.dtype})
 
     @property
     def record(self) -> DetectorRecord:
@@ -200,13 +223,13 @@ class Mask2Former:
         ]
 
 
-def _check_labels(path: Path) -> None:
-    labels = read_json(path).get("id2label")
+def _check_labels(folder: Path) -> None:
+    labels = checked_type(folder, PUBLISHED, "mask2former").get("id2label")
     numbered = labels.items() if isinstance(labels, dict) else ()
     faults = unlike_labels({int(n): str(label) for n, label in numbered if str(n).isdecimal()})
     if faults:
-        raise DetectorError(
-            f"{path} does not have COCO's 80 classes in their order ({'; '.join(faults[:3])}); "
+        raise NetworkError(
+            f"{folder}/config.json does not have COCO's 80 classes in their order ({'; '.join(faults[:3])}); "
             f"take {PUBLISHED}"
         )
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from got_core.evaluate.drawers.opening import chosen_device
 from got_core.evaluate.published.downloads import Download, check_there
 
 if TYPE_CHECKING:
@@ -159,15 +160,6 @@ class PublishedBenchmark:
         return self.opener(
             self, place, device=device, dtype=dtype, networks=wanted, judge=judge, partial=partial
         )
-
-
-def chosen_device(device: str) -> str:
-    """`auto` is a GPU where there is one."""
-    if device != "auto":
-        return device
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 class NothingJudgesError(ValueError):

@@ -126,6 +126,7 @@ class OpenedEdits:
             "low": first.get("low"),
             "high": first.get("high"),
             "tasks": tasks,
+            "setting": self._opener.setting,
             "partial": not scores["complete"],
             "of": f"{scores['found']} / {scores['expected']}",
             "notes": list(self.notes),

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 METADATA = "geneval/evaluation_metadata.jsonl"
 DETECTOR = "networks/mask2former-swin-small-coco-instance"
 COLOURS = "networks/clip-vit-large-patch14"
+KNOWN = "geneval/known.jsonl"
+"""The user's known pictures, if there are any, on which the networks are tried (`geneval.known`)."""
+
 _SHOWN = 6
 
 
@@ -51,10 +54,12 @@ def open_geneval(
 
 def _networks(place: Path, device: str, dtype: str) -> Detector:
     from got_core.evaluate.geneval.colours import ClipColours
+    from got_core.evaluate.geneval.known import read_known
     from got_core.evaluate.geneval.mask2former import Mask2Former
 
     colours = ClipColours(place / COLOURS, device=device, dtype=dtype)
-    return Mask2Former(place / DETECTOR, colours, device=device, dtype=dtype)
+    known = read_known(place / KNOWN) if (place / KNOWN).is_file() else ()
+    return Mask2Former(place / DETECTOR, colours, device=device, dtype=dtype, known=known)
 
 
 class OpenedGenEval:

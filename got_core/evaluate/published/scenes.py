@@ -16,15 +16,17 @@ import polars as pl
 from got_core.chain.grammar import Chain
 from got_core.evaluate.benchmarks import Benchmark
 from got_core.evaluate.config import EvaluateConfig
+from got_core.evaluate.drawers.local import as_drawer
 from got_core.evaluate.picture_record import read_record
 from got_core.evaluate.published.benchmark import OUTCOMES
 from got_core.evaluate.runner import judge_stored, suite_scores
-from got_core.evaluate.samples import Request, draw_missing
+from got_core.evaluate.samples import Request
 from got_core.evaluate.scores import IncompleteRunError
 from got_core.evaluate.suite import AS_WRITTEN, Suite, Variant, sampler_arguments
 from got_core.scenes.world import World
 
 if TYPE_CHECKING:
+    from got_core.evaluate.drawers.drawer import PipelineOrDrawer
     from got_core.evaluate.protocol import Protocol
     from got_core.evaluate.samples import Drawn, Progress
     from got_core.storage import Storage
@@ -78,9 +80,9 @@ class OpenedScenes:
             raise ValueError(f"{self.name} takes no {', '.join(strange)}")
         return dataclasses.replace(self._config, **sampler)
 
-    def figures(self, pipeline: Any) -> dict[str, Any]:
+    def figures(self, pipeline: PipelineOrDrawer) -> dict[str, Any]:
         """What perfect pictures would score through this model's autoencoder. Raises DetectorError."""
-        return self.samples.ceilings(pipeline)
+        return as_drawer(pipeline).ask(self.samples.ceilings)
 
     def generate(
         self,
@@ -92,10 +94,9 @@ class OpenedScenes:
         weights_hash: str | None = None,
         progress: Progress | None = None,
     ) -> int:
-        """Draw what is missing; see `samples.draw_missing`."""
+        """Draw what is missing."""
         suite = self._suite(plan=plan, sampler=sampler)
-        return draw_missing(
-            drawer,
+        return as_drawer(drawer).draw(
             suite.requests(PICTURES),
             folder,
             sampler=sampler_arguments(suite.config),

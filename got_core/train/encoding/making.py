@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from got_core.digests import digest
+from got_core.ray_sessions import ray_session
 from got_core.storage import Storage
 from got_core.train.config import StageConfig
 from got_core.train.data.samples import training_data
@@ -24,7 +25,6 @@ from got_core.train.encoding.shards import Made, unfinished, write_shard
 from got_core.train.latents.key import LatentKey, latent_key, stored_folders, write_key
 from got_core.train.latents.parts import read_index
 from got_core.train.ray.progress import relayed_progress
-from got_core.train.ray.session import ray_session
 from got_core.train.ray.workers import Resources
 from got_core.train.run import Reference, TrainingRun
 from got_core.train.takedowns import ID_COLUMNS

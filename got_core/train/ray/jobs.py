@@ -14,9 +14,9 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
 from got_core.filesystems import open_filesystem
+from got_core.ray_sessions import ray_session
 from got_core.storage import Storage
 from got_core.train.ray.progress import relayed_progress
-from got_core.train.ray.session import ray_session
 from got_core.train.ray.workers import stage_workers
 from got_core.train.run import TrainingRun
 from got_core.train.stage import Stage

@@ -13,6 +13,7 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from got_core.ray_sessions import ray_session
 from got_core.train.data.manifest_file import manifest_of
 from got_core.train.machine import Fault, Node, versions
 from got_core.train.mixture import groups_of, resolve_stages
@@ -27,7 +28,6 @@ from got_core.train.preflight import (
     refusals,
     request_of,
 )
-from got_core.train.ray.session import ray_session
 from got_core.train.run import Reference, TrainingRun
 
 SECONDS = 120.0

@@ -25,9 +25,10 @@ Got = Callable[..., Result]
 ROOT = Path(__file__).resolve().parents[3]
 SLOW = ("torch", "transformers", "diffusers", "dagster", "mlflow", "polars", "ray", "pandas", "numpy", "rich")
 COMMANDS = {
-    *("run", "ui", "ablation", "estimate", "score", "generate", "plan", "draw", "edit", "bench"),
+    *("run", "ui", "ablation", "estimate", "generate", "plan", "draw", "edit", "bench"),
     *("doctor", "gc"),
     *(f"data {one}" for one in ("import", "refused", "export", "unpack", "review", "retry", "select")),
+    *(f"score {one}" for one in ("run", "generate", "judge", "report", "fetch-list")),
     *(f"train {one}" for one in ("status", "restart")),
     *(
         f"data takedown {one}"
@@ -82,7 +83,10 @@ def test_every_command_is_there_and_teaches_by_example() -> None:
         assert result.stdout.isascii(), "readable in a pipe"
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["generate", "--help"], ["data", "--help"], ["--version"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["generate", "--help"], ["data", "--help"], ["score", "judge", "--help"], ["--version"]],
+)
 def test_help_loads_nothing_slow(arguments: list[str]) -> None:
     code = "import sys; from got_assets.cli import main; main(sys.argv[1:])\n"
     code += f"print(sorted(set({SLOW}) & set(sys.modules)), file=sys.stderr)"

@@ -1,4 +1,4 @@
-"""`got score` as a person sees it; what it does: `inference/test_scoring`."""
+"""`got score run` as a person sees it; what it does: `inference/test_scoring`."""
 
 from __future__ import annotations
 
@@ -16,18 +16,20 @@ Got = Callable[..., Result]
 
 @pytest.mark.slow
 def test_a_model_is_scored_into_the_storage_of_the_settings(got: Got, model: Path, home: Path) -> None:
-    done = got("score", model, "--benchmark", "edits/scenes", "--json")
+    done = got("score", "run", model, "--benchmark", "edits/scenes", "--json")
     assert done.status == 0, done.err
     assert list(done.json["scores"]) == ["edits/scenes"]
     prefix = f"edits/{done.json['weights_hash'][:12]}"
     storage = Storage(f"file://{home / 'storage'}")
     assert storage.read_json(f"{prefix}/scores.json") == done.json["scores"]["edits/scenes"]
     assert "edits/scenes: 6 of 6 scenes edited" in done.err
-    table = got("score", model, "-b", "edits/scenes")
+    table = got("score", "run", model, "-b", "edits/scenes")
     assert f"pictures and samples: {storage.url_of(prefix)}" in table.out and "95 % interval" in table.out
 
 
 def test_unknown_names(got: Got, model: Path) -> None:
-    done = got("score", model, "-b", "geneval")
+    done = got("score", "run", model, "-b", "scenes")
     assert done.status == 1 and "there are geneval/scenes, edits/scenes" in done.err
-    assert got("score", "nowhere").status == 1
+    done = got("score", "run", model, "-b", "geneval")
+    assert done.status == 2 and "step by step: `got score generate -b geneval`" in done.err
+    assert got("score", "run", "nowhere").status == 1

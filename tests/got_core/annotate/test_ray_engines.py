@@ -27,8 +27,8 @@ from got_core.annotate.config import VLLMConfig
 from got_core.annotate.engine_actor import EngineActor
 from got_core.annotate.ray_batch import RayAnnotator, _for_engine, _from_engine
 from got_core.annotate.ray_engines import ENGINES
+from got_core.ray_sessions import _KEPT, ray_session
 from got_core.storage import Storage
-from got_core.train.ray.session import _KEPT, ray_session
 from tests.got_core.annotate.chat_server import plain_picture, raw_table
 
 pytestmark = pytest.mark.slow

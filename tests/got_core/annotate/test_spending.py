@@ -52,3 +52,19 @@ def test_requests_wait_for_what_one_under_way_gives_back(tmp_path: Path) -> None
 
     granted = asyncio.run(ask())
     assert sorted(str(type(error)) for error in granted if error) == [str(DailyBudgetExhausted)] * 2
+
+
+def test_a_shard_waits_for_what_another_shard_of_the_process_gives_back(tmp_path: Path) -> None:
+    day = DailyBudget(FarFiles(tmp_path), None, 150)
+    under_way, waiting = Budget(None, None, daily=day), Budget(None, None, daily=day)
+
+    async def ask() -> tuple[bool, bool]:
+        await under_way.reserve(WORST_CASE)
+        other = asyncio.create_task(waiting.reserve(WORST_CASE))
+        await asyncio.wait([other], timeout=1)
+        early = other.done()
+        under_way.settle(WORST_CASE, Usage(50, 0))
+        await asyncio.wait([other], timeout=20)
+        return early, other.exception() is None
+
+    assert asyncio.run(ask()) == (False, True)

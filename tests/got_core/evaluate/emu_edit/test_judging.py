@@ -17,7 +17,8 @@ from PIL import Image
 from transformers import CLIPImageProcessorPil
 
 from got_core.evaluate.emu_edit.emu import EmuEdit
-from got_core.evaluate.emu_edit.judging import ROWS, decode
+from got_core.evaluate.emu_edit.judging import ROWS
+from got_core.evaluate.emu_edit.measuring import decode
 from got_core.evaluate.emu_edit.samples import BenchmarkDataError
 from got_core.evaluate.networks import Networks
 from got_core.storage import Storage

@@ -23,6 +23,7 @@ from got_core.evaluate.geneval.detections import Asked
 from got_core.evaluate.geneval.known import read_known, rendered
 from got_core.evaluate.geneval.mask2former import Instance, Mask2Former, mask_box
 from got_core.evaluate.geneval.prompts import Sample
+from got_core.evaluate.network_folders import NetworkError
 from got_core.planning.geneval import COLORS, DEFAULT_RULES
 from tests.got_core.evaluate.geneval.networks import clip_folder, mask2former_folder
 
@@ -185,14 +186,42 @@ def changed(folder: Path, change: Callable[[dict[str, torch.Tensor]], object]) -
 def test_weights_that_lack_a_key_are_refused(copies: tuple[Path, Path], which: int) -> None:
     key = ("class_predictor.weight", "visual_projection.weight")[which]
     changed(copies[which], lambda weights: weights.pop(key))
-    with pytest.raises(DetectorError, match=rf"do not fit its config\.json \(1 missing, such as {key}"):
+    with pytest.raises(NetworkError, match=rf"do not fit .* config\.json:\n1 missing:\n  {key}"):
         Mask2Former(copies[0], ClipColours(copies[1]))
 
 
 def test_weights_of_another_shape_are_refused(copies: tuple[Path, Path]) -> None:
     changed(copies[0], lambda weights: weights.update({"class_predictor.bias": torch.zeros(5)}))
-    with pytest.raises(DetectorError, match=r"mask2former (cannot be loaded|.*do not fit)"):
+    with pytest.raises(NetworkError, match=r"bias is \(5,\), the model wants \(81,\)"):
         Mask2Former(copies[0], ClipColours(copies[1]))
+
+
+def test_weights_of_a_deeper_network_are_refused(copies: tuple[Path, Path]) -> None:
+    key = "model.transformer_module.decoder.layers.7.fc1.weight"
+    changed(copies[0], lambda weights: weights.update({key: torch.zeros(5)}))
+    with pytest.raises(NetworkError, match=rf"1 not expected:\n  {key}"):
+        Mask2Former(copies[0], ClipColours(copies[1]))
+
+
+def test_tables_of_older_checkpoints_are_no_fault(copies: tuple[Path, Path]) -> None:
+    def windows(weights: dict[str, torch.Tensor]) -> None:
+        keys = [key for key in weights if key.endswith(".relative_position_bias_table")]
+        assert keys
+        index = torch.zeros(16, 16, dtype=torch.int64)
+        weights |= {key.replace("bias_table", "index"): index.clone() for key in keys}
+
+    def positions(weights: dict[str, torch.Tensor]) -> None:
+        ids = torch.arange(77)[None]
+        weights |= {f"{side}_model.embeddings.position_ids": ids.clone() for side in ("text", "vision")}
+
+    changed(copies[0], windows)
+    changed(copies[1], positions)
+    Mask2Former(copies[0], ClipColours(copies[1]))
+
+
+def test_a_network_of_another_type_is_refused(copies: tuple[Path, Path]) -> None:
+    with pytest.raises(NetworkError, match=r"of type 'mask2former', openai/clip-.* is of type 'clip'"):
+        ClipColours(copies[0])
 
 
 def test_keys_that_only_training_uses_may_be_missing(copies: tuple[Path, Path]) -> None:
@@ -207,13 +236,13 @@ def test_keys_that_only_training_uses_may_be_missing(copies: tuple[Path, Path]) 
 )
 def test_a_file_that_is_missing_is_named(copies: tuple[Path, Path], which: int, name: str) -> None:
     (copies[which] / name).unlink()
-    with pytest.raises(FileNotFoundError, match=rf"lacks {name}; download \w+/"):
+    with pytest.raises(NetworkError, match=rf"lacks {name}: download \w+/"):
         Mask2Former(copies[0], ClipColours(copies[1]))
 
 
 def test_pickled_weights_are_not_read(copies: tuple[Path, Path]) -> None:
     (copies[0] / "model.safetensors").rename(copies[0] / "pytorch_model.bin")
-    with pytest.raises(FileNotFoundError, match="pickled weights are not read"):
+    with pytest.raises(NetworkError, match=r"lacks model.safetensors \(there is pytorch_model.bin, which is"):
         Mask2Former(copies[0], ClipColours(copies[1]))
 
 
@@ -222,14 +251,15 @@ def test_labels_of_another_data_set_are_refused(copies: tuple[Path, Path]) -> No
     config = json.loads(path.read_text())
     config["id2label"]["1"], config["id2label"]["2"] = "car", "bicycle"
     path.write_text(json.dumps(config))
-    with pytest.raises(DetectorError, match=r"order \(label 1 is 'car' instead of 'bicycle'; label 2 is"):
+    with pytest.raises(NetworkError, match=r"order \(label 1 is 'car' instead of 'bicycle'; label 2 is"):
         Mask2Former(copies[0], ClipColours(copies[1]))
 
 
 def test_another_tokenizer_is_refused(copies: tuple[Path, Path]) -> None:
     (copies[1] / "tokenizer.json").unlink()
+    (copies[1] / "merges.txt").write_text("#version: 0.2\n")
     (copies[1] / "vocab.json").write_text('{"a</w>": 0, "<|startoftext|>": 1, "<|endoftext|>": 2}')
-    with pytest.raises(DetectorError, match=r"the tokenizer has \d tokens, the model 190"):
+    with pytest.raises(NetworkError, match=r"has 3 tokens and ends texts with 2, the model has 190"):
         ClipColours(copies[1])
 
 
@@ -281,15 +311,29 @@ def test_a_file_that_cannot_be_read_is_named(
     copies: tuple[Path, Path], which: int, name: str, text: str
 ) -> None:
     (copies[which] / name).write_text(text)
-    with pytest.raises((DetectorError, ValueError), match=str(copies[which])):
+    with pytest.raises(NetworkError, match=str(copies[which])):
         Mask2Former(copies[0], ClipColours(copies[1]))
 
 
 @pytest.mark.parametrize("which", [0, 1])
-def test_nan_is_no_detection(copies: tuple[Path, Path], which: int) -> None:
+def test_weights_that_are_not_finite_are_refused(copies: tuple[Path, Path], which: int) -> None:
     key = ("class_predictor.weight", "visual_projection.weight")[which]
-    changed(copies[which], lambda weights: weights[key].fill_(float("nan")))
-    detector = Mask2Former(copies[0], ClipColours(copies[1]))
+
+    def spoil(weights: dict[str, torch.Tensor]) -> None:
+        weights.pop("criterion.empty_weight", None)
+        weights[key][0, 0] = float("inf")
+
+    changed(copies[which], spoil)
+    with pytest.raises(NetworkError, match=rf"1 not finite:\n  {key}"):
+        Mask2Former(copies[0], ClipColours(copies[1]))
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_nan_is_no_detection(folders: tuple[Path, Path], which: int) -> None:
+    """As a number type that is too small gives it."""
+    detector = Mask2Former(folders[0], ClipColours(folders[1]))
+    spoilt = (detector.model.class_predictor, detector.colours.model.visual_projection)[which]
+    torch.nn.init.constant_(spoilt.weight, float("nan"))
     crop = ColourCrop(picture((9, 9), 0), (0, 0, 9, 9), np.ones((9, 9), dtype=bool), "dog")
     with pytest.raises(DetectorError, match="gives NaN as float32"):
         detector.colours.colours([crop]) if which else detector.instances([picture((9, 9), 0)])

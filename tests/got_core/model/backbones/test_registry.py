@@ -43,6 +43,13 @@ ALLOWED = {
 }
 OTHERS = ("annotate/", "settings.py")
 """Here a vision model is a server that annotates, not the planner."""
+JUDGES = {
+    "evaluate/networks.py",
+    "evaluate/geneval/colours.py",
+    "evaluate/geneval/mask2former.py",
+}
+"""CLIP, DINO and Mask2Former take pictures under the name that every vision model of transformers uses."""
+SHARED = re.compile(r"pixel_values")
 
 
 def code_lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -59,7 +66,8 @@ def test_names_of_one_family_stand_in_few_modules(family: str) -> None:
     for path in sorted(SOURCE.rglob("*.py")):
         name = path.relative_to(SOURCE).as_posix()
         if not name.startswith(allowed) and not name.startswith("recipes"):
-            found += [f"{name}:{at}: {line}" for at, line in code_lines(path) if pattern.search(line)]
+            own = ((at, SHARED.sub("", line) if name in JUDGES else line) for at, line in code_lines(path))
+            found += [f"{name}:{at}: {line}" for at, line in own if pattern.search(line)]
     assert not found, "\n".join(found)
 
 
@@ -67,6 +75,11 @@ def test_names_of_one_family_stand_in_few_modules(family: str) -> None:
 def test_every_module_that_may_name_a_family_does(family: str) -> None:
     for name in ALLOWED[family]:
         assert any(re.search(FAMILIES[family], line) for _, line in code_lines(SOURCE / name)), name
+
+
+@pytest.mark.parametrize("name", sorted(JUDGES))
+def test_every_judge_that_may_take_pictures_does(name: str) -> None:
+    assert any(SHARED.search(line) for _, line in code_lines(SOURCE / name))
 
 
 def test_adapters_are_found_below_wrappers_and_for_subclasses() -> None:

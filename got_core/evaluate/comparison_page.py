@@ -1,0 +1,77 @@
+"""The page that sets scores side by side: one HTML file with everything in it.
+
+Belongs here: how a comparison looks. Not here: what is compared (`comparison`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from html import escape
+from typing import Any
+
+from got_core.evaluate.comparison import OVERALL, spelled_row
+from got_core.evaluate.html import page, table
+
+
+def comparison_page(found: Mapping[str, Any], title: str = "Scores side by side") -> str:
+    """A self-contained page of `comparison.compare`."""
+    body = [f"<h1>{escape(title)}</h1>"]
+    for benchmark in found["benchmarks"]:
+        body.append(f"<h2>{escape(benchmark['name'])}</h2>")
+        body += [part for one in benchmark["tables"] for part in _table(one)]
+        body += [_unlike(one) for one in benchmark["unlike"]]
+        body += _published(benchmark)
+    return page(title, body)
+
+
+def _table(one: Mapping[str, Any]) -> Iterator[str]:
+    header = ("", "n / N", *one["figures"], "seconds a picture", "money a picture")
+    rows = [
+        (
+            spelled_row(row),
+            counted(row),
+            *(_cell(row["figures"].get(name)) for name in one["figures"]),
+            _number(row["seconds"], 2),
+            _number(row["money"], 4),
+        )
+        for row in one["rows"]
+    ]
+    caption = f"{one['protocol']} (protocol {', '.join(one['digests'])})"
+    yield table(caption, header, rows)
+    yield from (f"<p class='note'>{escape(note)}</p>" for note in one["notes"])
+    yield from (f"<p class='note'>{escape(spelled_difference(diff))}</p>" for diff in one["differences"])
+
+
+def _cell(figure: Mapping[str, Any] | None) -> str:
+    if figure is None or figure["mean"] is None:
+        return "" if figure is None else f"none, {figure['of']}"
+    interval = "" if figure["low"] is None else f" ({figure['low']:.3f} to {figure['high']:.3f})"
+    return f"{figure['mean']:.3f}{interval}, {figure['of']}"
+
+
+def _unlike(one: Mapping[str, Any]) -> str:
+    reasons = "".join(f"<li>{escape(line)}</li>" for line in one["why"])
+    return (
+        f"<p class='warning'>Not side by side: {escape(one['left'])} and {escape(one['right'])}</p>"
+        f"<ul>{reasons}</ul>"
+    )
+
+
+def _published(benchmark: Mapping[str, Any]) -> list[str]:
+    rows = [(one["model"], f"{one[OVERALL]:.2f}", one["note"]) for one in benchmark["published"]]
+    return [table("Published by the models' authors", ("model", OVERALL, ""), rows)] if rows else []
+
+
+def counted(row: Mapping[str, Any]) -> str:
+    """`n / N` of a row, and whether it is a part only."""
+    return f"partial: {row['of']}" if row["partial"] else row["of"] or ""
+
+
+def spelled_difference(one: Mapping[str, Any]) -> str:
+    """A difference in words."""
+    figures = ", ".join(f"{name} {value:+.3f}" for name, value in one["figures"].items())
+    return f"{one['model']}, minus {one['minus']}: {figures or 'no figure in common'}"
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"

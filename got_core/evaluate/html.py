@@ -1,0 +1,42 @@
+"""Pieces of the pages about scores.
+
+Belongs here: one look for all of them. Not here: what stands in them (`report`, `comparison_page`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from html import escape
+from typing import Any
+
+STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 68rem; margin: 2rem auto; padding: 0 1rem; color: #222
+} h1 { font-size: 1.6rem } h2 { font-size: 1.2rem; margin-top: 2.2rem } table { border-collapse: collapse;
+margin: .8rem 0 } caption { text-align: left; font-weight: 600 } th, td { padding: .25rem .8rem;
+border-bottom: 1px solid #ddd; text-align: left; vertical-align: top } td.number { text-align: right;
+font-variant-numeric: tabular-nums } .bar { background: #e8eef4; width: 12rem; height: .8rem; position:
+relative } .bar span { background: #3a78b5; height: 100%; position: absolute; left: 0 } .bar i { background:
+#1b2a38; height: 100%; width: 2px; position: absolute } .note { color: #555; max-width: 46rem } .warning {
+color: #a4282a; font-weight: 600 } img { max-width: 100% } pre { background: #f5f5f5; padding: .8rem;
+overflow-x: auto; font-size: .85rem } .split { display: flex; width: 24rem; height: 1.1rem } .split span {
+height: 100% } .right { background: #268a4a } .planned { background: #d9822b } .drawn { background: #c4302b }
+.none { background: #222 } .key { display: inline-block; width: .8rem; height: .8rem; margin: 0 .3rem 0 1rem }
+"""
+
+
+def page(title: str, body: Iterable[str]) -> str:
+    """A whole page with nothing outside of it; `body` is HTML."""
+    head = f"<meta charset='utf-8'><title>{escape(title)}</title><style>{STYLE}</style>"
+    return f"<!doctype html><html lang='en'><head>{head}</head><body>{''.join(body)}</body></html>\n"
+
+
+def table(caption: str, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """A table of texts."""
+    body = "".join(row(one) for one in rows)
+    return f"<table><caption>{escape(caption)}</caption>{row(header, 'th')}{body}</table>"
+
+
+def row(cells: Iterable[Any], tag: str = "td") -> str:
+    """A row of texts; None is an empty cell."""
+    texts = ("" if cell is None else escape(str(cell)) for cell in cells)
+    return "<tr>" + "".join(f"<{tag}>{text}</{tag}>" for text in texts) + "</tr>"

@@ -1,0 +1,259 @@
+"""Drawing for a benchmark and judging, each by itself and possibly on different machines.
+
+Belongs here: one step from names to files. Not here: the benchmarks (`got_core.evaluate`), both steps at once
+for the graph's benchmarks (`scoring`), comparing scores (`got_core.evaluate.comparison`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from got_core.evaluate.benchmarks import BENCHMARKS, Benchmark, open_pipeline
+from got_core.evaluate.drawers.costs import Costs, costs
+from got_core.evaluate.drawers.local import as_drawer
+from got_core.evaluate.picture_record import COSTS, PictureRecord, begin_record, read_record
+from got_core.evaluate.published.downloads import benchmarks_place
+from got_core.evaluate.published.registry import PUBLISHED, PUBLISHED_NAMES
+from got_core.evaluate.published.scenes import OpenedScenes
+from got_core.evaluate.score_folder import SCORES, read_scores, write_scores
+from got_core.inference.any_model import FoundModel, ModelPlaces, found_model, saved_pipeline
+
+if TYPE_CHECKING:
+    from got_core.evaluate.drawers.drawer import Drawer
+    from got_core.evaluate.published.benchmark import Opened, PublishedBenchmark
+    from got_core.recipes import Recipe
+    from got_core.storage import Storage
+
+Report = Callable[[str], None]
+NAMES = (*PUBLISHED_NAMES, *(one.name for one in BENCHMARKS))
+_KEPT = "kept"
+"""Prefix beside the scores, of what judging need not do again."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """Where a step finds what it needs."""
+
+    recipe: Recipe
+    """World and sizes of the benchmarks on scenes."""
+
+    benchmarks: Path | None
+    """Folder of downloads (GOT_BENCHMARKS)."""
+
+    models: ModelPlaces
+    report: Report = lambda line: None
+    """Given a line after each batch."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawing:
+    """How pictures are drawn."""
+
+    plan: bool = True
+    sampler: Mapping[str, Any] = field(default_factory=dict)
+    device: str = "auto"
+    dtype: str | None = None
+    """None: as the model was saved."""
+
+    workers: int | None = None
+    """Of a Ray cluster, each with the model; None: this process draws."""
+
+    ray_address: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judging:
+    """What judges pictures, and which gaps are allowed."""
+
+    device: str = "auto"
+    dtype: str = "float32"
+    judge: Any = None
+    """In place of the networks, as `PublishedBenchmark.open` takes it."""
+
+    partial: bool = False
+    plan: bool | None = None
+    """Whether other people's pictures were drawn from plans; what the project drew says it itself."""
+
+    model: str | None = None
+    """What to call the model of other people's pictures."""
+
+
+def benchmark_of(name: str) -> PublishedBenchmark | Benchmark:
+    """The benchmark of this name, published or on scenes. Raises ValueError, which lists the names."""
+    found = next((one for one in (*PUBLISHED, *BENCHMARKS) if one.name == name), None)
+    if found is None:
+        raise ValueError(f"there is no benchmark {name}; there are {', '.join(NAMES)}")
+    return found
+
+
+def _opened(benchmark: PublishedBenchmark | Benchmark, setup: Setup, **options: Any) -> Opened:
+    if isinstance(benchmark, Benchmark):
+        if options.get("judge") is not None:
+            raise ValueError(f"{benchmark.name} is judged by the scene reader alone")
+        return OpenedScenes(benchmark, setup.recipe.world, setup.recipe.evaluate)
+    return benchmark.open(benchmarks_place(setup.benchmarks), **options)
+
+
+# -- drawing -----------------------------------------------------------------------------------------
+
+
+def generate(name: str, model: str, folder: Storage, setup: Setup, drawing: Drawing) -> dict[str, Any]:
+    """Draw a model's pictures for a benchmark into a folder of its official layout.
+
+    What is there is not drawn again. Returns plain JSON: `pictures` (the folder), `benchmark`, `model`,
+    `weights_hash`, `plan`, `drawn` (pictures drawn now), `costs`. Raises ValueError for an unknown benchmark
+    before anything is loaded, OtherPicturesError for a folder of another run, and as `found_model` and the
+    benchmarks.
+    """
+    benchmark = benchmark_of(name)
+    opened = _opened(benchmark, setup, networks=False)
+    with found_model(model, setup.models) as found:
+        record = _record(benchmark, found, setup, drawing)
+        begin_record(folder, record)
+        with _drawer(found, setup, drawing) as drawer:
+            if isinstance(opened, OpenedScenes):
+                begin_record(folder, record, figures=opened.figures(drawer))
+            drawn = opened.generate(
+                drawer.recording(Costs(folder, COSTS)),
+                folder,
+                plan=drawing.plan,
+                sampler=drawing.sampler,
+                weights_hash=found.weights_hash,
+                progress=lambda done, total: setup.report(f"{name}: {done} of {total} {benchmark.unit}"),
+            )
+    return {
+        "benchmark": name,
+        "pictures": folder.url,
+        "model": found.name,
+        "weights_hash": found.weights_hash,
+        "plan": drawing.plan,
+        "drawn": drawn,
+        "costs": costs(folder, COSTS),
+    }
+
+
+def _record(
+    benchmark: PublishedBenchmark | Benchmark, found: FoundModel, setup: Setup, drawing: Drawing
+) -> PictureRecord:
+    return PictureRecord(
+        pictures_of=benchmark.folder,
+        model=found.name,
+        weights_hash=found.weights_hash,
+        plan=drawing.plan,
+        sampler=drawing.sampler,
+        dtype=drawing.dtype,
+        recipe=setup.recipe.name if isinstance(benchmark, Benchmark) else None,
+    )
+
+
+@contextmanager
+def _drawer(found: FoundModel, setup: Setup, drawing: Drawing) -> Iterator[Drawer]:
+    with saved_pipeline(found, setup.models) as folder:
+        if drawing.workers is None:
+            yield as_drawer(open_pipeline(folder, device=drawing.device, dtype=drawing.dtype))
+            return
+        from got_core.evaluate.drawers.cluster import RayDrawer  # type: ignore[import-not-found]
+
+        options: dict[str, Any] = {"device": drawing.device, "dtype": drawing.dtype}
+        with RayDrawer(folder, workers=drawing.workers, address=drawing.ray_address, **options) as drawer:
+            yield drawer
+
+
+# -- judging -----------------------------------------------------------------------------------------
+
+
+def judge(name: str, folder: Storage | None, out: Storage, setup: Setup, judging: Judging) -> dict[str, Any]:
+    """Judge the pictures of a folder in a benchmark's official layout; write scores to `out` and return them.
+
+    `folder`: None where a file of detections is judged without pictures. How the project's own pictures were
+    drawn is read beside them. Raises ValueError for an unknown benchmark before anything is loaded, for
+    pictures of another benchmark, and for an `out` with scores of something else; and as the benchmarks.
+    """
+    benchmark = benchmark_of(name)
+    _check_apart(folder, out)
+    record = read_record(folder) if folder else None
+    plan = _plan_of(benchmark, setup, record, judging, folder)
+    opened = _opened(
+        benchmark,
+        setup,
+        device=judging.device,
+        dtype=judging.dtype,
+        judge=judging.judge,
+        partial=judging.partial,
+    )
+    protocol = opened.protocol(plan=plan, sampler=record.sampler if record else None)
+    _check_free(out, protocol.digest(), folder)
+    frame = opened.judge(
+        folder,
+        store=out,
+        prefix=_KEPT,
+        partial=judging.partial,
+        progress=lambda done, total: setup.report(f"{name}: {done} of {total} judged"),
+    )
+    scores = opened.scores(frame, protocol=protocol, partial=judging.partial)
+    scores = {**scores, **(record.figures if record else {}), "drawn": _drawn(folder, record, judging, plan)}
+    write_scores(out, scores, frame, opened.grid(folder, frame))
+    return scores
+
+
+def _drawn(
+    folder: Storage | None, record: PictureRecord | None, judging: Judging, plan: bool | None
+) -> dict[str, Any]:
+    """What is known of the pictures and their model."""
+    spent = costs(folder, COSTS) if folder and record else None
+    return {
+        "pictures": folder.url if folder else None,
+        "model": record.model if record else judging.model,
+        "weights_hash": record.weights_hash if record else None,
+        "plan": plan,
+        "costs": spent if spent and spent["pictures"] else None,
+    }
+
+
+def _plan_of(
+    benchmark: PublishedBenchmark | Benchmark,
+    setup: Setup,
+    record: PictureRecord | None,
+    judging: Judging,
+    folder: Storage | None,
+) -> bool | None:
+    """Whether the pictures were drawn from plans, after a look at what they are of."""
+    if record is None or folder is None:
+        return judging.plan
+    if record.pictures_of != benchmark.folder:
+        raise ValueError(
+            f"{folder.url} holds pictures for {record.pictures_of}, {benchmark.name} judges those for "
+            f"{benchmark.folder}: name another benchmark or folder"
+        )
+    if record.recipe not in (None, setup.recipe.name):
+        raise ValueError(
+            f"{folder.url} was drawn with the recipe {record.recipe}, and {setup.recipe.name} has other "
+            f"prompts: take --recipe {record.recipe}"
+        )
+    if judging.plan is not None and judging.plan != record.plan:
+        with_or_not = "with plans" if record.plan else "without plans"
+        raise ValueError(f"{folder.url} was drawn {with_or_not}: leave --plan and --no-plan out")
+    return record.plan
+
+
+def _check_apart(folder: Storage | None, out: Storage) -> None:
+    if folder and f"{out.url}/".startswith(f"{folder.url}/"):
+        raise ValueError(
+            f"scores in {out.url} would be taken for pictures of {folder.url}: name a folder beside it"
+        )
+
+
+def _check_free(out: Storage, digest: str, folder: Storage | None) -> None:
+    """Refuse to write over scores of something else."""
+    if not out.exists(SCORES):
+        return
+    there = read_scores(out.url, **out.fs_options).scores
+    url = (there.get("drawn") or {}).get("pictures")
+    other_pictures = url != (folder.url if folder else None)
+    if there["protocol_digest"] != digest or other_pictures:
+        what = f"of the pictures {url}" if other_pictures else f"of another protocol ({there['protocol']})"
+        raise ValueError(f"{out.url_of(SCORES)} holds scores {what}: name another folder with --out")

@@ -1,0 +1,55 @@
+"""Scores as files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from got_core.evaluate.protocol import Protocol, protocol_figures
+from got_core.evaluate.score_folder import ScoresError, find_scores, read_scores, write_scores
+from got_core.storage import Storage
+
+PROTOCOL = Protocol(name="geneval", version=1, aggregation={"overall": "mean"})
+SCORES = {**protocol_figures(PROTOCOL), "overall": 0.5, "tasks": {}, "complete": True}
+
+
+def written(folder: Path) -> Path:
+    write_scores(Storage(f"file://{folder}"), SCORES, pl.DataFrame({"correct": [True]}), b"png")
+    return folder
+
+
+def test_a_folder_a_file_or_a_folder_of_folders(tmp_path: Path) -> None:
+    one = written(tmp_path / "all" / "one")
+    for place in (one, one / "scores.json", f"file://{one}/"):
+        found = read_scores(str(place))
+        assert found.scores == SCORES and found.url == f"file://{one}/scores.json"
+        assert found.benchmark == "geneval"
+        assert find_scores(str(place)) == [found]
+    written(tmp_path / "all" / "two")
+    (tmp_path / "all" / "three").mkdir()
+    assert [Path(one.url).parent.name for one in find_scores(str(tmp_path / "all"))] == ["one", "two"]
+    assert sorted(path.name for path in one.iterdir()) == [
+        "grid.png", "protocol.json", "scores.json", "verdicts.parquet"
+    ]  # fmt: skip
+    assert json.loads((one / "protocol.json").read_text()) == PROTOCOL.to_dict()
+
+
+def test_what_holds_no_scores_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"scores\.json is not there: name the folder"):
+        find_scores(str(tmp_path))
+    place = written(tmp_path) / "scores.json"
+    place.write_text("{")
+    with pytest.raises(ScoresError, match="is not JSON"):
+        read_scores(str(tmp_path))
+    place.write_text('{"overall": 1}')
+    with pytest.raises(ScoresError, match="has no protocol, protocol_digest"):
+        read_scores(str(tmp_path))
+    place.write_text(json.dumps({**SCORES, "protocol_record": {**SCORES["protocol_record"], "version": 2}}))
+    with pytest.raises(ScoresError, match="changed by hand"):
+        read_scores(str(tmp_path))
+    place.write_text(json.dumps({**SCORES, "protocol_record": [1]}))
+    with pytest.raises(ScoresError, match="no scores"):
+        read_scores(str(tmp_path))
