@@ -90,7 +90,8 @@ def benchmark_of(name: str) -> PublishedBenchmark | Benchmark:
     return found
 
 
-def _opened(benchmark: PublishedBenchmark | Benchmark, setup: Setup, **options: Any) -> Opened:
+def opened_benchmark(benchmark: PublishedBenchmark | Benchmark, setup: Setup, **options: Any) -> Opened:
+    """A benchmark with its samples; `options`: as `PublishedBenchmark.open`."""
     if isinstance(benchmark, Benchmark):
         if options.get("judge") is not None:
             raise ValueError(f"{benchmark.name} is judged by the scene reader alone")
@@ -110,11 +111,11 @@ def generate(name: str, model: str, folder: Storage, setup: Setup, drawing: Draw
     benchmarks.
     """
     benchmark = benchmark_of(name)
-    opened = _opened(benchmark, setup, networks=False)
+    opened = opened_benchmark(benchmark, setup, networks=False)
     with found_model(model, setup.models) as found:
         record = _record(benchmark, found, setup, drawing)
         begin_record(folder, record)
-        with _drawer(found, setup, drawing) as drawer:
+        with model_drawer(found, setup, drawing) as drawer:
             if isinstance(opened, OpenedScenes):
                 begin_record(folder, record, figures=opened.figures(drawer))
             drawn = opened.generate(
@@ -151,7 +152,8 @@ def _record(
 
 
 @contextmanager
-def _drawer(found: FoundModel, setup: Setup, drawing: Drawing) -> Iterator[Drawer]:
+def model_drawer(found: FoundModel, setup: Setup, drawing: Drawing) -> Iterator[Drawer]:
+    """What draws with a model: this process, or workers."""
     with saved_pipeline(found, setup.models) as folder:
         if drawing.workers is None:
             yield as_drawer(open_pipeline(folder, device=drawing.device, dtype=drawing.dtype))
@@ -177,7 +179,7 @@ def judge(name: str, folder: Storage | None, out: Storage, setup: Setup, judging
     _check_apart(folder, out)
     record = read_record(folder) if folder else None
     plan = _plan_of(benchmark, setup, record, judging, folder)
-    opened = _opened(
+    opened = opened_benchmark(
         benchmark,
         setup,
         device=judging.device,

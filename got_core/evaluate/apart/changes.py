@@ -17,7 +17,7 @@ from got_core.chain.grammar import Chain
 from got_core.evaluate.apart.drawn import drawn_plan
 from got_core.evaluate.apart.edit_plans import planned_area
 from got_core.evaluate.apart.figures import mean_of
-from got_core.evaluate.emu_edit.judging import decode
+from got_core.evaluate.emu_edit.measuring import decode
 from got_core.evaluate.emu_edit.metrics import same_size
 from got_core.evaluate.emu_edit.samples import EditRequest, EditSample, Pictures
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from got_core.chain.grammar import parse_tolerant
 from got_core.evaluate.drawers.drawer import PipelineOrDrawer
 from got_core.evaluate.drawers.local import as_drawer
-from got_core.evaluate.emu_edit.judging import decode
+from got_core.evaluate.emu_edit.measuring import decode
 from got_core.evaluate.protocol import digest_of
 from got_core.evaluate.samples import Plan, Progress
 

@@ -22,7 +22,7 @@ import polars as pl
 from got_core.evaluate.benchmarks import BENCHMARKS, benchmarks_named
 from got_core.evaluate.config import EvaluateConfig
 from got_core.evaluate.detector import check_detector
-from got_core.evaluate.emu_edit.judging import decode
+from got_core.evaluate.emu_edit.measuring import decode
 from got_core.evaluate.geneval.layout import METADATA
 from got_core.evaluate.geneval.prompts import Samples
 from got_core.evaluate.guidance_grid.config import GuidanceGridConfig

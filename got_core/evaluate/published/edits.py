@@ -16,7 +16,8 @@ import polars as pl
 
 from got_core.evaluate.emu_edit.benchmark import EditBenchmark
 from got_core.evaluate.emu_edit.folders import SUFFIXES
-from got_core.evaluate.emu_edit.judging import EDITED, JUDGED, decode
+from got_core.evaluate.emu_edit.judging import EDITED, JUDGED
+from got_core.evaluate.emu_edit.measuring import decode
 from got_core.evaluate.emu_edit.samples import EditSamples
 from got_core.evaluate.published.benchmark import OUTCOMES, PublishedBenchmark, no_judge
 from got_core.figures.grids import GridItem, picture_grid, png_bytes
