@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from got_core.annotate.config import Boxes, LengthName, OpenAIConfig, VLLMConfig
 from got_core.annotate.vision_models import BoxUnit
 from got_core.corpus.ahead import IO_THREADS
+from got_core.evaluate.geneval2.config import MOST_LOGPROBS, JudgeConfig
 from got_core.filesystems import is_s3
 from got_core.registry.reference import SCHEME, check_registered
 from got_core.sqlite_urls import sqlite_url
@@ -154,6 +155,75 @@ class AnnotatorServer(BaseSettings):
         return OpenAIConfig(url=self.url, vision_model=self.vision_model, api_key=key, **named)
 
 
+class JudgeServer(BaseSettings):
+    """The vision model that judges pictures by questions, behind an OpenAI-compatible server that gives
+    log-probabilities (``GOT_JUDGE_URL`` and its like)."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="GOT_JUDGE_",
+        env_file=".env",
+        env_ignore_empty=True,
+        env_parse_none_str="none",
+        extra="ignore",
+        frozen=True,
+    )
+
+    url: str | None = None
+    """Base URL up to and with the version, such as http://gpu-1:8000/v1."""
+
+    model: str | None = None
+    """Name that the server knows the model by."""
+
+    revision: str = ""
+    """Which weights stand behind the name; a new one means new answers, and another protocol."""
+
+    served_as: str | None = None
+    """What the server calls the model in its replies. Not set: the same."""
+
+    key: SecretStr | None = None
+    """Sent as a bearer token."""
+
+    top_logprobs: int = MOST_LOGPROBS
+    """Tokens whose log-probabilities are asked for; what lies outside counts as 0, with a bound."""
+
+    concurrency: int = 32
+    """Questions under way at once."""
+
+    timeout: float = 180.0
+    """Seconds for one reply."""
+
+    refusals_in_a_row: int = 20
+    """Refused requests without an answer in between after which judging stops."""
+
+    temperature: float | None = 0.0
+    """Sampling temperature; ``none`` sends none."""
+
+    length_name: LengthName | None = None
+    """What the server calls the limit of a reply's length. Not set: it is found out."""
+
+    price_in: float = 0.0
+    """Price of a million tokens read."""
+
+    price_out: float = 0.0
+    """Price of a million tokens written."""
+
+    budget: float | None = None
+    """Money for all answers that are kept in one place. Not set: no limit."""
+
+    budget_tokens: int | None = None
+    """Tokens for the same. Not set: no limit."""
+
+    def config(self) -> JudgeConfig | None:
+        """What a judge is made from; None without URL and model. Raises ValueError where one is missing."""
+        if not self.url and not self.model:
+            return None
+        if not self.url or not self.model:
+            raise ValueError("a judge needs a server and a model: set both GOT_JUDGE_URL and GOT_JUDGE_MODEL")
+        key = self.key.get_secret_value() if self.key else None
+        named = self.model_dump(exclude={"key", "url", "model"})
+        return JudgeConfig(url=self.url, model=self.model, api_key=key, **named)
+
+
 class Settings(BaseSettings):
     """Read once per process. An empty variable counts as not set; relative paths become absolute.
 
@@ -224,6 +294,9 @@ class Settings(BaseSettings):
 
     annotator_server: AnnotatorServer = Field(default_factory=AnnotatorServer)
     """The server of ``openai``."""
+
+    judge_server: JudgeServer = Field(default_factory=JudgeServer)
+    """The judge of benchmarks that ask questions about pictures (``geneval2``)."""
 
     mlflow_uri: str | None = None
     """MLflow tracking URI. Not set: SQLite below GOT_HOME."""

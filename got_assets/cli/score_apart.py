@@ -74,7 +74,7 @@ def plan(
         benchmark_of(benchmark)
     project = open_project(recipe)
     drawing = _drawing(device, dtype, max_new_tokens=max_new_tokens)
-    made = write(benchmark, model, _storage(project, out), _setup(project), drawing)
+    made = write(benchmark, model, _storage(project, out), _setup(project, model), drawing)
     if as_json:
         print_json(made)
         return
@@ -159,7 +159,7 @@ def guidance(
             num_inference_steps=steps,
         )
     project = open_project(recipe)
-    made = draw(config, model, _storage(project, out), _setup(project), _drawing(device, dtype))
+    made = draw(config, model, _storage(project, out), _setup(project, model), _drawing(device, dtype))
     if as_json:
         print_json(made)
         return

@@ -44,7 +44,7 @@ Benchmark = Annotated[
         "-b",
         metavar="NAME",
         autocompletion=benchmark_names,
-        help="Such as geneval, emu_edit/base, magicbrush/large, geneval/scenes; a wrong name lists all.",
+        help="Such as geneval, geneval2, emu_edit/base, edits/scenes; a wrong name lists all.",
     ),
 ]
 Pictures = Annotated[
@@ -148,7 +148,7 @@ def generate(
         workers=workers,
         ray_address=project.settings.ray_address,
     )
-    made = draw(benchmark, model, _storage(project, pictures), _setup(project), drawing)
+    made = draw(benchmark, model, _storage(project, pictures), _setup(project, model), drawing)
     if as_json:
         print_json(made)
         return
@@ -165,7 +165,7 @@ def _sampler(*, guidance: tuple[float | None, float | None, int | None], **given
     return {name: value for name, value in chosen.items() if value is not None}
 
 
-def _setup(project: Project) -> Setup:
+def _setup(project: Project, model: str = "") -> Setup:
     from got_core.inference.any_model import ModelPlaces
     from got_core.inference.score_steps import Setup
 
@@ -177,8 +177,9 @@ def _setup(project: Project) -> Setup:
             tracking_uri=settings.tracking_uri,
             configs=settings.published,
             settings=_pipeline_settings(project) if settings.published else {},
-            fs_options=settings.fs_options("s3://"),
+            fs_options=settings.fs_options(model),
         ),
+        judge=settings.judge_server.config(),
         report=lambda line: typer.echo(f"  {line}", err=True),
     )
 
@@ -239,7 +240,11 @@ def judge(
         ),
     ] = None,
     called: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Other people's pictures: what to call their model.")
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Other people's pictures: what to call their model; of generations, whose to take.",
+        ),
     ] = None,
     partial: Annotated[
         bool,
@@ -283,7 +288,7 @@ def judge(
     from got_core.evaluate.comparison import compare
     from got_core.evaluate.score_folder import StoredScores
 
-    typer.echo(comparison_text(compare([StoredScores(url=place, scores=scores)])))
+    typer.echo(comparison_text(compare([StoredScores(url=place, scores=scores)], published=False)))
     typer.echo(f"scores and verdicts: {place}")
 
 

@@ -24,7 +24,7 @@ from got_core.annotate.client import ChatClient, Completion, Notice
 from got_core.annotate.config import OpenAIConfig
 from got_core.annotate.daily_budget import DailyBudget
 from got_core.annotate.envelope import REFUSED
-from got_core.annotate.ledger import Ledger, Record
+from got_core.annotate.ledger import Ledger, Question, Record
 from got_core.annotate.pictures import Picture
 from got_core.annotate.prompt_files import prompt
 from got_core.annotate.reasoning import ReplyError, answer_text
@@ -167,11 +167,19 @@ class Dispatcher:
         read = replies.bounded(read)
         picture = self._picture(image) if image is not None else None
         question = question_of(self._config, prompt(name), texts, picture)
+        return self.answer_question(
+            question, lambda: request_of(self._config, question, texts, picture, read), read
+        )
+
+    def answer_question(
+        self, question: Question, request: Callable[[], Request], read: Callable[[str], T]
+    ) -> T:
+        """The answer to a question whose request is only made where the ledger has no answer."""
         record = self.ledger.get(question.key)
         if is_final(record, read):
             self.reused += 1
         else:
-            record = self._run(self._record_once(request_of(self._config, question, texts, picture, read)))
+            record = self._run(self._record_once(request()))
         return answer_of(record, read)
 
     def is_answered(
@@ -267,10 +275,10 @@ class Dispatcher:
         for attempt in range(1, self._config.attempts + 1):
             try:
                 completion = await self._complete(request, body, meter)
-                text = replies.stored_text(completion.text)
+                text = request.keep(completion)
                 if completion.refused:
                     return self._record(request, meter, attempt, text, "refused", completion.refused)
-                if completion.truncated:
+                if completion.truncated and request.whole:
                     raise ReplyError(TOO_LONG)
                 request.read(text)
             except ReplyError as fault:
@@ -314,7 +322,8 @@ class Dispatcher:
         """The record of a question that is given up: once in a run, and in the last of RUNS for good."""
         key = request.question.key
         before = self.ledger.get(key)
-        runs = 1 + (before.replies if before is not None and is_given_up(before) else 0)
+        counted = request.failing_decides and before is not None and is_given_up(before)
+        runs = 1 + (before.replies if before is not None and counted else 0)
         detail = detail if runs < RUNS else f"in {runs} runs; {detail}"
         self._given_up[key] = self._record(request, meter, runs, "", SERVER_ERROR, detail)
         return self._given_up[key]

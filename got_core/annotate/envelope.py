@@ -46,6 +46,10 @@ class Completion:
     """Why model or server will not answer; None: they did."""
     tokens_in: int | None = None
     tokens_out: int | None = None
+    model: str | None = None
+    """What the server calls the model that replied; None where it does not say."""
+    logprobs: Any = None
+    """Log-probabilities of the reply's tokens as the server gives them; None where it gives none."""
 
 
 class TransientError(Exception):
@@ -92,6 +96,8 @@ def _failure(status: int, retry_after: float | None, data: bytes, sent: Collecti
     code = f"HTTP {status}"
     if 300 <= status < 400:
         return AnnotationPaused(f"{code}: redirects are not followed; set the annotator's final URL")
+    if status == 403 and "logprobs" in sent and b"logprobs" in data:  # OpenAI, for models that have none
+        return RefusedSetting("logprobs", f"{code}: the server refuses 'logprobs'")
     flagged = status == 403 and _POLICY.search(data) is not None
     if status in _WRONG_SETTINGS and not flagged:
         detail = "" if status in _WITHOUT_DETAIL else f" ({sentence_of(data)})"
@@ -131,6 +137,8 @@ def _completion(reply: Any) -> Completion:
         refused=refusal[:300] or None,
         tokens_in=_count(usage.get("prompt_tokens")),
         tokens_out=_count(usage.get("completion_tokens")),
+        model=plain_text(reply.get("model")) or None,
+        logprobs=choice.get("logprobs"),
     )
 
 

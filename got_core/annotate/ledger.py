@@ -88,11 +88,12 @@ class Ledger:
     Args:
         storage: where the tables are.
         scope: name of the shard, such as ``images-00000``.
+        folder: what its folder lies below.
     """
 
-    def __init__(self, storage: Storage, scope: str) -> None:
+    def __init__(self, storage: Storage, scope: str, folder: str = FOLDER) -> None:
         self._run = f"{time.time_ns():020d}-{uuid.uuid4().hex[:12]}"
-        self._segments = open_segments(storage, f"{FOLDER}/{scope}", self._run)
+        self._segments = open_segments(storage, f"{folder}/{scope}", self._run)
         self._book: _Book | None = None
         self._numbers = itertools.count()
         self._lock = threading.Lock()

@@ -17,6 +17,8 @@ _NAMES = {
     "temperature": None,
     "seed": None,
     "response_format": r"response_format|json[_ ]schema|structured[_ ]outputs?|guided_json|parse grammar",
+    "top_logprobs": r"top_logprobs",
+    "logprobs": r"log[_ -]?prob(?:abilitie)?s",
 }
 """What is sent beside messages and model, and how servers call it; None: a word of everyday language too."""
 _NAMED = (
@@ -57,12 +59,17 @@ _ENGINE = re.compile(
     r"\w+(?:Error|Exception)\b.*(?:out of memory|\bCUDA\b|\bNCCL\b|no space left|cannot allocate)",
     re.I | re.S,
 )
+_LOGPROBS = re.compile(r"log[_ -]?prob", re.I)
+_HOW_MANY = re.compile(r"\bmax|less than|at most|between|exceed|range|<=|top_logprobs", re.I)
+"""Of a refusal that speaks of log-probabilities: it is about how many."""
 _HELP = {
     "max_tokens": "GOT_ANNOTATOR_LENGTH_NAME and GOT_ANNOTATOR_THINKING_TOKENS say what is sent",
     "max_completion_tokens": "GOT_ANNOTATOR_LENGTH_NAME and GOT_ANNOTATOR_THINKING_TOKENS say what is sent",
     "temperature": "set GOT_ANNOTATOR_TEMPERATURE to what it takes, or to none to send none",
     "seed": "set GOT_ANNOTATOR_SEED=none to send none",
     "response_format": "set GOT_ANNOTATOR_SEND_SCHEMA=false to send no schema",
+    "top_logprobs": "ask for fewer",
+    "logprobs": "take a server and a model that give log-probabilities",
     "model": "set GOT_ANNOTATOR_VISION_MODEL and GOT_ANNOTATOR_TEXT_MODEL to names that it knows",
     "image_url": "set GOT_ANNOTATOR_VISION_MODEL to a model that takes pictures",
 }
@@ -79,6 +86,8 @@ def refused_setting(data: bytes, sent: Collection[str]) -> str | None:
         return "image_url"
     if _OF_REQUEST.search(joined):
         return None
+    if "logprobs" in sent and _LOGPROBS.search(joined):
+        return "top_logprobs" if _HOW_MANY.search(joined) else "logprobs"
     for key, text in texts:
         if key in _FIELDS and (name := _field_of(text, sent)) is not None:
             return name

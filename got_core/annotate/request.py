@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from got_core.annotate.config import LENGTH_NAMES, OpenAIConfig
+from got_core.annotate.envelope import Completion
 from got_core.annotate.ledger import Question
 from got_core.annotate.pictures import Picture
 from got_core.annotate.prompt_files import Prompt, prompt
+from got_core.annotate.replies import stored_text
 from got_core.annotate.usage import Usage
 
 PLACES_TOGETHER = 12
@@ -20,6 +22,11 @@ PLACES_TOGETHER = 12
 _LENGTHS = {"t2i_prompt": 128, "t2i_caption": 768, "edit_chain": 768, "multi_turn_chain": 1280, "ground": 96}
 _LENGTHS["ground_together"] = 64 * PLACES_TOGETHER
 _LENGTH = 384
+
+
+def answer_kept(completion: Completion) -> str:
+    """The answer of a reply."""
+    return stored_text(completion.text)
 
 
 @dataclass(frozen=True)
@@ -35,6 +42,12 @@ class Request:
     worst_case: Usage
     """What a request may cost at most, by its size."""
     read: Callable[[str], Any]
+    keep: Callable[[Completion], str] = answer_kept
+    """What the ledger keeps of a reply, and `read` gets. It may raise AnnotationPaused."""
+    whole: bool = True
+    """Whether a reply that ended at the limit of its length is of no use."""
+    failing_decides: bool = True
+    """Whether failing in several runs, though others are answered, becomes the verdict."""
 
 
 def length_of(config: OpenAIConfig, name: str) -> int:

@@ -12,12 +12,15 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from got_core.evaluate.paired import overall_of, paired_difference
 from got_core.evaluate.protocol import digest_of, why_unlike
 from got_core.evaluate.published.figures import FIGURES, MARK
 from got_core.evaluate.score_folder import StoredScores
+from got_core.planning.geneval import TASKS
 
 OVERALL = "overall"
 _OF_EDITS = ("clip_i", "clip_t", "clip_dir", "l1", "l2", "dino")
+_ORDER = {task: number for number, task in enumerate(TASKS)}
 _COPYING = (
     "CLIP-I, DINO and L1 of Emu-Edit are perfect for a copied source: compare them with the row `copied`."
 )
@@ -25,18 +28,24 @@ _PLANS = "These scores differ in whether the model drew from plans, and in nothi
 
 
 def compare(
-    found: Sequence[StoredScores], *, base: Collection[str] = (), price_per_hour: float | None = None
+    found: Sequence[StoredScores],
+    *,
+    base: Collection[str] = (),
+    price_per_hour: float | None = None,
+    published: bool = True,
 ) -> dict[str, Any]:
     """All scores by benchmark, as plain JSON.
 
     `benchmarks`: of each `name`, `tables` (`protocol`, `digest`, `figures`, `rows`, `differences`, `notes`),
     `unlike` (which tables are not one, and why, field by field), and `published` figures. `base`: URLs of the
-    scores that others are compared with. `price_per_hour` of a device gives money a picture.
+    scores that others are compared with. `price_per_hour` of a device gives money a picture. `published`:
+    whether authors' own figures stand beside.
     """
     names = dict.fromkeys(one.benchmark for one in found)
     return {
         "benchmarks": [
             _benchmark(name, [one for one in found if one.benchmark == name], base, price_per_hour)
+            | ({} if published else {"published": []})
             for name in names
         ]
     }
@@ -85,9 +94,18 @@ def _table(found: Sequence[StoredScores], base: Collection[str], price: float | 
         "plans_compared": len(plans) > 1,
         "figures": list(dict.fromkeys(name for row in rows for name in row["figures"])),
         "rows": rows,
-        "differences": list(_differences(rows)),
+        "differences": list(_differences(rows, {one.url: one for one in found})),
         "notes": [*notes, *dict.fromkeys(note for one in found for note in one.scores.get("notes", ()))],
+        "apart": list(_apart(found, rows)),
     }
+
+
+def _apart(found: Sequence[StoredScores], rows: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    """How pictures keep to their plans, where that was looked at."""
+    names = {row["url"]: spelled_row(row) for row in reversed(rows) if row["url"]}
+    for one in found:
+        if figures := one.scores.get("apart"):
+            yield {"model": names[one.url], "figures": figures}
 
 
 def _directed(scores: Mapping[str, Any]) -> bool:
@@ -97,7 +115,8 @@ def _directed(scores: Mapping[str, Any]) -> bool:
 
 def _rows(one: StoredScores, base: Collection[str], price: float | None) -> Iterator[dict[str, Any]]:
     scores, drawn = one.scores, one.scores.get("drawn") or {}
-    seconds = (drawn.get("costs") or {}).get("seconds")
+    spent = drawn.get("costs") or {}
+    seconds = spent.get("seconds")
     row = {
         "row": "base" if one.url in base else "model",
         "url": one.url,
@@ -106,6 +125,7 @@ def _rows(one: StoredScores, base: Collection[str], price: float | None) -> Iter
         "plan": drawn.get("plan", scores["protocol_record"].get("plan")),
         "of": scores.get("of") or f"{scores['found']} / {scores['expected']}",
         "partial": bool(scores.get("partial", not scores["complete"])),
+        "devices": spent.get("devices"),
         "seconds": seconds,
         "money": None if seconds is None or price is None else seconds * price / 3600,
     }
@@ -123,7 +143,15 @@ def _figures(scores: Mapping[str, Any]) -> dict[str, Any]:
         "n": scores["found"],
         "of": scores.get("of") or f"{scores['found']} / {scores['expected']}",
     }
-    return {OVERALL: whole, **{name: _cell(one) for name, one in scores["tasks"].items()}}
+    tasks = sorted(scores["tasks"].items(), key=_rank)
+    parts = {**dict(tasks), **scores.get("skills", {})}
+    return {OVERALL: whole, **{name: _cell(one) for name, one in parts.items()}}
+
+
+def _rank(task: tuple[str, Any]) -> tuple[int, int]:
+    """The usual order of tasks, and that of numbers: files are sorted by name."""
+    first = task[0].partition(" ")[0]
+    return _ORDER.get(task[0], 0), int(first) if first.isdecimal() else 0
 
 
 def _cell(one: Mapping[str, Any]) -> dict[str, Any]:
@@ -143,31 +171,45 @@ def _of_data(scores: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Rows about the data themselves: copied sources, and targets."""
     for kind in ("copied", "target"):
         if figures := _view(scores, kind, "filtered"):
-            empty = dict.fromkeys(("url", "weights_hash", "plan", "of", "seconds", "money"))
+            empty = dict.fromkeys(("url", "weights_hash", "plan", "of", "devices", "seconds", "money"))
             yield {**empty, "row": kind, "model": kind, "partial": False, "figures": figures}
 
 
-def _differences(rows: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+def _differences(
+    rows: Iterable[Mapping[str, Any]], found: Mapping[str, StoredScores]
+) -> Iterator[dict[str, Any]]:
     """With plans minus without, of the same weights; and others minus the base."""
     models = [row for row in rows if row["row"] in ("model", "base")]
     without = {row["weights_hash"]: row for row in models if row["plan"] is False and row["weights_hash"]}
     for row in models:
         if row["plan"] and row["weights_hash"] in without:
-            yield _difference("plan", row, without[row["weights_hash"]])
+            yield _difference("plan", row, without[row["weights_hash"]], found)
     for base in (row for row in models if row["row"] == "base"):
         for row in models:
             if row["row"] != "base":
-                yield _difference("base", row, base)
+                yield _difference("base", row, base, found)
 
 
-def _difference(of: str, left: Mapping[str, Any], right: Mapping[str, Any]) -> dict[str, Any]:
+def _difference(
+    of: str, left: Mapping[str, Any], right: Mapping[str, Any], found: Mapping[str, StoredScores]
+) -> dict[str, Any]:
     both = left["figures"].keys() & right["figures"].keys()
     means = {
         name: left["figures"][name]["mean"] - right["figures"][name]["mean"]
         for name in left["figures"]
         if name in both and None not in (left["figures"][name]["mean"], right["figures"][name]["mean"])
     }
-    return {"of": of, "model": spelled_row(left), "minus": spelled_row(right), "figures": means}
+    named = {"of": of, "model": spelled_row(left), "minus": spelled_row(right)}
+    return {**named, "figures": means, "paired": _paired(found[left["url"]], found[right["url"]])}
+
+
+def _paired(left: StoredScores, right: StoredScores) -> dict[str, Any] | None:
+    """The same sample by sample, with intervals; None where outcomes are not at hand or of other samples."""
+    if left.outcomes is None or right.outcomes is None:
+        return None
+    overall = overall_of(left.scores, left.outcomes)
+    made = paired_difference(left.outcomes, right.outcomes, overall=overall, partial=True)
+    return made if any(one["n"] for one in made["tasks"].values()) else None
 
 
 def spelled_row(row: Mapping[str, Any]) -> str:

@@ -12,11 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from got_core.evaluate.apart.opened import pictures_of
 from got_core.evaluate.benchmarks import BENCHMARKS, Benchmark, open_pipeline
 from got_core.evaluate.drawers.costs import Costs, costs
 from got_core.evaluate.drawers.local import as_drawer
 from got_core.evaluate.picture_record import COSTS, PictureRecord, begin_record, read_record
 from got_core.evaluate.published.downloads import benchmarks_place
+from got_core.evaluate.published.edits import OpenedEdits
 from got_core.evaluate.published.registry import PUBLISHED, PUBLISHED_NAMES
 from got_core.evaluate.published.scenes import OpenedScenes
 from got_core.evaluate.score_folder import SCORES, read_scores, write_scores
@@ -24,12 +26,16 @@ from got_core.inference.any_model import FoundModel, ModelPlaces, found_model, s
 
 if TYPE_CHECKING:
     from got_core.evaluate.drawers.drawer import Drawer
+    from got_core.evaluate.geneval2.config import JudgeConfig
     from got_core.evaluate.published.benchmark import Opened, PublishedBenchmark
     from got_core.recipes import Recipe
     from got_core.storage import Storage
 
 Report = Callable[[str], None]
 NAMES = (*PUBLISHED_NAMES, *(one.name for one in BENCHMARKS))
+APART = "apart"
+"""Table beside the scores: each picture against the plan that it was drawn from."""
+
 _KEPT = "kept"
 """Prefix beside the scores, of what judging need not do again."""
 
@@ -45,6 +51,9 @@ class Setup:
     """Folder of downloads (GOT_BENCHMARKS)."""
 
     models: ModelPlaces
+    judge: JudgeConfig | None = None
+    """Of benchmarks that are judged by a server."""
+
     report: Report = lambda line: None
     """Given a line after each batch."""
 
@@ -79,7 +88,7 @@ class Judging:
     """Whether other people's pictures were drawn from plans; what the project drew says it itself."""
 
     model: str | None = None
-    """What to call the model of other people's pictures."""
+    """What to call the model of other people's pictures; of a generations set, whose pictures."""
 
 
 def benchmark_of(name: str) -> PublishedBenchmark | Benchmark:
@@ -96,6 +105,8 @@ def opened_benchmark(benchmark: PublishedBenchmark | Benchmark, setup: Setup, **
         if options.get("judge") is not None:
             raise ValueError(f"{benchmark.name} is judged by the scene reader alone")
         return OpenedScenes(benchmark, setup.recipe.world, setup.recipe.evaluate)
+    if benchmark.by_server and options.get("networks", True) and options.get("judge") is None:
+        options["judge"] = setup.judge
     return benchmark.open(benchmarks_place(setup.benchmarks), **options)
 
 
@@ -158,7 +169,7 @@ def model_drawer(found: FoundModel, setup: Setup, drawing: Drawing) -> Iterator[
         if drawing.workers is None:
             yield as_drawer(open_pipeline(folder, device=drawing.device, dtype=drawing.dtype))
             return
-        from got_core.evaluate.drawers.cluster import RayDrawer  # type: ignore[import-not-found]
+        from got_core.evaluate.drawers.cluster import RayDrawer
 
         options: dict[str, Any] = {"device": drawing.device, "dtype": drawing.dtype}
         with RayDrawer(folder, workers=drawing.workers, address=drawing.ray_address, **options) as drawer:
@@ -195,10 +206,14 @@ def judge(name: str, folder: Storage | None, out: Storage, setup: Setup, judging
         prefix=_KEPT,
         partial=judging.partial,
         progress=lambda done, total: setup.report(f"{name}: {done} of {total} judged"),
+        **({"model": judging.model} if isinstance(opened, OpenedEdits) else {}),
     )
     scores = opened.scores(frame, protocol=protocol, partial=judging.partial)
     scores = {**scores, **(record.figures if record else {}), "drawn": _drawn(folder, record, judging, plan)}
-    write_scores(out, scores, frame, opened.grid(folder, frame))
+    if folder and record and plan and (apart := pictures_of(opened, folder, frame)):
+        scores["apart"] = apart.figures
+        out.write_table(APART, apart.rows)
+    write_scores(out, scores, frame, opened.grid(folder, frame), outcomes=opened.outcomes(frame))
     return scores
 
 
@@ -212,6 +227,7 @@ def _drawn(
         "model": record.model if record else judging.model,
         "weights_hash": record.weights_hash if record else None,
         "plan": plan,
+        "dtype": record.dtype if record else None,
         "costs": spent if spent and spent["pictures"] else None,
     }
 

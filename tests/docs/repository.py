@@ -10,7 +10,7 @@ import re
 from functools import cache
 from pathlib import Path
 
-from got_core.settings import AnnotatorServer, Settings
+from got_core.settings import AnnotatorServer, JudgeServer, Settings
 from tests.docs.pages import ROOT
 
 PACKAGES = ("got_core", "got_assets")
@@ -25,8 +25,10 @@ def make_targets() -> frozenset[str]:
 @cache
 def settings() -> frozenset[str]:
     """Environment variables that settings read."""
-    names = {f"GOT_{name.upper()}" for name in Settings.model_fields if name != "annotator_server"}
-    return frozenset(names | {f"GOT_ANNOTATOR_{name.upper()}" for name in AnnotatorServer.model_fields})
+    servers = {"ANNOTATOR": AnnotatorServer, "JUDGE": JudgeServer}
+    names = {f"GOT_{name.upper()}" for name in Settings.model_fields if not name.endswith("_server")}
+    of_servers = {f"GOT_{kind}_{name.upper()}" for kind, one in servers.items() for name in one.model_fields}
+    return frozenset(names | of_servers)
 
 
 @cache

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 
 import pytest
+from pydantic_settings import BaseSettings
 
 from got_core.recipes import RECIPES
-from got_core.settings import AnnotatorServer
+from got_core.settings import AnnotatorServer, JudgeServer
 from tests.docs import pages
 from tests.docs.pages import ROOT
 
@@ -20,16 +21,23 @@ def rows(page: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
 
 
-def test_defaults_of_annotator_settings() -> None:
+@pytest.mark.parametrize(
+    ("page", "prefix", "server", "least"),
+    [
+        ("docs/annotators.md", "GOT_ANNOTATOR_", AnnotatorServer, 5),
+        ("docs/operations.md", "GOT_JUDGE_", JudgeServer, 4),
+    ],
+)
+def test_defaults_of_servers(page: str, prefix: str, server: type[BaseSettings], least: int) -> None:
     checked = 0
-    for variable, _, default, *_ in (row for row in rows("docs/annotators.md") if len(row) == 3):
-        name = variable.strip("`").removeprefix("GOT_ANNOTATOR_").lower()
-        if name in AnnotatorServer.model_fields and PLAIN.fullmatch(default):
+    for variable, _, default, *_ in (row for row in rows(page) if len(row) == 3 and prefix in row[0]):
+        name = variable.strip("`").removeprefix(prefix).lower()
+        if name in server.model_fields and PLAIN.fullmatch(default):
             shown = default if default in ("true", "false") else float(default.replace(",", ""))
-            real = AnnotatorServer.model_fields[name].default
+            real = server.model_fields[name].default
             assert shown == (str(real).lower() if isinstance(real, bool) else real), variable
             checked += 1
-    assert checked >= 5
+    assert checked >= least
 
 
 def test_every_recipe_is_described() -> None:

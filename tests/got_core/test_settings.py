@@ -124,3 +124,22 @@ def test_weights_are_a_folder_a_url_or_a_registered_model(
     monkeypatch.setenv("GOT_WEIGHTS", "models:/got")
     with pytest.raises(ValidationError, match="names no registered model: write models:/got@champion or"):
         Settings()
+
+
+def test_a_judge_has_a_server_and_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Settings().judge_server.config() is None
+    monkeypatch.setenv("GOT_JUDGE_MODEL", "Qwen/Qwen3-VL-8B-Instruct")
+    with pytest.raises(ValueError, match="set both GOT_JUDGE_URL and GOT_JUDGE_MODEL"):
+        Settings().judge_server.config()
+    for name, value in {"URL": "http://gpu-1:8000/v1", "KEY": "sk-secret", "TEMPERATURE": "none"}.items():
+        monkeypatch.setenv(f"GOT_JUDGE_{name}", value)
+    judge = Settings().judge_server.config()
+    assert judge is not None and judge.published and judge.temperature is None
+    assert judge.api_key == "sk-secret" and "sk-secret" not in repr(judge) + repr(Settings())
+    monkeypatch.setenv("GOT_JUDGE_TOP_LOGPROBS", "1")
+    with pytest.raises(ValueError, match=r"JudgeConfig.top_logprobs must be at least 2"):
+        Settings().judge_server.config()
+    monkeypatch.setenv("GOT_JUDGE_TOP_LOGPROBS", "5")
+    monkeypatch.setenv("GOT_JUDGE_URL", "gpu-1:8000")
+    with pytest.raises(ValueError, match=r"JudgeConfig.url must be a URL such as"):
+        Settings().judge_server.config()

@@ -8,25 +8,30 @@ How well a picture keeps to its plan is measured whether or not the plan is righ
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
+from PIL import Image
 from scipy.optimize import linear_sum_assignment
 
 from got_core.evaluate.apart.drawn import drawn_plan
 from got_core.evaluate.apart.figures import mean_of, ratio_of
 from got_core.evaluate.apart.geneval_plans import judge_plan
 from got_core.evaluate.apart.words import PhraseReader
-from got_core.evaluate.geneval.layout import Pictures, read_files
+from got_core.evaluate.geneval.layout import read_files
 from got_core.evaluate.geneval.prompts import Samples
 from got_core.evaluate.samples import Plan
 from got_core.evaluate.scores import failure_of
 from got_core.planning.geneval import Detection, GenEvalRules
 from got_core.planning.objects import iou
+
+if TYPE_CHECKING:
+    from got_core.storage import Storage
 
 FOUND_IOU = 0.5
 """Overlap from which on a planned object counts as found in its place."""
@@ -65,13 +70,15 @@ class DrawnFrom:
     size: tuple[int, int]
 
 
-def drawn_from(pictures: Pictures) -> dict[str, DrawnFrom]:
-    """What the files of pictures say, by the samples' ids."""
-    names = {one.name: sample for sample, one in pictures.found.items()}
-    return {
-        names[name]: DrawnFrom(drawn_plan(data), pictures.found[names[name]].size)
-        for name, data in read_files(pictures.storage, list(names))
-    }
+def drawn_from(folder: Storage, verdicts: pl.DataFrame) -> dict[str, DrawnFrom]:
+    """What the files of judged pictures say, by the samples' ids; pixels are not read."""
+    there = verdicts.filter(pl.col("image").is_not_null())
+    names = dict(there.select("image", "sample_id").iter_rows())
+    found = {}
+    for name, data in read_files(folder, list(names)):
+        with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
+            found[names[name]] = DrawnFrom(drawn_plan(data), image.size)
+    return found
 
 
 def followed_rows(

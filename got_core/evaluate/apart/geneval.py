@@ -4,7 +4,7 @@
     frame = judge_plans(samples, plans, benchmark.rules)
     scores = plan_scores(benchmark, frame, protocol=plan_protocol(benchmark, samples))
 
-    rows, figures = pictures_and_plans(benchmark, samples, pictures, verdicts)
+    rows, figures = pictures_and_plans(benchmark, samples, folder, verdicts)
 
 Belongs here: the steps together. Not here: the steps themselves.
 """
@@ -23,7 +23,6 @@ from got_core.evaluate.apart.words import PhraseReader
 from got_core.evaluate.apart.writing import KeptPlans, PlanRequest, write_plans
 from got_core.evaluate.drawers.drawer import PipelineOrDrawer
 from got_core.evaluate.geneval.benchmark import GenEval
-from got_core.evaluate.geneval.layout import Pictures
 from got_core.evaluate.geneval.prompts import Samples
 from got_core.evaluate.samples import Plan, Progress
 
@@ -91,15 +90,15 @@ def _batches(requests: Sequence[PlanRequest], size: int) -> Iterator[Sequence[Pl
 def pictures_and_plans(
     benchmark: GenEval,
     samples: Samples,
-    pictures: Pictures,
+    folder: Storage,
     verdicts: pl.DataFrame,
     *,
     reader: PhraseReader | None = None,
 ) -> tuple[pl.DataFrame, dict[str, Any]]:
     """Judged pictures against the plans in their files: rows (`followed.ROWS`) and figures.
 
-    `verdicts`: of `GenEval.judge`. For pictures that were drawn from plans; those of other programs have none
-    and are left out, counted in `left_out`.
+    `folder`: where the pictures are; `verdicts`: of `GenEval.judge`. For pictures that were drawn from plans;
+    those of other programs have none and are left out, counted in `left_out`.
     """
-    rows = followed_rows(samples, verdicts, drawn_from(pictures), benchmark.rules, reader)
+    rows = followed_rows(samples, verdicts, drawn_from(folder, verdicts), benchmark.rules, reader)
     return rows, followed_figures(rows, seed=benchmark.config.seed)

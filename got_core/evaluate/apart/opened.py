@@ -80,8 +80,7 @@ def pictures_of(opened: Any, folder: Storage, frame: pl.DataFrame) -> Apart | No
     programs are left out and counted.
     """
     if isinstance(opened, OpenedGenEval):
-        pictures = opened.benchmark.read_layout(opened.samples, folder, partial=True)
-        return Apart(*geneval.pictures_and_plans(opened.benchmark, opened.samples, pictures, frame))
+        return Apart(*geneval.pictures_and_plans(opened.benchmark, opened.samples, folder, frame))
     if isinstance(opened, OpenedEdits):
         bench = replace(opened.benchmark, partial=True)
         edited = bench.read_layout(opened.samples, folder)

@@ -112,6 +112,9 @@ class PublishedBenchmark:
     judged_by: str
     """In words, for lists."""
 
+    by_server: bool = False
+    """Whether `open` wants a `JudgeConfig` as `judge` in place of networks."""
+
     def needed(self, *, networks: bool = True) -> tuple[Download, ...]:
         """Its downloads; without `networks` those that drawing needs."""
         return tuple(one for one in self.files if networks or not one.judging)
@@ -149,7 +152,8 @@ class PublishedBenchmark:
             device: of the networks; `auto`: a GPU where there is one.
             dtype: of the networks.
             networks: whether to load them; without them it draws only, unless there is a `judge`.
-            judge: what judges in place of the networks: a `Detector` for GenEval, `Networks` for edits.
+            judge: what judges in place of the networks: a `Detector` for GenEval, `Networks` for edits, a
+                `JudgeConfig` for what is judged `by_server`.
             partial: leave faulty rows of the data out, and say so, instead of refusing them.
 
         Raises MissingDownloadError, and the benchmark's own errors where data or networks cannot be read.

@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from got_core.evaluate.emu_edit.benchmark import EditBenchmark
-from got_core.evaluate.emu_edit.folders import SUFFIXES
+from got_core.evaluate.emu_edit.emu import EmuEdit, Generations
+from got_core.evaluate.emu_edit.folders import SUFFIXES, StoredPictures
 from got_core.evaluate.emu_edit.judging import EDITED, JUDGED
 from got_core.evaluate.emu_edit.measuring import decode
 from got_core.evaluate.emu_edit.samples import EditSamples
 from got_core.evaluate.published.benchmark import OUTCOMES, PublishedBenchmark, no_judge
 from got_core.figures.grids import GridItem, picture_grid, png_bytes
+from got_core.filesystems import local_path
 
 if TYPE_CHECKING:
     from got_core.evaluate.network_profiles import Profile, PublishedNetwork
@@ -96,13 +98,27 @@ class OpenedEdits:
         prefix: str,
         partial: bool = False,
         progress: Progress | None = None,
+        model: str | None = None,
     ) -> pl.DataFrame:
-        """Figures of every edit, of the copied sources, and of targets where there are any."""
+        """Figures of every edit, of the copied sources, and of targets where there are any.
+
+        The folder may also be Emu-Edit's generations set in parquet, of which `model` says whose rows to
+        take; what was found about it is added to `notes`.
+        """
         if folder is None:
             raise ValueError(f"{self.name} judges pictures: name their folder")
         bench = self._judging(partial)
-        pictures = bench.read_layout(self.samples, folder)
+        pictures = self._pictures(bench, folder, model)
+        self.notes = tuple(dict.fromkeys([*self.notes, *pictures.notes]))
         return bench.judge(self.samples, pictures, progress, store, prefix)
+
+    def _pictures(
+        self, bench: EditBenchmark, folder: Storage, model: str | None
+    ) -> StoredPictures | Generations:
+        place = local_path(folder.url)
+        if isinstance(bench, EmuEdit) and place and next(place.rglob("*.parquet"), None):
+            return bench.generations(place, self.samples, model)
+        return bench.read_layout(self.samples, folder)
 
     def _judging(self, partial: bool) -> EditBenchmark:
         if self.benchmark.networks is None:

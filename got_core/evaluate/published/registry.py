@@ -1,7 +1,7 @@
 """Which published benchmarks there are.
 
-Belongs here: their names, and what each needs downloaded. Not here: opening them (`pictures`, `edits`). Loads
-no network and no torch.
+Belongs here: their names, and what each needs downloaded. Not here: opening them (`pictures`, `edits`,
+`answers`). Loads no network and no torch.
 """
 
 from __future__ import annotations
@@ -11,8 +11,11 @@ from collections.abc import Sequence
 from got_core.evaluate.emu_edit.emu import EmuEdit
 from got_core.evaluate.emu_edit.magicbrush import ALL_TURNS, MagicBrush
 from got_core.evaluate.geneval.prompts import PUBLISHED_SHA256
+from got_core.evaluate.geneval2.prompts import PUBLISHED_SHA256 as QUESTIONS_SHA256
+from got_core.evaluate.geneval2.questions import SCRIPT_SHA256
 from got_core.evaluate.network_profiles import BASE, CLIP_B32, CLIP_L14, DINO_S16, LARGE, Profile
 from got_core.evaluate.network_profiles import PublishedNetwork as _Network
+from got_core.evaluate.published.answers import QUESTIONS, SCRIPT, TOKENIZER, QuestionOpener
 from got_core.evaluate.published.benchmark import PublishedBenchmark
 from got_core.evaluate.published.downloads import Download
 from got_core.evaluate.published.edits import EditOpener, network_path
@@ -122,12 +125,55 @@ GENEVAL = PublishedBenchmark(
     judged_by="GenEval's rules over what Mask2Former and CLIP find, or a file says",
 )
 
+_GENEVAL2_SOURCE = "github.com/facebookresearch/GenEval2"
+_GENEVAL2_LICENCE = "CC BY-NC 4.0"
+_QUESTIONS = Download(
+    what="GenEval 2's 800 prompts with 6,012 questions, geneval2_data.jsonl",
+    where=_GENEVAL2_SOURCE,
+    licence=_GENEVAL2_LICENCE,
+    path=QUESTIONS,
+    sha256=QUESTIONS_SHA256,
+)
+_WORDING = (
+    Download(
+        what="GenEval 2's evaluation.py, of which the wording of questions is read",
+        where=_GENEVAL2_SOURCE,
+        licence=_GENEVAL2_LICENCE,
+        path=SCRIPT,
+        sha256=SCRIPT_SHA256,
+        judging=True,
+    ),
+    Download(
+        what="tokenizer.json of the judge",
+        where=f"{_HUB}/Qwen/Qwen3-VL-8B-Instruct",
+        licence="see its card",
+        path=TOKENIZER,
+        judging=True,
+    ),
+)
+
+
+def _geneval2(*, published: bool) -> PublishedBenchmark:
+    way = "the published way, sums of first tokens" if published else "numbers in digits, each spelling once"
+    return PublishedBenchmark(
+        name="geneval2/published" if published else "geneval2",
+        folder="published/geneval2",
+        files=(_QUESTIONS, *(_WORDING if published else ())),
+        unit="pictures",
+        opener=QuestionOpener(published=published),
+        judged_by=f"a vision model's log-probabilities (GOT_JUDGE_URL), asked {way}",
+        by_server=True,
+    )
+
+
 PUBLISHED = (
     GENEVAL,
     _emu_edit("base", BASE),
     _emu_edit("large", LARGE),
     _magicbrush("base", BASE),
     _magicbrush("large", LARGE),
+    _geneval2(published=False),
+    _geneval2(published=True),
 )
 PUBLISHED_NAMES = tuple(one.name for one in PUBLISHED)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from tests.got_core.evaluate.published.downloads import write_data
+from tests.got_core.evaluate.published.downloads import write_data, write_networks
 
 from .conftest import Result
 
@@ -75,3 +75,28 @@ def test_numbers_that_cannot_be_used(
 ) -> None:
     found = got("score", "guidance", "--model", model, "--out", tmp_path / "grids", option, value)
     assert found.status == 2 and what in found.err
+
+
+@pytest.mark.parametrize("name", ["emu_edit/base", "geneval/scenes"])
+def test_with_plans_and_without_are_compared_in_pairs(
+    got: Got, place: Path, model: Path, tmp_path: Path, name: str
+) -> None:
+    write_networks(place)
+    for plan in ("--plan", "--no-plan"):
+        pictures = tmp_path / f"pictures{plan}"
+        few = ("--steps", 1, "--max-new-tokens", 4)
+        drawn = got("score", "generate", "-b", name, "--model", model, "--pictures", pictures, plan, *few)
+        assert drawn.status == 0, drawn.err
+        judged = got("score", "judge", "-b", name, "--pictures", pictures, "--out", tmp_path / plan, "--json")
+        assert judged.status == 0, judged.err
+        apart = name == "emu_edit/base" and plan == "--plan"
+        assert ("apart" in judged.json) == apart == (tmp_path / plan / "apart.parquet").exists()
+    report = ("score", "report", tmp_path / "--plan", tmp_path / "--no-plan")
+    (table,) = got(*report, "--json").json["benchmarks"][0]["tables"]
+    (difference,) = table["differences"]
+    assert difference["of"] == "plan" and difference["paired"]["overall"]["n"] > 0
+    for figure in [difference["paired"]["overall"], *difference["paired"]["tasks"].values()]:
+        assert figure["low"] <= figure["mean"] <= figure["high"]
+    text = got(*report).out
+    assert "(paired " in text
+    assert ("pictures against their plans" in text) == (name == "emu_edit/base")

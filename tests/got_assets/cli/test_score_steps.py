@@ -14,8 +14,10 @@ from PIL import Image
 from got_core.evaluate.picture_record import RECORD
 from got_core.evaluate.protocol import digest_of
 from got_core.model.formats.released import save_got_checkpoint
+from got_core.storage import Storage
+from tests.got_core.evaluate.emu_edit.made import emu_row, generation, write_parquet
 from tests.got_core.evaluate.geneval.lists import png
-from tests.got_core.evaluate.published.downloads import write_data, write_networks
+from tests.got_core.evaluate.published.downloads import EDITS, write_data, write_networks
 from tests.got_core.tiny_pipeline import tiny_pipeline
 
 from .conftest import Result
@@ -185,6 +187,44 @@ def test_edits_lack_dino(got: Got, place: Path, drawn: Callable[[str], Path], tm
     assert done.status == 1 and "networks/dino-vits16 is missing" in done.err
 
 
+def test_generations_of_others(got: Got, place: Path, tmp_path: Path) -> None:
+    rows = [emu_row(number) for number in range(EDITS)]
+    made = [generation(row, 50 + row["idx"], model) for row in rows for model in ("Emu", "Other")]
+    write_parquet(tmp_path / "made/data/validation-00000-of-00001.parquet", made)
+    call = ("score", "judge", "-b", "emu_edit/base", "--pictures", tmp_path / "made", "-o", tmp_path / "out")
+    both = got(*call)
+    assert both.status == 1 and "holds edits of Emu, Other: choose one of these models" in both.err
+    done = got(*call, "--called", "Emu", "--json")
+    assert done.status == 0, done.err
+    assert done.json["drawn"]["model"] == "Emu" and done.json["of"] == f"{EDITS} / {EDITS}"
+    assert any("joined on idx and hash" in note for note in done.json["notes"])
+    assert "joined on idx and hash" in got("score", "report", tmp_path / "out").out
+
+
+@pytest.mark.slow
+def test_steps_by_way_of_a_bucket(
+    got: Got, place: Path, model: Path, tmp_path: Path, s3_server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GOT_S3_ENDPOINT", s3_server.url)
+    pictures = f"s3://{s3_server.bucket}/pictures/edits"
+    names = ("emu_edit/base", "--pictures", pictures)
+    drawn = got("score", "generate", "-b", *names, "--model", model, *FEW, "--json")
+    assert drawn.status == 0, drawn.err
+    assert drawn.json["drawn"] == EDITS
+    assert got("score", "generate", "-b", *names, "--model", model, *FEW, "--json").json["drawn"] == 0
+    judged = got("score", "judge", "-b", *names, "--json")
+    assert judged.status == 0, judged.err
+    scores = f"{pictures}-scores"
+    (one,) = got("score", "report", scores, "--json").json["benchmarks"]
+    assert one["tables"][0]["rows"][0]["url"] == f"{scores}/emu_edit_base/scores.json"
+    assert one["tables"][0]["rows"][0]["seconds"] > 0
+    model_url = f"s3://{s3_server.bucket}/models/tiny"
+    Storage(f"s3://{s3_server.bucket}/models", endpoint_url=s3_server.url).upload(model, "tiny")
+    again = got("score", "generate", "-b", *names, "--model", model_url, *FEW, "--json")
+    assert again.status == 0, again.err
+    assert again.json["drawn"] == 0, "the same weights by another name"
+
+
 @pytest.mark.slow
 def test_plans_on_and_off_share_a_table(
     got: Got, place: Path, model: Path, drawn: Callable[[str], Path], tmp_path: Path
@@ -202,7 +242,8 @@ def test_plans_on_and_off_share_a_table(
         "score", "judge", "-b", "geneval", "--pictures", theirs, "--out", base, "--called", "SDXL", "--json"
     )
     assert judged.json["drawn"] == {
-        "pictures": f"file://{theirs}", "model": "SDXL", "weights_hash": None, "plan": None, "costs": None,
+        "pictures": f"file://{theirs}", "model": "SDXL", "weights_hash": None, "plan": None, "dtype": None,
+        "costs": None,
     }  # fmt: skip
     report = got("score", "report", tmp_path / "scores", "--base", base, "--json").json
     (one,) = report["benchmarks"]

@@ -22,6 +22,7 @@ from got_core.evaluate.geneval.cluster import RayDetector
 from got_core.evaluate.geneval.detections import Asked, Found
 from got_core.evaluate.geneval.layout import LayoutError
 from got_core.evaluate.geneval.scene_reader import SceneReader
+from got_core.evaluate.network_folders import NetworkError
 from got_core.evaluate.network_profiles import BASE
 from got_core.evaluate.networks import load_networks
 from got_core.evaluate.runner import run_benchmark
@@ -101,9 +102,9 @@ def test_a_picture_that_has_changed_is_named_and_the_others_are_kept(home: Path)
     folder = Storage(f"file://{home / 'pictures'}")
     pictures = GENEVAL.read_layout(samples, folder)
     folder.write_bytes("00005/samples/00001.png", png(1))
-    with RayDetector(partial(reader, log=home / "judged.log"), workers=2) as detector:
-        with pytest.raises(LayoutError, match=r"00005/samples/00001\.png has changed since the folder was"):
-            GENEVAL.judge(samples, pictures, detector, store=store)
+    refused = pytest.raises(LayoutError, match=r"00005/samples/00001\.png has changed since the folder was")
+    with RayDetector(partial(reader, log=home / "judged.log"), workers=2) as detector, refused:
+        GENEVAL.judge(samples, pictures, detector, store=store)
     assert len(store.list("detections/")) == 10
 
 
@@ -134,7 +135,7 @@ def test_two_workers_measure_what_one_process_measures(tmp_path: Path) -> None:
 
 def test_networks_that_are_not_there_are_named(tmp_path: Path) -> None:
     load = partial(load_networks, BASE, tmp_path / "none", tmp_path / "none")
-    with RayNetworks(load, workers=1) as networks, pytest.raises(Exception, match="none"):
+    with RayNetworks(load, workers=1) as networks, pytest.raises(NetworkError, match="none"):
         networks.records()
 
 

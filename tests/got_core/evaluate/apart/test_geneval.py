@@ -188,7 +188,7 @@ def followed(samples: Samples, tmp_path: Path):
         write_folder(folder, samples, files)
         pictures = BENCHMARK.read_layout(samples, folder)
         frame = BENCHMARK.judge(samples, pictures, SavedDetections(path, by="by hand"))
-        return pictures_and_plans(BENCHMARK, samples, pictures, frame)
+        return pictures_and_plans(BENCHMARK, samples, folder, frame)
 
     return run
 

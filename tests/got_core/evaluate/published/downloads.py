@@ -7,6 +7,7 @@ from pathlib import Path
 from tests.got_core.evaluate.emu_edit.made import emu_set, unpacked_magicbrush
 from tests.got_core.evaluate.geneval.lists import write_list
 from tests.got_core.evaluate.geneval.networks import clip_folder, mask2former_folder
+from tests.got_core.evaluate.geneval2.lists import write_checkout, write_tokenizer
 from tests.got_core.evaluate.tiny_networks import save_clip, save_dino
 
 EDITS = 4
@@ -18,6 +19,7 @@ def write_data(place: Path) -> Path:
     (place / "geneval").mkdir(parents=True)
     write_list(place / "geneval/evaluation_metadata.jsonl")
     emu_set(place / "emu_edit_test_set", EDITS)
+    write_checkout(place / "geneval2")
     (place / "magicbrush").mkdir()
     unpacked_magicbrush(place / "magicbrush")
     return place
@@ -29,4 +31,6 @@ def write_networks(place: Path) -> Path:
     clip_folder(place / "networks/clip-vit-large-patch14")
     save_clip(place / "networks/clip-vit-base-patch32")
     save_dino(place / "networks/dino-vits16")
+    (place / "networks/Qwen3-VL-8B-Instruct").mkdir()
+    write_tokenizer(place / "networks/Qwen3-VL-8B-Instruct/tokenizer.json")
     return place

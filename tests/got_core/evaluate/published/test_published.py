@@ -115,6 +115,12 @@ def test_from_drawing_to_scores(tmp_path: Path, place: Path, name: str) -> None:
     assert opened.scores(part, protocol=protocol, partial=True)["partial"]
 
 
+def test_another_network_in_the_place_of_one_is_refused(place: Path) -> None:
+    """GenEval's tiny CLIP is of another size than the profile's."""
+    with pytest.raises(ValueError, match="clip-vit-large-patch14 takes 224 in patches of 14"):
+        published_benchmark("emu_edit/large").open(place)
+
+
 def test_copying_the_source_does_not_win() -> None:
     for name in ("emu_edit/base", "emu_edit/large"):
         assert "clip_i" not in published_benchmark(name).opener.figures
