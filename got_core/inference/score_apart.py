@@ -51,8 +51,8 @@ def guidance(
 ) -> dict[str, Any]:
     """Draw a model's guidance grid into a folder, and judge it where the benchmark's judge is there.
 
-    What is there is not drawn again. Returns the grid's document with `model`. Raises ValueError for an unknown benchmark before anything is loaded, and for a model whose pictures do not
-    depend on the scales.
+    What is there is not drawn again. Returns the grid's document with `model`. Raises ValueError for an
+    unknown benchmark before anything is loaded, and for a model whose pictures do not depend on the scales.
     """
     from got_core.evaluate.guidance_grid.grid import draw_guidance_grid
 

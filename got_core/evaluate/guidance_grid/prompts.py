@@ -27,6 +27,7 @@ from got_core.evaluate.geneval.layout import METADATA
 from got_core.evaluate.geneval.prompts import Samples
 from got_core.evaluate.guidance_grid.config import GuidanceGridConfig
 from got_core.evaluate.protocol import Protocol
+from got_core.evaluate.published.answers import OpenedGenEval2
 from got_core.evaluate.published.downloads import MissingDownloadError, benchmarks_place
 from got_core.evaluate.published.edits import OpenedEdits
 from got_core.evaluate.published.pictures import OpenedGenEval
@@ -99,11 +100,14 @@ def grid_prompts(
         return GenEvalPrompts(opened, config, notes)
     if isinstance(opened, OpenedEdits):
         return EditPrompts(opened, config, notes)
-    raise ValueError(f"a guidance grid cannot take prompts of {config.benchmark} yet")
+    return QuestionPrompts(opened, config, notes)
 
 
 def _opened(name: str, place: Path, device: str) -> tuple[Any, tuple[str, ...]]:
     benchmark = published_benchmark(name)
+    if benchmark.by_server:
+        opened = benchmark.open(place, networks=False)
+        return opened, (*opened.notes, "pictures are not judged: a server would have to be asked about each")
     try:
         benchmark.check(place)
     except MissingDownloadError as error:
@@ -275,6 +279,25 @@ class EditPrompts:
             for number in [self._numbers[row["sample"]]]
         ]
         return pl.DataFrame(rows, schema=VERDICTS)
+
+
+class QuestionPrompts:
+    """Prompts of GenEval 2: drawn, and not judged."""
+
+    figure = "not judged"
+    protocol: Protocol | None = None
+
+    def __init__(self, opened: OpenedGenEval2, config: GuidanceGridConfig, notes: tuple[str, ...]) -> None:
+        rows = opened.samples.all
+        self.name, self.notes = opened.name, notes
+        self._rows = [rows[k] for k in evenly([one.task for one in rows], config.prompts, opened.name)]
+
+    def requests(self, folder: str) -> dict[int, Request]:
+        """See `GridPrompts`."""
+        return {k: Request(f"{folder}/{one.name}", one.prompt, 0) for k, one in enumerate(self._rows)}
+
+    def judge(self, storage: Storage, folder: str, drawn: Mapping[int, Drawn]) -> None:
+        """Nothing."""
 
 
 def _below(storage: Storage, folder: str) -> Storage:

@@ -137,6 +137,9 @@ def test_published_prompts_without_networks_are_drawn_and_not_judged(
     edits = replace(CONFIG, benchmark="magicbrush/base", prompts=4)
     drawn = grid_of(Logged(), storage, edits, place=tmp_path / "place")
     assert len(drawn.sheets) == 4 and drawn.heat_map is None
+    asked = replace(CONFIG, benchmark="geneval2", prompts=2)
+    questions = grid_of(Logged(), storage, asked, place=tmp_path / "place")
+    assert questions.cells["of"].to_list() == [2] * 4 and "a server" in questions.document["notes"][-1]
 
 
 def test_published_benchmarks_judge_with_their_own_networks(storage: Storage, tmp_path: Path) -> None:
