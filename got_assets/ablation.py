@@ -15,6 +15,7 @@ from got_assets.reporting import log_progress
 from got_assets.run import make_data
 from got_assets.run_report import heading, missing_annotator, report_failures
 from got_assets.runner import Runner
+from got_assets.scored import check_ablation
 from got_assets.tables import text_table
 
 ABLATION_ASSETS = ("training_manifest", "foundation_models", "ablation_runs", "ablation")
@@ -23,6 +24,7 @@ ABLATION_ASSETS = ("training_manifest", "foundation_models", "ablation_runs", "a
 def ablate(project: Project, instance: dg.DagsterInstance) -> int:
     """Data, foundation models, runs and table. Returns 0, or 1 where there is no table of the present
     recipe."""
+    check_ablation(project)
     runner = Runner(project, instance)
     make_data(runner, shards_at_once(project.settings))
     if runner.paused:

@@ -30,6 +30,7 @@ from got_assets.quiet import quiet_libraries
 from got_assets.reporting import log_progress
 from got_assets.run_report import heading, print_stages, report, report_failures
 from got_assets.runner import MODELS, QUIET, Runner
+from got_assets.scored import check_benchmarks
 from got_assets.staleness import Staleness
 from got_assets.workers import Task, Workers
 from got_core.curate.takedown import read_takedowns
@@ -227,6 +228,7 @@ def run(project: Project, instance: dg.DagsterInstance, wait: bool = True) -> in
     started = time.monotonic()
     if project.settings.annotator_name is not None:  # else nothing is trained
         check_start(project.recipe.stages, project.settings.weights)
+        check_benchmarks(project)
     runner = Runner(project, instance, wait=wait)
     shards = make_data(runner, shards_at_once(project.settings))
     planned = runner.outcomes.get(MODELS)

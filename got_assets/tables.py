@@ -23,11 +23,15 @@ def text_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def score_table(scores: dict[str, Any]) -> str:
-    """Each task and the overall score, as a table for the terminal; `plans`: the share of right plans."""
+    """Each task and the overall score, as a table for the terminal; `plans`: the share of right plans, where
+    a benchmark judges them."""
 
     def cells(name: str, one: dict[str, Any], mean: str, plans: str, pictures: str) -> tuple[Any, ...]:
+        if one[mean] is None:
+            return name, "", "", "", one[pictures]
         interval = f"{one['low']:.3f} to {one['high']:.3f}"
-        return name, f"{one[mean]:.3f}", interval, f"{one[plans]:.3f}", one[pictures]
+        planned = one.get(plans)
+        return name, f"{one[mean]:.3f}", interval, "" if planned is None else f"{planned:.3f}", one[pictures]
 
     rows = [cells(name, one, "mean", "plan_correct", "n") for name, one in scores["tasks"].items()]
     rows.append(cells("overall", scores, "overall", "plan_overall", "found"))

@@ -10,7 +10,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from got_core.settings import AnnotatorServer, Settings
+from got_core.server_settings import AnnotatorServer
+from got_core.settings import Settings
 
 _ADVICE = "correct it in the environment or in .env"
 

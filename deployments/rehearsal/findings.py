@@ -117,12 +117,13 @@ def _trained_on(storage: Path, inputs: Inputs) -> Found:
 
 
 def _planned(storage: Path, recipe: Recipe) -> Found:
-    plan = _document(storage, "training_plan")
+    plan = document(storage, "training_plan")
     stages = [stage["name"] for stage in plan["stages"]]
     return [expect("stages planned", stages, [stage.name for stage in recipe.stages])]
 
 
-def _document(storage: Path, name: str) -> dict[str, Any]:
+def document(storage: Path, name: str) -> dict[str, Any]:
+    """The document of an asset. Raises Mismatch where it is not there."""
     path = storage / f"{name}.json"
     if not path.is_file():
         raise Mismatch(f"{name}: {path} is not there")
@@ -131,7 +132,7 @@ def _document(storage: Path, name: str) -> dict[str, Any]:
 
 def _trained(home: Path, stage: Stage) -> Found:
     """A stage has a model of all its steps, and MLflow has its losses."""
-    reference = _document(home / "storage", stage.asset)
+    reference = document(home / "storage", stage.asset)
     figures: Iterable[float] = reference["metrics"].values()
     logged = _logged_steps(home, reference["mlflow_run_id"])
     return [

@@ -25,6 +25,8 @@ PARTS = {
     "foundation_models": "published folders",
     "pretrained_model": "pretraining",
     "finetuned_model": "finetuning",
+    "published_geneval": "benchmarks",
+    "emu_edit_base": "benchmarks",
     "benchmark_report": "scores and registry",
     "registered_model": "scores and registry",
 }

@@ -21,9 +21,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from deployments.rehearsal.benchmarks import Judged, write_benchmarks
 from deployments.rehearsal.findings import Mismatch, check_run
 from deployments.rehearsal.pictures import Inputs, write_inputs
 from deployments.rehearsal.run_log import RunLog
+from deployments.rehearsal.scores import check_scores
 from deployments.rehearsal.server import MODEL, Annotator
 from got_core.recipes import rehearsal
 from got_core.recipes.recipe import Recipe
@@ -57,11 +59,13 @@ def walk(folder: Path, say: Callable[[str], None] = print) -> Walked:
     say(f"rehearsal in {folder}")
     inputs = write_inputs(folder / "inputs")
     weights = _weights(folder / "weights", recipe)
+    judged = write_benchmarks(folder / "benchmarks", inputs.edits)
     seconds = {"pictures and weights": time.monotonic() - started}
     with Annotator() as annotator, _scratch() as scratch:
-        environment = _environment(folder, inputs, annotator.url, weights, scratch)
+        environment = _environment(folder, inputs, annotator.url, weights, judged, scratch)
         log = _run(folder, environment, say)
         found = check_run(folder / "home", recipe, inputs, log, annotator)
+        found += check_scores(folder / "home", recipe, judged)
         began = time.monotonic()
         found += _predicted(folder, environment, recipe, inputs)
     return Walked(seconds | log.seconds | {"prediction": time.monotonic() - began}, found)
@@ -84,7 +88,7 @@ def _scratch() -> Iterator[str]:
 
 
 def _environment(
-    folder: Path, inputs: Inputs, url: str, weights: tuple[Path, Path], scratch: str
+    folder: Path, inputs: Inputs, url: str, weights: tuple[Path, Path], judged: Judged, scratch: str
 ) -> dict[str, str]:
     """Of `got run`: the settings of a rehearsal and nothing of the user's own."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
@@ -107,6 +111,7 @@ def _environment(
         "GOT_ANNOTATOR_VISION_MODEL": MODEL,
         "GOT_SDXL": str(weights[0]),
         "GOT_QWEN": str(weights[1]),
+        "GOT_BENCHMARKS": str(judged.place),
     }
 
 

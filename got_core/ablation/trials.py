@@ -101,9 +101,10 @@ class Trial:
 def run_trials(run: TrainingRun, foundation: Reference) -> pl.DataFrame:
     """Train and score all trials of ``run.recipe.ablation`` on Ray, side by side; a table with TRIALS.
 
-    A finished trial is found in storage, an interrupted one goes on where it was. Raises RuntimeError, after
-    all others are finished, where trials failed.
+    A finished trial is found in storage, an interrupted one goes on where it was. Raises ValueError as
+    `Recipe.check_ablation`, and RuntimeError, after all others are finished, where trials failed.
     """
+    run.recipe.check_ablation()
     config, storage = run.recipe.ablation, run.storage()
     trials = [Trial(row, seed) for row in config.rows for seed in config.seeds]
     names = {trial: _name(run, trial, foundation) for trial in trials}

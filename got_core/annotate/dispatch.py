@@ -27,9 +27,9 @@ from got_core.annotate.envelope import REFUSED
 from got_core.annotate.ledger import Ledger, Question, Record
 from got_core.annotate.pictures import Picture
 from got_core.annotate.prompt_files import prompt
-from got_core.annotate.reasoning import ReplyError, answer_text
+from got_core.annotate.reasoning import ReplyError
 from got_core.annotate.refusals import is_engine_fault
-from got_core.annotate.request import Request, body_of, question_of, request_of
+from got_core.annotate.request import Request, body_of, correction_messages, question_of, request_of
 from got_core.annotate.slots import Slots
 from got_core.annotate.spending import Budget
 from got_core.annotate.usage import NOTHING, Usage, count
@@ -41,10 +41,6 @@ SERVER_ERROR = "server_error"
 RUNS = 3
 """Runs of a step that give up a question, though others are answered, after which that is the verdict."""
 TOO_LONG = "the reply is longer than allowed: be brief"
-_CORRECTION = (
-    "That reply cannot be used: {error}. Reply again to the same request, in the form that it asks for, "
-    "and with nothing else."
-)
 
 
 def answer_of(record: Record, read: Callable[[str], T]) -> T:
@@ -82,18 +78,6 @@ def is_final(record: Record | None, read: Callable[[str], Any]) -> TypeGuard[Rec
     except ReplyError:
         return False
     return True
-
-
-def correction_messages(reply: str, error: str) -> list[dict[str, Any]]:
-    """The messages that hand a reply back to the model, without its reasoning, with what is wrong with it."""
-    try:
-        answer = answer_text(reply)[:2000].strip()
-    except ReplyError:
-        answer = ""
-    return [
-        {"role": "assistant", "content": answer or "(no answer)"},
-        {"role": "user", "content": _CORRECTION.format(error=error)},
-    ]
 
 
 class Dispatcher:

@@ -29,13 +29,13 @@ from got_core.annotate import replies
 from got_core.annotate.annotator import AnnotationPaused
 from got_core.annotate.client import Notice
 from got_core.annotate.config import VLLMConfig
-from got_core.annotate.dispatch import TOO_LONG, correction_messages
+from got_core.annotate.dispatch import TOO_LONG
 from got_core.annotate.ledger import Ledger, Record
 from got_core.annotate.ledger_annotator import LedgerAnnotator, PendingQuestion
 from got_core.annotate.openai_annotator import ChatAnnotator
 from got_core.annotate.ray_engines import ENGINES, run_with
 from got_core.annotate.refusals import is_engine_fault
-from got_core.annotate.request import sampling_of
+from got_core.annotate.request import correction_messages, sampling_of
 from got_core.annotate.rows import Row, answer_row
 from got_core.annotate.usage import NOTHING, Usage
 from got_core.storage import Storage

@@ -14,6 +14,7 @@ from got_core.annotate.envelope import Completion
 from got_core.annotate.ledger import Question
 from got_core.annotate.pictures import Picture
 from got_core.annotate.prompt_files import Prompt, prompt
+from got_core.annotate.reasoning import ReplyError, answer_text
 from got_core.annotate.replies import stored_text
 from got_core.annotate.usage import Usage
 
@@ -22,6 +23,10 @@ PLACES_TOGETHER = 12
 _LENGTHS = {"t2i_prompt": 128, "t2i_caption": 768, "edit_chain": 768, "multi_turn_chain": 1280, "ground": 96}
 _LENGTHS["ground_together"] = 64 * PLACES_TOGETHER
 _LENGTH = 384
+_CORRECTION = (
+    "That reply cannot be used: {error}. Reply again to the same request, in the form that it asks for, "
+    "and with nothing else."
+)
 
 
 def answer_kept(completion: Completion) -> str:
@@ -129,6 +134,18 @@ def body_of(
         schema = {"name": template.name, "schema": template.schema, "strict": True}
         body["response_format"] = {"type": "json_schema", "json_schema": schema}
     return body
+
+
+def correction_messages(reply: str, error: str) -> list[dict[str, Any]]:
+    """The messages that hand a reply back to the model, without its reasoning, with what is wrong with it."""
+    try:
+        answer = answer_text(reply)[:2000].strip()
+    except ReplyError:
+        answer = ""
+    return [
+        {"role": "assistant", "content": answer or "(no answer)"},
+        {"role": "user", "content": _CORRECTION.format(error=error)},
+    ]
 
 
 def sampling_of(config: OpenAIConfig, template: Prompt) -> dict[str, Any]:

@@ -18,7 +18,8 @@ from got_core.doctor.finding import LIGHT_CORE, Finding, fail, ok, warn
 from got_core.doctor.web import SECONDS, Answer, NoAnswerError, get
 from got_core.filesystems import is_s3, local_path
 from got_core.redacted import redacted_url
-from got_core.settings import AnnotatorServer, Settings
+from got_core.server_settings import AnnotatorServer
+from got_core.settings import Settings
 from got_core.sqlite_urls import sqlite_path
 
 _PATIENCE = {"connect_timeout": SECONDS, "read_timeout": SECONDS, "retries": {"max_attempts": 1}}

@@ -1,7 +1,7 @@
 """What a recipe may choose about a benchmark run.
 
 Belongs here: the numbers of a run, and which benchmarks the graph has. Not here: the rules of a benchmark,
-which are fixed by its protocol.
+which are fixed by its protocol, and what published benchmarks need (`published`).
 """
 
 from __future__ import annotations
@@ -11,18 +11,34 @@ from typing import Any
 
 from got_core.model.config import GuidanceReuse
 
-BENCHMARK_ASSETS = {"geneval": "geneval/scenes", "scene_edits": "edits/scenes"}
-"""Benchmarks that score a candidate, in the order of the report: key of the asset, name of the benchmark."""
+SCENE_ASSETS = {"geneval": "geneval/scenes", "scene_edits": "edits/scenes"}
+"""Benchmarks on rendered scenes: key of the asset, name of the benchmark."""
+
+PUBLISHED_ASSETS = {
+    "published_geneval": "geneval",
+    "emu_edit_base": "emu_edit/base",
+    "emu_edit_large": "emu_edit/large",
+    "magicbrush_base": "magicbrush/base",
+    "magicbrush_large": "magicbrush/large",
+    "geneval2": "geneval2",
+    "geneval2_published": "geneval2/published",
+}
+"""Published benchmarks, of which data and networks are the user's own download (GOT_BENCHMARKS)."""
+
+BENCHMARK_ASSETS = SCENE_ASSETS | PUBLISHED_ASSETS
+"""All that can score a candidate, in the order of the report."""
+
+_SAMPLER = ("num_inference_steps", "text_scale", "spatial_scale", "guidance_reuse", "max_new_tokens")
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig:
-    """Sizes, seeds and sampler of the benchmarks on scenes; a sampler field left at None is the pipeline's
-    own."""
+    """Which benchmarks there are, sizes and seeds of those on scenes, and the sampler of all; a sampler field
+    left at None is the pipeline's own."""
 
-    benchmarks: tuple[str, ...] = tuple(BENCHMARK_ASSETS.values())
-    """Names of the benchmarks that score a candidate. Empty: it is registered without scores, and promotion
-    compares the held-out loss instead."""
+    benchmarks: tuple[str, ...] = tuple(SCENE_ASSETS.values())
+    """Names of the benchmarks that score a candidate: on rendered scenes, or published ones. Empty: it is
+    registered without scores, and promotion compares the held-out loss instead."""
 
     images_per_task: int = 100
     """Pictures drawn and judged for each of the six tasks of `geneval/scenes`, for each sampling seed."""
@@ -87,8 +103,23 @@ class EvaluateConfig:
         """Those of BENCHMARK_ASSETS that score a candidate."""
         return {key: name for key, name in BENCHMARK_ASSETS.items() if name in self.benchmarks}
 
+    @property
+    def on_scenes(self) -> tuple[str, ...]:
+        """Those of the benchmarks that draw and judge rendered scenes."""
+        return tuple(name for name in self.benchmarks if name in SCENE_ASSETS.values())
+
+    @property
+    def published(self) -> tuple[str, ...]:
+        """Those of the benchmarks that are published ones."""
+        return tuple(name for name in self.benchmarks if name in PUBLISHED_ASSETS.values())
+
+    @property
+    def sampler(self) -> dict[str, Any]:
+        """Arguments that are forced on the pipeline; empty where the model's own defaults count."""
+        return {name: getattr(self, name) for name in _SAMPLER if getattr(self, name) is not None}
+
     def measuring(self) -> dict[str, Any]:
-        """What a benchmark's result depends on: everything but which others there are.
+        """What the result of a benchmark on scenes depends on: everything but which others there are.
 
         Guidance that is not reused is left out, so that what was scored before there was a choice stays so.
         """

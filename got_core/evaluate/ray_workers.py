@@ -118,7 +118,8 @@ class RayWorkers(Generic[Held]):
         self._check("processor core", cpus, others)
         nodes = max(1, sum(bool(node["Alive"]) for node in ray.nodes()))
         share = max(1, cpus // nodes // -(-(self._count + others) // nodes))
-        threads = int(os.environ.get("OMP_NUM_THREADS", "").partition(",")[0] or share)
+        wanted = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
+        threads = int(wanted) if wanted.isdecimal() and int(wanted) else share
         self._place = Place(device="cuda" if gpus else "cpu", threads=threads)
 
     def _check(self, kind: str, found: int, others: int) -> None:

@@ -86,7 +86,9 @@ def _section(section: Section) -> str:
     parts = [
         f"<h2>{escape(scores['protocol'])}</h2>",
         _headline(scores),
+        _note([escape(note) for note in scores.get("notes", ())]),
         _task_table(scores),
+        _measured(scores),
         _split_plot(scores),
         _plan_note(scores),
         _edit_note(scores),
@@ -113,11 +115,13 @@ def _section(section: Section) -> str:
 def _headline(scores: Mapping[str, Any]) -> str:
     count = f"{scores['found']} of {scores['expected']} images"
     state = count if scores["complete"] else f"<span class='warning'>partial: {count}</span>"
-    return (
-        f"<p><b>Overall {scores['overall']:.3f}</b> (95 % interval {scores['low']:.3f} to "
-        f"{scores['high']:.3f}), {state}; "
-        f"{scores['prompts_any_correct']:.0%} of prompts have at least one correct image.</p>"
-    )
+    overall = "No overall score"
+    if scores["overall"] is not None:
+        interval = f"95 % interval {scores['low']:.3f} to {scores['high']:.3f}"
+        overall = f"<b>Overall {scores['overall']:.3f}</b> ({interval})"
+    share = scores.get("prompts_any_correct")
+    any_correct = "" if share is None else f"; {share:.0%} of prompts have at least one correct image"
+    return f"<p>{overall}, {state}{any_correct}.</p>"
 
 
 def _task_table(scores: Mapping[str, Any]) -> str:
@@ -128,13 +132,9 @@ def _task_table(scores: Mapping[str, Any]) -> str:
 
 
 def _task_row(task: str, score: Mapping[str, Any]) -> str:
-    bar = (
-        f"<div class='bar'><span style='width:{score['mean']:.1%}'></span>"
-        f"<i style='left:{score['low']:.1%}'></i><i style='left:{score['high']:.1%}'></i></div>"
-    )
-    plans = score.get("plan_correct")
+    plans, measured = score.get("plan_correct"), score["mean"] is not None
     numbers = (
-        _interval(score),
+        _interval(score) if measured else "",
         str(score["n"]),
         "" if plans is None else f"{plans:.3f}",
         str(score.get("planned_wrong", "")),
@@ -142,17 +142,49 @@ def _task_row(task: str, score: Mapping[str, Any]) -> str:
         str(score.get("not_drawn", "")),
     )
     cells = "".join(f"<td class='number'>{number}</td>" for number in numbers)
-    mean = f"<td class='number'>{score['mean']:.3f}</td>"
+    mean = f"<td class='number'>{score['mean']:.3f}</td>" if measured else "<td></td>"
+    bar = _bar(score) if measured else ""
     return f"<tr><td>{escape(task)}</td>{mean}<td>{bar}</td>{cells}</tr>"
+
+
+def _bar(score: Mapping[str, Any]) -> str:
+    """Of a share, or of a percentage, with its interval; figures below 0 begin at the left."""
+    most = 100.0 if score["high"] > 1 else 1.0
+    mean, low, high = (min(max(score[name] / most, 0.0), 1.0) for name in ("mean", "low", "high"))
+    return (
+        f"<div class='bar'><span style='width:{mean:.1%}'></span>"
+        f"<i style='left:{low:.1%}'></i><i style='left:{high:.1%}'></i></div>"
+    )
 
 
 def _interval(score: Mapping[str, Any]) -> str:
     """The bootstrap interval; it has no width where all images agree, so the rule of three (over prompts) is
     added."""
-    text, reach = f"{score['low']:.3f} to {score['high']:.3f}", min(3 / score["prompts"], 1.0)
+    text = f"{score['low']:.3f} to {score['high']:.3f}"
+    if "prompts" not in score:  # figures, no shares
+        return text
+    reach = min(3 / score["prompts"], 1.0)
     if score["correct"] == score["n"]:
         return f"{text} (rule of three: above {1 - reach:.3f})"
     return f"{text} (rule of three: below {reach:.3f})" if score["correct"] == 0 else text
+
+
+def _measured(scores: Mapping[str, Any]) -> str:
+    """All figures of an edit benchmark, of edits and of what they are compared with, raw and filtered."""
+    rows, names = [], dict[str, None]()
+    for setting, kinds in scores.get("settings", {}).items():
+        for kind, one in kinds.items():
+            for part in ("raw", "filtered"):
+                figures = {name: value for name, value in one[part].items() if isinstance(value, Mapping)}
+                names |= dict.fromkeys(name for name, value in figures.items() if "mean" in value)
+                rows.append((setting, kind, part, one[part]))
+    cells = [(*row[:3], row[3]["n"], *(_mean_text(row[3].get(name)) for name in names)) for row in rows]
+    header = ("list", "pictures", "samples", "n", *(name.replace("_", "-") for name in names))
+    return _table("All figures", header, cells) if rows else ""
+
+
+def _mean_text(figure: Mapping[str, Any] | None) -> str:
+    return "" if figure is None or figure["mean"] is None else f"{figure['mean']:.4f}"
 
 
 def _split_plot(scores: Mapping[str, Any]) -> str:
@@ -308,11 +340,17 @@ def _beside_row(task: str, runs: Sequence[Mapping[str, Any]]) -> tuple[str, ...]
     return task, *scores, *(f"{one['plan_correct']:.3f}" for one in runs)
 
 
+_WRONG = ("index", "task", "prompt", "seed", "failure", "reason", "plan_reason", "chain", "image", "found")
+
+
 def _failures(samples: pl.DataFrame, most: int = 40) -> str:
+    if "correct" not in samples.columns:
+        return ""
     wrong = samples.filter(~pl.col("correct"))
     if wrong.is_empty():
         return ""
-    columns = ("index", "task", "prompt", "seed", "failure", "reason", "plan_reason", "chain")
+    hidden = {"image", "found"} if "index" in samples.columns else set()
+    columns = [one for one in _WRONG if one in samples.columns and one not in hidden]
     rows = "".join(_row(row[c] for c in columns) for row in wrong.head(most).iter_rows(named=True))
     summary = f"<summary>Wrong images ({min(most, wrong.height)} of {wrong.height})</summary>"
     return f"<details>{summary}<table>{_row(columns, 'th')}{rows}</table></details>"

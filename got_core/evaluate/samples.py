@@ -14,7 +14,7 @@ import io
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
@@ -180,18 +180,19 @@ def stored_states(
     *,
     sampler: Mapping[str, Any],
     weights_hash: str | None = None,
+    there: Collection[str] | None = None,
 ) -> dict[str, State]:
     """What is in storage under the requests' names; those under which nothing lies are left out. A few
-    pictures are in memory at a time."""
+    pictures are in memory at a time. `there`: names in storage, where they are known."""
     keys = {one.name: one.key(sampler, weights_hash) for one in requests}
     states = {}
-    for name, data in _read(storage, list(keys)):
+    for name, data in _read(storage, [name for name in keys if there is None or name in there]):
         states[name] = _state(name, data, keys[name])
     return states
 
 
 def _read(storage: Storage, names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
-    if len(names) > _LISTED:
+    if len(names) > _LISTED:  # most of them may not be there
         common = os.path.commonpath([name.rpartition("/")[0] for name in names])
         stored = set(storage.list(f"{common}/" if common else ""))
         names = [name for name in names if name in stored]

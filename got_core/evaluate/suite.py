@@ -121,8 +121,7 @@ class Suite(typing.Protocol):
 
 def sampler_arguments(config: EvaluateConfig) -> dict[str, Any]:
     """Arguments that the configuration forces on the pipeline; empty where the model's own defaults count."""
-    names = ("num_inference_steps", "text_scale", "spatial_scale", "guidance_reuse", "max_new_tokens")
-    return {name: getattr(config, name) for name in names if getattr(config, name) is not None}
+    return config.sampler
 
 
 def chosen_variants(config: EvaluateConfig) -> tuple[Variant, ...]:

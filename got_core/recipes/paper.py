@@ -19,6 +19,7 @@ from got_core.model.config import (
     UNetConfig,
 )
 from got_core.recipes.recipe import Recipe
+from got_core.registry.config import PromotionConfig
 from got_core.scenes.config import CorpusConfig
 from got_core.scenes.world import World
 from got_core.train.config import StageConfig
@@ -28,9 +29,9 @@ from got_core.train.stage import finetuning, pretraining
 def paper() -> Recipe:
     """The published size: Qwen2.5-VL-3B, SDXL's U-Net and autoencoder, pictures of 1024 pixels.
 
-    Corpus, world, foundation training and the benchmarks on scenes are of no use here: own images and
-    published weights take their place, and nothing scores the model. The paper gives no shares: those of text
-    to image and of edits are those of its data sets' sizes.
+    Corpus, world, foundation training, the ablation and the benchmarks on scenes are of no use here: own
+    images, published weights and published benchmarks (``GOT_BENCHMARKS``) take their place. The paper gives
+    no shares: those of text to image and of edits are those of its data sets' sizes.
     They name groups that any data has; sources, such as t2i/lahr, are named by GOT_MIXTURE.
     """
     stage = StageConfig(
@@ -78,10 +79,11 @@ def paper() -> Recipe:
                 )
             ),
         ),
-        evaluate=EvaluateConfig(benchmarks=(), batch_size=4),
+        evaluate=EvaluateConfig(benchmarks=("geneval", "emu_edit/base"), batch_size=4),
         ablation=AblationConfig(
             seeds=(0,), pretrain_steps=60_000, finetune_steps=10_000, images_per_task=100, workers=16
         ),
+        promotion=PromotionConfig(primary="geneval/overall"),
     )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from got_core.ablation.config import AblationConfig
 from got_core.corpus.config import IngestConfig
 from got_core.curate.config import CurateConfig
-from got_core.evaluate.config import EvaluateConfig
+from got_core.evaluate.config import SCENE_ASSETS, EvaluateConfig
 from got_core.foundation.config import FoundationConfig
 from got_core.model.config import ModelConfig
 from got_core.registry.config import PromotionConfig
@@ -20,13 +20,19 @@ from got_core.scenes.config import CorpusConfig
 from got_core.scenes.world import World
 from got_core.train.stage import Stage, check_stages
 
+OTHERS = (
+    "name published benchmarks (geneval, emu_edit/base and others) in evaluate.benchmarks and one of their "
+    "scores as promotion.primary, or no benchmark: the held-out loss is compared then"
+)
+"""What a recipe may name in place of benchmarks on scenes."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """Everything that can be chosen about a run of the graph, by part.
 
-    Raises ValueError where there is no stage, two have one name or one asset, or promotion goes by a
-    benchmark that the recipe does not name.
+    Raises ValueError where there is no stage, two have one name or one asset, promotion goes by a benchmark
+    that the recipe does not name, or a model of photographs is to be scored on rendered scenes.
     """
 
     name: str
@@ -52,6 +58,27 @@ class Recipe:
                 f"recipe {self.name!r}: promotion.primary is {primary!r}, but evaluate.benchmarks names "
                 f"{', '.join(benchmarks)}: take a score of one of these"
             )
+        if self.evaluate.on_scenes and not self.draws_scenes:
+            what = f"evaluate.benchmarks names {', '.join(self.evaluate.on_scenes)}"
+            raise ValueError(f"{self.no_scenes(what)}; {OTHERS}")
+
+    @property
+    def draws_scenes(self) -> bool:
+        """Whether its model draws pictures as large as rendered scenes are: others are of photographs."""
+        return self.model.resolution == self.world.size
+
+    def no_scenes(self, what: str) -> str:
+        """Why a model of photographs is not scored on scenes; ``what`` would score it."""
+        return (
+            f"recipe {self.name!r}: {what}, rendered scenes of {self.world.size} pixels, but its model draws "
+            f"pictures of {self.model.resolution}, and scenes say nothing about a model of photographs"
+        )
+
+    def check_ablation(self) -> None:
+        """Raise ValueError where models cannot be scored on scenes, as all runs of the ablation are."""
+        if not self.draws_scenes:
+            what = f"the ablation scores its runs by {SCENE_ASSETS['geneval']}"
+            raise ValueError(f"{self.no_scenes(what)}; take a recipe of scenes, such as embedded")
 
     @property
     def candidate(self) -> str:

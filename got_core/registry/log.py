@@ -20,6 +20,7 @@ from got_core.registry.request import ANSWER, COLUMNS
 from got_core.registry.results import (
     EXPERIMENT,
     BenchmarkResult,
+    benchmark_of,
     log_results,
     store_results,
     tag_entries,
@@ -80,7 +81,7 @@ def register(
     check_folder(folder)
     wanted = _version_tags(tags)
     given = [*([] if scores is None else [scores]), *others]
-    results = [BenchmarkResult(one, (outcomes or {}).get(one["protocol"])) for one in given]
+    results = [BenchmarkResult(one, (outcomes or {}).get(benchmark_of(one))) for one in given]
     client = connect(tracking_uri)
     version = find_version(client, name, wanted[WEIGHTS_TAG])
     if version is None:

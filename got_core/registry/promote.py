@@ -19,7 +19,7 @@ from got_core.registry.held_out import HeldOut, compare_losses, loss_fault
 from got_core.registry.log import CHALLENGER, WEIGHTS_TAG
 from got_core.registry.rescore import CannotScoreError, Scorer
 from got_core.registry.results import BenchmarkResult, read_results, store_results
-from got_core.registry.rule import Comparison, compare, fault_of, no_primary, primary_score
+from got_core.registry.rule import Comparison, compare, fault_of, needs_overall, no_primary, primary_score
 from got_core.registry.tracking import MlflowClient, connect
 
 CHAMPION = "champion"
@@ -52,7 +52,7 @@ class PromotionDecision:
 
     def markdown(self) -> str:
         """The figures as two markdown tables, empty if nothing was compared."""
-        if not self.benchmarks:
+        if not (self.benchmarks or self.tasks):
             return ""
         overall = [
             [
@@ -143,7 +143,11 @@ def _decide(
         return _first(version)
     if _same_weights(challenger, champion):
         return _same(stays)
-    old = {one: fault for one, digest in today.items() if (fault := fault_of(held.get(one), digest))}
+    old = {
+        one: fault
+        for one, digest in today.items()
+        if (fault := fault_of(held.get(one), digest, needs_overall=needs_overall(one, config)))
+    }
     if old:
         if reason := _score_again(client, champion, old, scorer, tracking_uri):
             return replace(stays, reason=reason)
@@ -201,7 +205,8 @@ def _challenger_fault(
     if not today:
         return "has no benchmark result; run the benchmarks and register it again"
     for one, digest in today.items():
-        if fault := fault_of(results.get(one), digest, by_sample=not first):
+        overall = needs_overall(one, config)
+        if fault := fault_of(results.get(one), digest, by_sample=not first, needs_overall=overall):
             return (
                 f"cannot be compared: its result of {one} {fault}; run that benchmark and register it again"
             )

@@ -34,9 +34,17 @@ OUTCOMES: dict[str, pl.DataType] = {
     "task": pl.String(),
     "cluster": pl.String(),
     "correct": pl.Boolean(),
+    "value": pl.Float64(),
 }
-"""One row a sample. `sample_id`: the same for all models under one protocol; `cluster`: samples that share
-one (a prompt, a scene) are not independent; `correct`: null where the sample could not be scored."""
+"""One row a sample and task. `sample_id`: the same for all models under one protocol; `cluster`: samples that
+share one (a prompt, a scene) are not independent; `correct`: null where the sample could not be scored;
+`value`: the figure of benchmarks that measure instead of judging (higher is better), null where a sample has
+none. The column may be absent."""
+
+
+def benchmark_of(scores: Mapping[str, Any]) -> str:
+    """The name by which a score dict is registered: the benchmark's, else that of its protocol."""
+    return str(scores.get("benchmark") or scores["protocol"])
 
 
 @dataclass(frozen=True)
@@ -54,6 +62,7 @@ def compact_scores(scores: Mapping[str, Any]) -> dict[str, Any]:
     """What promotion needs of a score dict: protocol, overall and per task mean, interval and count."""
     keep = ("mean", "low", "high", "n")
     return {
+        **({"benchmark": scores["benchmark"]} if scores.get("benchmark") else {}),
         "protocol": scores["protocol"],
         "protocol_digest": scores["protocol_digest"],
         "complete": scores["complete"],
@@ -78,7 +87,7 @@ def metrics_of(scores: Iterable[Mapping[str, Any]]) -> dict[str, float]:
             | {f"{variant.key}_overall": one.get(variant.key, {}).get("overall") for variant in VARIANTS}
         )
         named |= {
-            f"{one['protocol']}/{key}": float(value) for key, value in figures.items() if value is not None
+            f"{benchmark_of(one)}/{key}": float(value) for key, value in figures.items() if value is not None
         }
     return named
 
@@ -94,7 +103,7 @@ def log_results(
     moment = int(time.time() * 1000)
     client.log_batch(run_id, [Metric(key, float(value), moment, 0) for key, value in figures.items()])
     for one in results:
-        benchmark = one.scores["protocol"]
+        benchmark = benchmark_of(one.scores)
         client.log_dict(run_id, dict(one.scores), _file("scores", benchmark))
         if one.outcomes is not None:
             client.log_dict(run_id, _payload(one), _file("outcomes", benchmark))
@@ -103,7 +112,7 @@ def log_results(
 def tag_entries(results: Iterable[BenchmarkResult], run_id: str) -> dict[str, dict[str, Any]]:
     """What the version's tag holds of each benchmark; `outcomes` is the digest of what the run holds."""
     return {
-        result.scores["protocol"]: {
+        benchmark_of(result.scores): {
             **compact_scores(result.scores),
             "outcomes": None if result.outcomes is None else digest_of(_payload(result)),
             "run_id": run_id,
@@ -197,18 +206,27 @@ def _outcomes(client: MlflowClient, name: str, entry: Mapping[str, Any]) -> pl.D
         payload = json.loads(text)
         if digest_of(payload) != entry["outcomes"]:
             return None
-        return pl.DataFrame(payload["samples"], schema=OUTCOMES)
+        known = {name: dtype for name, dtype in OUTCOMES.items() if name in payload["samples"]}
+        return with_values(pl.DataFrame(payload["samples"], schema=known))
     except (ValueError, TypeError, KeyError, pl.exceptions.PolarsError):
         return None
 
 
 def _payload(result: BenchmarkResult) -> dict[str, Any]:
     assert result.outcomes is not None
-    samples = result.outcomes.select(list(OUTCOMES)).cast(OUTCOMES)  # type: ignore[arg-type]
+    samples = with_values(result.outcomes)
+    if samples["value"].is_null().all():  # as before there were values: what is stored keeps its digest
+        samples = samples.drop("value")
     return {
         "protocol_digest": result.scores["protocol_digest"],
         "samples": samples.to_dict(as_series=False),
     }
+
+
+def with_values(outcomes: pl.DataFrame) -> pl.DataFrame:
+    """The columns of OUTCOMES, with nulls for values that there are none of."""
+    absent = [pl.lit(None).alias(name) for name in ("correct", "value") if name not in outcomes.columns]
+    return outcomes.with_columns(absent).select(list(OUTCOMES)).cast(OUTCOMES)  # type: ignore[arg-type]
 
 
 def _file(what: str, benchmark: str) -> str:

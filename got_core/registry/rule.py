@@ -15,11 +15,13 @@ import numpy as np
 import polars as pl
 
 from got_core.registry.config import PromotionConfig
-from got_core.registry.results import BenchmarkResult
+from got_core.registry.results import BenchmarkResult, with_values
 
 OVERALL = "overall"
 _ROUNDING = 1e-9
 """Differences below it are none: sums of equal numbers may differ in their last digits."""
+VALUE_ROUNDING = 1e-6
+"""The same of a sample's `value`: networks compute in float32, and batches differ in the last digits."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +39,16 @@ class Comparison:
 
 
 def fault_of(
-    result: BenchmarkResult | None, protocol_digest: str | None = None, *, by_sample: bool = True
+    result: BenchmarkResult | None,
+    protocol_digest: str | None = None,
+    *,
+    by_sample: bool = True,
+    needs_overall: bool = True,
 ) -> str | None:
     """Why a result cannot be compared, as the rest of a sentence about it; None if it can.
 
-    `protocol_digest`: the protocol that it has to be of, if any; `by_sample`: whether its tasks are to be.
+    `protocol_digest`: the protocol that it has to be of, if any; `by_sample`: whether its tasks are to be;
+    `needs_overall`: whether its overall score is (a benchmark of several figures may have none).
     """
     if result is None:
         return "is missing"
@@ -50,7 +57,9 @@ def fault_of(
         return f"was made under protocol {scores['protocol_digest']}, not {protocol_digest}"
     if not scores["complete"]:
         return "is partial"
-    figures = {OVERALL: scores[OVERALL]} | {task: one["mean"] for task, one in scores["tasks"].items()}
+    figures = {task: one["mean"] for task, one in scores["tasks"].items()}
+    if needs_overall or scores[OVERALL] is not None:
+        figures = {OVERALL: scores[OVERALL], **figures}
     bad = [name for name, value in figures.items() if value is None or not math.isfinite(value)]
     if bad or not scores["tasks"]:
         return f"has no number for {', '.join(bad) or 'any task'}"
@@ -58,8 +67,22 @@ def fault_of(
         return None
     if outcomes is None:
         return "has no results by sample (it was registered without them, or by an older version)"
-    unscored = outcomes["correct"].null_count()
+    return _unscored(with_values(outcomes))
+
+
+def _unscored(outcomes: pl.DataFrame) -> str | None:
+    """Values may be null: a figure is not defined for every sample. Verdicts may not."""
+    infinite = outcomes.filter(~pl.col("value").is_finite()).height
+    if infinite:
+        return f"has {infinite} samples whose value is no number"
+    measured = outcomes["value"].is_not_null().any()
+    unscored = 0 if measured else outcomes["correct"].null_count()
     return f"has {unscored} samples that are not scored" if unscored else None
+
+
+def needs_overall(benchmark: str, config: PromotionConfig) -> bool:
+    """Whether promotion compares the overall score of this benchmark, of whose figures it may be none."""
+    return config.primary == f"{benchmark}/{OVERALL}" or benchmark in config.margins
 
 
 def primary_score(results: Mapping[str, BenchmarkResult], primary: str) -> float | None:
@@ -74,7 +97,11 @@ def primary_score(results: Mapping[str, BenchmarkResult], primary: str) -> float
 
 def no_primary(results: Mapping[str, BenchmarkResult], primary: str) -> str:
     """The reason where `primary_score` is None."""
-    names = [f"{name}/{one}" for name, r in results.items() for one in (OVERALL, *r.scores["tasks"])]
+    names = [
+        f"{name}/{one}"
+        for name, r in results.items()
+        for one in ([] if r.scores[OVERALL] is None else [OVERALL]) + [*r.scores["tasks"]]
+    ]
     return f"the recipe's primary score {primary!r} is none of {', '.join(names) or 'nothing'}"
 
 
@@ -90,13 +117,15 @@ def compare(
     benchmarks. Results that cannot be compared (see `fault_of`) are not: then it does not, with the reason.
     """
     config = config or PromotionConfig()
-    if fault := _incomparable(champion, challenger):
+    if fault := _incomparable(champion, challenger, config):
         return Comparison(False, fault)
     before, after = (primary_score(one, config.primary) for one in (champion, challenger))
     if before is None or after is None:
         return Comparison(False, no_primary(challenger, config.primary))
     benchmarks = [
-        _benchmark_row(name, champion[name].scores, challenger[name].scores, config) for name in challenger
+        _benchmark_row(name, champion[name].scores, challenger[name].scores, config)
+        for name in challenger
+        if challenger[name].scores[OVERALL] is not None
     ]
     tasks = _task_rows(champion, challenger, config.alpha)
     faults = [_wrong(row) for row in (*benchmarks, *tasks) if row["verdict"] == "worse"]
@@ -117,18 +146,35 @@ def _wrong(row: Mapping[str, Any]) -> str:
 
 
 def _incomparable(
-    champion: Mapping[str, BenchmarkResult], challenger: Mapping[str, BenchmarkResult]
+    champion: Mapping[str, BenchmarkResult],
+    challenger: Mapping[str, BenchmarkResult],
+    config: PromotionConfig,
 ) -> str | None:
     for name in dict.fromkeys((*challenger, *champion)):
-        if fault := fault_of(challenger.get(name)):
+        overall = needs_overall(name, config)
+        if fault := fault_of(challenger.get(name), needs_overall=overall):
             return f"the challenger's result of {name} {fault}"
         ours = challenger[name]
-        if fault := fault_of(champion.get(name), ours.scores["protocol_digest"]):
+        digest = ours.scores["protocol_digest"]
+        if fault := fault_of(champion.get(name), digest, needs_overall=overall):
             return f"the champion's result of {name} {fault}"
-        ids = [_samples(one)["sample_id"].to_list() for one in (champion[name], ours)]
-        if sorted(ids[0]) != sorted(ids[1]) or len(set(ids[0])) < len(ids[0]):
-            return f"the results of {name} are about different samples"
+        if fault := _unlike_samples(champion[name], ours):
+            return f"the results of {name} {fault}"
     return None if challenger else "the challenger has no benchmark result"
+
+
+def _unlike_samples(champion: BenchmarkResult, challenger: BenchmarkResult) -> str | None:
+    """Why two results cannot be paired, as the rest of a sentence."""
+    if (champion.scores[OVERALL] is None) != (challenger.scores[OVERALL] is None):
+        return f"have {OVERALL} on one side only"
+    both = [_samples(one).sort(_KEY) for one in (champion, challenger)]
+    keys = [one.select(_KEY) for one in both]
+    if not keys[0].equals(keys[1]) or keys[0].is_duplicated().any():
+        return "are about different samples"
+    left_out = [one["value"].is_null() for one in both]
+    if unlike := int((left_out[0] != left_out[1]).sum()):
+        return f"leave out different samples: {unlike} have a figure on one side only"
+    return None
 
 
 def _benchmark_row(
@@ -160,40 +206,51 @@ def _task_rows(
     for name, ours in challenger.items():
         paired = _paired(_samples(champion[name]), _samples(ours))
         for (task,), pairs in paired.group_by("task", maintain_order=True):
-            before, after = (float(pairs[side].mean()) for side in ("before", "after"))  # type: ignore[arg-type]
-            change = pairs["after"] - pairs["before"]
-            by_cluster = pairs.group_by("cluster").agg((pl.col("after") - pl.col("before")).sum())
-            rows.append(
-                {
-                    "benchmark": name,
-                    "task": task,
-                    "champion": before,
-                    "challenger": after,
-                    "difference": after - before,
-                    "gained": int((change > 0).sum()),
-                    "lost": int((change < 0).sum()),
-                    "p": chance_of_loss(by_cluster["after"].to_numpy()),
-                }
-            )
+            rows.append({"benchmark": name, "task": task, **_task_row(pairs)})
     for row, (threshold, worse) in zip(rows, holm([row["p"] for row in rows], alpha), strict=True):
         better = "better" if row["difference"] > _ROUNDING else "no worse"
         row |= {"threshold": threshold, "verdict": "worse" if worse else better}
     return rows
 
 
+def _task_row(pairs: pl.DataFrame) -> dict[str, Any]:
+    """Means over samples; the test is of signs, which verdicts and figures of any scale have."""
+    before, after = (float(pairs[side].mean()) for side in ("before", "after"))  # type: ignore[arg-type]
+    change = pairs["after"] - pairs["before"]
+    signs = (change > VALUE_ROUNDING).cast(pl.Int64) - (change < -VALUE_ROUNDING).cast(pl.Int64)
+    by_cluster = pairs.with_columns(signs.alias("sign")).group_by("cluster").agg(pl.col("sign").sum())
+    return {
+        "champion": before,
+        "challenger": after,
+        "difference": after - before,
+        "gained": int((signs > 0).sum()),
+        "lost": int((signs < 0).sum()),
+        "p": chance_of_loss(by_cluster["sign"].to_numpy()),
+    }
+
+
+_KEY = ["sample_id", "task"]
+
+
 def _samples(result: BenchmarkResult) -> pl.DataFrame:
+    """With `value` everywhere: a verdict is 0 or 1."""
     assert result.outcomes is not None, "`fault_of` has refused the others"
-    return result.outcomes.with_columns(pl.col("correct").cast(pl.Int64))
+    verdict = pl.col("correct").cast(pl.Float64)
+    return with_values(result.outcomes).with_columns(pl.coalesce("value", verdict).alias("value"))
 
 
 def _paired(before: pl.DataFrame, after: pl.DataFrame) -> pl.DataFrame:
-    """Each sample's task, cluster, and whether it was right before and after (0 or 1)."""
-    return after.select("sample_id", "task", "cluster", after="correct").join(
-        before.select("sample_id", before="correct"),
-        on="sample_id",
-        how="inner",
-        maintain_order="left",
-        validate="1:1",
+    """Each sample's task, cluster, and value before and after; samples that have none are left out."""
+    return (
+        after.select(*_KEY, "cluster", after="value")
+        .join(
+            before.select(*_KEY, before="value"),
+            on=_KEY,
+            how="inner",
+            maintain_order="left",
+            validate="1:1",
+        )
+        .drop_nulls(["before", "after"])
     )
 
 
@@ -202,7 +259,8 @@ def chance_of_loss(differences: np.ndarray) -> float:
     each could as well have had the other sign?
 
     `differences`: whole numbers, of each prompt (or scene) the samples gained less those lost; what shares a
-    prompt shares its plan, so it flips together. With one sample a prompt it is McNemar's exact test.
+    prompt shares its plan, so it flips together. With one sample a prompt it is McNemar's exact test, and the
+    sign test for figures.
     """
     from scipy.stats import binom
 

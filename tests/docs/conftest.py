@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.docs.pages import ROOT
+from tests.got_core.annotate.chat_server import ChatServer
+from tests.got_core.evaluate.geneval2.viewers import MODEL, looking
+
+
+@pytest.fixture(scope="session")
+def judge() -> Iterator[dict[str, str]]:
+    """Settings of a judge that looks at drawings of shapes."""
+    with ChatServer(looking) as server:
+        yield {"GOT_JUDGE_URL": server.url, "GOT_JUDGE_MODEL": MODEL}
 
 
 @pytest.fixture(scope="session")

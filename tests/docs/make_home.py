@@ -9,14 +9,17 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from got_core.evaluate.geneval2.prompts import read_samples
 from got_core.model.formats.published import load_foundation_folders
 from got_core.model.formats.released import save_got_checkpoint
 from got_core.registry.log import register
 from got_core.registry.promote import CHAMPION
 from got_core.registry.tracking import connect
+from got_core.storage import Storage
 from tests.got_core.evaluate.emu_edit.made import emu_set
 from tests.got_core.evaluate.geneval.lists import write_list
 from tests.got_core.evaluate.geneval.networks import clip_folder, mask2former_folder
+from tests.got_core.evaluate.geneval2.lists import write_checkout, write_folder
 from tests.got_core.evaluate.tiny_networks import save_clip, save_dino
 from tests.got_core.model import tiny_checkpoints
 from tests.got_core.tiny_pipeline import tiny_pipeline
@@ -41,6 +44,8 @@ def make(folder: Path) -> None:
 def make_benchmarks(folder: Path) -> None:
     """Lists and networks under the names of their downloads: rows of our own and random weights."""
     write_list(folder / "evaluation_metadata.jsonl")
+    checkout = write_checkout(folder / "GenEval2")
+    write_folder(Storage(f"file://{folder / 'geneval2-pictures'}"), read_samples(checkout))
     mask2former_folder(folder / "mask2former-swin-small-coco-instance")
     clip_folder(folder / "clip-vit-large-patch14")
     emu_set(folder / "emu_edit_test_set")

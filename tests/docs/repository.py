@@ -10,7 +10,8 @@ import re
 from functools import cache
 from pathlib import Path
 
-from got_core.settings import AnnotatorServer, JudgeServer, Settings
+from got_core.server_settings import AnnotatorServer, JudgeServer
+from got_core.settings import Settings
 from tests.docs.pages import ROOT
 
 PACKAGES = ("got_core", "got_assets")

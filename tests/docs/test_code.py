@@ -21,13 +21,13 @@ def of(page: str, language: str) -> list[Block]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page in PAGES if of(page, "python")])
-def test_python_blocks_run(page: str, home: Path, tmp_path: Path) -> None:
+def test_python_blocks_run(page: str, home: Path, judge: dict[str, str], tmp_path: Path) -> None:
     script = tmp_path / f"{Path(page).stem}.py"
     script.write_text(at_their_lines(of(page, "python")))
     done = subprocess.run(
         [sys.executable, str(script)],
         cwd=home,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, **judge, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         timeout=300,

@@ -8,7 +8,7 @@ import pytest
 from pydantic_settings import BaseSettings
 
 from got_core.recipes import RECIPES
-from got_core.settings import AnnotatorServer, JudgeServer
+from got_core.server_settings import AnnotatorServer, JudgeServer
 from tests.docs import pages
 from tests.docs.pages import ROOT
 

@@ -154,22 +154,30 @@ def test_own_images_get_a_home_of_their_own(tmp_path: Path, monkeypatch, load) -
 def test_each_benchmark_has_an_asset_that_is_scored_reported_and_registered() -> None:
     from got_assets.definitions import defs
     from got_core.evaluate.benchmarks import BENCHMARKS
-    from got_core.evaluate.config import BENCHMARK_ASSETS
+    from got_core.evaluate.config import SCENE_ASSETS
 
-    assert [one.name for one in BENCHMARKS] == list(BENCHMARK_ASSETS.values())
+    assert [one.name for one in BENCHMARKS] == list(SCENE_ASSETS.values())
     graph = defs.resolve_asset_graph()
     for reader in ("benchmark_report", "registered_model"):
         parents = {key.to_user_string() for key in graph.get(dg.AssetKey(reader)).parent_keys}
-        assert set(BENCHMARK_ASSETS) <= parents
+        assert set(SCENE_ASSETS) <= parents
 
 
 def test_a_recipe_without_benchmarks_is_registered_without_scores(load) -> None:
+    graph = load(recipe="finetune-own").run
+    assets = {node.key.to_user_string(): node for node in graph.defs.resolve_asset_graph().asset_nodes}
+    assert not {"geneval", "scene_edits", "published_geneval"} & set(assets)
+    assert {"benchmark_report", "registered_model", "promoted_model"} <= set(graph.RETRAIN_ASSETS)
+    parents = {key.to_user_string() for key in assets["registered_model"].parent_keys}
+    assert parents == {"foundation_models", "finetuned_model"}
+
+
+def test_the_published_size_is_scored_by_published_benchmarks(load) -> None:
     graph = load(recipe="paper").run
     assets = {node.key.to_user_string(): node for node in graph.defs.resolve_asset_graph().asset_nodes}
     assert not {"geneval", "scene_edits"} & set(assets)
-    assert {"benchmark_report", "registered_model", "promoted_model"} <= set(graph.RETRAIN_ASSETS)
     parents = {key.to_user_string() for key in assets["registered_model"].parent_keys}
-    assert parents == {"foundation_models", "pretrained_model", "finetuned_model"}
+    assert {"published_geneval", "emu_edit_base"} <= parents
 
 
 def test_a_backfill_is_one_run_a_shard_with_all_its_assets(graph: Graph) -> None:

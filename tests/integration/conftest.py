@@ -27,11 +27,16 @@ def shard() -> Shard:
     return images, pairs, Pictures({**pictures, **more})
 
 
+def check_installed() -> None:
+    """Fail where there is no vLLM."""
+    if not (VENV / ".installed").is_file():
+        pytest.fail(f"there is no vLLM in {VENV}: run `make integration`, which installs it")
+
+
 @pytest.fixture(scope="session")
 def small_model(shard: Shard, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint that has learned the replies to the shard's questions."""
-    if not (VENV / ".installed").is_file():
-        pytest.fail(f"there is no vLLM in {VENV}: run `make integration`, which installs it")
+    check_installed()
     images, pairs, pictures = shard
     folder = tmp_path_factory.mktemp("model")
     lessons = lessons_on(

@@ -12,7 +12,7 @@ import urllib.request
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-VENV = ROOT / ".venv-vllm"
+VENV = Path(os.environ.get("VLLM_VENV", ROOT / ".venv-vllm"))
 _SECONDS = 600.0
 
 

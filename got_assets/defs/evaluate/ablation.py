@@ -14,6 +14,7 @@ import polars as pl
 from got_assets.defs.train.assets import training_run
 from got_assets.project import PROJECT, Project, code_version
 from got_assets.reporting import column_schema, markdown_table, stored_image, table_result
+from got_assets.scored import check_ablation
 from got_core.ablation.schemas import TABLE, TRIALS
 
 _RECIPE = PROJECT.recipe
@@ -45,6 +46,7 @@ def ablation_runs(
     """
     from got_core.ablation.trials import run_trials
 
+    check_ablation(project)
     started = time.monotonic()
     trials = run_trials(training_run(context, project, training_manifest), foundation_models)
     shown = trials.select("row", "seed", "overall", "plans_right", "steps", "cpu_seconds")

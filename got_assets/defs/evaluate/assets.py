@@ -10,6 +10,8 @@ import dagster as dg
 
 from got_assets.project import PROJECT, Project, code_version, git_commit
 from got_assets.reporting import document_hash, document_result, log_progress, markdown_table, stored_image
+from got_assets.scored import benchmark_cluster
+from got_core.evaluate.config import PUBLISHED_ASSETS
 
 if TYPE_CHECKING:
     from got_core.evaluate.benchmarks import Benchmark
@@ -66,7 +68,89 @@ def benchmark_asset(key: str, name: str) -> dg.AssetsDefinition:
     return scored
 
 
-benchmark_assets = [benchmark_asset(key, name) for key, name in _EVALUATE.assets.items()]
+def published_asset(key: str, name: str) -> dg.AssetsDefinition:
+    """The asset that scores the candidate by the published benchmark of that name."""
+
+    @dg.asset(
+        name=key,
+        description=f"The published benchmark `{name}`, with data and networks of GOT_BENCHMARKS."
+        "\n\nPictures that are drawn and verdicts that are made already are kept, so an interrupted run goes "
+        "on.",
+        ins=_CANDIDATE,
+        group_name="evaluate",
+        kinds={"pytorch", "ray"},
+        owners=["team:model"],
+        code_version=code_version(1, name, _EVALUATE.sampler),
+    )
+    def scored(
+        context: dg.AssetExecutionContext, project: dg.ResourceParam[Project], candidate: Document
+    ) -> dg.MaterializeResult[Document]:
+        return _published(project, candidate, name)
+
+    return scored
+
+
+benchmark_assets = [
+    published_asset(key, name) if key in PUBLISHED_ASSETS else benchmark_asset(key, name)
+    for key, name in _EVALUATE.assets.items()
+]
+
+
+def _published(project: Project, model: Document, name: str) -> dg.MaterializeResult[Document]:
+    """Run a published benchmark on a model's pipeline; the document holds its scores and where they are."""
+    from got_core.evaluate.drawers.costs import costs
+    from got_core.evaluate.published.cluster import score_on
+    from got_core.evaluate.published.downloads import benchmarks_place
+    from got_core.evaluate.published.registry import published_benchmark
+
+    started, weights = time.monotonic(), model["weights_hash"]
+    benchmark = published_benchmark(name)
+    made = score_on(
+        benchmark_cluster(project),
+        benchmark,
+        benchmarks_place(project.settings.benchmarks),
+        model["folder"],
+        project.storage,
+        weights,
+        sampler=_EVALUATE.sampler,
+        batch_size=_EVALUATE.batch_size,
+        report=log_progress,
+    )
+    prefix, scores = benchmark.results(weights), made.scores
+    document = {"prefix": prefix, "weights_hash": weights, "scores": scores}
+    more: dict[str, Any] = {
+        **_notes(scores),
+        **_seconds(costs(project.storage, f"{prefix}/costs")),
+        **_figures(scores),
+    }
+    return document_result(
+        document,
+        version=document_hash(document),
+        started=started,
+        judged=scores["of"],
+        protocol=f"{scores['protocol']} {scores['protocol_digest']}",
+        scores=score_table(scores),
+        pictures=stored_image(project.storage, f"{prefix}/grid.png"),
+        **more,
+    )
+
+
+def _seconds(spent: Document) -> dict[str, float]:
+    """Of a device for a picture, on average."""
+    named = {"seconds_to_plan": spent["plan_seconds"], "seconds_to_draw": spent["draw_seconds"]}
+    return {name: value for name, value in named.items() if value is not None}
+
+
+def _notes(scores: Document) -> dict[str, dg.MarkdownMetadataValue]:
+    """What was found about the data."""
+    lines = [f"- {one}" for one in scores.get("notes", ())]
+    return {"notes": dg.MetadataValue.md("\n".join(lines))} if lines else {}
+
+
+def _figures(scores: Document) -> dict[str, float]:
+    """Overall and task scores, those that there are."""
+    named = {"overall": scores["overall"], **{task: one["mean"] for task, one in scores["tasks"].items()}}
+    return {name: value for name, value in named.items() if value is not None}
 
 
 def _benchmark(project: Project, model: Document, benchmark: "Benchmark") -> dg.MaterializeResult[Document]:
@@ -125,7 +209,7 @@ def benchmark_report(
             Section(
                 one["scores"],
                 storage.read_bytes(f"{one['prefix']}/grid.png"),
-                storage.read_table(f"{one['prefix']}/samples"),
+                storage.read_table(f"{one['prefix']}/{_table_of(one)}"),
             )
             for one in benchmarks
         ],
@@ -148,27 +232,28 @@ def benchmark_report(
     )
 
 
+def _table_of(result: Document) -> str:
+    """Name of the table of samples beside a result: `samples`, of published benchmarks `verdicts`."""
+    return "verdicts" if "benchmark" in result["scores"] else "samples"
+
+
 def score_table(scores: Document) -> dg.MarkdownMetadataValue:
-    """Task, score, interval, count and failures by cause, the overall score last."""
+    """Task, score, interval, count and, where plans are judged, failures by cause; the overall score last."""
     from got_core.evaluate.scores import FAILURES
 
+    causes = [failure for failure in FAILURES if failure in scores]
     rows = [
-        (
-            task,
-            f"{one['mean']:.3f}",
-            f"{one['low']:.3f} to {one['high']:.3f}",
-            one["n"],
-            *(one[failure] for failure in FAILURES),
-        )
+        (task, *_score(one, "mean"), one.get("of", one["n"]), *(one[failure] for failure in causes))
         for task, one in scores["tasks"].items()
     ]
-    overall = (
-        "overall",
-        f"{scores['overall']:.3f}",
-        f"{scores['low']:.3f} to {scores['high']:.3f}",
-        scores["found"],
-        *(scores[failure] for failure in FAILURES),
-    )
-    named = (failure.replace("_", " ") for failure in FAILURES)
-    header = ["task", "score", "95 % interval", "pictures", *named]
-    return markdown_table(header, [*rows, overall])
+    found = scores.get("of", scores["found"])
+    overall = ("overall", *_score(scores, "overall"), found, *(scores[failure] for failure in causes))
+    named = (failure.replace("_", " ") for failure in causes)
+    return markdown_table(["task", "score", "95 % interval", "pictures", *named], [*rows, overall])
+
+
+def _score(one: Document, mean: str) -> tuple[str, str]:
+    """A score and its interval; empty where there is none."""
+    if one[mean] is None:
+        return "", ""
+    return f"{one[mean]:.3f}", f"{one['low']:.3f} to {one['high']:.3f}"

@@ -12,6 +12,7 @@ import polars as pl
 
 from got_assets.project import PROJECT, Project, code_version, git_commit
 from got_assets.reporting import document_hash, document_result, log_progress
+from got_assets.scored import benchmark_cluster, check_benchmarks
 
 Document = dict[str, Any]
 MODEL_NAME = "got"
@@ -84,12 +85,16 @@ def _folder(model: Document) -> str:
 def _outcomes(project: Project, results: dict[str, Document]) -> dict[str, pl.DataFrame]:
     """What became of each sample, by benchmark."""
     from got_core.evaluate.benchmarks import BENCHMARKS
+    from got_core.evaluate.published.scoring import OUTCOMES_TABLE
 
-    return {
-        one.name: one.outcomes(project.storage.read_table(f"{results[one.name]['prefix']}/samples"))
-        for one in BENCHMARKS
-        if one.name in results
-    }
+    scenes = {one.name: one for one in BENCHMARKS}
+    tables = {}
+    for name, one in results.items():
+        if name in scenes:
+            tables[name] = scenes[name].outcomes(project.storage.read_table(f"{one['prefix']}/samples"))
+        else:
+            tables[name] = project.storage.read_table(f"{one['prefix']}/{OUTCOMES_TABLE}")
+    return tables
 
 
 def _manifests(start: Document, trained: list[Document]) -> list[str]:
@@ -123,7 +128,15 @@ def promoted_model(
     from got_core.registry.rescore import Scorer
 
     started, recipe = time.monotonic(), project.recipe
-    scorer = Scorer(world=recipe.world, config=recipe.evaluate, storage=project.storage, report=log_progress)
+    check_benchmarks(project)
+    scorer = Scorer(
+        world=recipe.world,
+        config=recipe.evaluate,
+        storage=project.storage,
+        downloads=project.settings.benchmarks,
+        cluster=benchmark_cluster(project),
+        report=log_progress,
+    )
     decision = promote(
         registered_model["name"],
         tracking_uri=project.settings.tracking_uri,

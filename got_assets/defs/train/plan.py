@@ -21,6 +21,7 @@ from got_assets.event_log import inputs_tag
 from got_assets.names import value_name
 from got_assets.project import PROJECT, Project, code_version
 from got_assets.reporting import document_hash, document_result, markdown_table
+from got_assets.scored import check_benchmarks
 from got_core.budget.config import Accelerator, BudgetConfig
 from got_core.figures.markdown import markdown_text
 
@@ -83,12 +84,13 @@ def training_plan(
     The real model and its joint loss are run without memory and without data; GPU, price and rates are
     configuration of the run. Boxes a sample and sizes of files are those of the data, as far as it is there
     when the plan is made. A mixture that names a source which no ingested picture has is an error, before
-    annotation is paid for.
+    annotation is paid for, and so are benchmarks that cannot score its models.
     """
     from got_core.budget import page
     from got_core.budget.plan import make_plan
 
     started = time.monotonic()
+    check_benchmarks(project)
     tags = inputs_tag(context.instance, {asset: shards for asset, (shards, _) in _INGESTED.items()})
     mixtures = resolved_mixtures(context.instance, project)
     budget = _measured(config.budget(), context.instance, project)

@@ -90,7 +90,13 @@ class RayDrawer(Drawer):
         sampler: Mapping[str, Any],
         weights_hash: str | None = None,
     ) -> Iterator[Sequence[Request]]:
-        """See `Drawer`. Workers write the pictures; a prompt is planned once in a batch."""
+        """See `Drawer`. Workers write the pictures; a prompt is planned once in a batch. Raises ValueError
+        for a storage in this process' memory."""
+        for one in (storage, *([self._costs.storage] if self._costs else [])):
+            if one.url.startswith("memory://"):
+                raise ValueError(
+                    f"workers do not see {one.url}: take a folder or bucket that all machines see"
+                )
         draw = partial(
             _draw, storage=storage, sampler=dict(sampler), weights_hash=weights_hash, costs=self._costs
         )

@@ -98,7 +98,7 @@ class Order:
     """Where it is kept in storage."""
 
     group: Hashable = None
-    """Those of one group are drawn in one batch; None: it stands alone."""
+    """Those of one group are drawn in one batch, if they are no more than a batch; None: it stands alone."""
 
     after: str | None = None
     """Name of the picture that has to be there before."""
@@ -125,8 +125,9 @@ def draw_orders(
     """
     queue = _Queue(orders, load, batch_size, drawer.workers, states or {})
     if states is None:
+        there = frozenset(storage.list())
         queue.look = lambda requests: stored_states(
-            storage, requests, sampler=sampler, weights_hash=weights_hash
+            storage, requests, sampler=sampler, weights_hash=weights_hash, there=there
         )
     queue.refuse = refuse
     queue.progress = progress or queue.progress
@@ -154,7 +155,7 @@ class _Queue:
         self.size = batch_size if workers == 1 else max(1, min(batch_size, few))
         self.total, self.load, self.drawn = len(orders), load, 0
         self.unfinished = {one.name for one in missing}
-        self.waiting = _groups(missing)
+        self.waiting = list(_groups(missing, batch_size))
         self.look: Callable[[Sequence[Request]], Mapping[str, State]] = lambda requests: {}
         self.refuse: Callable[[str], Exception] | None = None
         self.progress: Progress = lambda done, total: None
@@ -201,9 +202,10 @@ class _Queue:
         return chosen
 
 
-def _groups(orders: Sequence[Order]) -> list[list[Order]]:
-    """In the order of their first."""
+def _groups(orders: Sequence[Order], most: int) -> Iterator[list[Order]]:
+    """In the order of their first, each of at most so many."""
     groups: dict[Hashable, list[Order]] = {}
     for number, one in enumerate(orders):
         groups.setdefault(("alone", number) if one.group is None else ("group", one.group), []).append(one)
-    return list(groups.values())
+    for group in groups.values():
+        yield from (group[start : start + most] for start in range(0, len(group), most))

@@ -38,8 +38,8 @@ def write_layout(
     """Draw what is missing in the folder that a storage is; returns how many pictures were drawn.
 
     Each file is whole or not there, and pictures that are there are not drawn again. `pipeline`: a pipeline,
-    or a drawer such as `drawers.cluster.RayDrawer`. The pictures of a prompt are drawn in one batch, so that
-    it is planned once; `batch_size` pictures, or those of one prompt, are in a batch. With `plan` the model
+    or a drawer such as `drawers.cluster.RayDrawer`. The pictures of a prompt are drawn in one batch, if it
+    takes as many, so that it is planned once. With `plan` the model
     writes a plan and draws from it, without it draws from the prompt alone. Raises LayoutError, before
     anything is drawn, where the folder belongs to another list, model or sampler: nothing is overwritten.
     """

@@ -7,7 +7,7 @@ where the judge's settings come from (`got_core.settings`).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,9 +80,15 @@ class OpenedGenEval2:
         self.name, self.benchmark, self.samples, self._judge = name, benchmark, samples, judge
         self.notes: tuple[str, ...] = (samples.note,) if samples.note else ()
 
-    def generate(self, drawer: Any, folder: Storage, **options: Any) -> int:
+    def check(self) -> None:
+        """There is a judge; it is tried before its first question. Raises NothingJudgesError."""
+        self.server  # noqa: B018
+
+    def generate(self, drawer: Any, folder: Storage, *, batch_size: int | None = None, **options: Any) -> int:
         """See `GenEval2.write_layout`."""
-        return self.benchmark.write_layout(self.samples, drawer, folder, **options)
+        config = self.benchmark.config
+        fewer = replace(config, batch_size=min(config.batch_size, batch_size or config.batch_size))
+        return replace(self.benchmark, config=fewer).write_layout(self.samples, drawer, folder, **options)
 
     @property
     def server(self) -> JudgeConfig:

@@ -37,6 +37,10 @@ class Opened(typing.Protocol):
         """The benchmark's own list."""
         ...
 
+    def check(self) -> None:
+        """Raises DetectorError where what judges cannot be trusted."""
+        ...
+
     def generate(
         self,
         drawer: Any,
@@ -45,10 +49,12 @@ class Opened(typing.Protocol):
         plan: bool = True,
         sampler: Mapping[str, Any] | None = None,
         weights_hash: str | None = None,
+        batch_size: int | None = None,
         progress: Progress | None = None,
     ) -> int:
         """Draw what is missing in a folder of the official layout with a pipeline or a drawer; how many
-        pictures were drawn. Raises where the folder holds pictures of something else."""
+        pictures were drawn. `batch_size`: most that are drawn in one call, if fewer than usual. Raises where
+        the folder holds pictures of something else."""
         ...
 
     def judge(

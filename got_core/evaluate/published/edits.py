@@ -61,11 +61,12 @@ class EditOpener:
         judge: Networks | None,
         partial: bool,
     ) -> OpenedEdits:
-        loaded = self._networks(place, device, dtype) if networks else judge
+        loaded = self.load(place, device=device, dtype=dtype) if networks else judge
         bench = self.kind(networks=loaded, partial=partial)
         return OpenedEdits(benchmark.name, bench, bench.read(place / self.data), self)
 
-    def _networks(self, place: Path, device: str, dtype: str) -> Networks:
+    def load(self, place: Path, *, device: str, dtype: str = "float32") -> Networks:
+        """The networks of the profile, from the downloads below `place`."""
         from got_core.evaluate.networks import load_networks
 
         clip, dino = self.profile.clip, self.profile.dino
@@ -86,9 +87,14 @@ class OpenedEdits:
         self.name, self.benchmark, self.samples, self._opener = name, bench, samples, opener
         self.notes = samples.notes
 
-    def generate(self, drawer: Any, folder: Storage, **options: Any) -> int:
+    def check(self) -> None:
+        """Networks that are not whole were refused when they were loaded."""
+
+    def generate(self, drawer: Any, folder: Storage, *, batch_size: int | None = None, **options: Any) -> int:
         """See `EditBenchmark.write_layout`."""
-        return self.benchmark.write_layout(self.samples, drawer, folder, **options)
+        usual = self.benchmark.batch_size
+        bench = dataclasses.replace(self.benchmark, batch_size=min(usual, batch_size or usual))
+        return bench.write_layout(self.samples, drawer, folder, **options)
 
     def judge(
         self,

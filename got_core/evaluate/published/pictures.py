@@ -6,6 +6,7 @@ Belongs here: GenEval behind the interface of `benchmark`. Not here: GenEval (`e
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,11 +49,12 @@ def open_geneval(
     """GenEval with the list below `place`, judged by the networks there or by another detector."""
     geneval = GenEval()
     samples = geneval.read(place / METADATA)
-    detector = _networks(place, device, dtype) if networks else judge
+    detector = load_detector(place, device=device, dtype=dtype) if networks else judge
     return OpenedGenEval(benchmark.name, geneval, samples, detector)
 
 
-def _networks(place: Path, device: str, dtype: str) -> Detector:
+def load_detector(place: Path, *, device: str, dtype: str = "float32") -> Detector:
+    """The detector with its classifier of colours, from the downloads below `place`."""
     from got_core.evaluate.geneval.colours import ClipColours
     from got_core.evaluate.geneval.known import read_known
     from got_core.evaluate.geneval.mask2former import Mask2Former
@@ -76,9 +78,16 @@ class OpenedGenEval:
             raise no_judge(self.name)
         return self._detector
 
-    def generate(self, drawer: Any, folder: Storage, **options: Any) -> int:
+    def check(self) -> None:
+        """Try the detector on known pictures."""
+        self.detector.check(self.samples.classes, self.benchmark.rules)
+
+    def generate(self, drawer: Any, folder: Storage, *, batch_size: int | None = None, **options: Any) -> int:
         """See `GenEval.write_layout`."""
-        return self.benchmark.write_layout(self.samples, drawer, folder, **options)
+        config = self.benchmark.config
+        fewer = replace(config, batch_size=min(config.batch_size, batch_size or config.batch_size))
+        bench = replace(self.benchmark, config=fewer)
+        return bench.write_layout(self.samples, drawer, folder, **options)
 
     def judge(
         self,

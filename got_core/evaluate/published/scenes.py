@@ -84,6 +84,9 @@ class OpenedScenes:
         """What perfect pictures would score through this model's autoencoder. Raises DetectorError."""
         return as_drawer(pipeline).ask(self.samples.ceilings)
 
+    def check(self) -> None:
+        """The scene reader is tried when a model's ceilings are measured (`figures`)."""
+
     def generate(
         self,
         drawer: Any,
@@ -92,6 +95,7 @@ class OpenedScenes:
         plan: bool = True,
         sampler: Mapping[str, Any] | None = None,
         weights_hash: str | None = None,
+        batch_size: int | None = None,
         progress: Progress | None = None,
     ) -> int:
         """Draw what is missing."""
@@ -101,7 +105,7 @@ class OpenedScenes:
             folder,
             sampler=sampler_arguments(suite.config),
             weights_hash=weights_hash,
-            batch_size=suite.config.batch_size,
+            batch_size=min(suite.config.batch_size, batch_size or suite.config.batch_size),
             progress=progress,
         )
 

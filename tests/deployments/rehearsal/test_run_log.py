@@ -40,7 +40,7 @@ def test_a_mismatch_says_what_was_found_and_expected(tmp_path: Path) -> None:
     with pytest.raises(Mismatch, match="rows: found 2, expected 3"):
         findings.expect("rows", 2, 3)
     with pytest.raises(Mismatch, match="training_plan"):
-        findings._document(tmp_path, "training_plan")
+        findings.document(tmp_path, "training_plan")
 
 
 def test_a_folder_in_use_is_refused(

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from deployments.rehearsal import walk
+from deployments.rehearsal.benchmarks import Judged
 from deployments.rehearsal.findings import Mismatch
 from deployments.rehearsal.pictures import Inputs
 from deployments.rehearsal.run_log import RunLog
@@ -27,7 +28,9 @@ def inputs(folder: Path) -> Inputs:
 
 def environment(folder: Path) -> dict[str, str]:
     weights = folder / "sdxl", folder / "qwen"
-    return walk._environment(folder, inputs(folder), "http://127.0.0.1:9/v1", weights, str(folder / "tmp"))
+    judged = Judged(place=folder / "benchmarks", pictures={}, filtered=0)
+    url, scratch = "http://127.0.0.1:9/v1", str(folder / "tmp")
+    return walk._environment(folder, inputs(folder), url, weights, judged, scratch)
 
 
 def test_a_run_gets_the_rehearsals_settings_and_none_of_the_users(
@@ -42,6 +45,7 @@ def test_a_run_gets_the_rehearsals_settings_and_none_of_the_users(
     settings = Settings(_env_file=None)
     assert settings.recipe == "rehearsal" and settings.home == tmp_path / "home"
     assert settings.published == (str(tmp_path / "sdxl"), str(tmp_path / "qwen"))
+    assert settings.benchmarks == tmp_path / "benchmarks"
     assert settings.ray_address is None and settings.storage_url == f"file://{tmp_path}/home/storage"
     assert settings.annotator_config is not None and settings.annotator_config.vision.box_unit == "pixels"
 

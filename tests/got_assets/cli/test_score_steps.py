@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -295,6 +296,19 @@ def test_saved_detections_need_neither_networks_nor_pictures(
     assert done.json["protocol"].startswith("geneval/saved/")
     both = got(*call, "--out", tmp_path / "out", "--scene-reader")
     assert both.status == 2 and "two detectors" in both.err
+
+
+@pytest.mark.slow
+def test_workers_draw_the_same(
+    got: Got, place: Path, model: Path, drawn: Callable[[str], Path], tmp_path: Path
+) -> None:
+    call = ("score", "generate", "-b", "emu_edit/base", "--model", model, "--pictures", tmp_path / "made")
+    done = got(*call, *FEW, "--workers", 2, "--device", "cpu", "--json")
+    assert done.status == 0, done.err
+    assert done.json["drawn"] == EDITS and done.json["costs"]["pictures"] == EDITS
+    for path in drawn("emu_edit/base").glob("*.png"):
+        ours, theirs = (np.asarray(Image.open(one), float) for one in (tmp_path / "made" / path.name, path))
+        assert np.abs(ours - theirs).max() <= 1, "but for rounding"
 
 
 @pytest.mark.slow

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from got_core.ablation.trials import Trial
-from got_core.recipes import Recipe, embedded, tiny
+from got_core.recipes import Recipe, embedded, get_recipe, tiny
 from got_core.train.data.samples import training_data
 from got_core.train.run import TrainingRun
 from got_core.train.trainer import Trainer
@@ -35,6 +37,13 @@ def test_rows_differ_in_their_switches_and_steps_alone() -> None:
     assert [stage.name for stage in own("got").stages] == ["pretrain", "finetune"]
     assert long.stages[0].config.steps == sum(stage.config.steps for stage in own("got").stages)
     assert replace(long, stages=own("ssgm").stages) == own("ssgm")
+
+
+@pytest.mark.parametrize("name", ["paper", "rehearsal", "finetune-own"])
+def test_models_of_photographs_are_not_compared_on_scenes(name: str) -> None:
+    with pytest.raises(ValueError, match=f"'{name}': the ablation scores its runs by geneval/scenes"):
+        get_recipe(name).check_ablation()
+    BIG.check_ablation()
 
 
 def test_a_step_sees_as_many_samples_as_in_the_graph_and_every_stage_other_ones() -> None:

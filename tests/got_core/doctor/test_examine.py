@@ -15,10 +15,12 @@ from typing import Any
 import pytest
 
 from got_core.doctor import machine, services, versions, web
+from got_core.doctor.benchmarks import check_benchmarks
 from got_core.doctor.examine import examine, run_checks
 from got_core.doctor.finding import Finding, fail, ok, warn, worst
 from got_core.registry.tracking import connect
-from got_core.settings import AnnotatorServer, Settings
+from got_core.server_settings import AnnotatorServer
+from got_core.settings import Settings
 
 KEY = "sk-not-to-be-shown"
 VISION = "Qwen2.5-VL-7B-Instruct"
@@ -304,3 +306,31 @@ def test_without_valid_settings_no_service_is_looked_at(tmp_path: Path) -> None:
     found = examine(None, "GOT_RAW is wrong")
     assert fail("settings", "GOT_RAW is wrong", found[-1].advice) == found[-1]
     assert "storage" not in {one.name for one in found}
+
+
+# -- benchmarks ---------------------------------------------------------------------------------------
+
+
+def test_downloads_of_the_recipes_benchmarks_are_looked_for(tmp_path: Path) -> None:
+    assert check_benchmarks(settings(tmp_path)).found == "recipe embedded names no published ones"
+    unset = check_benchmarks(settings(tmp_path, recipe="paper"))
+    assert unset.state == "fail" and "GOT_BENCHMARKS is not set" in unset.found
+    place = tmp_path / "place"
+    (place / "geneval").mkdir(parents=True)
+    list_of_our_own = place / "geneval" / "evaluation_metadata.jsonl"
+    list_of_our_own.write_text("{}\n")
+    found = check_benchmarks(settings(tmp_path, recipe="paper", benchmarks=place))
+    assert found.state == "fail" and f"{place}/networks/dino-vits16 is missing" in found.found
+    assert str(list_of_our_own) not in found.found and "fetch-list" in found.advice
+    for name in ("emu_edit_test_set", *(f"networks/{one}" for one in NETWORKS)):
+        (place / name).mkdir(parents=True)
+    there = check_benchmarks(settings(tmp_path, recipe="paper", benchmarks=place))
+    assert there.state == "ok" and "another protocol: geneval/evaluation_metadata.jsonl" in there.found
+
+
+NETWORKS = (
+    "mask2former-swin-small-coco-instance",
+    "clip-vit-large-patch14",
+    "clip-vit-base-patch32",
+    "dino-vits16",
+)

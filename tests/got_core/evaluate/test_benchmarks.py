@@ -13,6 +13,7 @@ from got_core.evaluate.config import EvaluateConfig
 from got_core.evaluate.samples import Request, sample_name
 from got_core.evaluate.suite import AS_WRITTEN, VARIANTS
 from got_core.recipes import get_recipe
+from got_core.registry.config import PromotionConfig
 
 
 @pytest.mark.parametrize(
@@ -45,7 +46,7 @@ def test_keys_of_stored_pictures() -> None:
     assert keys == ["6771d110937f", "c53ab096b057", "9df8d0e21ff6"]
 
 
-@pytest.mark.parametrize("names", [("geneval",), ("geneval/scenes", "geneval/scenes")])
+@pytest.mark.parametrize("names", [("genevall",), ("geneval/scenes", "geneval/scenes")])
 def test_a_benchmark_that_there_is_not_or_twice_is_refused(names: tuple[str, ...]) -> None:
     with pytest.raises(ValueError, match=r"benchmarks must be none, one or more of geneval/scenes, edits/sc"):
         EvaluateConfig(benchmarks=names)
@@ -56,3 +57,24 @@ def test_promotion_goes_by_a_benchmark_that_the_recipe_names() -> None:
     with pytest.raises(ValueError, match=r"primary is 'geneval/scenes/overall', but evaluate\.benchmarks n"):
         replace(recipe, evaluate=EvaluateConfig(benchmarks=("edits/scenes",)))
     assert replace(recipe, evaluate=EvaluateConfig(benchmarks=())).evaluate.assets == {}
+
+
+@pytest.mark.parametrize("name", ["finetune-own", "finetune-own-512", "paper", "rehearsal"])
+@pytest.mark.parametrize("scenes", ["geneval/scenes", "edits/scenes"])
+def test_a_model_of_photographs_is_not_scored_on_scenes(name: str, scenes: str) -> None:
+    recipe = get_recipe(name)
+    assert not recipe.draws_scenes and not recipe.evaluate.on_scenes
+    for names in ((scenes,), ("geneval", scenes)):
+        config = EvaluateConfig(benchmarks=names)
+        promotion = PromotionConfig(primary=f"{names[0]}/overall")
+        with pytest.raises(
+            ValueError, match=f"'{name}': evaluate.benchmarks names {scenes}, rendered scenes"
+        ) as e:
+            replace(recipe, evaluate=config, promotion=promotion)
+        assert "scenes say nothing about a model of photographs" in str(e.value)
+
+
+def test_published_benchmarks_may_stand_beside_scenes_where_scenes_are_drawn() -> None:
+    recipe = replace(get_recipe("tiny"), evaluate=EvaluateConfig(benchmarks=("geneval", "geneval/scenes")))
+    assert recipe.evaluate.assets == {"geneval": "geneval/scenes", "published_geneval": "geneval"}
+    assert (recipe.evaluate.on_scenes, recipe.evaluate.published) == (("geneval/scenes",), ("geneval",))

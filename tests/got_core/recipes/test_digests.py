@@ -80,7 +80,7 @@ STORED = {
         "finetune": "3fd42e80bbe2",
         "evaluate": "1c0051e3658b",
         "ablation": "6d79a3e669f3",
-        "promotion": "c3248a56c760",
+        "promotion": "5450f7104a46",
         "pretrain.identity": "ede05298fef8",
         "finetune.identity": "7bde82532b3b",
     },

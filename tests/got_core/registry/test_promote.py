@@ -16,7 +16,7 @@ from got_core.registry.promote import PromotionDecision
 from got_core.registry.results import BenchmarkResult
 from got_core.registry.rule import chance_of_loss, compare, fault_of, holm
 
-from .scored import result
+from .scored import measured, result
 
 GENEVAL, EDITS = "geneval/scenes", "edits/scenes"
 KINDS = ("add", "remove", "recolor", "replace", "move", "multi-turn")
@@ -89,6 +89,7 @@ def test_the_primary_score_is_the_recipes() -> None:
         PromotionConfig(primary="overall")
     with pytest.raises(ValueError, match=r"margins\['edits/scenes'\] must lie in 0..1, got nan"):
         PromotionConfig(margins={EDITS: float("nan")})
+    assert PromotionConfig(margins={"geneval2/published": 2.5}).margins["geneval2/published"] == 2.5
     assert embedded().promotion == PromotionConfig()
 
 
@@ -144,6 +145,58 @@ def test_what_cannot_be_compared_is_not_promoted(challenger: dict, message: str)
 def test_by_sample_results_are_not_asked_of_the_first_champion() -> None:
     assert fault_of(replace(PLAIN, outcomes=None), "p1", by_sample=False) is None
     assert fault_of(PLAIN, "p1") is None
+
+
+# ---------------------------------------------------------------- figures in place of verdicts
+
+EMU = "emu_edit/base"
+BY_FIGURE = PromotionConfig(primary=f"{EMU}/clip_dir")
+
+
+def test_figures_are_compared_by_sign_and_sample() -> None:
+    verdict = compare({EMU: measured()}, {EMU: measured(0.02)}, BY_FIGURE)
+    assert verdict.promoted and verdict.reason.startswith("emu_edit/base/clip_dir is better (0.")
+    clip_t, clip_dir = verdict.tasks
+    assert (clip_t["task"], clip_t["gained"], clip_t["lost"], clip_t["p"]) == ("clip_t", 0, 0, 1)
+    assert (clip_dir["gained"], clip_dir["lost"], clip_dir["verdict"]) == (36, 0, "better")
+    assert clip_dir["difference"] == pytest.approx(0.02)
+    assert verdict.benchmarks[0]["difference"] == pytest.approx(0.02)
+    # Samples of one picture count together: 21 of seven pictures are seven observations.
+    worse = compare({EMU: measured(left_out=0)}, {EMU: measured(-0.01, left_out=0)}, BY_FIGURE)
+    assert worse.tasks[1]["verdict"] == "worse" and worse.tasks[1]["lost"] == 40
+    assert worse.tasks[1]["p"] == pytest.approx(0.5**40)
+    shared = [{EMU: measured(one, n=21, left_out=0, pairs=3)} for one in (0, -0.01)]
+    assert compare(*shared, BY_FIGURE).tasks[1]["p"] == pytest.approx(0.5**7)
+
+
+def test_rounding_of_a_network_is_no_difference() -> None:
+    verdict = compare({EMU: measured()}, {EMU: measured(-1e-7)}, BY_FIGURE)
+    assert [(row["gained"], row["lost"], row["p"]) for row in verdict.tasks] == [(0, 0, 1), (0, 0, 1)]
+
+
+def test_a_benchmark_may_have_no_overall_score() -> None:
+    before, after = ({EMU: measured(shift, overall=False)} for shift in (0, 0.02))
+    verdict = compare(before, after, BY_FIGURE)
+    assert verdict.promoted and verdict.benchmarks == []
+    decision = PromotionDecision(True, "", "2", "2", verdict.benchmarks, verdict.tasks)
+    assert "| emu_edit/base/clip_dir |" in decision.markdown()
+    named = PromotionConfig(primary=f"{EMU}/overall")
+    assert "has no number for overall" in compare(before, after, named).reason
+    one_sided = compare({EMU: measured(overall=False)}, {EMU: measured(0.02)}, BY_FIGURE)
+    assert not one_sided.promoted and "have overall on one side only" in one_sided.reason
+
+
+def test_left_out_samples_are_the_same_ones_on_both_sides() -> None:
+    verdict = compare({EMU: measured(left_out=4)}, {EMU: measured(0.02, left_out=6)}, BY_FIGURE)
+    assert not verdict.promoted
+    assert verdict.reason == (
+        "the results of emu_edit/base leave out different samples: 2 have a figure on one side only"
+    )
+    frame = measured().outcomes
+    assert frame is not None
+    nan = pl.when(pl.int_range(pl.len()) == 1).then(float("nan")).otherwise("value")
+    broken = replace(measured(0.02), outcomes=frame.with_columns(value=nan))
+    assert "has 1 samples whose value is no number" in compare({EMU: measured()}, {EMU: broken}).reason
 
 
 # ---------------------------------------------------------------- the paired test

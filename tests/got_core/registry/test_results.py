@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from mlflow.entities.model_registry import ModelVersion
 
+from got_core.registry.config import PromotionConfig
 from got_core.registry.log import CHALLENGER
 from got_core.registry.promote import CHAMPION, REASON_TAG, promote
 from got_core.registry.results import (
@@ -22,7 +23,7 @@ from got_core.registry.results import (
 )
 from got_core.registry.tracking import MlflowClient, connect, ensure_experiment
 
-from .scored import result
+from .scored import measured, result
 
 
 class Registry:
@@ -112,3 +113,23 @@ def test_a_champion_never_lacks_the_reason_why(
         promote(tracking_uri=registry.uri)
     assert promote(tracking_uri=registry.uri).champion == str(challenger.version)
     assert "is better" in registry.tags(challenger)[REASON_TAG]
+
+
+def test_results_go_by_the_benchmarks_name_whatever_its_protocol_is_called(registry: Registry) -> None:
+    version = registry.add([measured(), result(20)], "w1", CHAMPION)
+    registry.add([measured(0.02), result(20)], "w2", CHALLENGER)
+    metrics = registry.client.get_run(version.run_id).data.metrics
+    assert {"emu_edit/base/overall", "emu_edit/base/clip_t", "geneval/scenes/colors"} <= set(metrics)
+    held = read_results(registry.client, version)
+    assert [*held] == ["emu_edit/base", "geneval/scenes"]
+    assert held["emu_edit/base"].scores["benchmark"] == "emu_edit/base"
+    outcomes = held["emu_edit/base"].outcomes
+    assert outcomes is not None and outcomes["value"].null_count() == 4
+    config = PromotionConfig(primary="emu_edit/base/clip_dir")
+    decision = promote(tracking_uri=registry.uri, config=config)
+    assert decision.promoted and "emu_edit/base/clip_dir is better" in decision.reason
+
+
+def test_what_was_registered_before_there_were_figures_keeps_its_digest() -> None:
+    """It would count as another result, and be stored again."""
+    assert tag_entries([result(20)], "r")["geneval/scenes"]["outcomes"] == "6d25d9901935"

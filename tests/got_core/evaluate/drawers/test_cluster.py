@@ -210,6 +210,12 @@ def test_errors_of_workers_are_raised_as_they_are(cluster, model, storage, tmp_p
         assert drawer.draw(wanted(1), storage, sampler=SAMPLER) == 1, "the workers go on"
 
 
+def test_a_storage_that_workers_do_not_see_is_refused(cluster, model) -> None:
+    unseen = pytest.raises(ValueError, match="workers do not see memory://pictures: take a folder or bucket")
+    with RayDrawer(model, workers=1) as drawer, unseen:
+        drawer.draw(wanted(1), Storage("memory://pictures"), sampler=SAMPLER)
+
+
 def test_a_model_of_a_storage_is_fetched(cluster, model, storage) -> None:
     storage.upload(model, "models/tiny")
     with RayDrawer("models/tiny", storage=storage, workers=1) as drawer:

@@ -33,6 +33,9 @@ pytestmark = pytest.mark.slow
 
 KILLS = int(os.environ.get("KILLS", "3"))
 PROMPTS, EDITS = 6 + 2 * KILLS, 6 + KILLS
+COUNTS = (2 * PROMPTS + EDITS, 2 * PROMPTS, EDITS)
+"""Pictures drawn, read and measured."""
+TOTAL = sum(COUNTS)
 WORKERS, BATCH = 2, 2
 LOGS = ("drawn.log", "judged.log", "measured.log")
 
@@ -76,7 +79,8 @@ def rows_kept(home: Path) -> int:
 
 @dataclass
 class Killer:
-    """Starts the driver, kills it or a worker after some more pictures, and starts it again."""
+    """Starts the driver, kills it or a worker now and then, from the first picture drawn to the last one
+    measured, and starts it again."""
 
     home: Path
     dice: random.Random = field(default_factory=lambda: random.Random(0))
@@ -88,8 +92,8 @@ class Killer:
     def work(self) -> None:
         driver = self._start()
         for number in range(KILLS):
-            before, more = self._lines(), self.dice.randrange(1, 10)
-            while self._lines() < before + more and driver.poll() is None:
+            reached = TOTAL * (number + self.dice.uniform(0.1, 0.8)) / KILLS
+            while self._lines() < reached and driver.poll() is None:
                 time.sleep(0.02)
             if driver.poll() is not None:
                 break

@@ -93,6 +93,7 @@ def test_groups_stay_together_and_batches_are_small_enough_for_all(storage) -> N
     orders = [Order(name=f"{group}{k}", group=group) for k in range(3) for group in "abcdefgh"]
     given = run(orders, storage, 50)
     assert given == [[f"{group}{k}" for k in range(3)] for group in "abcdefgh"]
+    assert [len(one) for one in run(orders[:], storage, 2)] == [2, 1] * 8, "never more than a batch"
     alone = [Order(name=str(k)) for k in range(24)]
     assert [len(one) for one in run(alone, storage, 50)] == [2] * 12
     assert [len(one) for one in run(alone, storage, 1)] == [1] * 24

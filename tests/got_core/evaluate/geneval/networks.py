@@ -6,47 +6,16 @@ import json
 from pathlib import Path
 
 import torch
-from transformers import (
-    CLIPConfig,
-    CLIPModel,
-    CLIPTokenizer,
-    Mask2FormerConfig,
-    Mask2FormerForUniversalSegmentation,
-    SwinConfig,
-)
+from transformers import CLIPConfig, CLIPModel, CLIPTokenizer, Mask2FormerForUniversalSegmentation
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
-from transformers.models.mask2former.image_processing_pil_mask2former import Mask2FormerImageProcessorPil
 
-from got_core.evaluate.geneval.classes import CLASSES, SPELLINGS
-
-COCO = {new: old for old, new in reversed(SPELLINGS.items()) if new.split()[-1] == old}
-"""GenEval's own names to COCO's."""
+from deployments.rehearsal.judges import detector_config, detector_processor
 
 
 def mask2former_folder(folder: Path, *, bias: float = 4.0, seed: int = 0) -> Path:
     """Random weights; with a `bias` towards three classes it finds things with high scores."""
     torch.manual_seed(seed)
-    config = Mask2FormerConfig(
-        backbone_config=SwinConfig(
-            image_size=64,
-            embed_dim=8,
-            depths=[1, 1, 1, 1],
-            num_heads=[1, 1, 2, 2],
-            window_size=4,
-            out_features=["stage1", "stage2", "stage3", "stage4"],
-        ),
-        feature_size=32,
-        mask_feature_size=32,
-        hidden_dim=32,
-        encoder_feedforward_dim=32,
-        encoder_layers=1,
-        decoder_layers=2,
-        num_attention_heads=2,
-        dim_feedforward=32,
-        num_queries=12,
-        id2label={number: COCO.get(name, name) for number, name in enumerate(CLASSES)},
-    )
-    model = Mask2FormerForUniversalSegmentation(config)
+    model = Mask2FormerForUniversalSegmentation(detector_config())
     with torch.no_grad():
         if bias:
             model.class_predictor.weight[[16, 41, 74]] *= 60  # dog, cup, clock
@@ -55,7 +24,7 @@ def mask2former_folder(folder: Path, *, bias: float = 4.0, seed: int = 0) -> Pat
                 for weight in layer.parameters():
                     weight *= 6
     model.save_pretrained(folder)
-    Mask2FormerImageProcessorPil(size={"height": 96, "width": 96}, ignore_index=255).save_pretrained(folder)
+    detector_processor().save_pretrained(folder)
     return folder
 
 

@@ -21,6 +21,9 @@ from got_core.evaluate.geneval2.server import JudgeError, JudgePaused
 from got_core.evaluate.protocol import why_unlike
 from got_core.evaluate.scores import IncompleteRunError
 from got_core.storage import Storage
+from tests.faults import answers
+from tests.faults.proxy import FaultProxy
+from tests.faults.rules import Cut
 from tests.got_core.annotate.chat_server import ChatServer, completion, name_of, text_of
 from tests.got_core.evaluate.geneval2.killed import judge as judge_again
 from tests.got_core.evaluate.geneval2.lists import (
@@ -447,3 +450,18 @@ def test_missing_pictures_are_named_in_a_partial_score(home: Path) -> None:
     scores = BENCHMARK.scores(frame, partial=True)
     assert scores["of"] == "5 / 6" and scores["tasks"]["6 atoms"]["of"] == "1 / 2"
     assert len(GROUPS) == frame.height
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [answers.SERVER_ERROR, Cut(None), Cut(0), Cut(400), answers.SLOW_DOWN],
+    ids=["500", "cut before", "cut behind", "cut in the middle", "503"],
+)
+def test_a_connection_that_breaks_is_tried_again(home: Path, fault: Any) -> None:
+    with ChatServer(looking) as server, FaultProxy(server.url) as proxy:
+        undisturbed = run(home, server.url)
+        (home / "store").rename(home / "before")
+        proxy.add(fault, method="POST", path="chat/completions", times=4)
+        frame = run(home, proxy.url)
+        assert proxy.count("POST", "chat/completions") == QUESTIONS + SELF_TEST + 4
+    assert frame.equals(undisturbed) and {one["reason"] for one in kept(home)} == {None}

@@ -6,10 +6,12 @@ import hashlib
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
 
+from got_core.evaluate.drawers.local import LocalDrawer
 from got_core.evaluate.published.benchmark import OUTCOMES, NothingJudgesError
 from got_core.evaluate.published.downloads import Download, MissingDownloadError, benchmarks_place
 from got_core.evaluate.published.registry import (
@@ -145,3 +147,23 @@ def test_another_detector_needs_no_networks(tmp_path: Path, place: Path) -> None
     assert scores["protocol"].startswith("geneval/saved/prompts-")
     assert scores["notes"] == list(opened.notes) and "not the published list" in scores["notes"][0]
     assert opened.grid(None, frame) == b""
+
+
+@pytest.mark.parametrize("name", ["geneval", "emu_edit/base", "magicbrush/base"])
+def test_fewer_pictures_may_be_drawn_at_once(place: Path, tmp_path: Path, name: str) -> None:
+    """A model of 1024 pixels has no room for as many as a small one; more than usual are never drawn."""
+    sizes: list[int] = []
+
+    class Counting(LocalDrawer):
+        def draw_batches(self, batches: Any, *given: Any, **named: Any) -> Any:
+            for batch in super().draw_batches(batches, *given, **named):
+                sizes.append(len(batch))
+                yield batch
+
+    opened, drawer = published_benchmark(name).open(place, networks=False), Counting(tiny_pipeline())
+    sampler = {"num_inference_steps": 1, "max_new_tokens": 4}
+    opened.generate(drawer, Storage(str(tmp_path / "few")), sampler=sampler, batch_size=2)
+    few, many = max(sizes), sum(sizes)
+    sizes.clear()
+    opened.generate(drawer, Storage(str(tmp_path / "many")), sampler=sampler, batch_size=500)
+    assert few <= (4 if name == "geneval" else 2) and max(sizes) <= 16 and sum(sizes) == many
