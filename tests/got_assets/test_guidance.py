@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -12,10 +13,12 @@ import pytest
 from PIL import Image
 
 from got_core.model.formats.weights import weights_hash
+from tests.got_core.evaluate.published.downloads import write_data
 from tests.got_core.tiny_pipeline import sees_its_conditions, tiny_pipeline
 
 from .conftest import Graph
 
+PAIR = "a photo of a cup and a dog"
 CONFIG = {"text_scales": [1.0, 4.0], "spatial_scales": [1.0, 3.0], "prompts": 2, "num_inference_steps": 1}
 
 
@@ -75,6 +78,16 @@ def test_what_cannot_be_used_is_one_error(graph: Graph) -> None:
     )
     assert "GOT_BENCHMARKS is not set" in failure(materialized(graph, benchmark="geneval"))
     assert not graph.storage.exists("guidance_grid.json") and not graph.storage.list("guidance/")
+
+
+@pytest.mark.slow
+def test_photographs_are_drawn_by_workers(load: Callable[..., Graph], tmp_path: Path) -> None:
+    graph = load(benchmarks=str(write_data(tmp_path / "place")))
+    put_candidate(graph)
+    assert materialized(graph, benchmark="geneval").success
+    document = graph.storage.read_json("guidance_grid.json")
+    assert len(document["sheets"]) == 2 and document["prompts"] == ["a photo of a dog", PAIR]
+    assert "pictures are not judged" in graph.metadata("guidance_grid")["notes"]
 
 
 def test_no_job_and_no_run_makes_it(load: Callable[..., Graph]) -> None:

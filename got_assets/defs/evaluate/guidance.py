@@ -3,14 +3,21 @@
 # No postponed annotations here: Dagster looks at the annotation objects themselves.
 
 import time
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from pydantic import Field
 
 from got_assets.project import PROJECT, Project, code_version
 from got_assets.reporting import document_hash, document_result, log_progress, markdown_table, stored_image
+from got_assets.scored import benchmark_cluster
+from got_core.evaluate.config import PUBLISHED_ASSETS
 from got_core.evaluate.guidance_grid.config import GuidanceGridConfig
+
+if TYPE_CHECKING:
+    from got_core.evaluate.drawers.drawer import Drawer
 
 Document = dict[str, Any]
 _RECIPE = PROJECT.recipe
@@ -68,7 +75,6 @@ def guidance_grid(
     the run: `benchmark`, `text_scales`, `spatial_scales`, `reference_scale`, `prompts`, `seed`,
     `num_inference_steps`. Pictures that are there are not drawn again. No part of `got run`.
     """
-    from got_core.evaluate.benchmarks import open_pipeline
     from got_core.evaluate.guidance_grid.grid import draw_guidance_grid
     from got_core.evaluate.guidance_grid.prompts import grid_prompts
     from got_core.evaluate.suite import sampler_arguments
@@ -76,16 +82,17 @@ def guidance_grid(
     started, storage, recipe = time.monotonic(), project.storage, project.recipe
     chosen, weights = config.grid(), candidate["weights_hash"]
     prompts = grid_prompts(chosen, recipe.world, recipe.evaluate, project.settings.benchmarks)
-    found = draw_guidance_grid(
-        open_pipeline(storage.download(candidate["folder"])),
-        prompts,
-        chosen,
-        storage,
-        f"{FOLDER}/{weights[:12]}",
-        weights_hash=weights,
-        sampler=sampler_arguments(recipe.evaluate),
-        progress=lambda done, total: log_progress(f"{done} of {total} pictures"),
-    )
+    with _drawer(project, candidate["folder"], chosen.benchmark) as drawer:
+        found = draw_guidance_grid(
+            drawer,
+            prompts,
+            chosen,
+            storage,
+            f"{FOLDER}/{weights[:12]}",
+            weights_hash=weights,
+            sampler=sampler_arguments(recipe.evaluate),
+            progress=lambda done, total: log_progress(f"{done} of {total} pictures"),
+        )
     shown: dict[str, Any] = {}
     if found.heat_map:
         shown["heat_map"] = stored_image(storage, found.heat_map)
@@ -105,6 +112,25 @@ def guidance_grid(
         first_sheet=stored_image(storage, found.sheets[0]),
         **shown,
     )
+
+
+@contextmanager
+def _drawer(project: Project, folder: str, benchmark: str) -> Iterator["Drawer"]:
+    """Workers on Ray for photographs, as for the published benchmarks; scenes are drawn here."""
+    from got_core.evaluate.benchmarks import open_pipeline
+    from got_core.evaluate.drawers.cluster import RayDrawer
+    from got_core.evaluate.drawers.local import as_drawer
+    from got_core.ray_sessions import ray_session
+
+    if benchmark not in PUBLISHED_ASSETS.values():
+        yield as_drawer(open_pipeline(project.storage.download(folder)))
+        return
+    cluster = benchmark_cluster(project)
+    with (
+        ray_session(cluster.address, cluster.workers),
+        RayDrawer(folder, storage=project.storage, **cluster.options()) as drawer,
+    ):
+        yield drawer
 
 
 def _score_table(cells: list[Document], config: GuidanceGridConfig) -> dg.MarkdownMetadataValue:
