@@ -3,8 +3,10 @@
 Edits in Emu-Edit's format are drawn by the rehearsal's model (recipe `rehearsal`, random weights; each is
 planned first), and measured by CLIP and DINO at a quarter of their widths, on one worker and on two in turn,
 one thread each. What counts is the median over the turns of two workers' pictures a second over one worker's
-in the same turn. Starting Ray, opening model and networks is apart: workers are kept for thousands of
-pictures. BENCH_IMAGES sets the number of edits.
+in the same turn; CPU seconds, of all processes, are beside it, because other work on the machine takes from
+two workers what it leaves to one. Starting is apart and stated, for workers are kept for thousands of
+pictures: Ray, opening model and networks, and a quarter of the edits into another folder, with which every
+worker gets warm. BENCH_IMAGES sets the number of edits.
 """
 
 from __future__ import annotations
@@ -13,8 +15,11 @@ import os
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+
+import psutil
 
 from bench.bench_edit_judging import save_networks, write_samples
 from got_core.evaluate.cluster_networks import RayNetworks
@@ -25,7 +30,7 @@ from got_core.evaluate.networks import load_networks
 from got_core.ray_sessions import ray_session
 from got_core.storage import Storage
 
-EDITS, TURNS, BATCH = int(os.environ.get("BENCH_IMAGES", "48")), 3, 4
+EDITS, TURNS, BATCH = int(os.environ.get("BENCH_IMAGES", "64")), 3, 4
 SIDES = (1, 2)
 
 
@@ -41,24 +46,37 @@ def save_model(folder: Path) -> None:
 
 
 def one_run(place: Path, out: Path, workers: int) -> dict[str, float]:
-    """Seconds of drawing, of judging, and of starting both."""
-    bench = EmuEdit(batch_size=BATCH)
-    samples = bench.read(place / "all.parquet")
+    """Seconds of drawing, of judging, and of starting both; CPU seconds of the first two."""
+    warm, samples = (EmuEdit().read(place / f"{name}.parquet") for name in ("quarter", "all"))
+    began = time.perf_counter()
     with ray_session(None, max(SIDES)):
+        bench = EmuEdit(batch_size=BATCH)
         with RayDrawer(place / "model", workers=workers, device="cpu") as drawer:
-            starting = drawer.start()
-            began = time.perf_counter()
-            bench.write_layout(samples, drawer, out)
-            drawing = time.perf_counter() - began
-        load = partial(load_networks, BASE, place / "clip", place / "dino")
+            drawer.start()
+            bench.write_layout(warm, drawer, out.with_suffix(".warm"))
+            starting = time.perf_counter() - began
+            drawing, drawing_cpu = _timed(lambda: bench.write_layout(samples, drawer, out))
+        began, load = time.perf_counter(), partial(load_networks, BASE, place / "clip", place / "dino")
         with RayNetworks(load, workers=workers, device="cpu") as networks:
-            starting += networks.start()
+            networks.start()
             bench = EmuEdit(batch_size=BATCH, networks=networks)
-            pictures = bench.read_layout(samples, out)
-            began = time.perf_counter()
-            bench.judge(samples, pictures, store=Storage(str(out.with_suffix(".judged"))))
-            judging = time.perf_counter() - began
-    return {"drawing": drawing, "judging": judging, "starting": starting}
+            bench.judge(warm, bench.read_layout(warm, out.with_suffix(".warm")))
+            starting += time.perf_counter() - began
+            pictures, store = bench.read_layout(samples, out), Storage(str(out.with_suffix(".judged")))
+            judging, judging_cpu = _timed(lambda: bench.judge(samples, pictures, store=store))
+    return {"drawing": drawing, "judging": judging, "starting": starting, "cpu": drawing_cpu + judging_cpu}
+
+
+def _timed(work: Callable[[], object]) -> tuple[float, float]:
+    """Seconds, and CPU seconds of this process and those that it has started."""
+    began, used = time.perf_counter(), _cpu_seconds()
+    work()
+    return time.perf_counter() - began, _cpu_seconds() - used
+
+
+def _cpu_seconds() -> float:
+    own = psutil.Process()
+    return sum(sum(one.cpu_times()[:2]) for one in (own, *own.children(recursive=True)))
 
 
 def main() -> dict[str, float | str]:
@@ -87,8 +105,9 @@ def main() -> dict[str, float | str]:
         ratios = [two / one for one, two in zip(*speeds.values(), strict=True)]
         figures[f"{name}, two workers over one"] = statistics.median(ratios)
     for side, runs in found.items():
-        starts = statistics.median(one["starting"] for one in runs)
-        figures[f"starting {_workers(side)}, seconds besides"] = starts
+        for name, part in {"CPU seconds an edit": "cpu", "seconds of starting": "starting"}.items():
+            middle = statistics.median(one[part] for one in runs)
+            figures[f"{name}, {_workers(side)}"] = middle / (EDITS if part == "cpu" else 1)
     return figures
 
 

@@ -140,9 +140,8 @@ class RayWorkers(Generic[Held]):
     def start(self) -> float:
         """Start all workers now, and wait until each holds what it works with; seconds that took."""
         started = time.perf_counter()
-        while len(self._actors) < self.count:
-            self._actors.append(self._started())
-        self._answers([actor.hold.remote() for actor in self._actors])
+        for _ in self.results(range(1, self.count + 1), _held):  # each worker is free for one
+            pass
         return time.perf_counter() - started
 
     def ask(self, question: Callable[[Held], Result]) -> Result:
@@ -178,7 +177,8 @@ class RayWorkers(Generic[Held]):
 
     def _lost(self, actor: Any, attempts: int, error: Exception) -> LostWorkersError | None:
         """Leave out an actor that has died; the error where that was once too often."""
-        self._actors.remove(actor)
+        if actor in self._actors:
+            self._actors.remove(actor)
         self._restarts -= 1
         if attempts < ATTEMPTS and self._restarts >= 0:
             return None
@@ -188,12 +188,6 @@ class RayWorkers(Generic[Held]):
             "short (smaller batches, fewer workers), Ray's logs say more; what is done is kept, so run it "
             "again"
         )
-
-    def _answers(self, references: list[Any]) -> list[Any]:
-        try:
-            return ray.get(references)
-        except RayTaskError as error:
-            raise _cause(error) from None
 
 
 class _Run(Generic[Held, Piece, Result]):
@@ -262,14 +256,10 @@ class _Actor:
     def __init__(self, hold: Callable[[Place], Any], place: Place) -> None:
         self._make, self._place, self._held = hold, place, None
 
-    def hold(self) -> None:
-        """Load what is held, once."""
+    def work(self, work: Callable[[Any, Any, bool], Any], piece: Any, again: bool) -> Any:
+        """What becomes of a piece; the first one waits until what is held is loaded."""
         if self._held is None:
             self._held = self._make(self._place)
-
-    def work(self, work: Callable[[Any, Any, bool], Any], piece: Any, again: bool) -> Any:
-        """What becomes of a piece."""
-        self.hold()
         return work(self._held, piece, again)
 
 
@@ -279,6 +269,10 @@ def on_device(load: Callable[..., Held], place: Place) -> Held:
 
     torch.set_num_threads(place.threads)
     return load(device=place.device)
+
+
+def _held(held: Any, piece: int, again: bool) -> None:
+    """Nothing: it is there."""
 
 
 def _asked(held: Any, piece: list[Callable[[Any], Any]], again: bool) -> Any:

@@ -125,13 +125,14 @@ def _headline(scores: Mapping[str, Any]) -> str:
 
 
 def _task_table(scores: Mapping[str, Any]) -> str:
-    rows = "".join(_task_row(task, score) for task, score in scores["tasks"].items())
+    scale = scores.get("scale", 1)
+    rows = "".join(_task_row(task, score, scale) for task, score in scores["tasks"].items())
     failures = [label for _, label in _OUTCOMES[1:]]
     head = _row(("task", "score", "", "95 % interval", "images", "plans right", *failures), "th")
     return f"<table><caption>Scores by task</caption>{head}{rows}</table>"
 
 
-def _task_row(task: str, score: Mapping[str, Any]) -> str:
+def _task_row(task: str, score: Mapping[str, Any], scale: float) -> str:
     plans, measured = score.get("plan_correct"), score["mean"] is not None
     numbers = (
         _interval(score) if measured else "",
@@ -143,14 +144,13 @@ def _task_row(task: str, score: Mapping[str, Any]) -> str:
     )
     cells = "".join(f"<td class='number'>{number}</td>" for number in numbers)
     mean = f"<td class='number'>{score['mean']:.3f}</td>" if measured else "<td></td>"
-    bar = _bar(score) if measured else ""
+    bar = _bar(score, scale) if measured else ""
     return f"<tr><td>{escape(task)}</td>{mean}<td>{bar}</td>{cells}</tr>"
 
 
-def _bar(score: Mapping[str, Any]) -> str:
-    """Of a share, or of a percentage, with its interval; figures below 0 begin at the left."""
-    most = 100.0 if score["high"] > 1 else 1.0
-    mean, low, high = (min(max(score[name] / most, 0.0), 1.0) for name in ("mean", "low", "high"))
+def _bar(score: Mapping[str, Any], scale: float) -> str:
+    """Of the scale, with its interval; figures below 0 begin at the left."""
+    mean, low, high = (min(max(score[name] / scale, 0.0), 1.0) for name in ("mean", "low", "high"))
     return (
         f"<div class='bar'><span style='width:{mean:.1%}'></span>"
         f"<i style='left:{low:.1%}'></i><i style='left:{high:.1%}'></i></div>"

@@ -29,7 +29,8 @@ class PromotionConfig:
     that size can tell apart blocks nobody then, and a larger benchmark is stricter by itself."""
 
     least_margin: float = 0.01
-    """Smallest margin that is taken from an interval, which has no width where all samples agree."""
+    """Smallest margin that is taken from an interval, which has no width where all samples agree; a share of
+    the scale, which ends at 1, for GenEval 2 at 100."""
 
     alpha: float = 0.05
     """Chance that any task of a model equal to the champion counts as worse, over all tasks together (Holm).

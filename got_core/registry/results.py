@@ -62,7 +62,7 @@ def compact_scores(scores: Mapping[str, Any]) -> dict[str, Any]:
     """What promotion needs of a score dict: protocol, overall and per task mean, interval and count."""
     keep = ("mean", "low", "high", "n")
     return {
-        **({"benchmark": scores["benchmark"]} if scores.get("benchmark") else {}),
+        **{name: scores[name] for name in ("benchmark", "scale") if scores.get(name)},
         "protocol": scores["protocol"],
         "protocol_digest": scores["protocol_digest"],
         "complete": scores["complete"],

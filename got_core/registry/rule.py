@@ -196,7 +196,7 @@ def _margin(name: str, champion: Mapping[str, Any], config: PromotionConfig) -> 
         return config.margins[name]
     low = champion["low"]
     reach = 0.0 if low is None or not math.isfinite(low) else champion[OVERALL] - low
-    return max(reach, config.least_margin)
+    return max(reach, config.least_margin * champion.get("scale", 1))
 
 
 def _task_rows(

@@ -184,3 +184,33 @@ def test_protocols_of_other_worlds_and_sizes_are_unlike() -> None:
     require_same(scored(base), scored(base))
     with pytest.raises(UnlikeProtocolsError, match=others[0].digest()):
         require_same(scored(base), scored(others[0]))
+
+
+def test_figures_of_edits_have_a_table_and_no_shares() -> None:
+    """Scores of a published benchmark: no plans, no shares, perhaps no overall score."""
+    figure = {"mean": -0.0123, "low": -0.05, "high": 0.02, "n": 7, "of": 8, "undefined": 1}
+    part = {"n": 7, "of": 8, "clip_dir": figure, "left_out": {"placeholder caption": 1}}
+    scores = {
+        "benchmark": "emu_edit/base",
+        "protocol": "emu_edit/base",
+        "protocol_digest": "0123456789ab",
+        "protocol_record": {"name": "emu_edit/base"},
+        "overall": None,
+        "low": None,
+        "high": None,
+        "tasks": {"clip_dir": figure},
+        "settings": {"all": {"edited": {"raw": part, "filtered": part, "tasks": {}}}},
+        "complete": True,
+        "found": 8,
+        "expected": 8,
+        "notes": ["8 samples; <b>the published split has 3589</b>"],
+    }
+    verdicts = pl.DataFrame({"sample": ["a"], "clip_dir": [0.1]})
+    html = benchmark_report([Section(scores, None, verdicts)])
+    text = " ".join(Page(html).words)
+    assert "No overall score" in text and "8 of 8 images" in text and "prompts have" not in text
+    assert "-0.012" in text and "-0.050 to 0.020" in text and "rule of three" not in text
+    assert "All figures" in text and "-0.0123" in text and "clip-dir" in text
+    assert "&lt;b&gt;the published split" in html and "width:0.0%" in html
+    percents = {**scores, "scale": 100, "tasks": {"atomicity_3": {**figure, "mean": 42.0, "high": 50.0}}}
+    assert "width:42.0%" in benchmark_report([Section(percents)])

@@ -186,6 +186,13 @@ def test_a_benchmark_may_have_no_overall_score() -> None:
     assert not one_sided.promoted and "have overall on one side only" in one_sided.reason
 
 
+def test_the_least_margin_goes_with_the_scale() -> None:
+    narrow = replace(measured(), scores={**measured().scores, "low": measured().scores["overall"]})
+    wide = replace(narrow, scores={**narrow.scores, "scale": 100})
+    for one, margin in ((narrow, 0.01), (wide, 1.0)):
+        assert compare({EMU: one}, {EMU: one}, BY_FIGURE).benchmarks[0]["margin"] == margin
+
+
 def test_left_out_samples_are_the_same_ones_on_both_sides() -> None:
     verdict = compare({EMU: measured(left_out=4)}, {EMU: measured(0.02, left_out=6)}, BY_FIGURE)
     assert not verdict.promoted

@@ -11,6 +11,7 @@ import pytest
 
 from got_core.evaluate.benchmarks import BENCHMARKS, open_pipeline
 from got_core.evaluate.config import EvaluateConfig
+from got_core.evaluate.published.cluster import Cluster
 from got_core.registry.log import register
 from got_core.registry.promote import FIGURES_TAG, REASON_TAG, PromotionDecision, promote
 from got_core.registry.rescore import Scorer
@@ -160,3 +161,14 @@ def test_damaged_outcomes_count_as_none(home: Home) -> None:
     held = read_results(client, version)["edits/scenes"]
     assert held.outcomes is not None and held.outcomes["cluster"].to_list() == [str(k) for k in range(7)]
     assert compact_scores(held.scores)["protocol"] == "edits/scenes"
+
+
+def test_workers_of_a_cluster_see_a_copy_of_the_champion(home: Home, tmp_path: Path) -> None:
+    (tmp_path / "model_index.json").write_text("{}")
+    alone, scorer = home.scorer(TODAY), replace(home.scorer(TODAY), cluster=Cluster(address="ray://a:1"))
+    name = "published/geneval/0123456789ab/model"
+    with alone._seen_by_workers(tmp_path, name) as model:
+        assert model == tmp_path
+    with scorer._seen_by_workers(tmp_path, name) as copy:
+        assert copy == name and home.storage.exists(f"{name}/model_index.json")
+    assert not home.storage.list("published/"), "nothing of it stays"

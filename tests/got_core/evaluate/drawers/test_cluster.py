@@ -84,6 +84,19 @@ def test_two_workers_draw_what_one_process_draws(pipeline, model, storage) -> No
     assert not ray.is_initialized()
 
 
+def test_model_pictures_and_costs_in_a_bucket(model, s3_server, tmp_path) -> None:
+    """Workers open the store by themselves; the model is fetched once for both."""
+    options = {"endpoint_url": s3_server.url, "cache_dir": tmp_path / "cache"}
+    storage = Storage(f"s3://{s3_server.bucket}/got", **options)
+    storage.upload(model, "models/tiny")
+    spent = Costs(storage, "costs")
+    with RayDrawer("models/tiny", storage=storage, workers=2, costs=spent) as drawer:
+        assert drawer.draw(wanted(20), storage, sampler=SAMPLER) == 20
+        assert drawer.draw(wanted(20), storage, sampler=SAMPLER) == 0
+    assert costs(storage, "costs")["pictures"] == 20
+    assert len(list((tmp_path / "cache").rglob("model_index.json"))) == 1
+
+
 def test_too_few_places_are_an_error_before_anything_starts(model) -> None:
     quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
     ray.init(num_cpus=2, num_gpus=0, **quiet)

@@ -93,7 +93,7 @@ class Killer:
         driver = self._start()
         for number in range(KILLS):
             reached = TOTAL * (number + self.dice.uniform(0.1, 0.8)) / KILLS
-            while self._lines() < reached and driver.poll() is None:
+            while self._pictures() < reached and driver.poll() is None:
                 time.sleep(0.02)
             if driver.poll() is not None:
                 break
@@ -112,8 +112,8 @@ class Killer:
         command = [sys.executable, "-m", "tests.got_core.evaluate.drawers.killed", str(self.home)]
         return subprocess.Popen(command, stderr=(self.home / "errors.txt").open("a"))
 
-    def _lines(self) -> int:
-        return sum(len(lines(self.home, log)) for log in LOGS)
+    def _pictures(self) -> int:
+        return sum(len(set(done(self.home, log))) for log in LOGS)
 
     def _worker(self) -> int | None:
         """One that has worked of late and is alive."""
