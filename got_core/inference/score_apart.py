@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from got_core.evaluate.apart.opened import plans_of
 from got_core.evaluate.guidance_grid.config import GuidanceGridConfig
 from got_core.evaluate.guidance_grid.prompts import grid_prompts
+from got_core.evaluate.published.apart import plans_of
 from got_core.evaluate.suite import sampler_arguments
 from got_core.inference.any_model import found_model
 from got_core.inference.score_steps import Drawing, Setup, benchmark_of, model_drawer, opened_benchmark

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from got_core.evaluate.apart.opened import pictures_of
 from got_core.evaluate.benchmarks import BENCHMARKS, Benchmark, open_pipeline
 from got_core.evaluate.drawers.costs import Costs, costs
 from got_core.evaluate.drawers.local import as_drawer
 from got_core.evaluate.picture_record import COSTS, PictureRecord, begin_record, read_record
+from got_core.evaluate.published.apart import TABLE, pictures_of, with_apart
 from got_core.evaluate.published.downloads import benchmarks_place
 from got_core.evaluate.published.edits import OpenedEdits
 from got_core.evaluate.published.registry import PUBLISHED, PUBLISHED_NAMES
@@ -33,9 +33,6 @@ if TYPE_CHECKING:
 
 Report = Callable[[str], None]
 NAMES = (*PUBLISHED_NAMES, *(one.name for one in BENCHMARKS))
-APART = "apart"
-"""Table beside the scores: each picture against the plan that it was drawn from."""
-
 _KEPT = "kept"
 """Prefix beside the scores, of what judging need not do again."""
 
@@ -211,8 +208,8 @@ def judge(name: str, folder: Storage | None, out: Storage, setup: Setup, judging
     scores = opened.scores(frame, protocol=protocol, partial=judging.partial)
     scores = {**scores, **(record.figures if record else {}), "drawn": _drawn(folder, record, judging, plan)}
     if folder and record and plan and (apart := pictures_of(opened, folder, frame)):
-        scores["apart"] = apart.figures
-        out.write_table(APART, apart.rows)
+        scores = with_apart(scores, apart)
+        out.write_table(TABLE, apart.rows)
     write_scores(out, scores, frame, opened.grid(folder, frame), outcomes=opened.outcomes(frame))
     return scores
 

@@ -21,7 +21,7 @@ from scipy.optimize import linear_sum_assignment
 
 from got_core.evaluate.apart.drawn import drawn_plan
 from got_core.evaluate.apart.figures import mean_of, ratio_of
-from got_core.evaluate.apart.geneval_plans import judge_plan
+from got_core.evaluate.apart.geneval_plans import failed_checks, judge_plan
 from got_core.evaluate.apart.words import PhraseReader
 from got_core.evaluate.geneval.layout import read_files
 from got_core.evaluate.geneval.prompts import Samples
@@ -168,7 +168,8 @@ def followed_figures(rows: pl.DataFrame, *, seed: int = 0) -> dict[str, Any]:
 
     `pictures`: n / N; `left_out`: pictures of which nothing is said, by reason; `plan_right`: share of
     pictures whose plan is right; `right_of_right_plans` and `right_of_wrong_plans`: share of right pictures
-    among those of right and of wrong plans; `planned_wrong` and `drawn_wrong`: wrong pictures by cause;
+    among those of right and of wrong plans; `failed`: failed checks of plans;
+    `planned_wrong` and `drawn_wrong`: wrong pictures by cause;
     `in_place`: share of planned objects that are found in their place; `iou`: mean over planned objects, 0
     for those not found; `colors_agree`: share among found objects of which both colours are known. Shares
     have 95 % intervals over prompts.
@@ -191,6 +192,7 @@ def _figures(rows: pl.DataFrame, seed: int) -> dict[str, Any]:
         "plan_right": mean_of(there, "plan_correct", **options),
         "right_of_right_plans": mean_of(there.filter("plan_correct"), "correct", **options),
         "right_of_wrong_plans": mean_of(there.filter(~pl.col("plan_correct")), "correct", **options),
+        "failed": failed_checks(there["plan_failed"]),
         **{cause: int((there["failure"] == cause).sum()) for cause in CAUSES},
         "in_place": ratio_of(there, "in_place", "planned", **options),
         "iou": ratio_of(there, "iou", "planned", **options),

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from got_core.evaluate.apart.opened import NothingApartError, pictures_of, plans_of
 from got_core.evaluate.benchmarks import benchmarks_named
 from got_core.evaluate.config import EvaluateConfig
 from got_core.evaluate.geneval.scene_reader import SceneReader
+from got_core.evaluate.published.apart import Apart, NothingApartError, pictures_of, plans_of, with_apart
 from got_core.evaluate.published.registry import published_benchmark
 from got_core.evaluate.published.scenes import OpenedScenes
+from got_core.evaluate.report import Section, benchmark_report
+from got_core.evaluate.scores import FAILURES
 from got_core.recipes import tiny
 from got_core.storage import Storage
 from tests.got_core.evaluate.geneval.lists import write_list
@@ -56,6 +58,15 @@ def test_geneval(tmp_path: Path, storage: Storage) -> None:
     assert drawn.figures["planned_wrong"] == 24 - frame["correct"].sum()
     shown = set(drawn.rows["plan_correct"])
     assert shown == set(planned.rows["correct"]) == {False}
+    plain = opened.scores(frame, protocol=opened.protocol(plan=True))
+    scores = with_apart(plain, drawn)
+    assert scores["planned_wrong"] == 24 - frame["correct"].sum() and scores["plan_overall"] == 0
+    for one in scores["tasks"].values():
+        assert one["n"] == one["correct"] + sum(one[cause] for cause in FAILURES)
+    page = benchmark_report([Section(scores)])
+    assert "planned wrong" in page and "Plans alone satisfy what is asked in 0.000" in page
+    strange = Apart(drawn.rows, {**drawn.figures, "partial": True})
+    assert "planned_wrong" not in with_apart(plain, strange) and with_apart(plain, None) == plain
 
 
 def test_scenes_have_it_in_their_scores(storage: Storage) -> None:

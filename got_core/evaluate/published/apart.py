@@ -2,8 +2,9 @@
 
     planned = plans_of(opened, pipeline, storage, prefix="plans", weights_hash="0123456789ab")
     drawn = pictures_of(opened, folder, opened.judge(folder, store=storage, prefix="judged"))
+    scores = with_apart(scores, drawn)
 
-Belongs here: choosing what fits a benchmark. Not here: how it is done (`geneval`, `edits`).
+Belongs here: choosing what fits a benchmark. Not here: how it is done (`evaluate.apart`).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from got_core.evaluate.drawers.drawer import PipelineOrDrawer
 from got_core.evaluate.published.edits import OpenedEdits
 from got_core.evaluate.published.pictures import OpenedGenEval
 from got_core.evaluate.samples import Progress
+from got_core.evaluate.scores import FAILURES
 
 if TYPE_CHECKING:
     from got_core.storage import Storage
@@ -86,3 +88,33 @@ def pictures_of(opened: Any, folder: Storage, frame: pl.DataFrame) -> Apart | No
         edited = bench.read_layout(opened.samples, folder)
         return Apart(*edits.pictures_and_plans(bench, opened.samples, edited))
     return None
+
+
+TABLE = "apart"
+"""Name, beside the scores, of the table of pictures against their plans."""
+
+_CAUSES = ("plan_correct", "plan_faults", *FAILURES)
+
+
+def with_apart(scores: Mapping[str, Any], apart: Apart | None) -> dict[str, Any]:
+    """Scores with the figures under `apart`.
+
+    Those of GenEval also get what the benchmarks on scenes have, by task and in all: `plan_correct`,
+    `plan_faults`, wrong pictures by cause, and `plan_overall`; only where every picture has a plan, so that
+    the causes add up.
+    """
+    if apart is None:
+        return dict(scores)
+    made = {**scores, "apart": apart.figures}
+    if "failure" not in apart.rows.columns or apart.figures["partial"]:
+        return made
+    parts = apart.figures["tasks"]
+    tasks = {name: {**one, **_causes(parts[name])} for name, one in scores["tasks"].items()}
+    shares = [one["plan_correct"] for one in tasks.values()]
+    return {**made, "tasks": tasks, **_causes(apart.figures), "plan_overall": sum(shares) / len(shares)}
+
+
+def _causes(figures: Mapping[str, Any]) -> dict[str, Any]:
+    """Under the names of `scores.plan_figures`."""
+    values = (figures["plan_right"]["mean"], figures["failed"], *(figures.get(one, 0) for one in FAILURES))
+    return dict(zip(_CAUSES, values, strict=True))
