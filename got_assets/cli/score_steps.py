@@ -254,6 +254,12 @@ def judge(
     dtype: Annotated[
         str, typer.Option(metavar="float32|bfloat16|float16", help="Of the networks; part of the protocol.")
     ] = "float32",
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Workers on Ray (GOT_RAY_ADDRESS) that judge. Not given: this process judges."
+        ),
+    ] = None,
     recipe: Recipe = None,
     as_json: Json = False,
 ) -> None:
@@ -274,6 +280,8 @@ def judge(
         device=device,
         dtype=dtype,
         judge=_judge(project, detections, detector, scene_reader),
+        workers=workers,
+        ray_address=project.settings.ray_address,
         partial=partial,
         plan=plan,
         model=called,

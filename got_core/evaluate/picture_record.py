@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -67,7 +67,10 @@ class PictureRecord:
 def read_record(folder: Storage) -> PictureRecord | None:
     """The record of a folder; None where other people's pictures have none. Raises ValueError for a damaged
     one."""
-    data = folder.read_many([RECORD]).get(RECORD)
+    try:
+        data = folder.read_many([RECORD]).get(RECORD)
+    except NotADirectoryError as error:
+        raise NotADirectoryError(f"{folder.url} is a file: name a folder of pictures") from error
     if data is None:
         return None
     try:
@@ -84,28 +87,33 @@ def read_record(folder: Storage) -> PictureRecord | None:
 
 
 def begin_record(folder: Storage, record: PictureRecord, *, figures: Mapping[str, Any] | None = None) -> None:
-    """Write the record before anything is drawn; `figures` join it. Raises OtherPicturesError where there is
-    one of another run."""
+    """Write the record before anything is drawn; `figures` join it. Raises OtherPicturesError where there are
+    files of another run, or of nobody knows whom."""
     there = read_record(folder)
-    if there is None and (others := _files(folder)):
+    unlike = [name for name in _SAME if there and _unlike(getattr(there, name), getattr(record, name))]
+    if there is None or unlike:
+        _refuse_files(folder, there, record, unlike)
+        folder.delete(HIDDEN)  # of a run that drew nothing, or whose pictures somebody has deleted
+    if there is None or unlike or figures:
+        folder.write_json(RECORD, dataclasses.asdict(dataclasses.replace(record, figures=figures or {})))
+
+
+def _refuse_files(
+    folder: Storage, there: PictureRecord | None, record: PictureRecord, unlike: Sequence[str]
+) -> None:
+    others = [name for name in folder.list() if not name.startswith(".")]
+    if others and there is None:
         raise OtherPicturesError(
             f"{folder.url} holds {others[0]} and nothing that says how it was drawn: take an empty folder"
         )
-    unlike = [name for name in _SAME if there and _unlike(getattr(there, name), getattr(record, name))]
-    if there and unlike:
+    if others and there:
         faults = "; ".join(
             f"{name} is {getattr(there, name)!r}, now {getattr(record, name)!r}" for name in unlike
         )
         raise OtherPicturesError(
             f"{folder.url} holds pictures of another run by {there.model} ({faults}): take an empty folder"
         )
-    if there is None or figures:
-        folder.write_json(RECORD, dataclasses.asdict(dataclasses.replace(record, figures=figures or {})))
 
 
 def _unlike(left: Any, right: Any) -> bool:
     return digest_of(left) != digest_of(right)
-
-
-def _files(folder: Storage) -> list[str]:
-    return [name for name in folder.list() if not name.startswith(".")]

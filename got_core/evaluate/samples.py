@@ -172,6 +172,8 @@ class State(Enum):
 _LISTED = 16
 """Requests above which the folder is listed before files are read."""
 _AT_ONCE = 32
+_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
+"""Of pictures by other programs, whatever their name's ending."""
 
 
 def stored_states(
@@ -202,7 +204,7 @@ def _read(storage: Storage, names: Sequence[str]) -> Iterator[tuple[str, bytes]]
 
 def _state(name: str, data: bytes, key: str) -> State:
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
             record = json.loads(image.info.get(_TEXT_KEY, "{}"))
     except (OSError, SyntaxError, ValueError, RecursionError):
         return State.DAMAGED

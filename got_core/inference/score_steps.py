@@ -21,7 +21,7 @@ from got_core.evaluate.published.downloads import benchmarks_place
 from got_core.evaluate.published.edits import OpenedEdits
 from got_core.evaluate.published.registry import PUBLISHED, PUBLISHED_NAMES
 from got_core.evaluate.published.scenes import OpenedScenes
-from got_core.evaluate.score_folder import SCORES, read_scores, write_scores
+from got_core.evaluate.score_folder import SCORES, ScoresError, read_scores, write_scores
 from got_core.inference.any_model import FoundModel, ModelPlaces, found_model, saved_pipeline
 
 if TYPE_CHECKING:
@@ -80,6 +80,10 @@ class Judging:
     judge: Any = None
     """In place of the networks, as `PublishedBenchmark.open` takes it."""
 
+    workers: int | None = None
+    """Of a Ray cluster, each with the networks; None: they are in this process."""
+
+    ray_address: str | None = None
     partial: bool = False
     plan: bool | None = None
     """Whether other people's pictures were drawn from plans; what the project drew says it itself."""
@@ -187,31 +191,46 @@ def judge(name: str, folder: Storage | None, out: Storage, setup: Setup, judging
     _check_apart(folder, out)
     record = read_record(folder) if folder else None
     plan = _plan_of(benchmark, setup, record, judging, folder)
-    opened = opened_benchmark(
-        benchmark,
-        setup,
-        device=judging.device,
-        dtype=judging.dtype,
-        judge=judging.judge,
-        partial=judging.partial,
-    )
-    protocol = opened.protocol(plan=plan, sampler=record.sampler if record else None)
-    _check_free(out, protocol.digest(), folder)
-    frame = opened.judge(
-        folder,
-        store=out,
-        prefix=_KEPT,
-        partial=judging.partial,
-        progress=lambda done, total: setup.report(f"{name}: {done} of {total} judged"),
-        **({"model": judging.model} if isinstance(opened, OpenedEdits) else {}),
-    )
-    scores = opened.scores(frame, protocol=protocol, partial=judging.partial)
+    with _judge_opened(benchmark, setup, judging) as opened:
+        protocol = opened.protocol(plan=plan, sampler=record.sampler if record else None)
+        _check_free(out, protocol.digest(), folder)
+        frame = opened.judge(
+            folder,
+            store=out,
+            prefix=_KEPT,
+            partial=judging.partial,
+            progress=lambda done, total: setup.report(f"{name}: {done} of {total} judged"),
+            **({"model": judging.model} if isinstance(opened, OpenedEdits) else {}),
+        )
+        scores = opened.scores(frame, protocol=protocol, partial=judging.partial)
+        grid = opened.grid(folder, frame)
     scores = {**scores, **(record.figures if record else {}), "drawn": _drawn(folder, record, judging, plan)}
     if folder and record and plan and (apart := pictures_of(opened, folder, frame)):
         scores = with_apart(scores, apart)
         out.write_table(TABLE, apart.rows)
-    write_scores(out, scores, frame, opened.grid(folder, frame), outcomes=opened.outcomes(frame))
+    write_scores(out, scores, frame, grid, outcomes=opened.outcomes(frame))
     return scores
+
+
+@contextmanager
+def _judge_opened(
+    benchmark: PublishedBenchmark | Benchmark, setup: Setup, judging: Judging
+) -> Iterator[Opened]:
+    """The benchmark with what judges it, here or on workers."""
+    if judging.workers is None:
+        options = {"judge": judging.judge, "partial": judging.partial}
+        yield opened_benchmark(benchmark, setup, device=judging.device, dtype=judging.dtype, **options)
+        return
+    if isinstance(benchmark, Benchmark) or benchmark.by_server or judging.judge is not None:
+        raise ValueError(
+            f"{benchmark.name} is judged without networks here: workers would have nothing to do"
+        )
+    from got_core.evaluate.published.cluster import Cluster, opened_on
+
+    cluster = Cluster(workers=judging.workers, device=judging.device, address=judging.ray_address)
+    place = benchmarks_place(setup.benchmarks)
+    with opened_on(cluster, benchmark, place, dtype=judging.dtype, partial=judging.partial) as opened:
+        yield opened
 
 
 def _drawn(
@@ -266,7 +285,10 @@ def _check_free(out: Storage, digest: str, folder: Storage | None) -> None:
     """Refuse to write over scores of something else."""
     if not out.exists(SCORES):
         return
-    there = read_scores(out.url, **out.fs_options).scores
+    try:
+        there = read_scores(out.url, **out.fs_options).scores
+    except ScoresError:  # damaged: it is made anew
+        return
     url = (there.get("drawn") or {}).get("pictures")
     other_pictures = url != (folder.url if folder else None)
     if there["protocol_digest"] != digest or other_pictures:

@@ -83,12 +83,14 @@ class Scorer:
         weights = version.tags.get(WEIGHTS_TAG)
         if not weights:
             raise CannotScoreError(f"it has no tag {WEIGHTS_TAG}")
+        scenes = [one for one in BENCHMARKS if one.name in names]
         published = [name for name in self.config.published if name in names]
         with _folder(version, tracking_uri) as folder:
-            pipeline = _loaded(folder)
-            scenes = [self._result(one, pipeline, weights) for one in BENCHMARKS if one.name in names]
-            del pipeline  # its memory is the workers' now
-            return scenes + [self._result_of_published(name, folder, weights) for name in published]
+            # Where workers draw, it is loaded only to see that it can be, not into the GPU that they need.
+            pipeline = _loaded(folder, device="auto" if scenes else "cpu")
+            results = [self._result(one, pipeline, weights) for one in scenes]
+            del pipeline
+            return results + [self._result_of_published(name, folder, weights) for name in published]
 
     def _result(self, benchmark: Benchmark, pipeline: GoTPipeline, weights: str) -> BenchmarkResult:
         def progress(done: int, total: int) -> None:
@@ -139,9 +141,9 @@ def _folder(version: ModelVersion, tracking_uri: str) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _loaded(folder: Path) -> GoTPipeline:
+def _loaded(folder: Path, device: str) -> GoTPipeline:
     with _loading():
-        return open_pipeline(folder)
+        return open_pipeline(folder, device=device)
 
 
 @contextmanager

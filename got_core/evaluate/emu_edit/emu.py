@@ -30,6 +30,7 @@ from got_core.evaluate.emu_edit.samples import (
     EditSample,
     EditSamples,
     Faults,
+    text_of,
     why_bad,
 )
 
@@ -71,14 +72,16 @@ class EmuEdit(EditBenchmark):
         samples: dict[str, EditSample] = {}
         places: dict[str, tuple[Path, str, int]] = {}
         for path in files_of_split(data, self.split):
-            for number, row in enumerate(rows_of(path, (*_KEYS, *_TEXTS), ["image"])):
+            for number, row in enumerate(rows_of(path, (*_KEYS, *_TEXTS), ["image"], texts=_TEXTS)):
                 where = f"{path.name} row {number}"
                 key = _new_key(row, samples, faults, where)
-                if key and not row["instruction"]:
+                if key and not text_of(row["instruction"]):
                     faults.add("rows without an instruction", where)
                 elif key:
                     samples[key], places[key] = _sample(key, row), (path, "image", number)
-        notes = faults.settle(partial=self.partial)
+        if not samples:
+            faults.add("no samples", "it has no row that can be judged")
+        notes = faults.settle(partial=self.partial and bool(samples))
         return EditSamples(
             samples=tuple(samples.values()),
             pictures=ParquetPictures(places),

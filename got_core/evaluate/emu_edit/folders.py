@@ -92,7 +92,10 @@ def read_pictures(
 def _found(storage: Storage) -> dict[str, list[str]]:
     """Files by their name without the ending of a picture; hidden ones are passed over."""
     found: dict[str, list[str]] = defaultdict(list)
-    for name in storage.list():
+    names = storage.list()
+    if "" in names:
+        raise BenchmarkDataError(f"{storage.url} is a file: name the folder of the edited pictures")
+    for name in names:
         path = PurePosixPath(name)
         if not any(part.startswith(".") for part in path.parts):
             stem = path.with_suffix("") if path.suffix.lower() in SUFFIXES else path

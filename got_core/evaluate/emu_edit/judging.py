@@ -19,6 +19,7 @@ import polars as pl
 from got_core.evaluate.emu_edit.measuring import Figures, Job, measure
 from got_core.evaluate.emu_edit.samples import EditSample, EditSamples, Faults, Pictures
 from got_core.evaluate.emu_edit.stored import StoredRows
+from got_core.evaluate.geneval.layout import drawing_fault
 from got_core.evaluate.networks import Measurer, Networks
 from got_core.evaluate.samples import Progress
 
@@ -75,6 +76,8 @@ class _Judged:
     kind: str
     row_id: str
     hashes: Mapping[str, str]
+    fault: str | None
+    """Why its picture is none, though it can be read."""
 
 
 def judge(
@@ -172,12 +175,10 @@ class _Judging:
         for samples in _batches(self._samples.samples, size):
             new: dict[str, Job] = {}
             for job in _jobs(samples, self._samples.pictures, self._edited, self._there):
-                row_id = self._stored.row_id(_facts(job))
-                self._judged.append(
-                    _Judged(sample=job.sample, kind=job.kind, row_id=row_id, hashes=job.hashes)
-                )
-                if row_id not in self._stored and row_id not in self._under_way:
-                    new[row_id] = job
+                one = _judged(job, self._stored.row_id(_facts(job)))
+                self._judged.append(one)
+                if not (one.fault or one.row_id in self._stored or one.row_id in self._under_way):
+                    new[one.row_id] = job
             self._under_way |= set(new)
             if new:
                 yield _Batch(len(samples), list(new.values()), list(new))
@@ -202,10 +203,21 @@ class _Judging:
 
     def _row(self, one: _Judged) -> dict[str, Any]:
         known = {"row_id": one.row_id, **one.hashes}
-        if (found := self._stored.get(one.row_id)) is not None:
-            return _row(one.sample, one.kind, JUDGED, **known, **found)
-        reason = self._reasons[one.row_id]
-        return _row(one.sample, one.kind, UNREADABLE, reason=reason, **known)
+        if reason := one.fault or self._reasons.get(one.row_id):
+            return _row(one.sample, one.kind, UNREADABLE, reason=reason, **known)
+        return _row(one.sample, one.kind, JUDGED, **known, **self._stored.get(one.row_id))
+
+
+def _judged(job: Job, row_id: str) -> _Judged:
+    """With the fault of an edit that this project drew and that held NaN or infinity."""
+    fault = drawing_fault(job.edited) if job.kind == EDITED else None
+    return _Judged(
+        sample=job.sample,
+        kind=job.kind,
+        row_id=row_id,
+        hashes=job.hashes,
+        fault=f"it is an empty picture: {fault}" if fault else None,
+    )
 
 
 def _facts(job: Job) -> list[Any]:

@@ -28,6 +28,7 @@ from got_core.evaluate.emu_edit.samples import (
     EditSamples,
     Faults,
     Pictures,
+    text_of,
 )
 from got_core.storage import Storage
 
@@ -102,13 +103,15 @@ class MagicBrush(EditBenchmark):
         """
         place, faults = Path(data), Faults(str(data))
         unpacked = (place / _SESSIONS).is_file()
-        turns, pictures = _unpacked(place) if unpacked else _rows(place, self.split, faults)
+        turns, pictures = _unpacked(place, faults) if unpacked else _rows(place, self.split, faults)
         captions = self._captions(place)
         sessions = _sessions(turns, faults)
         samples = [
             one for session in sessions.values() for one in _samples(session, captions, pictures, faults)
         ]
-        notes = faults.settle(partial=self.partial)
+        if not samples:
+            faults.add("no samples", "it has no turn that can be judged")
+        notes = faults.settle(partial=self.partial and bool(samples))
         return EditSamples(
             samples=tuple(samples), pictures=pictures, data=self.data, split=self.split, notes=notes
         )
@@ -134,12 +137,12 @@ def _samples(
 ) -> Iterator[EditSample]:
     there = pictures.names()
     for turn in session:
-        caption = captions.get(turn.session, {}).get(turn.target_file)
+        caption = text_of(captions.get(turn.session, {}).get(turn.target_file))
         absent = [name for name in (turn.source, turn.target, session[0].source) if name not in there]
         faults.add("missing pictures of the data", *absent)
-        if caption is None:
+        if not caption:
             faults.add("targets without a caption", turn.target_file)
-        if caption is not None and not absent:
+        if caption and not absent:
             last = turn is session[-1]
             single = (ALL_TURNS, FINAL_TURN) if len(session) == 1 else (ALL_TURNS,)
             yield _sample(turn, turn.key, turn.source, caption, single)
@@ -197,8 +200,9 @@ def _rows(data: Path, split: str, faults: Faults) -> tuple[list[_Turn], Pictures
     places: dict[str, tuple[Path, str, int]] = {}
     for path in files_of_split(data, split):
         columns = ("img_id", "turn_index", "instruction")
-        for number, row in enumerate(rows_of(path, columns, ["source_img", "target_img"])):
-            if None in row.values() or not row["instruction"]:
+        kinds = {"texts": ["instruction"], "numbers": ["turn_index"]}
+        for number, row in enumerate(rows_of(path, columns, ["source_img", "target_img"], **kinds)):
+            if None in row.values() or not text_of(row["instruction"]):
                 faults.add("rows without img_id, turn_index or instruction", f"{path.name} row {number}")
                 continue
             session, index = str(row["img_id"]), int(row["turn_index"])
@@ -215,25 +219,29 @@ def _rows(data: Path, split: str, faults: Faults) -> tuple[list[_Turn], Pictures
     return turns, ParquetPictures(places)
 
 
-def _unpacked(data: Path) -> tuple[list[_Turn], Pictures]:
+def _unpacked(data: Path, faults: Faults) -> tuple[list[_Turn], Pictures]:
     sessions = _json(data / _SESSIONS, "unpack MagicBrush's download again")
     turns: list[_Turn] = []
     files: dict[str, str] = {}
     try:
         for session, steps in sessions.items():
+            if not steps:
+                faults.add("sessions without turns", session)
             for number, step in enumerate(steps, start=1):
-                source, target = (Path(step[name]).name for name in ("input", "output"))
-                turns.append(_Turn(session, number, step["instruction"], source, target))
+                source, target = (f"{session}/{Path(step[name]).name}" for name in ("input", "output"))
+                if not text_of(step["instruction"]):
+                    faults.add("turns without an instruction", f"turn {number} of {session}")
+                else:
+                    turns.append(_Turn(session, number, step["instruction"], source, target))
     except (AttributeError, TypeError, KeyError) as error:
         raise BenchmarkDataError(
             f"{data / _SESSIONS} must hold, by session, turns with input, output and instruction: {error!r}"
         ) from error
     storage = Storage(str(data))
     there = set(storage.list("images/"))
-    for turn in turns:
-        for name in (turn.source, turn.target):
-            if (path := f"images/{turn.session}/{name}") in there:
-                files[name] = path
+    for name in (name for turn in turns for name in (turn.source, turn.target)):
+        if f"images/{name}" in there:
+            files[name] = f"images/{name}"
     return turns, StoredPictures(storage, files)
 
 

@@ -15,11 +15,14 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from got_core.evaluate.emu_edit.metrics import cosine, direction_cosine, level_distances, same_size
 from got_core.evaluate.emu_edit.samples import EditSample, canonical
 from got_core.evaluate.networks import Networks
+
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
+"""Of pictures. Others, some of which Pillow hands to outside programs, are not opened."""
 
 MAX_PIXELS = 100_000_000
 MAX_ASPECT = 20
@@ -137,8 +140,8 @@ def _decoded(jobs: Iterable[Job]) -> tuple[dict[bytes, Image.Image], dict[bytes,
     return pictures, reasons
 
 
-class _TooLargeError(ValueError):
-    """A picture is larger or longer than what is judged."""
+class _UnfitError(ValueError):
+    """A picture that can be read and is not judged."""
 
 
 def decode(data: bytes) -> Image.Image:
@@ -148,18 +151,26 @@ def decode(data: bytes) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            picture = Image.open(io.BytesIO(data))
+            picture = Image.open(io.BytesIO(data), formats=FORMATS)
             _check_size(*picture.size)
+            _check_levels(picture.mode)
             return picture.convert("RGB")
-    except _TooLargeError:
+    except _UnfitError:
         raise
+    except UnidentifiedImageError as error:
+        raise ValueError(f"no readable picture: it is none of {', '.join(FORMATS)}") from error
     except Exception as error:  # Pillow's decoders raise nearly anything
         raise ValueError(f"no readable picture: {error}") from error
 
 
 def _check_size(width: int, height: int) -> None:
     if width * height > MAX_PIXELS or max(width, height) > MAX_ASPECT * min(width, height):
-        raise _TooLargeError(
+        raise _UnfitError(
             f"it has {width} x {height} pixels; at most {MAX_PIXELS:,}, with sides of at most 1 to "
             f"{MAX_ASPECT}, are judged"
         )
+
+
+def _check_levels(mode: str) -> None:
+    if mode.startswith(("I", "F")):  # Pillow would cut off all above 255: a white picture
+        raise _UnfitError("it has levels of more than 8 bits; write it with 8 bits a channel")

@@ -51,8 +51,16 @@ def files_of_split(data: Path | str, split: str) -> list[Path]:
     )
 
 
-def rows_of(path: Path, columns: Sequence[str], pictures: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """Rows of these columns; those with pictures have to be there and are not read."""
+def rows_of(
+    path: Path,
+    columns: Sequence[str],
+    pictures: Sequence[str],
+    *,
+    texts: Sequence[str] = (),
+    numbers: Sequence[str] = (),
+) -> Iterator[dict[str, Any]]:
+    """Rows of these columns, of which some must be `texts` or whole `numbers`; those with pictures have to be
+    there and are not read."""
     file = _open(path)
     there = file.schema_arrow.names
     if missing := [name for name in (*columns, *pictures) if name not in there]:
@@ -62,6 +70,8 @@ def rows_of(path: Path, columns: Sequence[str], pictures: Sequence[str]) -> Iter
         )
     for name in pictures:
         _check_pictures(path, name, file.schema_arrow.field(name).type)
+    for name in (*texts, *numbers):
+        _check_values(path, name, file.schema_arrow.field(name).type, text=name in texts)
     with _named(path):
         for batch in file.iter_batches(columns=list(columns)):
             yield from batch.to_pylist()
@@ -74,6 +84,18 @@ def _check_pictures(path: Path, name: str, kind: Any) -> None:
         raise BenchmarkDataError(
             f"{path}: the column {name} must hold pictures as the hub keeps them, a struct with `bytes`, and "
             f"is {kind}: download the parquet files of the data set as they are"
+        )
+
+
+def _check_values(path: Path, name: str, kind: Any, *, text: bool) -> None:
+    import pyarrow as pa
+
+    plain, types = (kind.value_type if pa.types.is_dictionary(kind) else kind), pa.types
+    fits = (types.is_string, types.is_large_string, types.is_string_view) if text else (types.is_integer,)
+    if not any(one(plain) for one in (*fits, types.is_null)):
+        raise BenchmarkDataError(
+            f"{path}: the column {name} must hold {'texts' if text else 'whole numbers'} and is of type "
+            f"{kind}: download the parquet files of the data set as they are"
         )
 
 

@@ -101,6 +101,14 @@ class EditRequest:
     """Whether `source` is the key of an earlier edit instead of a picture of the data."""
 
 
+def text_of(value: object) -> str:
+    """A text as JSON and parquet files hold it; empty for anything else, for blanks, and for what is no
+    Unicode (half a pair of surrogates), which no tokenizer takes."""
+    if not isinstance(value, str) or not value.strip() or any("\ud800" <= one <= "\udfff" for one in value):
+        return ""
+    return value
+
+
 def canonical(caption: str) -> str:
     """A caption as CLIP's tokenizer reads it: without case and repeated spaces."""
     return " ".join(caption.lower().split())

@@ -52,9 +52,9 @@ class StoredRows:
     def __contains__(self, row_id: str) -> bool:
         return row_id in self._rows
 
-    def get(self, row_id: str) -> dict[str, Any] | None:
-        """The figures of a row, or None if it is not judged yet."""
-        return self._rows.get(row_id)
+    def get(self, row_id: str) -> dict[str, Any]:
+        """The figures of a row that is judged."""
+        return self._rows[row_id]
 
     def add(self, rows: Mapping[str, Mapping[str, Any]]) -> None:
         """Keep the figures of a batch."""

@@ -18,7 +18,6 @@ from PIL import Image
 
 from got_core.corpus.decode import ImageError, decode_image
 from got_core.evaluate.geneval.prompts import Samples
-from got_core.evaluate.picture_record import HIDDEN
 
 if TYPE_CHECKING:
     from got_core.storage import Storage
@@ -144,7 +143,10 @@ class _Folder:
         self.problems: list[Problem] = []
         self.unsure: set[int] = set()
         """Prompts whose folder does not say that it is theirs."""
-        self.names = self._pictures(self._by_prompt(storage.list("")))
+        names = storage.list("")
+        if "" in names:
+            raise LayoutError(f"{storage.url} is a file; name the folder of the pictures")
+        self.names = self._pictures(self._by_prompt(names))
 
     def bad(self, name: str, what: str, sample: str | None = None) -> None:
         self.problems.append(Problem(name, what, sample))
@@ -153,9 +155,9 @@ class _Folder:
         """Names of files in each prompt's folder."""
         folders: dict[int, tuple[str, list[str]]] = {}
         for name in names:
+            if any(part.startswith(".") for part in name.split("/")):
+                continue  # hidden files, which systems and file browsers leave
             top, _, inner = name.partition("/")
-            if top == HIDDEN:
-                continue
             number = _number(top) if inner else None
             if number is None or number >= len(self.samples.rows):
                 self.bad(name, f"is not of the layout (00000/ to {len(self.samples.rows) - 1:05d}/)")

@@ -8,6 +8,7 @@ it asks for. Not here: judging (`planning.geneval`), or pictures (`layout`).
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -149,10 +150,11 @@ def read_samples(path: Path, images_per_prompt: int = 4) -> Samples:
 
 
 def _row(line: bytes) -> Mapping[str, Any]:
-    row = json.loads(line.decode())
+    row = json.loads(line.removeprefix(codecs.BOM_UTF8).decode())
     if fault := next(_faults(row), None):
         raise MetadataError(fault)
     check_metadata(row)
+    json.dumps(row, ensure_ascii=False).encode()  # half a pair of surrogates could not be written
     return row
 
 

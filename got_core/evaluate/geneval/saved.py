@@ -167,16 +167,18 @@ def _header(path: Path, header: Any, by: Mapping[str, Any] | str | None) -> Mapp
 
 
 def _record(path: Path, header: Mapping[str, Any]) -> DetectorRecord:
+    suffix = header.get("suffix", "saved")
+    objects = {name: header.get(name, {}) for name in ("networks", "prompt_texts", "resize")}
+    if wrong := [name for name, value in objects.items() if not isinstance(value, dict)]:
+        raise SavedDetectionsError(f"{path}: {wrong[0]} is {objects[wrong[0]]!r:.80}, not an object of names")
+    if not isinstance(suffix, str):
+        raise SavedDetectionsError(f"{path}: suffix is {suffix!r:.80}, not a part of the protocol's name")
+    networks = objects.pop("networks")
     try:
-        return DetectorRecord(
-            suffix=header.get("suffix", "saved"),
-            detector=header["detector"],
-            networks={name: Network(**one) for name, one in header.get("networks", {}).items()},
-            prompt_texts=header.get("prompt_texts", {}),
-            resize=header.get("resize", {}),
-        )
+        made = {name: Network(**one) for name, one in networks.items()}
     except (TypeError, ValueError, AttributeError) as error:
         raise SavedDetectionsError(f"{path}: what it says of its networks cannot be read: {error}") from error
+    return DetectorRecord(suffix=suffix, detector=header["detector"], networks=made, **objects)
 
 
 def _indexed(path: Path, rows: _Rows) -> dict[tuple[int, int], tuple[tuple[Detection, ...], str | None]]:
@@ -187,7 +189,7 @@ def _indexed(path: Path, rows: _Rows) -> dict[tuple[int, int], tuple[tuple[Detec
             place = _place(row)
             if place in found:
                 raise ValueError(f"picture {place[1]} of prompt {place[0]} stands here a second time")
-            found[place] = tuple(_detection(one) for one in row["detections"]), row.get("image_sha256")
+            found[place] = tuple(_detection(one) for one in row["detections"]), _sha256(row)
         except (ValueError, TypeError, KeyError) as error:
             faults.append(f"{where}: {error}")
     if faults:
@@ -208,6 +210,13 @@ def _place(row: Any) -> tuple[int, int]:
         if not isinstance(value, int) or isinstance(value, bool) or value < 0:
             raise ValueError(f"{name} is {value!r}, not a whole number from 0")
     return place  # type: ignore[return-value]  # both were just looked at
+
+
+def _sha256(row: Mapping[str, Any]) -> str | None:
+    digest = row.get("image_sha256")
+    if digest is not None and not isinstance(digest, str):
+        raise ValueError(f"image_sha256 is {digest!r:.80}, not 64 hex digits")
+    return digest
 
 
 def _detection(one: Any) -> Detection:

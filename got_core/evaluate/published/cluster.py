@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import partial as bound
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,25 +80,35 @@ def score_on(
 
 
 @contextmanager
-def opened_on(cluster: Cluster, benchmark: PublishedBenchmark, place: Path) -> Iterator[Opened]:
+def opened_on(
+    cluster: Cluster,
+    benchmark: PublishedBenchmark,
+    place: Path,
+    *,
+    dtype: str = "float32",
+    partial: bool = False,
+) -> Iterator[Opened]:
     """The benchmark with networks on workers, or with its server, between `with` and its end.
 
-    Raises MissingDownloadError, and what loading the networks raises.
+    `dtype`: of the networks; `partial`: see `PublishedBenchmark.open`. Raises MissingDownloadError, and what
+    loading the networks raises.
     """
     benchmark.check(place)
     if benchmark.by_server:
-        yield benchmark.open(place, judge=cluster.judge)
+        yield benchmark.open(place, judge=cluster.judge, partial=partial)
         return
-    with _networks(cluster, benchmark, place) as networks:
-        yield benchmark.open(place, device=cluster.device, judge=networks)
+    with _networks(cluster, benchmark, place, dtype) as networks:
+        yield benchmark.open(place, device=cluster.device, judge=networks, partial=partial)
 
 
-def _networks(cluster: Cluster, benchmark: PublishedBenchmark, place: Path) -> RayDetector | RayNetworks:
+def _networks(
+    cluster: Cluster, benchmark: PublishedBenchmark, place: Path, dtype: str
+) -> RayDetector | RayNetworks:
     """On workers, as many as there may be."""
     from got_core.evaluate.cluster_networks import RayNetworks
     from got_core.evaluate.geneval.cluster import RayDetector
 
     opener: Any = benchmark.opener
     if isinstance(opener, EditOpener):
-        return RayNetworks(partial(opener.load, place), **cluster.options())
-    return RayDetector(partial(load_detector, place), **cluster.options())
+        return RayNetworks(bound(opener.load, place, dtype=dtype), **cluster.options())
+    return RayDetector(bound(load_detector, place, dtype=dtype), **cluster.options())

@@ -270,6 +270,8 @@ def test_scores_by_other_networks_do_not_stand_side_by_side(
     assert got(*judge, "--out", tmp_path / "b", "--dtype", "bfloat16").status == 0
     taken = got(*judge, "--out", tmp_path / "a", "--dtype", "bfloat16")
     assert taken.status == 1 and "another protocol" in taken.err and "--out" in taken.err
+    (tmp_path / "a/scores.json").write_text("{")
+    assert got(*judge, "--out", tmp_path / "a").status == 0, "damaged scores are made anew"
     report = got("score", "report", tmp_path / "a", tmp_path / "b")
     assert report.status == 0 and "not side by side" in report.out
     assert 'networks.detector.settings.dtype: "float32" and "bfloat16"' in report.out
@@ -299,7 +301,7 @@ def test_saved_detections_need_neither_networks_nor_pictures(
 
 
 @pytest.mark.slow
-def test_workers_draw_the_same(
+def test_workers_draw_and_judge_the_same(
     got: Got, place: Path, model: Path, drawn: Callable[[str], Path], tmp_path: Path
 ) -> None:
     call = ("score", "generate", "-b", "emu_edit/base", "--model", model, "--pictures", tmp_path / "made")
@@ -309,6 +311,18 @@ def test_workers_draw_the_same(
     for path in drawn("emu_edit/base").glob("*.png"):
         ours, theirs = (np.asarray(Image.open(one), float) for one in (tmp_path / "made" / path.name, path))
         assert np.abs(ours - theirs).max() <= 1, "but for rounding"
+    judge = ("score", "judge", "-b", "emu_edit/base", "--pictures", tmp_path / "made", "--json")
+    there = got(*judge, "--out", tmp_path / "there", "--workers", 2, "--device", "cpu")
+    assert there.status == 0, there.err
+    here = got(*judge, "--out", tmp_path / "here", "--device", "cpu")
+    assert there.json["protocol_digest"] == here.json["protocol_digest"]
+    assert there.json["overall"] == pytest.approx(here.json["overall"], abs=1e-6)
+
+
+def test_workers_need_networks(got: Got, place: Path, tmp_path: Path) -> None:
+    done = got("score", "judge", "-b", "geneval", "--pictures", tmp_path, "-o", tmp_path.parent / "o",
+               "--scene-reader", "--workers", 2)  # fmt: skip
+    assert done.status == 1 and "workers would have nothing to do" in done.err
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from got_core.evaluate.picture_record import (
+    COSTS,
     RECORD,
     OtherPicturesError,
     PictureRecord,
@@ -51,9 +52,26 @@ def test_a_record_is_read_as_it_was_written(folder: Storage) -> None:
 )
 def test_another_run_takes_another_folder(folder: Storage, changed: dict, named: str) -> None:
     begin_record(folder, ONE)
+    folder.write_bytes("00000/samples/00000.png", b"picture")
     with pytest.raises(OtherPicturesError, match=f"models:/got/3.*{named}.*take an empty folder"):
         begin_record(folder, dataclasses.replace(ONE, **changed))
     assert read_record(folder) == ONE
+
+
+def test_a_run_that_drew_nothing_leaves_the_folder_free(folder: Storage) -> None:
+    begin_record(folder, ONE)
+    folder.write_json(f"{COSTS}/1.json", {})
+    other = dataclasses.replace(ONE, plan=False)
+    begin_record(folder, other, figures={"ceiling": 1.0})
+    found = read_record(folder)
+    assert found and not found.plan and found.figures == {"ceiling": 1.0}
+    assert folder.list() == [RECORD], "costs of the other run are gone"
+    folder.delete(RECORD)
+    folder.write_bytes("a.png", b"")
+    with pytest.raises(OtherPicturesError, match=r"holds a\.png and nothing that says how"):
+        begin_record(folder, ONE)
+    with pytest.raises(NotADirectoryError, match=r"a\.png is a file: name a folder"):
+        begin_record(Storage(folder.url_of("a.png")), ONE)
 
 
 @pytest.mark.parametrize("data", [b"{", b"[]", b"{}", b'{"plan": 1}'])

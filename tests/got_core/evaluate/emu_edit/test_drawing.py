@@ -91,7 +91,7 @@ def test_a_chain_edits_the_models_own_pictures(pipeline, tmp_path) -> None:
     asked = Request("", "do 3", int(record["seed"]), source=source)  # type: ignore[call-overload]
     assert record["key"] == asked.key(SAMPLER, None)
     alone = drawn_record((out / "139/139_inde_3.png").read_bytes())
-    true = Image.open(io.BytesIO(samples.pictures.read(["139-output2.png"])["139-output2.png"]))
+    true = Image.open(io.BytesIO(samples.pictures.read(["139/139-output2.png"])["139/139-output2.png"]))
     asked = Request("", "do 3", int(alone["seed"]), source=true)  # type: ignore[call-overload]
     assert alone["key"] == asked.key(SAMPLER, None) and alone["seed"] != record["seed"]
 
@@ -102,5 +102,5 @@ def test_a_source_that_cannot_be_read_is_named(pipeline, tmp_path) -> None:
     bench = MagicBrush()
     samples = bench.read(folder)
     chosen = [one for one in bench.requests(samples) if one.key == "30_1"]
-    with pytest.raises(BenchmarkDataError, match=r"the source 30-input.png of 30_1 cannot be edited"):
+    with pytest.raises(BenchmarkDataError, match=r"the source 30/30-input.png of 30_1 cannot be edited"):
         draw_edits(samples, chosen, pipeline, tmp_path / "out", bench.place, seed=0)

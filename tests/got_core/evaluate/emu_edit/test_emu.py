@@ -77,6 +77,22 @@ def test_faulty_rows_are_named(tmp_path) -> None:
     assert [one.key for one in samples.samples] == ["0_00000000"] and len(samples.notes) == 4
 
 
+def test_columns_of_other_types_are_refused(tmp_path) -> None:
+    for name, value, kind in (("output_caption", ["a dog"], "list"), ("instruction", 5, "int64")):
+        path = write_parquet(tmp_path / f"{name}.parquet", [emu_row(0, **{name: value})])
+        with pytest.raises(BenchmarkDataError, match=rf"{name} must hold texts and is of type {kind}"):
+            EmuEdit().read(path)
+    empty = write_parquet(tmp_path / "empty.parquet", [emu_row(0, input_caption=None, task=None)])
+    (sample,) = EmuEdit().read(empty).samples
+    assert (sample.input_caption, sample.task, sample.bad) == ("", "", "no caption")
+
+
+def test_a_set_without_samples_is_refused_even_in_part(tmp_path) -> None:
+    path = write_parquet(tmp_path / "one.parquet", [emu_row(0, instruction="  ")])
+    with pytest.raises(BenchmarkDataError, match=r"rows without an instruction: 1 .*; no samples: 1"):
+        EmuEdit(partial=True).read(path)
+
+
 def test_other_files_are_refused(tmp_path) -> None:
     with pytest.raises(BenchmarkDataError, match="neither a parquet file nor a folder with any"):
         EmuEdit().read(tmp_path)
@@ -185,6 +201,8 @@ def test_a_folder_that_does_not_fit_is_named(tmp_path) -> None:
     assert set(EmuEdit(partial=True).read_layout(samples, out).names()) == set(keys[2:])
     with pytest.raises(BenchmarkDataError, match="holds no pictures"):
         bench.read_layout(samples, tmp_path / "none")
+    with pytest.raises(BenchmarkDataError, match=r"notes.txt is a file: name the folder of the edited"):
+        EmuEdit(partial=True).read_layout(samples, out / "notes.txt")
 
 
 def test_keys_are_names_of_files(tmp_path) -> None:

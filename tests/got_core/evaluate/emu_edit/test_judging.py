@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, PngImagePlugin
 from transformers import CLIPImageProcessorPil
 
 from got_core.evaluate.emu_edit.emu import EmuEdit
@@ -225,6 +225,44 @@ def test_decoding_refuses_what_would_fill_memory() -> None:
     grey = io.BytesIO()
     Image.new("LA", (4, 4), (7, 100)).save(grey, format="PNG")
     assert decode(grey.getvalue()).getpixel((0, 0)) == (7, 7, 7)
+
+
+@pytest.mark.parametrize(("levels", "kind"), [(np.uint16, "PNG"), (np.float32, "TIFF"), (np.uint16, "TIFF")])
+def test_levels_of_more_than_8_bits_are_refused(levels: type, kind: str) -> None:
+    """Pillow would make white pictures of them."""
+    buffer = io.BytesIO()
+    Image.fromarray(np.full((4, 4), 1000, levels)).save(buffer, format=kind)
+    with pytest.raises(ValueError, match="levels of more than 8 bits; write it with 8 bits a channel"):
+        decode(buffer.getvalue())
+
+
+def test_pictures_that_other_programs_would_open_are_not_read() -> None:
+    buffer = io.BytesIO()
+    picture(0).save(buffer, format="EPS")
+    with pytest.raises(ValueError, match="no readable picture: it is none of PNG, JPEG, "):
+        decode(buffer.getvalue())
+    for kind in ("JPEG", "WEBP", "GIF", "BMP", "TIFF"):
+        buffer = io.BytesIO()
+        picture(0).convert("CMYK" if kind == "JPEG" else "RGB").save(buffer, format=kind)
+        assert decode(buffer.getvalue()).size == (64, 48)
+
+
+def test_empty_pictures_are_not_judged(networks, tmp_path) -> None:
+    """As they are drawn where a model gives NaN, also where figures of them are kept."""
+    emu_set(tmp_path / "set")
+    store = Storage(f"file://{tmp_path}/store")
+    bench, partial = EmuEdit(networks=networks), EmuEdit(networks=networks, partial=True)
+    samples = bench.read(tmp_path / "set")
+    out = edited_folder(tmp_path / "out", samples, bench)
+    key, note = samples.samples[1].key, PngImagePlugin.PngInfo()
+    note.add_itxt("got", json.dumps({"fault": "12 latents hold NaN"}))
+    Image.new("RGB", (64, 48)).save(out / f"{key}.png", pnginfo=note)
+    pictures = bench.read_layout(samples, out)
+    with pytest.raises(BenchmarkDataError, match=rf"1 \({key}: it is an empty picture: 12 latents hold NaN"):
+        bench.judge(samples, pictures, store=store)
+    frame = partial.judge(samples, pictures, store=store)
+    states = frame.filter(pl.col("kind") == "edited")["state"].to_list()
+    assert states == ["judged", "unreadable", *["judged"] * 5]
 
 
 def test_without_networks_nothing_is_judged(tmp_path) -> None:

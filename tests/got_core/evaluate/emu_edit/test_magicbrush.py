@@ -82,7 +82,7 @@ def test_what_a_model_has_to_make(tmp_path) -> None:
     made = {one.key: (one.source, one.of_edited) for one in MagicBrush().requests(samples)}
     assert set(made) == {*KEYS, "139_iter_2"}
     assert made["139_iter_2"] == ("139_1", True) and made["139_iter_3"] == ("139_iter_2", True)
-    assert made["139_inde_3"] == ("139-output2.png", False) and made["30_1"] == ("30-input.png", False)
+    assert made["139_inde_3"] == ("139/139-output2.png", False) and made["30_1"] == ("30/30-input.png", False)
     order = list(made)
     assert all(order.index(source) < order.index(key) for key, (source, edited) in made.items() if edited)
 
@@ -113,7 +113,7 @@ def test_faults_of_the_data_are_named(tmp_path) -> None:
     (folder / "local_descriptions.json").write_text(json.dumps(captions))
     with pytest.raises(BenchmarkDataError) as caught:
         MagicBrush().read(folder)
-    assert "missing pictures of the data: 1 (30-output1.png)" in str(caught.value)
+    assert "missing pictures of the data: 1 (30/30-output1.png)" in str(caught.value)
     assert "targets without a caption: 1 (771-output2.png)" in str(caught.value)
     samples = MagicBrush(partial=True).read(folder)
     assert {one.key for one in samples.samples} == set(KEYS) - {"30_1", "771_inde_2", "771_iter_2"}
@@ -139,6 +139,67 @@ def test_other_session_files_are_refused(tmp_path) -> None:
         BenchmarkDataError, match=r"edit_sessions.json must hold, by session, turns with input"
     ):
         MagicBrush().read(folder)
+
+
+def changed(folder: Path, name: str, change) -> Path:
+    content = json.loads((folder / name).read_text())
+    (folder / name).write_text(json.dumps(change(content)))
+    return folder
+
+
+@pytest.mark.parametrize("instruction", [None, "", "  ", 4, "\ud800"])
+def test_turns_without_an_instruction_are_named(tmp_path, instruction) -> None:
+    def change(sessions):
+        sessions["139"][1]["instruction"] = instruction
+        return sessions
+
+    folder = changed(unpacked_magicbrush(tmp_path), "edit_sessions.json", change)
+    with pytest.raises(BenchmarkDataError, match=r"turns without an instruction: 1 \(turn 2 of 139\)"):
+        MagicBrush().read(folder)
+
+
+@pytest.mark.parametrize("caption", [None, " ", 5, ["a dog"], "half \udc00"])
+def test_captions_that_are_no_texts_are_named(tmp_path, caption) -> None:
+    def change(captions):
+        captions["30"]["30-output1.png"] = caption
+        return captions
+
+    folder = changed(unpacked_magicbrush(tmp_path), "local_descriptions.json", change)
+    with pytest.raises(BenchmarkDataError, match=r"targets without a caption: 1 \(30-output1.png\)"):
+        MagicBrush().read(folder)
+
+
+def test_sessions_without_turns_are_named(tmp_path) -> None:
+    folder = changed(unpacked_magicbrush(tmp_path), "edit_sessions.json", lambda found: {**found, "30": []})
+    with pytest.raises(BenchmarkDataError, match=r"sessions without turns: 1 \(30\)"):
+        MagicBrush().read(folder)
+    assert "30_1" not in {one.key for one in MagicBrush(partial=True).read(folder).samples}
+    changed(folder, "edit_sessions.json", lambda found: {})
+    with pytest.raises(BenchmarkDataError, match="no samples: 1"):
+        MagicBrush(partial=True).read(folder)
+
+
+def test_sessions_may_have_files_of_equal_names(tmp_path) -> None:
+    folder = unpacked_magicbrush(tmp_path)
+    for name in ("30", "139"):
+        (folder / f"images/{name}/{name}-input.png").rename(folder / f"images/{name}/input.png")
+
+    def change(sessions):
+        for name in ("30", "139"):
+            sessions[name][0]["input"] = "input.png"
+        return sessions
+
+    samples = MagicBrush().read(changed(folder, "edit_sessions.json", change))
+    for one in samples.samples:
+        if one.key in ("30_1", "139_1"):
+            read = samples.pictures.read([one.source])[one.source]
+            assert read == magicbrush_png(one.cluster or "", 0), "its own session's"
+
+
+def test_columns_of_other_types_are_refused(tmp_path) -> None:
+    rows = [{**row, "turn_index": float(row["turn_index"])} for row in magicbrush_rows()]
+    with pytest.raises(BenchmarkDataError, match="turn_index must hold whole numbers and is of type double"):
+        MagicBrush(split="dev").read(in_parquet(tmp_path, rows))
 
 
 def test_scores_are_against_targets(networks, tmp_path) -> None:

@@ -36,6 +36,12 @@ def test_a_whole_folder(samples: Samples, storage: Storage) -> None:
         pictures.image("00003-00001")
 
 
+def test_hidden_files_are_passed_over(samples: Samples, storage: Storage) -> None:
+    for name in (".DS_Store", "00000/.DS_Store", "00000/samples/._00000.png", ".cache/a/b.json"):
+        storage.write_bytes(name, b"left by a file browser")
+    assert len(read_layout(samples, storage).found) == 12
+
+
 def test_names_of_other_widths_and_pictures_counted_from_one(samples: Samples, tmp_path: Path) -> None:
     storage = Storage(f"file://{tmp_path / 'others'}")
     for number, row in enumerate(samples.rows):
@@ -94,5 +100,7 @@ def test_a_size_that_was_asked_for(samples: Samples, storage: Storage) -> None:
 
 
 def test_an_empty_folder(samples: Samples, tmp_path: Path) -> None:
+    with pytest.raises(LayoutError, match=r"list\.jsonl is a file; name the folder of the pictures"):
+        read_layout(samples, Storage(f"file://{tmp_path / 'list.jsonl'}"), partial=True)
     with pytest.raises(LayoutError, match=r"12 problems:\n  00000/samples/00000\.png: is missing"):
         read_layout(samples, Storage(f"file://{tmp_path / 'nothing'}"))

@@ -44,6 +44,7 @@ def test_samples_of_a_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         ("[1]", "is list, not an object"),
         ('"' + "x" * 10, "Unterminated string"),
         ("[" * 100_000, "recursion"),
+        ({"tag": "colors", "prompt": "half \ud800", "include": [CLAUSE]}, "surrogates not allowed"),
         ({"tag": "shapes", "prompt": "p", "include": [CLAUSE]}, "tag is 'shapes', not one of single_object"),
         ({"tag": "colors", "prompt": " ", "include": [CLAUSE]}, "prompt is ' ', not a text"),
         ({"tag": "colors", "prompt": "p"}, "at least one include clause"),
@@ -77,6 +78,14 @@ def test_a_bad_line_is_named(tmp_path: Path, row: Any, fault: str) -> None:
     path = write_list(tmp_path / "list.jsonl", [ROWS[0], row])
     with pytest.raises(PromptListError, match=rf"list\.jsonl:2: .*{fault}"):
         read_samples(path)
+
+
+def test_a_mark_of_the_byte_order_and_blank_lines_are_no_fault(tmp_path: Path) -> None:
+    path = tmp_path / "list.jsonl"
+    rows = [ROWS[0], {**ROWS[0], "prompt": "a photo of a caf\u00e9\u2028\U0001f600"}]
+    lines = [json.dumps(row, ensure_ascii=False) for row in rows]
+    path.write_bytes(b"\xef\xbb\xbf" + "\r\n\n".join(lines).encode())
+    assert list(read_samples(path).rows) == rows
 
 
 def test_an_error_names_a_few_lines_and_counts_the_others(tmp_path: Path) -> None:

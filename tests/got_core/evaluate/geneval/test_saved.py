@@ -177,6 +177,10 @@ def test_verdicts_of_other_samples_are_no_scores(tmp_path: Path, bench: GenEval)
             {"prompt_index": 0, "image_index": 0, "detections": [], "color": "x"},
             "is no object of prompt_index",
         ),
+        (
+            {"prompt_index": 0, "image_index": 0, "detections": [], "image_sha256": 4},
+            "image_sha256 is 4, not 64 hex",
+        ),
         ({"prompt_index": -1, "image_index": 0, "detections": []}, "prompt_index is -1, not a whole"),
         ({"prompt_index": 0, "image_index": True, "detections": []}, "image_index is True, not a whole"),
         (rows()[1], "picture 1 of prompt 0 stands here a second time"),
@@ -209,6 +213,15 @@ def test_a_file_has_to_say_what_found_its_detections(tmp_path: Path) -> None:
         SavedDetections(tmp_path / "odd.jsonl")
     assert SavedDetections(path, by="YOLO 11").record.detector == {"name": "YOLO 11"}
     assert len(SavedDetections(path, by="YOLO 11")) == 12
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("networks", [1]), ("prompt_texts", "x"), ("resize", None), ("suffix", 3)]
+)
+def test_a_header_of_other_types_is_named(tmp_path: Path, name: str, value: Any) -> None:
+    path = write(tmp_path / "saved.jsonl", rows(), header={**HEADER, name: value})
+    with pytest.raises(SavedDetectionsError, match=rf"saved\.jsonl: {name} is .*, not an? "):
+        SavedDetections(path)
 
 
 @pytest.mark.parametrize(
