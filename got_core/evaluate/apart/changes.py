@@ -67,8 +67,8 @@ def change_rows(
 ) -> pl.DataFrame:
     """One row (ROWS) for each sample, from sources, edited pictures and the plans in their files.
 
-    `requests`: what was edited for each sample, a picture of the `data` or an earlier edit. Raises ValueError
-    where a picture cannot be read.
+    `requests`: what was edited for each sample, a picture of the `data` or an earlier edit. Pictures that are
+    missing or cannot be read are left out, with the reason.
     """
     asked = {one.key: one for one in requests}
     rows = []
@@ -98,7 +98,10 @@ def _facts(edited: bytes | None, source: bytes | None) -> dict[str, Any]:
         return {"left_out": OTHERS}
     if source is None:
         return {"left_out": "the earlier edit that it continues is missing"}
-    return change_facts(decode(source), decode(edited), plan.chain)
+    try:
+        return change_facts(decode(source), decode(edited), plan.chain)
+    except ValueError as error:
+        return {"left_out": str(error)}
 
 
 def change_figures(frame: pl.DataFrame, *, seed: int = 0) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from got_core.evaluate.apart.edit_plans import edit_plan_figures, edit_plan_rows
 from got_core.evaluate.apart.writing import KeptPlans, PlanRequest, write_plans
 from got_core.evaluate.drawers.drawer import PipelineOrDrawer
 from got_core.evaluate.emu_edit.benchmark import EditBenchmark
+from got_core.evaluate.emu_edit.measuring import decode
 from got_core.evaluate.emu_edit.samples import EditSample, EditSamples, Pictures
 from got_core.evaluate.samples import Progress
 
@@ -40,24 +41,37 @@ def plans_of_edits(
     (`edit_plans.PLAN_COLUMNS`) and figures. Nothing is drawn.
 
     Edits that continue a model's own earlier picture cannot be planned before that is drawn: they are no part
-    of it. Raises ValueError for a model that writes no plans, and for a source that cannot be read.
+    of it. Raises ValueError for a model that writes no plans, and for a source that cannot be read, which a
+    partial benchmark leaves out.
     """
     direct = {one.key for one in benchmark.requests(samples) if not one.of_edited}
     chosen = [one for one in samples.samples if one.key in direct]
     kept = KeptPlans(store, prefix, weights_hash, (sampler or {}).get("max_new_tokens"))
-    batches = _batches(samples, chosen, benchmark.batch_size)
+    batches = _batches(samples, chosen, benchmark.batch_size, partial=benchmark.partial)
     plans = write_plans(pipeline, batches, kept, progress, total=len(chosen))
     frame = edit_plan_rows(chosen, plans)
     return frame, edit_plan_figures(frame, seed=benchmark.seed)
 
 
 def _batches(
-    samples: EditSamples, chosen: Sequence[EditSample], size: int
+    samples: EditSamples, chosen: Sequence[EditSample], size: int, *, partial: bool
 ) -> Iterator[Sequence[PlanRequest]]:
     for start in range(0, len(chosen), size):
         batch = chosen[start : start + size]
         sources = samples.pictures.read([one.source for one in batch])
-        yield [PlanRequest(id=one.key, prompt=one.instruction, source=sources[one.source]) for one in batch]
+        yield [
+            PlanRequest(id=one.key, prompt=one.instruction, source=sources[one.source])
+            for one in batch
+            if not partial or _readable(sources[one.source])
+        ]
+
+
+def _readable(data: bytes) -> bool:
+    try:
+        decode(data)
+    except ValueError:
+        return False
+    return True
 
 
 def pictures_and_plans(

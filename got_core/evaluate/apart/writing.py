@@ -99,6 +99,8 @@ def write_plans(
         raise ValueError("this model writes no plans (its configuration says `reasoning: false`)")
     plans: dict[str, Plan] = {}
     for batch in batches:
+        if not batch:
+            continue
         missing = {one.key: one for one in batch if one.key not in kept.texts}
         if missing:
             texts = drawer.ask(_Question(tuple(missing.values()), kept.max_new_tokens))

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -155,7 +156,8 @@ class _Work:
 
     def place(self, pair: Pair) -> str:
         """The folder of a pair's pictures."""
-        return f"{self.folder}/text{pair[0]:g}_spatial{pair[1]:g}"
+        text, spatial = (repr(float(one)).removesuffix(".0") for one in pair)
+        return f"{self.folder}/text{text}_spatial{spatial}"
 
     def planned(self, requests: Mapping[int, Request]) -> dict[int, Request]:
         """The requests with the plan and the noise that all pairs share."""
@@ -227,7 +229,7 @@ def _written(
         "folder": work.folder,
         "weights_hash": work.weights_hash,
         "varied": ["text_scale", "spatial_scale"],
-        "sampler": work.sampler,
+        "sampler": json.loads(json.dumps(work.sampler, default=dataclasses.asdict)),
         "figure": prompts.figure,
         "protocol": prompts.protocol.to_dict() if prompts.protocol else None,
         "prompts": list(texts.values()),

@@ -17,7 +17,14 @@ from got_core.evaluate.apart.writing import read_plan
 from got_core.evaluate.emu_edit.emu import EmuEdit
 from got_core.evaluate.emu_edit.magicbrush import MagicBrush
 from got_core.storage import Storage
-from tests.got_core.evaluate.emu_edit.made import emu_set, picture, unpacked_magicbrush
+from tests.got_core.evaluate.emu_edit.made import (
+    emu_row,
+    emu_set,
+    picture,
+    struct,
+    unpacked_magicbrush,
+    write_parquet,
+)
 from tests.got_core.tiny_pipeline import sees_its_conditions, tiny_pipeline
 
 LISTED = (
@@ -67,6 +74,29 @@ class None_if_asked:
     config = tiny_pipeline().config
 
 
+def test_sources_and_pictures_that_cannot_be_read(tmp_path: Path) -> None:
+    rows = [emu_row(number) for number in range(3)]
+    rows[1]["image"] = struct(b"no picture")
+    write_parquet(tmp_path / "set/data/test-00000-of-00001.parquet", rows)
+    store, options = Storage(f"file://{tmp_path / 'store'}"), {"sampler": {"max_new_tokens": 4}}
+    bench = EmuEdit()
+    with pytest.raises(ValueError, match=r"the source of 1_\w+ cannot be planned for: no readable picture"):
+        plans_of_edits(bench, bench.read(tmp_path / "set"), tiny_pipeline(), store, **options)
+    partial = EmuEdit(partial=True, batch_size=1)
+    samples = partial.read(tmp_path / "set")
+    frame, figures = plans_of_edits(partial, samples, tiny_pipeline(), store, **options)
+    assert figures["plans"] == "2 / 3" and frame["chain"].null_count() == 1
+    out = tmp_path / "out"
+    partial.write_pictures(out, [(one.key, picture(3)) for one in samples.samples])
+    for one in samples.samples:
+        with_chain(out / f"{one.key}.png", LISTED)
+    first = out / f"{samples.samples[0].key}.png"
+    first.write_bytes(first.read_bytes()[:-200])
+    rows_, drawn = pictures_and_plans(partial, samples, partial.read_layout(samples, out))
+    assert drawn["pictures"] == "1 / 3" and "no readable picture" in rows_["left_out"][1]
+    assert rows_["left_out"][0] is not None
+
+
 def test_missing_plans_are_counted(tmp_path: Path) -> None:
     emu_set(tmp_path / "set", count=4)
     samples = EmuEdit().read(tmp_path / "set").samples
@@ -114,7 +144,7 @@ def with_chain(path: Path, chain: str) -> None:
     from PIL import PngImagePlugin
 
     image = Image.open(io.BytesIO(path.read_bytes()))
-    record = {**json.loads(image.info["got"]), "chain": read_plan(chain).chain.to_model()}
+    record = {**json.loads(image.info.get("got", "{}")), "chain": read_plan(chain).chain.to_model()}
     info = PngImagePlugin.PngInfo()
     info.add_itxt("got", json.dumps(record))
     image.save(path, pnginfo=info)

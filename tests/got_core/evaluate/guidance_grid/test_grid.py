@@ -16,6 +16,7 @@ from got_core.evaluate.config import EvaluateConfig
 from got_core.evaluate.guidance_grid.config import SPATIAL_SCALES, TEXT_SCALES, GuidanceGridConfig
 from got_core.evaluate.guidance_grid.grid import CELLS, GuidanceGrid, draw_guidance_grid
 from got_core.evaluate.guidance_grid.prompts import evenly, grid_prompts
+from got_core.model.config import GuidanceReuse
 from got_core.recipes import tiny
 from got_core.storage import Storage
 from tests.got_core.evaluate.published.downloads import write_data, write_networks
@@ -116,6 +117,16 @@ def test_it_goes_on_where_it_was_interrupted_and_grows(storage: Storage, tmp_pat
     weights = Logged()
     assert grid_of(weights, storage, weights_hash="b" * 64).folder != grid.folder
     assert len(weights.drawn) == 12
+
+
+def test_scales_that_differ_little_have_places_of_their_own(storage: Storage) -> None:
+    config = replace(CONFIG, text_scales=(1, 1.0000001), spatial_scales=(2.0,), prompts=1)
+    grid = grid_of(Logged(), storage, config, sampler={"guidance_reuse": GuidanceReuse(every=2)})
+    assert grid.pictures["image"].n_unique() == 2 and "/text1_spatial2/" in grid.pictures["image"][0]
+    assert grid.document["sampler"]["guidance_reuse"]["every"] == 2
+    again = Logged()
+    grid_of(again, storage, config, sampler={"guidance_reuse": GuidanceReuse(every=2)})
+    assert not again.drawn
 
 
 def test_edits_keep_the_reference_scale(storage: Storage) -> None:
