@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from got_assets.cli import score_report, score_steps
+from got_assets.cli import score_apart, score_report, score_steps
 from got_assets.cli.errors import UsageError
 from got_assets.cli.options import CHAMPION, SETTINGS, Json, Recipe, examples, print_json
 from got_assets.cli.project import open_project
@@ -47,6 +47,7 @@ def add_to(app: typer.Typer) -> None:
     )(run)
     score_steps.add_to(score)
     score_report.add_to(score)
+    score_apart.add_to(score)
     app.add_typer(score)
 
 

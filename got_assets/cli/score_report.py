@@ -81,12 +81,13 @@ def comparison_text(compared: Mapping[str, Any]) -> str:
 
 
 def _benchmark(one: Mapping[str, Any]) -> Iterator[str]:
-    from got_core.evaluate.comparison_page import spelled_difference
+    from got_core.evaluate.comparison_page import spelled_apart, spelled_difference
 
     for table in one["tables"]:
         yield _table(table)
         yield from (f"  note: {note}" for note in table["notes"])
         yield from (f"  {spelled_difference(diff)}" for diff in table["differences"])
+        yield from (f"  {spelled_apart(one)}" for one in table["apart"])
         yield ""
     for unlike in one["unlike"]:
         yield f"not side by side: {unlike['left']} and {unlike['right']}:"

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from got_core.evaluate.paired import overall_of, paired_difference
 from got_core.evaluate.protocol import digest_of, why_unlike
 from got_core.evaluate.published.figures import FIGURES, MARK
 from got_core.evaluate.score_folder import StoredScores
@@ -93,9 +94,18 @@ def _table(found: Sequence[StoredScores], base: Collection[str], price: float | 
         "plans_compared": len(plans) > 1,
         "figures": list(dict.fromkeys(name for row in rows for name in row["figures"])),
         "rows": rows,
-        "differences": list(_differences(rows)),
+        "differences": list(_differences(rows, {one.url: one for one in found})),
         "notes": [*notes, *dict.fromkeys(note for one in found for note in one.scores.get("notes", ()))],
+        "apart": list(_apart(found, rows)),
     }
+
+
+def _apart(found: Sequence[StoredScores], rows: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    """How pictures keep to their plans, where that was looked at."""
+    names = {row["url"]: spelled_row(row) for row in reversed(rows) if row["url"]}
+    for one in found:
+        if figures := one.scores.get("apart"):
+            yield {"model": names[one.url], "figures": figures}
 
 
 def _directed(scores: Mapping[str, Any]) -> bool:
@@ -165,27 +175,41 @@ def _of_data(scores: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             yield {**empty, "row": kind, "model": kind, "partial": False, "figures": figures}
 
 
-def _differences(rows: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+def _differences(
+    rows: Iterable[Mapping[str, Any]], found: Mapping[str, StoredScores]
+) -> Iterator[dict[str, Any]]:
     """With plans minus without, of the same weights; and others minus the base."""
     models = [row for row in rows if row["row"] in ("model", "base")]
     without = {row["weights_hash"]: row for row in models if row["plan"] is False and row["weights_hash"]}
     for row in models:
         if row["plan"] and row["weights_hash"] in without:
-            yield _difference("plan", row, without[row["weights_hash"]])
+            yield _difference("plan", row, without[row["weights_hash"]], found)
     for base in (row for row in models if row["row"] == "base"):
         for row in models:
             if row["row"] != "base":
-                yield _difference("base", row, base)
+                yield _difference("base", row, base, found)
 
 
-def _difference(of: str, left: Mapping[str, Any], right: Mapping[str, Any]) -> dict[str, Any]:
+def _difference(
+    of: str, left: Mapping[str, Any], right: Mapping[str, Any], found: Mapping[str, StoredScores]
+) -> dict[str, Any]:
     both = left["figures"].keys() & right["figures"].keys()
     means = {
         name: left["figures"][name]["mean"] - right["figures"][name]["mean"]
         for name in left["figures"]
         if name in both and None not in (left["figures"][name]["mean"], right["figures"][name]["mean"])
     }
-    return {"of": of, "model": spelled_row(left), "minus": spelled_row(right), "figures": means}
+    named = {"of": of, "model": spelled_row(left), "minus": spelled_row(right)}
+    return {**named, "figures": means, "paired": _paired(found[left["url"]], found[right["url"]])}
+
+
+def _paired(left: StoredScores, right: StoredScores) -> dict[str, Any] | None:
+    """The same sample by sample, with intervals; None where outcomes are not at hand or of other samples."""
+    if left.outcomes is None or right.outcomes is None:
+        return None
+    overall = overall_of(left.scores, left.outcomes)
+    made = paired_difference(left.outcomes, right.outcomes, overall=overall, partial=True)
+    return made if any(one["n"] for one in made["tasks"].values()) else None
 
 
 def spelled_row(row: Mapping[str, Any]) -> str:

@@ -40,6 +40,7 @@ def _table(one: Mapping[str, Any]) -> Iterator[str]:
     yield table(caption, header, rows)
     yield from (f"<p class='note'>{escape(note)}</p>" for note in one["notes"])
     yield from (f"<p class='note'>{escape(spelled_difference(diff))}</p>" for diff in one["differences"])
+    yield from (f"<p class='note'>{escape(spelled_apart(line))}</p>" for line in one["apart"])
 
 
 def _cell(figure: Mapping[str, Any] | None) -> str:
@@ -68,9 +69,44 @@ def counted(row: Mapping[str, Any]) -> str:
 
 
 def spelled_difference(one: Mapping[str, Any]) -> str:
-    """A difference in words."""
-    figures = ", ".join(f"{name} {value:+.3f}" for name, value in one["figures"].items())
+    """A difference in words, with the paired interval where there is one."""
+    paired = _paired(one.get("paired") or {})
+    figures = ", ".join(
+        f"{name} {value:+.3f}{paired.get(name, '')}" for name, value in one["figures"].items()
+    )
     return f"{one['model']}, minus {one['minus']}: {figures or 'no figure in common'}"
+
+
+def _paired(made: Mapping[str, Any]) -> dict[str, str]:
+    """Intervals of differences by figure, and of how many pairs they are."""
+    whole = {OVERALL: made["overall"]} if made.get("overall") else {}
+    return {
+        name: f" (paired {one['low']:+.3f} to {one['high']:+.3f}, {one['n']} / {one['of']})"
+        for name, one in {**whole, **made.get("tasks", {})}.items()
+        if one["low"] is not None
+    }
+
+
+def spelled_apart(one: Mapping[str, Any]) -> str:
+    """How a model's pictures keep to their plans, in words."""
+    figures = one["figures"]
+    if "plan_right" in figures:
+        parts = [
+            _part("right plans", figures["plan_right"]),
+            _part("right pictures of right plans", figures["right_of_right_plans"]),
+            _part("planned objects in their place", figures["in_place"]),
+            f"wrong pictures: {figures['planned_wrong']} planned wrong, {figures['drawn_wrong']} drawn wrong",
+        ]
+    else:
+        parts = [
+            _part("change inside the planned boxes", figures["inside"]),
+            _part("which cover of the picture", figures["area"]),
+        ]
+    return f"{one['model']}, {figures['pictures']} pictures against their plans: {'; '.join(parts)}"
+
+
+def _part(name: str, figure: Mapping[str, Any]) -> str:
+    return f"{name} {'none' if figure['mean'] is None else format(figure['mean'], '.3f')}"
 
 
 def _number(value: float | None, digits: int) -> str:

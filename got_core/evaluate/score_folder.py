@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 SCORES, PROTOCOL, VERDICTS, GRID = "scores.json", "protocol.json", "verdicts", "grid.png"
+OUTCOMES = "outcomes"
 _NEEDED = ("protocol", "protocol_digest", "protocol_record", "overall", "tasks", "complete")
 
 
@@ -31,6 +32,8 @@ class StoredScores:
 
     url: str
     scores: Mapping[str, Any]
+    outcomes: pl.DataFrame | None = None
+    """What became of each sample, where that lies beside the scores."""
 
     @property
     def benchmark(self) -> str:
@@ -38,9 +41,19 @@ class StoredScores:
         return self.scores.get("benchmark", self.scores["protocol"])
 
 
-def write_scores(folder: Storage, scores: Mapping[str, Any], verdicts: pl.DataFrame, grid: bytes) -> None:
-    """Write a result; the scores come last and say that it is whole."""
+def write_scores(
+    folder: Storage,
+    scores: Mapping[str, Any],
+    verdicts: pl.DataFrame,
+    grid: bytes,
+    *,
+    outcomes: pl.DataFrame | None = None,
+) -> None:
+    """Write a result; the scores come last and say that it is whole. `outcomes`: of each sample, by which
+    scores are compared in pairs."""
     folder.write_table(VERDICTS, verdicts)
+    if outcomes is not None:
+        folder.write_table(OUTCOMES, outcomes)
     folder.write_json(PROTOCOL, scores["protocol_record"])
     if grid:
         folder.write_bytes(GRID, grid)
@@ -69,7 +82,14 @@ def read_scores(place: str, **fs_options: Any) -> StoredScores:
     except (ValueError, RecursionError) as error:
         raise ScoresError(f"{url} is not JSON: {error}") from error
     _check(url, scores)
-    return StoredScores(url=url, scores=scores)
+    return StoredScores(url=url, scores=scores, outcomes=_outcomes(storage))
+
+
+def _outcomes(folder: Storage) -> pl.DataFrame | None:
+    try:
+        return folder.read_table(OUTCOMES)
+    except FileNotFoundError:
+        return None
 
 
 def find_scores(place: str, **fs_options: Any) -> list[StoredScores]:

@@ -16,6 +16,7 @@ from got_core.evaluate.benchmarks import BENCHMARKS, Benchmark, open_pipeline
 from got_core.evaluate.drawers.costs import Costs, costs
 from got_core.evaluate.drawers.local import as_drawer
 from got_core.evaluate.picture_record import COSTS, PictureRecord, begin_record, read_record
+from got_core.evaluate.published.apart import TABLE, pictures_of, with_apart
 from got_core.evaluate.published.downloads import benchmarks_place
 from got_core.evaluate.published.edits import OpenedEdits
 from got_core.evaluate.published.registry import PUBLISHED, PUBLISHED_NAMES
@@ -99,7 +100,8 @@ def benchmark_of(name: str) -> PublishedBenchmark | Benchmark:
     return found
 
 
-def _opened(benchmark: PublishedBenchmark | Benchmark, setup: Setup, **options: Any) -> Opened:
+def opened_benchmark(benchmark: PublishedBenchmark | Benchmark, setup: Setup, **options: Any) -> Opened:
+    """A benchmark with its samples; `options`: as `PublishedBenchmark.open`."""
     if isinstance(benchmark, Benchmark):
         if options.get("judge") is not None:
             raise ValueError(f"{benchmark.name} is judged by the scene reader alone")
@@ -121,11 +123,11 @@ def generate(name: str, model: str, folder: Storage, setup: Setup, drawing: Draw
     benchmarks.
     """
     benchmark = benchmark_of(name)
-    opened = _opened(benchmark, setup, networks=False)
+    opened = opened_benchmark(benchmark, setup, networks=False)
     with found_model(model, setup.models) as found:
         record = _record(benchmark, found, setup, drawing)
         begin_record(folder, record)
-        with _drawer(found, setup, drawing) as drawer:
+        with model_drawer(found, setup, drawing) as drawer:
             if isinstance(opened, OpenedScenes):
                 begin_record(folder, record, figures=opened.figures(drawer))
             drawn = opened.generate(
@@ -162,7 +164,8 @@ def _record(
 
 
 @contextmanager
-def _drawer(found: FoundModel, setup: Setup, drawing: Drawing) -> Iterator[Drawer]:
+def model_drawer(found: FoundModel, setup: Setup, drawing: Drawing) -> Iterator[Drawer]:
+    """What draws with a model: this process, or workers."""
     with saved_pipeline(found, setup.models) as folder:
         if drawing.workers is None:
             yield as_drawer(open_pipeline(folder, device=drawing.device, dtype=drawing.dtype))
@@ -202,7 +205,10 @@ def judge(name: str, folder: Storage | None, out: Storage, setup: Setup, judging
         scores = opened.scores(frame, protocol=protocol, partial=judging.partial)
         grid = opened.grid(folder, frame)
     scores = {**scores, **(record.figures if record else {}), "drawn": _drawn(folder, record, judging, plan)}
-    write_scores(out, scores, frame, grid)
+    if folder and record and plan and (apart := pictures_of(opened, folder, frame)):
+        scores = with_apart(scores, apart)
+        out.write_table(TABLE, apart.rows)
+    write_scores(out, scores, frame, grid, outcomes=opened.outcomes(frame))
     return scores
 
 
@@ -213,7 +219,7 @@ def _judge_opened(
     """The benchmark with what judges it, here or on workers."""
     if judging.workers is None:
         options = {"judge": judging.judge, "partial": judging.partial}
-        yield _opened(benchmark, setup, device=judging.device, dtype=judging.dtype, **options)
+        yield opened_benchmark(benchmark, setup, device=judging.device, dtype=judging.dtype, **options)
         return
     if isinstance(benchmark, Benchmark) or benchmark.by_server or judging.judge is not None:
         raise ValueError(

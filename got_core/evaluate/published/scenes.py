@@ -181,9 +181,12 @@ class OpenedScenes:
         }
 
     def outcomes(self, frame: pl.DataFrame) -> pl.DataFrame:
-        """One row a picture."""
+        """One row a picture; its number is the same with plans and without."""
         found = self._benchmark.outcomes(frame)
-        return found.with_columns(pl.col("correct").cast(pl.Float64).alias("value")).select(OUTCOMES)
+        return found.with_columns(
+            frame["index"].cast(pl.String).alias("sample_id"),
+            pl.col("correct").cast(pl.Float64).alias("value"),
+        ).select(OUTCOMES)
 
     def grid(self, folder: Storage | None, frame: pl.DataFrame) -> bytes:
         """The first pictures of each task with their planned boxes."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from got_core.evaluate.protocol import digest_of
+from got_core.evaluate.published.apart import TABLE, pictures_of, with_apart
 from got_core.evaluate.samples import DRAWING
 from got_core.evaluate.score_folder import write_scores
 from got_core.storage import Storage
@@ -57,9 +58,9 @@ def score_published(
     `drawer`: a pipeline, or whatever draws with these weights (`evaluate.drawers`); `sampler`: what is forced
     on it; `batch_size`: most pictures drawn in one call, if fewer than the benchmark's own. Pictures of
     another list or sampler lie in a folder of their own. Written below `benchmark.results(weights_hash)`:
-    `outcomes.parquet` and what `score_folder` writes. Raises what the benchmark raises: IncompleteRunError
-    where a picture is missing or has no verdict, DetectorError, before anything is drawn, where what judges
-    cannot be trusted.
+    `outcomes.parquet`, `apart.parquet` (pictures against their plans) and what `score_folder` writes. Raises
+    what the benchmark raises: IncompleteRunError where a picture is missing or has no verdict, DetectorError,
+    before anything is drawn, where what judges cannot be trusted.
     """
     run = Scoring.begin(benchmark, opened, storage, weights_hash, sampler=sampler, report=report)
     run.draw(opened, drawer, batch_size)
@@ -115,13 +116,16 @@ class Scoring:
         """Judge what is not judged yet, and write the result."""
         folder, judged = self.folder, self.benchmark.judged
         frame = opened.judge(folder, store=self.storage, prefix=judged, progress=self._saying("judged"))
+        apart = pictures_of(opened, folder, frame)
         result = PublishedScores(
-            scores=opened.scores(frame, protocol=self.protocol),
+            scores=with_apart(opened.scores(frame, protocol=self.protocol), apart),
             samples=frame,
             outcomes=opened.outcomes(frame),
         )
         place = self.benchmark.results(self.weights_hash)
         self.storage.write_table(f"{place}/{OUTCOMES_TABLE}", result.outcomes)
+        if apart:
+            self.storage.write_table(f"{place}/{TABLE}", apart.rows)
         write_scores(_below(self.storage, place), result.scores, frame, opened.grid(folder, frame))
         return result
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+import polars as pl
 import pytest
 
 from got_core.evaluate.comparison import compare
@@ -138,3 +140,44 @@ def test_the_page_holds_all_of_it_and_no_markup_of_others() -> None:
         "published, not measured here, trained on a GenEval reward"
     }
     assert page.count("published, not measured here") == len(published)
+
+
+def outcomes(right: list[bool]) -> pl.DataFrame:
+    rows = [
+        {"sample_id": str(k), "task": "counting", "cluster": str(k), "correct": one, "value": float(one)}
+        for k, one in enumerate(right)
+    ]
+    return pl.DataFrame(rows)
+
+
+def test_differences_are_paired_where_outcomes_are_at_hand() -> None:
+    on, off = scores("a", 1.0, plan=True), scores("b", 0.5, plan=False)
+    one, other = (
+        replace(given, outcomes=outcomes(right))
+        for given, right in ((on, [True] * 6), (off, [True, False] * 3))
+    )
+    ((difference,),) = (
+        table["differences"] for made in compare([one, other])["benchmarks"] for table in made["tables"]
+    )
+    paired = difference["paired"]["overall"]
+    assert paired["mean"] == 0.5 and paired["n"] == paired["of"] == 6 and paired["low"] < 0.5 < paired["high"]
+    page = comparison_page(compare([one, other]))
+    assert "overall +0.500 (paired +" in page and ", 6 / 6)" in page
+    (table,) = compare([on, other])["benchmarks"][0]["tables"]
+    assert table["differences"][0]["paired"] is None
+    strange = replace(other, outcomes=outcomes([True]).with_columns(sample_id=pl.lit("x")))
+    (table,) = compare([one, strange])["benchmarks"][0]["tables"]
+    assert table["differences"][0]["paired"] is None, "no sample in common"
+
+
+def test_pictures_against_plans_are_told() -> None:
+    share = {"mean": 0.25, "low": 0.1, "high": 0.4, "n": 4}
+    figures = {
+        "pictures": "4 / 6", "plan_right": share, "right_of_right_plans": {**share, "mean": None},
+        "in_place": share, "planned_wrong": 3, "drawn_wrong": 1,
+    }  # fmt: skip
+    made = compare([scores("a", 0.5, plan=True, apart=figures), scores("b", 0.5, plan=False)])
+    assert [one["model"] for one in made["benchmarks"][0]["tables"][0]["apart"]] == ["<a>, with plans"]
+    page = comparison_page(made)
+    assert "4 / 6 pictures against their plans: right plans 0.250" in page
+    assert "right pictures of right plans none" in page and "3 planned wrong, 1 drawn wrong" in page

@@ -49,7 +49,7 @@ class Home:
             for file in ("run.json", "rank-00000-of-00001.json", "part.safetensors"):
                 path = f"{name}/checkpoints/step-{step:08d}-0000000a/{file}"
                 self.put(path, needed=needed and last, data=b"{}")
-        for folder in ("geneval", "edits"):
+        for folder in ("geneval", "edits", "guidance"):
             for file in ("00000.png", "repaired/00000.png", "samples.parquet", "scores.json"):
                 self.put(f"{folder}/{weights[:12]}/{file}", needed=needed)
         self.put(f"manifests/{manifest}.parquet", needed=needed)

@@ -19,6 +19,8 @@ from got_core.storage import Storage
 
 from .homes import Home, random_home, sha
 
+PICTURES = ("geneval/", "edits/", "guidance/")
+
 
 @pytest.fixture(scope="module")
 def empty_registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -63,7 +65,7 @@ def test_of_random_homes_exactly_what_nothing_names_goes(home: Home, seed: int) 
 def test_nothing_goes_before_its_age(home: Home, seed: int) -> None:
     random_home(home, seed)
     assert going(planned(home, days=0)) == set()
-    assert not going(planned(home, days=8)) & {n for n in home.may_go if n.startswith(("geneval/", "edits/"))}
+    assert not going(planned(home, days=8)) & {n for n in home.may_go if n.startswith(PICTURES)}
     forever = KeepConfig(models=float("inf"), benchmarks=float("inf"), checkpoints=0, failures=0)
     left = {name.partition("/")[0] for name in going(planned(home, days=10_000, keep=forever))}
     assert left <= {"failures", "preflight", "ray", "training_shards", "models"}
