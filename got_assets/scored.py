@@ -18,6 +18,26 @@ if TYPE_CHECKING:
 def check_benchmarks(project: Project) -> None:
     """Raise ValueError where photographs would be scored on rendered scenes, and MissingDownloadError, which
     names each file, where downloads of a published benchmark are not there."""
+    _check_scenes(project)
+    if names := project.recipe.evaluate.published:
+        from got_core.evaluate.published.needed import check_needed
+
+        judge = project.settings.judge_server.config()
+        check_needed(names, project.settings.benchmarks, _who(project), judge is not None)
+
+
+def try_benchmarks(project: Project) -> None:
+    """`check_benchmarks`, and open what judges: raises where data cannot be read, weights do not fit, or a
+    detector finds nothing."""
+    _check_scenes(project)
+    if names := project.recipe.evaluate.published:
+        from got_core.evaluate.published.needed import try_all
+
+        judge = project.settings.judge_server.config()
+        try_all(names, project.settings.benchmarks, judge, _who(project))
+
+
+def _check_scenes(project: Project) -> None:
     if project.settings.photographs and (names := project.recipe.evaluate.on_scenes):
         raise ValueError(
             f"{_photographs(project)}, and recipe {project.recipe.name!r} scores its models by "
@@ -25,12 +45,10 @@ def check_benchmarks(project: Project) -> None:
             "GOT_RECIPE to a recipe of photographs, such as finetune-own, or in a recipe of your own "
             f"{OTHERS}"
         )
-    if project.recipe.evaluate.published:
-        from got_core.evaluate.published.needed import check_needed
 
-        who = f"the model of recipe {project.recipe.name!r}"
-        judge = project.settings.judge_server.config()
-        check_needed(project.recipe.evaluate.published, project.settings.benchmarks, who, judge is not None)
+
+def _who(project: Project) -> str:
+    return f"the model of recipe {project.recipe.name!r}"
 
 
 def check_ablation(project: Project) -> None:

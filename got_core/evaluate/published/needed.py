@@ -1,23 +1,31 @@
-"""Whether all that a recipe's published benchmarks need is there, seen before anything is trained.
+"""Whether all that a recipe's published benchmarks need is there and works, seen before anything is trained.
 
-Belongs here: several benchmarks in one message. Not here: one download (`downloads`), and whether data and
-networks can be read, which opening a benchmark tells.
+Belongs here: several benchmarks in one message, looked at and tried. Not here: one download (`downloads`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from got_core.evaluate.network_folders import NetworkError, check_files
 from got_core.evaluate.published.downloads import SETTING, Download, MissingDownloadError, check_there
 from got_core.evaluate.published.registry import published_benchmarks
 
+if TYPE_CHECKING:
+    from got_core.evaluate.geneval2.config import JudgeConfig
+
+NETWORKS = "networks"
+"""Folder, below GOT_BENCHMARKS, of the folders of networks."""
+
 
 def check_needed(names: Sequence[str], place: Path | None, who: str, judge: bool = False) -> None:
-    """Raise MissingDownloadError, which names every missing file once, or ValueError without a server that a
-    benchmark is judged by; `who` names these benchmarks.
+    """Raise MissingDownloadError, which names every missing file once, NetworkError for a folder without its
+    weights, or ValueError without a server that a benchmark is judged by; `who` names these benchmarks.
 
-    `place`: the folder of GOT_BENCHMARKS; `judge`: whether there is a server. Nothing is read or asked.
+    `place`: the folder of GOT_BENCHMARKS; `judge`: whether there is a server. No weight is read, nothing is
+    asked: `try_all` does more.
     """
     if not names:
         return
@@ -32,12 +40,35 @@ def check_needed(names: Sequence[str], place: Path | None, who: str, judge: bool
         check_there(needed(names), place)
     except MissingDownloadError as error:
         raise MissingDownloadError(f"{begin}: {error}, {end}") from None
+    try:
+        _check_folders(needed(names), place)
+    except NetworkError as error:
+        raise NetworkError(f"{begin}: {error}, {end}") from None
     served = [one.name for one in published_benchmarks(names) if one.by_server]
     if served and not judge:
         raise ValueError(
             f"{begin}, and {', '.join(served)} is judged by a vision model behind a server: set "
             f"GOT_JUDGE_URL and GOT_JUDGE_MODEL, {end}"
         )
+
+
+def _check_folders(files: Sequence[Download], place: Path) -> None:
+    for one in files:
+        path = one.below(place)
+        if path.parent.name == NETWORKS and not path.suffix:
+            check_files(path, path.name, ("config.json",))
+
+
+def try_all(names: Sequence[str], place: Path | None, judge: JudgeConfig | None, who: str) -> None:
+    """`check_needed`, and then open each benchmark on the processor and try what judges it.
+
+    Takes seconds, of the published networks perhaps a minute. Raises the benchmark's own errors: for data
+    that cannot be read, weights that do not fit, a detector that finds nothing.
+    """
+    check_needed(names, place, who, judge is not None)
+    for one in published_benchmarks(names) if names else ():
+        assert place is not None
+        one.open(place, device="cpu", judge=judge if one.by_server else None).check()
 
 
 def needed(names: Sequence[str]) -> list[Download]:

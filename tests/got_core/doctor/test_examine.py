@@ -324,6 +324,11 @@ def test_downloads_of_the_recipes_benchmarks_are_looked_for(tmp_path: Path) -> N
     assert str(list_of_our_own) not in found.found and "fetch-list" in found.advice
     for name in ("emu_edit_test_set", *(f"networks/{one}" for one in NETWORKS)):
         (place / name).mkdir(parents=True)
+    empty = check_benchmarks(settings(tmp_path, recipe="paper", benchmarks=place))
+    assert empty.state == "fail" and f"{place}/networks/{NETWORKS[0]} lacks config.json" in empty.found
+    for name in NETWORKS:
+        for file in ("config.json", "model.safetensors"):
+            (place / "networks" / name / file).write_text("{}")
     there = check_benchmarks(settings(tmp_path, recipe="paper", benchmarks=place))
     assert there.state == "ok" and "another protocol: geneval/evaluation_metadata.jsonl" in there.found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,10 +11,14 @@ from typing import Any
 
 import polars as pl
 import pytest
+from safetensors.torch import load_file, save_file
 
+from got_core.evaluate.detector import DetectorError
 from got_core.evaluate.drawers.local import LocalDrawer
+from got_core.evaluate.network_folders import NetworkError
 from got_core.evaluate.published.benchmark import OUTCOMES, NothingJudgesError
 from got_core.evaluate.published.downloads import Download, MissingDownloadError, benchmarks_place
+from got_core.evaluate.published.needed import check_needed, try_all
 from got_core.evaluate.published.registry import (
     PUBLISHED,
     PUBLISHED_NAMES,
@@ -167,3 +172,23 @@ def test_fewer_pictures_may_be_drawn_at_once(place: Path, tmp_path: Path, name: 
     sizes.clear()
     opened.generate(drawer, Storage(str(tmp_path / "many")), sampler=sampler, batch_size=500)
     assert few <= (4 if name == "geneval" else 2) and max(sizes) <= 16 and sum(sizes) == many
+
+
+def test_what_judges_is_tried_before_a_training(place: Path, tmp_path: Path) -> None:
+    """Downloads that are there and do not work cost days if they are found out afterwards."""
+    names, who = ("geneval", "emu_edit/base"), "the model"
+    try_all(names, place, None, who)
+    blind = shutil.copytree(place, tmp_path / "blind")
+    weights = blind / "networks/mask2former-swin-small-coco-instance/model.safetensors"
+    tensors = {key: value.clone() for key, value in load_file(weights).items()}
+    tensors["class_predictor.weight"] *= 0
+    tensors["class_predictor.bias"] *= 0
+    save_file(tensors, weights, {"format": "pt"})
+    check_needed(names, blind, who)
+    with pytest.raises(DetectorError, match="finds no object at all in 4 drawings"):
+        try_all(names, blind, None, who)
+    (blind / "networks/dino-vits16/model.safetensors").unlink()
+    with pytest.raises(NetworkError, match=r"the model is to be scored by .*dino-vits16 lacks model\.saf"):
+        check_needed(names, blind, who)
+    with pytest.raises(ValueError, match="geneval2 is judged by a vision model behind a server: set"):
+        check_needed(("geneval2",), blind, who)
