@@ -236,6 +236,8 @@ def test_each_found_object_answers_for_one_planned_object_of_its_class() -> None
     half = [Detection("cup", 1, (0, 0, 10, 5), "blue")]
     assert overlaps(one, half) == {"in_place": 1, "iou": 0.5, "colored": 1, "colors_agree": 0}
     assert overlaps(one, [])["in_place"] == 0
+    elsewhere = [Detection("cup", 1, (20, 20, 30, 30), "blue")]
+    assert overlaps(one, elsewhere) == {"in_place": 0, "iou": 0.0, "colored": 0, "colors_agree": 0}
 
 
 def test_no_rows_give_no_figures() -> None:

@@ -114,6 +114,7 @@ def test_it_goes_on_where_it_was_interrupted_and_grows(storage: Storage, tmp_pat
     assert larger.folder == grid.folder and len(more.drawn) == 6 and {one[2] for one in more.drawn} == {7.5}
     other = Logged()
     assert grid_of(other, storage, replace(CONFIG, seed=1)).folder != grid.folder and len(other.drawn) == 12
+    assert not set(other.seeds) & set(more.seeds), "noise of another seed is other noise"
     weights = Logged()
     assert grid_of(weights, storage, weights_hash="b" * 64).folder != grid.folder
     assert len(weights.drawn) == 12
