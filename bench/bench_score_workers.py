@@ -3,10 +3,12 @@
 Edits in Emu-Edit's format are drawn by the rehearsal's model (recipe `rehearsal`, random weights; each is
 planned first), and measured by CLIP and DINO at a quarter of their widths, on one worker and on two in turn,
 one thread each. What counts is the median over the turns of two workers' pictures a second over one worker's
-in the same turn; CPU seconds, of all processes, are beside it, because other work on the machine takes from
-two workers what it leaves to one. Starting is apart and stated, for workers are kept for thousands of
-pictures: Ray, opening model and networks, and a quarter of the edits into another folder, with which every
-worker gets warm. BENCH_IMAGES sets the number of edits.
+in the same turn. That wants two idle cores, for other work takes from two workers what it leaves to one. So
+beside it stands what the same runs say of two workers with a core each, whatever else runs: twice the share
+of its time in which a worker plans and draws, over one worker's share, by CPU seconds an edit. Starting is
+apart and stated, for workers are kept for thousands of pictures: Ray, opening model and networks, and a
+quarter of the edits into another folder, with which every worker gets warm. BENCH_IMAGES sets the number of
+edits.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ import psutil
 from bench.bench_edit_judging import save_networks, write_samples
 from got_core.evaluate.cluster_networks import RayNetworks
 from got_core.evaluate.drawers.cluster import RayDrawer
+from got_core.evaluate.drawers.costs import Costs, costs
 from got_core.evaluate.emu_edit.emu import EmuEdit
 from got_core.evaluate.network_profiles import BASE
 from got_core.evaluate.networks import load_networks
@@ -32,6 +35,13 @@ from got_core.storage import Storage
 
 EDITS, TURNS, BATCH = int(os.environ.get("BENCH_IMAGES", "64")), 3, 4
 SIDES = (1, 2)
+PARTS = {
+    "share of time spent planning and drawing": ("busy", 1),
+    "CPU seconds to draw an edit": ("cpu", EDITS),
+    "CPU seconds to judge an edit": ("judging cpu", EDITS),
+    "seconds of starting": ("starting", 1),
+}
+"""Of each side: which part of its figures, by how many."""
 
 
 def save_model(folder: Path) -> None:
@@ -55,7 +65,9 @@ def one_run(place: Path, out: Path, workers: int) -> dict[str, float]:
             drawer.start()
             bench.write_layout(warm, drawer, out.with_suffix(".warm"))
             starting = time.perf_counter() - began
-            drawing, drawing_cpu = _timed(lambda: bench.write_layout(samples, drawer, out))
+            noting = drawer.recording(Costs(Storage(str(out.with_suffix(".costs"))), "costs"))
+            drawing, drawing_cpu = _timed(lambda: bench.write_layout(samples, noting, out))
+            spent = costs(Storage(str(out.with_suffix(".costs"))), "costs")["total_seconds"]
         began, load = time.perf_counter(), partial(load_networks, BASE, place / "clip", place / "dino")
         with RayNetworks(load, workers=workers, device="cpu") as networks:
             networks.start()
@@ -64,7 +76,14 @@ def one_run(place: Path, out: Path, workers: int) -> dict[str, float]:
             starting += time.perf_counter() - began
             pictures, store = bench.read_layout(samples, out), Storage(str(out.with_suffix(".judged")))
             judging, judging_cpu = _timed(lambda: bench.judge(samples, pictures, store=store))
-    return {"drawing": drawing, "judging": judging, "starting": starting, "cpu": drawing_cpu + judging_cpu}
+    return {
+        "drawing": drawing,
+        "judging": judging,
+        "starting": starting,
+        "cpu": drawing_cpu,
+        "judging cpu": judging_cpu,
+        "busy": spent / drawing / workers,
+    }
 
 
 def _timed(work: Callable[[], object]) -> tuple[float, float]:
@@ -83,7 +102,7 @@ def main() -> dict[str, float | str]:
     """Pictures a second of each side, their ratios, and what starting takes."""
     os.environ["OMP_NUM_THREADS"] = "1"
     # Ray's workers give way to everything else by default, so other work would take all from the second one.
-    os.environ["RAY_worker_niceness"] = "0"
+    os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112
     found: dict[int, list[dict[str, float]]] = {side: [] for side in SIDES}
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
@@ -106,10 +125,12 @@ def main() -> dict[str, float | str]:
             figures[f"{name} a second, {_workers(side)}"] = statistics.median(speeds[side])
         ratios = [two / one for one, two in zip(*speeds.values(), strict=True)]
         figures[f"{name}, two workers over one"] = statistics.median(ratios)
+    pairs = zip(*found.values(), strict=True)
+    alone = [2 * two["busy"] / one["busy"] * one["cpu"] / two["cpu"] for one, two in pairs]
+    figures["drawn, two workers over one, a core each"] = statistics.median(alone)
     for side, runs in found.items():
-        for name, part in {"CPU seconds an edit": "cpu", "seconds of starting": "starting"}.items():
-            middle = statistics.median(one[part] for one in runs)
-            figures[f"{name}, {_workers(side)}"] = middle / (EDITS if part == "cpu" else 1)
+        for name, (part, by) in PARTS.items():
+            figures[f"{name}, {_workers(side)}"] = statistics.median(one[part] for one in runs) / by
     return figures
 
 
