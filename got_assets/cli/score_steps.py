@@ -5,6 +5,7 @@ Belongs here: arguments, and what is printed. Not here: the steps (`got_core.inf
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -161,6 +162,9 @@ def _sampler(*, guidance: tuple[float | None, float | None, int | None], **given
     """What is forced on the model; what is not given is its own."""
     from got_core.model.config import GuidanceReuse
 
+    for name, value in given.items():
+        if value is not None and not math.isfinite(value):
+            raise ValueError(f"--{name.replace('_', '-')} must be a finite number, got {value}")
     chosen = {**given, "guidance_reuse": GuidanceReuse.chosen(*guidance)}
     return {name: value for name, value in chosen.items() if value is not None}
 

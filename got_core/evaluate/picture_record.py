@@ -25,6 +25,7 @@ RECORD = f"{HIDDEN}/drawn.json"
 COSTS = f"{HIDDEN}/costs"
 """Prefix under which drawers note what batches cost."""
 
+_PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 _SAME = ("pictures_of", "weights_hash", "plan", "sampler", "dtype", "recipe")
 """In what two records must agree for their pictures to be of one run."""
 
@@ -106,7 +107,7 @@ def _refuse_files(
         raise OtherPicturesError(
             f"{folder.url} holds {others[0]} and nothing that says how it was drawn: take an empty folder"
         )
-    if others and there:
+    if there and any(name.lower().endswith(_PICTURES) for name in others):
         faults = "; ".join(
             f"{name} is {getattr(there, name)!r}, now {getattr(record, name)!r}" for name in unlike
         )

@@ -357,6 +357,8 @@ def test_wrong_names_and_calls(got: Got, place: Path, model: Path, tmp_path: Pat
         assert "there is no benchmark genevl; there are geneval, emu_edit/base" in done.err
         assert "geneval/scenes, edits/scenes" in done.err
     assert got("score", "fetch-list", "-b", "genevl").status == 2
+    infinite = got("score", "generate", "-b", "geneval", "--pictures", tmp_path / "p", "--text-scale", "nan")
+    assert infinite.status == 2 and "--text-scale must be a finite number, got nan" in infinite.err
     nowhere = got("score", "generate", "-b", "geneval", "--model", "nowhere", "--pictures", tmp_path / "p")
     assert nowhere.status == 1 and "nowhere is not there" in nowhere.err
     empty = got("score", "judge", "-b", "emu_edit/base", "--pictures", tmp_path / "p")

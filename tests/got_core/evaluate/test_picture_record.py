@@ -61,11 +61,13 @@ def test_another_run_takes_another_folder(folder: Storage, changed: dict, named:
 def test_a_run_that_drew_nothing_leaves_the_folder_free(folder: Storage) -> None:
     begin_record(folder, ONE)
     folder.write_json(f"{COSTS}/1.json", {})
+    folder.write_json("00000/metadata.jsonl", {})  # the first batch did not fit into memory
     other = dataclasses.replace(ONE, plan=False)
     begin_record(folder, other, figures={"ceiling": 1.0})
     found = read_record(folder)
     assert found and not found.plan and found.figures == {"ceiling": 1.0}
-    assert folder.list() == [RECORD], "costs of the other run are gone"
+    assert folder.list() == [RECORD, "00000/metadata.jsonl"], "costs of the other run are gone"
+    folder.delete("00000")
     folder.delete(RECORD)
     folder.write_bytes("a.png", b"")
     with pytest.raises(OtherPicturesError, match=r"holds a\.png and nothing that says how"):
