@@ -82,6 +82,8 @@ def _cpu_seconds() -> float:
 def main() -> dict[str, float | str]:
     """Pictures a second of each side, their ratios, and what starting takes."""
     os.environ["OMP_NUM_THREADS"] = "1"
+    # Ray's workers give way to everything else by default, so other work would take all from the second one.
+    os.environ["RAY_worker_niceness"] = "0"
     found: dict[int, list[dict[str, float]]] = {side: [] for side in SIDES}
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)

@@ -20,7 +20,7 @@ from got_core.evaluate.drawers.costs import Costs, costs
 from got_core.evaluate.drawers.local import LocalDrawer
 from got_core.evaluate.emu_edit.emu import EmuEdit
 from got_core.evaluate.emu_edit.magicbrush import MagicBrush
-from got_core.evaluate.ray_workers import LostWorkersError, RayWorkers
+from got_core.evaluate.ray_workers import LostWorkersError, Place, RayWorkers
 from got_core.evaluate.samples import Request
 from got_core.storage import Storage
 from tests.got_core.evaluate.drawers.counting import counting
@@ -191,17 +191,16 @@ def test_a_worker_that_dies_is_started_again_and_its_pictures_are_drawn(cluster,
     assert len({process for *_, process in lines(model)} | set(ended)) > 3
 
 
-def test_workers_that_die_always_are_given_up(cluster, model, storage) -> None:
+def test_workers_that_die_always_are_given_up(cluster) -> None:
+    def dies(place: Place) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
     given_up = pytest.raises(LostWorkersError, match="drawing: a worker has died 3 times over the same piece")
-    with RayDrawer(model, workers=2, open_with=_dies) as drawer, given_up:
-        drawer.draw(wanted(8), storage, sampler=SAMPLER)
+    with RayWorkers(dies, what="drawing", workers=2) as workers, given_up:
+        workers.start()
     given_up = pytest.raises(LostWorkersError, match=r"has died too often, the last time: .*run it again")
-    with RayDrawer(model, workers=2, open_with=_dies, restarts=1) as drawer, given_up:
-        drawer.draw(wanted(8), storage, sampler=SAMPLER)
-
-
-def _dies(*_: Any, **__: Any) -> Any:
-    os.kill(os.getpid(), signal.SIGKILL)
+    with RayWorkers(dies, what="drawing", workers=2, restarts=1) as workers, given_up:
+        list(workers.results(range(1, 9), lambda *_: None))
 
 
 def _fails(pipeline: Any) -> Any:
@@ -239,11 +238,30 @@ def test_a_model_of_a_storage_is_fetched(cluster, model, storage) -> None:
 
 def test_a_slow_worker_holds_nobody_up(cluster) -> None:
     """Of twelve pieces the one that takes long keeps one worker, and the other does all others meanwhile."""
+
+    def waits(held: Place, piece: int, again: bool) -> None:
+        time.sleep(3.0 if piece == 1 else 0.05)
+
     with RayWorkers(lambda place: place, what="waiting", workers=2) as workers:
         workers.start()
-        done = [piece for piece, _ in workers.results(range(1, 13), _waits)]
+        done = [piece for piece, _ in workers.results(range(1, 13), waits)]
     assert done[-1] == 1 and done[:-1] == list(range(2, 13))
 
 
-def _waits(held: Any, piece: int, again: bool) -> None:
-    time.sleep(3.0 if piece == 1 else 0.05)
+def test_an_error_comes_after_what_was_under_way(cluster) -> None:
+    """Nobody's work is thrown away, and nothing more is begun."""
+
+    def fails(held: Place, piece: int, again: bool) -> int:
+        time.sleep(0.0 if piece == 2 else 1.0)
+        if piece == 2:
+            raise LookupError("the second")
+        return 10 * piece
+
+    found = []
+    with RayWorkers(lambda place: place, what="trying", workers=2) as workers:
+        workers.start()
+        with pytest.raises(LookupError, match="the second"):
+            for piece, result in workers.results(range(1, 9), fails):
+                found.append((piece, result))
+        assert workers.ask(lambda place: place.device) == "cpu", "the workers go on"
+    assert found == [(1, 10)]
