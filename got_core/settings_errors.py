@@ -9,21 +9,23 @@ import re
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic_settings import BaseSettings
 
-from got_core.server_settings import AnnotatorServer
+from got_core.server_settings import AnnotatorServer, JudgeServer
 from got_core.settings import Settings
 
+_SERVERS: tuple[type[BaseSettings], ...] = (AnnotatorServer, JudgeServer)
 _ADVICE = "correct it in the environment or in .env"
 
 
 def settings_sentence(error: Exception) -> str:
     """The sentence of a pydantic ValidationError or of a SettingsError, about `Settings`."""
     if isinstance(error, ValidationError):
-        prefix = _prefix(AnnotatorServer if error.title == AnnotatorServer.__name__ else Settings)
+        prefix = _prefix(next((one for one in _SERVERS if error.title == one.__name__), Settings))
         return "; ".join(_fault(one, prefix) for one in error.errors(include_url=False))
     found = re.search(r'field "(\w+)"', str(error))
     field = found[1] if found else ""
-    prefix = _prefix(AnnotatorServer if field in AnnotatorServer.model_fields else Settings)
+    prefix = _prefix(next((one for one in _SERVERS if field in one.model_fields), Settings))
     return f"{prefix}{field.upper()} must be JSON ({error.__cause__ or error}); {_ADVICE}"
 
 

@@ -8,6 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from got_core.settings import Settings
+from got_core.settings_errors import settings_sentence
 from got_core.storage import Storage
 
 
@@ -143,3 +144,10 @@ def test_a_judge_has_a_server_and_a_model(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("GOT_JUDGE_URL", "gpu-1:8000")
     with pytest.raises(ValueError, match=r"JudgeConfig.url must be a URL such as"):
         Settings().judge_server.config()
+
+
+def test_a_wrong_setting_of_a_judge_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GOT_JUDGE_TOP_LOGPROBS", "many")
+    with pytest.raises(ValidationError) as caught:
+        Settings()
+    assert settings_sentence(caught.value).startswith("GOT_JUDGE_TOP_LOGPROBS is 'many': ")
