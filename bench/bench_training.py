@@ -28,6 +28,7 @@ from bench.bench_ingest import write_image
 from bench.bench_reading import manifest_of
 from got_core.corpus.reader import ImageReader
 from got_core.curate.training_shards import write_training_shards
+from got_core.evaluate.config import EvaluateConfig
 from got_core.frame_hash import content_hash
 from got_core.model.build import fresh_pipeline
 from got_core.model.config import LossConfig, ModelConfig
@@ -106,7 +107,8 @@ def run_of(folder: Path, config: StageConfig) -> TrainingRun:
             write_image(raw, index)
             path = next(raw.glob(f"{index:06d}*"))
             Image.open(path).resize((SIDE, SIDE)).save(path, quality=92)
-    recipe = replace(tiny(), model=model(), stages=(finetuning(config),))
+    unscored = EvaluateConfig(benchmarks=())
+    recipe = replace(tiny(), model=model(), evaluate=unscored, stages=(finetuning(config),))
     manifest, storage = rows_of(raw), Storage(f"file://{folder / 'storage'}")
     write_training_shards(storage, "images-00000", manifest, {"t2i": ImageReader(str(raw), recipe.ingest)})
     return TrainingRun(

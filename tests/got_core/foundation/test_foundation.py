@@ -13,6 +13,7 @@ from PIL import Image
 
 from got_core.chain.boxes import Box
 from got_core.chain.grammar import BOX_END, BOX_START, parse
+from got_core.evaluate.config import EvaluateConfig
 from got_core.foundation.attention_losses import instruction_loss, pointing_loss
 from got_core.foundation.curriculum import (
     LIST_PROMPT,
@@ -49,6 +50,8 @@ from got_core.train.stage import pretraining
 from got_core.train.start import take_published
 from got_core.train.trainer import Trainer
 from tests.got_core.model.tiny_checkpoints import TINY, write_published
+
+UNSCORED = EvaluateConfig(benchmarks=())
 
 CHAIN = parse("a red circle (0,0),(499,499) and a blue cross (500,0),(999,499) on a grey background")
 
@@ -502,7 +505,7 @@ def test_published_folders_are_a_foundation_that_a_stage_starts_from(
     )
     run = replace(
         training_run,
-        recipe=replace(tiny(), model=published_model, stages=(pretraining(stage),)),
+        recipe=replace(tiny(), model=published_model, evaluate=UNSCORED, stages=(pretraining(stage),)),
         published=(str(folders.sdxl), str(folders.qwen)),
     )
     reference = take_published(run)
@@ -517,6 +520,6 @@ def test_published_folders_are_a_foundation_that_a_stage_starts_from(
 
 
 def test_a_recipe_of_published_parts_says_what_it_starts_from(training_run: TrainingRun) -> None:
-    run = replace(training_run, recipe=replace(tiny(), name="big", model=TINY))
+    run = replace(training_run, recipe=replace(tiny(), name="big", model=TINY, evaluate=UNSCORED))
     with pytest.raises(ValueError, match="'big' starts from published weights: set GOT_SDXL and GOT_QWEN"):
         train_foundation(run)

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from got_core.budget.plan import make_plan
+from got_core.evaluate.config import EvaluateConfig
 from got_core.model.config import LossConfig, SchedulerConfig
 from got_core.recipes import tiny
 from got_core.train.run import TrainingRun
@@ -27,7 +28,9 @@ def published_run(training_run: TrainingRun, folder: Path) -> TrainingRun:
     folders = write_published(folder)
     model = replace(TINY, scheduler=SchedulerConfig(prediction="epsilon"))
     stage = replace(tiny().stage("pretrain").config, steps=1, loss=LossConfig(prediction="epsilon"))
-    recipe = replace(tiny(), model=model, stages=(pretraining(stage), finetuning(stage)))
+    unscored = EvaluateConfig(benchmarks=())
+    stages = (pretraining(stage), finetuning(stage))
+    recipe = replace(tiny(), model=model, evaluate=unscored, stages=stages)
     return replace(training_run, recipe=recipe, published=(str(folders.sdxl), str(folders.qwen)))
 
 
