@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property, partial
-from typing import Any, Self
+from typing import Any
 
 from got_core.evaluate.network_profiles import Profile
 from got_core.evaluate.networks import Networks, Piece, Result
 from got_core.evaluate.protocol import Network
-from got_core.evaluate.ray_workers import RayWorkers, on_device
+from got_core.evaluate.ray_workers import OnWorkers, RayWorkers, on_device
 
 
-class RayNetworks:
+class RayNetworks(OnWorkers[Networks]):
     """Workers on Ray, each with the networks of one profile; between `with` and its end.
 
         load = partial(load_networks, BASE, "clip-vit-base-patch32", "dino-vits16")
@@ -45,23 +45,6 @@ class RayNetworks:
             address=address,
             restarts=restarts,
         )
-
-    def __enter__(self) -> Self:
-        """Raises ValueError where there is too little for as many workers."""
-        self._pool.__enter__()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._pool.__exit__(*error)
-
-    @property
-    def workers(self) -> int:
-        """Batches that are measured at once."""
-        return self._pool.count
-
-    def start(self) -> float:
-        """Load the networks in every worker now; seconds that took."""
-        return self._pool.start()
 
     @property
     def profile(self) -> Profile:

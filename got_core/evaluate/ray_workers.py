@@ -190,6 +190,29 @@ class RayWorkers(Generic[Held]):
         )
 
 
+class OnWorkers(Generic[Held]):
+    """Something whose work is done by workers; between `with` and its end."""
+
+    _pool: RayWorkers[Held]
+
+    def __enter__(self) -> Self:
+        """Raises ValueError where there is too little for as many workers."""
+        self._pool.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._pool.__exit__(*error)
+
+    @property
+    def workers(self) -> int:
+        """Pieces that are worked on at once."""
+        return self._pool.count
+
+    def start(self) -> float:
+        """Load what each worker holds now, not with its first piece; seconds that took."""
+        return self._pool.start()
+
+
 class _Run(Generic[Held, Piece, Result]):
     """Pieces on their way to workers and back."""
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 from got_core.evaluate.drawers.costs import Costs, device_name
 from got_core.evaluate.drawers.drawer import Answer, Drawer
 from got_core.evaluate.drawers.opening import opened
-from got_core.evaluate.ray_workers import Place, RayWorkers, host
+from got_core.evaluate.ray_workers import OnWorkers, Place, RayWorkers, host
 from got_core.evaluate.samples import Request, State, draw_batch, stored_states
 from got_core.storage import Storage
 
@@ -26,7 +26,7 @@ Opener = Callable[..., "GoTPipeline"]
 """Called with a local folder, `device`, `dtype` and `threads`, as `drawers.opening.opened`."""
 
 
-class RayDrawer(Drawer):
+class RayDrawer(OnWorkers["GoTPipeline"], Drawer):
     """Workers on Ray, each with the pipeline; between `with` and its end.
 
         with RayDrawer("models/got", workers=2) as drawer:
@@ -64,23 +64,6 @@ class RayDrawer(Drawer):
             address=address,
             restarts=restarts,
         )
-
-    def __enter__(self) -> Self:
-        """Raises ValueError where there is too little for as many workers."""
-        self._pool.__enter__()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._pool.__exit__(*error)
-
-    @property
-    def workers(self) -> int:
-        """Batches that are drawn at once."""
-        return self._pool.count
-
-    def start(self) -> float:
-        """Open the pipeline in every worker now, not with its first batch; seconds that took."""
-        return self._pool.start()
 
     def draw_batches(
         self,

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property, partial
-from typing import Self
 
 from got_core.evaluate.geneval.detections import Asked, Detector, DetectorRecord, Found
-from got_core.evaluate.ray_workers import Place, RayWorkers, on_device
+from got_core.evaluate.ray_workers import OnWorkers, Place, RayWorkers, on_device
 from got_core.planning.geneval import GenEvalRules
 
 
-class RayDetector:
+class RayDetector(OnWorkers["_Tried"]):
     """Workers on Ray, each with a detector; between `with` and its end.
 
     They read the pictures themselves, from the storage that these are in, and each tries its detector before
@@ -50,23 +49,6 @@ class RayDetector:
             restarts=restarts,
         )
         self._classes: set[str] = set()
-
-    def __enter__(self) -> Self:
-        """Raises ValueError where there is too little for as many workers."""
-        self._pool.__enter__()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._pool.__exit__(*error)
-
-    @property
-    def workers(self) -> int:
-        """Batches that are read at once."""
-        return self._pool.count
-
-    def start(self) -> float:
-        """Load the detector in every worker now; seconds that took."""
-        return self._pool.start()
 
     @property
     def keeps(self) -> bool:

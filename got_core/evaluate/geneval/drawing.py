@@ -46,7 +46,7 @@ def write_layout(
     requests = {one.name: one for one in (_request(sample, seed, plan) for sample in samples.all)}
     options: dict[str, Any] = {"sampler": sampler or {}, "weights_hash": weights_hash}
     states = stored_states(storage, requests.values(), **options)
-    if problems := [*_other_prompts(samples, storage), *_other_pictures(states)]:
+    if problems := [*_other_prompts(samples, storage), *other_pictures(states)]:
         raise LayoutError(explained(storage.url, problems).rpartition("\n")[0] + "\ntake an empty folder")
     _write_metadata(samples, storage)
     return draw_orders(
@@ -78,7 +78,7 @@ def _other_prompts(samples: Samples, storage: Storage) -> Iterator[Problem]:
             yield Problem(name, f"is there already and does not ask for {row['prompt']!r}")
 
 
-def _other_pictures(states: Mapping[str, State]) -> Iterator[Problem]:
+def other_pictures(states: Mapping[str, State]) -> Iterator[Problem]:
     """Whole pictures of something else; what is damaged is drawn again."""
     for name, state in states.items():
         if state is State.OTHER:

@@ -119,7 +119,7 @@ def read_layout(
     `problems` says which.
     """
     folder = _Folder(samples, storage)
-    found = dict(_without_odd_sizes(folder, _decoded(folder), size))
+    found = dict(of_one_size(folder, decoded(folder), size))
     folder.miss(found)
     if folder.problems and not partial:
         raise LayoutError(explained(storage.url, folder.problems))
@@ -135,21 +135,32 @@ def explained(place: str, problems: Sequence[Problem]) -> str:
     return "\n".join([*lines, "mend the folder, or ask for a partial score"])
 
 
-class _Folder:
+class PictureFolder:
+    """Names of a folder's pictures by sample id, and what is wrong with them."""
+
+    names: Mapping[str, str]
+
+    def __init__(self, storage: Storage) -> None:
+        self.storage = storage
+        self.problems: list[Problem] = []
+
+    def bad(self, name: str, what: str, sample: str | None = None) -> None:
+        """Note a problem."""
+        self.problems.append(Problem(name, what, sample))
+
+
+class _Folder(PictureFolder):
     """A folder's names, sorted by what they are for."""
 
     def __init__(self, samples: Samples, storage: Storage) -> None:
-        self.samples, self.storage = samples, storage
-        self.problems: list[Problem] = []
+        super().__init__(storage)
+        self.samples = samples
         self.unsure: set[int] = set()
         """Prompts whose folder does not say that it is theirs."""
         names = storage.list("")
         if "" in names:
             raise LayoutError(f"{storage.url} is a file; name the folder of the pictures")
         self.names = self._pictures(self._by_prompt(names))
-
-    def bad(self, name: str, what: str, sample: str | None = None) -> None:
-        self.problems.append(Problem(name, what, sample))
 
     def _by_prompt(self, names: Iterable[str]) -> dict[int, tuple[str, list[str]]]:
         """Names of files in each prompt's folder."""
@@ -243,12 +254,12 @@ def read_files(storage: Storage, names: Sequence[str]) -> Iterator[tuple[str, by
         yield from storage.read_many(names[start : start + _AT_ONCE]).items()
 
 
-def _decoded(folder: _Folder) -> Iterator[tuple[str, Picture]]:
+def decoded(folder: PictureFolder, limits: Limits = LIMITS) -> Iterator[tuple[str, Picture]]:
     """Each sample's picture, where it can be read and shows what was drawn."""
     samples = {name: sample for sample, name in folder.names.items()}
     for name, data in read_files(folder.storage, list(samples)):
         try:
-            image = decode_image(data, LIMITS)
+            image = decode_image(data, limits)
         except ImageError as error:
             folder.bad(name, f"cannot be read ({error})", samples[name])
             continue
@@ -273,9 +284,10 @@ def drawing_fault(data: bytes) -> str | None:
     return (drawing_record(data) or {}).get("fault")
 
 
-def _without_odd_sizes(
-    folder: _Folder, pictures: Iterable[tuple[str, Picture]], size: tuple[int, int] | None
+def of_one_size(
+    folder: PictureFolder, pictures: Iterable[tuple[str, Picture]], size: tuple[int, int] | None
 ) -> Iterator[tuple[str, Picture]]:
+    """Pictures of a size (width, height), or of the one that most have."""
     every = list(pictures)
     wanted = size or next(iter(Counter(one.size for _, one in every).most_common(1)), ((0, 0), 0))[0]
     for sample, picture in every:

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from got_core.planning.geneval import (
     COLORS,
@@ -60,21 +60,21 @@ class Sample:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Samples:
-    """A list of prompts with so many pictures each."""
+class PromptList:
+    """A file with a list of prompts, which may be the published one."""
 
-    rows: tuple[Mapping[str, Any], ...]
-    images_per_prompt: int
     sha256: str
     """Of the file, 64 hex digits."""
 
     source: str
     """The file, for messages."""
 
+    published_sha256: ClassVar[str]
+
     @property
     def published(self) -> bool:
         """Whether it is the published list, byte for byte."""
-        return self.sha256 == PUBLISHED_SHA256
+        return self.sha256 == self.published_sha256
 
     @property
     def note(self) -> str | None:
@@ -83,8 +83,18 @@ class Samples:
             return None
         return (
             f"{self.source} is not the published list (SHA-256 {self.sha256[:12]} instead of "
-            f"{PUBLISHED_SHA256[:12]}): its scores stand under a protocol of another name"
+            f"{self.published_sha256[:12]}): its scores stand under a protocol of another name"
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Samples(PromptList):
+    """A list of prompts with so many pictures each."""
+
+    published_sha256: ClassVar[str] = PUBLISHED_SHA256
+
+    rows: tuple[Mapping[str, Any], ...]
+    images_per_prompt: int
 
     @property
     def tasks(self) -> tuple[str, ...]:

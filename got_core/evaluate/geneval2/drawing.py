@@ -15,10 +15,11 @@ import numpy as np
 from got_core.chain.grammar import Chain
 from got_core.evaluate.drawers.drawer import Order, PipelineOrDrawer, draw_orders
 from got_core.evaluate.drawers.local import as_drawer
+from got_core.evaluate.geneval.drawing import other_pictures
 from got_core.evaluate.geneval.layout import LayoutError, Problem, explained
 from got_core.evaluate.geneval2.layout import LISTING
 from got_core.evaluate.geneval2.prompts import Sample, Samples
-from got_core.evaluate.samples import Progress, Request, State, stored_states
+from got_core.evaluate.samples import Progress, Request, stored_states
 
 if TYPE_CHECKING:
     from got_core.storage import Storage
@@ -47,7 +48,7 @@ def write_layout(
     options: dict[str, Any] = {"sampler": sampler or {}, "weights_hash": weights_hash}
     states = stored_states(storage, requests.values(), **options)
     listing = json.dumps({sample.prompt: sample.name for sample in samples.all}, indent=1).encode()
-    if problems := [*_other_listing(storage, listing), *_other_pictures(states)]:
+    if problems := [*_other_listing(storage, listing), *other_pictures(states)]:
         raise LayoutError(explained(storage.url, problems).rpartition("\n")[0] + "\ntake an empty folder")
     storage.write_bytes(LISTING, listing)
     return draw_orders(
@@ -71,10 +72,3 @@ def _other_listing(storage: Storage, listing: bytes) -> Iterator[Problem]:
     stored = storage.read_many([LISTING]).get(LISTING, listing)
     if stored != listing:
         yield Problem(LISTING, "is there already, of another list of prompts or other pictures")
-
-
-def _other_pictures(states: Mapping[str, State]) -> Iterator[Problem]:
-    """Whole pictures of something else; what is damaged is drawn again."""
-    for name, state in states.items():
-        if state is State.OTHER:
-            yield Problem(name, "is there already, of another model, prompt, seed or sampler")

@@ -12,23 +12,22 @@ from __future__ import annotations
 import hashlib
 import json
 import posixpath
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from got_core.corpus.decode import ImageError, decode_image
+from got_core.corpus.decode import decode_image
 from got_core.evaluate.geneval.layout import (
     LayoutError,
     Limits,
     Picture,
+    PictureFolder,
     Pictures,
-    Problem,
-    drawing_fault,
+    decoded,
     explained,
-    read_files,
+    of_one_size,
 )
 from got_core.evaluate.geneval2.prompts import Samples
 from got_core.evaluate.picture_record import HIDDEN
@@ -74,27 +73,24 @@ def read_layout(
     are then left out, and `problems` says which. Without a listing there is no partial score either.
     """
     folder = _Folder(samples, storage, listing)
-    found = dict(_of_one_size(folder, list(_decoded(folder)), size))
+    found = dict(of_one_size(folder, decoded(folder, LIMITS), size))
     folder.miss(found)
     if folder.problems and not partial:
         raise LayoutError(explained(storage.url, folder.problems))
     return ListedPictures(storage=storage, found=found, problems=tuple(folder.problems))
 
 
-class _Folder:
+class _Folder(PictureFolder):
     """A folder's names, sorted by what they are for."""
 
     def __init__(self, samples: Samples, storage: Storage, listing: str | None) -> None:
-        self.samples, self.storage = samples, storage
-        self.problems: list[Problem] = []
+        super().__init__(storage)
+        self.samples = samples
         stored = {name for name in storage.list("") if name.partition("/")[0] != HIDDEN}
         self.listing = listing or _listing_of(storage, stored)
         self.names = self._pictures(_paths(storage, self.listing), stored)
         for name in sorted(stored - {self.listing} - self._spoken):
             self.bad(name, f"is named by no prompt of {self.listing}")
-
-    def bad(self, name: str, what: str, sample: str | None = None) -> None:
-        self.problems.append(Problem(name, what, sample))
 
     def _pictures(self, paths: Iterable[tuple[str, Any]], stored: set[str]) -> dict[str, str]:
         """Names of pictures, by sample id."""
@@ -172,31 +168,3 @@ def _paths(storage: Storage, listing: str) -> list[tuple[str, Any]]:
     if data.lstrip()[:1] != b"{":
         raise LayoutError(f"{place} is no JSON object of prompts with their pictures' paths; write it again")
     return [(prompt, path) for prompt, path in pairs]
-
-
-def _decoded(folder: _Folder) -> Iterator[tuple[str, Picture]]:
-    """Each sample's picture, where it can be read and shows what was drawn."""
-    samples = {name: sample for sample, name in folder.names.items()}
-    for name, data in read_files(folder.storage, list(samples)):
-        try:
-            image = decode_image(data, LIMITS)
-        except ImageError as error:
-            folder.bad(name, f"cannot be read ({error})", samples[name])
-            continue
-        if fault := drawing_fault(data):
-            folder.bad(name, f"is an empty picture: {fault}", samples[name])
-            continue
-        yield samples[name], Picture(name=name, sha256=hashlib.sha256(data).hexdigest(), size=image.size)
-
-
-def _of_one_size(
-    folder: _Folder, pictures: list[tuple[str, Picture]], size: tuple[int, int] | None
-) -> Iterator[tuple[str, Picture]]:
-    wanted = size or next(iter(Counter(one.size for _, one in pictures).most_common(1)), ((0, 0), 0))[0]
-    for sample, picture in pictures:
-        if picture.size == wanted:
-            yield sample, picture
-            continue
-        whose = "asked for are" if size else "most are"
-        shown, expected = ("x".join(map(str, one)) for one in (picture.size, wanted))
-        folder.bad(picture.name, f"is {shown} pixels, {whose} {expected}", sample)

@@ -14,7 +14,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
+
+from got_core.evaluate.geneval.prompts import PromptList
 
 PUBLISHED_SHA256 = "09233adbc9f877fba205f1a20efa4a8640e7e62a91dfd55893562bed8a928e43"
 """Of the 800 prompts in facebookresearch/GenEval2 (commit a6e82d2, 423,220 bytes)."""
@@ -85,30 +87,12 @@ class Sample:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Samples:
+class Samples(PromptList):
     """A list of prompts."""
 
+    published_sha256: ClassVar[str] = PUBLISHED_SHA256
+
     all: tuple[Sample, ...]
-    sha256: str
-    """Of the file, 64 hex digits."""
-
-    source: str
-    """The file, for messages."""
-
-    @property
-    def published(self) -> bool:
-        """Whether it is the published list, byte for byte."""
-        return self.sha256 == PUBLISHED_SHA256
-
-    @property
-    def note(self) -> str | None:
-        """One line where the list is another one."""
-        if self.published:
-            return None
-        return (
-            f"{self.source} is not the published list (SHA-256 {self.sha256[:12]} instead of "
-            f"{PUBLISHED_SHA256[:12]}): its scores stand under a protocol of another name"
-        )
 
     @property
     def tasks(self) -> tuple[str, ...]:

@@ -33,7 +33,7 @@ def test_samples_of_a_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert samples.record() == {"prompts": 6, "images_per_prompt": 2, "sha256": digest}
     assert not samples.published and digest[:12] in (samples.note or "")
     assert "\n" not in (samples.note or "")
-    monkeypatch.setattr(prompts, "PUBLISHED_SHA256", digest)
+    monkeypatch.setattr(prompts.Samples, "published_sha256", digest)
     assert samples.published and samples.note is None
 
 
