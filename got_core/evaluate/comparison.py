@@ -15,11 +15,10 @@ from typing import Any
 from got_core.evaluate.paired import overall_of, paired_difference
 from got_core.evaluate.protocol import digest_of, why_unlike
 from got_core.evaluate.published.figures import FIGURES, MARK
-from got_core.evaluate.score_folder import StoredScores
+from got_core.evaluate.score_folder import OF_EDITS, StoredScores
 from got_core.planning.geneval import TASKS
 
 OVERALL = "overall"
-_OF_EDITS = ("clip_i", "clip_t", "clip_dir", "l1", "l2", "dino")
 _ORDER = {task: number for number, task in enumerate(TASKS)}
 _COPYING = (
     "CLIP-I, DINO and L1 of Emu-Edit are perfect for a copied source: compare them with the row `copied`."
@@ -164,7 +163,7 @@ def _cell(one: Mapping[str, Any]) -> dict[str, Any]:
 def _view(scores: Mapping[str, Any], kind: str, view: str) -> dict[str, Any]:
     """All figures of a kind of picture in a benchmark of edits; empty for other benchmarks."""
     found = scores.get("settings", {}).get(scores.get("setting"), {}).get(kind, {}).get(view, {})
-    return {name: _cell(found[name]) for name in _OF_EDITS if name in found}
+    return {name: _cell(found[name]) for name in OF_EDITS if name in found}
 
 
 def _of_data(scores: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

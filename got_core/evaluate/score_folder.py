@@ -7,8 +7,9 @@ again. Not here: making scores, or comparing them (`comparison`).
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from got_core.evaluate.protocol import digest_of
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 SCORES, PROTOCOL, VERDICTS, GRID = "scores.json", "protocol.json", "verdicts", "grid.png"
 OUTCOMES = "outcomes"
 _NEEDED = ("protocol", "protocol_digest", "protocol_record", "overall", "tasks", "complete")
+
+OF_EDITS = ("clip_i", "clip_t", "clip_dir", "l1", "l2", "dino")
+"""Of benchmarks of edits, in the order of tables."""
 
 
 class ScoresError(ValueError):
@@ -108,11 +112,49 @@ def _check(url: str, scores: Any) -> None:
     missing = [name for name in _NEEDED if not isinstance(scores, dict) or name not in scores]
     if missing:
         raise ScoresError(f"{url} holds no scores of a benchmark: it has no {', '.join(missing)}")
-    if not isinstance(scores["protocol_record"], dict) or not isinstance(scores["tasks"], dict):
-        raise ScoresError(f"{url} holds no scores of a benchmark: protocol_record and tasks are no objects")
+    if not isinstance(scores["protocol_record"], dict):
+        raise ScoresError(f"{url} holds no scores of a benchmark: protocol_record is no object")
     record = {name: value for name, value in scores["protocol_record"].items() if name != "digest"}
     if digest_of(record) != scores["protocol_digest"]:
         raise ScoresError(
             f"{url}: the digest {scores['protocol_digest']} is not that of the protocol beside it: the file "
             "was changed by hand; judge the pictures again"
         )
+    if odd := [name for name, fits in _shapes(scores) if not fits]:
+        raise ScoresError(
+            f"{url} holds no whole scores: {', '.join(odd)} missing, or of another type; judge the "
+            "pictures again"
+        )
+
+
+def _shapes(scores: Mapping[str, Any]) -> Iterator[tuple[str, bool]]:
+    """Names of all that a comparison reads, and whether it can."""
+    yield "protocol", isinstance(scores["protocol"], str)
+    yield from ((name, isinstance(scores.get(name), int)) for name in ("found", "expected"))
+    yield from ((name, _is_figure(scores.get(name))) for name in ("overall", "low", "high"))
+    yield "notes", isinstance(scores.get("notes", []), list)
+    drawn = scores.get("drawn") or {}
+    yield "drawn", isinstance(drawn, dict) and isinstance(drawn.get("costs") or {}, dict)
+    tables = {name: scores.get(name, {}) for name in ("tasks", "skills")}
+    for name, table in [*tables.items(), *_tables_of_edits(scores)]:
+        yield name, isinstance(table, dict) and all(map(_is_task, table.values()))
+
+
+def _tables_of_edits(scores: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Figures by kind of picture and view, of benchmarks of edits."""
+    settings = scores.get("settings", {})
+    kinds = settings.get(scores.get("setting"), {}) if isinstance(settings, dict) else settings
+    whole = isinstance(kinds, dict) and all(isinstance(views, dict) for views in kinds.values())
+    for views in kinds.values() if whole else [{"raw": None}]:
+        for view in (views.get(name, {}) for name in ("raw", "filtered")):
+            figures = isinstance(view, dict)
+            yield "settings", {k: v for k, v in view.items() if k in OF_EDITS} if figures else None
+
+
+def _is_task(one: Any) -> bool:
+    means = isinstance(one, dict) and {"mean", "n"} <= one.keys()
+    return means and all(_is_figure(one.get(name)) for name in ("mean", "low", "high"))
+
+
+def _is_figure(value: Any) -> bool:
+    return value is None or (isinstance(value, Real) and not isinstance(value, bool))
