@@ -41,7 +41,8 @@ def report(
         float | None, typer.Option(min=0, help="Price of an hour of one device, for money a picture.")
     ] = None,
     html: Annotated[
-        Path | None, typer.Option("--html", metavar="FILE", help="Also write a page; replaced if there.")
+        Path | None,
+        typer.Option("--html", metavar="FILE", dir_okay=False, help="Also write a page; replaced if there."),
     ] = None,
     as_json: Json = False,
 ) -> None:

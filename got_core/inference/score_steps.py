@@ -22,6 +22,7 @@ from got_core.evaluate.published.edits import OpenedEdits
 from got_core.evaluate.published.registry import PUBLISHED, PUBLISHED_NAMES
 from got_core.evaluate.published.scenes import OpenedScenes
 from got_core.evaluate.score_folder import SCORES, ScoresError, read_scores, write_scores
+from got_core.evaluate.scores import IncompleteRunError
 from got_core.inference.any_model import FoundModel, ModelPlaces, found_model, saved_pipeline
 
 if TYPE_CHECKING:
@@ -203,6 +204,7 @@ def judge(name: str, folder: Storage | None, out: Storage, setup: Setup, judging
             **({"model": judging.model} if isinstance(opened, OpenedEdits) else {}),
         )
         scores = opened.scores(frame, protocol=protocol, partial=judging.partial)
+        _check_some(scores, folder)
         grid = opened.grid(folder, frame)
     scores = {**scores, **(record.figures if record else {}), "drawn": _drawn(folder, record, judging, plan)}
     if folder and record and plan and (apart := pictures_of(opened, folder, frame)):
@@ -272,6 +274,17 @@ def _plan_of(
         with_or_not = "with plans" if record.plan else "without plans"
         raise ValueError(f"{folder.url} was drawn {with_or_not}: leave --plan and --no-plan out")
     return record.plan
+
+
+def _check_some(scores: Mapping[str, Any], folder: Storage | None) -> None:
+    """Refuse a partial score of nothing: a mistyped folder, or one of another benchmark, has no scores."""
+    if not scores["found"]:
+        more = "; ".join(map(str, scores.get("notes", ())[-2:]))
+        raise IncompleteRunError(
+            f"{folder.url if folder else 'what was given'} has no picture of {scores['protocol']} with a "
+            f"verdict ({scores['of']}), so there is no partial score either: name the folder of its pictures"
+            + (f". {more}" if more else "")
+        )
 
 
 def _check_apart(folder: Storage | None, out: Storage) -> None:

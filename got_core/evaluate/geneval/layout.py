@@ -160,6 +160,8 @@ class _Folder(PictureFolder):
         names = storage.list("")
         if "" in names:
             raise LayoutError(f"{storage.url} is a file; name the folder of the pictures")
+        if all(name.startswith(".") for name in names):
+            raise LayoutError(f"{storage.url} holds no pictures: name the folder of the pictures")
         self.names = self._pictures(self._by_prompt(names))
 
     def _by_prompt(self, names: Iterable[str]) -> dict[int, tuple[str, list[str]]]:

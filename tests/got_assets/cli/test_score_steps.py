@@ -161,6 +161,24 @@ def test_a_folder_that_is_not_whole_is_refused_or_partial(
         assert f"partial: {scores['of']}" in got("score", "report", tmp_path / "pictures-scores").out
 
 
+def test_no_partial_score_of_nothing(
+    got: Got, place: Path, drawn: Callable[[str], Path], tmp_path: Path
+) -> None:
+    others = copied(drawn("geneval"), tmp_path / "others")
+    shutil.rmtree(others / ".got")
+    nothing = got("score", "judge", "-b", "emu_edit/base", "--pictures", others, "--partial")
+    assert nothing.status == 1 and "(0 / 4), so there is no partial score either" in nothing.err
+    assert "files of no sample" in nothing.err
+    mistyped = got("score", "judge", "-b", "geneval", "--pictures", tmp_path / "nowhere", "--partial")
+    assert mistyped.status == 1 and "nowhere holds no pictures: name the folder" in mistyped.err
+    assert not list(tmp_path.glob("**/scores.json"))
+
+
+def test_a_page_is_no_folder(got: Got, tmp_path: Path) -> None:
+    refused = got("score", "report", tmp_path, "--html", tmp_path)
+    assert refused.status == 2 and "--html" in refused.err and "is a directory" in refused.err
+
+
 @pytest.mark.parametrize("lacking", ["mask2former-swin-small-coco-instance", "clip-vit-large-patch14"])
 def test_no_weaker_judge_takes_the_place_of_a_missing_one(
     got: Got, place: Path, drawn: Callable[[str], Path], tmp_path: Path, lacking: str,
