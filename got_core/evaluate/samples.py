@@ -262,6 +262,7 @@ def draw_batch(
             "dropped": [dataclasses.astuple(one) for one in plan.dropped],
             "prompt": request.prompt,
             "seed": request.seed,
+            "weights_hash": weights_hash,
             "fault": faults.get(number),
         }
         storage.write_bytes(request.name, _encode(image, record))

@@ -144,11 +144,12 @@ def _tables_of_edits(scores: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """Figures by kind of picture and view, of benchmarks of edits."""
     settings = scores.get("settings", {})
     kinds = settings.get(scores.get("setting"), {}) if isinstance(settings, dict) else settings
-    whole = isinstance(kinds, dict) and all(isinstance(views, dict) for views in kinds.values())
-    for views in kinds.values() if whole else [{"raw": None}]:
-        for view in (views.get(name, {}) for name in ("raw", "filtered")):
-            figures = isinstance(view, dict)
-            yield "settings", {k: v for k, v in view.items() if k in OF_EDITS} if figures else None
+    if not isinstance(kinds, dict) or not all(isinstance(views, dict) for views in kinds.values()):
+        yield "settings", None
+        return
+    for view in (views.get(name, {}) for views in kinds.values() for name in ("raw", "filtered")):
+        named = isinstance(view, dict)
+        yield "settings", {name: view[name] for name in OF_EDITS if name in view} if named else None
 
 
 def _is_task(one: Any) -> bool:

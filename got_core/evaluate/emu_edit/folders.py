@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath
 from PIL import Image
 
 from got_core.evaluate.emu_edit.samples import BenchmarkDataError, EditSamples, Faults
+from got_core.evaluate.geneval.layout import drawn_by
 from got_core.storage import Storage
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
@@ -34,6 +35,8 @@ class StoredPictures:
         self._storage, self._files = storage, dict(files)
         self.notes = notes
         """What was passed over, one line each."""
+        self.drawn_by = drawn_by(storage)
+        """Hash of the weights that the folder's record names, if there is one."""
 
     def names(self) -> Collection[str]:
         """Of the pictures that there are."""

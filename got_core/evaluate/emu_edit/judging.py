@@ -163,6 +163,7 @@ class _Judging:
         progress: Progress,
     ) -> None:
         self._samples, self._edited, self._there = samples, edited, there
+        self._drawn_by: str | None = getattr(edited, "drawn_by", None)  # known of folders alone
         self._stored, self._progress = stored, progress
         self._judged: list[_Judged] = []
         self._reasons: dict[str, str] = {}
@@ -175,7 +176,7 @@ class _Judging:
         for samples in _batches(self._samples.samples, size):
             new: dict[str, Job] = {}
             for job in _jobs(samples, self._samples.pictures, self._edited, self._there):
-                one = _judged(job, self._stored.row_id(_facts(job)))
+                one = _judged(job, self._stored.row_id(_facts(job)), self._drawn_by)
                 self._judged.append(one)
                 if not (one.fault or one.row_id in self._stored or one.row_id in self._under_way):
                     new[one.row_id] = job
@@ -208,15 +209,16 @@ class _Judging:
         return _row(one.sample, one.kind, JUDGED, **known, **self._stored.get(one.row_id))
 
 
-def _judged(job: Job, row_id: str) -> _Judged:
-    """With the fault of an edit that this project drew and that held NaN or infinity."""
-    fault = drawing_fault(job.edited) if job.kind == EDITED else None
+def _judged(job: Job, row_id: str, drawn_by: str | None) -> _Judged:
+    """With the fault of an edit that this project drew and that held NaN or infinity, or that other weights
+    drew than the rest."""
+    fault = drawing_fault(job.edited, drawn_by) if job.kind == EDITED else None
     return _Judged(
         sample=job.sample,
         kind=job.kind,
         row_id=row_id,
         hashes=job.hashes,
-        fault=f"it is an empty picture: {fault}" if fault else None,
+        fault=f"it {fault}" if fault else None,
     )
 
 

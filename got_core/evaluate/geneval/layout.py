@@ -18,6 +18,7 @@ from PIL import Image
 
 from got_core.corpus.decode import ImageError, decode_image
 from got_core.evaluate.geneval.prompts import Samples
+from got_core.evaluate.picture_record import read_record
 
 if TYPE_CHECKING:
     from got_core.storage import Storage
@@ -259,14 +260,15 @@ def read_files(storage: Storage, names: Sequence[str]) -> Iterator[tuple[str, by
 def decoded(folder: PictureFolder, limits: Limits = LIMITS) -> Iterator[tuple[str, Picture]]:
     """Each sample's picture, where it can be read and shows what was drawn."""
     samples = {name: sample for sample, name in folder.names.items()}
+    weights = drawn_by(folder.storage)
     for name, data in read_files(folder.storage, list(samples)):
         try:
             image = decode_image(data, limits)
         except ImageError as error:
             folder.bad(name, f"cannot be read ({error})", samples[name])
             continue
-        if fault := drawing_fault(data):
-            folder.bad(name, f"is an empty picture: {fault}", samples[name])
+        if fault := drawing_fault(data, weights):
+            folder.bad(name, fault, samples[name])
             continue
         yield samples[name], Picture(name=name, sha256=hashlib.sha256(data).hexdigest(), size=image.size)
 
@@ -274,16 +276,33 @@ def decoded(folder: PictureFolder, limits: Limits = LIMITS) -> Iterator[tuple[st
 def drawing_record(data: bytes) -> dict[str, Any] | None:
     """What the project's own drawing noted in a PNG: empty for another program's, None for damaged bytes."""
     try:
-        with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
+        with Image.open(io.BytesIO(data), formats=["PNG", "JPEG", "WEBP"]) as image:
             record = json.loads(image.info.get("got", "{}"))
     except (OSError, SyntaxError, ValueError, RecursionError, Image.DecompressionBombError):
         return None
     return record if isinstance(record, dict) else {}
 
 
-def drawing_fault(data: bytes) -> str | None:
-    """Why the project's own drawing left a picture empty."""
-    return (drawing_record(data) or {}).get("fault")
+def drawing_fault(data: bytes, weights_hash: str | None = None) -> str | None:
+    """Why a picture does not show what was to be drawn: the project's own drawing left it empty, or it is of
+    other weights than those of its folder's record, if that has any."""
+    record = drawing_record(data)
+    if record is None:
+        return None  # whoever decodes it says so
+    if record.get("fault"):
+        return f"is an empty picture: {record['fault']}"
+    own = record.get("weights_hash")
+    if weights_hash is None or own == weights_hash or ("key" in record and own is None):
+        return None  # records of earlier versions name no weights
+    whose = f"was drawn by other weights ({str(own)[:12]})" if own else "was not drawn by this project"
+    return f"{whose}, and the folder's record names {weights_hash[:12]}"
+
+
+def drawn_by(storage: Storage) -> str | None:
+    """Hash of the weights that drew a folder's pictures, where it has a record. Raises ValueError for a
+    damaged one."""
+    record = read_record(storage)
+    return record.weights_hash if record else None
 
 
 def of_one_size(

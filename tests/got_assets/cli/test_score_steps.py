@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from got_core.evaluate.picture_record import RECORD
 from got_core.evaluate.protocol import digest_of
@@ -172,6 +172,39 @@ def test_no_partial_score_of_nothing(
     mistyped = got("score", "judge", "-b", "geneval", "--pictures", tmp_path / "nowhere", "--partial")
     assert mistyped.status == 1 and "nowhere holds no pictures: name the folder" in mistyped.err
     assert not list(tmp_path.glob("**/scores.json"))
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "name"),
+    [
+        ("geneval", "00001/samples/00000.png"),
+        ("emu_edit/base", "1_00001eef.png"),
+    ],
+)
+def test_pictures_of_other_weights_do_not_count_as_the_models(
+    got: Got, place: Path, drawn: Callable[[str], Path], tmp_path: Path, benchmark: str, name: str
+) -> None:
+    pictures = copied(drawn(benchmark), tmp_path / "pictures")
+    call = ("score", "judge", "-b", benchmark, "--pictures", pictures)
+    for own, what in (("f00d", "other weights (f00d"), ("", "not drawn by this project")):
+        with_text(pictures / name, own)
+        refused = got(*call)
+        assert refused.status == 1 and name.removesuffix(".png") in refused.err and what in refused.err
+        partial = got(*call, "--partial", "--json")
+        scores = json.loads(partial.out)
+        assert scores["partial"] and scores["found"] == scores["expected"] - 1
+        shutil.rmtree(tmp_path / "pictures-scores")
+
+
+def with_text(path: Path, weights: str) -> None:
+    """The same picture as other weights would have drawn it, or as another program would."""
+    info = PngImagePlugin.PngInfo()
+    with Image.open(path) as image:
+        record = json.loads(image.info.get("got", "{}"))
+        if weights:
+            info.add_itxt("got", json.dumps({**record, "weights_hash": weights}))
+        image.load()
+        image.copy().save(path, pnginfo=info if weights else None)
 
 
 def test_a_page_is_no_folder(got: Got, tmp_path: Path) -> None:

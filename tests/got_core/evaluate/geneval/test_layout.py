@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+from PIL import Image, PngImagePlugin
 
-from got_core.evaluate.geneval.layout import LayoutError, read_layout
+from got_core.evaluate.geneval.layout import LayoutError, drawing_fault, read_layout
 from got_core.evaluate.geneval.prompts import Samples, read_samples
 from got_core.storage import Storage
 from tests.got_core.evaluate.geneval.lists import png, write_folder, write_list
@@ -108,3 +111,26 @@ def test_an_empty_folder(samples: Samples, tmp_path: Path) -> None:
     nothing.write_bytes(".got/drawn.json", b"{}")
     with pytest.raises(LayoutError, match=r"nothing holds no pictures: name the folder"):
         read_layout(samples, nothing)
+
+
+def test_who_drew_a_picture_where_the_record_names_the_weights() -> None:
+    own = {"key": "0123456789ab", "weights_hash": "aa", "fault": None}
+    for record, fault in (
+        (own, None),
+        ({**own, "weights_hash": "bb"}, "was drawn by other weights (bb), and the folder's record names aa"),
+        ({**own, "fault": "NaN"}, "is an empty picture: NaN"),
+        ({"key": "0123456789ab"}, None),  # drawn before weights were noted
+        ({}, "was not drawn by this project, and the folder's record names aa"),
+    ):
+        data = _noted(record)
+        assert drawing_fault(data, "aa") == fault
+        assert drawing_fault(data) == (fault if record.get("fault") else None)
+    assert "not drawn by this project" in str(drawing_fault(png(1, kind="JPEG"), "aa"))
+    assert drawing_fault(b"damaged", "aa") is None
+
+
+def _noted(record: dict[str, Any]) -> bytes:
+    info, buffer = PngImagePlugin.PngInfo(), io.BytesIO()
+    info.add_itxt("got", json.dumps(record))
+    Image.new("RGB", (8, 8)).save(buffer, format="PNG", pnginfo=info)
+    return buffer.getvalue()
