@@ -198,7 +198,7 @@ def _difference(
         for name in left["figures"]
         if name in both and None not in (left["figures"][name]["mean"], right["figures"][name]["mean"])
     }
-    named = {"of": of, "model": spelled_row(left), "minus": spelled_row(right)}
+    named = {"of": of, "model": _counted_row(left), "minus": _counted_row(right)}
     return {**named, "figures": means, "paired": _paired(found[left["url"]], found[right["url"]])}
 
 
@@ -209,6 +209,11 @@ def _paired(left: StoredScores, right: StoredScores) -> dict[str, Any] | None:
     overall = overall_of(left.scores, left.outcomes)
     made = paired_difference(left.outcomes, right.outcomes, overall=overall, partial=True)
     return made if any(one["n"] for one in made["tasks"].values()) else None
+
+
+def _counted_row(row: Mapping[str, Any]) -> str:
+    """With how many pictures there are, where some are missing."""
+    return f"{spelled_row(row)}{' (partial: ' + row['of'] + ')' if row['partial'] else ''}"
 
 
 def spelled_row(row: Mapping[str, Any]) -> str:

@@ -97,6 +97,13 @@ def test_what_is_partial_or_nothing_says_so() -> None:
     assert "partial: 6 / 8" in page and "none, 6 / 8" in page
 
 
+def test_a_difference_says_which_side_lacks_pictures() -> None:
+    found = [scores("some", 0.7, partial=True, complete=False), scores("base", 0.5, weights=None)]
+    (one,) = compare(found, base=["base"])["benchmarks"]
+    (difference,) = one["tables"][0]["differences"]
+    assert difference["model"] == "<some> (partial: 6 / 8)" and difference["minus"] == "<base> (base)"
+
+
 def test_scores_of_the_graph_and_older_ones_are_read() -> None:
     older = scores("a", 0.5)
     plain = {k: v for k, v in older.scores.items() if k not in ("benchmark", "drawn", "of", "partial", "low")}
