@@ -137,8 +137,15 @@ def test_drawing_goes_on_and_takes_no_other_folder(
         (lambda folder: (folder / "00001/metadata.jsonl").unlink(), "00001/metadata.jsonl: is missing"),
         (lambda folder: (folder / "notes.txt").write_text("x"), "notes.txt: is not of the layout"),
         (
-            lambda folder: (folder / "00000/samples/00000.png").write_bytes(png(1, (48, 32))),
+            lambda folder: (
+                shutil.rmtree(folder / ".got"),  # other people's pictures
+                (folder / "00000/samples/00000.png").write_bytes(png(1, (48, 32))),
+            ),
             "00000/samples/00000.png: is 48x32 pixels, most are",
+        ),
+        (
+            lambda folder: (folder / "00000/samples/00000.png").write_bytes(png(1, (48, 32))),
+            "00000/samples/00000.png: was not drawn by this project",
         ),
         (lambda folder: (folder / "00000/samples/00000.png").write_bytes(b"x"), "cannot be read"),
     ],
