@@ -26,11 +26,13 @@ def plan(name: str, model: str, out: Storage, setup: Setup, drawing: Drawing) ->
     """Write a model's plan for each prompt of a benchmark, judge them, and write rows and figures to `out`.
 
     Nothing is drawn, and no network that judges is needed. Plans of the model that are there are not written
-    again. Raises ValueError for an unknown benchmark before anything is loaded, and for a model that writes
-    no plans; NothingApartError for a benchmark that says nothing about plans.
+    again. Raises ValueError for an unknown benchmark before anything is loaded, for a model that writes no
+    plans, and for a folder with the figures of another model; NothingApartError for a benchmark that says
+    nothing about plans.
     """
     opened = opened_benchmark(benchmark_of(name), setup, networks=False)
     with found_model(model, setup.models) as found, model_drawer(found, setup, drawing) as drawer:
+        _check_owner(out, name, found.weights_hash)
         made = plans_of(
             opened,
             drawer,
@@ -40,10 +42,22 @@ def plan(name: str, model: str, out: Storage, setup: Setup, drawing: Drawing) ->
             sampler=drawing.sampler,
             progress=lambda done, total: setup.report(f"{name}: {done} of {total} plans"),
         )
-    about = {"model": found.name, "weights_hash": found.weights_hash}
+    about = {"benchmark": name, "model": found.name, "weights_hash": found.weights_hash}
     out.write_table(ROWS, made.rows)
     out.write_json(FIGURES, {**made.figures, **about})
     return {**made.figures, **about}
+
+
+def _check_owner(out: Storage, name: str, weights_hash: str) -> None:
+    """Raise ValueError where a folder holds the figures of another benchmark or of other weights."""
+    if not out.exists(FIGURES):
+        return
+    owner = out.read_json(FIGURES)
+    if (owner.get("benchmark"), owner.get("weights_hash")) != (name, weights_hash):
+        raise ValueError(
+            f"{out.url_of(FIGURES)} has the plans of {owner.get('model')} for {owner.get('benchmark')}, "
+            "not of this model for this benchmark: give --out another folder"
+        )
 
 
 def guidance(

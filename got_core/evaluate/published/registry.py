@@ -19,7 +19,7 @@ from got_core.evaluate.published.answers import QUESTIONS, SCRIPT, TOKENIZER, Qu
 from got_core.evaluate.published.benchmark import PublishedBenchmark
 from got_core.evaluate.published.downloads import Download
 from got_core.evaluate.published.edits import EditOpener, network_path
-from got_core.evaluate.published.pictures import COLOURS, DETECTOR, METADATA, open_geneval
+from got_core.evaluate.published.pictures import DETECTOR, METADATA, open_geneval
 
 _HUB = "huggingface.co"
 _MAGIC_SOURCE = "the archive that github.com/OSU-NLP-Group/MagicBrush links to"
@@ -29,7 +29,8 @@ _LICENCES = {CLIP_B32: "see its card", CLIP_L14: "see its card", DINO_S16: "Apac
 
 def _network(network: _Network) -> Download:
     return Download(
-        what=f"folder of {network.name.rpartition('/')[2]} with config.json and safetensors",
+        what=f"folder of {network.name.rpartition('/')[2]} with config.json, preprocessor_config.json, "
+        "safetensors and, for CLIP, its tokenizer",
         where=f"{_HUB}/{network.name}",
         licence=_LICENCES[network],
         path=network_path(network),
@@ -111,14 +112,7 @@ GENEVAL = PublishedBenchmark(
             path=DETECTOR,
             judging=True,
         ),
-        Download(
-            what="folder of CLIP, for colours, with config.json, preprocessor_config.json, tokenizer and "
-            "safetensors",
-            where=f"{_HUB}/openai/clip-vit-large-patch14",
-            licence="see its card",
-            path=COLOURS,
-            judging=True,
-        ),
+        _network(CLIP_L14),
     ),
     unit="pictures",
     opener=open_geneval,

@@ -38,6 +38,9 @@ def test_plans_are_judged_without_networks_and_pictures(
     again = got(*call, tmp_path / "plans", "-b", "geneval", "--json")
     assert again.json == figures and len(kept) == 1
     assert {one: one.stat().st_mtime_ns for one in kept} == kept, "nothing is written again"
+    other = got(*call, tmp_path / "plans", "-b", "emu_edit/base")
+    assert other.status == 1 and "not of this model for this benchmark: give --out another" in other.err
+    assert json.loads((tmp_path / "plans/plans.json").read_text()) == figures
     edits = got(*call, tmp_path / "edits", "-b", "emu_edit/base")
     assert edits.status == 0 and "emu_edit/base: 4 / 4 plans" in edits.out and "has_boxes" in edits.out
 
