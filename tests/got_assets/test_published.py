@@ -97,7 +97,7 @@ def test_a_candidate_is_drawn_judged_registered_and_compared(
     assert len(drawn) == 24, "four pictures of each of six prompts"
     shown = graph.metadata("published_geneval")
     assert shown["judged"] == "24 / 24" and shown["protocol"].startswith("geneval/prompts-")
-    assert "| single_object |" in shown["scores"] and "planned wrong" not in shown["scores"]
+    assert "| single_object |" in shown["scores"] and "planned wrong" in shown["scores"]
     page = graph.storage.read_bytes("benchmark_report.html").decode()
     assert "<h2>geneval/prompts-" in page and "<h2>emu_edit/" in page
     assert "<caption>All figures</caption>" in page and page.count("data:image/png;base64") == 2
