@@ -82,7 +82,7 @@ def test_cpu_seconds_go_on_after_a_checkpoint(training_run: TrainingRun, tmp_pat
     first.save(tmp_path)
     second = Trainer(tiny_pipeline(), training_data(training_run, stage), stage)
     second.load(tmp_path)
-    assert spent < second.cpu_seconds() < spent + 5
+    assert spent < second.cpu_seconds() < spent + 60
     before = second.cpu_seconds()
     second.run(4, lambda step, losses: None)
     assert second.cpu_seconds() > before + 0.02

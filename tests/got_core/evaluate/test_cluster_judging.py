@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import ray
 from PIL import Image
+from polars.testing import assert_frame_equal
 
 from got_core.evaluate.benchmarks import GENEVAL as GENEVAL_SCENES
 from got_core.evaluate.cluster_networks import RayNetworks
@@ -121,8 +122,8 @@ def test_two_workers_measure_what_one_process_measures(tmp_path: Path) -> None:
         spread = replace(bench, networks=networks)
         reports: list[tuple[int, int]] = []
         frame = spread.judge(samples, pictures, lambda *one: reports.append(one), store=store)
-        assert frame.equals(alone)
-        assert spread.judge(samples, pictures, store=store).equals(alone)
+        assert_frame_equal(frame, alone, abs_tol=1e-5)  # batches may move the last bits
+        assert_frame_equal(spread.judge(samples, pictures, store=store), frame)
         assert spread.protocol(samples).digest() == bench.protocol(samples).digest()
         broken = samples.samples[3].key
         (tmp_path / "out" / f"{broken}.png").write_bytes(png(3)[:200])
