@@ -23,6 +23,9 @@ from got_core.train.data.passes import PassOrder, PassReader, ReadPass
 
 _LEAST_WAIT = 300.0
 """Seconds that are always waited for a pass: a process has to start, and may have a whole pass to read."""
+_LOOK = 5.0
+"""Seconds between looks whether the processes live. DataLoader looks only when its own timeout is over, and
+processes of a fork server do not signal their end to this one."""
 _ALIGNED = 64
 """Bytes at whose multiples tensors begin."""
 _PRELOADED = ["__main__", "got_core.train.data.passes"]
@@ -151,17 +154,28 @@ class PassLoader:
             persistent_workers=True,
             prefetch_factor=self._prefetch,
             pin_memory=self._pin,
-            timeout=self._timeout,
+            timeout=_LOOK,
             collate_fn=_as_it_is,
         )
 
     def _taken(self, order: PassOrder) -> ReadPass:
         where = f"step {order.step} (samples {min(order.indices)} to {max(order.indices)})"
-        found = self._guarded(lambda: next(self._passes), where)
+        found = self._guarded(self._awaited, where)
         if isinstance(found, _Failed):
             raise found.error
         assert found.found.order == order
         return found.unpacked()
+
+    def _awaited(self) -> Any:
+        started = time.monotonic()
+        while True:
+            try:
+                return next(self._passes)
+            except RuntimeError as error:
+                # Processes that live have not answered yet: the loader goes on where it was.
+                waited = time.monotonic() - started
+                if "timed out" not in str(error) or 0 < self._timeout <= waited:
+                    raise
 
     def _guarded(self, action: Callable[[], Any], where: str) -> Any:
         try:
