@@ -45,8 +45,8 @@ def sample_address(benchmark: str, sample_id: str) -> str:
 def why_command(benchmark: str, sample_id: str, *, model: str | None = None) -> str:
     """The command that explains a sample, safe to paste into a shell.
 
-    `sample_id`: any name of the sample (see `cell_name`), whatever characters it has. `model`: whose picture, as
-    `got why --model` takes it; not given, the champion's.
+    `sample_id`: any name of the sample (see `cell_name`), whatever characters it has. `model`: whose picture,
+    as `got why --model` takes it; not given, the champion's.
     """
     words = ["got", "why", sample_address(benchmark, sample_id)]
     return shlex.join([*words, *(["--model", _plain(model)] if model else [])])
