@@ -77,19 +77,21 @@ class Kept:
     model: str | None = None
     asked: str | None = None
     truncated: bool = False
+    attempt: int = 1
 
     def text(self) -> str:
         """As the ledger's text."""
-        fields = {"reply": self.reply, "model": self.model, "asked": self.asked}
-        return json.dumps(fields | ({"truncated": True} if self.truncated else {}))
+        fields: dict[str, Any] = {"reply": self.reply, "model": self.model, "asked": self.asked}
+        fields |= {"attempt": self.attempt, "truncated": self.truncated}
+        return json.dumps(fields)
 
 
 def kept_of(text: str) -> Kept:
     """A reply from the ledger's text; what is no reply of a judge is taken as its words."""
     try:
         fields = json.loads(text)
-        return Kept(fields["reply"], fields["model"], fields["asked"], fields.get("truncated", False))
-    except (ValueError, TypeError, KeyError, RecursionError):
+        return Kept(**fields)
+    except (ValueError, TypeError, RecursionError):
         return Kept(text)
 
 
@@ -112,7 +114,7 @@ class Judge:
     def __init__(
         self, config: JudgeConfig, storage: Storage, prefix: str, *, notice: Notice | None = None
     ) -> None:
-        self.config = config
+        self.config, self.storage, self.prefix = config, storage, prefix.rstrip("/")
         self._asking = Asking(config, storage, prefix, notice)
         self._tries: dict[str, Tries] = {}
         self._lock = threading.Lock()
@@ -170,34 +172,43 @@ class Judge:
                     return self._turned_away(question, before, error)
         return verdict
 
+    def key(self, call: Call) -> str:
+        """The name of a call's first reply in the ledger: what the reply depends on, in 40 hex digits."""
+        return self._question(call, 1).key
+
     def each(
-        self, calls: Sequence[Call], read: Read, progress: Progress | None = None
+        self,
+        calls: Sequence[Call],
+        read: Read,
+        progress: Progress | None = None,
+        *,
+        asked: str | None = None,
     ) -> Iterator[tuple[int, Verdict]]:
         """Index and verdict of each call, those that are kept first, the others side by side as they come.
 
-        Raises what `ask` raises; nothing more is asked then.
+        `asked`: ask anew, as of that time. Raises what `ask` raises; nothing more is asked then.
         """
         pending = []
         for index, call in enumerate(calls):
-            if (verdict := self.kept(call, read)) is None:
+            if (verdict := self.kept(call, read, asked)) is None:
                 pending.append(index)
             else:
                 yield index, verdict
         done = len(calls) - len(pending)
         if progress:
             progress(done, len(calls))
-        for index, verdict in self._side_by_side(calls, pending, read):
+        for index, verdict in self._side_by_side(calls, pending, read, asked):
             done += 1
             if progress:
                 progress(done, len(calls))
             yield index, verdict
 
     def _side_by_side(
-        self, calls: Sequence[Call], pending: Sequence[int], read: Read
+        self, calls: Sequence[Call], pending: Sequence[int], read: Read, asked: str | None
     ) -> Iterator[tuple[int, Verdict]]:
         threads = ThreadPoolExecutor(self.config.concurrency, thread_name_prefix="judge")
         try:
-            under_way = {threads.submit(self.ask, calls[index], read): index for index in pending}
+            under_way = {threads.submit(self.ask, calls[index], read, asked): index for index in pending}
             for done in as_completed(under_way):
                 yield under_way[done], done.result()
         except GeneratorExit:
@@ -243,7 +254,7 @@ class Judge:
     def _turned_away(self, question: Question, before: Sequence[Record], error: AnnotationError) -> Verdict:
         """The verdict where the server does not take the request. It is kept where its reason is what is
         shown; another may be a setting of the server, which somebody may change."""
-        kept = Kept("", None, _now())
+        kept = Kept("", None, _now(), attempt=len(before) + 1)
         record = Record(
             key=question.key,
             step=question.step,
@@ -295,7 +306,7 @@ class Judge:
             body=body,
             worst_case=Usage(tokens_in, length, self._asking.server.price(tokens_in, length)),
             read=_heard(read),
-            keep=self._keep,
+            keep=partial(self._keep, len(before) + 1),
             whole=False,
             failing_decides=False,
             tries=tries,
@@ -308,12 +319,12 @@ class Judge:
         with self._lock:
             return self._tries.setdefault(first, Tries(ATTEMPTS - before))
 
-    def _keep(self, completion: Completion) -> str:
+    def _keep(self, attempt: int, completion: Completion) -> str:
         """What is kept of a reply. Unfit where it is that of another model: nothing is kept."""
         self._asking.check_model(completion.model)
         text = completion.text
         text = text if len(text) <= _MAX_REPLY else stored_text(text)[:_MAX_REPLY]
-        return Kept(text, completion.model, _now(), completion.truncated).text()
+        return Kept(text, completion.model, _now(), completion.truncated, attempt).text()
 
 
 def _now() -> str:
