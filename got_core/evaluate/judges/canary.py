@@ -21,7 +21,8 @@ import numpy as np
 from got_core.evaluate.judges.asking import ledger_scope
 from got_core.evaluate.judges.call import SCORED, Call, Verdict
 from got_core.evaluate.judges.canary_pairs import CanaryPair, canary_pairs
-from got_core.evaluate.judges.judge import Judge, Read
+from got_core.evaluate.judges.judge import Judge
+from got_core.evaluate.judges.questions import Read
 from got_core.evaluate.protocol import digest_of
 
 LEAST = 0.1

@@ -256,8 +256,10 @@ def _reasoning(holder: Object, outside: str) -> str:
 
 def short(text: str) -> str:
     """A text in one line, as far as it is kept."""
-    plain = " ".join(text.replace("```json", " ").replace("```", " ").split())
-    return plain[:MAX_REASONING].encode("utf-8", "replace").decode()
+    if "```" in text:
+        text = text.replace("```json", " ").replace("```", " ")
+    plain = " ".join(text.split())[:MAX_REASONING]
+    return plain if plain.isascii() else plain.encode("utf-8", "replace").decode()
 
 
 def _folded(text: str) -> str:
