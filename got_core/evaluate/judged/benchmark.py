@@ -3,8 +3,8 @@
     (definition,) = read_definitions(Path("judged/my_edits"), "judged/my_edits")
     benchmark = JudgedBenchmark.open(definition, Path("benchmarks"), judge=JudgeConfig(url=..., model=...))
     benchmark.write_layout(pipeline, Storage("pictures"))
-    frame = benchmark.judge(Storage("pictures"), store=Storage("kept"))
-    scores = benchmark.scores(frame, protocol=benchmark.protocol())
+    judged = benchmark.judge(Storage("pictures"), store=Storage("kept"))
+    scores = benchmark.scores(judged.frame, protocol=benchmark.protocol(), canary=judged.canary)
 
 Belongs here: its protocol, its steps and its scores. Not here: how a step is done (the other modules).
 """
@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import polars as pl
 
@@ -28,6 +28,7 @@ from got_core.evaluate.judged.definition import Ask, Definition
 from got_core.evaluate.judged.judging import MISSING, Progress, judge_samples
 from got_core.evaluate.judged.prompts import Prompt, prompts_of
 from got_core.evaluate.judged.samples import JudgedSamples, asked_about, read_samples
+from got_core.evaluate.judged.watching import watch
 from got_core.evaluate.judges.call import REFUSED, SCORED, UNANSWERED, UNREADABLE
 from got_core.evaluate.judges.config import JudgeConfig
 from got_core.evaluate.judges.judge import Judge
@@ -52,6 +53,16 @@ STATES = (SCORED, REFUSED, UNREADABLE, UNANSWERED, MISSING)
 
 class NoJudgeError(ValueError):
     """A benchmark that was opened for drawing was asked to judge."""
+
+
+class Judged(NamedTuple):
+    """What `judge` found."""
+
+    frame: pl.DataFrame
+    """Columns `judging.ROWS`."""
+
+    canary: dict[str, Any] | None
+    """Whether the judge still answers as at first (`judges.canary`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,8 +108,8 @@ class JudgedBenchmark:
         if self.config is None:
             raise NoJudgeError(
                 f"{self.name} was opened without networks or a judge: it can draw, and nothing can be "
-                "judged; it is judged by a vision model behind an OpenAI-compatible server: set GOT_JUDGE_URL "
-                "and GOT_JUDGE_MODEL"
+                "judged; it is judged by a vision model behind an OpenAI-compatible server: set "
+                "GOT_JUDGE_URL and GOT_JUDGE_MODEL"
             )
         return self.config
 
@@ -183,7 +194,7 @@ class JudgedBenchmark:
         partial: bool = False,
         progress: Progress | None = None,
         notice: Notice | None = None,
-    ) -> pl.DataFrame:
+    ) -> Judged:
         """A row for every sample (`judging.ROWS`); missing and unscored ones have no value.
 
         Answers are kept in `store` below `prefix`, so an interrupted run goes on; if all are there, no server
@@ -202,11 +213,12 @@ class JudgedBenchmark:
                 progress=progress,
                 partial=partial,
             )
+            canary = watch(self.definition, self.prompts, judge)
         faults = Faults(storage_of(folder).url)
         for row in frame.filter(pl.col("state") == MISSING).iter_rows(named=True):
             faults.add("pictures that cannot be judged", f"{row['sample_id']}: {row['reason']}")
         faults.settle(partial=partial)
-        return frame
+        return Judged(frame, canary)
 
     def scores(
         self,
@@ -214,11 +226,12 @@ class JudgedBenchmark:
         *,
         protocol: Protocol | None = None,
         partial: bool = False,
-        notes: tuple[str, ...] = (),
+        canary: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
         """Plain JSON: `overall`, `tasks`, `sets` and the mean of each score, with intervals and `n / N`.
 
-        `states`: how many samples were scored, refused, unreadable, unanswered, missing. Raises
+        `states`: how many samples were scored, refused, unreadable, unanswered, missing; `canary`: as `judge`
+        found it. Raises
         IncompleteRunError, which names samples and reasons, while one has no score, unless `partial`: all
         figures are then over the others, and say so. ValueError for a frame of another list.
         """
@@ -244,7 +257,8 @@ class JudgedBenchmark:
             "states": states,
             "unscored": _reasons(left_out),
             "judge": _judged_by(frame),
-            "notes": [*self.samples.notes, *_about_states(states, frame.height), *notes],
+            "canary": dict(canary) if canary else None,
+            "notes": [*self.samples.notes, *_about_states(states, frame.height), *_about_canary(canary)],
         }
 
 
@@ -302,6 +316,10 @@ def _about_states(states: Mapping[str, int], total: int) -> list[str]:
         for state, n in states.items()
         if n and state != SCORED
     ]
+
+
+def _about_canary(canary: Mapping[str, Any] | None) -> list[str]:
+    return [canary["note"]] if canary and canary.get("note") else []
 
 
 def _judged_by(frame: pl.DataFrame) -> dict[str, Any]:

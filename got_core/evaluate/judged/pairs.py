@@ -27,14 +27,15 @@ _MASKS = (".jpg", ".jpeg", ".png")
 def pair_rows(place: Path, folders: Sequence[str], faults: Faults) -> Iterator[tuple[str, dict[str, Any]]]:
     """Rows with `folder`, `name`, `image`, `mask` (names below `place`), `instruction` and `clip_text`.
 
-    `folders`: patterns of which each must name one folder. A missing or superfluous part is a fault, and so
-    is a text file with more or fewer lines than there are pictures, which leaves out its whole folder.
+    `folders`: patterns of which each must name one folder, at any depth. A missing or superfluous part is a
+    fault, and so is a text file with more or fewer lines than there are pictures, which leaves out its whole
+    folder.
     """
-    there = sorted(path for path in place.iterdir() if path.is_dir()) if place.is_dir() else []
+    there = sorted(path for path in place.rglob("*") if path.is_dir()) if place.is_dir() else []
     for pattern in folders:
         found = [path for path in there if fnmatchcase(path.name, pattern)]
         if len(found) == 1:
-            yield from _folder(found[0], faults)
+            yield from _folder(found[0], found[0].relative_to(place).as_posix(), faults)
         else:
             faults.add("folders that are missing" if not found else "folders that are there twice", pattern)
     if not there:
@@ -43,7 +44,7 @@ def pair_rows(place: Path, folders: Sequence[str], faults: Faults) -> Iterator[t
         )
 
 
-def _folder(folder: Path, faults: Faults) -> Iterator[tuple[str, dict[str, Any]]]:
+def _folder(folder: Path, below: str, faults: Faults) -> Iterator[tuple[str, dict[str, Any]]]:
     files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
     masks = {path.stem.removesuffix(_MASK): path.name for path in files if _is_mask(path)}
     pictures = [path for path in files if path.suffix.lower() in _PICTURES and not _is_mask(path)]
@@ -59,7 +60,7 @@ def _folder(folder: Path, faults: Faults) -> Iterator[tuple[str, dict[str, Any]]
         )
         return
     for path, line in zip(pictures, lines or (), strict=False):
-        name = f"{folder.name}/{path.name}"
+        name = f"{below}/{path.name}"
         if path.stem not in masks:
             faults.add("pictures without a mask", f"{name} ({path.stem}{_MASK}.jpg is missing)")
             continue
@@ -70,7 +71,7 @@ def _folder(folder: Path, faults: Faults) -> Iterator[tuple[str, dict[str, Any]]
                 "folder": folder.name,
                 "name": path.stem,
                 "image": name,
-                "mask": f"{folder.name}/{masks[path.stem]}",
+                "mask": f"{below}/{masks[path.stem]}",
                 "instruction": instruction.strip(),
                 "clip_text": clip.strip(),
             },

@@ -51,6 +51,10 @@ class Prompt:
             raise WordingError(
                 f"the prompt {self.name} has no text for {key!r}, only for {', '.join(self.texts)}"
             )
+        return self.filled(key, fields)
+
+    def filled(self, key: str, fields: Mapping[str, str]) -> tuple[str, str]:
+        """The text of a key, unfilled and filled in."""
         template = self.texts[key]
         values = {mark: filled(one, _Empty(fields)) for mark, one in self.fill.items()}
         if not values:

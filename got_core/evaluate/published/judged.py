@@ -132,6 +132,7 @@ class OpenedJudged:
         self.benchmark, self.name = benchmark, benchmark.name
         self.samples = benchmark.samples
         self.notes: tuple[str, ...] = benchmark.samples.notes
+        self._canary: dict[str, Any] | None = None
 
     def check(self) -> None:
         """There is a judge. Raises NothingJudgesError."""
@@ -155,7 +156,9 @@ class OpenedJudged:
         self.check()
         if folder is None:
             raise ValueError(f"{self.name} judges pictures: name their folder")
-        return self.benchmark.judge(folder, store=store, prefix=prefix, partial=partial, progress=progress)
+        judged = self.benchmark.judge(folder, store=store, prefix=prefix, partial=partial, progress=progress)
+        self._canary = judged.canary
+        return judged.frame
 
     def protocol(self, *, plan: bool | None = None, sampler: Mapping[str, Any] | None = None) -> Protocol:
         """See `JudgedBenchmark.protocol`."""
@@ -164,7 +167,7 @@ class OpenedJudged:
 
     def scores(self, frame: pl.DataFrame, *, protocol: Protocol, partial: bool = False) -> dict[str, Any]:
         """See `JudgedBenchmark.scores`."""
-        return self.benchmark.scores(frame, protocol=protocol, partial=partial)
+        return self.benchmark.scores(frame, protocol=protocol, partial=partial, canary=self._canary)
 
     def outcomes(self, frame: pl.DataFrame) -> pl.DataFrame:
         """One row a sample."""

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
+from got_core.evaluate.judges.canary_pairs import SIDE
 from got_core.evaluate.judges.config import JudgeConfig
 from got_core.storage import Storage
 from tests.got_core.annotate.chat_server import ChatServer
@@ -284,6 +285,11 @@ def pictures_in(body: Mapping[str, Any]) -> list[Image.Image]:
     parts = body["messages"][0]["content"]
     urls = [one["image_url"]["url"] for one in parts if one["type"] == "image_url"]
     return [Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))).convert("RGB") for url in urls]
+
+
+def about_samples(server: ChatServer) -> list[dict[str, Any]]:
+    """The requests that are not the canary's, whose pictures have a size of their own."""
+    return [one for one in server.bodies if pictures_in(one)[-1].size != (SIDE, SIDE)]
 
 
 def asked_in(body: Mapping[str, Any]) -> str:

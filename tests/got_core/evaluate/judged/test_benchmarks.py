@@ -15,7 +15,16 @@ from got_core.evaluate.published.registry import PUBLISHED, published_benchmark
 from got_core.evaluate.scores import IncompleteRunError
 from got_core.storage import Storage
 from tests.got_core.annotate.chat_server import ChatServer
-from tests.got_core.evaluate.judged.made import fill, judge_at, level_of, looking, pictures_in
+from tests.got_core.evaluate.judged.made import (
+    about_samples,
+    encoded,
+    fill,
+    judge_at,
+    level_of,
+    looking,
+    pictures_in,
+    shade,
+)
 
 NAMES = tuple(one.name for one in PUBLISHED if type(one.opener).__name__ == "JudgedOpener")
 COUNTS = {"imagenhub": 4, "gedit": 4, "imgedit": 3, "risebench": 5, "reason_edit": 12}
@@ -44,9 +53,9 @@ def test_from_downloads_to_scores(downloads: Path, tmp_path: Path, name: str) ->
     with ChatServer(looking) as server:
         bench = JudgedBenchmark.open(definition(name), downloads, judge=judge_at(server))
         fill(folder, bench.samples.places)
-        frame = bench.judge(folder, store=store)
+        frame = bench.judge(folder, store=store).frame
         asked = len(server.requests)
-        assert bench.judge(folder, store=store).equals(frame) and len(server.requests) == asked, "kept"
+        assert bench.judge(folder, store=store).frame.equals(frame) and len(server.requests) == asked, "kept"
     assert frame["state"].unique().to_list() == ["scored"]
     assert frame.height == COUNTS[name.partition("/")[0]]
     scores = bench.scores(frame, protocol=bench.protocol())
@@ -64,7 +73,7 @@ def test_from_downloads_to_scores(downloads: Path, tmp_path: Path, name: str) ->
 
 
 def expected_overall(name: str, frame: pl.DataFrame) -> float:
-    """By the documented formulas, from what `looking` says of a grey of level 3, 4, ... in the list's order."""
+    """By the documented formulas, from what `looking` says of greys of level 3, 4, ... in order."""
     levels = [min(10, k + 3) for k in range(frame.height)]
     if name in ("imagenhub", "imagenhub/published") or name.startswith("reason_edit"):
         return sum(levels) / len(levels) / 10
@@ -89,7 +98,7 @@ def test_sets_and_languages(downloads: Path, tmp_path: Path) -> None:
         for bench in both:  # one folder may hold both languages, and the sources beside
             fill(folder, bench.samples.places)
         folder.write_bytes("fullset/subject-add/en/en0s_SRCIMG.png", b"a source")
-        english, chinese = (bench.judge(folder, store=folder_of(tmp_path)) for bench in both)
+        english, chinese = (bench.judge(folder, store=folder_of(tmp_path)).frame for bench in both)
     assert english["prompt"].str.contains("grey").all() and chinese["prompt"].str.contains("灰").all()
     scores = both[0].scores(english)
     assert list(scores["tasks"]) == ["background_change", "subject-add"]
@@ -107,8 +116,6 @@ def folder_of(tmp_path: Path) -> Storage:
 
 
 def test_an_edited_picture_is_shown_in_the_size_of_its_source(downloads: Path, tmp_path: Path) -> None:
-    from tests.got_core.evaluate.judged.made import encoded, shade
-
     folder, store = storages(tmp_path, "pictures", "store")
     sizes: list[list[tuple[int, int]]] = []
 
@@ -126,8 +133,9 @@ def test_an_edited_picture_is_shown_in_the_size_of_its_source(downloads: Path, t
             store.write_bytes(f"rise/{place}.png", encoded(shade(5), size=(1536, 768)))
         sizes_before = len(sizes)
         small.judge(Storage(store.url_of("rise")), store=store, prefix="answers-of-rise")
-    assert {size for shown in sizes[:sizes_before] for size in shown} == {(24, 16)}
-    assert {shown[-1] for shown in sizes[sizes_before:]} == {(768, 384)}
+    canary = (256, 256)
+    assert {size for shown in sizes[:sizes_before] for size in shown} == {(24, 16), canary}
+    assert {shown[-1] for shown in sizes[sizes_before:]} == {(768, 384), canary}
 
 
 def test_wordings_and_viescore_share_pictures_and_answers(downloads: Path, tmp_path: Path) -> None:
@@ -140,12 +148,12 @@ def test_wordings_and_viescore_share_pictures_and_answers(downloads: Path, tmp_p
         )
         fill(folder, first.samples.places)
         first.judge(folder, store=store)
-        assert len(server.requests) == 4
-        frame = second.judge(folder, store=store)
-        assert len(server.requests) == 8
-        assert all(len(pictures_in(body)) == 1 for body in server.bodies[4:]), "only the edit is shown"
+        assert len(about_samples(server)) == 4
+        frame = second.judge(folder, store=store).frame
+        later = about_samples(server)[4:]
+        assert [len(pictures_in(body)) for body in later] == [1] * 4, "only the edit is shown"
         published.judge(folder, store=store)
-        assert len(server.requests) == 12
+        assert len(about_samples(server)) == 12
     assert frame["score_names"][0].to_list() == ["success", "restraint", "naturalness", "cleanness"]
     records = {one.samples.sha256() for one in (first, second, published)}
     assert len(records) == 1, "they draw the same pictures"
@@ -162,7 +170,7 @@ def test_a_judge_that_refuses_a_tenth(downloads: Path, tmp_path: Path) -> None:
     with ChatServer(answer) as server:
         bench = JudgedBenchmark.open(definition("reason_edit"), downloads, judge=judge_at(server))
         fill(folder, bench.samples.places, levels=lambda k: 3 if k == 0 else 8)
-        frame = bench.judge(folder, store=store)
+        frame = bench.judge(folder, store=store).frame
         asked = len(server.requests)
         bench.judge(folder, store=store)
         assert len(server.requests) == asked, "a refusal is kept, too"
@@ -185,7 +193,7 @@ def test_unreadable_replies_are_counted_and_a_task_without_any_score_leaves_no_t
         bench = JudgedBenchmark.open(definition("imgedit"), downloads, judge=judge_at(server))
         fill(folder, bench.samples.places)
         server.answer = lambda body: "fine work" if "grey cloud" in str(body) else looking(body)
-        frame = bench.judge(folder, store=store)
+        frame = bench.judge(folder, store=store).frame
     row = frame.row(by_predicate=pl.col("sample_id") == "97", named=True)
     assert (row["state"], row["calls"], row["scores"]) == ("unreadable", 3, [])
     scores = bench.scores(frame, partial=True)
@@ -209,8 +217,8 @@ def test_missing_and_broken_pictures_are_named(downloads: Path, tmp_path: Path) 
             BenchmarkDataError, match=r"pictures that cannot be judged: 2 .*100_1: the edited"
         ):
             bench.judge(folder, store=store)
-        frame = bench.judge(folder, store=store, partial=True)
-        assert len(server.requests) == 2
+        frame = bench.judge(folder, store=store, partial=True).frame
+        assert len(about_samples(server)) == 2
     assert frame["state"].to_list() == ["missing", "scored", "missing", "scored"]
     assert bench.scores(frame, partial=True)["states"]["missing"] == 2
 
@@ -227,9 +235,32 @@ def test_a_server_that_is_gone_pauses_and_what_is_answered_counts_on(downloads: 
     away = JudgedBenchmark.open(definition("imagenhub/viescore"), downloads, judge=config)
     with pytest.raises(JudgePaused):
         away.judge(folder, store=store)
-    frame = away.judge(folder, store=store, partial=True)
+    frame = away.judge(folder, store=store, partial=True).frame
     assert frame["state"].to_list() == ["unanswered"] * 4
     with pytest.raises(IncompleteRunError, match="0 / 4 samples are scored, 4 unanswered"):
         away.scores(frame)
     kept = JudgedBenchmark.open(definition("imagenhub"), downloads, judge=config)
-    assert kept.judge(folder, store=store)["state"].to_list() == ["scored"] * 4, "no server is needed"
+    assert kept.judge(folder, store=store).frame["state"].to_list() == ["scored"] * 4, "no server is needed"
+
+
+def test_a_judge_that_answers_a_point_higher_moves_the_canary(downloads: Path, tmp_path: Path) -> None:
+    folder, store = storages(tmp_path, "pictures", "store")
+    higher = 0
+
+    def answer(body: dict) -> str:
+        level = min(8, level_of(pictures_in(body)[-1])) + higher
+        return f'{{"score": [{level}, {level}], "reasoning": "so"}}'
+
+    with ChatServer(answer) as server:
+        bench = JudgedBenchmark.open(definition("imagenhub"), downloads, judge=judge_at(server))
+        fill(folder, bench.samples.places)
+        first = bench.judge(folder, store=store)
+        assert bench.judge(folder, store=store).canary == first.canary, "nothing new: it is not asked again"
+        assert first.canary["reference"] and first.canary["note"] is None
+        higher = 1
+        folder.write_bytes("100_1.png", encoded(shade(7)))
+        later = bench.judge(folder, store=store)
+    assert later.frame["value"].to_list()[1:] == first.frame["value"].to_list()[1:], "what is kept counts on"
+    scores = bench.scores(later.frame, canary=later.canary)
+    assert scores["canary"]["moved"]["success"]["mean"] == 1
+    assert any(one.startswith("canary moved by +1.0") for one in scores["notes"])

@@ -8,6 +8,7 @@ from tests.got_core.evaluate.emu_edit.made import emu_set, unpacked_magicbrush
 from tests.got_core.evaluate.geneval.lists import write_list
 from tests.got_core.evaluate.geneval.networks import clip_folder, mask2former_folder
 from tests.got_core.evaluate.geneval2.lists import write_checkout, write_tokenizer
+from tests.got_core.evaluate.judged.made import write_judged
 from tests.got_core.evaluate.tiny_networks import save_clip, save_dino
 
 EDITS = 4
@@ -22,7 +23,7 @@ def write_data(place: Path) -> Path:
     write_checkout(place / "geneval2")
     (place / "magicbrush").mkdir()
     unpacked_magicbrush(place / "magicbrush")
-    return place
+    return write_judged(place)
 
 
 def write_networks(place: Path) -> Path:
