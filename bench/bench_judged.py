@@ -23,7 +23,8 @@ from got_core.evaluate.judges.asking import ledger_scope
 from got_core.evaluate.judges.call import REFUSED, SCORED, Call, Shown
 from got_core.evaluate.judges.config import JudgeConfig
 from got_core.evaluate.judges.export import ledger_table
-from got_core.evaluate.judges.judge import Judge, Kept
+from got_core.evaluate.judges.judge import Judge
+from got_core.evaluate.judges.kept import Kept
 from got_core.evaluate.judges.replies import read_scores
 from got_core.storage import Storage
 
@@ -85,7 +86,7 @@ def write_ledger(storage: Storage, calls: list[Call]) -> None:
 
 def as_table(storage: Storage) -> dict[str, float | str]:
     """Seconds from the ledger to the mean of a column of verdicts."""
-    begun = time.perf_counter()
+    begun, cpu = time.perf_counter(), time.process_time()
     table = ledger_table(storage, "answers")
     loaded = time.perf_counter()
     replies = table.filter(state=SCORED)["reply"].to_list()
@@ -93,6 +94,7 @@ def as_table(storage: Storage) -> dict[str, float | str]:
     ended = time.perf_counter()
     return {
         "table: seconds to the score": ended - begun,
+        "table: CPU seconds": time.process_time() - cpu,
         "table: of it loading": loaded - begun,
         "table: score": mean,
         "table: scored of all": f"{len(replies)} / {table.height}",
@@ -101,7 +103,7 @@ def as_table(storage: Storage) -> dict[str, float | str]:
 
 def as_judge(storage: Storage, calls: list[Call]) -> dict[str, float | str]:
     """Seconds of a judge that has nothing to ask, opening its ledger included."""
-    begun = time.perf_counter()
+    begun, cpu = time.perf_counter(), time.process_time()
     with Judge(CONFIG, storage, "answers") as judge:
         judge.is_answered(calls[0])
         loaded = time.perf_counter()
@@ -111,6 +113,7 @@ def as_judge(storage: Storage, calls: list[Call]) -> dict[str, float | str]:
         requests = judge.requests
     return {
         "judge: seconds to the score": ended - begun,
+        "judge: CPU seconds": time.process_time() - cpu,
         "judge: of it loading": loaded - begun,
         "judge: score": mean,
         "judge: requests": float(requests),

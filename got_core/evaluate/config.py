@@ -24,6 +24,8 @@ PUBLISHED_ASSETS = {
     "geneval2": "geneval2",
     "geneval2_published": "geneval2/published",
     **{name.replace("/", "_"): name for name in shipped_names()},
+    "reason_edit_masked": "reason_edit/masked",
+    "reason_edit_masked_published": "reason_edit/masked/published",
 }
 """Published benchmarks, of which data and networks are the user's own download (GOT_BENCHMARKS). A user's own
 benchmark `judged/NAME` has the key `judged_NAME`."""

@@ -6,6 +6,7 @@ same. Not here: questions in words (`judge`), questions about first tokens (`gen
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
@@ -18,6 +19,7 @@ from got_core.evaluate.protocol import digest_of
 
 if TYPE_CHECKING:
     from got_core.annotate.client import Notice
+    from got_core.annotate.dispatch import Dispatcher
     from got_core.annotate.request import Request
     from got_core.storage import Storage
 
@@ -41,29 +43,45 @@ class Asking:
     def __init__(
         self, config: JudgeConfig, storage: Storage, prefix: str, notice: Notice | None = None
     ) -> None:
-        from got_core.annotate.dispatch import Dispatcher
-
         self.config, self.server = config, config.server()
         self.ledger = Ledger(storage, ledger_scope(config), prefix.rstrip("/"))
-        self._dispatcher = Dispatcher(self.server, self.ledger, notice)
+        self.folder = f"{prefix.rstrip('/')}/{ledger_scope(config)}"
+        self._notice = notice
+        self._dispatcher: Dispatcher | None = None
+        self._lock = threading.Lock()
+
+    def open(self) -> Dispatcher:
+        """What sends questions, made when it is needed: it reads the whole ledger."""
+        from got_core.annotate.dispatch import Dispatcher
+
+        with self._lock:
+            if self._dispatcher is None:
+                self._dispatcher = Dispatcher(self.server, self.ledger, self._notice)
+            return self._dispatcher
 
     def close(self) -> None:
         """Close connections and the ledger."""
-        self._dispatcher.close()
+        if self._dispatcher is not None:
+            self._dispatcher.close()
+
+    @property
+    def opened(self) -> bool:
+        """Whether the ledger has been read."""
+        return self._dispatcher is not None
 
     @property
     def requests(self) -> int:
         """Requests sent so far."""
-        return self._dispatcher.requests
+        return self._dispatcher.requests if self._dispatcher else 0
 
     @property
     def spent(self) -> Usage:
         """What all answers kept here have cost, earlier runs included."""
-        return self._dispatcher.spent
+        return self._dispatcher.spent if self._dispatcher else self.ledger.spent
 
     def stop(self) -> None:
         """End what is under way; every later question raises JudgePaused."""
-        self._dispatcher.stop()
+        self.open().stop()
 
     def put(self, question: Question, request: Callable[[], Request], read: Callable[[str], T]) -> T:
         """The answer to a question, kept or new; `request` is only called where none is kept.
@@ -72,7 +90,7 @@ class Asking:
         JudgePaused and JudgeError where nothing more can be asked.
         """
         try:
-            return self._dispatcher.answer_question(question, request, read)
+            return self.open().answer_question(question, request, read)
         except AnnotationPaused as error:
             raise paused(error) from error
 

@@ -10,6 +10,7 @@ import base64
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final, Literal
 
 from PIL import Image
@@ -62,7 +63,7 @@ class Call:
     @property
     def prompt(self) -> str:
         """16 hex digits of SHA-256 over the template."""
-        return text_sha256(self.template)[:16]
+        return _prompt_hash(self.template)
 
     @property
     def pictures(self) -> tuple[str, ...]:
@@ -70,7 +71,12 @@ class Call:
         return tuple(part.sha256 for part in self.parts if isinstance(part, Shown))
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@lru_cache(64)
+def _prompt_hash(template: str) -> str:
+    return text_sha256(template)[:16]
+
+
+@dataclass(kw_only=True, slots=True)
 class Verdict:
     """What became of a call: a value where its state is `scored`, else the reason why there is none."""
 

@@ -26,15 +26,16 @@ class UnreadableReply(ReplyError):
     """A reply from which no value can be read; the message says why, for the judge to read."""
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Object:
     """A JSON object with all its members, also of the same name, and the text around it."""
 
-    pairs: tuple[tuple[str, Any], ...]
+    pairs: list[tuple[str, Any]]
+    """Names in small letters, and values."""
 
     def named(self, names: Collection[str]) -> list[Any]:
         """The values of members with one of these names, in small letters."""
-        return [value for name, value in self.pairs if name.strip().lower() in names]
+        return [value for name, value in self.pairs if name in names]
 
     def text(self, names: Collection[str]) -> str:
         """The first text among the members of these names; "" where there is none."""
@@ -45,15 +46,18 @@ def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is no number")
 
 
-_DECODER = json.JSONDecoder(
-    parse_constant=_no_constant, strict=False, object_pairs_hook=lambda pairs: Object(tuple(pairs))
-)
+def _object(pairs: list[tuple[str, Any]]) -> Object:
+    return Object([(name.strip().lower(), value) for name, value in pairs])
+
+
+_DECODER = json.JSONDecoder(parse_constant=_no_constant, strict=False, object_pairs_hook=_object)
 
 
 def decoded(text: str) -> Any:
     """The JSON value that a whole text is, objects as `Object`. Raises ValueError."""
-    value, end = decoded_at(text.strip(), 0)
-    if end != len(text.strip()):
+    text = text.strip()
+    value, end = decoded_at(text, 0)
+    if end != len(text):
         raise ValueError("there is more behind the value")
     return value
 
@@ -71,6 +75,8 @@ def objects_in(text: str) -> tuple[list[Object], str]:
 
     Raises UnreadableReply where one cannot be read.
     """
+    if (whole := _whole_object(text)) is not None:
+        return [whole], ""
     found: list[Object] = []
     outside, at = [], 0
     while begin := _BEGINS.search(text, at):
@@ -84,6 +90,18 @@ def objects_in(text: str) -> tuple[list[Object], str]:
         if len(found) > _OBJECTS:
             raise UnreadableReply(f"the reply holds more than {_OBJECTS} JSON objects: give one")
     return found, "".join([*outside, text[at:]])
+
+
+def _whole_object(text: str) -> Object | None:
+    """The object that a text is and nothing else, as most replies are."""
+    text = text.strip()
+    if not text.startswith("{"):
+        return None
+    try:
+        value, end = decoded_at(text, 0)
+    except ValueError:
+        return None
+    return value if end == len(text) else None
 
 
 def holders_of(value: Any, names: Collection[str], depth: int = 0) -> Iterator[Object]:

@@ -22,6 +22,7 @@ from got_core.evaluate.published.benchmark import PublishedBenchmark
 from got_core.evaluate.published.downloads import SETTING, Download
 from got_core.evaluate.published.edits import EditOpener, network_path
 from got_core.evaluate.published.judged import own_benchmarks, own_named, shipped_benchmarks
+from got_core.evaluate.published.masked import reason_edit_masked
 from got_core.evaluate.published.pictures import DETECTOR, METADATA, open_geneval
 
 _HUB = "huggingface.co"
@@ -172,6 +173,8 @@ PUBLISHED = (
     _geneval2(published=False),
     _geneval2(published=True),
     *shipped_benchmarks(),
+    reason_edit_masked(_network(CLIP_L14)),
+    reason_edit_masked(_network(CLIP_L14), published=True),
 )
 PUBLISHED_NAMES = tuple(one.name for one in PUBLISHED)
 
