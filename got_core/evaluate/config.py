@@ -22,6 +22,8 @@ PUBLISHED_ASSETS = {
     "magicbrush_large": "magicbrush/large",
     "geneval2": "geneval2",
     "geneval2_published": "geneval2/published",
+    "reason_edit_masked": "reason_edit/masked",
+    "reason_edit_masked_published": "reason_edit/masked/published",
 }
 """Published benchmarks, of which data and networks are the user's own download (GOT_BENCHMARKS)."""
 

@@ -19,6 +19,7 @@ from got_core.evaluate.published.answers import QUESTIONS, SCRIPT, TOKENIZER, Qu
 from got_core.evaluate.published.benchmark import PublishedBenchmark
 from got_core.evaluate.published.downloads import Download
 from got_core.evaluate.published.edits import EditOpener, network_path
+from got_core.evaluate.published.masked import reason_edit_masked
 from got_core.evaluate.published.pictures import DETECTOR, METADATA, open_geneval
 
 _HUB = "huggingface.co"
@@ -168,6 +169,8 @@ PUBLISHED = (
     _magicbrush("large", LARGE),
     _geneval2(published=False),
     _geneval2(published=True),
+    reason_edit_masked(_network(CLIP_L14)),
+    reason_edit_masked(_network(CLIP_L14), published=True),
 )
 PUBLISHED_NAMES = tuple(one.name for one in PUBLISHED)
 
