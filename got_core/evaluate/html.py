@@ -1,10 +1,13 @@
 """Pieces of the pages about scores.
 
-Belongs here: one look for all of them. Not here: what stands in them (`report`, `comparison_page`).
+Belongs here: one look for all of them, and the policy by which they load nothing. Not here: what stands in
+them (`report`, `comparison_page`).
 """
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
@@ -24,10 +27,28 @@ height: 100% } .right { background: #268a4a } .planned { background: #d9822b } .
 """
 
 
-def page(title: str, body: Iterable[str]) -> str:
-    """A whole page with nothing outside of it; `body` is HTML."""
-    head = f"<meta charset='utf-8'><title>{escape(title)}</title><style>{STYLE}</style>"
-    return f"<!doctype html><html lang='en'><head>{head}</head><body>{''.join(body)}</body></html>\n"
+def page(title: str, body: Iterable[str], *, script: str = "", style: str = "") -> str:
+    """A whole page with nothing outside of it; `body` is HTML.
+
+    Its own policy forbids every request, and every script but this one: neither a picture by address nor a
+    script that came in with somebody's text would do anything.
+    """
+    head = (
+        f"<meta charset='utf-8'>"
+        f'<meta http-equiv="Content-Security-Policy" content="{escape(_policy(script))}">'
+        f"<title>{escape(title)}</title><style>{STYLE}{style}</style>"
+    )
+    end = f"<script>{script}</script>" if script else ""
+    return f"<!doctype html><html lang='en'><head>{head}</head><body>{''.join(body)}{end}</body></html>\n"
+
+
+def _policy(script: str) -> str:
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    scripts = f"'sha256-{digest}'" if script else "'none'"
+    return (
+        f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {scripts}; "
+        "base-uri 'none'; form-action 'none'"
+    )
 
 
 def table(caption: str, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
