@@ -92,12 +92,8 @@ GENEVAL = PublishedTable(
         _overall("BAGEL", 0.88, "arXiv 2505.14683", "2025-05", note="with rewritten prompts"),
         _overall("Qwen-Image", 0.87, "arXiv 2508.02324", "2025-08"),
         _overall("SenseNova-U1.5", 0.92, "its authors' model card", "2026"),
-        _overall(
-            "SD3.5-M + Flow-GRPO", 0.95, "arXiv 2505.05470", "2025-05", reward=_GENEVAL_REWARD
-        ),
-        _overall(
-            "SD3.5-M + DiffusionNFT", 0.98, "arXiv 2509.16117", "2025-09", reward=_GENEVAL_REWARD
-        ),
+        _overall("SD3.5-M + Flow-GRPO", 0.95, "arXiv 2505.05470", "2025-05", reward=_GENEVAL_REWARD),
+        _overall("SD3.5-M + DiffusionNFT", 0.98, "arXiv 2509.16117", "2025-09", reward=_GENEVAL_REWARD),
     ),
 )
 

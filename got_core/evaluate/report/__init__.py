@@ -6,7 +6,7 @@ Belongs here: laying out scores, plots, pictures, plans, protocol and lineage, o
 the champion. Not here: making any of them, or the pages of commands (`comparison_page`).
 """
 
-from got_core.evaluate.report.page import benchmark_report
+from got_core.evaluate.report.page import benchmark_report, report_markdown
 from got_core.evaluate.report.section import Run, Section
 
-__all__ = ["Run", "Section", "benchmark_report"]
+__all__ = ["Run", "Section", "benchmark_report", "report_markdown"]

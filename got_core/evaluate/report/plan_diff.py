@@ -104,9 +104,7 @@ def _pieces(before: str, after: str) -> Iterator[dict[str, str]]:
             yield _piece("same", old[i1:i2])
             continue
         yield from (
-            _piece(name, words)
-            for name, words in (("removed", old[i1:i2]), ("added", new[j1:j2]))
-            if words
+            _piece(name, words) for name, words in (("removed", old[i1:i2]), ("added", new[j1:j2])) if words
         )
 
 

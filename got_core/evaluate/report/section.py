@@ -41,6 +41,9 @@ class Run:
     outcomes: pl.DataFrame | None = None
     """What became of each sample, for differences in pairs (`evaluate.paired`)."""
 
+    model: str | None = None
+    """As `got why --model` takes it; None: the champion."""
+
 
 @dataclass(frozen=True)
 class Section:
@@ -59,6 +62,7 @@ class Section:
     pictures: Opener | None = field(default=None, kw_only=True)
     sources: Opener | None = field(default=None, kw_only=True)
     outcomes: pl.DataFrame | None = field(default=None, kw_only=True)
+    model: str | None = field(default=None, kw_only=True)
 
     beside: tuple[Run, ...] = field(default=(), kw_only=True)
     """Other models' results of the benchmark, the champion's first."""
@@ -76,6 +80,7 @@ class Section:
             pictures=self.pictures,
             sources=self.sources,
             outcomes=self.outcomes,
+            model=self.model,
         )
 
     @property

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 
 from PIL import Image
 
-from got_core.corpus.config import IngestConfig
 from got_core.corpus.decode import ImageError, decode_image
+from got_core.evaluate.geneval.layout import Limits
 
 SIDE = 384
 """Pixels of the longer side of a picture in the page, at most."""
@@ -21,7 +21,7 @@ EXACT = 128
 """A picture up to this side is kept without loss, so that it can be enlarged."""
 QUALITY = 80
 
-_LIMITS = IngestConfig(min_side=1, max_aspect=1000.0)
+_LIMITS = Limits(formats=("PNG", "JPEG", "WEBP"), max_pixels=1 << 26)
 """What is decoded: pictures may come from anybody."""
 
 
