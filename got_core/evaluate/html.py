@@ -13,7 +13,7 @@ from html import escape
 from typing import Any
 
 STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 68rem; margin: 2rem auto; padding: 0 1rem; color: #222
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 76rem; margin: 2rem auto; padding: 0 1rem; color: #222
 } h1 { font-size: 1.6rem } h2 { font-size: 1.2rem; margin-top: 2.2rem } table { border-collapse: collapse;
 margin: .8rem 0 } caption { text-align: left; font-weight: 600 } th, td { padding: .25rem .8rem;
 border-bottom: 1px solid #ddd; text-align: left; vertical-align: top } td.number { text-align: right;
@@ -24,6 +24,7 @@ color: #a4282a; font-weight: 600 } img { max-width: 100% } pre { background: #f5
 overflow-x: auto; font-size: .85rem } .split { display: flex; width: 24rem; height: 1.1rem } .split span {
 height: 100% } .right { background: #268a4a } .planned { background: #d9822b } .drawn { background: #c4302b }
 .none { background: #222 } .key { display: inline-block; width: .8rem; height: .8rem; margin: 0 .3rem 0 1rem }
+small { color: #555; display: block; white-space: nowrap } .beside td.number { white-space: nowrap }
 tr.over th { padding-top: .8rem; color: #a4282a; font-weight: 600; max-width: 60rem }
 tr.foreign td { color: #777; font-style: italic } figure.plot { margin: .8rem 0 } figure.plot svg { max-width:
 100%; height: auto } summary { cursor: pointer } .scroll { overflow-x: auto }

@@ -48,13 +48,14 @@ class Beside:
         """As a table of the page."""
         head = "".join(f"<th>{escape(one)}</th>" for one in ("", *self.columns, ""))
         body = "".join(self._html(line) for line in self.lines)
-        return f"<table class='beside'><caption>{escape(self.caption)}</caption><tr>{head}</tr>{body}</table>"
+        table = f"<table class='beside'><caption>{escape(self.caption)}</caption><tr>{head}</tr>{body}</table>"
+        return f"<div class='scroll'>{table}</div>"
 
     def _html(self, line: Line) -> str:
         if not line.cells:
             span = len(self.columns) + 2
             return f"<tr class='over'><th colspan='{span}'>{escape(line.label)}</th></tr>"
-        cells = "".join(f"<td class='number'>{escape(one)}</td>" for one in line.cells)
+        cells = "".join(f"<td class='number'>{_small_interval(one)}</td>" for one in line.cells)
         kind = " class='foreign'" if line.foreign else ""
         return f"<tr{kind}><td>{escape(line.label)}</td>{cells}<td>{escape(line.note)}</td></tr>"
 
@@ -67,6 +68,11 @@ class Beside:
             rows.append([label if line.cells else f"*{label}*", *cells, markdown_text(line.note, 120)])
         table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
         return f"**{markdown_text(self.caption)}**\n\n{table}"
+
+
+def _small_interval(cell: str) -> str:
+    figure, bracket, interval = cell.partition(" (")
+    return escape(figure) + (f"<small>{escape(interval.rstrip(')'))}</small>" if bracket else "")
 
 
 def beside(section: Section) -> Beside:
@@ -184,6 +190,7 @@ def published_tables() -> Iterator[str]:
         body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
         notes = "".join(f"<p class='note'>{escape(one)}</p>" for one in table.notes)
         yield (
-            f"<table class='published'><caption>{escape(table.title)}</caption><tr>{head}</tr>{body}</table>"
+            "<div class='scroll'><table class='published'>"
+            f"<caption>{escape(table.title)}</caption><tr>{head}</tr>{body}</table></div>"
             f"<p class='note'>Judge: {escape(table.judge)}.</p>{notes}"
         )

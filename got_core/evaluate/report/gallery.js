@@ -189,7 +189,7 @@ class Viewer {
     this.body = make('div', {class: 'body'});
     const step = (by, text) =>
       make('button', {type: 'button', 'aria-label': text, onclick: () => this.step(by)}, by < 0 ? '←' : '→');
-    const bar = make('div', {class: 'bar'}, step(-1, 'previous'), step(1, 'next'), this.where,
+    const bar = make('div', {class: 'steps'}, step(-1, 'previous'), step(1, 'next'), this.where,
       this.toggle('planned', 'planned boxes'), this.toggle('found', 'found boxes'),
       make('button', {type: 'button', 'aria-label': 'close', onclick: () => this.dialog.close()}, '×'));
     this.dialog = make('dialog', {class: 'viewer', 'aria-label': 'sample'}, bar, this.body);
