@@ -19,6 +19,7 @@ import polars as pl
 
 from got_core.evaluate.drawers.drawer import Drawer, PipelineOrDrawer
 from got_core.evaluate.drawers.local import as_drawer
+from got_core.evaluate.outside.table import suite_table
 from got_core.evaluate.plans import PLANS, plans_of_rows
 from got_core.evaluate.protocol import Protocol, digest_of, protocol_figures
 from got_core.evaluate.samples import Drawn, Progress, Request, read_samples, sample_name
@@ -64,6 +65,9 @@ def run_benchmark(
     `samples_<variant's folder>.parquet`, `scores.json`, `protocol.json`, `plans.jsonl`, `grid.png`. Give
     `weights_hash` (or a prefix of its own for each model) so that pictures of other weights are not taken for
     this model's.
+    `samples_<variant's folder>.parquet`, `outside.parquet` (of edits), `scores.json`, `protocol.json`,
+    `grid.png`. Give `weights_hash` (or a prefix of its own for each model) so that pictures of other weights
+    are not taken for this model's.
     Raises DetectorError, before anything is drawn, if the judge cannot be trusted; IncompleteRunError if
     pictures are missing in the end.
     """
@@ -163,7 +167,12 @@ class _StoredRun:
             own = self.suite.protocol(variant)
             judged = self.judge(pictures, own)
             scores[variant.key] = suite_scores(self.suite, judged, own, partial) | {"changed": changed}
+            if outside := suite_table(self.suite, judged, pictures):
+                scores[variant.key] = outside.joined(scores[variant.key])
             self.storage.write_table(f"{self.folder}/samples_{variant.folder}", judged)
+        if outside := suite_table(self.suite, samples, drawn):
+            scores = outside.joined(scores)
+            outside.write(self.storage, self.folder)
         result = RunResult(samples, scores, self.suite.grid(samples, drawn), protocol)
         self._write(result)
         return result

@@ -48,7 +48,9 @@ class Beside:
         """As a table of the page."""
         head = "".join(f"<th>{escape(one)}</th>" for one in ("", *self.columns, ""))
         body = "".join(self._html(line) for line in self.lines)
-        table = f"<table class='beside'><caption>{escape(self.caption)}</caption><tr>{head}</tr>{body}</table>"
+        table = (
+            f"<table class='beside'><caption>{escape(self.caption)}</caption><tr>{head}</tr>{body}</table>"
+        )
         return f"<div class='scroll'>{table}</div>"
 
     def _html(self, line: Line) -> str:
