@@ -47,9 +47,6 @@ class ReportMaker:
     downloads: Path | None = None
     """Data of published benchmarks (GOT_BENCHMARKS): the pictures that were to be edited."""
 
-    name: str = "got"
-    """Of the registered model."""
-
     def sections(self, weights: str, benchmarks: Sequence[str], champion: Standing | None) -> list[Section]:
         """Of each benchmark the candidate's result, with the champion's beside it where that lies in the
         storage. What of it does not is said in the section's notes."""
@@ -57,8 +54,7 @@ class ReportMaker:
 
     def _section(self, name: str, weights: str, champion: Standing | None) -> Section:
         benchmark, context = self._opened(name)
-        candidate = f"models:/{self.name}@{CHALLENGER}"
-        own = self._run(benchmark, context, weights, label=CHALLENGER, model=candidate)
+        own = self._run(benchmark, context, weights, label=CHALLENGER)
         if own is None:
             raise FileNotFoundError(f"{self.storage.url} holds no result of {name} for the weights {weights}")
         beside, notes = self._beside(name, benchmark, context, weights, champion)
@@ -89,12 +85,12 @@ class ReportMaker:
         except (OSError, ValueError):  # its pictures and scores are there without its data
             return benchmark, None
 
-    def _run(
-        self, benchmark: Any, context: Any, weights: str, *, label: str, model: str | None
-    ) -> Run | None:
+    def _run(self, benchmark: Any, context: Any, weights: str, *, label: str) -> Run | None:
+        # By its weights, since aliases move on.
+        named = {"label": label, "model": weights[:12]}
         if isinstance(benchmark, Benchmark):
-            return scenes_run(self.storage, benchmark, weights, label=label, model=model, suite=context)
-        return published_run(self.storage, benchmark, weights, label=label, model=model, opened=context)
+            return scenes_run(self.storage, benchmark, weights, suite=context, **named)
+        return published_run(self.storage, benchmark, weights, opened=context, **named)
 
     def _beside(
         self, name: str, benchmark: Any, context: Any, weights: str, champion: Standing | None
@@ -105,7 +101,7 @@ class ReportMaker:
         if champion.weights_hash == weights:
             return (), (f"This model is the {label} itself.",)
         known = champion.weights_hash
-        run = self._run(benchmark, context, known, label=label, model=None) if known else None
+        run = self._run(benchmark, context, known, label=label) if known else None
         if run is not None:
             return (run,), ()
         gone = f"Pictures, plans and verdicts of the {label} are not in this storage"

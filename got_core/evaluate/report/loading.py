@@ -27,6 +27,7 @@ from got_core.evaluate.published.edits import OpenedEdits
 from got_core.evaluate.published.scoring import OUTCOMES_TABLE, pictures_name
 from got_core.evaluate.report.section import Opener, Row, Run
 from got_core.evaluate.score_folder import SCORES, VERDICTS, StoredScores
+from got_core.filesystems import local_path
 from got_core.storage import Storage
 
 if TYPE_CHECKING:
@@ -106,7 +107,8 @@ def published_run(
 def folder_run(found: StoredScores, label: str, **fs_options: Any) -> Run:
     """A result by its folder. Pictures are looked for where its scores say that they lie, if that is on the
     same machine or in the same bucket as the scores."""
-    folder = Storage(found.url.rpartition("/")[0], **fs_options)
+    place = found.url.rpartition("/")[0]
+    folder = Storage(place, **fs_options)
     samples = _read(folder, VERDICTS)
     if samples is not None:
         samples, pictures = _with_more(samples, folder, ""), _pictures_of(found, fs_options)
@@ -118,7 +120,7 @@ def folder_run(found: StoredScores, label: str, **fs_options: Any) -> Run:
         samples=samples,
         pictures=pictures if samples is not None else None,
         outcomes=found.outcomes,
-        model=label,
+        model=str(local_path(place) or place),
     )
 
 

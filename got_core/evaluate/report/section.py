@@ -42,7 +42,7 @@ class Run:
     """What became of each sample, for differences in pairs (`evaluate.paired`)."""
 
     model: str | None = None
-    """As `got why --model` takes it; None: the champion."""
+    """As `got why --model` takes it, such as the beginning of its weights' hash; None: the champion."""
 
 
 @dataclass(frozen=True)

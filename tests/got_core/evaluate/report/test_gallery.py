@@ -44,8 +44,8 @@ def test_the_data_of_champion_and_challenger(two_models: Storage) -> None:
     fixed = next(one for one in geneval["cases"] if one["change"] == "fixed")
     champion, challenger = fixed["sides"]
     assert champion["cause"] == "planned wrong" and challenger["verdict"] == "right"
-    assert challenger["why"] == "got why geneval/scenes/00004 --model models:/got@challenger"
-    assert champion["why"] == "got why geneval/scenes/00004"
+    assert challenger["why"] == "got why geneval/scenes/00004 --model bbbbbbbbbbbb"
+    assert champion["why"] == "got why geneval/scenes/00004 --model aaaaaaaaaaaa"
     assert len(challenger["boxes"]) == 2 and challenger["boxes"][0]["color"] == "rgb(255,0,0)"
     assert all(0 <= v <= 1 for one in challenger["found"] for v in one["box"])
     assert len(fixed["diff"]["added"]) == 1 and len(fixed["diff"]["moved"]) == 1
@@ -242,7 +242,7 @@ def test_a_browser_shows_plans_and_sources_side_by_side(
     texts = viewer.locator(".side").nth(1).inner_text()
     assert "expected cross >= 3, found 2" in texts and "found: " in texts
     why = viewer.locator(".why input").nth(1)
-    assert why.input_value() == "got why geneval/scenes/00007 --model models:/got@challenger"
+    assert why.input_value() == "got why geneval/scenes/00007 --model bbbbbbbbbbbb"
     viewer.get_by_role("button", name="copy").nth(1).click()
     viewer.get_by_role("button", name="copied").wait_for()
     assert page.evaluate("getSelection().toString() || document.activeElement.value") == why.input_value()
