@@ -67,7 +67,8 @@ def report(
 
     places = Places()
     named = dict.fromkeys([*scores, *([base] if base else [])])
-    found = list({one.url: one for place in named for one in places.find(place)}.values())
+    all_found = [one for place in named for one in places.find(place)]
+    found = list({one.url: one for one in reversed(all_found)}.values())[::-1]
     of_base = places.find(base) if base else []
     compared = compare(found, base=[one.url for one in of_base], price_per_hour=price_per_hour)
     if html is not None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from got_core.evaluate.plans import plans_of_pictures, plans_of_rows
 from got_core.evaluate.published.edits import OpenedEdits
+from got_core.evaluate.published.scenes import OpenedScenes
 
 if TYPE_CHECKING:
     import polars as pl
@@ -21,7 +22,7 @@ def published_plans(opened: Any, folder: Storage, frame: pl.DataFrame) -> bytes:
 
     `frame`: what `opened.judge` gave for the folder.
     """
-    if "chain" in frame.columns:
+    if isinstance(opened, OpenedScenes):
         return plans_of_rows(frame)
     if isinstance(opened, OpenedEdits):
         samples = opened.samples.samples

@@ -24,6 +24,7 @@ from got_core.evaluate.plans import PLANS, edited_rows, read_plans
 from got_core.evaluate.published.apart import TABLE as APART
 from got_core.evaluate.published.benchmark import PublishedBenchmark
 from got_core.evaluate.published.edits import OpenedEdits
+from got_core.evaluate.published.judged import OpenedJudged
 from got_core.evaluate.published.scoring import OUTCOMES_TABLE, pictures_name
 from got_core.evaluate.report.section import Opener, Row, Run
 from got_core.evaluate.score_folder import SCORES, VERDICTS, StoredScores
@@ -238,13 +239,16 @@ def suite_sources(suite: Suite) -> Opener | None:
 
 
 def opened_sources(opened: Any) -> Opener | None:
-    """The pictures that an opened benchmark has edited; None where it has none."""
-    if not isinstance(opened, OpenedEdits):
+    """The pictures that an opened benchmark has edited; None where it has none, or its data are not there."""
+    if isinstance(opened, OpenedEdits):
+        names = {one.key: one.source for one in opened.samples.samples}
+    elif isinstance(opened, OpenedJudged):
+        names = {one.key: one.source for one in opened.samples.all}
+    else:
         return None
-    names = {one.key: one.source for one in opened.samples.samples}
 
     def sources(rows: Sequence[Row]) -> dict[int, bytes]:
-        asked = {k: names[row["sample"]] for k, row in enumerate(rows) if row.get("sample") in names}
+        asked = {k: names[_sample(row)] for k, row in enumerate(rows) if _sample(row) in names}
         files = opened.samples.pictures.read(list(dict.fromkeys(asked.values())))
         return {number: files[name] for number, name in asked.items()}
 
