@@ -100,6 +100,7 @@ class JudgedSamples:
                 reference=one.source,
                 output_caption="",
                 cluster=one.cluster,
+                mask=one.pictures.get("mask"),
             )
             for one in self.all
         )
