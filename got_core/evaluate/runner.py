@@ -19,6 +19,7 @@ import polars as pl
 
 from got_core.evaluate.drawers.drawer import Drawer, PipelineOrDrawer
 from got_core.evaluate.drawers.local import as_drawer
+from got_core.evaluate.outside.table import suite_table
 from got_core.evaluate.protocol import Protocol, digest_of, protocol_figures
 from got_core.evaluate.samples import Drawn, Progress, Request, read_samples, sample_name
 from got_core.evaluate.scores import failure_of, score_tasks, with_plan_figures
@@ -61,11 +62,11 @@ def run_benchmark(
     `pipeline`: a pipeline, which draws in this process, or a drawer, such as `drawers.cluster.RayDrawer`.
     Pictures come from chains that the model wrote itself; each variant draws once more those that it changes.
     Written under `prefix`: `NNNNN.png`, `<variant's folder>/NNNNN.png`, `samples.parquet`,
-    `samples_<variant's folder>.parquet`, `scores.json`, `protocol.json`, `grid.png`. Give `weights_hash` (or
-    a prefix of its own for each model) so that pictures of other weights are not taken for this model's.
-    `pictures`: where the pictures are kept if not under `prefix`, such as those of another benchmark. Raises
-    DetectorError, before anything is drawn, if the judge cannot be trusted; IncompleteRunError if pictures
-    are missing in the end.
+    `samples_<variant's folder>.parquet`, `outside.parquet` (of edits), `scores.json`, `protocol.json`,
+    `grid.png`. Give `weights_hash` (or a prefix of its own for each model) so that pictures of other weights
+    are not taken for this model's. `pictures`: where the pictures are kept if not under `prefix`, such as
+    those of another benchmark. Raises DetectorError, before anything is drawn, if the judge cannot be trusted;
+    IncompleteRunError if pictures are missing in the end.
     """
     drawer = as_drawer(pipeline)
     ceilings = drawer.ask(suite.ceilings)
@@ -171,7 +172,12 @@ class _StoredRun:
             own = self.suite.protocol(variant)
             judged = self.judge(pictures, own)
             scores[variant.key] = suite_scores(self.suite, judged, own, partial) | {"changed": changed}
+            if outside := suite_table(self.suite, judged, pictures):
+                scores[variant.key] = outside.joined(scores[variant.key])
             self.storage.write_table(f"{self.folder}/samples_{variant.folder}", judged)
+        if outside := suite_table(self.suite, samples, drawn):
+            scores = outside.joined(scores)
+            outside.write(self.storage, self.folder)
         result = RunResult(samples, scores, self.suite.grid(samples, drawn), protocol)
         self._write(result)
         return result

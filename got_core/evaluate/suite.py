@@ -7,7 +7,7 @@ benchmark (`scenes`, `edits`), which ones there are (`benchmarks`), or running t
 from __future__ import annotations
 
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -18,8 +18,13 @@ from got_core.evaluate.protocol import Protocol
 from got_core.evaluate.samples import Drawn, Request
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from got_core.chain.grammar import Chain
     from got_core.model.pipeline import GoTPipeline
+
+Box = tuple[float, float, float, float]
+"""x1, y1, x2, y2 in pixels."""
 
 REPAIR_SLACK = 1
 """Pixels by which a repaired plan keeps its distance from every limit."""
@@ -55,6 +60,25 @@ VARIANTS = (
     Variant(key="kept_outside", folder="kept", keep_outside=True),
     Variant(key="repaired_kept_outside", folder="repaired_kept", repaired=True, keep_outside=True),
 )
+
+
+@dataclass(frozen=True)
+class EditRegion:
+    """Where an edited picture may differ from its source."""
+
+    source: Image.Image
+    boxes: Sequence[Box]
+    margin: int
+    """Pixels around the boxes that may differ, too."""
+
+
+@typing.runtime_checkable
+class EditSuite(typing.Protocol):
+    """A suite of edits that knows where each may change the picture."""
+
+    def may_change(self, row: Mapping[str, Any]) -> EditRegion:
+        """Of a row of its samples."""
+        ...
 
 
 class Suite(typing.Protocol):

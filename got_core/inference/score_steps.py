@@ -19,6 +19,7 @@ from got_core.evaluate.picture_record import COSTS, PictureRecord, begin_record,
 from got_core.evaluate.published.apart import TABLE, pictures_of, with_apart
 from got_core.evaluate.published.downloads import benchmarks_place
 from got_core.evaluate.published.edits import OpenedEdits
+from got_core.evaluate.published.outside import outside_of
 from got_core.evaluate.published.registry import PUBLISHED, PUBLISHED_NAMES
 from got_core.evaluate.published.scenes import OpenedScenes
 from got_core.evaluate.score_folder import SCORES, ScoresError, read_scores, write_scores
@@ -215,6 +216,9 @@ def judge(name: str, folder: Storage | None, out: Storage, setup: Setup, judging
     if folder and record and plan and (apart := pictures_of(opened, folder, frame)):
         scores = with_apart(scores, apart)
         out.write_table(TABLE, apart.rows)
+    if outside := outside_of(opened, folder, frame):
+        scores = outside.joined(scores)
+        outside.write(out)
     write_scores(out, scores, frame, grid, outcomes=opened.outcomes(frame))
     return scores
 

@@ -27,13 +27,13 @@ from got_core.evaluate.detector import (
     detector_record,
 )
 from got_core.evaluate.edit_rules import EditRules, judge_edit_plan
-from got_core.evaluate.exact.asked import ExactRules
+from got_core.evaluate.exact.asked import ExactRules, success_of
 from got_core.evaluate.exact.cases import ExactCase
 from got_core.evaluate.grounding import grounding_iou
 from got_core.evaluate.protocol import Protocol, digest_of, world_record
 from got_core.evaluate.samples import Drawn, Request, picture_seed
 from got_core.evaluate.scores import outcome_of
-from got_core.evaluate.suite import AS_WRITTEN, Variant, sampler_arguments
+from got_core.evaluate.suite import AS_WRITTEN, EditRegion, Variant, sampler_arguments
 from got_core.figures.grids import GridItem, picture_grid, png_bytes
 from got_core.planning.edits import edit_steps
 from got_core.planning.geneval import Detection
@@ -205,6 +205,14 @@ class ExactSuite:
             for ops in orders
         )
         return min(tries, key=len)
+
+    def may_change(self, row: Mapping[str, Any]) -> EditRegion:
+        """Of a row of its samples: the source, and where the picture may differ from it."""
+        case = self.cases[row["case"]]
+        found = [Detection(**{**one, "box": tuple(one["box"])}) for one in json.loads(row["found"])]
+        new = success_of(found, case.source, case.expected, self.rules).boxes
+        old = [one.old for one in case.expected if one.changed and one.old is not None]
+        return EditRegion(case.before, [*old, *new], self.rules.halo)
 
     def any_order(self, case: ExactCase) -> bool:
         """Whether the steps of the case may be made in any order."""
