@@ -65,8 +65,8 @@ def run_benchmark(
     `samples_<variant's folder>.parquet`, `outside.parquet` (of edits), `scores.json`, `protocol.json`,
     `grid.png`. Give `weights_hash` (or a prefix of its own for each model) so that pictures of other weights
     are not taken for this model's. `pictures`: where the pictures are kept if not under `prefix`, such as
-    those of another benchmark. Raises DetectorError, before anything is drawn, if the judge cannot be trusted;
-    IncompleteRunError if pictures are missing in the end.
+    those of another benchmark. Raises DetectorError, before anything is drawn, if the judge cannot be
+    trusted; IncompleteRunError if pictures are missing in the end.
     """
     drawer = as_drawer(pipeline)
     ceilings = drawer.ask(suite.ceilings)

@@ -45,8 +45,8 @@ _KINDS = {
     "scene_imagenhub": _Kind(
         1,
         "ImagenHub's two scores on rendered scenes (`imagenhub/scenes`): success of the edit and "
-        "over-editing, judged exactly.\n\nPictures are those of `edits/scenes`, and edits of objects that are not "
-        "there.",
+        "over-editing, judged exactly.\n\nPictures are those of `edits/scenes`, and edits of objects that "
+        "are not there.",
     ),
     "scene_emu_edit": _Kind(
         1,
