@@ -164,6 +164,7 @@ BAD: dict[str, Form] = {
     "too deep": lambda dice, s: "[" * 3000,
     "objects too deep": lambda dice, s: '{"a": ' * 6 + json.dumps({"score": s}) + "}" * 6,
     "too long": lambda dice, s: f"{'word ' * 5000}{_object(dice, s)}",
+    "too long behind it": lambda dice, s: f"{_object(dice, s)}{' word' * 5000}",
     "an apology, and a broken object": lambda dice, s: f"I'm sorry, I can't rate: {_object(dice, s)[:-1]}",
     "speaks of the picture": lambda dice, s: "I cannot see the hat in the second picture, so it is a 2.",
 }  # fmt: skip
