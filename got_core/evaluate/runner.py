@@ -20,6 +20,7 @@ import polars as pl
 from got_core.evaluate.drawers.drawer import Drawer, PipelineOrDrawer
 from got_core.evaluate.drawers.local import as_drawer
 from got_core.evaluate.outside.table import suite_table
+from got_core.evaluate.plans import PLANS, plans_of_rows
 from got_core.evaluate.protocol import Protocol, digest_of, protocol_figures
 from got_core.evaluate.samples import Drawn, Progress, Request, read_samples, sample_name
 from got_core.evaluate.scores import failure_of, score_tasks, with_plan_figures
@@ -62,6 +63,9 @@ def run_benchmark(
     `pipeline`: a pipeline, which draws in this process, or a drawer, such as `drawers.cluster.RayDrawer`.
     Pictures come from chains that the model wrote itself; each variant draws once more those that it changes.
     Written under `prefix`: `NNNNN.png`, `<variant's folder>/NNNNN.png`, `samples.parquet`,
+    `samples_<variant's folder>.parquet`, `scores.json`, `protocol.json`, `plans.jsonl`, `grid.png`. Give
+    `weights_hash` (or a prefix of its own for each model) so that pictures of other weights are not taken for
+    this model's.
     `samples_<variant's folder>.parquet`, `outside.parquet` (of edits), `scores.json`, `protocol.json`,
     `grid.png`. Give `weights_hash` (or a prefix of its own for each model) so that pictures of other weights
     are not taken for this model's. `pictures`: where the pictures are kept if not under `prefix`, such as
@@ -225,6 +229,7 @@ class _StoredRun:
         self.storage.write_table(f"{self.folder}/samples", result.samples)
         self.storage.write_json(f"{self.folder}/protocol.json", result.protocol.to_dict())
         self.storage.write_bytes(f"{self.folder}/grid.png", result.grid_png)
+        self.storage.write_bytes(f"{self.folder}/{PLANS}", plans_of_rows(result.samples))
         self.storage.write_json(f"{self.folder}/scores.json", result.scores)
 
 

@@ -21,6 +21,7 @@ from got_core.evaluate.published.apart import TABLE, pictures_of, with_apart
 from got_core.evaluate.published.downloads import benchmarks_place
 from got_core.evaluate.published.edits import OpenedEdits
 from got_core.evaluate.published.outside import outside_of
+from got_core.evaluate.published.plans import published_plans
 from got_core.evaluate.published.registry import PUBLISHED, PUBLISHED_NAMES, published_benchmark
 from got_core.evaluate.published.scenes import OpenedScenes
 from got_core.evaluate.score_folder import SCORES, ScoresError, read_scores, write_scores
@@ -224,7 +225,8 @@ def judge(name: str, folder: Storage | None, out: Storage, setup: Setup, judging
     if outside := outside_of(opened, folder, frame):
         scores = outside.joined(scores)
         outside.write(out)
-    write_scores(out, scores, frame, grid, outcomes=opened.outcomes(frame))
+    plans = published_plans(opened, folder, frame) if folder and record and plan is not False else b""
+    write_scores(out, scores, frame, grid, outcomes=opened.outcomes(frame), plans=plans)
     return scores
 
 
