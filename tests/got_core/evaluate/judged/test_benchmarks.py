@@ -176,7 +176,7 @@ def test_a_judge_that_refuses_a_tenth(downloads: Path, tmp_path: Path) -> None:
         assert len(server.requests) == asked, "a refusal is kept, too"
     refused = frame.filter(pl.col("state") != "scored")
     assert refused["state"].to_list() == ["refused"] and refused["value"].null_count() == 1
-    with pytest.raises(IncompleteRunError, match=r"11 / 12 samples are scored, 1 refused: 1-Left-Right_001"):
+    with pytest.raises(IncompleteRunError, match=r"11 / 12 samples are scored, 1 refused: 1-Left-Right/001"):
         bench.scores(frame, protocol=bench.protocol())
     scores = bench.scores(frame, protocol=bench.protocol(), partial=True)
     assert (scores["partial"], scores["of"], scores["states"]["refused"]) == (True, "11 / 12", 1)
