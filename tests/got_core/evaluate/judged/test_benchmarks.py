@@ -26,6 +26,7 @@ from tests.got_core.evaluate.judged.made import (
     level_of,
     looking,
     pictures_in,
+    reason_edit,
     shade,
 )
 
@@ -291,5 +292,6 @@ def test_an_opened_benchmark_tells_what_changed_outside_and_shows_a_grid(
         published_benchmark("reason_edit").open(downloads)
     with pytest.raises(ValueError, match="not by str: set GOT_JUDGE_URL"):
         published_benchmark("reason_edit").open(downloads, judge="somebody")
-    with pytest.raises(MissingDownloadError, match="vie_prompts.py is read, from github.com/TIGER-AI-Lab"):
-        published_benchmark("reason_edit/published").open(tmp_path, judge=judge_at(server))
+    place = reason_edit(tmp_path / "data alone")
+    with pytest.raises(MissingDownloadError, match=r"vie_prompts.py is read, from github.com/TIGER-AI-Lab"):
+        published_benchmark("reason_edit/published").open(place, judge=judge_at(server))
