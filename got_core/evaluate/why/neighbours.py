@@ -106,7 +106,9 @@ class TrainingPrints:
             return Nearest((), 0)
         bits = np.bitwise_count(self.frame["phash"].to_numpy() ^ hash_bits([query.phash])[0])
         frame = self.frame.with_columns(pl.Series("distance", bits))
-        concealed = pl.col("image_id").is_in(list(hidden)) | pl.col("item_id").is_in(list(hidden))
+        own = pl.col("image_id").is_in(list(hidden)) | pl.col("item_id").is_in(list(hidden))
+        # A pair goes with either of its pictures.
+        concealed = own | pl.col("item_id").is_in(frame.filter(own)["item_id"].implode())
         shown = frame.filter(~concealed)
         # All at the distance of the last one compete by colour.
         kept = shown.filter(pl.col("distance") <= shown["distance"].bottom_k(count * 4).max())
