@@ -95,7 +95,7 @@ class WhyHome:
     def documents(self) -> dict[str, Mapping[str, Any]]:
         """What the graph noted of each benchmark's last run, by benchmark."""
         found = {}
-        for asset, name in BENCHMARK_ASSETS.items():
+        for asset, name in {**BENCHMARK_ASSETS, **self.recipe.evaluate.assets}.items():
             document = self.document(asset)
             if isinstance(document.get("prefix"), str) and isinstance(document.get("weights_hash"), str):
                 found[name] = document
@@ -150,7 +150,8 @@ class ChosenModel:
         """Names that may be asked for."""
         if self.given:
             return [one.benchmark for one in self.given]
-        return list(dict.fromkeys([*BENCHMARK_ASSETS.values(), *self.home.documents]))
+        own = self.home.recipe.evaluate.benchmarks
+        return list(dict.fromkeys([*BENCHMARK_ASSETS.values(), *own, *self.home.documents]))
 
     def results(self) -> Iterator[Result]:
         """All results of the model that are quick to find."""

@@ -50,7 +50,9 @@ def test_the_chain_is_complete_for_random_cells(made: Made) -> None:
         assert found.missing == [] and found.address == address
         assert found.verdict.state in ("right", "wrong") and found.prompt and found.seed is not None
         assert found.verdict.state == "right" or found.verdict.reason
-        assert found.protocol.name and found.protocol.digest and found.protocol.judge == "got_core.scenes.reader"
+        assert (
+            found.protocol.name and found.protocol.digest and found.protocol.judge == "got_core.scenes.reader"
+        )
         assert (found.model.name, found.model.aliases) == ("models:/got/2", ("champion",))
         assert found.model.weights_hash == WEIGHTS and found.model.manifests == (made.manifest,)
         assert found.picture.state == THERE and found.picture.width == 64 and found.found is not None
@@ -104,7 +106,7 @@ def test_models_go_by_many_names(made: Made) -> None:
 
 def test_what_is_named_wrongly_is_one_clear_error(made: Made) -> None:
     home = made.why()
-    with pytest.raises(UnknownSampleError, match="no sample 99 .*the nearest are 00011, 00010, 00009"):
+    with pytest.raises(UnknownSampleError, match=r"no sample 99 .*the nearest are 00011, 00010, 00009"):
         one(home, "geneval/scenes/99")
     with pytest.raises(AddressError, match="benchmarks are geneval/scenes"):
         one(home, "scenes/3")
@@ -259,11 +261,13 @@ def test_a_hostile_table_does_no_harm(copied: Copied) -> None:
     made = copied()
     place = f"geneval/{WEIGHTS[:12]}/samples"
     evil = "\x1b]0;owned\x07\x9b31m\u202etxt\n\rx" + "y" * 5000
-    frame = made.storage.read_table(place).with_columns(
-        prompt=pl.lit(evil), reason=pl.lit(evil), chain=pl.lit(evil), task=pl.lit(evil), metadata=pl.lit("[" * 9999),
-        found=pl.lit('[{"cls": "x", "box": [1, null, 2, 3]}, {"cls": "\\u001b[2J", "box": [0, 0, 1e300, -5], "color": "\\u001b"}]'),
-        image=pl.lit("../../../etc/passwd"),
-    )  # fmt: skip
+    found_ = [
+        {"cls": "x", "box": [1, None, 2, 3]},
+        {"cls": "\x1b[2J", "box": [0, 0, 1e300, -5], "color": "\x1b"},
+    ]
+    values = {"metadata": "[" * 9999, "found": json.dumps(found_), "image": "../../../etc/passwd"}
+    texts = dict.fromkeys(("prompt", "reason", "chain", "task"), evil) | values
+    frame = made.storage.read_table(place).with_columns(pl.lit(text).alias(n) for n, text in texts.items())
     made.storage.write_table(place, frame)
     found = one(made.why())
     text = evidence_text(found)
