@@ -104,9 +104,10 @@ def run(
 
 def _check_names(names: list[str]) -> None:
     """Published benchmarks are scored step by step."""
+    from got_core.evaluate.judged_names import is_own
     from got_core.evaluate.published.registry import PUBLISHED_NAMES
 
-    if published := next((name for name in names if name in PUBLISHED_NAMES), None):
+    if published := next((name for name in names if name in PUBLISHED_NAMES or is_own(name)), None):
         raise UsageError(
             f"{published} is scored step by step: `got score generate -b {published}`, then "
             f"`got score judge -b {published}`"

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from got_core.evaluate.judged_names import is_own, shipped_names
 from got_core.model.config import GuidanceReuse
 
 SCENE_ASSETS = {"geneval": "geneval/scenes", "scene_edits": "edits/scenes"}
@@ -22,8 +23,12 @@ PUBLISHED_ASSETS = {
     "magicbrush_large": "magicbrush/large",
     "geneval2": "geneval2",
     "geneval2_published": "geneval2/published",
+    **{name.replace("/", "_"): name for name in shipped_names()},
+    "reason_edit_masked": "reason_edit/masked",
+    "reason_edit_masked_published": "reason_edit/masked/published",
 }
-"""Published benchmarks, of which data and networks are the user's own download (GOT_BENCHMARKS)."""
+"""Published benchmarks, of which data and networks are the user's own download (GOT_BENCHMARKS). A user's own
+benchmark `judged/NAME` has the key `judged_NAME`."""
 
 BENCHMARK_ASSETS = SCENE_ASSETS | PUBLISHED_ASSETS
 """All that can score a candidate, in the order of the report."""
@@ -37,8 +42,9 @@ class EvaluateConfig:
     left at None is the pipeline's own."""
 
     benchmarks: tuple[str, ...] = tuple(SCENE_ASSETS.values())
-    """Names of the benchmarks that score a candidate: on rendered scenes, or published ones. Empty: it is
-    registered without scores, and promotion compares the held-out loss instead."""
+    """Names of the benchmarks that score a candidate: on rendered scenes, published ones, or a user's own
+    such as `judged/my_edits` (a folder below GOT_BENCHMARKS). Empty: it is registered without scores, and
+    promotion compares the held-out loss instead."""
 
     images_per_task: int = 100
     """Pictures drawn and judged for each of the six tasks of `geneval/scenes`, for each sampling seed."""
@@ -100,8 +106,9 @@ class EvaluateConfig:
 
     @property
     def assets(self) -> dict[str, str]:
-        """Those of BENCHMARK_ASSETS that score a candidate."""
-        return {key: name for key, name in BENCHMARK_ASSETS.items() if name in self.benchmarks}
+        """Those of BENCHMARK_ASSETS that score a candidate, and the user's own."""
+        own = {name.replace("/", "_"): name for name in self.benchmarks if is_own(name)}
+        return {key: name for key, name in BENCHMARK_ASSETS.items() if name in self.benchmarks} | own
 
     @property
     def on_scenes(self) -> tuple[str, ...]:
@@ -110,8 +117,9 @@ class EvaluateConfig:
 
     @property
     def published(self) -> tuple[str, ...]:
-        """Those of the benchmarks that are published ones."""
-        return tuple(name for name in self.benchmarks if name in PUBLISHED_ASSETS.values())
+        """Those of the benchmarks that are published ones, or the user's own."""
+        known = PUBLISHED_ASSETS.values()
+        return tuple(name for name in self.benchmarks if name in known or is_own(name))
 
     @property
     def sampler(self) -> dict[str, Any]:
@@ -129,10 +137,11 @@ class EvaluateConfig:
     def __post_init__(self) -> None:
         known = tuple(BENCHMARK_ASSETS.values())
         unlike = set(self.benchmarks)
-        if unlike - set(known) or len(unlike) < len(self.benchmarks):
+        unknown = [name for name in self.benchmarks if name not in known and not is_own(name)]
+        if unknown or len(unlike) < len(self.benchmarks):
             raise ValueError(
-                f"EvaluateConfig.benchmarks must be none, one or more of {', '.join(known)}, each once, got "
-                f"{self.benchmarks}"
+                f"EvaluateConfig.benchmarks must be none, one or more of {', '.join(known)} and of your own "
+                f"(judged/NAME), each once, got {self.benchmarks}"
             )
         counts = ("images_per_task", "edit_images", "edit_steps", "batch_size", "bootstrap", "self_test")
         for field in (*counts, "grid_per_task"):

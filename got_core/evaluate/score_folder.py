@@ -22,7 +22,10 @@ SCORES, PROTOCOL, VERDICTS, GRID = "scores.json", "protocol.json", "verdicts", "
 OUTCOMES = "outcomes"
 _NEEDED = ("protocol", "protocol_digest", "protocol_record", "overall", "tasks", "complete")
 
-OF_EDITS = ("clip_i", "clip_t", "clip_dir", "l1", "l2", "dino")
+OF_EDITS = (
+    *("clip_i", "clip_t", "clip_dir", "l1", "l2", "dino"),
+    *("clip_score", "psnr", "ssim", "mse", "lpips"),
+)
 """Of benchmarks of edits, in the order of tables."""
 
 

@@ -68,7 +68,8 @@ class Scorer:
 
     def _protocol_of_published(self, name: str) -> Protocol:
         # Here: nothing is found or measured for it, so no worker has to be started.
-        benchmark, place = published_benchmark(name), benchmarks_place(self.downloads)
+        place = benchmarks_place(self.downloads)
+        benchmark = published_benchmark(name, place)
         judge = self.cluster.judge if benchmark.by_server else None
         opened = benchmark.open(place, device="cpu", judge=judge)
         return opened.protocol(plan=True, sampler=self.config.sampler)
@@ -100,7 +101,8 @@ class Scorer:
         return BenchmarkResult(made.scores, benchmark.outcomes(made.samples))
 
     def _result_of_published(self, name: str, folder: Path, weights: str) -> BenchmarkResult:
-        benchmark, place = published_benchmark(name), benchmarks_place(self.downloads)
+        place = benchmarks_place(self.downloads)
+        benchmark = published_benchmark(name, place)
         with self._seen_by_workers(folder, f"{benchmark.folder}/{weights[:12]}/model") as model:
             made = score_on(
                 self.cluster,

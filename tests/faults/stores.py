@@ -13,6 +13,8 @@ import sys
 import time
 from pathlib import Path
 
+from tests.ports import free_port
+
 MISSING = "needs the package localbucket (pip install localbucket), an S3 server that keeps objects on disk"
 HAS_DURABLE_STORE = importlib.util.find_spec("localbucket") is not None
 _START_SECONDS = 20.0
@@ -27,7 +29,7 @@ class DurableStore:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
-        self.port = _free_port()
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
 
     def __enter__(self) -> DurableStore:
@@ -57,12 +59,6 @@ class DurableStore:
             self._process.send_signal(signal.SIGKILL)
             self._process.wait()
             self._process = None
-
-
-def _free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
 
 
 def _listens(port: int) -> bool:

@@ -51,14 +51,14 @@ def test_both_pages_answer_and_end_together(tmp_path: Path) -> None:
             data=json.dumps({"query": QUERY}).encode(),
             headers={"content-type": "application/json"},
         )
-        with urllib.request.urlopen(request, timeout=60) as answer:
+        with urllib.request.urlopen(request, timeout=300) as answer:
             (node,) = json.load(answer)["data"]["repositoriesOrError"]["nodes"]
         assert node["location"]["name"] == "got"
-        with urllib.request.urlopen(addresses["MLflow"], timeout=30) as answer:
+        with urllib.request.urlopen(addresses["MLflow"], timeout=300) as answer:
             assert answer.status == 200
     finally:
         process.send_signal(signal.SIGINT)
-        assert process.wait(60) == 0
+        assert process.wait(300) == 0
         process.stdout.close()
     for address in addresses.values():
         with pytest.raises(OSError):

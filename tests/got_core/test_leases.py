@@ -102,9 +102,8 @@ def test_who_waits_names_who_works_and_goes_on_afterwards(
         with pytest.raises(LeaseHeld, match=f"images-00000 is being worked on by got run on .*{process.pid}"):
             Leases(files, "other", QUICK).take("images-00000", wait=False)
         threading.Timer(1.0, lambda: process.stdin and process.stdin.close()).start()
-        started = time.monotonic()
         with Leases(files, "other", QUICK, notice=lines.append).held("images-00000"):
-            assert time.monotonic() - started > 0.5
+            assert process.stdin and process.stdin.closed, "not before"
     assert len(lines) == 1 and f"process {process.pid}, since " in lines[0]
     Leases(files, "third", QUICK).take("images-00000", wait=False).release()
 
@@ -130,9 +129,9 @@ def test_of_another_machine_it_is_taken_when_its_counter_has_stood_still(
         taker.start()
         time.sleep(2 * QUICK.expiry_seconds)
         assert not waited, "its holder is alive, however long it takes"
-        process.kill()
         killed = time.monotonic()
-        taker.join(20)
+        process.kill()
+        taker.join(60)
     assert waited and waited[0] - killed >= QUICK.expiry_seconds - QUICK.beat_seconds - 0.1
 
 
@@ -178,7 +177,7 @@ def test_a_process_that_stood_still_is_stopped_before_it_writes(
             assert process.stdout
             line = process.stdout.readline()
             assert "images-00000 was taken over by other on" in line and "stood still" in line, line
-            assert process.wait(20) != 0  # interrupted
+            assert process.wait(60) != 0  # interrupted
 
 
 def test_a_lost_lease_raises_at_the_next_check(

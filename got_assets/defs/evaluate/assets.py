@@ -11,7 +11,6 @@ import dagster as dg
 from got_assets.project import PROJECT, Project, code_version, git_commit
 from got_assets.reporting import document_hash, document_result, log_progress, markdown_table, stored_image
 from got_assets.scored import benchmark_cluster
-from got_core.evaluate.config import PUBLISHED_ASSETS
 
 if TYPE_CHECKING:
     from got_core.evaluate.benchmarks import Benchmark
@@ -91,7 +90,7 @@ def published_asset(key: str, name: str) -> dg.AssetsDefinition:
 
 
 benchmark_assets = [
-    published_asset(key, name) if key in PUBLISHED_ASSETS else benchmark_asset(key, name)
+    published_asset(key, name) if name in _EVALUATE.published else benchmark_asset(key, name)
     for key, name in _EVALUATE.assets.items()
 ]
 
@@ -104,11 +103,12 @@ def _published(project: Project, model: Document, name: str) -> dg.MaterializeRe
     from got_core.evaluate.published.registry import published_benchmark
 
     started, weights = time.monotonic(), model["weights_hash"]
-    benchmark = published_benchmark(name)
+    place = benchmarks_place(project.settings.benchmarks)
+    benchmark = published_benchmark(name, place)
     made = score_on(
         benchmark_cluster(project),
         benchmark,
-        benchmarks_place(project.settings.benchmarks),
+        place,
         model["folder"],
         project.storage,
         weights,

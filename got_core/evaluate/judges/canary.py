@@ -158,9 +158,13 @@ def _note(result: dict[str, Any]) -> str | None:
     figures = [one for one in (result["overall"], *result["moved"].values()) if one and _has_moved(one)]
     if not figures:
         return f"canary moved{left_out}" if left_out else None
-    each = ", ".join(f"{name} {one['mean']:+.1f}" for name, one in result["moved"].items())
+    each = ", ".join(f"{name} {_signed(one['mean'])}" for name, one in result["moved"].items())
     first = figures[0]
     return (
-        f"canary moved by {first['mean']:+.1f} ({each}; 99 % interval {first['low']:+.1f} to "
-        f"{first['high']:+.1f}, {result['n']} pairs, against {result['first']}){left_out}"
+        f"canary moved by {_signed(first['mean'])} ({each}; 99 % interval {_signed(first['low'])} to "
+        f"{_signed(first['high'])}, {result['n']} pairs, against {result['first']}){left_out}"
     )
+
+
+def _signed(value: float) -> str:
+    return f"{round(value, 1) + 0.0:+.1f}"

@@ -28,12 +28,14 @@ _DO = (
 )
 _REFUSALS = (
     re.compile(
-        rf"\A\W*(?:{_SORRY}[\s,.;:!-]*(?:but |however,? )?)?(?:i|we)\s?(?:{_NOT}\s+{_DO}|{_DECLINE})", re.I
+        rf"\A(?:{_SORRY}[\s,.;:!-]{{0,9}}(?:but |however,? )?)?(?:i|we)\s?(?:{_NOT}\s+{_DO}|{_DECLINE})", re.I
     ),
-    re.compile(rf"\A\W*{_SORRY}[^\n{{]{{0,200}}\b(?:polic(?:y|ies)|guidelines?|request)\b", re.I),
-    re.compile(r"\A\W*(?:对不起|很?抱歉)?\W*(?:但)?我(?:无法|不能|没办法)"),
+    re.compile(rf"\A{_SORRY}[^\n{{]{{0,200}}\b(?:polic(?:y|ies)|guidelines?|request)\b", re.I),
+    re.compile(r"\A(?:对不起|很?抱歉)?\W{0,9}(?:但)?我(?:无法|不能|没办法)"),
 )
 _MOST = 300
+_BEGINNING = 1000  # characters in which a refusal has to begin
+_NO_WORD = re.compile(r"\A\W+")
 
 
 def refusal_in(text: str) -> str | None:
@@ -46,7 +48,9 @@ def refusal_in(text: str) -> str | None:
         answer = answer_text(text) if may_reason(text) else text
     except ReplyError:
         return None
-    plain = answer.translate(_APOSTROPHES)
-    if "{" in plain or not any(refusal.match(plain) for refusal in _REFUSALS):
+    if "{" in answer:
+        return None
+    plain = _NO_WORD.sub("", answer[:_BEGINNING], count=1).translate(_APOSTROPHES)
+    if not any(refusal.match(plain) for refusal in _REFUSALS):
         return None
     return short(answer)[:_MOST]

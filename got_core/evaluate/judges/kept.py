@@ -142,7 +142,9 @@ def _entries(storage: Storage, folder: str) -> pl.DataFrame:
     names = [name for name in storage.list(f"{folder}/") if name.endswith((LINES, TABLE))]
     found = storage.read_many(names)
     frames = [_table(name, data) if name.endswith(TABLE) else _lines(data) for name, data in found.items()]
-    whole = pl.concat([pl.DataFrame(schema=_ENTRY), *frames])
+    whole = pl.concat([pl.DataFrame(schema=_ENTRY), *frames]).with_row_index("line")
+    unnumbered = -1 - pl.col("line").cast(pl.Int64)  # entries of older segments
+    whole = whole.with_columns(n=pl.coalesce("n", unnumbered)).drop("line")
     return whole.unique(["run", "n"], maintain_order=True).sort("run", "n", maintain_order=True)
 
 

@@ -19,7 +19,7 @@ from got_core.annotate.envelope import Completion
 from got_core.annotate.ledger import Question
 from got_core.annotate.pictures import image_tokens
 from got_core.annotate.prompt_files import Prompt
-from got_core.annotate.replies import stored_text
+from got_core.annotate.replies import MAX_REPLY, stored_text
 from got_core.annotate.request import Request, correction_messages
 from got_core.annotate.usage import Usage
 from got_core.evaluate.judges.asking import Asking
@@ -38,7 +38,6 @@ REFUSED_IN_WORDS = "refused_in_words"
 Read = Callable[[str], Any]
 """Makes a value of a reply. Raises UnreadableReply."""
 
-_MAX_REPLY = 20_000  # characters of a reply that are kept
 _TOO_LONG = "the reply is longer than allowed: be brief"
 _POLICY = re.compile(r"flagged|moderation|content.?(?:policy|filter|manag)|safety|responsible.?ai", re.I)
 
@@ -171,7 +170,7 @@ def _keep(asking: Asking, attempt: int, completion: Completion) -> str:
     """What is kept of a reply. Unfit where it is that of another model: nothing is kept."""
     asking.check_model(completion.model)
     text = completion.text
-    text = text if len(text) <= _MAX_REPLY else stored_text(text)[:_MAX_REPLY]
+    text = text if len(text) <= MAX_REPLY else stored_text(text)
     return Kept(text, completion.model, now(), attempt, completion.truncated).text()
 
 

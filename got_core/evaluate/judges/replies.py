@@ -47,7 +47,7 @@ REASON_NAMES = ("reasoning", "reason", "reasons", "rationale", "explanation", "j
 ANSWER_NAMES = ("answer", "choice", "label", "verdict", "result")
 
 _FENCE = re.compile(r"\A\s*```[\w-]*[ \t]*\n?(.*?)\n?\s*```\s*\Z", re.DOTALL)
-_NUMBER = r"[-+]?\d{1,6}(?:\.\d{1,9})?"
+_NUMBER = r"[-+]?[0-9]{1,6}(?:\.[0-9]{1,9})?"
 _FIGURE = re.compile(rf"({_NUMBER})(?:\s*(?:/|out of)\s*({_NUMBER}))?", re.I)
 _FIGURES = re.compile(rf"{_NUMBER}(?:\s*,\s*{_NUMBER})+")
 _LABEL = re.compile(r"\A[\s*_#>|-]*(?:the |my |final |overall )*(?:scores?|ratings?)[\s*_]*[:=][\s*_]*", re.I)
@@ -245,8 +245,8 @@ def _of_label(holders: Sequence[Object], answer: str, label: str, low: float, hi
 
 def _behind(answer: str, label: str) -> list[str]:
     """What stands behind a label at the beginning of a line, without markup around it."""
-    words = r"\s+".join(re.escape(word) for word in label.split())
-    line = re.compile(rf"^[\s*_#>|\d.)-]*{words}[\s*_]*[:=](.*)$", re.I | re.M)
+    words = r"[ \t]+".join(re.escape(word) for word in label.split())
+    line = re.compile(rf"^[ \t*_#>|\d.)-]*{words}[ \t*_]*[:=](.*)$", re.I | re.M)
     return [found[1].strip(_MARKUP).rstrip(".").strip(_MARKUP) for found in line.finditer(answer)]
 
 

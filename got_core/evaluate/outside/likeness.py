@@ -13,7 +13,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from scipy import ndimage
 
 WINDOW, SIGMA, K1, K2 = 11, 1.5, 0.01, 0.03
 REACH = WINDOW // 2
@@ -68,6 +67,8 @@ def _plane(left: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 def _blurred(plane: np.ndarray) -> np.ndarray:
     """Window means where the window lies inside."""
+    from scipy import ndimage  # slow to load, and lists of benchmarks need none of it
+
     rows = ndimage.correlate1d(plane, _KERNEL, axis=0, mode="constant")[REACH:-REACH]
     return ndimage.correlate1d(rows, _KERNEL, axis=1, mode="constant")[:, REACH:-REACH]
 

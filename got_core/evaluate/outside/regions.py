@@ -13,7 +13,6 @@ from collections.abc import Iterable
 
 import numpy as np
 from PIL import Image
-from scipy import ndimage
 
 from got_core.chain.grammar import Chain
 from got_core.evaluate.apart.edit_plans import planned_area
@@ -50,6 +49,8 @@ def widened(inside: np.ndarray, margin: int) -> np.ndarray:
     """A region and all pixels at most `margin` rows and columns from it."""
     if margin < 1 or not inside.any():
         return inside
+    from scipy import ndimage  # slow to load, and lists of benchmarks need none of it
+
     return ndimage.maximum_filter(inside.astype(np.uint8), size=2 * margin + 1, mode="constant") > 0
 
 

@@ -40,6 +40,8 @@ class EditOpener:
     """How one of them is opened."""
 
     kind: type[EditBenchmark]
+    """Of the benchmark."""
+
     profile: Profile
     data: str
     """Its data below GOT_BENCHMARKS."""

@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
 
-from got_core.train.run import TrainingRun
+if TYPE_CHECKING:
+    from got_core.train.run import TrainingRun
 
 
 class ProgressActor:

@@ -218,7 +218,7 @@ def test_a_pause_gives_back_what_nobody_will_use(storage: Storage, files: Condit
     daily = DailyBudget(files, None, 1_000_000)
     with ChatServer(lambda _: web.Response(status=401)) as server, pytest.raises(AnnotationPaused):
         annotated(config_for(server.url), storage, daily, 20)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while daily._reserved.tokens and time.monotonic() < deadline:
         time.sleep(0.01)
     daily.give_back()

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from torch import multiprocessing
 
 from got_core.budget.config import Accelerator, Assumptions, BudgetConfig
 from got_core.budget.hours import Clock, Facts
@@ -18,6 +17,7 @@ from got_core.train.run import TrainingRun
 from got_core.train.sizes import empty_pipeline
 from got_core.train.stage import pretraining
 from tests.got_core.budget import two_exchanging
+from tests.got_core.ranks import side_by_side
 
 pytestmark = pytest.mark.slow
 
@@ -44,7 +44,7 @@ def planned(way: str, sizes: dict[str, Any]) -> float:
 
 
 def test_workers_exchange_what_is_planned(training_run: TrainingRun, tmp_path: Path) -> None:
-    multiprocessing.spawn(two_exchanging.train, (training_run, tmp_path), nprocs=2)
+    side_by_side(two_exchanging.train, (training_run, tmp_path), count=2)
     found, other = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
     assert found == other
     # Of two workers, each sends a half of what is gathered or scattered; what is reduced for all, twice.

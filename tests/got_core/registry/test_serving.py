@@ -6,7 +6,6 @@ import base64
 import io
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -31,6 +30,7 @@ from got_core.registry import log
 from tests.got_core.pictures import awkward
 from tests.got_core.pictures.awkward import encode, halves
 from tests.got_core.tiny_pipeline import tiny_pipeline
+from tests.ports import free_port
 
 pytestmark = [
     pytest.mark.slow,
@@ -327,9 +327,7 @@ def test_an_edit_sees_the_pixels_that_training_saw(name: str, alone: Any) -> Non
 
 
 def test_a_real_server(entry: Path, tmp_path: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", str(entry), "-p", str(port)]
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # it looks for uvicorn
     with open(tmp_path / "log", "wb") as out:
@@ -350,7 +348,7 @@ def test_a_real_server(entry: Path, tmp_path: Path) -> None:
         assert status == 400 and "`text_scale` must be" in answer["message"] and "stack_trace" not in answer
     finally:
         server.terminate()
-        server.wait(30)
+        server.wait(300)
 
 
 def _wait(url: str, server: subprocess.Popen) -> None:

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
-from torch import multiprocessing
 
 from got_core.train.config import Sharding
 from got_core.train.run import TrainingRun
+from tests.got_core.ranks import side_by_side
 from tests.got_core.train import changing_workers
 from tests.got_core.train.changing_workers import CHANGING, CONFIG
 
@@ -22,7 +22,7 @@ SHARDINGS = get_args(Sharding)
 @pytest.fixture(scope="module")
 def trained(training_run: TrainingRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("changing")
-    multiprocessing.spawn(changing_workers.train, (training_run, folder), nprocs=2)
+    side_by_side(changing_workers.train, (training_run, folder), count=2)
     return folder
 
 
@@ -68,7 +68,7 @@ def test_losses_differ_in_the_last_digits(trained: Path, sharding: Sharding) -> 
 
 
 def test_ranks_drop_out_other_values(training_run: TrainingRun, tmp_path: Path) -> None:
-    multiprocessing.spawn(changing_workers.dropout_masks, (training_run, tmp_path), nprocs=2)
+    side_by_side(changing_workers.dropout_masks, (training_run, tmp_path), count=2)
     first, second = (json.loads((tmp_path / f"mask-{rank}.json").read_text()) for rank in (0, 1))
     for mask in (first, second):
         assert 0.3 < sum(mask) / len(mask) < 0.7

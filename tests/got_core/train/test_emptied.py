@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch import multiprocessing
 
 from got_core.train.run import TrainingRun
+from tests.got_core.ranks import side_by_side
 from tests.got_core.train import two_starts
 from tests.got_core.train.saved_state import saved_state
 
@@ -23,7 +23,7 @@ def trained(training_run: TrainingRun, tmp_path_factory: pytest.TempPathFactory)
     folder = tmp_path_factory.mktemp("starts")
     for name, case in two_starts.CASES.items():
         two_starts.write_start(case, folder / name / "start")
-    multiprocessing.spawn(two_starts.train, (training_run, folder), nprocs=2)
+    side_by_side(two_starts.train, (training_run, folder), count=2)
     return folder
 
 
@@ -68,7 +68,7 @@ def test_a_rank_above_0_never_holds_the_whole_model(training_run: TrainingRun, t
     """Read by each, the peak would be at 1.5 times the model's size; on rank 0, which copied it, at 2.8."""
     case = two_starts.Case(two_starts.CONFIG, two_starts.WIDE, half=False)
     two_starts.write_start(case, tmp_path / "start")
-    multiprocessing.spawn(two_starts.start_wide, (training_run, tmp_path), nprocs=2)
+    side_by_side(two_starts.start_wide, (training_run, tmp_path), count=2)
     first, second = (json.loads((tmp_path / f"memory-{rank}.json").read_text()) for rank in range(2))
     print(f"model {first['model']:,} bytes; peaks {first['peak']:,} and {second['peak']:,}")
     assert first["model"] == second["model"] > 150e6

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import multiprocessing
 
 from got_core.train.data.samples import training_data
 from got_core.train.run import TrainingRun
 from got_core.train.sample_pictures import sample_grid
 from got_core.train.trainer import Trainer
+from tests.got_core.ranks import side_by_side
 from tests.got_core.tiny_pipeline import sees_its_conditions, tiny_pipeline
 from tests.got_core.train import four_workers
 from tests.got_core.train.saved_state import saved_state
@@ -27,7 +27,7 @@ WAYS = ("groups", "frozen", "both")
 @pytest.fixture(scope="module")
 def trained(training_run: TrainingRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("four")
-    multiprocessing.spawn(four_workers.train, (training_run, folder), nprocs=4)
+    side_by_side(four_workers.train, (training_run, folder), count=4)
     return folder
 
 

@@ -10,7 +10,6 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from torch import multiprocessing
 
 from got_core.recipes import tiny
 from got_core.train.config import StageConfig
@@ -21,6 +20,7 @@ from got_core.train.held_out import HeldOut
 from got_core.train.run import TrainingRun
 from got_core.train.stage import finetuning, pretraining
 from got_core.train.trainer import Trainer
+from tests.got_core.ranks import side_by_side
 from tests.got_core.tiny_pipeline import tiny_pipeline
 from tests.got_core.train import two_held_out
 from tests.got_core.train.two_held_out import CONFIG
@@ -111,7 +111,7 @@ def test_stages_hold_out_the_same_rows() -> None:
 @pytest.mark.slow
 def test_two_workers_measure_what_one_does(training_run: TrainingRun, tmp_path: Path) -> None:
     alone = HeldOut(trainer(training_run), print).losses()
-    multiprocessing.spawn(two_held_out.measure, (training_run, tmp_path), nprocs=2)
+    side_by_side(two_held_out.measure, (training_run, tmp_path), count=2)
     for sharding in ("ddp", "fsdp"):
         first, second = (json.loads((tmp_path / f"{sharding}-{rank}.json").read_text()) for rank in (0, 1))
         assert first == second

@@ -10,13 +10,13 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from torch import multiprocessing
 
 from got_core.model.pipeline import GoTPipeline
 from got_core.train.checkpoints.tensors import training_tensors
 from got_core.train.data.samples import training_data
 from got_core.train.run import TrainingRun
 from got_core.train.trainer import Trainer
+from tests.got_core.ranks import side_by_side
 from tests.got_core.tiny_pipeline import tiny_pipeline
 from tests.got_core.train import two_workers
 from tests.got_core.train.saved_state import saved_state
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def trained(training_run: TrainingRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("two")
-    multiprocessing.spawn(two_workers.train, (training_run, folder), nprocs=2)
+    side_by_side(two_workers.train, (training_run, folder), count=2)
     return folder
 
 

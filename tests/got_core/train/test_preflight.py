@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -31,6 +30,7 @@ from got_core.train.preflight import (
 )
 from got_core.train.ray.preflight import check_nodes
 from got_core.train.run import TrainingRun
+from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[3]
 CLOSED = "http://127.0.0.1:9"
@@ -186,9 +186,7 @@ def test_free_memory_is_that_of_the_container_where_it_has_less(tmp_path: Path) 
 def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """URL of a real tracking server."""
     folder = tmp_path_factory.mktemp("mlflow")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = ["-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     command += ["--backend-store-uri", f"sqlite:///{folder}/server.db"]
     with open(folder / "log", "w") as log:

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch import multiprocessing
 
 from got_core.train.config import StageConfig
 from got_core.train.run import TrainingRun
 from got_core.train.skipping import NotFiniteStepsError, SkippedSteps
 from got_core.train.trainer import Trainer
+from tests.got_core.ranks import side_by_side
 from tests.got_core.tiny_pipeline import tiny_pipeline
 from tests.got_core.train import two_skipping
 from tests.got_core.train.spoilt import SpoiltData, spoilt_data
@@ -116,7 +116,7 @@ def test_a_row_of_skipped_steps_goes_on_across_an_interruption() -> None:
 
 @pytest.mark.slow
 def test_all_workers_skip_what_one_of_them_cannot_use(training_run: TrainingRun, tmp_path: Path) -> None:
-    multiprocessing.spawn(two_skipping.train, (training_run, tmp_path), nprocs=2)
+    side_by_side(two_skipping.train, (training_run, tmp_path), count=2)
     for sharding in ("ddp", "fsdp"):
         reports = [json.loads((tmp_path / f"{sharding}-{rank}.json").read_text()) for rank in (0, 1)]
         assert [one["skipped"] for one in reports] == [[2], [2]]

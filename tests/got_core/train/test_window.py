@@ -6,16 +6,16 @@ import json
 from pathlib import Path
 
 import pytest
-from torch import multiprocessing
 
 from got_core.train.run import TrainingRun
+from tests.got_core.ranks import side_by_side
 from tests.got_core.train import two_windows
 
 pytestmark = pytest.mark.slow
 
 
 def test_a_window_is_the_mean_of_all_workers(training_run: TrainingRun, tmp_path: Path) -> None:
-    multiprocessing.spawn(two_windows.train, (training_run, tmp_path), nprocs=2)
+    side_by_side(two_windows.train, (training_run, tmp_path), count=2)
     first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
     losses, figures = first["taken"]
     assert losses == second["taken"][0]

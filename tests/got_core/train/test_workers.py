@@ -139,3 +139,8 @@ def test_a_cluster_without_the_gpus_that_a_recipe_needs_starts_no_worker(tmp_pat
     assert re.match(r"pretrain: needs 16 GPUs, found 0: it trains [\d,]{13} parameters", none)
     # A worker would have looked for the model that training starts from, and Ray kept notes of it.
     assert not (tmp_path / "storage" / "ray").exists()
+
+
+def test_what_carries_progress_lines_loads_no_torch() -> None:
+    code = "import sys, got_core.train.ray.progress; assert not {'torch', 'transformers'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

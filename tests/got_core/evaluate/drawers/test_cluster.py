@@ -168,15 +168,16 @@ class Slow(Storage):
 
 
 def test_a_worker_that_dies_is_started_again_and_its_pictures_are_drawn(cluster, model, tmp_path) -> None:
-    storage, ended = Slow(f"file://{tmp_path / 'storage'}"), []
+    storage, ended, finished = Slow(f"file://{tmp_path / 'storage'}"), [], []
 
     def end_workers() -> None:
-        while len(ended) < 3:
-            time.sleep(0.7)
+        while len(ended) < 3 and not finished:
+            time.sleep(0.02)
             if not (model.parent / "drawn.log").exists():
                 continue
-            process = int(lines(model)[-1][2])
-            if process not in ended:
+            known = lines(model)
+            process = int(known[-1][2])
+            if process not in ended and len(known) > 8 * len(ended):
                 os.kill(process, signal.SIGKILL)
                 ended.append(process)
 
@@ -185,7 +186,9 @@ def test_a_worker_that_dies_is_started_again_and_its_pictures_are_drawn(cluster,
         thread = threading.Thread(target=end_workers)
         thread.start()
         assert drawer.draw(requests, storage, sampler=SAMPLER, batch_size=4) == 40
+        finished.append(True)
         thread.join()
+    assert len(ended) == 3
     drawn = [(prompt, seed) for prompt, seed, _ in lines(model)]
     assert len(set(drawn)) == 40 and len(drawn) - 40 <= 4 * len(ended), "only what was under way again"
     assert len({process for *_, process in lines(model)} | set(ended)) > 3
@@ -236,25 +239,33 @@ def test_a_model_of_a_storage_is_fetched(cluster, model, storage) -> None:
         assert drawer.draw(wanted(2), storage, sampler=SAMPLER) == 1
 
 
-def test_a_slow_worker_holds_nobody_up(cluster) -> None:
+def test_a_slow_worker_holds_nobody_up(cluster, tmp_path) -> None:
     """Of twelve pieces the one that takes long keeps one worker, and the other does all others meanwhile."""
 
     def waits(held: Place, piece: int, again: bool) -> None:
-        time.sleep(3.0 if piece == 1 else 0.05)
+        last = time.monotonic() + 300
+        while piece == 1 and len(list(tmp_path.iterdir())) < 11 and time.monotonic() < last:
+            time.sleep(0.01)
+        (tmp_path / str(piece)).touch()
 
     with RayWorkers(lambda place: place, what="waiting", workers=2) as workers:
         workers.start()
         done = [piece for piece, _ in workers.results(range(1, 13), waits)]
-    assert done[-1] == 1 and done[:-1] == list(range(2, 13))
+    # The last two may be ready at once.
+    assert done.index(1) >= 10 and [piece for piece in done if piece > 1] == list(range(2, 13))
 
 
-def test_an_error_comes_after_what_was_under_way(cluster) -> None:
+def test_an_error_comes_after_what_was_under_way(cluster, tmp_path) -> None:
     """Nobody's work is thrown away, and nothing more is begun."""
 
     def fails(held: Place, piece: int, again: bool) -> int:
-        time.sleep(0.0 if piece == 2 else 1.0)
         if piece == 2:
+            (tmp_path / "failed").touch()
             raise LookupError("the second")
+        last = time.monotonic() + 300
+        while not (tmp_path / "failed").exists() and time.monotonic() < last:
+            time.sleep(0.01)
+        time.sleep(1.0)  # the error is on its way
         return 10 * piece
 
     found = []

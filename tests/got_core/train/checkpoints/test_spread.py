@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from torch import multiprocessing
 
 from got_core.storage import Storage
 from got_core.train.checkpoints.folders import last_checkpoint
 from got_core.train.checkpoints.saving import Checkpoints
 from got_core.train.checkpoints.tensors import read_whole
+from tests.got_core.ranks import side_by_side
 from tests.got_core.train.checkpoints import spread
 
 
@@ -19,7 +19,7 @@ def test_one_and_two_ranks_read_what_the_other_wrote(tmp_path: Path) -> None:
     alone = spread.Training(spread=False, seed=3, steps=3)
     with Checkpoints(storage, "one") as checkpoints:
         checkpoints.save(3, alone.state(), {})
-    multiprocessing.spawn(spread.work, (tmp_path,), nprocs=2)
+    side_by_side(spread.work, (tmp_path,), count=2)
     found = last_checkpoint(storage, "two")
     assert found is not None
     same = spread.Training(spread=False, seed=0, steps=2)
