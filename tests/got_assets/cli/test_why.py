@@ -17,6 +17,7 @@ from PIL import Image
 
 from tests.got_core.annotate.chat_server import ChatServer
 from tests.got_core.evaluate.geneval2.viewers import MODEL, looking
+from tests.got_core.evaluate.judged.made import looking as scoring
 from tests.got_core.evaluate.published.downloads import write_data
 from tests.got_core.evaluate.tiny_networks import save_clip, save_dino
 from tests.got_core.inference.why_home import WEIGHTS, Made, make_home
@@ -202,3 +203,29 @@ def test_answers_in_the_judge_s_words(
     assert "expected:" in got("why", "geneval2/1", "--model", scores).out
     data = Path(one["picture"]["url"].removeprefix("file://")).read_bytes()
     assert Image.open(io.BytesIO(data)).width == one["picture"]["width"]
+
+
+@pytest.mark.slow
+def test_a_judge_s_reply_about_an_edit(
+    got: Got, filled: Path, model: Path, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures = tmp_path / "edits"
+    drawn(got, "imagenhub", model, pictures)
+    with ChatServer(scoring) as server:
+        monkeypatch.setenv("GOT_JUDGE_URL", server.url)
+        monkeypatch.setenv("GOT_JUDGE_MODEL", MODEL)
+        judged = got("score", "judge", "-b", "imagenhub", "--pictures", pictures)
+        assert judged.status == 0, judged.err
+    scores = tmp_path / "edits-scores" / "imagenhub"
+    listed = got("why", "--failed", "imagenhub", "--model", scores, "--json").json
+    assert listed["failed"] == listed["of"] == 4, "a benchmark without verdicts lists the lowest first"
+    address = listed["cells"][0]["address"]
+    one = got("why", address, "--model", scores, "--picture", tmp_path / "sheet.png", "--json").json
+    (answer,) = one["judged"]["answers"]
+    assert "because" in answer["reply"] and one["judged"]["judge"] == MODEL and one["judged"]["asked"]
+    assert one["verdict"]["value"] is not None and len(one["verdict"]["figures"]) == 2
+    assert one["prompt"].startswith("make it grey") and one["source"]["steps"] == [one["prompt"]]
+    assert one["picture"]["state"] == "there" and one["plan"]["chain"] is not None and one["seed"] is not None
+    monkeypatch.delenv("GOT_BENCHMARKS")
+    away = got("why", address, "--model", scores, "--json").json
+    assert "set GOT_BENCHMARKS" in str(away["source"]["missing"]) and away["source"]["what"]
