@@ -21,6 +21,7 @@ from got_core.evaluate.published.apart import TABLE, pictures_of, with_apart
 from got_core.evaluate.published.downloads import benchmarks_place
 from got_core.evaluate.published.edits import OpenedEdits
 from got_core.evaluate.published.outside import outside_of
+from got_core.evaluate.published.plans import published_plans
 from got_core.evaluate.published.registry import PUBLISHED, PUBLISHED_NAMES, published_benchmark
 from got_core.evaluate.published.scenes import OpenedScenes
 from got_core.evaluate.score_folder import SCORES, ScoresError, read_scores, write_scores
@@ -160,7 +161,7 @@ def _record(
     benchmark: PublishedBenchmark | Benchmark, found: FoundModel, setup: Setup, drawing: Drawing
 ) -> PictureRecord:
     return PictureRecord(
-        pictures_of=benchmark.folder,
+        pictures_of=_pictures_of(benchmark),
         model=found.name,
         weights_hash=found.weights_hash,
         plan=drawing.plan,
@@ -168,6 +169,11 @@ def _record(
         dtype=drawing.dtype,
         recipe=setup.recipe.name if isinstance(benchmark, Benchmark) else None,
     )
+
+
+def _pictures_of(benchmark: PublishedBenchmark | Benchmark) -> str:
+    """What the folder's record says its pictures are of; some benchmarks judge the same ones."""
+    return benchmark.pictures_of if isinstance(benchmark, Benchmark) else benchmark.folder
 
 
 @contextmanager
@@ -219,7 +225,8 @@ def judge(name: str, folder: Storage | None, out: Storage, setup: Setup, judging
     if outside := outside_of(opened, folder, frame):
         scores = outside.joined(scores)
         outside.write(out)
-    write_scores(out, scores, frame, grid, outcomes=opened.outcomes(frame))
+    plans = published_plans(opened, folder, frame) if folder and record and plan is not False else b""
+    write_scores(out, scores, frame, grid, outcomes=opened.outcomes(frame), plans=plans)
     return scores
 
 
@@ -269,10 +276,10 @@ def _plan_of(
     """Whether the pictures were drawn from plans, after a look at what they are of."""
     if record is None or folder is None:
         return judging.plan
-    if record.pictures_of != benchmark.folder:
+    if record.pictures_of != _pictures_of(benchmark):
         raise ValueError(
             f"{folder.url} holds pictures for {record.pictures_of}, {benchmark.name} judges those for "
-            f"{benchmark.folder}: name another benchmark or folder"
+            f"{_pictures_of(benchmark)}: name another benchmark or folder"
         )
     if record.recipe not in (None, setup.recipe.name):
         raise ValueError(

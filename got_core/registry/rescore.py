@@ -19,6 +19,7 @@ from mlflow.exceptions import MlflowException
 
 from got_core.evaluate.benchmarks import BENCHMARKS, Benchmark, open_pipeline
 from got_core.evaluate.config import EvaluateConfig
+from got_core.evaluate.plans import plans_of_rows
 from got_core.evaluate.published.cluster import Cluster, score_on
 from got_core.evaluate.published.downloads import benchmarks_place
 from got_core.evaluate.published.registry import published_benchmark
@@ -98,7 +99,7 @@ class Scorer:
             self.report(f"champion, {benchmark.name}: {done} of {total} {benchmark.unit}")
 
         made = benchmark.score(pipeline, self.world, self.config, self.storage, weights, progress)
-        return BenchmarkResult(made.scores, benchmark.outcomes(made.samples))
+        return BenchmarkResult(made.scores, benchmark.outcomes(made.samples), plans_of_rows(made.samples))
 
     def _result_of_published(self, name: str, folder: Path, weights: str) -> BenchmarkResult:
         place = benchmarks_place(self.downloads)

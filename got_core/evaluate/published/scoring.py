@@ -15,6 +15,7 @@ import polars as pl
 from got_core.evaluate.protocol import digest_of
 from got_core.evaluate.published.apart import TABLE, pictures_of, with_apart
 from got_core.evaluate.published.outside import outside_of
+from got_core.evaluate.published.plans import published_plans
 from got_core.evaluate.samples import DRAWING
 from got_core.evaluate.score_folder import write_scores
 from got_core.storage import Storage
@@ -131,7 +132,13 @@ class Scoring:
             self.storage.write_table(f"{place}/{TABLE}", apart.rows)
         if outside:
             outside.write(self.storage, place)
-        write_scores(_below(self.storage, place), result.scores, frame, opened.grid(folder, frame))
+        write_scores(
+            _below(self.storage, place),
+            result.scores,
+            frame,
+            opened.grid(folder, frame),
+            plans=published_plans(opened, folder, frame),
+        )
         return result
 
     def _saying(self, what: str) -> Callable[[int, int], None]:
@@ -143,8 +150,13 @@ def pictures_folder(
     benchmark: PublishedBenchmark, protocol: Protocol, storage: Storage, weights_hash: str
 ) -> Storage:
     """Where pictures of these weights, of this list and with this sampler are kept."""
-    drawn = digest_of([DRAWING, protocol.samples, protocol.sampler, protocol.plan])
-    return _below(storage, f"{benchmark.pictures(weights_hash)}-{drawn}")
+    return _below(storage, pictures_name(benchmark, protocol.record(), weights_hash))
+
+
+def pictures_name(benchmark: PublishedBenchmark, record: Mapping[str, Any], weights_hash: str) -> str:
+    """The same by the record of a protocol that is stored with scores."""
+    parts = [record.get("samples") or {}, record.get("sampler") or {}, record.get("plan")]
+    return f"{benchmark.pictures(weights_hash)}-{digest_of([DRAWING, *parts])}"
 
 
 def _below(storage: Storage, name: str) -> Storage:
