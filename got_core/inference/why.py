@@ -510,7 +510,7 @@ def _source(home: WhyHome, cell: Cell) -> SourceFound | None:
 
     reading, name = cell.reading, cell.result.benchmark
     if reading.kind == "scenes":
-        if "edit" not in name and "change_outside" not in cell.result.table.columns:
+        if "case" not in cell.result.table.columns:  # a prompt, which has no source
             return None
         evaluate = home.recipe.evaluate
         return sources.scene_source(name, cell.result.scores, reading, home.recipe.world, evaluate)

@@ -63,14 +63,14 @@ def _without(why: str) -> SourceFound:
 def _of_case(case: Any, image: Image.Image) -> SourceFound:
     from got_core.scenes.render import render
 
+    what, steps = f"made from a seed: {described(case.source)}", tuple(_step(op) for op in case.ops)
+    if absent := getattr(case, "absent", None):  # of such an edit there is no plan
+        nothing = f"there is no {absent}: nothing is to change"
+        return SourceFound(record=SourceRecord(what=what, steps=steps, target=nothing), image=image)
     target = render(case.target)
     chain, boxes, missing = _true_plan(image, target, case.instruction)
     record = SourceRecord(
-        what=f"made from a seed: {described(case.source)}",
-        steps=tuple(_step(op) for op in case.ops),
-        target=described(case.target),
-        true_chain=chain,
-        missing=missing,
+        what=what, steps=steps, target=described(case.target), true_chain=chain, missing=missing
     )
     return SourceFound(record=record, image=image, target=target, true_boxes=boxes)
 
@@ -110,11 +110,12 @@ def _true_plan(
     pairs, annotator = pair.with_columns(error=pl.lit(None, pl.String)), SceneAnnotator()
     described_ = describe_edits(pairs, pictures.__getitem__, annotator)
     grounded = ground_edits(pairs, described_, pictures.__getitem__, annotator)
-    row = assemble_edit_chains(pairs, described_, grounded, annotator).row(0, named=True)
-    if row["chain"] is None:
-        return None, (), (f"the true plan cannot be written: {row['error']}",)
-    chain, _ = parse_tolerant(row["chain"])
-    return row["chain"], tuple((one.box.to_pixels(1, 1), one.color) for one in chain.boxes), ()
+    chains = assemble_edit_chains(pairs, described_, grounded, annotator)["chain"].drop_nulls()
+    if chains.is_empty():
+        errors = [*described_["error"].drop_nulls(), *grounded["error"].drop_nulls()]
+        return None, (), (f"the true plan cannot be written: {'; '.join(errors) or 'no reason is told'}",)
+    chain, _ = parse_tolerant(chains[0])
+    return chains[0], tuple((one.box.to_pixels(1, 1), one.color) for one in chain.boxes), ()
 
 
 def published_source(name: str, place: Path | None, reading: Reading) -> SourceFound:

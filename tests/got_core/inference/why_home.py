@@ -25,7 +25,11 @@ from tests.got_core.tiny_pipeline import sees_its_conditions, tiny_pipeline
 RECIPE = replace(tiny(), corpus=CorpusConfig(images=10, edits=4))
 WEIGHTS = "5e" * 32
 EARLIER = "a1" * 32
-ASSETS = {"geneval/scenes": "geneval", "edits/scenes": "scene_edits"}
+ASSETS = {
+    "geneval/scenes": "geneval",
+    "edits/scenes": "scene_edits",
+    "imagenhub/scenes": "scene_imagenhub",
+}
 
 
 @dataclass(frozen=True)
