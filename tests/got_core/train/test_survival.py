@@ -30,7 +30,7 @@ from got_core.train.unfinished import unfinished
 from tests.got_core.tiny_pipeline import tiny_pipeline
 from tests.got_core.train.test_pictures import held
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_kept")]
 
 STAGE = StageConfig(
     steps=12,
