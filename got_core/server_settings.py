@@ -13,7 +13,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from got_core.annotate.config import Boxes, LengthName, OpenAIConfig, VLLMConfig
 from got_core.annotate.vision_models import BoxUnit
-from got_core.evaluate.geneval2.config import MOST_LOGPROBS, JudgeConfig
+from got_core.evaluate.judges.config import MOST_LOGPROBS, JudgeConfig
 
 _OF_ENGINES = ("replicas", "engine", "gpu", "python", "cpus")
 
@@ -150,8 +150,8 @@ class AnnotatorServer(BaseSettings):
 
 
 class JudgeServer(BaseSettings):
-    """The vision model that judges pictures by questions, behind an OpenAI-compatible server that gives
-    log-probabilities (``GOT_JUDGE_URL`` and its like)."""
+    """The vision model that judges pictures, behind an OpenAI-compatible server (``GOT_JUDGE_URL`` and its
+    like); GenEval 2 wants one that gives log-probabilities."""
 
     model_config = SettingsConfigDict(
         env_prefix="GOT_JUDGE_",
@@ -178,7 +178,10 @@ class JudgeServer(BaseSettings):
     """Sent as a bearer token."""
 
     top_logprobs: int = MOST_LOGPROBS
-    """Tokens whose log-probabilities are asked for; what lies outside counts as 0, with a bound."""
+    """Tokens whose log-probabilities GenEval 2 asks for; what lies outside counts as 0, with a bound."""
+
+    thinking_tokens: int = 0
+    """Tokens that a reply in words may have beyond what its question allows, for models that reason first."""
 
     concurrency: int = 32
     """Questions under way at once."""

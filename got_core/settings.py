@@ -235,7 +235,16 @@ class Settings(BaseSettings):
     @property
     def tracking_uri(self) -> str:
         """MLflow tracking URI. The folder of the default database is made by whoever first writes to it."""
-        return self.mlflow_uri or sqlite_url(self.home / "mlflow" / "mlflow.db")
+        return self.mlflow_uri or sqlite_url(self._database)
+
+    @property
+    def registry_place(self) -> str | Path:
+        """The same, or the default database's file, whose URL takes a while to spell, for readers alone."""
+        return self.mlflow_uri or self._database
+
+    @property
+    def _database(self) -> Path:
+        return self.home / "mlflow" / "mlflow.db"
 
     @property
     def annotator_name(self) -> str | None:

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from got_assets.cli.options import Json, examples, print_json
+
+if TYPE_CHECKING:
+    from got_assets.cli.scored_places import Places
 
 
 def add_to(score: typer.Typer) -> None:
@@ -22,6 +25,7 @@ def add_to(score: typer.Typer) -> None:
             "got score report pictures/got-scores pictures/got-no-plan-scores",
             "got score report scores/*/scores.json s3://bucket/scores/other --html scores.html",
             "got score report scores/got scores/sdxl --base scores/sdxl --price-per-hour 2.5",
+            "got score report models:/got@champion models:/got@challenger --html both.html",
         )
     )(report)
 
@@ -30,7 +34,9 @@ def report(
     scores: Annotated[
         list[str],
         typer.Argument(
-            metavar="SCORES...", help="Folders that `got score judge` wrote, or their scores.json."
+            metavar="SCORES...",
+            help="Folders that `got score judge` wrote, or their scores.json, or registered models such as "
+            "models:/got@champion that were scored in this storage.",
         ),
     ],
     base: Annotated[
@@ -42,7 +48,12 @@ def report(
     ] = None,
     html: Annotated[
         Path | None,
-        typer.Option("--html", metavar="FILE", dir_okay=False, help="Also write a page; replaced if there."),
+        typer.Option(
+            "--html",
+            metavar="FILE",
+            dir_okay=False,
+            help="Also write a page with pictures and plans side by side; replaced if there.",
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -51,29 +62,29 @@ def report(
     Scores that differ only in whether the model drew from plans share a table, which says so. Beside every
     figure stands of how many pictures it is.
     """
+    from got_assets.cli.scored_places import Places
     from got_core.evaluate.comparison import compare
-    from got_core.evaluate.score_folder import find_scores
-    from got_core.settings import Settings
 
-    settings = Settings()
-    places = dict.fromkeys([*scores, *([base] if base else [])])
-    found = [one for place in places for one in find_scores(place, **settings.fs_options(place))]
-    of_base = find_scores(base, **settings.fs_options(base)) if base else []
-    found = list({one.url: one for one in found}.values())
+    places = Places()
+    named = dict.fromkeys([*scores, *([base] if base else [])])
+    all_found = [one for place in named for one in places.find(place)]
+    found = list({one.url: one for one in reversed(all_found)}.values())[::-1]
+    of_base = places.find(base) if base else []
     compared = compare(found, base=[one.url for one in of_base], price_per_hour=price_per_hour)
     if html is not None:
-        _write_page(compared, html)
+        _write_page(compared, html, places)
     if as_json:
         print_json(compared)
         return
     typer.echo(comparison_text(compared))
 
 
-def _write_page(compared: Mapping[str, Any], path: Path) -> None:
+def _write_page(compared: Mapping[str, Any], path: Path, places: Places) -> None:
     from got_core.evaluate.comparison_page import comparison_page
     from got_core.local_files import write_local
 
-    write_local(path, lambda file: file.write(comparison_page(compared).encode()), exclusive=False)
+    page = comparison_page(compared, runs=places.runs()).encode("utf-8", "replace")
+    write_local(path, lambda file: file.write(page), exclusive=False)
 
 
 def comparison_text(compared: Mapping[str, Any]) -> str:

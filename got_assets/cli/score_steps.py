@@ -129,9 +129,10 @@ def generate(
     """
     from got_core.inference.score_steps import Drawing, benchmark_of
     from got_core.inference.score_steps import generate as draw
+    from got_core.settings import Settings
 
     with usage_errors():
-        benchmark_of(benchmark)
+        benchmark_of(benchmark, Settings().benchmarks)
         sampler = _sampler(
             num_inference_steps=steps,
             text_scale=text_scale,
@@ -274,9 +275,10 @@ def judge(
     """
     from got_core.inference.score_steps import Judging, benchmark_of
     from got_core.inference.score_steps import judge as score
+    from got_core.settings import Settings
 
     with usage_errors():
-        benchmark_of(benchmark)
+        benchmark_of(benchmark, Settings().benchmarks)
     if pictures is None and (detections is None or out is None):
         raise UsageError("give --pictures, or --detections with --out")
     project = open_project(recipe)
@@ -344,13 +346,13 @@ def fetch_list(
     from got_core.evaluate.published.registry import published_benchmarks
     from got_core.settings import Settings
 
+    place = Settings().benchmarks
     with usage_errors():
-        chosen = published_benchmarks(benchmark or [])
+        chosen = published_benchmarks(benchmark or [], place)
     users: dict[Download, list[str]] = {}
     for one in chosen:
         for file in one.files:
             users.setdefault(file, []).append(one.name)
-    place = Settings().benchmarks
     rows = [_row(file, names, place) for file, names in users.items()]
     if as_json:
         print_json({"place": None if place is None else str(place), "files": rows})

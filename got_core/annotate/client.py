@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import sys
 import time
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -44,6 +45,24 @@ class Meter(Protocol):
         """Called after each: its reply, or None and whether it may have cost something all the same."""
 
 
+class Tries:
+    """Requests that one question may take: those that were answered or refused, may have been charged, or
+    failed while others went well. Waiting for a server that is gone or busy takes none.
+
+    Args:
+        left: how many.
+    """
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+
+    def check(self, last: Exception | None = None) -> None:
+        """Raises AskingFailed where none is left."""
+        if self.left < 1:
+            why = f", the last one failed: {last}" if last else ""
+            raise AskingFailed(f"the question has had all requests that it may take{why}") from last
+
+
 class ChatClient:
     """Posts to OpenAI-compatible servers from one event loop.
 
@@ -77,8 +96,10 @@ class ChatClient:
         """Close all connections."""
         await self._session.close()
 
-    async def complete(self, url: str, body: dict[str, Any], meter: Meter) -> Completion:
-        """Post until there is a reply.
+    async def complete(
+        self, url: str, body: dict[str, Any], meter: Meter, tries: Tries | None = None
+    ) -> Completion:
+        """Post until there is a reply, or no try is left.
 
         Raises RefusedError where the server does not take this request, AskingFailed where it fails time and
         again though others go well, and AnnotationPaused where the server is gone for longer than `patience`,
@@ -86,6 +107,8 @@ class ChatClient:
         it is sent the other one, from then on.
         """
         wait, failures = self._config.first_wait, 0
+        tries = tries or Tries(sys.maxsize)
+        tries.check()
         first = last = time.monotonic()
         while True:
             sent = self._renamed(url, body)
@@ -94,13 +117,20 @@ class ChatClient:
             except RefusedSetting as error:
                 self._rename(url, sent, error)
                 continue
+            except AnnotationError:
+                tries.left -= 1
+                raise
             except TransientError as error:
                 # Only what fails between others that go well is this request's own failure.
-                failures += not error.busy and self._last_good > last
+                own = not error.busy and self._last_good > last
+                failures += own
+                tries.left -= own or error.billed
+                tries.check(error)
                 last = time.monotonic()
                 delay = self._delay(error, wait, failures, first)
                 wait = min(2 * wait, self._config.longest_wait)
             else:
+                tries.left -= 1
                 self._mark_alive()
                 return completion
             await asyncio.sleep(delay)

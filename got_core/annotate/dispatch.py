@@ -239,7 +239,10 @@ class Dispatcher:
                 if isinstance(error, AnnotationPaused):
                     self._cancel(error)
                 raise
-            await self._write_ledger(self.ledger.finish, record, meter.lost)
+            if record.reason == SERVER_ERROR and not request.failing_decides:
+                await self._write_ledger(self.ledger.drop, record.key, meter.lost + meter.used)
+            else:
+                await self._write_ledger(self.ledger.finish, record, meter.lost)
             return record
 
     async def _write_ledger(self, write: Callable[..., None], *arguments: Any) -> None:
@@ -283,11 +286,11 @@ class Dispatcher:
     async def _complete(self, request: Request, body: dict[str, Any], meter: _Meter) -> Completion:
         """The reply to a request; AnnotationError: refused twice, and a plain one in between was not."""
         try:
-            completion = await self._client.complete(request.url, body, meter)
+            completion = await self._client.complete(request.url, body, meter, request.tries)
         except AnnotationError as refusal:
             await self._canary.check(request, refusal)
             try:
-                completion = await self._client.complete(request.url, body, meter)
+                completion = await self._client.complete(request.url, body, meter, request.tries)
             except AnnotationError as again:
                 raise proven(again) from refusal
         self._canary.answered(request)

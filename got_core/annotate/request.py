@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from got_core.annotate.config import LENGTH_NAMES, OpenAIConfig
 from got_core.annotate.envelope import Completion
@@ -17,6 +17,9 @@ from got_core.annotate.prompt_files import Prompt, prompt
 from got_core.annotate.reasoning import ReplyError, answer_text
 from got_core.annotate.replies import stored_text
 from got_core.annotate.usage import Usage
+
+if TYPE_CHECKING:
+    from got_core.annotate.client import Tries
 
 PLACES_TOGETHER = 12
 """Names that one request may have boxes of, at most."""
@@ -52,7 +55,9 @@ class Request:
     whole: bool = True
     """Whether a reply that ended at the limit of its length is of no use."""
     failing_decides: bool = True
-    """Whether failing in several runs, though others are answered, becomes the verdict."""
+    """Whether failing in several runs, though others are answered, is the verdict. Else it is not kept."""
+    tries: Tries | None = None
+    """How many requests it may take. None: any number."""
 
 
 def length_of(config: OpenAIConfig, name: str) -> int:

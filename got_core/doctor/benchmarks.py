@@ -25,6 +25,6 @@ def check_benchmarks(settings: Settings) -> Finding:
     except (FileNotFoundError, ValueError) as error:
         return fail("benchmarks", str(error), "`got score fetch-list` says what goes where")
     assert place is not None
-    others = [one.path for one in needed(names) if one.state(place) == "another"]
+    others = [one.path for one in needed(names, place) if one.state(place) == "another"]
     own = f"; another list than the published one, so another protocol: {', '.join(others)}" if others else ""
     return ok("benchmarks", f"{', '.join(names)}: all downloads are in {place}{own}")

@@ -1,6 +1,7 @@
 """The page that sets scores side by side: one HTML file with everything in it.
 
-Belongs here: how a comparison looks. Not here: what is compared (`comparison`).
+Belongs here: how a comparison looks. Not here: what is compared (`comparison`), or the pictures that stand
+beside each other below it (`report.gallery`).
 """
 
 from __future__ import annotations
@@ -11,17 +12,52 @@ from typing import Any
 
 from got_core.evaluate.comparison import OVERALL, spelled_row
 from got_core.evaluate.html import page, table
+from got_core.evaluate.report.cases import Limits
+from got_core.evaluate.report.gallery import Galleries, script, style
+from got_core.evaluate.report.plots import interval_plot
+from got_core.evaluate.report.section import Run
 
 
-def comparison_page(found: Mapping[str, Any], title: str = "Scores side by side") -> str:
-    """A self-contained page of `comparison.compare`."""
+def comparison_page(
+    found: Mapping[str, Any],
+    title: str = "Scores side by side",
+    *,
+    runs: Mapping[str, Run] | None = None,
+    limits: Limits | None = None,
+) -> str:
+    """A self-contained page of `comparison.compare`.
+
+    `runs`: results by the URL of their scores, of which plots and pictures are shown side by side; `limits`:
+    how much of them.
+    """
+    galleries, runs = Galleries(limits or Limits()), runs or {}
     body = [f"<h1>{escape(title)}</h1>"]
     for benchmark in found["benchmarks"]:
         body.append(f"<h2>{escape(benchmark['name'])}</h2>")
-        body += [part for one in benchmark["tables"] for part in _table(one)]
+        for one in benchmark["tables"]:
+            body += _table(one)
+            body += _pictures(benchmark["name"], one, runs, galleries)
         body += [_unlike(one) for one in benchmark["unlike"]]
         body += _published(benchmark)
-    return page(title, body)
+    return page(title, [*body, galleries.data()], script=script(), style=style())
+
+
+def _pictures(
+    name: str, one: Mapping[str, Any], runs: Mapping[str, Run], galleries: Galleries
+) -> Iterator[str]:
+    """Plot and gallery of the models of a table; the base model, or else the first, is what the last one is
+    compared with."""
+    rows = sorted(one["rows"], key=lambda row: row["row"] != "base")
+    shown = [runs[url] for url in dict.fromkeys(row["url"] for row in rows) if url in runs]
+    if not shown:
+        return
+    yield interval_plot(shown, [name for name in one["figures"] if name != OVERALL])
+    drawn = [run for run in shown if run.samples is not None and run.pictures is not None]
+    for run in shown:
+        if run not in drawn:
+            yield f"<p class='note'>{escape(f'{run.label}: its pictures or verdicts are not there')}</p>"
+    if drawn and (gallery := galleries.add(name, drawn)):
+        yield f"<h3>Sample by sample</h3>{gallery}"
 
 
 def _table(one: Mapping[str, Any]) -> Iterator[str]:
@@ -37,7 +73,7 @@ def _table(one: Mapping[str, Any]) -> Iterator[str]:
         for row in one["rows"]
     ]
     caption = f"{one['protocol']} (protocol {', '.join(one['digests'])})"
-    yield table(caption, header, rows)
+    yield f"<div class='scroll'>{table(caption, header, rows)}</div>"
     yield from (f"<p class='note'>{escape(note)}</p>" for note in one["notes"])
     yield from (f"<p class='note'>{escape(spelled_difference(diff))}</p>" for diff in one["differences"])
     yield from (f"<p class='note'>{escape(spelled_apart(line))}</p>" for line in one["apart"])

@@ -9,10 +9,20 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from got_core.evaluate.judged_names import is_own, shipped_names
 from got_core.model.config import GuidanceReuse
 
-SCENE_ASSETS = {"geneval": "geneval/scenes", "scene_edits": "edits/scenes"}
+SCENE_ASSETS = {
+    "geneval": "geneval/scenes",
+    "scene_edits": "edits/scenes",
+    "scene_imagenhub": "imagenhub/scenes",
+    "scene_emu_edit": "emu_edit/scenes",
+    "scene_reason_edit": "reason_edit/scenes",
+}
 """Benchmarks on rendered scenes: key of the asset, name of the benchmark."""
+
+DEFAULT_BENCHMARKS = ("geneval/scenes", "edits/scenes")
+"""Those that score a model of scenes unless others are named."""
 
 PUBLISHED_ASSETS = {
     "published_geneval": "geneval",
@@ -22,8 +32,12 @@ PUBLISHED_ASSETS = {
     "magicbrush_large": "magicbrush/large",
     "geneval2": "geneval2",
     "geneval2_published": "geneval2/published",
+    **{name.replace("/", "_"): name for name in shipped_names()},
+    "reason_edit_masked": "reason_edit/masked",
+    "reason_edit_masked_published": "reason_edit/masked/published",
 }
-"""Published benchmarks, of which data and networks are the user's own download (GOT_BENCHMARKS)."""
+"""Published benchmarks, of which data and networks are the user's own download (GOT_BENCHMARKS). A user's own
+benchmark `judged/NAME` has the key `judged_NAME`."""
 
 BENCHMARK_ASSETS = SCENE_ASSETS | PUBLISHED_ASSETS
 """All that can score a candidate, in the order of the report."""
@@ -36,9 +50,10 @@ class EvaluateConfig:
     """Which benchmarks there are, sizes and seeds of those on scenes, and the sampler of all; a sampler field
     left at None is the pipeline's own."""
 
-    benchmarks: tuple[str, ...] = tuple(SCENE_ASSETS.values())
-    """Names of the benchmarks that score a candidate: on rendered scenes, or published ones. Empty: it is
-    registered without scores, and promotion compares the held-out loss instead."""
+    benchmarks: tuple[str, ...] = DEFAULT_BENCHMARKS
+    """Names of the benchmarks that score a candidate: on rendered scenes, published ones, or a user's own
+    such as `judged/my_edits` (a folder below GOT_BENCHMARKS). Empty: it is registered without scores, and
+    promotion compares the held-out loss instead."""
 
     images_per_task: int = 100
     """Pictures drawn and judged for each of the six tasks of `geneval/scenes`, for each sampling seed."""
@@ -58,6 +73,10 @@ class EvaluateConfig:
     edit_steps: int = 3
     """Most steps of one instruction in `edits/scenes`; above 1 edits of several steps are a kind of their
     own."""
+
+    reason_images: int = 48
+    """Pictures edited and judged by `reason_edit/scenes`, for each sampling seed, spread evenly over its
+    tasks."""
 
     max_change_outside: float = 7.0
     """Levels (of 255) by which an edit may change the picture outside the old and new boxes, on average. The
@@ -100,8 +119,9 @@ class EvaluateConfig:
 
     @property
     def assets(self) -> dict[str, str]:
-        """Those of BENCHMARK_ASSETS that score a candidate."""
-        return {key: name for key, name in BENCHMARK_ASSETS.items() if name in self.benchmarks}
+        """Those of BENCHMARK_ASSETS that score a candidate, and the user's own."""
+        own = {name.replace("/", "_"): name for name in self.benchmarks if is_own(name)}
+        return {key: name for key, name in BENCHMARK_ASSETS.items() if name in self.benchmarks} | own
 
     @property
     def on_scenes(self) -> tuple[str, ...]:
@@ -110,32 +130,36 @@ class EvaluateConfig:
 
     @property
     def published(self) -> tuple[str, ...]:
-        """Those of the benchmarks that are published ones."""
-        return tuple(name for name in self.benchmarks if name in PUBLISHED_ASSETS.values())
+        """Those of the benchmarks that are published ones, or the user's own."""
+        known = PUBLISHED_ASSETS.values()
+        return tuple(name for name in self.benchmarks if name in known or is_own(name))
 
     @property
     def sampler(self) -> dict[str, Any]:
         """Arguments that are forced on the pipeline; empty where the model's own defaults count."""
         return {name: getattr(self, name) for name in _SAMPLER if getattr(self, name) is not None}
 
-    def measuring(self) -> dict[str, Any]:
-        """What the result of a benchmark on scenes depends on: everything but which others there are.
+    def measuring(self, name: str | None = None) -> dict[str, Any]:
+        """What the result of a benchmark on scenes (of that name) depends on: everything but which others
+        there are, and what those alone depend on.
 
         Guidance that is not reused is left out, so that what was scored before there was a choice stays so.
         """
         left_out = {"benchmarks"} | ({"guidance_reuse"} if self.guidance_reuse is None else set())
+        left_out |= set() if name == SCENE_ASSETS["scene_reason_edit"] else {"reason_images"}
         return {key: value for key, value in asdict(self).items() if key not in left_out}
 
     def __post_init__(self) -> None:
         known = tuple(BENCHMARK_ASSETS.values())
         unlike = set(self.benchmarks)
-        if unlike - set(known) or len(unlike) < len(self.benchmarks):
+        unknown = [name for name in self.benchmarks if name not in known and not is_own(name)]
+        if unknown or len(unlike) < len(self.benchmarks):
             raise ValueError(
-                f"EvaluateConfig.benchmarks must be none, one or more of {', '.join(known)}, each once, got "
-                f"{self.benchmarks}"
+                f"EvaluateConfig.benchmarks must be none, one or more of {', '.join(known)} and of your own "
+                f"(judged/NAME), each once, got {self.benchmarks}"
             )
-        counts = ("images_per_task", "edit_images", "edit_steps", "batch_size", "bootstrap", "self_test")
-        for field in (*counts, "grid_per_task"):
+        counts = ("images_per_task", "edit_images", "edit_steps", "reason_images", "batch_size", "bootstrap")
+        for field in (*counts, "self_test", "grid_per_task"):
             if getattr(self, field) < 1:
                 raise ValueError(f"EvaluateConfig.{field} must be at least 1, got {getattr(self, field)}")
         if not self.sampling_seeds or len(set(self.sampling_seeds)) < len(self.sampling_seeds):

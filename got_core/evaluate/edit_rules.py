@@ -172,10 +172,16 @@ def judge_edit(
     others = [faults[n] for n in _numbers(expected, False)]
     wanted = {one.look for one in expected if not one.gone}
     others += [f"there is a {d.color} {d.cls}" for d in detections if (d.color, d.cls) not in wanted]
-    new = [places[n] for n in _numbers(expected, True) if not expected[n].gone]
-    old = [one.old for one in expected if one.changed]
-    level = change_outside(before, after, [box for box in (*old, *new) if box], rules.halo)
+    level = change_outside(before, after, changed_boxes(found, expected, rules), rules.halo)
     return EditVerdict(_joined(change), _joined(others), level, level > rules.max_change)
+
+
+def changed_boxes(found: Sequence[Detection], expected: Sequence[Expected], rules: EditRules) -> list[XYXY]:
+    """Where the picture may change: old places of changed objects, and new ones as they were found."""
+    detections = [d for d in found if d.score > rules.threshold]
+    new = [_place(one, detections) for one in expected if one.changed and not one.gone]
+    old = [one.old for one in expected if one.changed]
+    return [box for box in (*old, *new) if box]
 
 
 def _numbers(expected: Sequence[Expected], changed: bool) -> list[int]:

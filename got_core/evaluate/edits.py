@@ -31,6 +31,7 @@ from got_core.evaluate.detector import (
 from got_core.evaluate.edit_cases import EditCase, edit_cases
 from got_core.evaluate.edit_rules import (
     EditRules,
+    changed_boxes,
     expected_objects,
     judge_edit,
     judge_edit_plan,
@@ -40,9 +41,17 @@ from got_core.evaluate.grounding import grounding_iou, grounding_scores
 from got_core.evaluate.protocol import Protocol, digest_of, protocol_figures, world_record
 from got_core.evaluate.samples import Drawn, Request, picture_seed, plan_requests, sample_name
 from got_core.evaluate.scores import outcome_of
-from got_core.evaluate.suite import AS_WRITTEN, REPAIR_SLACK, Variant, chosen_variants, sampler_arguments
+from got_core.evaluate.suite import (
+    AS_WRITTEN,
+    REPAIR_SLACK,
+    EditRegion,
+    Variant,
+    chosen_variants,
+    sampler_arguments,
+)
 from got_core.figures.grids import GridItem, picture_grid, png_bytes
 from got_core.planning.edits import repair_edit_plan
+from got_core.planning.geneval import Detection
 from got_core.planning.objects import plan_followed
 from got_core.scenes.render import render
 from got_core.scenes.world import World
@@ -98,6 +107,8 @@ class EditScenes:
 
     name: ClassVar[str] = "edits/scenes"
     cluster: ClassVar[str] = "case"
+    value: ClassVar[str] = "correct"
+    mean_of: ClassVar[str] = "tasks"
     columns: ClassVar[Mapping[str, pl.DataType]] = EDITS
 
     @cached_property
@@ -212,6 +223,13 @@ class EditScenes:
             "place_iou": mean_iou(place_only=True),
             "found": json.dumps([dataclasses.asdict(d) for d in found]),
         }
+
+    def may_change(self, row: Mapping[str, Any]) -> EditRegion:
+        """Of a row of its samples: the source, and where the picture may differ from it."""
+        case = self.cases[row["case"]]
+        found = [Detection(**{**one, "box": tuple(one["box"])}) for one in json.loads(row["found"])]
+        boxes = changed_boxes(found, expected_objects(case.source, case.ops), self.rules)
+        return EditRegion(self.sources[row["case"]], boxes, self.rules.halo)
 
     def figures(self, samples: pl.DataFrame) -> dict[str, Any]:
         """Shares of found changes and kept objects, the mean change outside, and `grounding`."""

@@ -19,6 +19,8 @@ import polars as pl
 
 from got_core.evaluate.drawers.drawer import Drawer, PipelineOrDrawer
 from got_core.evaluate.drawers.local import as_drawer
+from got_core.evaluate.outside.table import suite_table
+from got_core.evaluate.plans import PLANS, plans_of_rows
 from got_core.evaluate.protocol import Protocol, digest_of, protocol_figures
 from got_core.evaluate.samples import Drawn, Progress, Request, read_samples, sample_name
 from got_core.evaluate.scores import failure_of, score_tasks, with_plan_figures
@@ -54,20 +56,25 @@ def run_benchmark(
     progress: Progress | None = None,
     *,
     weights_hash: str | None = None,
+    pictures: str | None = None,
 ) -> RunResult:
     """Draw what is missing under `prefix`, judge all of it, and write the result beside the pictures.
 
     `pipeline`: a pipeline, which draws in this process, or a drawer, such as `drawers.cluster.RayDrawer`.
     Pictures come from chains that the model wrote itself; each variant draws once more those that it changes.
     Written under `prefix`: `NNNNN.png`, `<variant's folder>/NNNNN.png`, `samples.parquet`,
-    `samples_<variant's folder>.parquet`, `scores.json`, `protocol.json`, `grid.png`. Give `weights_hash` (or
-    a prefix of its own for each model) so that pictures of other weights are not taken for this model's.
-    Raises DetectorError, before anything is drawn, if the judge cannot be trusted; IncompleteRunError if
-    pictures are missing in the end.
+    `samples_<variant's folder>.parquet`, `scores.json`, `protocol.json`, `plans.jsonl`, `grid.png`. Give
+    `weights_hash` (or a prefix of its own for each model) so that pictures of other weights are not taken for
+    this model's.
+    `samples_<variant's folder>.parquet`, `outside.parquet` (of edits), `scores.json`, `protocol.json`,
+    `grid.png`. Give `weights_hash` (or a prefix of its own for each model) so that pictures of other weights
+    are not taken for this model's. `pictures`: where the pictures are kept if not under `prefix`, such as
+    those of another benchmark. Raises DetectorError, before anything is drawn, if the judge cannot be
+    trusted; IncompleteRunError if pictures are missing in the end.
     """
     drawer = as_drawer(pipeline)
     ceilings = drawer.ask(suite.ceilings)
-    run = _StoredRun(suite, storage, prefix, weights_hash)
+    run = _StoredRun(suite, storage, prefix, weights_hash, pictures)
     run.draw(drawer, run.requests, AS_WRITTEN, progress)
     drawn = run.read(run.requests, AS_WRITTEN) if suite.variants else {}
     for variant in suite.variants:
@@ -103,10 +110,18 @@ def judge_stored(
 class _StoredRun:
     """The pictures of one model under one prefix."""
 
-    def __init__(self, suite: Suite, storage: Storage, prefix: str, weights_hash: str | None) -> None:
+    def __init__(
+        self,
+        suite: Suite,
+        storage: Storage,
+        prefix: str,
+        weights_hash: str | None,
+        pictures: str | None = None,
+    ) -> None:
         self.suite, self.storage, self.weights_hash = suite, storage, weights_hash
         self.folder = prefix.rstrip("/")
-        self.requests = suite.requests(self.folder)
+        self.pictures = (pictures or prefix).rstrip("/")
+        self.requests = suite.requests(self.pictures)
         self.repaired: dict[tuple[str, str], Chain] = {}
         """By prompt and plan: requests that differ in their noise alone share the repaired plan."""
 
@@ -141,7 +156,7 @@ class _StoredRun:
         for index, one in drawn.items():
             chain = self._repair(index, one.chain) if variant.repaired else one.chain
             if chain != one.chain or not variant.repaired:
-                name = sample_name(f"{self.folder}/{variant.folder}", index)
+                name = sample_name(f"{self.pictures}/{variant.folder}", index)
                 requests[index] = dataclasses.replace(
                     self.requests[index], name=name, chain=chain, dropped=one.dropped
                 )
@@ -161,7 +176,12 @@ class _StoredRun:
             own = self.suite.protocol(variant)
             judged = self.judge(pictures, own)
             scores[variant.key] = suite_scores(self.suite, judged, own, partial) | {"changed": changed}
+            if outside := suite_table(self.suite, judged, pictures):
+                scores[variant.key] = outside.joined(scores[variant.key])
             self.storage.write_table(f"{self.folder}/samples_{variant.folder}", judged)
+        if outside := suite_table(self.suite, samples, drawn):
+            scores = outside.joined(scores)
+            outside.write(self.storage, self.folder)
         result = RunResult(samples, scores, self.suite.grid(samples, drawn), protocol)
         self._write(result)
         return result
@@ -209,6 +229,7 @@ class _StoredRun:
         self.storage.write_table(f"{self.folder}/samples", result.samples)
         self.storage.write_json(f"{self.folder}/protocol.json", result.protocol.to_dict())
         self.storage.write_bytes(f"{self.folder}/grid.png", result.grid_png)
+        self.storage.write_bytes(f"{self.folder}/{PLANS}", plans_of_rows(result.samples))
         self.storage.write_json(f"{self.folder}/scores.json", result.scores)
 
 
@@ -221,10 +242,12 @@ def suite_scores(suite: Suite, samples: pl.DataFrame, protocol: Protocol, partia
         bootstrap=suite.config.bootstrap,
         seed=suite.config.seed,
         cluster=suite.cluster,
+        value=suite.value,
+        mean_of=suite.mean_of,
     )
     return {
         **protocol_figures(protocol),
         **scores,
-        **with_plan_figures(samples, scores),
+        **with_plan_figures(samples, scores, suite.value, suite.mean_of),
         **suite.figures(samples),
     }

@@ -1,7 +1,7 @@
 """Scores as files: written by whoever judges, read by whoever compares, possibly elsewhere.
 
-Belongs here: `scores.json`, `protocol.json`, `verdicts.parquet`, `grid.png` in a folder, and finding them
-again. Not here: making scores, or comparing them (`comparison`).
+Belongs here: `scores.json`, `protocol.json`, `verdicts.parquet`, `plans.jsonl`, `grid.png` in a folder, and
+finding them again. Not here: making scores, or comparing them (`comparison`).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
+from got_core.evaluate.plans import PLANS
 from got_core.evaluate.protocol import digest_of
 from got_core.storage import Storage
 
@@ -22,7 +23,10 @@ SCORES, PROTOCOL, VERDICTS, GRID = "scores.json", "protocol.json", "verdicts", "
 OUTCOMES = "outcomes"
 _NEEDED = ("protocol", "protocol_digest", "protocol_record", "overall", "tasks", "complete")
 
-OF_EDITS = ("clip_i", "clip_t", "clip_dir", "l1", "l2", "dino")
+OF_EDITS = (
+    *("clip_i", "clip_t", "clip_dir", "l1", "l2", "dino"),
+    *("clip_score", "psnr", "ssim", "mse", "lpips"),
+)
 """Of benchmarks of edits, in the order of tables."""
 
 
@@ -52,15 +56,18 @@ def write_scores(
     grid: bytes,
     *,
     outcomes: pl.DataFrame | None = None,
+    plans: bytes = b"",
 ) -> None:
     """Write a result; the scores come last and say that it is whole. `outcomes`: of each sample, by which
-    scores are compared in pairs."""
+    scores are compared in pairs; `plans`: the lines of `plans.jsonl`, where there are any."""
     folder.write_table(VERDICTS, verdicts)
     if outcomes is not None:
         folder.write_table(OUTCOMES, outcomes)
     folder.write_json(PROTOCOL, scores["protocol_record"])
     if grid:
         folder.write_bytes(GRID, grid)
+    if plans:
+        folder.write_bytes(PLANS, plans)
     folder.write_json(SCORES, scores)
 
 

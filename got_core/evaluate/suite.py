@@ -7,7 +7,7 @@ benchmark (`scenes`, `edits`), which ones there are (`benchmarks`), or running t
 from __future__ import annotations
 
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -18,8 +18,13 @@ from got_core.evaluate.protocol import Protocol
 from got_core.evaluate.samples import Drawn, Request
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from got_core.chain.grammar import Chain
     from got_core.model.pipeline import GoTPipeline
+
+Box = tuple[float, float, float, float]
+"""x1, y1, x2, y2 in pixels."""
 
 REPAIR_SLACK = 1
 """Pixels by which a repaired plan keeps its distance from every limit."""
@@ -57,6 +62,25 @@ VARIANTS = (
 )
 
 
+@dataclass(frozen=True)
+class EditRegion:
+    """Where an edited picture may differ from its source."""
+
+    source: Image.Image
+    boxes: Sequence[Box]
+    margin: int
+    """Pixels around the boxes that may differ, too."""
+
+
+@typing.runtime_checkable
+class EditSuite(typing.Protocol):
+    """A suite of edits that knows where each may change the picture."""
+
+    def may_change(self, row: Mapping[str, Any]) -> EditRegion:
+        """Of a row of its samples."""
+        ...
+
+
 class Suite(typing.Protocol):
     """One benchmark at one size: what a model has to draw, and how its pictures are judged.
 
@@ -68,6 +92,12 @@ class Suite(typing.Protocol):
 
     cluster: ClassVar[str]
     """Column of its samples of which equal values are not independent."""
+
+    value: ClassVar[str]
+    """Column of its samples of which the mean is a task's score: `correct`, or that of a figure."""
+
+    mean_of: ClassVar[str]
+    """Of what the overall score is the plain mean: `tasks` or `samples`."""
 
     columns: ClassVar[Mapping[str, pl.DataType]]
     """Of its table of samples: what `judge` gives, and what the runner fills in: `sample_id`, `index`,

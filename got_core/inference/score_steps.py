@@ -15,11 +15,14 @@ from typing import TYPE_CHECKING, Any
 from got_core.evaluate.benchmarks import BENCHMARKS, Benchmark, open_pipeline
 from got_core.evaluate.drawers.costs import Costs, costs
 from got_core.evaluate.drawers.local import as_drawer
+from got_core.evaluate.judged_names import is_own
 from got_core.evaluate.picture_record import COSTS, PictureRecord, begin_record, read_record
 from got_core.evaluate.published.apart import TABLE, pictures_of, with_apart
 from got_core.evaluate.published.downloads import benchmarks_place
 from got_core.evaluate.published.edits import OpenedEdits
-from got_core.evaluate.published.registry import PUBLISHED, PUBLISHED_NAMES
+from got_core.evaluate.published.outside import outside_of
+from got_core.evaluate.published.plans import published_plans
+from got_core.evaluate.published.registry import PUBLISHED, PUBLISHED_NAMES, published_benchmark
 from got_core.evaluate.published.scenes import OpenedScenes
 from got_core.evaluate.score_folder import SCORES, ScoresError, read_scores, write_scores
 from got_core.evaluate.scores import IncompleteRunError
@@ -93,9 +96,13 @@ class Judging:
     """What to call the model of other people's pictures; of a generations set, whose pictures."""
 
 
-def benchmark_of(name: str) -> PublishedBenchmark | Benchmark:
-    """The benchmark of this name, published or on scenes. Raises ValueError, which lists the names."""
-    found = next((one for one in (*PUBLISHED, *BENCHMARKS) if one.name == name), None)
+def benchmark_of(name: str, place: Path | None = None) -> PublishedBenchmark | Benchmark:
+    """The benchmark of this name: published, on scenes, or a user's own below `place` (GOT_BENCHMARKS).
+    Raises ValueError, which lists the names, and DefinitionError."""
+    if is_own(name):
+        return published_benchmark(name, place)
+    every: tuple[PublishedBenchmark | Benchmark, ...] = (*PUBLISHED, *BENCHMARKS)
+    found = next((one for one in every if one.name == name), None)
     if found is None:
         raise ValueError(f"there is no benchmark {name}; there are {', '.join(NAMES)}")
     return found
@@ -123,7 +130,7 @@ def generate(name: str, model: str, folder: Storage, setup: Setup, drawing: Draw
     before anything is loaded, OtherPicturesError for a folder of another run, and as `found_model` and the
     benchmarks.
     """
-    benchmark = benchmark_of(name)
+    benchmark = benchmark_of(name, setup.benchmarks)
     opened = opened_benchmark(benchmark, setup, networks=False)
     with found_model(model, setup.models) as found:
         record = _record(benchmark, found, setup, drawing)
@@ -154,7 +161,7 @@ def _record(
     benchmark: PublishedBenchmark | Benchmark, found: FoundModel, setup: Setup, drawing: Drawing
 ) -> PictureRecord:
     return PictureRecord(
-        pictures_of=benchmark.folder,
+        pictures_of=_pictures_of(benchmark),
         model=found.name,
         weights_hash=found.weights_hash,
         plan=drawing.plan,
@@ -162,6 +169,11 @@ def _record(
         dtype=drawing.dtype,
         recipe=setup.recipe.name if isinstance(benchmark, Benchmark) else None,
     )
+
+
+def _pictures_of(benchmark: PublishedBenchmark | Benchmark) -> str:
+    """What the folder's record says its pictures are of; some benchmarks judge the same ones."""
+    return benchmark.pictures_of if isinstance(benchmark, Benchmark) else benchmark.folder
 
 
 @contextmanager
@@ -188,7 +200,7 @@ def judge(name: str, folder: Storage | None, out: Storage, setup: Setup, judging
     drawn is read beside them. Raises ValueError for an unknown benchmark before anything is loaded, for
     pictures of another benchmark, and for an `out` with scores of something else; and as the benchmarks.
     """
-    benchmark = benchmark_of(name)
+    benchmark = benchmark_of(name, setup.benchmarks)
     _check_apart(folder, out)
     record = read_record(folder) if folder else None
     plan = _plan_of(benchmark, setup, record, judging, folder)
@@ -210,7 +222,11 @@ def judge(name: str, folder: Storage | None, out: Storage, setup: Setup, judging
     if folder and record and plan and (apart := pictures_of(opened, folder, frame)):
         scores = with_apart(scores, apart)
         out.write_table(TABLE, apart.rows)
-    write_scores(out, scores, frame, grid, outcomes=opened.outcomes(frame))
+    if outside := outside_of(opened, folder, frame):
+        scores = outside.joined(scores)
+        outside.write(out)
+    plans = published_plans(opened, folder, frame) if folder and record and plan is not False else b""
+    write_scores(out, scores, frame, grid, outcomes=opened.outcomes(frame), plans=plans)
     return scores
 
 
@@ -260,10 +276,10 @@ def _plan_of(
     """Whether the pictures were drawn from plans, after a look at what they are of."""
     if record is None or folder is None:
         return judging.plan
-    if record.pictures_of != benchmark.folder:
+    if record.pictures_of != _pictures_of(benchmark):
         raise ValueError(
             f"{folder.url} holds pictures for {record.pictures_of}, {benchmark.name} judges those for "
-            f"{benchmark.folder}: name another benchmark or folder"
+            f"{_pictures_of(benchmark)}: name another benchmark or folder"
         )
     if record.recipe not in (None, setup.recipe.name):
         raise ValueError(

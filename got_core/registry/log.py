@@ -64,6 +64,7 @@ def register(
     scores: Mapping[str, Any] | None = None,
     others: Sequence[Mapping[str, Any]] = (),
     outcomes: Mapping[str, pl.DataFrame] | None = None,
+    plans: Mapping[str, bytes] | None = None,
     tags: Mapping[str, Any],
     metrics: Mapping[str, float] | None = None,
 ) -> str:
@@ -72,16 +73,19 @@ def register(
     `tags` must hold `weights_hash`, by which a retry finds the version that exists already (its scores are
     brought up to date, nothing is uploaded again). `scores` and `others`: score dicts of benchmarks with
     their protocols, as `evaluate` returns them; `outcomes`: what became of each sample
-    (`results.OUTCOMES`), by benchmark. Promotion compares both. Each attempt uploads to a new artifact
-    folder, and a version appears only once its model has been loaded from there and has drawn. Raises
-    RegistrationError for a folder that is no pipeline, holds anything but safetensors and text, or does not
-    load.
+    (`results.OUTCOMES`), `plans`: the lines of `plans.jsonl`, both by benchmark. Promotion compares scores
+    and outcomes. Each attempt uploads to a new artifact folder, and a version appears only once its model has
+    been loaded from there and has drawn. Raises RegistrationError for a folder that is no pipeline, holds
+    anything but safetensors and text, or does not load.
     """
     folder = Path(folder)
     check_folder(folder)
     wanted = _version_tags(tags)
     given = [*([] if scores is None else [scores]), *others]
-    results = [BenchmarkResult(one, (outcomes or {}).get(benchmark_of(one))) for one in given]
+    results = [
+        BenchmarkResult(one, (outcomes or {}).get(benchmark_of(one)), (plans or {}).get(benchmark_of(one)))
+        for one in given
+    ]
     client = connect(tracking_uri)
     version = find_version(client, name, wanted[WEIGHTS_TAG])
     if version is None:

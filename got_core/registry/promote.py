@@ -12,7 +12,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mlflow.entities.model_registry import ModelVersion
-from mlflow.exceptions import MlflowException
 
 from got_core.registry.config import PromotionConfig
 from got_core.registry.held_out import HeldOut, compare_losses, loss_fault
@@ -20,9 +19,9 @@ from got_core.registry.log import CHALLENGER, WEIGHTS_TAG
 from got_core.registry.rescore import CannotScoreError, Scorer
 from got_core.registry.results import BenchmarkResult, read_results, store_results
 from got_core.registry.rule import Comparison, compare, fault_of, needs_overall, no_primary, primary_score
+from got_core.registry.standing import CHAMPION, version_at
 from got_core.registry.tracking import MlflowClient, connect
 
-CHAMPION = "champion"
 REASON_TAG = "promotion"
 FIGURES_TAG = "promotion_figures"
 
@@ -109,7 +108,7 @@ def promote(
     all, and what a benchmark raises.
     """
     client, config = connect(tracking_uri), config or PromotionConfig()
-    challenger, champion = _version_at(client, name, CHALLENGER), _version_at(client, name, CHAMPION)
+    challenger, champion = version_at(client, name, CHALLENGER), version_at(client, name, CHAMPION)
     if challenger is None:
         raise ValueError(f"model {name!r} has no @{CHALLENGER} in {tracking_uri}; register one first")
     if champion is not None and champion.version == challenger.version:
@@ -239,12 +238,3 @@ def _score_again(
         )
     store_results(client, champion.name, champion, made, tracking_uri)
     return None
-
-
-def _version_at(client: MlflowClient, name: str, alias: str) -> ModelVersion | None:
-    try:
-        return client.get_model_version_by_alias(name, alias)
-    except MlflowException as error:
-        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            return None
-        raise

@@ -78,6 +78,12 @@ def version_manifests(full_name: str, tracking_uri: str) -> list[str]:
     return manifests_of(_version(full_name, tracking_uri).tags)
 
 
+def version_tags(reference: str, tracking_uri: str) -> tuple[str, dict[str, str]]:
+    """A version's full name (`models:/got/3`) and its tags. Raises as `model_folder`."""
+    version = _version(reference, tracking_uri)
+    return f"{SCHEME}{version.name}/{version.version}", dict(version.tags)
+
+
 def pipeline_folder(entry: Path) -> Path:
     """Where an entry holds its pipeline: MLflow keeps the name that the folder had when it was uploaded."""
     from mlflow.models import Model

@@ -19,6 +19,7 @@ from mlflow.exceptions import MlflowException
 
 from got_core.evaluate.benchmarks import BENCHMARKS, Benchmark, open_pipeline
 from got_core.evaluate.config import EvaluateConfig
+from got_core.evaluate.plans import plans_of_rows
 from got_core.evaluate.published.cluster import Cluster, score_on
 from got_core.evaluate.published.downloads import benchmarks_place
 from got_core.evaluate.published.registry import published_benchmark
@@ -68,7 +69,8 @@ class Scorer:
 
     def _protocol_of_published(self, name: str) -> Protocol:
         # Here: nothing is found or measured for it, so no worker has to be started.
-        benchmark, place = published_benchmark(name), benchmarks_place(self.downloads)
+        place = benchmarks_place(self.downloads)
+        benchmark = published_benchmark(name, place)
         judge = self.cluster.judge if benchmark.by_server else None
         opened = benchmark.open(place, device="cpu", judge=judge)
         return opened.protocol(plan=True, sampler=self.config.sampler)
@@ -97,10 +99,11 @@ class Scorer:
             self.report(f"champion, {benchmark.name}: {done} of {total} {benchmark.unit}")
 
         made = benchmark.score(pipeline, self.world, self.config, self.storage, weights, progress)
-        return BenchmarkResult(made.scores, benchmark.outcomes(made.samples))
+        return BenchmarkResult(made.scores, benchmark.outcomes(made.samples), plans_of_rows(made.samples))
 
     def _result_of_published(self, name: str, folder: Path, weights: str) -> BenchmarkResult:
-        benchmark, place = published_benchmark(name), benchmarks_place(self.downloads)
+        place = benchmarks_place(self.downloads)
+        benchmark = published_benchmark(name, place)
         with self._seen_by_workers(folder, f"{benchmark.folder}/{weights[:12]}/model") as model:
             made = score_on(
                 self.cluster,

@@ -57,6 +57,9 @@ class BenchmarkResult:
     outcomes: pl.DataFrame | None = None
     """OUTCOMES; None: not known."""
 
+    plans: bytes | None = None
+    """From which plans the pictures were drawn (`evaluate.plans`); None: not known."""
+
 
 def compact_scores(scores: Mapping[str, Any]) -> dict[str, Any]:
     """What promotion needs of a score dict: protocol, overall and per task mean, interval and count."""
@@ -98,7 +101,8 @@ def log_results(
     results: Sequence[BenchmarkResult],
     metrics: Mapping[str, float] | None = None,
 ) -> None:
-    """Log with a run each benchmark's metrics, its score dict and, where known, what each sample came to."""
+    """Log with a run each benchmark's metrics, its score dict and, where known, plans and what each
+    sample came to."""
     figures = {**(metrics or {}), **metrics_of(one.scores for one in results)}
     moment = int(time.time() * 1000)
     client.log_batch(run_id, [Metric(key, float(value), moment, 0) for key, value in figures.items()])
@@ -107,6 +111,8 @@ def log_results(
         client.log_dict(run_id, dict(one.scores), _file("scores", benchmark))
         if one.outcomes is not None:
             client.log_dict(run_id, _payload(one), _file("outcomes", benchmark))
+        if one.plans:
+            client.log_text(run_id, one.plans.decode("utf-8", "replace"), _file("plans", benchmark, "jsonl"))
 
 
 def tag_entries(results: Iterable[BenchmarkResult], run_id: str) -> dict[str, dict[str, Any]]:
@@ -229,5 +235,5 @@ def with_values(outcomes: pl.DataFrame) -> pl.DataFrame:
     return outcomes.with_columns(absent).select(list(OUTCOMES)).cast(OUTCOMES)  # type: ignore[arg-type]
 
 
-def _file(what: str, benchmark: str) -> str:
-    return f"{what}-{benchmark.replace('/', '-')}.json"
+def _file(what: str, benchmark: str, ending: str = "json") -> str:
+    return f"{what}-{benchmark.replace('/', '-')}.{ending}"

@@ -2,7 +2,9 @@
 
 # No postponed annotations here: Dagster looks at the annotation objects themselves.
 
+import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +13,10 @@ import dagster as dg
 from got_assets.project import PROJECT, Project, code_version, git_commit
 from got_assets.reporting import document_hash, document_result, log_progress, markdown_table, stored_image
 from got_assets.scored import benchmark_cluster
-from got_core.evaluate.config import PUBLISHED_ASSETS
 
 if TYPE_CHECKING:
     from got_core.evaluate.benchmarks import Benchmark
+    from got_core.evaluate.report import Section
 
 Document = dict[str, Any]
 _CANDIDATE = {"candidate": dg.AssetIn(PROJECT.recipe.candidate)}
@@ -42,7 +44,31 @@ _KINDS = {
         "Edits of unseen scenes (`edits/scenes`) by kind, and the grounding of their chains in the source."
         "\n\nResumes as `geneval` does.",
     ),
+    "scene_imagenhub": _Kind(
+        1,
+        "ImagenHub's two scores on rendered scenes (`imagenhub/scenes`): success of the edit and "
+        "over-editing, judged exactly.\n\nPictures are those of `edits/scenes`, and edits of objects that "
+        "are not there.",
+    ),
+    "scene_emu_edit": _Kind(
+        1,
+        "Emu-Edit's figures on rendered scenes (`emu_edit/scenes`): agreement with source and target, and "
+        "the share of the asked change that was made.\n\nPictures are those of `edits/scenes`.",
+    ),
+    "scene_reason_edit": _Kind(
+        1,
+        "Edits of rendered scenes whose instructions need reasoning (`reason_edit/scenes`), by Reason-Edit's "
+        "classes, scored as `imagenhub/scenes`.\n\nResumes as `geneval` does.",
+    ),
 }
+_SHARING = ("scene_imagenhub", "scene_emu_edit")
+"""They judge the pictures of `scene_edits`, and draw them where nobody else does."""
+
+
+def _before(key: str) -> list[str]:
+    """The asset that draws the same pictures: at the same time both would draw them."""
+    sharing = [one for one in ("scene_edits", *_SHARING) if one in _EVALUATE.assets]
+    return sharing[: sharing.index(key)][-1:] if key in _SHARING else []
 
 
 def benchmark_asset(key: str, name: str) -> dg.AssetsDefinition:
@@ -52,10 +78,11 @@ def benchmark_asset(key: str, name: str) -> dg.AssetsDefinition:
         name=key,
         description=_KINDS[key].description,
         ins=_CANDIDATE,
+        deps=_before(key),
         group_name="evaluate",
         kinds={"pytorch"},
         owners=["team:model"],
-        code_version=code_version(_KINDS[key].number, _EVALUATE.measuring(), PROJECT.recipe.world),
+        code_version=code_version(_KINDS[key].number, _EVALUATE.measuring(name), PROJECT.recipe.world),
     )
     def scored(
         context: dg.AssetExecutionContext, project: dg.ResourceParam[Project], candidate: Document
@@ -91,7 +118,7 @@ def published_asset(key: str, name: str) -> dg.AssetsDefinition:
 
 
 benchmark_assets = [
-    published_asset(key, name) if key in PUBLISHED_ASSETS else benchmark_asset(key, name)
+    published_asset(key, name) if name in _EVALUATE.published else benchmark_asset(key, name)
     for key, name in _EVALUATE.assets.items()
 ]
 
@@ -104,11 +131,12 @@ def _published(project: Project, model: Document, name: str) -> dg.MaterializeRe
     from got_core.evaluate.published.registry import published_benchmark
 
     started, weights = time.monotonic(), model["weights_hash"]
-    benchmark = published_benchmark(name)
+    place = benchmarks_place(project.settings.benchmarks)
+    benchmark = published_benchmark(name, place)
     made = score_on(
         benchmark_cluster(project),
         benchmark,
-        benchmarks_place(project.settings.benchmarks),
+        place,
         model["folder"],
         project.storage,
         weights,
@@ -190,7 +218,7 @@ def _benchmark(project: Project, model: Document, benchmark: "Benchmark") -> dg.
     group_name="evaluate",
     kinds={"html"},
     owners=["team:model"],
-    code_version=code_version(3),
+    code_version=code_version(4),
 )
 def benchmark_report(
     context: dg.AssetExecutionContext,
@@ -198,23 +226,30 @@ def benchmark_report(
     candidate: Document,
     **results: Document,
 ) -> dg.MaterializeResult[Document]:
-    """One page with all scores, intervals, pictures, failures, protocol and where the model comes from."""
-    from got_core.evaluate.report import Section
+    """One page with all scores, intervals, pictures, failures, protocol and where the model comes from, and
+    with the champion beside it, picture by picture.
+
+    Kept in MLflow too, with scores and plans.
+    """
     from got_core.evaluate.report import benchmark_report as write_page
+    from got_core.evaluate.report import report_markdown
+    from got_core.registry.reporting import ReportMaker, log_report
+    from got_core.registry.standing import CHAMPION, standing_at
 
     started = time.monotonic()
-    storage, benchmarks = project.storage, [results[name] for name in _EVALUATE.assets]
+    storage, weights, uri = project.storage, candidate["weights_hash"], project.settings.tracking_uri
+    champion = standing_at("got", CHAMPION, uri)
+    maker = ReportMaker(
+        storage=storage,
+        world=project.recipe.world,
+        config=_EVALUATE,
+        downloads=project.settings.benchmarks,
+    )
+    sections = maker.sections(weights, list(_EVALUATE.assets.values()), champion)
     page = write_page(
-        [
-            Section(
-                one["scores"],
-                storage.read_bytes(f"{one['prefix']}/grid.png"),
-                storage.read_table(f"{one['prefix']}/{_table_of(one)}"),
-            )
-            for one in benchmarks
-        ],
+        sections,
         lineage={
-            "weights": candidate["weights_hash"],
+            "weights": weights,
             "manifest": candidate["manifest_hash"],
             "recipe": f"{project.recipe.name} {candidate['config_digest']}",
             "MLflow run": candidate["mlflow_run_id"],
@@ -223,18 +258,31 @@ def benchmark_report(
         },
     ).encode()
     storage.write_bytes("benchmark_report.html", page)
-    url = storage.url_of("benchmark_report.html")
-    # The page names its run, so its bytes always differ; what it says depends on the scores and the model.
-    scores = [one["scores"] for one in benchmarks]
-    version = document_hash({"scores": scores, "weights": candidate["weights_hash"]})
+    scores = [one.scores for one in sections]
+    run_id = log_report(uri, weights, {"benchmark_report.html": page, **_files(project, weights, sections)})
+    # The page names its run, so its bytes always differ; what it says depends on the scores and the models.
+    compared = champion.weights_hash if champion else None
     return document_result(
-        {"page": "benchmark_report.html"}, version=version, started=started, page=dg.MetadataValue.url(url)
+        {"page": "benchmark_report.html"},
+        version=document_hash({"scores": scores, "weights": weights, "champion": compared}),
+        started=started,
+        page=dg.MetadataValue.url(storage.url_of("benchmark_report.html")),
+        scores=dg.MetadataValue.md(report_markdown(sections)),
+        page_megabytes=len(page) / 1e6,
+        mlflow_run=run_id,
     )
 
 
-def _table_of(result: Document) -> str:
-    """Name of the table of samples beside a result: `samples`, of published benchmarks `verdicts`."""
-    return "verdicts" if "benchmark" in result["scores"] else "samples"
+def _files(project: Project, weights: str, sections: "Sequence[Section]") -> dict[str, bytes]:
+    """Scores and plans as artifacts."""
+    from got_core.registry.reporting import plans_of
+
+    plans = plans_of(project.storage, [one.name for one in sections], weights)
+    scores = {one.name: json.dumps(dict(one.scores), indent=1).encode() for one in sections}
+    return {
+        **{f"scores-{name.replace('/', '-')}.json": data for name, data in scores.items()},
+        **{f"plans-{name.replace('/', '-')}.jsonl": data for name, data in plans.items()},
+    }
 
 
 def score_table(scores: Document) -> dg.MarkdownMetadataValue:

@@ -15,6 +15,7 @@ from got_assets.reporting import document_hash, document_result, log_progress, m
 from got_assets.scored import benchmark_cluster
 from got_core.evaluate.config import PUBLISHED_ASSETS
 from got_core.evaluate.guidance_grid.config import GuidanceGridConfig
+from got_core.evaluate.judged_names import is_own
 
 if TYPE_CHECKING:
     from got_core.evaluate.drawers.drawer import Drawer
@@ -122,7 +123,7 @@ def _drawer(project: Project, folder: str, benchmark: str) -> Iterator["Drawer"]
     from got_core.evaluate.drawers.local import as_drawer
     from got_core.ray_sessions import ray_session
 
-    if benchmark not in PUBLISHED_ASSETS.values():
+    if benchmark not in PUBLISHED_ASSETS.values() and not is_own(benchmark):
         yield as_drawer(open_pipeline(project.storage.download(folder)))
         return
     cluster = benchmark_cluster(project)

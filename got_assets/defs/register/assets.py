@@ -41,6 +41,7 @@ def registered_model(
     """
     from got_core.frame_hash import content_hash
     from got_core.registry.log import register
+    from got_core.registry.reporting import plans_of
 
     started = time.monotonic()
     models = (foundation_models, *(inputs[name] for name in _STAGES))
@@ -63,7 +64,15 @@ def registered_model(
     folder = project.storage.download(candidate["folder"])
     results = {benchmark: inputs[asset] for asset, benchmark in _BENCHMARKS.items()}
     scores, outcomes = [one["scores"] for one in results.values()], _outcomes(project, results)
-    version = register(folder, MODEL_NAME, tracking_uri=uri, others=scores, outcomes=outcomes, tags=tags)
+    version = register(
+        folder,
+        MODEL_NAME,
+        tracking_uri=uri,
+        others=scores,
+        outcomes=outcomes,
+        plans=plans_of(project.storage, list(results), candidate["weights_hash"]),
+        tags=tags,
+    )
     document = {"name": MODEL_NAME, "version": version, "weights_hash": candidate["weights_hash"]}
     judged = {name: content_hash(table) for name, table in outcomes.items()}
     compared = {**document, "scores": scores, "outcomes": judged, "tracking_uri": uri}

@@ -42,6 +42,10 @@ class StoredPictures:
         """Of the pictures that there are."""
         return self._files.keys()
 
+    def file(self, name: str) -> str | None:
+        """Its file in the folder, where there is one."""
+        return self._files.get(name)
+
     def read(self, names: Sequence[str]) -> dict[str, bytes]:
         """Their bytes, none for a file that is gone by now. Raises OSError where the store fails."""
         found = self._storage.read_many(dict.fromkeys(self._files[name] for name in names))

@@ -20,7 +20,12 @@ from typing import Any, ClassVar, Literal
 
 from got_core.evaluate.emu_edit.benchmark import EditBenchmark
 from got_core.evaluate.emu_edit.folders import StoredPictures
-from got_core.evaluate.emu_edit.parquet import ParquetPictures, files_of_split, rows_of
+from got_core.evaluate.emu_edit.parquet import (
+    ParquetPictures,
+    files_of_split,
+    has_pictures,
+    rows_of,
+)
 from got_core.evaluate.emu_edit.samples import (
     BenchmarkDataError,
     EditRequest,
@@ -45,6 +50,7 @@ class _Turn:
     instruction: str
     source: str
     target: str
+    mask: str
 
     @property
     def target_file(self) -> str:
@@ -160,6 +166,7 @@ def _sample(turn: _Turn, key: str, source: str, caption: str, settings: tuple[st
         output_caption=caption,
         cluster=turn.session,
         settings=settings,
+        mask=turn.mask,
     )
 
 
@@ -201,6 +208,7 @@ def _rows(data: Path, split: str, faults: Faults) -> tuple[list[_Turn], Pictures
     for path in files_of_split(data, split):
         columns = ("img_id", "turn_index", "instruction")
         kinds = {"texts": ["instruction"], "numbers": ["turn_index"]}
+        has_masks = has_pictures(path, "mask_img")
         for number, row in enumerate(rows_of(path, columns, ["source_img", "target_img"], **kinds)):
             if None in row.values() or not text_of(row["instruction"]):
                 faults.add("rows without img_id, turn_index or instruction", f"{path.name} row {number}")
@@ -212,10 +220,13 @@ def _rows(data: Path, split: str, faults: Faults) -> tuple[list[_Turn], Pictures
                 row["instruction"],
                 f"{session}-source{index}",
                 f"{session}-output{index}.png",
+                f"{session}-mask{index}",
             )
             turns.append(turn)
             places[turn.source] = (path, "source_img", number)
             places[turn.target] = (path, "target_img", number)
+            if has_masks:
+                places[turn.mask] = (path, "mask_img", number)
     return turns, ParquetPictures(places)
 
 
@@ -229,17 +240,18 @@ def _unpacked(data: Path, faults: Faults) -> tuple[list[_Turn], Pictures]:
                 faults.add("sessions without turns", session)
             for number, step in enumerate(steps, start=1):
                 source, target = (f"{session}/{Path(step[name]).name}" for name in ("input", "output"))
+                mask = f"{session}/{Path(step.get('mask') or 'none').name}"
                 if not text_of(step["instruction"]):
                     faults.add("turns without an instruction", f"turn {number} of {session}")
                 else:
-                    turns.append(_Turn(session, number, step["instruction"], source, target))
+                    turns.append(_Turn(session, number, step["instruction"], source, target, mask))
     except (AttributeError, TypeError, KeyError) as error:
         raise BenchmarkDataError(
             f"{data / _SESSIONS} must hold, by session, turns with input, output and instruction: {error!r}"
         ) from error
     storage = Storage(str(data))
     there = set(storage.list("images/"))
-    for name in (name for turn in turns for name in (turn.source, turn.target)):
+    for name in (name for turn in turns for name in (turn.source, turn.target, turn.mask)):
         if f"images/{name}" in there:
             files[name] = f"images/{name}"
     return turns, StoredPictures(storage, files)

@@ -77,6 +77,15 @@ def rows_of(
             yield from batch.to_pylist()
 
 
+def has_pictures(path: Path, name: str) -> bool:
+    """Whether a file has a column of pictures that it may have or not."""
+    import pyarrow as pa
+
+    schema = _open(path).schema_arrow
+    kind = schema.field(name).type if name in schema.names else None
+    return kind is not None and pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0
+
+
 def _check_pictures(path: Path, name: str, kind: Any) -> None:
     import pyarrow as pa
 

@@ -63,6 +63,9 @@ class EditSample:
     bad: str | None = None
     """Why it is left out of the filtered score."""
 
+    mask: str | None = None
+    """Name of the picture, among those of the data, that says where to edit, where the data has one."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class EditSamples:

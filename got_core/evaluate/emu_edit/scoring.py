@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from got_core.evaluate.emu_edit.judging import EDITED, JUDGED, METRICS
+from got_core.evaluate.emu_edit.judging import EDITED, JUDGED
 from got_core.evaluate.emu_edit.samples import BenchmarkDataError
 
 _AT_ONCE = 100  # resamples in memory
@@ -20,7 +20,7 @@ _AT_ONCE = 100  # resamples in memory
 def score_rows(
     frame: pl.DataFrame, *, partial: bool = False, bootstrap: int = 1000, seed: int = 0
 ) -> dict[str, Any]:
-    """Scores from one row a picture (columns `judging.ROWS`).
+    """Scores from one row a picture (columns `judging.ROWS`, or with other figures).
 
     `settings` holds, for each setting and each kind of row, `raw` over all samples and `filtered` without
     those that are `bad`. Of each figure: `mean`, the 95 % percentile interval `low` to `high` over clusters,
@@ -73,8 +73,10 @@ def _kind(rows: pl.DataFrame, bootstrap: int, seed: int) -> dict[str, Any]:
 
 
 def _measured(rows: pl.DataFrame) -> list[str]:
-    """The figures that the profile has."""
-    return [name for name in METRICS if rows[name].is_not_null().any()]
+    """The figures that there are, in the order of their columns."""
+    return [
+        name for name, kind in rows.schema.items() if kind == pl.Float64 and rows[name].is_not_null().any()
+    ]
 
 
 def _means(rows: pl.DataFrame) -> dict[str, Any]:

@@ -27,10 +27,19 @@ _FIGURES: dict[str, pl.DataType] = {
 
 
 class StoredRows:
-    """Figures of pictures, by the digest of what they depend on; without a storage only in memory."""
+    """Figures of pictures, by the digest of what they depend on; without a storage only in memory.
 
-    def __init__(self, storage: Storage | None, prefix: str, measure: Any) -> None:
-        self._storage, self._measure = storage, _digest(measure)
+    `figures`: their columns, with `row_id`.
+    """
+
+    def __init__(
+        self,
+        storage: Storage | None,
+        prefix: str,
+        measure: Any,
+        figures: Mapping[str, pl.DataType] = _FIGURES,
+    ) -> None:
+        self._storage, self._measure, self._figures = storage, _digest(measure), dict(figures)
         self._folder = f"{prefix.rstrip('/')}/{self._measure[:12]}"
         self._rows: dict[str, dict[str, Any]] = {}
         if storage is not None:
@@ -40,7 +49,7 @@ class StoredRows:
         names = [name for name in storage.list(f"{self._folder}/") if name.endswith(".parquet")]
         for data in storage.read_many(names).values():
             try:
-                found = pl.read_parquet(io.BytesIO(data)).cast(_FIGURES)  # type: ignore[arg-type]
+                found = pl.read_parquet(io.BytesIO(data)).cast(self._figures)  # type: ignore[arg-type]
             except (pl.exceptions.PolarsError, OSError):  # damaged: these are judged again
                 continue
             self._rows.update({row.pop("row_id"): row for row in found.to_dicts()})
@@ -61,7 +70,7 @@ class StoredRows:
         if not rows:
             return
         if self._storage is not None:
-            frame = pl.DataFrame([{"row_id": key, **row} for key, row in rows.items()], schema=_FIGURES)
+            frame = pl.DataFrame([{"row_id": key, **row} for key, row in rows.items()], schema=self._figures)
             self._storage.write_table(f"{self._folder}/{_digest(sorted(rows))[:24]}", frame)
         self._rows.update({key: dict(row) for key, row in rows.items()})
 

@@ -4,31 +4,25 @@ Each answer is kept in a ledger before it counts, so a judging that was killed a
 limits of money, and what a refusal means are those of the annotators.
 
 Belongs here: one judge, its self-test, one question at a time. Not here: which questions there are
-(`judging`), their wording (`questions`), HTTP (`annotate.client`).
+(`judging`), their wording (`questions`), server and ledger (`judges.asking`), HTTP (`annotate.client`).
 """
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import io
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from got_core.annotate.annotator import AnnotationError, AnnotationPaused, AskingFailed
+from got_core.annotate.annotator import AnnotationError, AskingFailed
 from got_core.annotate.envelope import Completion
-from got_core.annotate.ledger import Ledger
 from got_core.annotate.ledger import Question as Asked
 from got_core.annotate.pictures import image_tokens
 from got_core.annotate.prompt_files import Prompt
 from got_core.annotate.request import Request
 from got_core.annotate.usage import Usage
-from got_core.evaluate.detector import DetectorError
-from got_core.evaluate.geneval2.config import JudgeConfig
 from got_core.evaluate.geneval2.known import Known, known_questions
 from got_core.evaluate.geneval2.probabilities import (
     NoLogprobs,
@@ -39,44 +33,20 @@ from got_core.evaluate.geneval2.probabilities import (
     read_reply,
 )
 from got_core.evaluate.geneval2.questions import Put, Way
-from got_core.evaluate.protocol import digest_of, text_sha256
+from got_core.evaluate.judges.asking import Asking
+from got_core.evaluate.judges.call import RECODED, Shown, data_url
+from got_core.evaluate.judges.config import JudgeConfig
+from got_core.evaluate.judges.faults import JudgeError, JudgePaused, Unfit
+from got_core.evaluate.protocol import text_sha256
 
 if TYPE_CHECKING:
     from got_core.annotate.client import Notice
     from got_core.storage import Storage
 
+__all__ = ["Answer", "JudgeError", "JudgePaused", "ServerJudge", "Shown"]
+
 SURE = 0.5
 """What a judge must give to a right answer about a known drawing at least, and to a wrong one at most."""
-
-_WORDS = (
-    ("GOT_ANNOTATOR_LENGTH_NAME and GOT_ANNOTATOR_THINKING_TOKENS say", "GOT_JUDGE_LENGTH_NAME says"),
-    ("GOT_ANNOTATOR_VISION_MODEL and GOT_ANNOTATOR_TEXT_MODEL to names", "GOT_JUDGE_MODEL to a name"),
-    ("GOT_ANNOTATOR_VISION_MODEL", "GOT_JUDGE_MODEL"),
-    ("GOT_ANNOTATOR_", "GOT_JUDGE_"),
-    ("the annotator", "the judge"),
-    ("annotation was stopped", "judging was stopped"),
-    ("verdict on any row", "verdict on any picture"),
-    ("run the step again", "judge again"),
-    ("Run the step again", "Judge again"),
-    ("budget of this shard", "budget of the judge's answers"),
-    ("; ask for fewer.", "; lower GOT_JUDGE_TOP_LOGPROBS."),
-)
-"""What those who send requests say, and what it means for a judge."""
-
-
-class JudgeError(DetectorError):
-    """A judge that cannot be trusted, or a server that gives no probabilities."""
-
-
-class JudgePaused(RuntimeError):
-    """Judging stops for a reason that is no picture's: server gone, wrong setting, money spent.
-
-    What is answered is kept. `retryable`: judging again may help soon, without anybody's doing.
-    """
-
-    def __init__(self, message: str, *, retryable: bool = False) -> None:
-        super().__init__(message)
-        self.retryable = retryable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,17 +58,6 @@ class Answer:
     """Of the expected answer."""
 
     unscored: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Shown:
-    """A picture that questions are about."""
-
-    sha256: str
-    """Of its file, or of its pixels where there is none."""
-
-    image: Callable[[], Image.Image]
-    """Reads it."""
 
 
 class ServerJudge:
@@ -114,37 +73,34 @@ class ServerJudge:
     def __init__(
         self, config: JudgeConfig, way: Way, storage: Storage, prefix: str, notice: Notice | None = None
     ) -> None:
-        from got_core.annotate.dispatch import Dispatcher
-
-        self.config, self.way, self._server = config, way, config.server()
-        self._ledger = Ledger(storage, digest_of([config.model, config.revision]), prefix.rstrip("/"))
-        self._dispatcher = Dispatcher(self._server, self._ledger, notice)
+        self.config, self.way = config, way
+        self._asking = Asking(config, storage, prefix, notice)
 
     def __enter__(self) -> ServerJudge:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._dispatcher.close()
+        self._asking.close()
 
     @property
     def requests(self) -> int:
         """Requests sent so far."""
-        return self._dispatcher.requests
+        return self._asking.requests
 
     @property
     def spent(self) -> Usage:
         """What all answers kept here have cost, earlier runs included."""
-        return self._dispatcher.spent
+        return self._asking.spent
 
     def stop(self) -> None:
         """End what is under way; every later question raises JudgePaused."""
-        self._dispatcher.stop()
+        self._asking.stop()
 
     def is_answered(self, put: Put, sha256: str) -> bool:
         """Whether an answer, or that there is none to be had, is kept."""
         from got_core.annotate.dispatch import is_final
 
-        return is_final(self._ledger.get(self._asked(put, sha256).key), read_reply)
+        return is_final(self._asking.ledger.get(self._asked(put, sha256).key), read_reply)
 
     def ask(self, put: Put, shown: Shown, asked: str | None = None) -> Answer:
         """The answer to a question about a picture, kept or new. `asked`: ask anew, at that time.
@@ -153,15 +109,13 @@ class ServerJudge:
         """
         question = self._asked(put, shown.sha256, asked)
         try:
-            reply = self._dispatcher.answer_question(
+            reply = self._asking.put(
                 question, lambda: self._request(question, put, shown.image()), read_reply
             )
         except AnnotationError as error:
             return Answer(unscored=_unscored(error))
         except AskingFailed as error:
             return Answer(unscored=f"no answer in this run ({error})")
-        except AnnotationPaused as error:
-            raise _paused(error) from error
         return Answer(reply=reply, probability=probability_of(reply, put.tokens))
 
     def check(self) -> None:
@@ -192,7 +146,7 @@ class ServerJudge:
 
     def _asked(self, put: Put, sha256: str, asked: str | None = None) -> Asked:
         sampling: tuple[tuple[str, float | int | str | None], ...] = (
-            ("picture", "PNG in its own size"),
+            ("picture", RECODED),
             ("temperature", self.config.temperature),
             ("top_logprobs", self.config.top_logprobs),
             *((("asked", asked),) if asked else ()),
@@ -208,7 +162,7 @@ class ServerJudge:
         )
 
     def _request(self, question: Asked, put: Put, image: Image.Image) -> Request:
-        server = self._server
+        server = self._asking.server
         shown = {"type": "image_url", "image_url": {"url": data_url(image)}}
         messages = [{"role": "user", "content": [shown, {"type": "text", "text": put.text}]}]
         tokens_in = len(put.text.encode()) + 128 + image_tokens(*image.size, server)
@@ -238,41 +192,15 @@ class ServerJudge:
         """What is kept of a reply. AnnotationPaused where it is not that of a judge: nothing is kept."""
         if completion.refused:
             return completion.text[:2000]
-        self._check_model(completion.model)
+        self._asking.check_model(completion.model)
         try:
             return kept_reply(completion.logprobs, completion.model, datetime.now(UTC).isoformat())
         except NoLogprobs as error:
-            raise _Unfit(
+            raise Unfit(
                 f"{self.config.model} at {self.config.url} cannot judge: {error}, though logprobs=true and "
                 f"top_logprobs={self.config.top_logprobs} were asked for. Take a server and a model that "
                 "give log-probabilities in chat completions, such as vLLM"
             ) from error
-
-    def _check_model(self, model: str | None) -> None:
-        wanted = self.config.served_as or self.config.model
-        if model is not None and model != wanted:
-            raise _Unfit(
-                f"{self.config.url} replies as the model {model!r}, wanted is {wanted!r}: a judge must stay "
-                "the same. Set GOT_JUDGE_MODEL to the exact name, or GOT_JUDGE_SERVED_AS to what the server "
-                "calls it"
-            )
-
-
-class _Unfit(AnnotationPaused):
-    """What answers is no judge, or another one."""
-
-
-def _paused(error: AnnotationPaused) -> Exception:
-    if isinstance(error, _Unfit):
-        return JudgeError(str(error))
-    return JudgePaused(in_words_of_judges(str(error)), retryable=error.retryable)
-
-
-def in_words_of_judges(text: str) -> str:
-    """A sentence of those who send requests, with the judge's settings in place of the annotator's."""
-    for word, own in _WORDS:
-        text = text.replace(word, own)
-    return text
 
 
 def _unscored(error: AnnotationError) -> str:
@@ -282,10 +210,3 @@ def _unscored(error: AnnotationError) -> str:
         "reply_too_large": "the judge's reply is too large",
     }
     return f"{reasons.get(error.reason, error.reason)}: {error.detail}"
-
-
-def data_url(image: Image.Image) -> str:
-    """A picture in its own size, without loss: `data:image/png;base64,...`"""
-    buffer = io.BytesIO()
-    image.convert("RGB").save(buffer, "PNG", compress_level=1)
-    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -23,13 +23,16 @@ from got_core.evaluate.benchmarks import BENCHMARKS, benchmarks_named
 from got_core.evaluate.config import EvaluateConfig
 from got_core.evaluate.detector import check_detector
 from got_core.evaluate.emu_edit.measuring import decode
+from got_core.evaluate.exact.suite import ExactSuite
 from got_core.evaluate.geneval.layout import METADATA
 from got_core.evaluate.geneval.prompts import Samples
 from got_core.evaluate.guidance_grid.config import GuidanceGridConfig
+from got_core.evaluate.judged_names import is_own
 from got_core.evaluate.protocol import Protocol
 from got_core.evaluate.published.answers import OpenedGenEval2
 from got_core.evaluate.published.downloads import MissingDownloadError, benchmarks_place
 from got_core.evaluate.published.edits import OpenedEdits
+from got_core.evaluate.published.judged import OpenedJudged
 from got_core.evaluate.published.pictures import OpenedGenEval
 from got_core.evaluate.published.registry import PUBLISHED_NAMES, published_benchmark
 from got_core.evaluate.samples import Drawn, Request
@@ -92,7 +95,7 @@ def grid_prompts(
     if config.benchmark in known:
         (benchmark,) = benchmarks_named([config.benchmark])
         return ScenePrompts(benchmark.suite(world, evaluate), world, config)
-    if config.benchmark not in PUBLISHED_NAMES:
+    if config.benchmark not in PUBLISHED_NAMES and not is_own(config.benchmark):
         names = ", ".join([*sorted(known), *PUBLISHED_NAMES])
         raise ValueError(f"there is no benchmark {config.benchmark!r} for a guidance grid; there are {names}")
     opened, notes = _opened(config.benchmark, benchmarks_place(place), device)
@@ -100,11 +103,13 @@ def grid_prompts(
         return GenEvalPrompts(opened, config, notes)
     if isinstance(opened, OpenedEdits):
         return EditPrompts(opened, config, notes)
+    if isinstance(opened, OpenedJudged):
+        return JudgedPrompts(opened, config, notes)
     return QuestionPrompts(opened, config, notes)
 
 
 def _opened(name: str, place: Path, device: str) -> tuple[Any, tuple[str, ...]]:
-    benchmark = published_benchmark(name)
+    benchmark = published_benchmark(name, place)
     if benchmark.by_server:
         opened = benchmark.open(place, networks=False)
         return opened, (*opened.notes, "pictures are not judged: a server would have to be asked about each")
@@ -145,7 +150,9 @@ class ScenePrompts:
     def __init__(self, suite: Suite, world: World, config: GuidanceGridConfig) -> None:
         check_detector(world, suite.config)
         self.name, self.suite = suite.name, suite
-        self._chosen = evenly(_scene_tasks(suite), config.prompts, suite.name)
+        tasks = _scene_tasks(suite)
+        places = evenly([*tasks.values()], config.prompts, suite.name)
+        self._chosen = [list(tasks)[place] for place in places]
 
     @property
     def protocol(self) -> Protocol | None:
@@ -173,12 +180,15 @@ class ScenePrompts:
         return pl.DataFrame(rows, schema=VERDICTS)
 
 
-def _scene_tasks(suite: Any) -> list[str]:
-    """Of the requests of the first sampling seed, in their order."""
+def _scene_tasks(suite: Any) -> dict[int, str]:
+    """Of the requests of the first sampling seed, by their numbers, in their order."""
+    if isinstance(suite, ExactSuite):
+        first = {number: one for number, one in suite.places.items() if one.turn == 0}
+        return {number: suite.cases[one.case].kind for number, one in first.items()}
     if hasattr(suite, "cases"):
-        return [case.kind for case in suite.cases]
+        return dict(enumerate(case.kind for case in suite.cases))
     count = len(suite.rows) // len(suite.config.sampling_seeds)
-    return [row["tag"] for row in suite.rows[:count]]
+    return dict(enumerate(row["tag"] for row in suite.rows[:count]))
 
 
 # -- published benchmarks ----------------------------------------------------------------------------
@@ -279,6 +289,29 @@ class EditPrompts:
             for number in [self._numbers[row["sample"]]]
         ]
         return pl.DataFrame(rows, schema=VERDICTS)
+
+
+class JudgedPrompts:
+    """Edits of a benchmark that a vision model judges: drawn, and not judged."""
+
+    figure = "not judged"
+    protocol: Protocol | None = None
+
+    def __init__(self, opened: OpenedJudged, config: GuidanceGridConfig, notes: tuple[str, ...]) -> None:
+        rows = opened.samples.all
+        self.name, self.notes, self._opened = opened.name, notes, opened
+        self._rows = [rows[k] for k in evenly([one.task for one in rows], config.prompts, opened.name)]
+
+    def requests(self, folder: str) -> dict[int, Request]:
+        """See `GridPrompts`; pictures lie as in the benchmark's layout."""
+        sources = self._opened.samples.pictures.read([one.source for one in self._rows])
+        return {
+            k: Request(f"{folder}/{one.place}.png", one.instruction, 0, source=decode(sources[one.source]))
+            for k, one in enumerate(self._rows)
+        }
+
+    def judge(self, storage: Storage, folder: str, drawn: Mapping[int, Drawn]) -> None:
+        """Nothing."""
 
 
 class QuestionPrompts:

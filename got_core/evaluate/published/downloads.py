@@ -39,6 +39,9 @@ class Download:
     judging: bool = False
     """Whether only judging needs it."""
 
+    optional: bool = False
+    """Whether it may be missing: a figure is then absent."""
+
     def below(self, place: Path) -> Path:
         """Where it is looked for."""
         return place / self.path
@@ -60,7 +63,7 @@ class Download:
 
 def check_there(files: Iterable[Download], place: Path) -> None:
     """Raises MissingDownloadError, which names every path, what it is, from where and under which licence."""
-    missing = [one for one in files if not one.below(place).exists()]
+    missing = [one for one in files if not one.optional and not one.below(place).exists()]
     if missing:
         lines = "; ".join(f"{one.below(place)} is missing: {one}" for one in missing)
         raise MissingDownloadError(

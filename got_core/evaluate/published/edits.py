@@ -20,6 +20,7 @@ from got_core.evaluate.emu_edit.folders import SUFFIXES, StoredPictures
 from got_core.evaluate.emu_edit.judging import EDITED, JUDGED
 from got_core.evaluate.emu_edit.measuring import decode
 from got_core.evaluate.emu_edit.samples import EditSamples
+from got_core.evaluate.outside.rows import Case, edited_cases
 from got_core.evaluate.published.benchmark import OUTCOMES, PublishedBenchmark, no_judge
 from got_core.figures.grids import GridItem, picture_grid, png_bytes
 from got_core.filesystems import local_path
@@ -39,6 +40,8 @@ class EditOpener:
     """How one of them is opened."""
 
     kind: type[EditBenchmark]
+    """Of the benchmark."""
+
     profile: Profile
     data: str
     """Its data below GOT_BENCHMARKS."""
@@ -86,6 +89,7 @@ class OpenedEdits:
     def __init__(self, name: str, bench: EditBenchmark, samples: EditSamples, opener: EditOpener) -> None:
         self.name, self.benchmark, self.samples, self._opener = name, bench, samples, opener
         self.notes = samples.notes
+        self._judged: StoredPictures | Generations | None = None
 
     def check(self) -> None:
         """Networks that are not whole were refused when they were loaded."""
@@ -116,6 +120,7 @@ class OpenedEdits:
         bench = self._judging(partial)
         pictures = self._pictures(bench, folder, model)
         self.notes = tuple(dict.fromkeys([*self.notes, *pictures.notes]))
+        self._judged = pictures
         return bench.judge(self.samples, pictures, progress, store, prefix)
 
     def _pictures(
@@ -125,6 +130,13 @@ class OpenedEdits:
         if isinstance(bench, EmuEdit) and place and next(place.rglob("*.parquet"), None):
             return bench.generations(place, self.samples, model)
         return bench.read_layout(self.samples, folder)
+
+    def outside_cases(self, folder: Storage, frame: pl.DataFrame) -> Iterator[Case]:
+        """Each sample's source and edit, for what changed outside (`published.outside`)."""
+        bench = dataclasses.replace(self.benchmark, partial=True)
+        edited = self._judged or bench.read_layout(self.samples, folder)
+        requests = bench.requests(self.samples)
+        return edited_cases(self.samples.samples, requests, self.samples.pictures, edited)
 
     def _judging(self, partial: bool) -> EditBenchmark:
         if self.benchmark.networks is None:

@@ -37,14 +37,14 @@ def check_needed(names: Sequence[str], place: Path | None, who: str, judge: bool
             f"downloaded to, which `got score fetch-list` lists; set it, {end}"
         )
     try:
-        check_there(needed(names), place)
+        check_there(needed(names, place), place)
     except MissingDownloadError as error:
         raise MissingDownloadError(f"{begin}: {error}, {end}") from None
     try:
-        _check_folders(needed(names), place)
+        _check_folders(needed(names, place), place)
     except NetworkError as error:
         raise NetworkError(f"{begin}: {error}, {end}") from None
-    served = [one.name for one in published_benchmarks(names) if one.by_server]
+    served = [one.name for one in published_benchmarks(names, place) if one.by_server]
     if served and not judge:
         raise ValueError(
             f"{begin}, and {', '.join(served)} is judged by a vision model behind a server: set "
@@ -66,11 +66,11 @@ def try_all(names: Sequence[str], place: Path | None, judge: JudgeConfig | None,
     that cannot be read, weights that do not fit, a detector that finds nothing.
     """
     check_needed(names, place, who, judge is not None)
-    for one in published_benchmarks(names) if names else ():
+    for one in published_benchmarks(names, place) if names else ():
         assert place is not None
         one.open(place, device="cpu", judge=judge if one.by_server else None).check()
 
 
-def needed(names: Sequence[str]) -> list[Download]:
-    """The downloads of these benchmarks, each once."""
-    return list(dict.fromkeys(file for one in published_benchmarks(names) for file in one.needed()))
+def needed(names: Sequence[str], place: Path | None = None) -> list[Download]:
+    """The downloads of these benchmarks, each once; `place`: where a user's own are."""
+    return list(dict.fromkeys(file for one in published_benchmarks(names, place) for file in one.needed()))

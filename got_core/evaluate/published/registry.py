@@ -7,18 +7,22 @@ Belongs here: their names, and what each needs downloaded. Not here: opening the
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from got_core.evaluate.emu_edit.emu import EmuEdit
 from got_core.evaluate.emu_edit.magicbrush import ALL_TURNS, MagicBrush
 from got_core.evaluate.geneval.prompts import PUBLISHED_SHA256
 from got_core.evaluate.geneval2.prompts import PUBLISHED_SHA256 as QUESTIONS_SHA256
 from got_core.evaluate.geneval2.questions import SCRIPT_SHA256
+from got_core.evaluate.judged_names import is_own
 from got_core.evaluate.network_profiles import BASE, CLIP_B32, CLIP_L14, DINO_S16, LARGE, Profile
 from got_core.evaluate.network_profiles import PublishedNetwork as _Network
 from got_core.evaluate.published.answers import QUESTIONS, SCRIPT, TOKENIZER, QuestionOpener
 from got_core.evaluate.published.benchmark import PublishedBenchmark
-from got_core.evaluate.published.downloads import Download
+from got_core.evaluate.published.downloads import SETTING, Download
 from got_core.evaluate.published.edits import EditOpener, network_path
+from got_core.evaluate.published.judged import own_benchmarks, own_named, shipped_benchmarks
+from got_core.evaluate.published.masked import reason_edit_masked
 from got_core.evaluate.published.pictures import DETECTOR, METADATA, open_geneval
 
 _HUB = "huggingface.co"
@@ -168,18 +172,31 @@ PUBLISHED = (
     _magicbrush("large", LARGE),
     _geneval2(published=False),
     _geneval2(published=True),
+    *shipped_benchmarks(),
+    reason_edit_masked(_network(CLIP_L14)),
+    reason_edit_masked(_network(CLIP_L14), published=True),
 )
 PUBLISHED_NAMES = tuple(one.name for one in PUBLISHED)
 
 
-def published_benchmark(name: str) -> PublishedBenchmark:
-    """The published benchmark of this name. Raises ValueError, which lists the names."""
+def published_benchmark(name: str, place: Path | None = None) -> PublishedBenchmark:
+    """The published benchmark of this name, or the user's own such as `judged/my_edits` below `place`
+    (GOT_BENCHMARKS). Raises ValueError, which lists the names, and DefinitionError."""
+    if is_own(name):
+        if place is None:
+            raise ValueError(f"{name} is a folder below {SETTING}, which is not set")
+        return own_named(name, place)
     found = next((one for one in PUBLISHED if one.name == name), None)
     if found is None:
         raise ValueError(f"there is no published benchmark {name}; there are {', '.join(PUBLISHED_NAMES)}")
     return found
 
 
-def published_benchmarks(names: Sequence[str] = ()) -> tuple[PublishedBenchmark, ...]:
-    """Those of these names, or all for none. Raises as `published_benchmark`."""
-    return tuple(published_benchmark(name) for name in names or PUBLISHED_NAMES)
+def published_benchmarks(
+    names: Sequence[str] = (), place: Path | None = None
+) -> tuple[PublishedBenchmark, ...]:
+    """Those of these names, or all for none, a user's own below `place` among them. Raises as
+    `published_benchmark`."""
+    if not names:
+        return (*PUBLISHED, *(own_benchmarks(place) if place is not None else ()))
+    return tuple(published_benchmark(name, place) for name in names)

@@ -8,7 +8,7 @@ together with their plans, so only such as the project drew are.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -17,6 +17,7 @@ from got_core.chain.grammar import Chain
 from got_core.evaluate.benchmarks import Benchmark
 from got_core.evaluate.config import EvaluateConfig
 from got_core.evaluate.drawers.local import as_drawer
+from got_core.evaluate.outside.table import suite_cases
 from got_core.evaluate.picture_record import read_record
 from got_core.evaluate.published.benchmark import OUTCOMES
 from got_core.evaluate.runner import judge_stored, suite_scores
@@ -27,6 +28,7 @@ from got_core.scenes.world import World
 
 if TYPE_CHECKING:
     from got_core.evaluate.drawers.drawer import PipelineOrDrawer
+    from got_core.evaluate.outside.rows import Case
     from got_core.evaluate.protocol import Protocol
     from got_core.evaluate.samples import Drawn, Progress
     from got_core.storage import Storage
@@ -129,7 +131,10 @@ class OpenedScenes:
     def _check_whole(self, folder: Storage | None, suite: Suite, drawn: Mapping[int, Drawn]) -> None:
         names = {number: one.name for number, one in suite.requests(PICTURES).items()}
         missing = [name for number, name in names.items() if number not in drawn]
-        extra = sorted(set(folder.list(f"{PICTURES}/")) - set(names.values())) if folder else []
+        # What lies in other folders is another benchmark's of the same pictures.
+        folders = {name.rpartition("/")[0] for name in names.values()}
+        there = folder.list(f"{PICTURES}/") if folder else []
+        extra = sorted({name for name in there if name.rpartition("/")[0] in folders} - {*names.values()})
         faults = [
             *_named("missing, or of something else than its record says", missing),
             *_named("asked for by nobody", extra),
@@ -177,7 +182,7 @@ class OpenedScenes:
             "tasks": tasks,
             "partial": not scores["complete"],
             "of": f"{scores['found']} / {scores['expected']}",
-            "notes": [],
+            "notes": scores.get("notes", []),
         }
 
     def outcomes(self, frame: pl.DataFrame) -> pl.DataFrame:
@@ -185,8 +190,14 @@ class OpenedScenes:
         found = self._benchmark.outcomes(frame)
         return found.with_columns(
             frame["index"].cast(pl.String).alias("sample_id"),
-            pl.col("correct").cast(pl.Float64).alias("value"),
+            pl.col("value" if "value" in found.columns else "correct").cast(pl.Float64).alias("value"),
         ).select(OUTCOMES)
+
+    def outside_cases(self, folder: Storage, frame: pl.DataFrame) -> Iterator[Case] | None:
+        """Sources and edits with exact boxes, for what changed outside (`published.outside`); None for a
+        benchmark of no edits."""
+        judged, suite, drawn = self._judged(folder)
+        return suite_cases(suite, judged, drawn) if hasattr(suite, "may_change") else None
 
     def grid(self, folder: Storage | None, frame: pl.DataFrame) -> bytes:
         """The first pictures of each task with their planned boxes."""

@@ -14,6 +14,8 @@ import polars as pl
 
 from got_core.evaluate.protocol import digest_of
 from got_core.evaluate.published.apart import TABLE, pictures_of, with_apart
+from got_core.evaluate.published.outside import outside_of
+from got_core.evaluate.published.plans import published_plans
 from got_core.evaluate.samples import DRAWING
 from got_core.evaluate.score_folder import write_scores
 from got_core.storage import Storage
@@ -58,9 +60,10 @@ def score_published(
     `drawer`: a pipeline, or whatever draws with these weights (`evaluate.drawers`); `sampler`: what is forced
     on it; `batch_size`: most pictures drawn in one call, if fewer than the benchmark's own. Pictures of
     another list or sampler lie in a folder of their own. Written below `benchmark.results(weights_hash)`:
-    `outcomes.parquet`, `apart.parquet` (pictures against their plans) and what `score_folder` writes. Raises
-    what the benchmark raises: IncompleteRunError where a picture is missing or has no verdict, DetectorError,
-    before anything is drawn, where what judges cannot be trusted.
+    `outcomes.parquet`, `apart.parquet` (pictures against their plans), `outside.parquet` (of edits, see
+    `outside.table`) and what `score_folder` writes. Raises what the benchmark raises: IncompleteRunError
+    where a picture is missing or has no verdict, DetectorError, before anything is drawn, where what judges
+    cannot be trusted.
     """
     run = Scoring.begin(benchmark, opened, storage, weights_hash, sampler=sampler, report=report)
     run.draw(opened, drawer, batch_size)
@@ -116,9 +119,10 @@ class Scoring:
         """Judge what is not judged yet, and write the result."""
         folder, judged = self.folder, self.benchmark.judged
         frame = opened.judge(folder, store=self.storage, prefix=judged, progress=self._saying("judged"))
-        apart = pictures_of(opened, folder, frame)
+        apart, outside = pictures_of(opened, folder, frame), outside_of(opened, folder, frame)
+        scores = with_apart(opened.scores(frame, protocol=self.protocol), apart)
         result = PublishedScores(
-            scores=with_apart(opened.scores(frame, protocol=self.protocol), apart),
+            scores=outside.joined(scores) if outside else scores,
             samples=frame,
             outcomes=opened.outcomes(frame),
         )
@@ -126,7 +130,15 @@ class Scoring:
         self.storage.write_table(f"{place}/{OUTCOMES_TABLE}", result.outcomes)
         if apart:
             self.storage.write_table(f"{place}/{TABLE}", apart.rows)
-        write_scores(_below(self.storage, place), result.scores, frame, opened.grid(folder, frame))
+        if outside:
+            outside.write(self.storage, place)
+        write_scores(
+            _below(self.storage, place),
+            result.scores,
+            frame,
+            opened.grid(folder, frame),
+            plans=published_plans(opened, folder, frame),
+        )
         return result
 
     def _saying(self, what: str) -> Callable[[int, int], None]:
@@ -138,8 +150,13 @@ def pictures_folder(
     benchmark: PublishedBenchmark, protocol: Protocol, storage: Storage, weights_hash: str
 ) -> Storage:
     """Where pictures of these weights, of this list and with this sampler are kept."""
-    drawn = digest_of([DRAWING, protocol.samples, protocol.sampler, protocol.plan])
-    return _below(storage, f"{benchmark.pictures(weights_hash)}-{drawn}")
+    return _below(storage, pictures_name(benchmark, protocol.record(), weights_hash))
+
+
+def pictures_name(benchmark: PublishedBenchmark, record: Mapping[str, Any], weights_hash: str) -> str:
+    """The same by the record of a protocol that is stored with scores."""
+    parts = [record.get("samples") or {}, record.get("sampler") or {}, record.get("plan")]
+    return f"{benchmark.pictures(weights_hash)}-{digest_of([DRAWING, *parts])}"
 
 
 def _below(storage: Storage, name: str) -> Storage:

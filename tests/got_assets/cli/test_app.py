@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[3]
 SLOW = ("torch", "transformers", "diffusers", "dagster", "mlflow", "polars", "ray", "pandas", "numpy", "rich")
 COMMANDS = {
     *("run", "ui", "ablation", "estimate", "generate", "plan", "draw", "edit", "bench"),
-    *("doctor", "gc"),
+    *("doctor", "gc", "why"),
     *(f"data {one}" for one in ("import", "refused", "export", "unpack", "review", "retry", "select")),
     *(f"score {one}" for one in ("run", "generate", "judge", "report", "plan", "guidance", "fetch-list")),
     *(f"train {one}" for one in ("status", "restart")),

@@ -8,6 +8,8 @@ from tests.got_core.evaluate.emu_edit.made import emu_set, unpacked_magicbrush
 from tests.got_core.evaluate.geneval.lists import write_list
 from tests.got_core.evaluate.geneval.networks import clip_folder, mask2former_folder
 from tests.got_core.evaluate.geneval2.lists import write_checkout, write_tokenizer
+from tests.got_core.evaluate.judged.made import gedit, imagenhub, imgedit, risebench, write_checkouts
+from tests.got_core.evaluate.outside.reason_edit_set import reason_edit_set
 from tests.got_core.evaluate.tiny_networks import save_clip, save_dino
 
 EDITS = 4
@@ -22,6 +24,9 @@ def write_data(place: Path) -> Path:
     write_checkout(place / "geneval2")
     (place / "magicbrush").mkdir()
     unpacked_magicbrush(place / "magicbrush")
+    reason_edit_set(place / "reason_edit", each=1)
+    for made in (imagenhub, gedit, imgedit, risebench, write_checkouts):
+        made(place)
     return place
 
 

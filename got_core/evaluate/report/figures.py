@@ -1,46 +1,18 @@
-"""The benchmark page: one HTML file with everything in it.
+"""One model's figures by one benchmark, in words and tables.
 
-Belongs here: laying out scores, pictures, protocol and lineage. Not here: making any of them.
-Scores of unlike protocols never share a column: each benchmark has a section of its own, published figures
-too.
+Belongs here: what stands in a score dict. Not here: other models beside it (`beside`), pictures (`gallery`).
 """
 
 from __future__ import annotations
 
-import base64
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from html import escape
 from typing import Any
 
 import polars as pl
 
-from got_core.evaluate.html import page
 from got_core.evaluate.html import row as _row
 from got_core.evaluate.html import table as _table
-
-PUBLISHED = (
-    ("GoT", 0.64),
-    ("GoT-R1-7B", 0.75),
-    ("Janus-Pro-7B", 0.80),
-    ("BAGEL", 0.82),
-    ("Qwen-Image", 0.87),
-    ("SenseNova-U1.5", 0.92),
-)
-"""GenEval overall as published by the models' authors; not measured here."""
-
-PUBLISHED_GOT = {
-    "single_object": 0.99,
-    "two_object": 0.69,
-    "counting": 0.67,
-    "colors": 0.85,
-    "position": 0.34,
-    "color_attr": 0.27,
-}
-"""GoT's GenEval scores by task (arXiv 2503.10639)."""
-
-_NO_BENCHMARK = "The recipe names no benchmark: this model was not scored."
 
 _OUTCOMES = (
     ("right", "right"),
@@ -50,43 +22,11 @@ _OUTCOMES = (
 )
 
 
-@dataclass(frozen=True)
-class Section:
-    """One benchmark of the page."""
-
-    scores: Mapping[str, Any]
-    """As `evaluate`'s runs return them."""
-
-    grid_png: bytes | None = None
-    """Pictures with planned boxes."""
-
-    samples: pl.DataFrame | None = None
-    """The run's rows, of which the failures are listed."""
-
-
-def benchmark_report(
-    sections: Sequence[Section],
-    *,
-    lineage: Mapping[str, Any] | None = None,
-    title: str = "Benchmark report",
-) -> str:
-    """A self-contained HTML page; without sections it says that the recipe names no benchmark.
-
-    `lineage`: what the model was made from (run, commit, manifest, weights), shown as a table.
-    """
-    scored = [*map(_section, sections), _published()] if sections else [_note([_NO_BENCHMARK])]
-    body = [f"<h1>{escape(title)}</h1>", *scored]
-    if lineage:
-        body += ["<h2>Where this model comes from</h2>", _pairs(lineage)]
-    return page(title, body)
-
-
-def _section(section: Section) -> str:
-    scores = section.scores
-    parts = [
-        f"<h2>{escape(scores['protocol'])}</h2>",
+def figures_of(scores: Mapping[str, Any]) -> list[str]:
+    """All that a score dict says, as pieces of a page."""
+    return [
         _headline(scores),
-        _note([escape(note) for note in scores.get("notes", ())]),
+        note([escape(line) for line in scores.get("notes", ())]),
         _task_table(scores),
         _measured(scores),
         _split_plot(scores),
@@ -97,19 +37,6 @@ def _section(section: Section) -> str:
         _repair(scores),
         _kept(scores),
     ]
-    if section.grid_png:
-        data = base64.b64encode(section.grid_png).decode()
-        parts.append(
-            "<p class='note'>The first pictures of each task, not chosen ones. Lines are the boxes that "
-            "the model planned; the frame is green where the picture satisfies its prompt.</p>"
-            f"<img alt='pictures with planned boxes' src='data:image/png;base64,{data}'>"
-        )
-    if section.samples is not None:
-        parts.append(_failures(section.samples))
-    record = json.dumps(scores["protocol_record"], indent=1, sort_keys=True)
-    parts.append(f"<details><summary>Protocol {escape(scores['protocol_digest'])}</summary>")
-    parts.append(f"<pre>{escape(record)}</pre></details>")
-    return "".join(parts)
 
 
 def _headline(scores: Mapping[str, Any]) -> str:
@@ -240,7 +167,7 @@ def _plan_note(scores: Mapping[str, Any]) -> str:
     ceilings = [f"{label} {scores[key]:.3f}" for key, label in names.items() if scores.get(key) is not None]
     if ceilings:
         facts.append(f"What a perfect painter would score: {', '.join(ceilings)}.")
-    return _note(facts)
+    return note(facts)
 
 
 def _edit_note(scores: Mapping[str, Any]) -> str:
@@ -259,7 +186,7 @@ def _edit_note(scores: Mapping[str, Any]) -> str:
             f"The autoencoder alone changes {alone['mean']:.1f} (at most {alone['max']:.1f}); sources that "
             f"only passed through it count as edited in {scores['unchanged']:.3f}."
         )
-    return _note(facts)
+    return note(facts)
 
 
 def _levels(scores: Mapping[str, Any]) -> str:
@@ -268,7 +195,8 @@ def _levels(scores: Mapping[str, Any]) -> str:
     return "unknown" if value is None else f"{value:.1f}"
 
 
-def _note(facts: Sequence[str]) -> str:
+def note(facts: Sequence[str]) -> str:
+    """A paragraph of sentences that are HTML already; nothing for none."""
     return f"<p class='note'>{' '.join(facts)}</p>" if facts else ""
 
 
@@ -343,7 +271,8 @@ def _beside_row(task: str, runs: Sequence[Mapping[str, Any]]) -> tuple[str, ...]
 _WRONG = ("index", "task", "prompt", "seed", "failure", "reason", "plan_reason", "chain", "image", "found")
 
 
-def _failures(samples: pl.DataFrame, most: int = 40) -> str:
+def failure_table(samples: pl.DataFrame, most: int = 40) -> str:
+    """The first wrong rows as a table, for tables without pictures."""
     if "correct" not in samples.columns:
         return ""
     wrong = samples.filter(~pl.col("correct"))
@@ -354,22 +283,3 @@ def _failures(samples: pl.DataFrame, most: int = 40) -> str:
     rows = "".join(_row(row[c] for c in columns) for row in wrong.head(most).iter_rows(named=True))
     summary = f"<summary>Wrong images ({min(most, wrong.height)} of {wrong.height})</summary>"
     return f"<details>{summary}<table>{_row(columns, 'th')}{rows}</table></details>"
-
-
-def _published() -> str:
-    models = "".join(_row((name, f"{value:.2f}")) for name, value in PUBLISHED)
-    tasks = "".join(_row((task, f"{value:.2f}")) for task, value in PUBLISHED_GOT.items())
-    return (
-        "<h2>Published GenEval figures, another protocol</h2>"
-        "<p class='note'>Published by the models' authors on GenEval itself: photographs, 80 COCO classes, a "
-        "Mask2Former detector. They were not measured here, and a score on rendered scenes must not be "
-        "compared with them. They stand here to show what GenEval's tasks look like at full size.</p>"
-        f"<table><caption>Overall</caption>{models}</table>"
-        f"<table><caption>GoT by task</caption>{tasks}</table>"
-    )
-
-
-def _pairs(values: Mapping[str, Any]) -> str:
-    return (
-        f"<table>{''.join(_row((key, value)) for key, value in values.items() if value is not None)}</table>"
-    )

@@ -1,0 +1,429 @@
+"""What a `benchmark.toml` says: samples, what the judge is asked, and how its scores become one.
+
+    (one, *variants) = read_definitions(Path("judged/my_edits"), "judged/my_edits")
+
+Belongs here: the file as data, checked. Not here: reading samples (`samples`) or prompts (`prompts`), or what
+the functions it names do (`aggregation`, `readers`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from got_core.evaluate.judged.tables import Table
+from got_core.evaluate.judged_names import DEFINITION, OWN, PART, DefinitionError, read_definition
+
+FORMATS = ("parquet", "arrow", "json", "jsonl", "folders")
+REPLIES = ("scores", "final", "lines", "choice")
+SAMPLE_SCORES = ("min", "mean", "root_of_product", "accuracy", "weighted")
+OVERALLS = ("samples", "tasks")
+NEEDED_FIELDS = ("id", "instruction")
+SOURCE, EDITED = "source", "edited"
+_NAMES = re.compile(r"\{([A-Za-z_]\w*)\}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileNeeded:
+    """Something that users download themselves (`published.downloads.Download` has the meaning)."""
+
+    what: str
+    where: str
+    licence: str
+    path: str
+    sha256: str | None = None
+    judging: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wording:
+    """Where the text of a prompt is."""
+
+    file: str
+    """In the definition's folder; of a published one below GOT_BENCHMARKS."""
+
+    published: bool = False
+    variables: tuple[str, ...] = ()
+    """Of a Python file, which is parsed and not run: names of texts, joined by `join`."""
+
+    key: str = ""
+    """Of a JSON file: which of its texts, as a template of the sample's fields."""
+
+    join: str = "\n"
+    sha256: str | None = None
+    """Of the published text, or with `key` of the file. Another one makes it another protocol."""
+
+    fill: Mapping[str, str] | None = None
+    """By what stands in the text: a template of the sample's fields. None: every `{field}` in it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ask:
+    """One question to the judge about a sample."""
+
+    name: str
+    wording: Wording
+    shows: tuple[str, ...]
+    """Pictures, in order."""
+
+    pictures_first: bool = False
+    scores: tuple[str, ...]
+    """Names of the scores that it gives, in the reply's order."""
+
+    low: float
+    high: float
+    reply: str = "scores"
+    choices: tuple[str, ...] = ()
+    """Of a `choice`, from the worst to the best: the first counts `low`, the last `high`."""
+
+    max_tokens: int = 1024
+    only: Mapping[str, tuple[str, ...] | bool] = field(default_factory=dict)
+    """Samples that it is asked about: fields with the values that they may have, or whether it is there."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Where samples come from, and how a row becomes one."""
+
+    format: str
+    path: str
+    """Below GOT_BENCHMARKS."""
+
+    pictures: str
+    """Folder of files of pictures, below GOT_BENCHMARKS."""
+
+    split: str = "test"
+    folders: tuple[str, ...] = ()
+    count: int | None = None
+    """Samples of the published list."""
+
+    fields: Mapping[str, str] = field(default_factory=dict)
+    """Templates of a row's columns by name; `id` and `instruction` are needed, `task` and `cluster` known."""
+
+    shown: Mapping[str, str] = field(default_factory=dict)
+    """The same of pictures: columns that hold them, or names of files; `source` is needed."""
+
+    only: Mapping[str, str | bool] = field(default_factory=dict)
+    """Columns with the value that a row must have to belong to the list."""
+
+    sets: Mapping[str, Mapping[str, str | bool]] = field(default_factory=dict)
+    """Parts of the list, with figures of their own, in the same way."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scoring:
+    """How scores become a sample's value, and values the overall score."""
+
+    sample: str
+    parts: tuple[tuple[str, ...], ...] = ()
+    weights: Mapping[str, float] = field(default_factory=dict)
+    needs: tuple[str, ...] = ()
+    """Scores that every sample must be asked for."""
+
+    factor: float = 1.0
+    overall: str = "samples"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Definition:
+    """A benchmark as its folder says it."""
+
+    name: str
+    base: str
+    """Name of the folder's benchmark, of which this may be a variant."""
+
+    folder: Path
+    title: str
+    version: int
+    judge: str
+    """Name of the judge that published figures were made with; empty: none."""
+
+    place: str
+    """File of an edited picture without its ending, a template of the sample's fields."""
+
+    besides: tuple[str, ...]
+    """Patterns of other files, without ending, that a folder of pictures may hold."""
+
+    pictures_folder: str
+    """Of its pictures in the storage; benchmarks with equal ones draw the same list."""
+
+    resize: str
+    longest: int | None
+    """How pictures are brought to the size that the judge sees: the edited one to its source's, and both to
+    this longest side."""
+
+    files: tuple[FileNeeded, ...]
+    source: Source
+    asks: tuple[Ask, ...]
+    scoring: Scoring
+
+    @property
+    def score_names(self) -> tuple[str, ...]:
+        """Of all scores, each once, in the order of the questions."""
+        return tuple(dict.fromkeys(name for ask in self.asks for name in ask.scores))
+
+
+def columns_in(templates: Iterable[str]) -> tuple[str, ...]:
+    """The names in braces, each once."""
+    return tuple(dict.fromkeys(name for one in templates for name in _NAMES.findall(one)))
+
+
+def filled(template: str, values: Mapping[str, str]) -> str:
+    """A template with its names replaced, in one go. KeyError where one is missing."""
+    return _NAMES.sub(lambda found: values[found[1]], template)
+
+
+def read_definitions(folder: Path, base: str) -> tuple[Definition, ...]:
+    """All benchmarks of a folder; `base`: the name of the first. Raises DefinitionError, or OSError."""
+    file = folder / DEFINITION
+    if not all(PART.fullmatch(part) for part in base.split("/")):
+        raise DefinitionError(
+            f"{folder}: the folder's name must be small letters, digits and single underscores, since it "
+            "names assets and files"
+        )
+    data = dict(read_definition(file))
+    variants = Table(file, data.pop("variants", {}), "variants")
+    made = [_definition(folder, base, base, data)] if data.get("listed", True) else []
+    for name in variants:
+        if not all(PART.fullmatch(part) for part in name.split("/")):
+            raise variants.fault(name, "must be named by small letters, digits and single underscores")
+        merged = _variant(variants, name, data, ())
+        if merged.get("listed", True):
+            made.append(_definition(folder, f"{base}/{name}", base, merged))
+    return tuple(made)
+
+
+def _variant(variants: Table, name: str, data: Mapping[str, Any], within: tuple[str, ...]) -> dict[str, Any]:
+    """The file's own keys with a variant's over them; `like` names another variant to begin with."""
+    own = dict(variants.table(name).raw_all())
+    like = own.pop("like", None)
+    if like is not None and (like not in variants or like in (*within, name)):
+        raise variants.table(name).fault("like", f"must name another variant, got {like!r}")
+    base = _variant(variants, like, data, (*within, name)) if like else {**data, "listed": True}
+    own.setdefault("listed", True)
+    return _merged(base, own)
+
+
+def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Tables are merged, anything else is replaced; `false` in place of a table takes it away."""
+    made = dict(base)
+    for key, value in over.items():
+        if value is False and isinstance(base.get(key), Mapping):
+            del made[key]
+            continue
+        both = isinstance(value, Mapping) and isinstance(base.get(key), Mapping)
+        made[key] = _merged(base[key], value) if both else value
+    return made
+
+
+def _definition(folder: Path, name: str, base: str, data: Mapping[str, Any]) -> Definition:
+    table = Table(folder / DEFINITION, data)
+    table.flag("listed", True)
+    below = _below(folder, base)
+    made = Definition(
+        name=name,
+        base=base,
+        folder=folder,
+        title=table.text("title"),
+        version=table.count("version", 1),
+        judge=table.text("judge", ""),
+        files=tuple(_file(table.table("download").table(one), below) for one in table.table("download", {})),
+        source=_source(table.table("samples"), below),
+        asks=tuple(_ask(table.table("ask").table(one), one) for one in table.table("ask")),
+        scoring=_scoring(table.table("score")),
+        **_pictures(table.table("pictures", {}), base),
+    )
+    table.raw("download", {})
+    table.raw("pictures", {})
+    table.done()
+    _check(table, made)
+    return made
+
+
+def _below(folder: Path, base: str) -> str:
+    """What `./` at the beginning of a path means: the folder of a user's own definition."""
+    return f"{base}/" if base.startswith(f"{OWN}/") else ""
+
+
+def _located(table: Table, key: str, below: str, default: Any = ...) -> str:
+    path = table.path(key) if default is ... else table.path(key, default)
+    if path.startswith("./") and not below:
+        raise table.fault(key, "begins with `./`, which is the folder of a benchmark below GOT_BENCHMARKS")
+    return below + path[2:] if path.startswith("./") else path
+
+
+def _file(table: Table, below: str) -> FileNeeded:
+    sha256 = table.raw("sha256", None)
+    if sha256 is not None and not (isinstance(sha256, str) and _SHA256.fullmatch(sha256)):
+        raise table.fault("sha256", f"must be 64 hex digits, got {sha256!r}")
+    made = FileNeeded(
+        what=table.text("what"),
+        where=table.text("where"),
+        licence=table.text("licence"),
+        path=_located(table, "path", below),
+        sha256=sha256,
+        judging=table.flag("judging", False),
+    )
+    table.done()
+    return made
+
+
+def _source(table: Table, below: str) -> Source:
+    path = _located(table, "path", below)
+    made = Source(
+        format=table.choice("format", FORMATS),
+        path=path,
+        pictures=_located(table, "pictures", below, path.rpartition("/")[0] or path),
+        split=table.text("split", "test"),
+        folders=table.texts("folders", ()),
+        count=table.count("count", None),
+        fields=table.mapping("fields"),
+        shown=table.mapping("shows", {SOURCE: "{source}"}),
+        only=_conditions(table, "only"),
+        sets={name: _conditions(table.table("sets"), name) for name in table.table("sets", {})},
+    )
+    table.raw("sets", {})
+    table.done()
+    for needed, there in ((NEEDED_FIELDS, made.fields), ((SOURCE,), made.shown)):
+        if missing := [one for one in needed if one not in there]:
+            raise table.fault("fields" if there is made.fields else "shows", f"lacks `{missing[0]}`")
+    if (made.format == "folders") != bool(made.folders):
+        raise table.fault("folders", "names folders of the format `folders`, and of no other")
+    return made
+
+
+def _conditions(table: Table, key: str) -> dict[str, str | bool]:
+    value = table.raw(key, {})
+    if not isinstance(value, Mapping) or not all(isinstance(one, str | bool) for one in value.values()):
+        raise table.fault(key, f"must be a table of columns with a text, true or false, got {value!r}")
+    return dict(value)
+
+
+def _ask(table: Table, name: str) -> Ask:
+    if not PART.fullmatch(name):
+        raise DefinitionError(f"{table.file}: `{table.name}` must be named by small letters and digits")
+    made = Ask(
+        name=name,
+        wording=_wording(table),
+        shows=table.texts("shows"),
+        pictures_first=table.flag("pictures_first", False),
+        scores=table.texts("scores"),
+        low=table.number("low"),
+        high=table.number("high"),
+        reply=table.choice("reply", REPLIES, "scores"),
+        choices=table.texts("choices", ()),
+        max_tokens=table.count("max_tokens", 1024),
+        only=_only(table),
+    )
+    table.done()
+    if not made.shows or not made.scores or len(set(made.scores)) < len(made.scores):
+        raise table.fault("scores", "and `shows` must name at least one, and each score once")
+    if made.low >= made.high:
+        raise table.fault("high", f"must be above `low`, got {made.low:g} and {made.high:g}")
+    if (made.reply == "choice") != (len(made.choices) > 1) or (made.choices and len(made.scores) > 1):
+        raise table.fault("choices", "are two or more of a reply `choice`, which gives one score")
+    return made
+
+
+def _only(table: Table) -> dict[str, tuple[str, ...] | bool]:
+    value = table.raw("only", {})
+    if not isinstance(value, Mapping):
+        raise table.fault("only", f"must be a table of fields, got {value!r}")
+    made: dict[str, tuple[str, ...] | bool] = {}
+    for name, one in value.items():
+        if not (isinstance(one, bool) or (isinstance(one, list) and all(isinstance(x, str) for x in one))):
+            raise table.fault(f"only.{name}", f"must be a list of texts, true or false, got {one!r}")
+        made[name] = one if isinstance(one, bool) else tuple(one)
+    return made
+
+
+def _wording(table: Table) -> Wording:
+    fill = table.mapping("fill", {}) or None
+    if isinstance(table.raw("prompt"), str):
+        return Wording(file=table.path("prompt"), fill=fill)
+    prompt = table.table("prompt")
+    sha256 = prompt.raw("sha256", None)
+    if sha256 is not None and not (isinstance(sha256, str) and _SHA256.fullmatch(sha256)):
+        raise prompt.fault("sha256", f"must be 64 hex digits, got {sha256!r}")
+    made = Wording(
+        file=prompt.path("file"),
+        published=True,
+        variables=prompt.texts("variables", ()),
+        key=prompt.text("key", ""),
+        join=prompt.raw("join", "\n"),
+        sha256=sha256,
+        fill=fill,
+    )
+    prompt.done()
+    if made.file.endswith(".py") != bool(made.variables) or made.file.endswith(".json") != bool(made.key):
+        raise prompt.fault("file", "is a Python file with `variables`, JSON with `key`, or any other text")
+    return made
+
+
+def _scoring(table: Table) -> Scoring:
+    weights = table.raw("weights", {})
+    parts = table.raw("parts", [])
+    if not isinstance(parts, list) or not all(isinstance(one, list) and one for one in parts):
+        raise table.fault("parts", f"must be a list of lists of scores, got {parts!r}")
+    numbers = isinstance(weights, Mapping) and all(
+        isinstance(one, int | float) and not isinstance(one, bool) and one > 0 for one in weights.values()
+    )
+    if not numbers:
+        raise table.fault("weights", f"must be a table of scores with numbers above 0, got {weights!r}")
+    made = Scoring(
+        sample=table.choice("sample", SAMPLE_SCORES),
+        parts=tuple(tuple(one) for one in parts),
+        weights=dict(weights),
+        needs=table.texts("needs", ()),
+        factor=table.number("factor", 1.0),
+        overall=table.choice("overall", OVERALLS, "samples"),
+    )
+    table.done()
+    if (made.sample == "root_of_product") != (len(made.parts) == 2):
+        raise table.fault("parts", "are two of `root_of_product`, and of nothing else")
+    if (made.sample == "weighted") != bool(made.weights):
+        raise table.fault("weights", "are those of `weighted`, and of nothing else")
+    return made
+
+
+def _pictures(table: Table, base: str) -> dict[str, Any]:
+    made = {
+        "place": table.path("place", "{id}"),
+        "besides": table.texts("besides", ()),
+        "pictures_folder": "published/" + table.text("folder", base.replace("/", "_")),
+        "resize": table.choice("resize", ("none", SOURCE), "none"),
+        "longest": table.count("longest", None),
+    }
+    table.done()
+    return made
+
+
+def _check(table: Table, made: Definition) -> None:
+    """What keys of different tables must agree on."""
+    if not made.asks:
+        raise table.fault("ask", "must have at least one question")
+    if not PART.fullmatch(made.pictures_folder.partition("/")[2]):
+        raise table.fault("pictures.folder", "must be small letters, digits and single underscores")
+    fields = {*made.source.fields, "task", "cluster"}
+    pictures = {*made.source.shown, EDITED}
+    for ask in made.asks:
+        if unknown := [one for one in ask.shows if one not in pictures]:
+            raise table.fault(
+                f"ask.{ask.name}.shows",
+                f"names {unknown[0]!r}, which is no picture; there are {', '.join(sorted(pictures))}",
+            )
+        if unknown := [one for one in ask.only if one not in fields | pictures]:
+            raise table.fault(f"ask.{ask.name}.only", f"names {unknown[0]!r}, which is no field")
+        used = columns_in([*(ask.wording.fill or {}).values(), ask.wording.key])
+        if unknown := [one for one in used if one not in fields]:
+            raise table.fault(f"ask.{ask.name}", f"fills in {unknown[0]!r}, which is no field")
+    if unknown := [one for one in columns_in([made.place]) if one not in fields]:
+        raise table.fault("pictures.place", f"names {unknown[0]!r}, which is no field")
+    scoring = made.scoring
+    named = [*(name for part in scoring.parts for name in part), *scoring.weights, *scoring.needs]
+    if unknown := [one for one in named if one not in made.score_names]:
+        raise table.fault("score", f"names {unknown[0]!r}, which no question gives")

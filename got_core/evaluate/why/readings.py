@@ -1,0 +1,392 @@
+"""What a row of any benchmark's table says, in one form.
+
+    ADAPTERS    one for each kind of table, told by its columns: what benchmarks on scenes leave, what a
+    detector found, answers to questions, replies of a judge, figures
+
+Belongs here: reading rows; a benchmark with another kind of table gets an adapter here and nothing elsewhere.
+Not here: which tables there are (`cells`), and whatever is not in the row (`pictures`, `neighbours`).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+Row = Mapping[str, Any]
+
+RIGHT, WRONG, MEASURED, UNSCORED = "right", "wrong", "measured", "not scored"
+STATES = (RIGHT, WRONG, MEASURED, UNSCORED)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoundObject:
+    """One detection; `box` is (x1, y1, x2, y2) in pixels of the judged picture."""
+
+    name: str
+    box: tuple[float, float, float, float]
+    score: float | None = None
+    color: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What a judge was asked and said, in its words."""
+
+    question: str | None = None
+    """None where the question is the benchmark's prompt, which its protocol names."""
+
+    expected: str | None = None
+    reply: str | None = None
+    value: float | None = None
+    """The probability of the expected answer, or what was read of the reply."""
+
+    unscored: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """A judge's part."""
+
+    answers: tuple[Answer, ...]
+    judge: str | None = None
+    asked: str | None = None
+    """When, in UTC."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Planned:
+    """What the row says of the plan; all None where it says nothing."""
+
+    chain: str | None = None
+    """In data form."""
+
+    correct: bool | None = None
+    faults: tuple[str, ...] = ()
+    """Kinds of fault."""
+
+    reason: str | None = None
+    figures: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What the benchmark came to."""
+
+    state: str
+    """One of STATES."""
+
+    cause: str | None = None
+    """Of a wrong picture: one of `scores.FAILURES`, where the benchmark tells them apart."""
+
+    reason: str | None = None
+    value: float | None = None
+    figures: Mapping[str, float | str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """A row, read."""
+
+    kind: str
+    """The adapter's."""
+
+    sample_id: str
+    """As the table names it."""
+
+    name: str
+    """By which it is asked for."""
+
+    verdict: Verdict
+    task: str | None = None
+    prompt: str | None = None
+    asks: str | None = None
+    """What the prompt asks for, as the benchmark's rules have it."""
+
+    index: int | None = None
+    """Number of the picture among the benchmark's requests."""
+
+    seed: int | None = None
+    sampling_seed: int | None = None
+    plan: Planned = field(default_factory=Planned)
+    image: str | None = None
+    """Name of the picture, in the place that the scores name."""
+
+    image_sha256: str | None = None
+    source: str | None = None
+    source_sha256: str | None = None
+    found: tuple[FoundObject, ...] | None = None
+    """None: nothing looks for objects here."""
+
+    judged: Judged | None = None
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """How one kind of table is read."""
+
+    kind: str
+    columns: frozenset[str]
+    """A table that has them all is of this kind; the first adapter that fits counts."""
+
+    read: Callable[[Row], dict[str, Any]]
+    """Fields of a Reading besides those that any table gives (`_common`)."""
+
+    wanted: Callable[[Row], bool] = lambda row: True
+    """Whether a row is of a sample at all."""
+
+
+def adapter_of(columns: Mapping[str, Any] | Iterator[str] | list[str]) -> Adapter:
+    """The adapter for a table with these columns; of unknown tables what all have in common is read."""
+    there = frozenset(columns)
+    return next(one for one in ADAPTERS if one.columns <= there)
+
+
+def reading_of(row: Row, adapter: Adapter) -> Reading:
+    """A row, read. Never raises for what stands in a row: what cannot be understood is left out."""
+    from got_core.evaluate.why.address import cell_name
+
+    common: dict[str, Any] = {
+        "kind": adapter.kind,
+        "sample_id": str(row.get("sample_id") or row.get("sample") or ""),
+        "name": cell_name(row),
+        "task": _text(row.get("task")),
+        "prompt": _text(row.get("prompt")) or _text(row.get("instruction")),
+        "index": _whole(row.get("index")),
+        "seed": _whole(row.get("seed")),
+        "sampling_seed": _whole(row.get("sampling_seed")),
+        "image": _text(row.get("image")),
+        "image_sha256": _text(row.get("image_id")) or _text(row.get("image_sha256")),
+        "source": _text(row.get("source_image")),
+        "plan": _planned(row),
+        "verdict": _verdict(row),
+        "found": objects_of(row["found"]) if row.get("found") is not None else None,
+    }
+    return Reading(**(common | adapter.read(row)))
+
+
+# -- what all tables have in common ------------------------------------------------------------------
+
+
+def _verdict(row: Row) -> Verdict:
+    correct, value = row.get("correct"), _number(row.get("value"))
+    unscored = _text(row.get("unscored"))
+    state = _state(correct, value, unscored)
+    return Verdict(
+        state=state,
+        cause=_text(row.get("failure")) if state != RIGHT else None,
+        reason=_text(row.get("reason")) or unscored,
+        value=value,
+    )
+
+
+def _state(correct: Any, value: float | None, unscored: str | None) -> str:
+    if isinstance(correct, bool):
+        return RIGHT if correct else WRONG
+    return MEASURED if value is not None and not unscored else UNSCORED
+
+
+def _planned(row: Row) -> Planned:
+    figures = {name: _number(row.get(name)) for name in ("plan_iou", "place_iou", "grounding_iou")}
+    correct = row.get("plan_correct")
+    return Planned(
+        chain=_text(row.get("chain")),
+        correct=correct if isinstance(correct, bool) else None,
+        faults=_texts(row.get("plan_faults")) or _texts(row.get("plan_failed")),
+        reason=_text(row.get("plan_reason")),
+        figures={name: value for name, value in figures.items() if value is not None},
+    )
+
+
+def with_plan(reading: Reading, row: Row) -> Reading:
+    """The reading with what a table of pictures against plans says, where the row itself says nothing."""
+    plan = _planned(row)
+    if reading.plan.chain is not None or plan.chain is None:
+        return reading
+    cause, verdict = _text(row.get("failure")), reading.verdict
+    if verdict.cause is None and verdict.state == WRONG and cause:
+        verdict = replace(verdict, cause=cause)
+    names = ("inside", "area", "planned", "in_place", "iou", "unread")
+    figures = {name: _number(row.get(name)) for name in names}
+    more = {name: value for name, value in figures.items() if value is not None}
+    return replace(reading, plan=replace(plan, figures={**plan.figures, **more}), verdict=verdict)
+
+
+# -- kinds of tables ---------------------------------------------------------------------------------
+
+
+def _scenes(row: Row) -> dict[str, Any]:
+    figures = {name: row.get(name) for name in ("change_found", "others_kept", "change_outside")}
+    known = {name: value for name, value in figures.items() if value is not None}
+    told = {
+        name: ("yes" if value else "no") if isinstance(value, bool) else _number(value)
+        for name, value in known.items()
+    }
+    shown = {name: value for name, value in told.items() if value is not None}
+    return {
+        "verdict": replace(_verdict(row), figures=shown),
+        "asks": _asked_for(_parsed(row.get("metadata"))),
+    }
+
+
+def _detections(row: Row) -> dict[str, Any]:
+    failed = _texts(row.get("failed"))
+    return {"verdict": replace(_verdict(row), figures={"failed": ", ".join(failed)} if failed else {})}
+
+
+def _answers(row: Row) -> dict[str, Any]:
+    gm, am = _number(row.get("gm")), _number(row.get("am"))
+    figures = {"gm": gm, "am": am}
+    unscored = _text(row.get("unscored"))
+    verdict = Verdict(
+        state=_state(None, gm, unscored),
+        reason=unscored,
+        value=gm,
+        figures={name: value for name, value in figures.items() if value is not None},
+    )
+    answers = row.get("answers")
+    rows = [one for one in answers if isinstance(one, dict)] if isinstance(answers, list) else []
+    return {"verdict": verdict, "judged": Judged(answers=tuple(map(_answer, rows)))}
+
+
+def _answer(one: Row) -> Answer:
+    return Answer(
+        question=_text(one.get("question")),
+        expected=_text(one.get("expected")),
+        reply=_text(one.get("reply")),
+        value=_number(one.get("probability")),
+        unscored=_text(one.get("unscored")),
+    )
+
+
+def _replies(row: Row) -> dict[str, Any]:
+    state, reason = _text(row.get("state")), _text(row.get("reason"))
+    given = row.get("scores")
+    values = [_number(one) for one in given] if isinstance(given, list) else []
+    scores = {f"score {number}": one for number, one in enumerate(values, start=1) if one is not None}
+    scored = state == "scored"
+    common = _verdict(row)
+    verdict = Verdict(
+        state=common.state if scored or state is None else UNSCORED,
+        reason=reason if scored or state is None else f"{state}: {reason}" if reason else state,
+        value=common.value,
+        figures=scores,
+    )
+    answer = Answer(
+        question=_text(row.get("question")), reply=_text(row.get("reply")),
+        unscored=None if scored else state,
+    )  # fmt: skip
+    judged = Judged(answers=(answer,), judge=_text(row.get("judge")), asked=_text(row.get("asked")))
+    return {"verdict": verdict, "judged": judged}
+
+
+_METRICS = ("clip_i", "clip_t", "clip_dir", "l1", "l2", "dino")
+
+
+def _figures(row: Row) -> dict[str, Any]:
+    figures = {name: value for name in _METRICS if (value := _number(row.get(name))) is not None}
+    state, reason = _text(row.get("state")), _text(row.get("reason"))
+    marks = {
+        "resized": "it had another size",
+        "unchanged": "it is the source, byte by byte",
+        "caption_cut": "a caption is longer than CLIP reads",
+    }
+    noted = [text for name, text in marks.items() if row.get(name) is True]
+    noted += [f"left out of the filtered score: {bad}"] if (bad := _text(row.get("bad"))) else []
+    judged = state == "judged"
+    verdict = Verdict(
+        state=MEASURED if judged else UNSCORED,
+        reason="; ".join(([] if judged else [f"{state}: {reason}" if reason else str(state)]) + noted)
+        or None,
+        figures=figures,
+    )
+    return {
+        "verdict": verdict,
+        "image_sha256": _text(row.get("edited_sha256")),
+        "source_sha256": _text(row.get("source_sha256")),
+    }
+
+
+def _nothing(row: Row) -> dict[str, Any]:
+    return {}
+
+
+ADAPTERS = (
+    Adapter("scenes", frozenset({"index", "found", "plan_correct"}), _scenes),
+    Adapter("detections", frozenset({"sample_id", "found", "failed"}), _detections),
+    Adapter("answers", frozenset({"sample_id", "answers"}), _answers),
+    Adapter("replies", frozenset({"sample_id", "reply", "state"}), _replies),
+    Adapter(
+        "figures", frozenset({"sample", "kind", "clip_t"}), _figures, lambda row: row["kind"] == "edited"
+    ),
+    Adapter("rows", frozenset(), _nothing),
+)
+"""The last one takes any table."""
+
+
+# -- values of foreign tables ------------------------------------------------------------------------
+
+
+def objects_of(text: Any) -> tuple[FoundObject, ...]:
+    """Detections of a column's JSON: objects of cls, score, box and perhaps color; others are left out."""
+    rows = _parsed(text)
+    found = [_object(one) for one in rows if isinstance(one, dict)] if isinstance(rows, list) else []
+    return tuple(one for one in found if one is not None)
+
+
+def _object(one: Row) -> FoundObject | None:
+    name, box = _text(one.get("cls")) or _text(one.get("class")), one.get("box")
+    sides = [_number(side) for side in box] if isinstance(box, list) else []
+    if name is None or len(sides) != 4 or None in sides:
+        return None
+    x1, y1, x2, y2 = (side for side in sides if side is not None)
+    color, score = _text(one.get("color")), _number(one.get("score"))
+    return FoundObject(name=name, box=(x1, y1, x2, y2), score=score, color=color)
+
+
+def _asked_for(metadata: Any) -> str | None:
+    """GenEval's clauses in words, such as `2 circle (red), left of clause 1; fewer than 3 circle`."""
+    if not isinstance(metadata, dict):
+        return None
+    clauses = [
+        *(_clause(one, "") for one in metadata.get("include") or () if isinstance(one, dict)),
+        *(_clause(one, "fewer than ") for one in metadata.get("exclude") or () if isinstance(one, dict)),
+    ]
+    return "; ".join(clauses) or None
+
+
+def _clause(one: Row, before: str) -> str:
+    color, position = one.get("color"), one.get("position")
+    text = f"{before}{one.get('count')} {one.get('class')}{f' ({color})' if color else ''}"
+    if isinstance(position, list) and len(position) == 2 and isinstance(position[1], int):
+        text += f", {position[0]} object {position[1] + 1}"
+    return text
+
+
+def _parsed(value: Any) -> Any:
+    if not isinstance(value, str):
+        return None
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    return tuple(one for one in value if isinstance(one, str)) if isinstance(value, list) else ()
+
+
+def _whole(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if math.isfinite(value) else None
