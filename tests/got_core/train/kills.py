@@ -18,7 +18,7 @@ from got_core.storage import Storage
 from got_core.train.run import Reference, TrainingRun
 from got_core.train.stages import train_stage
 
-_LONGEST = 600.0
+_LONGEST = 1800.0
 """Seconds that a training waits to be disturbed."""
 
 

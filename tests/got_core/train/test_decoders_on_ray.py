@@ -43,7 +43,7 @@ def test_tars_decoders_and_the_loss_of_one_change_no_weight(
 
     def kill_a_decoder() -> None:
         try:
-            _wait(lambda: _complete(run.storage()) and _starts(said), 300)
+            _wait(lambda: _complete(run.storage()) and _starts(said), 900)
             killed.extend(_decoders(_starts(said)[0][0])[:1])
             os.kill(killed[0], signal.SIGKILL)
         finally:

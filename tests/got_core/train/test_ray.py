@@ -100,7 +100,7 @@ def test_a_killed_driver_goes_on_where_it_was_and_leaves_no_process(
     arguments = [str(tmp_path), run.raw_url, str(run.edits_url), start["weights_hash"]]
     driver = subprocess.Popen([sys.executable, "-m", "tests.got_core.train.driver", *arguments])
     try:
-        _wait(lambda: _complete(run.storage()) or driver.poll() is not None, 300)
+        _wait(lambda: _complete(run.storage()) or driver.poll() is not None, 900)
         # Ray's own agents look for their parent once a minute; what computes has to end at once.
         family = [p for p in psutil.Process(driver.pid).children(recursive=True) if "Agent" not in _title(p)]
         assert any("TrainWorker" in _title(process) for process in family)
@@ -108,7 +108,7 @@ def test_a_killed_driver_goes_on_where_it_was_and_leaves_no_process(
         driver.kill()
         driver.wait()
     assert driver.returncode == -signal.SIGKILL
-    _wait(lambda: not any(_lives(process) for process in family), 300)
+    _wait(lambda: not any(_lives(process) for process in family), 900)
     said: list[str] = []
     reference = train_stage(replace(run, progress=said.append), run.recipe.stages[-1], start)
     ((_, resumed_from),) = _starts(said)
@@ -139,7 +139,7 @@ def test_two_spread_workers_with_storage_behind_another_scheme(
 def kill_the_first_worker(run: HeldRun, said: list[str]) -> None:
     """After the first checkpoint; the training cannot end before."""
     try:
-        _wait(lambda: _complete(run.storage()) and _starts(said), 300)
+        _wait(lambda: _complete(run.storage()) and _starts(said), 900)
         os.kill(_starts(said)[0][0], signal.SIGKILL)
     finally:
         run.gate.touch()
