@@ -40,7 +40,7 @@ def add_to(app: typer.Typer) -> None:
     )
     score.command(
         epilog=examples(
-            "got score run                                       the champion, on all benchmarks of scenes",
+            "got score run                                       the champion, on scenes",
             "got score run models:/got/3 -b geneval/scenes       a version, on one",
             "got score run ./my-pipeline --storage ./scores --json",
         )
@@ -62,7 +62,8 @@ def run(
             "-b",
             metavar="NAME",
             autocompletion=_benchmarks,
-            help="geneval/scenes or edits/scenes; may be given again. Not given: all.",
+            help="Such as geneval/scenes; a wrong name lists all. May be given again. Not given: "
+            "geneval/scenes and edits/scenes.",
         ),
     ] = None,
     storage: Annotated[

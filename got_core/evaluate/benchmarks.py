@@ -14,10 +14,14 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from got_core.evaluate.config import EvaluateConfig
+from got_core.evaluate.config import DEFAULT_BENCHMARKS, EvaluateConfig
 from got_core.evaluate.drawers.drawer import PipelineOrDrawer
 from got_core.evaluate.drawers.opening import opened
 from got_core.evaluate.edits import EditScenes
+from got_core.evaluate.exact.emu_edit import EmuEditScenes
+from got_core.evaluate.exact.imagenhub import ImagenHubScenes
+from got_core.evaluate.exact.reason_edit import ReasonEditScenes
+from got_core.evaluate.exact.suite import ExactSuite
 from got_core.evaluate.protocol import Protocol
 from got_core.evaluate.runner import RunResult, run_benchmark
 from got_core.evaluate.samples import Progress
@@ -49,8 +53,19 @@ class Benchmark:
     suite: Callable[[World, EvaluateConfig], Suite]
     """Its cases and rules in a world and at a size."""
 
+    drawn_as: str = ""
+    """Folder of its pictures, if they are those of another benchmark."""
+
+    measures: bool = False
+    """Whether its samples have a column `value`, of which the scores are means."""
+
+    @property
+    def pictures_of(self) -> str:
+        """Folder of its pictures: the same for benchmarks that judge the same pictures."""
+        return self.drawn_as or self.folder
+
     def prefix(self, weights_hash: str) -> str:
-        """Where the pictures and results of these weights are kept."""
+        """Where the results of these weights are kept, and the pictures unless they are another's."""
         return f"{self.folder}/{weights_hash[:12]}"
 
     def protocol(self, world: World, config: EvaluateConfig) -> Protocol:
@@ -71,12 +86,20 @@ class Benchmark:
         Pictures of it that are in storage already are not drawn again. Raises as `runner.run_benchmark`.
         """
         suite, prefix = self.suite(world, config), self.prefix(weights_hash)
-        return run_benchmark(suite, pipeline, storage, prefix, progress, weights_hash=weights_hash)
+        pictures = f"{self.pictures_of}/{weights_hash[:12]}"
+        return run_benchmark(
+            suite, pipeline, storage, prefix, progress, weights_hash=weights_hash, pictures=pictures
+        )
 
     def outcomes(self, samples: pl.DataFrame) -> pl.DataFrame:
-        """What became of each sample of a run: sample_id, task, cluster, correct."""
+        """What became of each sample of a run: sample_id, task, cluster, correct; of a benchmark that
+        measures also its value."""
         return samples.select(
-            "sample_id", "task", pl.col(self.cluster).cast(pl.String).alias("cluster"), "correct"
+            "sample_id",
+            "task",
+            pl.col(self.cluster).cast(pl.String).alias("cluster"),
+            "correct",
+            *(["value"] if self.measures else []),
         )
 
 
@@ -94,15 +117,36 @@ SCENE_EDITS = Benchmark(
     unit="scenes edited",
     suite=EditScenes,
 )
-BENCHMARKS = (GENEVAL, SCENE_EDITS)
+
+
+def _exact(suite: type[ExactSuite], folder: str, drawn_as: str = "") -> Benchmark:
+    return Benchmark(
+        name=suite.name,
+        folder=folder,
+        cluster=suite.cluster,
+        unit="scenes edited",
+        suite=suite,
+        drawn_as=drawn_as,
+        measures=True,
+    )
+
+
+BENCHMARKS = (
+    GENEVAL,
+    SCENE_EDITS,
+    _exact(ImagenHubScenes, "imagenhub_scenes", SCENE_EDITS.folder),
+    _exact(EmuEditScenes, "emu_edit_scenes", SCENE_EDITS.folder),
+    _exact(ReasonEditScenes, "reason_edit_scenes"),
+)
 
 
 def benchmarks_named(names: Sequence[str]) -> tuple[Benchmark, ...]:
-    """The benchmarks of these names, or all for none. Raises ValueError, which lists the names."""
+    """The benchmarks of these names; for none, those that score a model by default. Raises ValueError, which
+    lists the names."""
     known = [one.name for one in BENCHMARKS]
     if unknown := [name for name in names if name not in known]:
         raise ValueError(f"there is no benchmark {', '.join(unknown)}; there are {', '.join(known)}")
-    return tuple(one for one in BENCHMARKS if not names or one.name in names)
+    return tuple(one for one in BENCHMARKS if one.name in (names or DEFAULT_BENCHMARKS))
 
 
 def open_pipeline(folder: Path, *, device: str = "auto", dtype: str | None = None) -> GoTPipeline:

@@ -12,8 +12,17 @@ from typing import Any
 from got_core.evaluate.judged_names import is_own, shipped_names
 from got_core.model.config import GuidanceReuse
 
-SCENE_ASSETS = {"geneval": "geneval/scenes", "scene_edits": "edits/scenes"}
+SCENE_ASSETS = {
+    "geneval": "geneval/scenes",
+    "scene_edits": "edits/scenes",
+    "scene_imagenhub": "imagenhub/scenes",
+    "scene_emu_edit": "emu_edit/scenes",
+    "scene_reason_edit": "reason_edit/scenes",
+}
 """Benchmarks on rendered scenes: key of the asset, name of the benchmark."""
+
+DEFAULT_BENCHMARKS = ("geneval/scenes", "edits/scenes")
+"""Those that score a model of scenes unless others are named."""
 
 PUBLISHED_ASSETS = {
     "published_geneval": "geneval",
@@ -41,7 +50,7 @@ class EvaluateConfig:
     """Which benchmarks there are, sizes and seeds of those on scenes, and the sampler of all; a sampler field
     left at None is the pipeline's own."""
 
-    benchmarks: tuple[str, ...] = tuple(SCENE_ASSETS.values())
+    benchmarks: tuple[str, ...] = DEFAULT_BENCHMARKS
     """Names of the benchmarks that score a candidate: on rendered scenes, published ones, or a user's own
     such as `judged/my_edits` (a folder below GOT_BENCHMARKS). Empty: it is registered without scores, and
     promotion compares the held-out loss instead."""
@@ -64,6 +73,10 @@ class EvaluateConfig:
     edit_steps: int = 3
     """Most steps of one instruction in `edits/scenes`; above 1 edits of several steps are a kind of their
     own."""
+
+    reason_images: int = 48
+    """Pictures edited and judged by `reason_edit/scenes`, for each sampling seed, spread evenly over its
+    tasks."""
 
     max_change_outside: float = 7.0
     """Levels (of 255) by which an edit may change the picture outside the old and new boxes, on average. The
@@ -126,12 +139,14 @@ class EvaluateConfig:
         """Arguments that are forced on the pipeline; empty where the model's own defaults count."""
         return {name: getattr(self, name) for name in _SAMPLER if getattr(self, name) is not None}
 
-    def measuring(self) -> dict[str, Any]:
-        """What the result of a benchmark on scenes depends on: everything but which others there are.
+    def measuring(self, name: str | None = None) -> dict[str, Any]:
+        """What the result of a benchmark on scenes (of that name) depends on: everything but which others
+        there are, and what those alone depend on.
 
         Guidance that is not reused is left out, so that what was scored before there was a choice stays so.
         """
         left_out = {"benchmarks"} | ({"guidance_reuse"} if self.guidance_reuse is None else set())
+        left_out |= set() if name == SCENE_ASSETS["scene_reason_edit"] else {"reason_images"}
         return {key: value for key, value in asdict(self).items() if key not in left_out}
 
     def __post_init__(self) -> None:
@@ -143,8 +158,8 @@ class EvaluateConfig:
                 f"EvaluateConfig.benchmarks must be none, one or more of {', '.join(known)} and of your own "
                 f"(judged/NAME), each once, got {self.benchmarks}"
             )
-        counts = ("images_per_task", "edit_images", "edit_steps", "batch_size", "bootstrap", "self_test")
-        for field in (*counts, "grid_per_task"):
+        counts = ("images_per_task", "edit_images", "edit_steps", "reason_images", "batch_size", "bootstrap")
+        for field in (*counts, "self_test", "grid_per_task"):
             if getattr(self, field) < 1:
                 raise ValueError(f"EvaluateConfig.{field} must be at least 1, got {getattr(self, field)}")
         if not self.sampling_seeds or len(set(self.sampling_seeds)) < len(self.sampling_seeds):

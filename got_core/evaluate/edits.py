@@ -107,6 +107,8 @@ class EditScenes:
 
     name: ClassVar[str] = "edits/scenes"
     cluster: ClassVar[str] = "case"
+    value: ClassVar[str] = "correct"
+    mean_of: ClassVar[str] = "tasks"
     columns: ClassVar[Mapping[str, pl.DataType]] = EDITS
 
     @cached_property

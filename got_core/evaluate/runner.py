@@ -56,6 +56,7 @@ def run_benchmark(
     progress: Progress | None = None,
     *,
     weights_hash: str | None = None,
+    pictures: str | None = None,
 ) -> RunResult:
     """Draw what is missing under `prefix`, judge all of it, and write the result beside the pictures.
 
@@ -67,13 +68,13 @@ def run_benchmark(
     this model's.
     `samples_<variant's folder>.parquet`, `outside.parquet` (of edits), `scores.json`, `protocol.json`,
     `grid.png`. Give `weights_hash` (or a prefix of its own for each model) so that pictures of other weights
-    are not taken for this model's.
-    Raises DetectorError, before anything is drawn, if the judge cannot be trusted; IncompleteRunError if
-    pictures are missing in the end.
+    are not taken for this model's. `pictures`: where the pictures are kept if not under `prefix`, such as
+    those of another benchmark. Raises DetectorError, before anything is drawn, if the judge cannot be
+    trusted; IncompleteRunError if pictures are missing in the end.
     """
     drawer = as_drawer(pipeline)
     ceilings = drawer.ask(suite.ceilings)
-    run = _StoredRun(suite, storage, prefix, weights_hash)
+    run = _StoredRun(suite, storage, prefix, weights_hash, pictures)
     run.draw(drawer, run.requests, AS_WRITTEN, progress)
     drawn = run.read(run.requests, AS_WRITTEN) if suite.variants else {}
     for variant in suite.variants:
@@ -109,10 +110,18 @@ def judge_stored(
 class _StoredRun:
     """The pictures of one model under one prefix."""
 
-    def __init__(self, suite: Suite, storage: Storage, prefix: str, weights_hash: str | None) -> None:
+    def __init__(
+        self,
+        suite: Suite,
+        storage: Storage,
+        prefix: str,
+        weights_hash: str | None,
+        pictures: str | None = None,
+    ) -> None:
         self.suite, self.storage, self.weights_hash = suite, storage, weights_hash
         self.folder = prefix.rstrip("/")
-        self.requests = suite.requests(self.folder)
+        self.pictures = (pictures or prefix).rstrip("/")
+        self.requests = suite.requests(self.pictures)
         self.repaired: dict[tuple[str, str], Chain] = {}
         """By prompt and plan: requests that differ in their noise alone share the repaired plan."""
 
@@ -147,7 +156,7 @@ class _StoredRun:
         for index, one in drawn.items():
             chain = self._repair(index, one.chain) if variant.repaired else one.chain
             if chain != one.chain or not variant.repaired:
-                name = sample_name(f"{self.folder}/{variant.folder}", index)
+                name = sample_name(f"{self.pictures}/{variant.folder}", index)
                 requests[index] = dataclasses.replace(
                     self.requests[index], name=name, chain=chain, dropped=one.dropped
                 )
@@ -233,10 +242,12 @@ def suite_scores(suite: Suite, samples: pl.DataFrame, protocol: Protocol, partia
         bootstrap=suite.config.bootstrap,
         seed=suite.config.seed,
         cluster=suite.cluster,
+        value=suite.value,
+        mean_of=suite.mean_of,
     )
     return {
         **protocol_figures(protocol),
         **scores,
-        **with_plan_figures(samples, scores),
+        **with_plan_figures(samples, scores, suite.value, suite.mean_of),
         **suite.figures(samples),
     }

@@ -81,6 +81,8 @@ class GenEvalScenes:
 
     name: ClassVar[str] = "geneval/scenes"
     cluster: ClassVar[str] = "prompt"
+    value: ClassVar[str] = "correct"
+    mean_of: ClassVar[str] = "tasks"
     columns: ClassVar[Mapping[str, pl.DataType]] = SAMPLES
 
     @cached_property

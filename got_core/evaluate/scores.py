@@ -33,14 +33,17 @@ def score_tasks(
     bootstrap: int = 1000,
     seed: int = 0,
     cluster: str = "prompt",
+    value: str = "correct",
+    mean_of: str = "tasks",
 ) -> dict[str, Any]:
-    """Scores from one row per image (columns `task`, `correct` and `cluster`).
+    """Scores from one row per image (columns `task`, `correct`, `value` and `cluster`).
 
-    A task's score is the mean over its images; the overall score is the plain mean of the tasks. Intervals
-    are 95 % percentile bootstraps over the prompts of a task (the values of `cluster`), each with all its
-    images: images of one prompt share its plan and its difficulty, so they are not independent. `expected`
-    gives the images a task must have (at least one each for GenEval's six if not given). Raises
-    IncompleteRunError unless `partial`, which is then marked.
+    A task's score is the mean over its images of the column `value`; the overall score is the plain mean of
+    the tasks, or with `mean_of` at `samples` that of all images. Intervals are 95 % percentile bootstraps
+    over the prompts of a task (the values of `cluster`), each with all its images: images of one prompt share
+    its plan and its difficulty, so they are not independent. `expected` gives the images a task must have (at
+    least one each for GenEval's six if not given). Raises IncompleteRunError unless `partial`, which is then
+    marked.
     """
     wanted = dict(expected) if expected is not None else dict.fromkeys(TASKS, 1)
     found = dict(frame.group_by("task").len().iter_rows())
@@ -55,12 +58,13 @@ def score_tasks(
     for task in [*wanted, *sorted(set(found) - set(wanted))]:
         if found.get(task):
             rows = frame.filter(pl.col("task") == task)
-            tasks[task], resampled = _score_task(rows, cluster, bootstrap, rng)
+            tasks[task], resampled = _score_task(rows, cluster, bootstrap, rng, value)
             draws.append(resampled)
-    low, high = _interval(np.mean(draws, axis=0)) if draws else (None, None)
+    sizes = [task["n"] for task in tasks.values()]
+    low, high = _interval(_mean_of_tasks(draws, sizes, mean_of)) if draws else (None, None)
     means = [task["mean"] for task in tasks.values()]
     return {
-        "overall": float(np.mean(means)) if means else None,
+        "overall": float(_mean_of_tasks(means, sizes, mean_of)) if means else None,
         "low": low,
         "high": high,
         "tasks": tasks,
@@ -71,17 +75,19 @@ def score_tasks(
     }
 
 
-def score_seeds(frame: pl.DataFrame) -> dict[str, Any]:
-    """Each sampling seed scored by itself (columns `task`, `correct`, `sampling_seed`): mean and spread.
+def score_seeds(frame: pl.DataFrame, value: str = "correct", mean_of: str = "tasks") -> dict[str, Any]:
+    """Each sampling seed scored by itself (columns `task`, `value`, `sampling_seed`): mean and spread.
 
     `by_seed`: overall and task means of each; `mean` and `spread` (sample standard deviation; None for one
-    seed) of their overall scores, and the same for each task under `tasks`.
+    seed) of their overall scores, and the same for each task under `tasks`. `value` and `mean_of`: as in
+    `score_tasks`.
     """
     by_seed: dict[str, dict[str, Any]] = {}
     for (number,), rows in frame.group_by("sampling_seed", maintain_order=True):
-        means = rows.group_by("task", maintain_order=True).agg(pl.col("correct").mean())
-        tasks = dict(means.iter_rows())
-        by_seed[str(number)] = {"overall": float(np.mean(list(tasks.values()))), "tasks": tasks}
+        means = rows.group_by("task", maintain_order=True).agg(pl.col(value).mean(), pl.len().alias("n"))
+        tasks = dict(means.select("task", value).iter_rows())
+        overall = float(_mean_of_tasks([*tasks.values()], means["n"].to_list(), mean_of))
+        by_seed[str(number)] = {"overall": overall, "tasks": tasks}
     names = dict.fromkeys(task for one in by_seed.values() for task in one["tasks"])
     return {
         "by_seed": by_seed,
@@ -93,6 +99,11 @@ def score_seeds(frame: pl.DataFrame) -> dict[str, Any]:
     }
 
 
+def _mean_of_tasks(tasks: Sequence[Any], sizes: Sequence[int], mean_of: str) -> Any:
+    """The plain mean of tasks, or that of all their samples."""
+    return np.average(tasks, axis=0, weights=None if mean_of == "tasks" else sizes)
+
+
 def _spread(values: Sequence[float]) -> dict[str, float | None]:
     return {
         "mean": float(np.mean(values)) if values else None,
@@ -101,22 +112,22 @@ def _spread(values: Sequence[float]) -> dict[str, float | None]:
 
 
 def _score_task(
-    rows: pl.DataFrame, cluster: str, bootstrap: int, rng: np.random.Generator
+    rows: pl.DataFrame, cluster: str, bootstrap: int, rng: np.random.Generator, value: str
 ) -> tuple[dict[str, Any], np.ndarray]:
-    clusters = rows.group_by(cluster, maintain_order=True).agg(pl.col("correct").sum(), n=pl.len())
-    right, count = clusters["correct"].to_numpy().astype(float), clusters["n"].to_numpy().astype(float)
+    clusters = rows.group_by(cluster, maintain_order=True).agg(pl.col(value).sum(), n=pl.len())
+    right, count = clusters[value].to_numpy().astype(float), clusters["n"].to_numpy().astype(float)
     drawn = rng.multinomial(len(count), np.full(len(count), 1 / len(count)), size=bootstrap)
     resampled = (drawn @ right) / (drawn @ count)
     low, high = _interval(resampled)
-    score = {
+    score: dict[str, Any] = {
         "mean": float(right.sum() / count.sum()),
         "low": low,
         "high": high,
         "n": rows.height,
-        "correct": int(right.sum()),
-        "prompts": clusters.height,
-        "prompts_any_correct": _share_any(rows, cluster),
+        "correct": int(rows["correct"].sum()),
     }
+    if value == "correct":  # of figures there are no shares of prompts
+        score |= {"prompts": clusters.height, "prompts_any_correct": _share_any(rows, cluster)}
     return score, resampled
 
 
@@ -145,8 +156,11 @@ def outcome_of(row: Mapping[str, Any]) -> str:
     return (row["failure"] or "right").replace("_", " ")
 
 
-def with_plan_figures(samples: pl.DataFrame, scores: Mapping[str, Any]) -> dict[str, Any]:
-    """Plan figures of the whole run and of each task, and the scores of each sampling seed.
+def with_plan_figures(
+    samples: pl.DataFrame, scores: Mapping[str, Any], value: str = "correct", mean_of: str = "tasks"
+) -> dict[str, Any]:
+    """Plan figures of the whole run and of each task, and the scores of each sampling seed (see
+    `score_seeds`).
 
     `samples` has the columns `task`, `correct`, `failure`, `sampling_seed`, `plan_correct`, `plan_faults`,
     and some of IOUS.
@@ -160,7 +174,7 @@ def with_plan_figures(samples: pl.DataFrame, scores: Mapping[str, Any]) -> dict[
         "tasks": tasks,
         **plan_figures(samples),
         "plan_overall": float(np.mean(plan_means)) if plan_means else None,
-        "seeds": score_seeds(samples),
+        "seeds": score_seeds(samples, value, mean_of),
     }
 
 

@@ -93,6 +93,12 @@ class Suite(typing.Protocol):
     cluster: ClassVar[str]
     """Column of its samples of which equal values are not independent."""
 
+    value: ClassVar[str]
+    """Column of its samples of which the mean is a task's score: `correct`, or that of a figure."""
+
+    mean_of: ClassVar[str]
+    """Of what the overall score is the plain mean: `tasks` or `samples`."""
+
     columns: ClassVar[Mapping[str, pl.DataType]]
     """Of its table of samples: what `judge` gives, and what the runner fills in: `sample_id`, `index`,
     `prompt`, `seed`, `chain`, `image` (a storage name), `image_id` and `failure` (one of `scores.FAILURES` or

@@ -161,7 +161,7 @@ def _record(
     benchmark: PublishedBenchmark | Benchmark, found: FoundModel, setup: Setup, drawing: Drawing
 ) -> PictureRecord:
     return PictureRecord(
-        pictures_of=benchmark.folder,
+        pictures_of=_pictures_of(benchmark),
         model=found.name,
         weights_hash=found.weights_hash,
         plan=drawing.plan,
@@ -169,6 +169,11 @@ def _record(
         dtype=drawing.dtype,
         recipe=setup.recipe.name if isinstance(benchmark, Benchmark) else None,
     )
+
+
+def _pictures_of(benchmark: PublishedBenchmark | Benchmark) -> str:
+    """What the folder's record says its pictures are of; some benchmarks judge the same ones."""
+    return benchmark.pictures_of if isinstance(benchmark, Benchmark) else benchmark.folder
 
 
 @contextmanager
@@ -271,10 +276,10 @@ def _plan_of(
     """Whether the pictures were drawn from plans, after a look at what they are of."""
     if record is None or folder is None:
         return judging.plan
-    if record.pictures_of != benchmark.folder:
+    if record.pictures_of != _pictures_of(benchmark):
         raise ValueError(
             f"{folder.url} holds pictures for {record.pictures_of}, {benchmark.name} judges those for "
-            f"{benchmark.folder}: name another benchmark or folder"
+            f"{_pictures_of(benchmark)}: name another benchmark or folder"
         )
     if record.recipe not in (None, setup.recipe.name):
         raise ValueError(

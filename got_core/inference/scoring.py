@@ -38,7 +38,8 @@ def score_model(
     tracking_uri: str,
     progress: Callable[[str], None] = lambda line: None,
 ) -> ModelScores:
-    """Score a model on the named benchmarks, or on all; world, sizes and seeds are the recipe's.
+    """Score a model on the named benchmarks, or on those that score one by default; world, sizes and seeds
+    are the recipe's.
 
     Pictures of these weights that are in the storage already are not drawn again. `progress` is given a line
     after each batch. Raises ValueError for an unknown benchmark, before anything is loaded; else as

@@ -77,7 +77,9 @@ def tiny() -> Recipe:
             pretraining(replace(stage, steps=3, sample_every=2)),
             finetuning(replace(stage, steps=2, seed=1)),
         ),
-        evaluate=EvaluateConfig(images_per_task=2, edit_images=6, batch_size=12, bootstrap=20),
+        evaluate=EvaluateConfig(
+            images_per_task=2, edit_images=6, reason_images=6, batch_size=12, bootstrap=20
+        ),
         ablation=AblationConfig(
             rows=("baseline", "got"), seeds=(0,), pretrain_steps=2, finetune_steps=2, images_per_task=2
         ),

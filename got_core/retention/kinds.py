@@ -23,13 +23,14 @@ OF_MODELS = frozenset({CHECKPOINT, MODEL, PICTURES, TRIAL, ARCHIVE, TRAINING_MAN
 """What assets without shards write: it may go only while nobody makes any of them."""
 
 _KEY = "[0-9a-f]{12}"
+_BENCHMARKS = "geneval|edits|imagenhub_scenes|emu_edit_scenes|reason_edit_scenes"
 _RULES = [
     (kind, re.compile(rf"({unit})(?:/.*|\.files\.json|)", re.DOTALL))
     for kind, unit in (
         (NOTE, rf"models/[^/]+/unfinished/{_KEY}\.json"),
         (CHECKPOINT, rf"models/[^/]+/{_KEY}/checkpoints/step-\d{{8,}}-[0-9a-f]{{8}}"),
         (MODEL, rf"models/[^/]+/{_KEY}"),
-        (PICTURES, rf"(?:geneval|edits|guidance|published/[^/]+)/{_KEY}"),
+        (PICTURES, rf"(?:{_BENCHMARKS}|guidance|published/[^/]+)/{_KEY}"),
         # By it a finished run is found again, which took hours.
         (VALUE, rf"ablation/[^/]+-\d+/{_KEY}/trial\.json"),
         (TRIAL, rf"ablation/[^/]+-\d+/{_KEY}"),

@@ -44,7 +44,31 @@ _KINDS = {
         "Edits of unseen scenes (`edits/scenes`) by kind, and the grounding of their chains in the source."
         "\n\nResumes as `geneval` does.",
     ),
+    "scene_imagenhub": _Kind(
+        1,
+        "ImagenHub's two scores on rendered scenes (`imagenhub/scenes`): success of the edit and "
+        "over-editing, judged exactly.\n\nPictures are those of `edits/scenes`, and edits of objects that "
+        "are not there.",
+    ),
+    "scene_emu_edit": _Kind(
+        1,
+        "Emu-Edit's figures on rendered scenes (`emu_edit/scenes`): agreement with source and target, and "
+        "the share of the asked change that was made.\n\nPictures are those of `edits/scenes`.",
+    ),
+    "scene_reason_edit": _Kind(
+        1,
+        "Edits of rendered scenes whose instructions need reasoning (`reason_edit/scenes`), by Reason-Edit's "
+        "classes, scored as `imagenhub/scenes`.\n\nResumes as `geneval` does.",
+    ),
 }
+_SHARING = ("scene_imagenhub", "scene_emu_edit")
+"""They judge the pictures of `scene_edits`, and draw them where nobody else does."""
+
+
+def _before(key: str) -> list[str]:
+    """The asset that draws the same pictures: at the same time both would draw them."""
+    sharing = [one for one in ("scene_edits", *_SHARING) if one in _EVALUATE.assets]
+    return sharing[: sharing.index(key)][-1:] if key in _SHARING else []
 
 
 def benchmark_asset(key: str, name: str) -> dg.AssetsDefinition:
@@ -54,10 +78,11 @@ def benchmark_asset(key: str, name: str) -> dg.AssetsDefinition:
         name=key,
         description=_KINDS[key].description,
         ins=_CANDIDATE,
+        deps=_before(key),
         group_name="evaluate",
         kinds={"pytorch"},
         owners=["team:model"],
-        code_version=code_version(_KINDS[key].number, _EVALUATE.measuring(), PROJECT.recipe.world),
+        code_version=code_version(_KINDS[key].number, _EVALUATE.measuring(name), PROJECT.recipe.world),
     )
     def scored(
         context: dg.AssetExecutionContext, project: dg.ResourceParam[Project], candidate: Document

@@ -23,6 +23,7 @@ from got_core.evaluate.benchmarks import BENCHMARKS, benchmarks_named
 from got_core.evaluate.config import EvaluateConfig
 from got_core.evaluate.detector import check_detector
 from got_core.evaluate.emu_edit.measuring import decode
+from got_core.evaluate.exact.suite import ExactSuite
 from got_core.evaluate.geneval.layout import METADATA
 from got_core.evaluate.geneval.prompts import Samples
 from got_core.evaluate.guidance_grid.config import GuidanceGridConfig
@@ -149,7 +150,9 @@ class ScenePrompts:
     def __init__(self, suite: Suite, world: World, config: GuidanceGridConfig) -> None:
         check_detector(world, suite.config)
         self.name, self.suite = suite.name, suite
-        self._chosen = evenly(_scene_tasks(suite), config.prompts, suite.name)
+        tasks = _scene_tasks(suite)
+        places = evenly([*tasks.values()], config.prompts, suite.name)
+        self._chosen = [list(tasks)[place] for place in places]
 
     @property
     def protocol(self) -> Protocol | None:
@@ -177,12 +180,15 @@ class ScenePrompts:
         return pl.DataFrame(rows, schema=VERDICTS)
 
 
-def _scene_tasks(suite: Any) -> list[str]:
-    """Of the requests of the first sampling seed, in their order."""
+def _scene_tasks(suite: Any) -> dict[int, str]:
+    """Of the requests of the first sampling seed, by their numbers, in their order."""
+    if isinstance(suite, ExactSuite):
+        first = {number: one for number, one in suite.places.items() if one.turn == 0}
+        return {number: suite.cases[one.case].kind for number, one in first.items()}
     if hasattr(suite, "cases"):
-        return [case.kind for case in suite.cases]
+        return dict(enumerate(case.kind for case in suite.cases))
     count = len(suite.rows) // len(suite.config.sampling_seeds)
-    return [row["tag"] for row in suite.rows[:count]]
+    return dict(enumerate(row["tag"] for row in suite.rows[:count]))
 
 
 # -- published benchmarks ----------------------------------------------------------------------------

@@ -131,7 +131,10 @@ class OpenedScenes:
     def _check_whole(self, folder: Storage | None, suite: Suite, drawn: Mapping[int, Drawn]) -> None:
         names = {number: one.name for number, one in suite.requests(PICTURES).items()}
         missing = [name for number, name in names.items() if number not in drawn]
-        extra = sorted(set(folder.list(f"{PICTURES}/")) - set(names.values())) if folder else []
+        # What lies in other folders is another benchmark's of the same pictures.
+        folders = {name.rpartition("/")[0] for name in names.values()}
+        there = folder.list(f"{PICTURES}/") if folder else []
+        extra = sorted({name for name in there if name.rpartition("/")[0] in folders} - {*names.values()})
         faults = [
             *_named("missing, or of something else than its record says", missing),
             *_named("asked for by nobody", extra),
@@ -179,7 +182,7 @@ class OpenedScenes:
             "tasks": tasks,
             "partial": not scores["complete"],
             "of": f"{scores['found']} / {scores['expected']}",
-            "notes": [],
+            "notes": scores.get("notes", []),
         }
 
     def outcomes(self, frame: pl.DataFrame) -> pl.DataFrame:
@@ -187,7 +190,7 @@ class OpenedScenes:
         found = self._benchmark.outcomes(frame)
         return found.with_columns(
             frame["index"].cast(pl.String).alias("sample_id"),
-            pl.col("correct").cast(pl.Float64).alias("value"),
+            pl.col("value" if "value" in found.columns else "correct").cast(pl.Float64).alias("value"),
         ).select(OUTCOMES)
 
     def outside_cases(self, folder: Storage, frame: pl.DataFrame) -> Iterator[Case] | None:

@@ -33,6 +33,8 @@ class Brightness:
     config: EvaluateConfig
     name: ClassVar[str] = "brightness"
     cluster: ClassVar[str] = "prompt"
+    value: ClassVar[str] = "correct"
+    mean_of: ClassVar[str] = "tasks"
     columns: ClassVar[Mapping[str, pl.DataType]] = {
         "sample_id": pl.String(),
         "index": pl.Int32(),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from got_core.evaluate.benchmarks import BENCHMARKS, open_pipeline
+from got_core.evaluate.benchmarks import benchmarks_named, open_pipeline
 from got_core.evaluate.config import EvaluateConfig
 from got_core.evaluate.published.cluster import Cluster
 from got_core.registry.log import register
@@ -50,8 +50,9 @@ class Home:
     def register(self, weights: str, config: EvaluateConfig) -> str:
         """Score and register the pipeline under these weights' name, as the graph does."""
         pipeline = open_pipeline(self.folder)
-        made = [one.score(pipeline, NARROW, config, self.storage, weights) for one in BENCHMARKS]
-        outcomes = {b.name: b.outcomes(result.samples) for b, result in zip(BENCHMARKS, made, strict=True)}
+        chosen = benchmarks_named(config.benchmarks)
+        made = [one.score(pipeline, NARROW, config, self.storage, weights) for one in chosen]
+        outcomes = {b.name: b.outcomes(result.samples) for b, result in zip(chosen, made, strict=True)}
         scores, *others = [result.scores for result in made]
         tags = {"weights_hash": weights}
         return register(

@@ -24,7 +24,7 @@ def drawn(benchmark: Benchmark, folder: Storage, *, plan: bool) -> OpenedScenes:
     recipe = tiny()
     opened = OpenedScenes(benchmark, recipe.world, recipe.evaluate)
     record = PictureRecord(
-        pictures_of=benchmark.folder, model="m", weights_hash=HASH, plan=plan,
+        pictures_of=benchmark.pictures_of, model="m", weights_hash=HASH, plan=plan,
         sampler={"num_inference_steps": 1},
     )  # fmt: skip
     begin_record(folder, record)
