@@ -30,7 +30,7 @@ from tests.got_core.evaluate.emu_edit.made import (
     write_descriptions,
     write_parquet,
 )
-from tests.got_core.evaluate.outside.reason_edit_set import soft_mask
+from tests.got_core.evaluate.outside.reason_edit_set import reason_edit_set, soft_mask
 from tests.got_core.evaluate.published.downloads import write_data
 from tests.got_core.tiny_pipeline import sees_its_conditions, tiny_pipeline
 
@@ -215,3 +215,21 @@ def test_scenes_have_exact_boxes_and_the_same_mean(storage: Storage) -> None:
     exact = block["regions"]["exact"]["change_outside"]["mean"]
     assert exact == pytest.approx(result.scores["change_outside"], rel=1e-5)
     assert "outside" in result.scores["kept_outside"] and storage.exists("e/outside/000.png")
+
+
+def test_judged_edits_have_the_masks_of_their_data_and_share_pictures(tmp_path: Path) -> None:
+    reason_edit_set(tmp_path / "reason_edit", each=1)
+    judged, masked = (
+        published_benchmark(name).open(tmp_path, networks=False)
+        for name in ("reason_edit", "reason_edit/masked")
+    )
+    pipeline, folder = sees_its_conditions(tiny_pipeline()), Storage(f"file://{tmp_path / 'pictures'}")
+    options = {"sampler": {"num_inference_steps": 1, "max_new_tokens": 4}}
+    assert judged.generate(pipeline, folder, **options) == 6
+    assert masked.generate(pipeline, folder, **options) == 0, "they are the same pictures"
+    for opened in (judged, masked):
+        made = outside_of(opened, folder, pl.DataFrame())
+        assert (
+            made is not None and set(made.rows["region"]) == {"mask"} and made.figures["pictures"] == "6 / 6"
+        )
+    assert published_benchmark("reason_edit").folder == published_benchmark("reason_edit/masked").folder
