@@ -133,6 +133,10 @@ def test_both_ways_to_read_a_mask() -> None:
     for level, says in ((0, "marks nothing"), (255, "marks the whole picture")):
         with pytest.raises(NoRegionError, match=says):
             read_mask(Image.new("L", SIZE, level), THRESHOLDED)
+    edge = Image.new("L", (256, 256))
+    edge.paste(127, (0, 0, 9, 9))
+    edge.paste(128, (100, 100, 110, 110))
+    assert read_mask(edge, THRESHOLDED).box == (100, 100, 110, 110)
     dot = Image.new("L", (256, 256))
     dot.putpixel((9, 9), 255)
     assert read_mask(dot, PUBLISHED).box == (9, 9, 9, 9) and read_mask(dot, THRESHOLDED).box == (9, 9, 10, 10)
