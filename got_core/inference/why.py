@@ -500,7 +500,7 @@ def _source(home: WhyHome, cell: Cell) -> SourceFound | None:
 
     reading, name = cell.reading, cell.result.benchmark
     if reading.kind == "scenes":
-        if "edit" not in name and "change_outside" not in cell.result.table.columns:
+        if "edit" not in name and not {"change_outside", "over_editing"} & set(cell.result.table.columns):
             return None
         evaluate = home.recipe.evaluate
         return sources.scene_source(name, cell.result.scores, reading, home.recipe.world, evaluate)

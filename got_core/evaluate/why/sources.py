@@ -44,7 +44,9 @@ def scene_source(
     if request is None or request.source is None or reading.index is None:
         return None
     cases = getattr(suite, "cases", ())
-    case = cases[reading.index % len(cases)] if cases else None
+    places = getattr(suite, "places", None)  # of suites whose pictures do not repeat all cases for each seed
+    number = places[reading.index].case if places else reading.index % max(len(cases), 1)
+    case = cases[number] if cases else None
     if case is None or reading.prompt not in (None, request.prompt):
         return SourceFound(record=SourceRecord(what="made from a seed"), image=request.source)
     return _of_case(case, request.source)
@@ -63,7 +65,10 @@ def _of_case(case: Any, image: Image.Image) -> SourceFound:
     from got_core.scenes.render import render
 
     target = render(case.target)
-    chain, boxes, missing = _true_plan(image, target, case.instruction)
+    if absent := getattr(case, "absent", None):
+        chain, boxes, missing = None, (), (f"there is no true plan: the source shows no {absent}",)
+    else:
+        chain, boxes, missing = _true_plan(image, target, _spelled(case))
     record = SourceRecord(
         what=f"made from a seed: {described(case.source)}",
         steps=tuple(_step(op) for op in case.ops),
@@ -72,6 +77,17 @@ def _of_case(case: Any, image: Image.Image) -> SourceFound:
         missing=missing,
     )
     return SourceFound(record=record, image=image, target=target, true_boxes=boxes)
+
+
+def _spelled(case: Any) -> str:
+    """The instruction in words that the annotation reads; those that need reasoning say less."""
+    from got_core.scenes.edits import in_turn, instruction, parse_instruction
+
+    try:
+        parse_instruction(case.instruction)
+    except ValueError:
+        return instruction(in_turn(case.ops))
+    return str(case.instruction)
 
 
 def described(scene: Scene) -> str:
