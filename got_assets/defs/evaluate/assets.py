@@ -209,6 +209,7 @@ def _benchmark(project: Project, model: Document, benchmark: "Benchmark") -> dg.
         scores=score_table(result.scores),
         pictures=stored_image(project.storage, f"{prefix}/grid.png"),
         **({} if grounding is None else {"grounding_iou": grounding}),
+        **_notes(result.scores),
         **{task: score["mean"] for task, score in result.scores["tasks"].items()},
     )
 
