@@ -14,19 +14,20 @@ import dataclasses
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from got_core.evaluate.config import BENCHMARK_ASSETS
+from got_core.evaluate.judged_names import OWN, folders_in, names_of
 from got_core.evaluate.why.address import parse_address
 from got_core.evaluate.why.cells import Cell, Result, cell_of_bytes, cell_of_name, find_cell
 from got_core.evaluate.why.evidence import (
     ModelRecord,
     Shown,
     SourceFound,
-    SourceRecord,
     Surroundings,
     Training,
     evidence,
@@ -95,7 +96,7 @@ class WhyHome:
     def documents(self) -> dict[str, Mapping[str, Any]]:
         """What the graph noted of each benchmark's last run, by benchmark."""
         found = {}
-        for asset, name in BENCHMARK_ASSETS.items():
+        for asset, name in {**BENCHMARK_ASSETS, **self.recipe.evaluate.assets}.items():
             document = self.document(asset)
             if isinstance(document.get("prefix"), str) and isinstance(document.get("weights_hash"), str):
                 found[name] = document
@@ -150,7 +151,9 @@ class ChosenModel:
         """Names that may be asked for."""
         if self.given:
             return [one.benchmark for one in self.given]
-        return list(dict.fromkeys([*BENCHMARK_ASSETS.values(), *self.home.documents]))
+        own = self.home.recipe.evaluate.benchmarks
+        known = [*BENCHMARK_ASSETS.values(), *own, *self.home.documents, *_own_names(self.home.benchmarks)]
+        return list(dict.fromkeys(known))
 
     def results(self) -> Iterator[Result]:
         """All results of the model that are quick to find."""
@@ -182,11 +185,18 @@ class ChosenModel:
             # Results of all models lie side by side, by the beginning of their weights' hash.
             prefix = document["prefix"].replace(document["weights_hash"][:12], self.weights_hash[:12])
         else:
-            prefix = _usual_prefix(name, self.weights_hash)
+            prefix = _usual_prefix(self.home, name, self.weights_hash)
         return _result(self.home, name, prefix) if prefix else None
 
 
-def _usual_prefix(name: str, weights: str) -> str | None:
+def _own_names(place: Path | None) -> Iterator[str]:
+    """A user's own judged benchmarks, as far as their folders can be read."""
+    for folder in folders_in(place / OWN) if place else ():
+        with suppress(OSError, ValueError):
+            yield from names_of(folder, f"{OWN}/{folder.name}")
+
+
+def _usual_prefix(home: WhyHome, name: str, weights: str) -> str | None:
     """Where a benchmark keeps a model's results, for homes in which the graph did not run it."""
     from got_core.evaluate.benchmarks import BENCHMARKS
 
@@ -196,8 +206,8 @@ def _usual_prefix(name: str, weights: str) -> str | None:
     from got_core.evaluate.published.registry import published_benchmark
 
     try:
-        return published_benchmark(name).results(weights)
-    except ValueError:
+        return published_benchmark(name, home.benchmarks).results(weights)
+    except (OSError, ValueError):
         return None
 
 
@@ -500,14 +510,12 @@ def _source(home: WhyHome, cell: Cell) -> SourceFound | None:
 
     reading, name = cell.reading, cell.result.benchmark
     if reading.kind == "scenes":
-        if "edit" not in name and not {"change_outside", "over_editing"} & set(cell.result.table.columns):
+        if "case" not in cell.result.table.columns:  # a prompt, which has no source
             return None
         evaluate = home.recipe.evaluate
         return sources.scene_source(name, cell.result.scores, reading, home.recipe.world, evaluate)
-    if reading.kind == "figures":
+    if reading.kind == "figures" or reading.source:
         return sources.published_source(name, home.benchmarks, reading)
-    if reading.source:
-        return SourceFound(record=SourceRecord(place=reading.source, sha256=reading.source_sha256))
     return None
 
 

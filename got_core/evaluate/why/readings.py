@@ -160,6 +160,7 @@ def reading_of(row: Row, adapter: Adapter) -> Reading:
         "image": _text(row.get("image")),
         "image_sha256": _text(row.get("image_id")) or _text(row.get("image_sha256")),
         "source": _text(row.get("source_image")),
+        "source_sha256": _text(row.get("source_sha256")),
         "plan": _planned(row),
         "verdict": _verdict(row),
         "found": objects_of(row["found"]) if row.get("found") is not None else None,
@@ -214,21 +215,37 @@ def with_plan(reading: Reading, row: Row) -> Reading:
     return replace(reading, plan=replace(plan, figures={**plan.figures, **more}), verdict=verdict)
 
 
+_OUTSIDE = ("region", "change_outside", "changed_outside", "psnr_outside", "ssim_outside", "left_out")
+
+
+def with_outside(reading: Reading, row: Row) -> Reading:
+    """The reading with what changed outside the region of an edit, from the table of that."""
+    values = {name: _text(row.get(name)) or _number(row.get(name)) for name in _OUTSIDE}
+    known = {f"outside: {name}": value for name, value in values.items() if value is not None}
+    figures = {**reading.verdict.figures, **known}
+    return replace(reading, verdict=replace(reading.verdict, figures=figures))
+
+
 # -- kinds of tables ---------------------------------------------------------------------------------
 
 
+_NO_FIGURES = frozenset(
+    ("index", "case", "sampling_seed", "seed", "correct", "value", "plan_correct", "plan_iou", "place_iou")
+) | {"grounding_iou"}
+
+
 def _scenes(row: Row) -> dict[str, Any]:
-    figures = {name: row.get(name) for name in ("change_found", "others_kept", "change_outside")}
+    """Each benchmark on scenes has figures of its own: every number and mark of the row is one."""
+    figures = {name: _figure(value) for name, value in row.items() if name not in _NO_FIGURES}
     known = {name: value for name, value in figures.items() if value is not None}
-    told = {
-        name: ("yes" if value else "no") if isinstance(value, bool) else _number(value)
-        for name, value in known.items()
-    }
-    shown = {name: value for name, value in told.items() if value is not None}
     return {
-        "verdict": replace(_verdict(row), figures=shown),
+        "verdict": replace(_verdict(row), figures=known),
         "asks": _asked_for(_parsed(row.get("metadata"))),
     }
+
+
+def _figure(value: Any) -> float | str | None:
+    return ("yes" if value else "no") if isinstance(value, bool) else _number(value)
 
 
 def _detections(row: Row) -> dict[str, Any]:
@@ -263,9 +280,10 @@ def _answer(one: Row) -> Answer:
 
 def _replies(row: Row) -> dict[str, Any]:
     state, reason = _text(row.get("state")), _text(row.get("reason"))
-    given = row.get("scores")
+    given, names = row.get("scores"), _texts(row.get("score_names"))
     values = [_number(one) for one in given] if isinstance(given, list) else []
-    scores = {f"score {number}": one for number, one in enumerate(values, start=1) if one is not None}
+    names = names if len(names) == len(values) else tuple(f"score {n + 1}" for n in range(len(values)))
+    scores = {name: one for name, one in zip(names, values, strict=True) if one is not None}
     scored = state == "scored"
     common = _verdict(row)
     verdict = Verdict(
@@ -305,7 +323,6 @@ def _figures(row: Row) -> dict[str, Any]:
     return {
         "verdict": verdict,
         "image_sha256": _text(row.get("edited_sha256")),
-        "source_sha256": _text(row.get("source_sha256")),
     }
 
 
@@ -330,19 +347,26 @@ ADAPTERS = (
 
 
 def objects_of(text: Any) -> tuple[FoundObject, ...]:
-    """Detections of a column's JSON: objects of cls, score, box and perhaps color; others are left out."""
+    """Detections of a column's JSON: objects of cls, score, box and perhaps color, or lists of these four;
+    others are left out."""
     rows = _parsed(text)
-    found = [_object(one) for one in rows if isinstance(one, dict)] if isinstance(rows, list) else []
+    found = [_object(one) for one in rows] if isinstance(rows, list) else []
     return tuple(one for one in found if one is not None)
 
 
-def _object(one: Row) -> FoundObject | None:
-    name, box = _text(one.get("cls")) or _text(one.get("class")), one.get("box")
+_DETECTION = ("cls", "score", "box", "color")
+
+
+def _object(one: Any) -> FoundObject | None:
+    fields = dict(zip(_DETECTION, one, strict=False)) if isinstance(one, list) else one
+    if not isinstance(fields, dict):
+        return None
+    name, box = _text(fields.get("cls")), fields.get("box")
     sides = [_number(side) for side in box] if isinstance(box, list) else []
     if name is None or len(sides) != 4 or None in sides:
         return None
     x1, y1, x2, y2 = (side for side in sides if side is not None)
-    color, score = _text(one.get("color")), _number(one.get("score"))
+    color, score = _text(fields.get("color")), _number(fields.get("score"))
     return FoundObject(name=name, box=(x1, y1, x2, y2), score=score, color=color)
 
 
