@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 from PIL import Image, PngImagePlugin
 
+from got_core.evaluate.comparison_page import spelled_outside
 from got_core.evaluate.config import EvaluateConfig
 from got_core.evaluate.edits import EditScenes
 from got_core.evaluate.emu_edit.magicbrush import MagicBrush
@@ -111,6 +112,11 @@ def test_figures_never_pool_kinds_of_regions() -> None:
     mean = exact["change_outside"]
     assert mean["low"] <= mean["mean"] <= mean["high"] and mean["of"] == 4
     assert mean["mean"] == pytest.approx(np.mean(frame["change_outside"].to_list()[:2]))
+    said = spelled_outside({"model": "m", "figures": figures})
+    assert said.startswith("m, change outside the region of the edit: by plan (1 / 4) ")
+    assert f"by exact (2 / 4) {mean['mean']:.2f} levels" in said and said.endswith(
+        "the picture is missing: 1"
+    )
     assert figures["record"]["version"] == 1 and figures["record"]["changed_above"] == 25
     json.dumps(figures)
 
