@@ -19,8 +19,10 @@ from got_core.evaluate.why.cells import UnknownSampleError, failed_cells
 from got_core.evaluate.why.evidence import Evidence
 from got_core.evaluate.why.pictures import CHANGED, GONE, HIDDEN, THERE
 from got_core.evaluate.why.text import WIDTH, evidence_text
-from got_core.inference.why import NoResultError, WhyHome, chosen_model, explain
-from got_core.inference.why_sheet import sheet_of
+from got_core.inference.why.explaining import explain
+from got_core.inference.why.home import WhyHome
+from got_core.inference.why.models import NoResultError, chosen_model
+from got_core.inference.why.sheet import sheet_of
 from got_core.registry.reference import NoModelError
 from got_core.storage import Storage
 

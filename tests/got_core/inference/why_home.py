@@ -14,7 +14,7 @@ from got_core.corpus.shards import assign_edit_shards, assign_image_shards
 from got_core.curate.manifest import archive_manifest, build_manifest
 from got_core.curate.rules import select_edits, select_t2i
 from got_core.evaluate.benchmarks import BENCHMARKS
-from got_core.inference.why import WhyHome
+from got_core.inference.why.home import WhyHome
 from got_core.recipes import Recipe, tiny
 from got_core.registry.tracking import connect
 from got_core.scenes.config import CorpusConfig

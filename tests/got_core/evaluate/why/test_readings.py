@@ -17,11 +17,11 @@ from got_core.evaluate.why.readings import (
     UNSCORED,
     WRONG,
     adapter_of,
-    objects_of,
     reading_of,
     with_outside,
     with_plan,
 )
+from got_core.evaluate.why.values import objects_of
 
 JUDGED = {
     "sample_id": pl.String(), "task": pl.String(), "prompt": pl.String(), "state": pl.String(),
