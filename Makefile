@@ -65,7 +65,7 @@ ablation: $(STAMP)
 	@$(BIN)/got ablation
 
 test: $(TEST_STAMP)
-	@$(BIN)/python -m pytest -n 2 --dist loadfile
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # -s: they print the card's name, and the memory that was planned and measured.
 test-gpu: $(TEST_STAMP)

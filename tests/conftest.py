@@ -1,4 +1,7 @@
-"""Fixtures for every test: no setting of the developer's shell leaks in, and storage is a fresh folder."""
+"""Fixtures for every test: no setting of the developer's shell leaks in, and storage is a fresh folder.
+
+Files with slow tests come first, so that workers beside each other end at about the same time.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +18,35 @@ from got_core.storage import Storage
 from tests.faults.proxy import FaultProxy
 
 
-@pytest.fixture(autouse=True)
-def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests first; within a file, and among files of a kind, the order stays."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
+def _forget_settings(patch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith("GOT_") or name == "RAY_ADDRESS":
-            monkeypatch.delenv(name)
+            patch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    _forget_settings(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def ray_kept() -> Iterator[None]:
+    """One Ray with two places for what a file's tests run in this process: each training would start its own.
+
+    Its workers have the environment of now: they do not see what a test sets.
+    """
+    from got_core.ray_sessions import ray_session
+
+    with pytest.MonkeyPatch.context() as patch:
+        _forget_settings(patch)
+        with ray_session(None, 2):
+            yield
 
 
 @pytest.fixture

@@ -123,7 +123,7 @@ class FaultProxy:
     def seen(self) -> list[Seen]:
         """The requests that have been answered or cut, in that order. Those that are under way are waited for
         a moment: whoever asked may have the answer before it is written down here."""
-        until = time.monotonic() + 0.3
+        until = time.monotonic() + 3
         while self.at_once and time.monotonic() < until:
             time.sleep(0.002)
         with self._lock:

@@ -24,7 +24,7 @@ def make_ablation(home: Path) -> str:
         env=kept | {"GOT_HOME": str(home), "GOT_RECIPE": "tiny", "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=900,
+        timeout=1800,
         check=False,
     )
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]

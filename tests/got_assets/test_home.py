@@ -59,7 +59,7 @@ def script(tmp_path: Path) -> Path:
 def test_databases_lie_in_the_home_whatever_its_name(script: Path, tmp_path: Path, name: str) -> None:
     home = tmp_path / "above" / name / "home"
     process = start(script, home, tmp_path / "cache")
-    said, _ = process.communicate(timeout=240)
+    said, _ = process.communicate(timeout=600)
     assert process.returncode == 0, said
     databases = {path.relative_to(home).as_posix() for path in home.rglob("*.db")}
     assert {"dagster/history/runs.db", "dagster/schedules/schedules.db", "mlflow/mlflow.db"} <= databases
@@ -109,7 +109,7 @@ def test_settings_of_an_older_home_are_renewed_unless_somebody_changed_them(
 def test_processes_that_start_together_on_a_fresh_home_all_work(script: Path, tmp_path: Path) -> None:
     home = tmp_path / "home"
     processes = [start(script, home, tmp_path / "cache") for _ in range(4)]
-    said = [process.communicate(timeout=400)[0] for process in processes]
+    said = [process.communicate(timeout=600)[0] for process in processes]
     assert [process.returncode for process in processes] == [0] * 4, said
 
 
@@ -122,7 +122,7 @@ def fails(*arguments: str, **settings: str) -> str:
         capture_output=True,
         text=True,
         cwd=Path(__file__).parents[2],
-        timeout=120,
+        timeout=600,
     )
     assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
     return done.stderr

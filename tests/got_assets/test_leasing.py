@@ -126,7 +126,7 @@ def test_what_another_process_made_meanwhile_is_not_made_again(graph: Graph) -> 
         ["raw_images"], images[0], {"raw_images": "x"}
     )
     other.release()
-    waiter.join(60)
+    waiter.join(300)
     assert first.outcomes[images[0]].made == [] and not first.outcomes[images[0]].error
 
 

@@ -212,9 +212,9 @@ def runs(instance: dg.DagsterInstance, *statuses: dg.DagsterRunStatus, **tags: s
 def begin_run_and_kill_it(home: Path) -> str:
     """`got run`, killed in the middle of a step; the run that it leaves behind."""
     with process(home, sys.executable, "-m", "got_assets.cli", "run") as made:
-        until((home / "dagster" / ".made-by-dagster").exists, 120, home)
+        until((home / "dagster" / ".made-by-dagster").exists, 600, home)
         with dg.DagsterInstance.from_config(str(home / "dagster")) as instance:
-            found = until(lambda: runs(instance, dg.DagsterRunStatus.STARTED), 120, home)
+            found = until(lambda: runs(instance, dg.DagsterRunStatus.STARTED), 600, home)
             os.kill(made.pid, signal.SIGKILL)
             made.wait()
             assert status(instance, found[0].run_id) == dg.DagsterRunStatus.STARTED
@@ -227,7 +227,7 @@ def launch(home: Path, shard: str) -> None:
     tags = json.dumps({"dagster/partition": shard})
     subprocess.run(
         [str(BIN / "dagster"), "job", "launch", "-w", workspace, "-j", "prepare_images", "--tags", tags],
-        env=environment(home), cwd=ROOT, check=True, capture_output=True, timeout=240,
+        env=environment(home), cwd=ROOT, check=True, capture_output=True, timeout=600,
     )  # fmt: skip
 
 
@@ -244,14 +244,14 @@ def test_after_a_kill_the_daemon_works(tmp_path: Path) -> None:
         process(tmp_path, *daemon),
     ):
         [queued] = runs(instance, dg.DagsterRunStatus.QUEUED)
-        until(lambda: status(instance, dead) == dg.DagsterRunStatus.FAILURE, 120, tmp_path)
+        until(lambda: status(instance, dead) == dg.DagsterRunStatus.FAILURE, 600, tmp_path)
         under_way = lambda: runs(instance, dg.DagsterRunStatus.STARTED)  # noqa: E731
-        [launched] = until(under_way, 120, tmp_path)
+        [launched] = until(under_way, 600, tmp_path)
         assert launched.run_id == queued.run_id
-        kill_process_of(until(lambda: tagged(instance, queued.run_id), 60, tmp_path))
+        kill_process_of(until(lambda: tagged(instance, queued.run_id), 600, tmp_path))
         again = until(
             lambda: runs(instance, dg.DagsterRunStatus.SUCCESS, **{"dagster/retry_number": "1"}),
-            240, tmp_path,
+            600, tmp_path,
         )  # fmt: skip
         assert again[0].parent_run_id == queued.run_id
         assert status(instance, queued.run_id) == dg.DagsterRunStatus.FAILURE
@@ -274,4 +274,4 @@ def test_after_a_kill_the_next_start_marks_the_run_as_failed(tmp_path: Path) -> 
         process(tmp_path, sys.executable, "-m", "got_assets.cli", "ui"),
         dg.DagsterInstance.from_config(str(tmp_path / "dagster")) as instance,
     ):
-        until(lambda: status(instance, dead) == dg.DagsterRunStatus.FAILURE, 120, tmp_path)
+        until(lambda: status(instance, dead) == dg.DagsterRunStatus.FAILURE, 600, tmp_path)

@@ -5,7 +5,7 @@ Real Dagster and MLflow, a tiny model, data of our own and tiny networks in the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,6 @@ import pytest
 
 from got_core.evaluate.config import EvaluateConfig
 from got_core.model.formats.weights import weights_hash
-from got_core.ray_sessions import ray_session
 from got_core.recipes import RECIPES, Recipe, tiny
 from got_core.registry.config import PromotionConfig
 from got_core.registry.results import read_results
@@ -75,13 +74,6 @@ def materialize(graph: Graph, *assets: str) -> dg.ExecuteInProcessResult:
 
 
 SCORED = ("published_geneval", "emu_edit_base", "benchmark_report", "registered_model", "promoted_model")
-
-
-@pytest.fixture
-def ray_kept() -> Iterator[None]:
-    """One Ray for all runs of a test: each would start its own."""
-    with ray_session(None, 2):
-        yield
 
 
 @pytest.mark.slow

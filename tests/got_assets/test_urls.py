@@ -79,11 +79,12 @@ def test_the_sensor_has_what_failed_asked_again_at_longer_intervals(
 
     graph = load(raw=table, recipe="near")
     graph.run.assign_shards(graph.project, graph.instance)
-    started, tries = time.time(), []
+    tried, tries = [time.time()], []
 
     def requested(after: float) -> list[str]:
+        """What is asked for so long after the last try."""
         upkeep = Upkeep(graph.instance, graph.run.defs.get_repository_def(), graph.project)
-        requests, _ = upkeep.requests(started + after)
+        requests, _ = upkeep.requests(tried[-1] + after)
         for one in requests:
             job = graph.run.defs.resolve_job_def(one.job_name)
             job.execute_in_process(
@@ -91,6 +92,7 @@ def test_the_sensor_has_what_failed_asked_again_at_longer_intervals(
                 asset_selection=one.asset_selection, run_config=graph.run.QUIET, raise_on_error=False,
             )  # fmt: skip
             tries.append(one.run_key)
+            tried.append(time.time())
         return [one.tags["got/why"] for one in requests]
 
     assert requested(0) == ["missing"]

@@ -56,7 +56,7 @@ def test_of_many_processes_none_overwrites_another(place: tuple[str, dict[str, A
     arguments = [sys.executable, "-c", ADD, place[0], json.dumps(place[1]), "25"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     workers = [subprocess.Popen(arguments, env=environment, cwd=tmp_path) for _ in range(4)]
-    assert [worker.wait(120) for worker in workers] == [0] * 4
+    assert [worker.wait(600) for worker in workers] == [0] * 4
     found = conditional_files(*place, tmp_path / "fallback").read("a/count.json")
     assert found and json.loads(found.data)[0] == 100
     assert not (tmp_path / "never").exists()

@@ -90,7 +90,7 @@ def holding(place: tuple[str, dict[str, Any]]) -> Iterator[subprocess.Popen[str]
 def test_one_process_at_a_time(place: tuple[str, dict[str, Any]], tmp_path: Path) -> None:
     workers = [start(WORK, place, str(tmp_path / "marker")) for _ in range(4)]
     for worker in workers:
-        worker.communicate(timeout=120)
+        worker.communicate(timeout=600)
     assert [worker.returncode for worker in workers] == [0] * 4
 
 

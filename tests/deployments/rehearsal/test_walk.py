@@ -51,7 +51,7 @@ def test_a_run_gets_the_rehearsals_settings_and_none_of_the_users(
 
 
 def test_a_worker_is_killed_when_the_first_checkpoint_is_whole(tmp_path: Path) -> None:
-    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     log, over, said = RunLog(), threading.Event(), []
     log.add(f"  pretrain: worker 1 of 2 is process {process.pid} on here (cpu), from step 0\n")
     killer = threading.Thread(target=walk._kill_a_worker, args=(tmp_path, log, over, said.append))
@@ -61,8 +61,8 @@ def test_a_worker_is_killed_when_the_first_checkpoint_is_whole(tmp_path: Path) -
     killer.join(timeout=1)
     assert process.poll() is None
     (folder / "checkpoint_2").mkdir()
-    killer.join(timeout=30)
-    assert process.wait(timeout=30) == -signal.SIGKILL
+    killer.join(timeout=120)
+    assert process.wait(timeout=120) == -signal.SIGKILL
     assert log.killed == process.pid and str(process.pid) in said[0]
 
 

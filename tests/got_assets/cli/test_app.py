@@ -56,7 +56,7 @@ def fresh(code: str, *arguments: object, **settings: str) -> subprocess.Complete
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **settings}
     return subprocess.run(
         [sys.executable, "-c", code, *map(str, arguments)],
-        env=environment, capture_output=True, text=True, timeout=240,
+        env=environment, capture_output=True, text=True, timeout=600,
     )  # fmt: skip
 
 

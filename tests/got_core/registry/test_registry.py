@@ -291,7 +291,7 @@ def test_champion_draws_in_a_fresh_process_without_dagster_ray_or_this_repositor
         pytest.fail("no champion")
     environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "MLFLOW_TRACKING_URI")}
     command = [sys.executable, "-c", textwrap.dedent(FRESH), uri]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]
     answer = json.loads(done.stdout.strip().splitlines()[-1])
     assert "/artifacts/" in answer["code"], "the code that went with the entry is the code that runs"

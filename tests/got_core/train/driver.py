@@ -10,7 +10,8 @@ import polars as pl
 from got_core.frame_hash import content_hash
 from got_core.train.run import TrainingRun
 from got_core.train.stages import train_stage
-from tests.got_core.train.test_ray import recipe
+from tests.got_core.train.kills import held
+from tests.got_core.train.test_ray import STAGE, recipe
 
 if __name__ == "__main__":
     folder, raw_url, edits_url, weights = sys.argv[1:]
@@ -24,6 +25,8 @@ if __name__ == "__main__":
         recipe=recipe(),
         tracking_uri=f"sqlite:///{folder}/mlflow.db",
     )
+    # It is killed before it would end: what it waits for never comes.
+    run = held(run, Path(folder) / "never", STAGE.checkpoint_every)
     train_stage(
         run, run.recipe.stages[-1], {"folder": "models/start", "stage": "pretrain", "weights_hash": weights}
     )

@@ -13,10 +13,11 @@ import pytest
 
 from got_core.train.run import TrainingRun
 from got_core.train.stages import train_stage
+from tests.got_core.train.kills import held
 from tests.got_core.train.tar_runs import nowhere, with_tars
 from tests.got_core.train.test_ray import STAGE, _complete, _starts, _wait, prepared, recipe
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_kept")]
 
 
 def _decoders(worker: int) -> list[int]:
@@ -37,12 +38,16 @@ def test_tars_decoders_and_the_loss_of_one_change_no_weight(
     stage = replace(STAGE, decoders=2, prefetch=2)
     run, start = prepared(training_run, tmp_path / "ahead", recipe=recipe(stage), progress=said.append)
     run = nowhere(with_tars(run, run.storage_url), tmp_path)
+    run = held(run, tmp_path / "gate", STAGE.checkpoint_every)
     killed: list[int] = []
 
     def kill_a_decoder() -> None:
-        _wait(lambda: _complete(run.storage()), 300)
-        killed.extend(_decoders(_starts(said)[0][0])[:1])
-        os.kill(killed[0], signal.SIGKILL)
+        try:
+            _wait(lambda: _complete(run.storage()) and _starts(said), 900)
+            killed.extend(_decoders(_starts(said)[0][0])[:1])
+            os.kill(killed[0], signal.SIGKILL)
+        finally:
+            run.gate.touch()
 
     with ThreadPoolExecutor(1) as pool:
         killing = pool.submit(kill_a_decoder)

@@ -13,10 +13,10 @@ import pytest
 
 from got_core.train.run import TrainingRun
 from got_core.train.stages import train_stage
-from tests.got_core.train.kills import Killer, slow, train_while_killing
+from tests.got_core.train.kills import Killer, held, train_while_killing
 from tests.got_core.train.test_ray import STAGE, _checkpoints, _starts, prepared, recipe
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_kept")]
 
 KILLS = int(os.environ.get("KILLS", "3"))
 SPAN = 3.0
@@ -43,10 +43,11 @@ def test_workers_killed_at_random_moments_change_nothing(training_run: TrainingR
         starts=lambda: _starts(lines),
         uploading=lambda: any(not found.is_complete() for found in _checkpoints(storage)),
         reached=lambda: max((one.step for one in _checkpoints(storage) if one.is_complete()), default=0),
+        gate=tmp_path / "gate",
         kills=KILLS,
         span=SPAN,
     )
-    reference = train_while_killing(slow(run, 6e6), start, killer)
+    reference = train_while_killing(held(run, killer.gate, CONFIG.steps - 8, 6e6), start, killer)
     for entry in killer.log:
         print(entry)
     assert len(killer.log) == KILLS

@@ -200,7 +200,7 @@ def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def _wait_for(url: str) -> None:
-    until = time.monotonic() + 180
+    until = time.monotonic() + 900
     while True:
         try:
             urllib.request.urlopen(url, timeout=5).close()

@@ -16,6 +16,7 @@ from typing import Any
 
 import psutil
 import pytest
+import ray
 import s3fs
 from mlflow import MlflowClient
 from moto.server import ThreadedMotoServer
@@ -30,8 +31,9 @@ from got_core.train.run import TrainingRun, weights_hash
 from got_core.train.stage import finetuning
 from got_core.train.stages import train_stage
 from tests.got_core.tiny_pipeline import tiny_pipeline
+from tests.got_core.train.kills import HeldRun, held
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_kept")]
 
 STAGE = StageConfig(
     steps=24,
@@ -74,14 +76,11 @@ def test_a_killed_worker_is_replaced_and_the_weights_are_the_same(
     training_run: TrainingRun, undisturbed: str, tmp_path: Path
 ) -> None:
     said: list[str] = []
-    run, start = prepared(training_run, tmp_path, progress=said.append)
-
-    def kill_the_first_worker() -> None:
-        _wait(lambda: _complete(run.storage()), 300)
-        os.kill(_starts(said)[0][0], signal.SIGKILL)
+    plain, start = prepared(training_run, tmp_path, progress=said.append)
+    run = held(plain, tmp_path / "gate", STAGE.checkpoint_every)
 
     with ThreadPoolExecutor(1) as pool:
-        killed = pool.submit(kill_the_first_worker)
+        killed = pool.submit(kill_the_first_worker, run, said)
         reference = train_stage(run, run.recipe.stages[-1], start)
         killed.result()
     (_, first), (_, second) = _starts(said)
@@ -101,7 +100,7 @@ def test_a_killed_driver_goes_on_where_it_was_and_leaves_no_process(
     arguments = [str(tmp_path), run.raw_url, str(run.edits_url), start["weights_hash"]]
     driver = subprocess.Popen([sys.executable, "-m", "tests.got_core.train.driver", *arguments])
     try:
-        _wait(lambda: _complete(run.storage()) or driver.poll() is not None, 300)
+        _wait(lambda: _complete(run.storage()) or driver.poll() is not None, 900)
         # Ray's own agents look for their parent once a minute; what computes has to end at once.
         family = [p for p in psutil.Process(driver.pid).children(recursive=True) if "Agent" not in _title(p)]
         assert any("TrainWorker" in _title(process) for process in family)
@@ -109,7 +108,7 @@ def test_a_killed_driver_goes_on_where_it_was_and_leaves_no_process(
         driver.kill()
         driver.wait()
     assert driver.returncode == -signal.SIGKILL
-    _wait(lambda: not any(_lives(process) for process in family), 30)
+    _wait(lambda: not any(_lives(process) for process in family), 900)
     said: list[str] = []
     reference = train_stage(replace(run, progress=said.append), run.recipe.stages[-1], start)
     ((_, resumed_from),) = _starts(said)
@@ -137,45 +136,13 @@ def test_two_spread_workers_with_storage_behind_another_scheme(
     assert parts == {"run.json", "rank-00000-", "rank-00001-", "shard-00001", "shard-00002"}
 
 
-@pytest.fixture
-def s3(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[dict[str, str]]:
-    """Options of an S3 server with a bucket `training`; credentials and a cache are in the environment."""
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "testing")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    options = {"endpoint_url": "http://{}:{}".format(*server.get_host_and_port())}
-    s3fs.S3FileSystem(**options).mkdir("training")
-    yield options
-    server.stop()
-
-
-def test_a_stage_that_broke_off_goes_on_from_its_checkpoint_in_a_bucket(
-    training_run: TrainingRun, undisturbed: str, s3: dict[str, str], tmp_path: Path
-) -> None:
-    said: list[str] = []
-    local, start = prepared(training_run, tmp_path, recipe=recipe(replace(STAGE, max_failures=0)))
-    run = replace(local, storage_url="s3://training/got", storage_options=s3, progress=said.append)
-    storage = run.storage()
-    storage.upload(local.storage().download(start["folder"]), start["folder"])
-
-    def kill_the_worker() -> None:
-        _wait(lambda: _complete(storage), 300)
+def kill_the_first_worker(run: HeldRun, said: list[str]) -> None:
+    """After the first checkpoint; the training cannot end before."""
+    try:
+        _wait(lambda: _complete(run.storage()) and _starts(said), 900)
         os.kill(_starts(said)[0][0], signal.SIGKILL)
-
-    with ThreadPoolExecutor(1) as pool:
-        killed = pool.submit(kill_the_worker)
-        with pytest.raises(TrainingFailedError):
-            train_stage(run, run.recipe.stages[-1], start)
-        killed.result()
-    reference = train_stage(run, run.recipe.stages[-1], start)
-    (_, first), (_, second) = _starts(said)
-    assert first == 0
-    assert second > 0
-    assert reference["weights_hash"] == undisturbed
-    assert not _checkpoints(local.storage()), "nothing was written to this machine's storage"
+    finally:
+        run.gate.touch()
 
 
 def _starts(said: list[str]) -> list[tuple[int, int]]:
@@ -247,3 +214,42 @@ def test_held_out_losses_are_in_the_reference(training_run: TrainingRun, tmp_pat
         "data_wait_share",
         "skipped_steps",
     } < logged
+
+
+@pytest.fixture
+def s3(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[dict[str, str]]:
+    """Options of an S3 server with a bucket `training`; credentials and a cache are in the environment."""
+    ray.shutdown()  # what `ray_kept` started knows nothing of them
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    options = {"endpoint_url": "http://{}:{}".format(*server.get_host_and_port())}
+    s3fs.S3FileSystem(**options).mkdir("training")
+    yield options
+    server.stop()
+
+
+def test_a_stage_that_broke_off_goes_on_from_its_checkpoint_in_a_bucket(
+    training_run: TrainingRun, undisturbed: str, s3: dict[str, str], tmp_path: Path
+) -> None:
+    said: list[str] = []
+    local, start = prepared(training_run, tmp_path, recipe=recipe(replace(STAGE, max_failures=0)))
+    there = replace(local, storage_url="s3://training/got", storage_options=s3, progress=said.append)
+    run = held(there, tmp_path / "gate", STAGE.checkpoint_every)
+    storage = run.storage()
+    storage.upload(local.storage().download(start["folder"]), start["folder"])
+
+    with ThreadPoolExecutor(1) as pool:
+        killed = pool.submit(kill_the_first_worker, run, said)
+        with pytest.raises(TrainingFailedError):
+            train_stage(run, run.recipe.stages[-1], start)
+        killed.result()
+    reference = train_stage(run, run.recipe.stages[-1], start)
+    (_, first), (_, second) = _starts(said)
+    assert first == 0
+    assert second > 0
+    assert reference["weights_hash"] == undisturbed
+    assert not _checkpoints(local.storage()), "nothing was written to this machine's storage"

@@ -30,7 +30,7 @@ from got_core.train.unfinished import unfinished
 from tests.got_core.tiny_pipeline import tiny_pipeline
 from tests.got_core.train.test_pictures import held
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_kept")]
 
 STAGE = StageConfig(
     steps=12,
@@ -179,7 +179,7 @@ def break_off(run: TrainingRun, start: dict) -> None:
 
 def wait_for_steps(storage: Storage, steps: int) -> None:
     """Wait until so many steps were trained, by what is written before each checkpoint."""
-    until = time.monotonic() + 240
+    until = time.monotonic() + 900
     while done(storage) < steps:
         assert time.monotonic() < until
         time.sleep(0.02)
