@@ -18,7 +18,8 @@ from got_assets.cli.project import open_project
 
 if TYPE_CHECKING:
     from got_assets.project import Project
-    from got_core.inference.why import ChosenModel, WhyHome
+    from got_core.inference.why.home import WhyHome
+    from got_core.inference.why.models import ChosenModel
 
 _SIDE = 256
 """Pixels of a picture on a sheet."""
@@ -84,7 +85,7 @@ def why(
     """
     _check(samples, failed, picture, task, cause)
     project = open_project(recipe)
-    from got_core.inference.why import chosen_model
+    from got_core.inference.why.models import chosen_model
 
     home = _home(project, near)
     chosen = chosen_model(home, model)
@@ -111,7 +112,7 @@ def _check(
 
 
 def _home(project: Project, near: int) -> WhyHome:
-    from got_core.inference.why import WhyHome
+    from got_core.inference.why.home import WhyHome
 
     settings = project.settings
     return WhyHome(
@@ -138,11 +139,11 @@ def _explain(
     project: Project, chosen: ChosenModel, samples: list[str], picture: Path | None, as_json: bool
 ) -> None:
     from got_core.evaluate.why.text import evidence_text
-    from got_core.inference.why import explain
+    from got_core.inference.why.explaining import explain
 
     shown = [explain(chosen, sample) for sample in samples]
     if picture is not None:
-        from got_core.inference.why_sheet import sheet_of
+        from got_core.inference.why.sheet import sheet_of
         from got_core.local_files import write_local
 
         data = sheet_of(shown, project.readers())

@@ -18,6 +18,9 @@ from got_core.evaluate.judged.definition import SOURCE, Ask, Definition, Source,
 from got_core.evaluate.judged.rows import FilePictures, Row, Rows, read_rows, stays_below, text_value
 from got_core.evaluate.judged_names import DEFINITION, DefinitionError
 
+MASK = "mask"
+"""Name of the picture that says where to edit, where a definition has one."""
+
 _NEEDED = ("id", "task", "cluster", "instruction")
 """Fields that a row must have where the definition maps them."""
 
@@ -100,6 +103,7 @@ class JudgedSamples:
                 reference=one.source,
                 output_caption="",
                 cluster=one.cluster,
+                mask=one.pictures.get(MASK),
             )
             for one in self.all
         )
@@ -179,8 +183,9 @@ class _Making:
         pictures = self._pictures(row)
         if pictures is None:
             return
-        key = quote(fields["id"], safe="")
-        if key in self._seen or key.startswith("."):
+        key = quote(fields["id"], safe="/")
+        hidden = any(part.startswith(".") or not part for part in key.split("/"))
+        if key in self._seen or hidden:
             kind = (
                 "rows that repeat an id" if key in self._seen else "rows with an id that names a hidden file"
             )

@@ -42,8 +42,10 @@ MAX_REPLY = 20_000
 """Characters of an answer, at most: longer ones are not read."""
 MAX_REASONING = 4000
 """Characters that are kept of what a judge says of its scores."""
-SCORE_NAMES = ("score", "scores")
-REASON_NAMES = ("reasoning", "reason", "reasons", "rationale", "explanation", "justification", "comment")
+SCORE_NAMES = frozenset(["score", "scores"])
+REASON_NAMES = frozenset(
+    ["reasoning", "reason", "reasons", "rationale", "explanation", "justification", "comment"]
+)
 ANSWER_NAMES = ("answer", "choice", "label", "verdict", "result")
 
 _FENCE = re.compile(r"\A\s*```[\w-]*[ \t]*\n?(.*?)\n?\s*```\s*\Z", re.DOTALL)
@@ -181,6 +183,8 @@ def _unquoted(answer: str) -> str:
 
 def _holders(answer: str, names: Collection[str]) -> tuple[list[Object], str]:
     objects, outside = objects_in(answer)
+    if len(objects) == 1 and objects[0].named(names):
+        return objects, outside
     return [one for value in objects for one in holders_of(value, names)], outside
 
 

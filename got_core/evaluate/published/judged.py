@@ -20,6 +20,7 @@ from got_core.evaluate.published.downloads import Download
 if TYPE_CHECKING:
     from got_core.evaluate.judged.benchmark import JudgedBenchmark
     from got_core.evaluate.judged.definition import Definition
+    from got_core.evaluate.outside.rows import Case
     from got_core.evaluate.protocol import Protocol
     from got_core.evaluate.samples import Progress
     from got_core.storage import Storage
@@ -172,6 +173,14 @@ class OpenedJudged:
     def outcomes(self, frame: pl.DataFrame) -> pl.DataFrame:
         """One row a sample."""
         return frame.select(OUTCOMES)
+
+    def outside_cases(self, folder: Storage, frame: pl.DataFrame) -> Iterator[Case]:
+        """Each sample's source and edit, for what changed outside (`published.outside`)."""
+        from got_core.evaluate.outside.rows import edited_cases
+
+        edits = self.samples.as_edits()
+        edited = self.benchmark.read_layout(folder, partial=True)
+        return edited_cases(edits.samples, self.samples.requests(), edits.pictures, edited)
 
     def grid(self, folder: Storage | None, frame: pl.DataFrame) -> bytes:
         """Of the first samples of each task the source and its edit."""

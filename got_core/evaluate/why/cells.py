@@ -26,6 +26,7 @@ from got_core.evaluate.why.readings import (
     Reading,
     adapter_of,
     reading_of,
+    with_outside,
     with_plan,
 )
 
@@ -35,8 +36,9 @@ if TYPE_CHECKING:
 TABLES = ("verdicts", "samples")
 """Names of the table of a result: of published and judged benchmarks, of those on scenes."""
 
-APART = "apart"
-"""Name of the table of pictures against their plans (`evaluate.published.apart`)."""
+BESIDES = {"apart": with_plan, "outside": with_outside}
+"""Tables beside, and what they add to a reading: pictures against their plans (`evaluate.published.apart`),
+changes outside an edit's region (`evaluate.outside.table`)."""
 
 _NEAREST = 3
 
@@ -85,12 +87,15 @@ class Result:
         return adapter_of(frame.columns)
 
     @cached_property
-    def apart(self) -> pl.DataFrame | None:
-        """Pictures against plans, where there is such a table."""
-        try:
-            return self.folder.read_table(APART)
-        except (FileNotFoundError, ValueError):
-            return None
+    def besides(self) -> dict[str, pl.DataFrame]:
+        """Tables beside that are there, by name (BESIDES)."""
+        found = {}
+        for name in BESIDES:
+            try:
+                found[name] = self.folder.read_table(name)
+            except (FileNotFoundError, ValueError):
+                continue
+        return found
 
     @property
     def names(self) -> list[str]:
@@ -99,18 +104,22 @@ class Result:
         return [cell_name(row) for row in self.table.select(keys).iter_rows(named=True)]
 
     def reading(self, row: Mapping[str, Any]) -> Reading:
-        """A row of the table, read, with what is known of its plan."""
+        """A row of the table, read, with what the tables beside say of it."""
         reading = reading_of(row, self.adapter_of(self.table))
-        for one in self._apart_rows(reading.sample_id):
-            return with_plan(reading, one)
+        for name, join in BESIDES.items():
+            if (one := self._beside(name, reading.sample_id)) is not None:
+                reading = join(reading, one)
         return reading
 
-    def _apart_rows(self, sample: str) -> Iterator[Mapping[str, Any]]:
-        if self.apart is None:
-            return
-        key = next((name for name in ("sample_id", "sample") if name in self.apart.columns), None)
-        if key is not None and self.apart.schema[key] == pl.String():
-            yield from self.apart.filter(pl.col(key) == sample).iter_rows(named=True)
+    def _beside(self, name: str, sample: str) -> Mapping[str, Any] | None:
+        """The row about a sample of a table beside."""
+        table = self.besides.get(name)
+        key = next(
+            (one for one in ("sample_id", "sample") if table is not None and one in table.columns), None
+        )
+        if table is None or key is None or table.schema[key] != pl.String():
+            return None
+        return next(table.filter(pl.col(key) == sample).iter_rows(named=True), None)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,8 @@ from got_core.evaluate.why.address import sample_address, why_command
 from got_core.evaluate.why.cells import Cell
 from got_core.evaluate.why.neighbours import Neighbour
 from got_core.evaluate.why.pictures import GONE, HIDDEN, OpenStorage, PictureFile, image_of, picture_of
-from got_core.evaluate.why.readings import FoundObject, Judged, Verdict
+from got_core.evaluate.why.readings import Judged, Verdict
+from got_core.evaluate.why.values import FoundObject
 
 if TYPE_CHECKING:
     from PIL import Image

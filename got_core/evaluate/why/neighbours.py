@@ -98,26 +98,48 @@ class TrainingPrints:
 
     def nearest(self, query: Fingerprint, count: int, *, hidden: Collection[str] = ()) -> Nearest:
         """The pictures whose hashes differ in the fewest bits, at equal bits those of the likest colours,
-        each once. `hidden`: ids of images, pairs and chains that are not shown; how many were nearer is
+        each once. `hidden`: ids of images, pairs and chains that are not shown; how many were as near is
         told."""
         from got_core.corpus.duplicates import hash_bits
 
-        if self.frame.is_empty() or count < 1:
+        rows = self.frame.height
+        if not rows or count < 1:
             return Nearest((), 0)
         bits = np.bitwise_count(self.frame["phash"].to_numpy() ^ hash_bits([query.phash])[0])
-        frame = self.frame.with_columns(pl.Series("distance", bits))
-        concealed = pl.col("image_id").is_in(list(hidden)) | pl.col("item_id").is_in(list(hidden))
-        shown = frame.filter(~concealed)
-        # All at the distance of the last one compete by colour.
-        kept = shown.filter(pl.col("distance") <= shown["distance"].bottom_k(count * 4).max())
-        ranked = kept.with_columns(_levels(kept["colors"], query.colors)).sort(
-            "distance", "color", "image_id", "kind", nulls_last=True
-        )
-        found = ranked.unique("image_id", keep="first", maintain_order=True).head(count)
-        last = found["distance"].max() if found.height else 64
-        nearer = frame.filter(concealed & (pl.col("distance") <= last))["image_id"].n_unique()
+        gone = self._gone(hidden)
+        most = min(rows, 4 * count)
+        while True:  # all at the distance of the last one compete by colour
+            kept = np.flatnonzero(bits <= np.partition(bits, most - 1)[most - 1])
+            found = _ranked(self.frame[kept].with_columns(distance=bits[kept]), gone, query.colors)
+            if found.height >= count or most == rows:
+                break
+            most = min(rows, 8 * most)
+        found = found.head(count)
+        last = int(found["distance"][-1]) if found.height else 64  # type: ignore[arg-type]
+        near = self.frame[np.flatnonzero(bits <= last)] if gone else self.frame.clear()
         columns = ("image_id", "item_id", "kind", "side", "shard", "distance", "color")
-        return Nearest(tuple(Near(**row) for row in found.select(columns).iter_rows(named=True)), nearer)
+        hidden_near = near.filter(_concealed(gone))["image_id"].n_unique()
+        return Nearest(tuple(Near(**row) for row in found.select(columns).iter_rows(named=True)), hidden_near)
+
+    def _gone(self, hidden: Collection[str]) -> list[str]:
+        """The hidden ids, and pairs of which a picture is hidden."""
+        if not hidden:
+            return []
+        named = list(hidden)
+        pairs = self.frame.filter(pl.col("image_id").is_in(named) & (pl.col("kind") == EDIT))["item_id"]
+        return [*named, *pairs.unique()]
+
+
+def _concealed(gone: Sequence[str]) -> pl.Expr:
+    return pl.col("image_id").is_in(gone) | pl.col("item_id").is_in(gone)
+
+
+def _ranked(frame: pl.DataFrame, gone: Sequence[str], colors: np.ndarray) -> pl.DataFrame:
+    """Those that are shown, each picture once, the nearest first."""
+    shown = frame.filter(~_concealed(gone)) if gone else frame
+    each = shown.unique("image_id", keep="first", maintain_order=True)
+    ranked = each.with_columns(_levels(each["colors"], colors))
+    return ranked.sort("distance", "color", "image_id", nulls_last=True)
 
 
 @dataclass(frozen=True)

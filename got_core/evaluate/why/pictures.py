@@ -13,7 +13,8 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from got_core.evaluate.why.cells import Cell, Result
-from got_core.evaluate.why.readings import FoundObject, Reading
+from got_core.evaluate.why.readings import Reading
+from got_core.evaluate.why.values import FoundObject
 from got_core.filesystems import is_s3, local_path
 
 if TYPE_CHECKING:

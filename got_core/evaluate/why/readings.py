@@ -9,26 +9,25 @@ Not here: which tables there are (`cells`), and whatever is not in the row (`pic
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
+
+from got_core.evaluate.why.values import (
+    FoundObject,
+    asked_for,
+    number,
+    objects_of,
+    parsed,
+    text,
+    texts,
+    whole,
+)
 
 Row = Mapping[str, Any]
 
 RIGHT, WRONG, MEASURED, UNSCORED = "right", "wrong", "measured", "not scored"
 STATES = (RIGHT, WRONG, MEASURED, UNSCORED)
-
-
-@dataclass(frozen=True, kw_only=True)
-class FoundObject:
-    """One detection; `box` is (x1, y1, x2, y2) in pixels of the judged picture."""
-
-    name: str
-    box: tuple[float, float, float, float]
-    score: float | None = None
-    color: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,14 +151,15 @@ def reading_of(row: Row, adapter: Adapter) -> Reading:
         "kind": adapter.kind,
         "sample_id": str(row.get("sample_id") or row.get("sample") or ""),
         "name": cell_name(row),
-        "task": _text(row.get("task")),
-        "prompt": _text(row.get("prompt")) or _text(row.get("instruction")),
-        "index": _whole(row.get("index")),
-        "seed": _whole(row.get("seed")),
-        "sampling_seed": _whole(row.get("sampling_seed")),
-        "image": _text(row.get("image")),
-        "image_sha256": _text(row.get("image_id")) or _text(row.get("image_sha256")),
-        "source": _text(row.get("source_image")),
+        "task": text(row.get("task")),
+        "prompt": text(row.get("prompt")) or text(row.get("instruction")),
+        "index": whole(row.get("index")),
+        "seed": whole(row.get("seed")),
+        "sampling_seed": whole(row.get("sampling_seed")),
+        "image": text(row.get("image")),
+        "image_sha256": text(row.get("image_id")) or text(row.get("image_sha256")),
+        "source": text(row.get("source_image")),
+        "source_sha256": text(row.get("source_sha256")),
         "plan": _planned(row),
         "verdict": _verdict(row),
         "found": objects_of(row["found"]) if row.get("found") is not None else None,
@@ -171,13 +171,13 @@ def reading_of(row: Row, adapter: Adapter) -> Reading:
 
 
 def _verdict(row: Row) -> Verdict:
-    correct, value = row.get("correct"), _number(row.get("value"))
-    unscored = _text(row.get("unscored"))
+    correct, value = row.get("correct"), number(row.get("value"))
+    unscored = text(row.get("unscored"))
     state = _state(correct, value, unscored)
     return Verdict(
         state=state,
-        cause=_text(row.get("failure")) if state != RIGHT else None,
-        reason=_text(row.get("reason")) or unscored,
+        cause=text(row.get("failure")) if state != RIGHT else None,
+        reason=text(row.get("reason")) or unscored,
         value=value,
     )
 
@@ -189,13 +189,13 @@ def _state(correct: Any, value: float | None, unscored: str | None) -> str:
 
 
 def _planned(row: Row) -> Planned:
-    figures = {name: _number(row.get(name)) for name in ("plan_iou", "place_iou", "grounding_iou")}
+    figures = {name: number(row.get(name)) for name in ("plan_iou", "place_iou", "grounding_iou")}
     correct = row.get("plan_correct")
     return Planned(
-        chain=_text(row.get("chain")),
+        chain=text(row.get("chain")),
         correct=correct if isinstance(correct, bool) else None,
-        faults=_texts(row.get("plan_faults")) or _texts(row.get("plan_failed")),
-        reason=_text(row.get("plan_reason")),
+        faults=texts(row.get("plan_faults")) or texts(row.get("plan_failed")),
+        reason=text(row.get("plan_reason")),
         figures={name: value for name, value in figures.items() if value is not None},
     )
 
@@ -205,41 +205,57 @@ def with_plan(reading: Reading, row: Row) -> Reading:
     plan = _planned(row)
     if reading.plan.chain is not None or plan.chain is None:
         return reading
-    cause, verdict = _text(row.get("failure")), reading.verdict
+    cause, verdict = text(row.get("failure")), reading.verdict
     if verdict.cause is None and verdict.state == WRONG and cause:
         verdict = replace(verdict, cause=cause)
     names = ("inside", "area", "planned", "in_place", "iou", "unread")
-    figures = {name: _number(row.get(name)) for name in names}
+    figures = {name: number(row.get(name)) for name in names}
     more = {name: value for name, value in figures.items() if value is not None}
     return replace(reading, plan=replace(plan, figures={**plan.figures, **more}), verdict=verdict)
+
+
+_OUTSIDE = ("region", "change_outside", "changed_outside", "psnr_outside", "ssim_outside", "left_out")
+
+
+def with_outside(reading: Reading, row: Row) -> Reading:
+    """The reading with what changed outside the region of an edit, from the table of that."""
+    values = {name: text(row.get(name)) or number(row.get(name)) for name in _OUTSIDE}
+    known = {f"outside: {name}": value for name, value in values.items() if value is not None}
+    figures = {**reading.verdict.figures, **known}
+    return replace(reading, verdict=replace(reading.verdict, figures=figures))
 
 
 # -- kinds of tables ---------------------------------------------------------------------------------
 
 
+_NO_FIGURES = frozenset(
+    ("index", "case", "sampling_seed", "seed", "correct", "value", "plan_correct", "plan_iou", "place_iou")
+) | {"grounding_iou"}
+
+
 def _scenes(row: Row) -> dict[str, Any]:
-    figures = {name: row.get(name) for name in ("change_found", "others_kept", "change_outside")}
+    """Each benchmark on scenes has figures of its own: every number and mark of the row is one."""
+    figures = {name: _figure(value) for name, value in row.items() if name not in _NO_FIGURES}
     known = {name: value for name, value in figures.items() if value is not None}
-    told = {
-        name: ("yes" if value else "no") if isinstance(value, bool) else _number(value)
-        for name, value in known.items()
-    }
-    shown = {name: value for name, value in told.items() if value is not None}
     return {
-        "verdict": replace(_verdict(row), figures=shown),
-        "asks": _asked_for(_parsed(row.get("metadata"))),
+        "verdict": replace(_verdict(row), figures=known),
+        "asks": asked_for(parsed(row.get("metadata"))),
     }
+
+
+def _figure(value: Any) -> float | str | None:
+    return ("yes" if value else "no") if isinstance(value, bool) else number(value)
 
 
 def _detections(row: Row) -> dict[str, Any]:
-    failed = _texts(row.get("failed"))
+    failed = texts(row.get("failed"))
     return {"verdict": replace(_verdict(row), figures={"failed": ", ".join(failed)} if failed else {})}
 
 
 def _answers(row: Row) -> dict[str, Any]:
-    gm, am = _number(row.get("gm")), _number(row.get("am"))
+    gm, am = number(row.get("gm")), number(row.get("am"))
     figures = {"gm": gm, "am": am}
-    unscored = _text(row.get("unscored"))
+    unscored = text(row.get("unscored"))
     verdict = Verdict(
         state=_state(None, gm, unscored),
         reason=unscored,
@@ -253,19 +269,20 @@ def _answers(row: Row) -> dict[str, Any]:
 
 def _answer(one: Row) -> Answer:
     return Answer(
-        question=_text(one.get("question")),
-        expected=_text(one.get("expected")),
-        reply=_text(one.get("reply")),
-        value=_number(one.get("probability")),
-        unscored=_text(one.get("unscored")),
+        question=text(one.get("question")),
+        expected=text(one.get("expected")),
+        reply=text(one.get("reply")),
+        value=number(one.get("probability")),
+        unscored=text(one.get("unscored")),
     )
 
 
 def _replies(row: Row) -> dict[str, Any]:
-    state, reason = _text(row.get("state")), _text(row.get("reason"))
-    given = row.get("scores")
-    values = [_number(one) for one in given] if isinstance(given, list) else []
-    scores = {f"score {number}": one for number, one in enumerate(values, start=1) if one is not None}
+    state, reason = text(row.get("state")), text(row.get("reason"))
+    given, names = row.get("scores"), texts(row.get("score_names"))
+    values = [number(one) for one in given] if isinstance(given, list) else []
+    names = names if len(names) == len(values) else tuple(f"score {n + 1}" for n in range(len(values)))
+    scores = {name: one for name, one in zip(names, values, strict=True) if one is not None}
     scored = state == "scored"
     common = _verdict(row)
     verdict = Verdict(
@@ -275,10 +292,10 @@ def _replies(row: Row) -> dict[str, Any]:
         figures=scores,
     )
     answer = Answer(
-        question=_text(row.get("question")), reply=_text(row.get("reply")),
+        question=text(row.get("question")), reply=text(row.get("reply")),
         unscored=None if scored else state,
     )  # fmt: skip
-    judged = Judged(answers=(answer,), judge=_text(row.get("judge")), asked=_text(row.get("asked")))
+    judged = Judged(answers=(answer,), judge=text(row.get("judge")), asked=text(row.get("asked")))
     return {"verdict": verdict, "judged": judged}
 
 
@@ -286,15 +303,15 @@ _METRICS = ("clip_i", "clip_t", "clip_dir", "l1", "l2", "dino")
 
 
 def _figures(row: Row) -> dict[str, Any]:
-    figures = {name: value for name in _METRICS if (value := _number(row.get(name))) is not None}
-    state, reason = _text(row.get("state")), _text(row.get("reason"))
+    figures = {name: value for name in _METRICS if (value := number(row.get(name))) is not None}
+    state, reason = text(row.get("state")), text(row.get("reason"))
     marks = {
         "resized": "it had another size",
         "unchanged": "it is the source, byte by byte",
         "caption_cut": "a caption is longer than CLIP reads",
     }
     noted = [text for name, text in marks.items() if row.get(name) is True]
-    noted += [f"left out of the filtered score: {bad}"] if (bad := _text(row.get("bad"))) else []
+    noted += [f"left out of the filtered score: {bad}"] if (bad := text(row.get("bad"))) else []
     judged = state == "judged"
     verdict = Verdict(
         state=MEASURED if judged else UNSCORED,
@@ -304,8 +321,7 @@ def _figures(row: Row) -> dict[str, Any]:
     )
     return {
         "verdict": verdict,
-        "image_sha256": _text(row.get("edited_sha256")),
-        "source_sha256": _text(row.get("source_sha256")),
+        "image_sha256": text(row.get("edited_sha256")),
     }
 
 
@@ -324,69 +340,3 @@ ADAPTERS = (
     Adapter("rows", frozenset(), _nothing),
 )
 """The last one takes any table."""
-
-
-# -- values of foreign tables ------------------------------------------------------------------------
-
-
-def objects_of(text: Any) -> tuple[FoundObject, ...]:
-    """Detections of a column's JSON: objects of cls, score, box and perhaps color; others are left out."""
-    rows = _parsed(text)
-    found = [_object(one) for one in rows if isinstance(one, dict)] if isinstance(rows, list) else []
-    return tuple(one for one in found if one is not None)
-
-
-def _object(one: Row) -> FoundObject | None:
-    name, box = _text(one.get("cls")) or _text(one.get("class")), one.get("box")
-    sides = [_number(side) for side in box] if isinstance(box, list) else []
-    if name is None or len(sides) != 4 or None in sides:
-        return None
-    x1, y1, x2, y2 = (side for side in sides if side is not None)
-    color, score = _text(one.get("color")), _number(one.get("score"))
-    return FoundObject(name=name, box=(x1, y1, x2, y2), score=score, color=color)
-
-
-def _asked_for(metadata: Any) -> str | None:
-    """GenEval's clauses in words, such as `2 circle (red), left of clause 1; fewer than 3 circle`."""
-    if not isinstance(metadata, dict):
-        return None
-    clauses = [
-        *(_clause(one, "") for one in metadata.get("include") or () if isinstance(one, dict)),
-        *(_clause(one, "fewer than ") for one in metadata.get("exclude") or () if isinstance(one, dict)),
-    ]
-    return "; ".join(clauses) or None
-
-
-def _clause(one: Row, before: str) -> str:
-    color, position = one.get("color"), one.get("position")
-    text = f"{before}{one.get('count')} {one.get('class')}{f' ({color})' if color else ''}"
-    if isinstance(position, list) and len(position) == 2 and isinstance(position[1], int):
-        text += f", {position[0]} object {position[1] + 1}"
-    return text
-
-
-def _parsed(value: Any) -> Any:
-    if not isinstance(value, str):
-        return None
-    try:
-        return json.loads(value)
-    except (ValueError, RecursionError):
-        return None
-
-
-def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) and value else None
-
-
-def _texts(value: Any) -> tuple[str, ...]:
-    return tuple(one for one in value if isinstance(one, str)) if isinstance(value, list) else ()
-
-
-def _whole(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def _number(value: Any) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return float(value) if math.isfinite(value) else None

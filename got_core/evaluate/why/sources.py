@@ -7,6 +7,7 @@ either is asked for (`got_core.inference.why`). Imports benchmarks inside functi
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +45,9 @@ def scene_source(
     if request is None or request.source is None or reading.index is None:
         return None
     cases = getattr(suite, "cases", ())
-    case = cases[reading.index % len(cases)] if cases else None
+    places = getattr(suite, "places", None)  # of suites whose pictures do not repeat all cases for each seed
+    number = places[reading.index].case if places else reading.index % max(len(cases), 1)
+    case = cases[number] if cases else None
     if case is None or reading.prompt not in (None, request.prompt):
         return SourceFound(record=SourceRecord(what="made from a seed"), image=request.source)
     return _of_case(case, request.source)
@@ -56,22 +59,33 @@ def _same_cases(now: Mapping[str, Any], then: Any) -> bool:
 
 
 def _without(why: str) -> SourceFound:
-    return SourceFound(record=SourceRecord(missing=(why,)))
+    return _said(SourceRecord(), why)
 
 
 def _of_case(case: Any, image: Image.Image) -> SourceFound:
     from got_core.scenes.render import render
 
+    what, steps = f"made from a seed: {described(case.source)}", tuple(_step(op) for op in case.ops)
+    if absent := getattr(case, "absent", None):  # of such an edit there is no plan
+        nothing = f"there is no {absent}: nothing is to change"
+        return SourceFound(record=SourceRecord(what=what, steps=steps, target=nothing), image=image)
     target = render(case.target)
-    chain, boxes, missing = _true_plan(image, target, case.instruction)
+    chain, boxes, missing = _true_plan(image, target, _spelled(case))
     record = SourceRecord(
-        what=f"made from a seed: {described(case.source)}",
-        steps=tuple(_step(op) for op in case.ops),
-        target=described(case.target),
-        true_chain=chain,
-        missing=missing,
+        what=what, steps=steps, target=described(case.target), true_chain=chain, missing=missing
     )
     return SourceFound(record=record, image=image, target=target, true_boxes=boxes)
+
+
+def _spelled(case: Any) -> str:
+    """The instruction in words that the annotation reads; those that need reasoning say less."""
+    from got_core.scenes.edits import in_turn, instruction, parse_instruction
+
+    try:
+        parse_instruction(case.instruction)
+    except ValueError:
+        return instruction(in_turn(case.ops))
+    return str(case.instruction)
 
 
 def described(scene: Scene) -> str:
@@ -109,34 +123,41 @@ def _true_plan(
     pairs, annotator = pair.with_columns(error=pl.lit(None, pl.String)), SceneAnnotator()
     described_ = describe_edits(pairs, pictures.__getitem__, annotator)
     grounded = ground_edits(pairs, described_, pictures.__getitem__, annotator)
-    row = assemble_edit_chains(pairs, described_, grounded, annotator).row(0, named=True)
-    if row["chain"] is None:
-        return None, (), (f"the true plan cannot be written: {row['error']}",)
-    chain, _ = parse_tolerant(row["chain"])
-    return row["chain"], tuple((one.box.to_pixels(1, 1), one.color) for one in chain.boxes), ()
+    chains = assemble_edit_chains(pairs, described_, grounded, annotator)["chain"].drop_nulls()
+    if chains.is_empty():
+        errors = [*described_["error"].drop_nulls(), *grounded["error"].drop_nulls()]
+        return None, (), (f"the true plan cannot be written: {'; '.join(errors) or 'no reason is told'}",)
+    chain, _ = parse_tolerant(chains[0])
+    return chains[0], tuple((one.box.to_pixels(1, 1), one.color) for one in chain.boxes), ()
 
 
 def published_source(name: str, place: Path | None, reading: Reading) -> SourceFound:
-    """The source of a sample of a published benchmark of edits, from the downloads below `place`."""
+    """The source of a sample of a published or judged benchmark of edits, from the downloads in `place`."""
     from got_core.evaluate.emu_edit.measuring import decode
     from got_core.evaluate.published.registry import published_benchmark
 
+    known = SourceRecord(what=reading.source, sha256=reading.source_sha256)
     if place is None:
-        return _without("the benchmark's data are not at hand: set GOT_BENCHMARKS to see the source")
+        return _said(known, "the benchmark's data are not at hand: set GOT_BENCHMARKS to see the source")
     try:
-        opened = published_benchmark(name).open(place, networks=False)
-        sample = next((one for one in opened.samples.samples if one.key == reading.sample_id), None)
+        samples = published_benchmark(name, place).open(place, networks=False).samples
+        listed = getattr(samples, "samples", None) or samples.all
+        sample = next((one for one in listed if one.key == reading.sample_id), None)
         if sample is None:
-            return _without(f"the data below {place} have no sample {reading.sample_id}")
-        data = opened.samples.pictures.read([sample.source])[sample.source]
-        image = decode(data)
+            return _said(known, f"the data below {place} have no sample {reading.sample_id}")
+        image = decode(samples.pictures.read([sample.source])[sample.source])
     except (OSError, ValueError, LookupError, RuntimeError) as error:
-        return _without(f"the source cannot be read: {' '.join(str(error).split())[:200]}")
+        return _said(known, f"the source cannot be read: {' '.join(str(error).split())[:200]}")
+    caption = getattr(sample, "input_caption", "")
     record = SourceRecord(
-        what=f"{sample.source}: {sample.input_caption}" if sample.input_caption else sample.source,
+        what=f"{sample.source}: {caption}" if caption else sample.source,
         place=str(place),
         sha256=reading.source_sha256,
         steps=(sample.instruction,),
-        target=sample.output_caption,
+        target=getattr(sample, "output_caption", None),
     )
     return SourceFound(record=record, image=image)
+
+
+def _said(record: SourceRecord, why: str) -> SourceFound:
+    return SourceFound(record=replace(record, missing=(why,)))

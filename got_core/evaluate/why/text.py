@@ -14,7 +14,8 @@ from got_core.evaluate.why.cells import Failed
 from got_core.evaluate.why.evidence import Evidence, SourceRecord, Training
 from got_core.evaluate.why.neighbours import Annotation, Neighbour
 from got_core.evaluate.why.pictures import THERE
-from got_core.evaluate.why.readings import Answer, FoundObject, Judged, Reading, Verdict
+from got_core.evaluate.why.readings import Answer, Judged, Reading, Verdict
+from got_core.evaluate.why.values import FoundObject
 
 WIDTH = 80
 _LABEL = 11

@@ -9,10 +9,16 @@ import polars as pl
 import pytest
 
 from got_core.evaluate.emu_edit.samples import BenchmarkDataError
+from got_core.evaluate.guidance_grid.config import GuidanceGridConfig
+from got_core.evaluate.guidance_grid.prompts import grid_prompts
 from got_core.evaluate.judged.benchmark import JudgedBenchmark
 from got_core.evaluate.judged.definition import Definition
+from got_core.evaluate.published.benchmark import OUTCOMES, NothingJudgesError
+from got_core.evaluate.published.downloads import MissingDownloadError
+from got_core.evaluate.published.outside import outside_of
 from got_core.evaluate.published.registry import PUBLISHED, published_benchmark
 from got_core.evaluate.scores import IncompleteRunError
+from got_core.recipes import tiny
 from got_core.storage import Storage
 from tests.got_core.annotate.chat_server import ChatServer
 from tests.got_core.evaluate.judged.made import (
@@ -23,6 +29,7 @@ from tests.got_core.evaluate.judged.made import (
     level_of,
     looking,
     pictures_in,
+    reason_edit,
     shade,
 )
 
@@ -176,7 +183,7 @@ def test_a_judge_that_refuses_a_tenth(downloads: Path, tmp_path: Path) -> None:
         assert len(server.requests) == asked, "a refusal is kept, too"
     refused = frame.filter(pl.col("state") != "scored")
     assert refused["state"].to_list() == ["refused"] and refused["value"].null_count() == 1
-    with pytest.raises(IncompleteRunError, match=r"11 / 12 samples are scored, 1 refused: 1-Left-Right_001"):
+    with pytest.raises(IncompleteRunError, match=r"11 / 12 samples are scored, 1 refused: 1-Left-Right/001"):
         bench.scores(frame, protocol=bench.protocol())
     scores = bench.scores(frame, protocol=bench.protocol(), partial=True)
     assert (scores["partial"], scores["of"], scores["states"]["refused"]) == (True, "11 / 12", 1)
@@ -264,3 +271,45 @@ def test_a_judge_that_answers_a_point_higher_moves_the_canary(downloads: Path, t
     scores = bench.scores(later.frame, canary=later.canary)
     assert scores["canary"]["moved"]["success"]["mean"] == 1
     assert any(one.startswith("canary moved by +1.0") for one in scores["notes"])
+
+
+def test_an_opened_benchmark_tells_what_changed_outside_and_shows_a_grid(
+    downloads: Path, tmp_path: Path
+) -> None:
+    folder, store = storages(tmp_path, "pictures", "store")
+    with ChatServer(looking) as server:
+        opened = published_benchmark("reason_edit").open(downloads, judge=judge_at(server))
+        fill(folder, opened.samples.places)
+        frame = opened.judge(folder, store=store, prefix="kept")
+    scores = opened.scores(frame, protocol=opened.protocol())
+    assert scores["benchmark"] == "reason_edit" and scores["canary"]["reference"]
+    outside = outside_of(opened, folder, frame)
+    assert outside is not None and outside.rows.height == 12
+    assert opened.grid(folder, frame).startswith(b"\x89PNG") and opened.grid(None, frame) == b""
+    outcomes = opened.outcomes(frame)
+    assert tuple(outcomes.columns) == OUTCOMES and outcomes["value"].to_list() == frame["value"].to_list()
+    drawing = published_benchmark("reason_edit").open(downloads, networks=False)
+    with pytest.raises(NothingJudgesError, match="set GOT_JUDGE_URL and GOT_JUDGE_MODEL"):
+        drawing.judge(folder, store=store, prefix="kept")
+    with pytest.raises(NothingJudgesError):
+        published_benchmark("reason_edit").open(downloads)
+    with pytest.raises(ValueError, match="not by str: set GOT_JUDGE_URL"):
+        published_benchmark("reason_edit").open(downloads, judge="somebody")
+    place = reason_edit(tmp_path / "data alone")
+    with pytest.raises(MissingDownloadError, match=r"vie_prompts.py is read, from github.com/TIGER-AI-Lab"):
+        published_benchmark("reason_edit/published").open(place, judge=judge_at(server))
+
+
+def test_a_guidance_grid_draws_the_first_edits_of_each_task(downloads: Path, tmp_path: Path) -> None:
+    config = GuidanceGridConfig(benchmark="gedit/en", prompts=3)
+    grid = grid_prompts(config, tiny().world, tiny().evaluate, downloads)
+    found = grid.requests("grid")
+    assert [one.name for one in found.values()] == [
+        "grid/fullset/background_change/en/en0b.png",
+        "grid/fullset/subject-add/en/en0s.png",
+        "grid/fullset/background_change/en/en1b.png",
+    ]
+    assert all(one.source.size == (24, 16) and "grey" in one.prompt for one in found.values())
+    (store,) = storages(tmp_path, "store")
+    assert grid.protocol is None and grid.judge(store, "grid", {}) is None
+    assert any("not judged: a server" in note for note in grid.notes)

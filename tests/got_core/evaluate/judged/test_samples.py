@@ -43,7 +43,7 @@ def test_arrow_and_parquet_give_the_same_list(downloads: Path, tmp_path: Path) -
 def test_reason_edit_pairs_by_name(downloads: Path) -> None:
     samples = read_samples(definition("reason_edit"), downloads)
     first = samples.all[0]
-    assert (first.key, first.task, first.place) == ("1-Left-Right_001", "1-Left-Right", "1-Left-Right/001")
+    assert (first.key, first.task, first.place) == ("1-Left-Right/001", "1-Left-Right", "1-Left-Right/001")
     assert first.instruction == "Make thing 1 grey." and first.fields["clip_text"] == "a grey thing 1"
     assert first.pictures["mask"] == "reason_edit/1-Left-Right/001_mask.jpg"
 
