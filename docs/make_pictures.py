@@ -1,9 +1,12 @@
-"""Makes `docs/images/plan-and-picture.png` from a finished `make run`.
+"""Makes the pictures of `docs/images` from a finished `make run`.
 
     .venv/bin/python docs/make_pictures.py
+    .venv/bin/python docs/make_pictures.py --page var/storage/benchmark_report.html
 
-Shows the first benchmark pictures of each task, never chosen ones: the prompt, the boxes that the model
-planned, and what it drew. Reads the storage of the last run (`GOT_*` settings apply) and loads no model.
+The first shows the first benchmark pictures of each task, never chosen ones: the prompt, the boxes that the
+model planned, and what it drew. It reads the storage of the last run (`GOT_*` settings apply) and loads no
+model. The second opens a report in Debian's chromium, through playwright (`make test` installs it), and takes
+the first sample whose verdict changed, else the first one.
 Belongs here: pictures for the documentation. Not here: the benchmark's own grid (`got_core.figures.grids`).
 """
 
@@ -12,6 +15,7 @@ from __future__ import annotations
 import argparse
 import io
 import re
+import shutil
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -25,7 +29,8 @@ from got_core.chain.grammar import Chain, parse_tolerant
 from got_core.figures.grids import INK, PAPER, RIGHT, WRONG
 from got_core.storage import Storage
 
-TARGET = Path(__file__).resolve().parent / "images" / "plan-and-picture.png"
+IMAGES = Path(__file__).resolve().parent / "images"
+TARGET, REPORT = IMAGES / "plan-and-picture.png", IMAGES / "report.png"
 MAX_BYTES = 300_000
 COLUMNS = 3
 SIDE, GAP, TEXT_HEIGHT = 160, 6, 36
@@ -115,23 +120,52 @@ def small_png(image: Image.Image) -> bytes:
     raise ValueError(f"the picture is larger than {MAX_BYTES} bytes: show fewer with --per-task")
 
 
+def report_picture(page: Path, width: int = 1120) -> Image.Image:
+    """A sample of a report beside the champion's, as a browser shows it.
+
+    Raises FileNotFoundError without the page or a browser, ValueError for a page without samples.
+    """
+    from playwright.sync_api import sync_playwright
+
+    browser = shutil.which("chromium")
+    if browser is None or not page.is_file():
+        raise FileNotFoundError(f"{page if browser else 'chromium'} is not there")
+    with sync_playwright() as play:
+        opened = play.chromium.launch(executable_path=browser, args=["--no-sandbox"])
+        tab = opened.new_page(viewport={"width": width, "height": 900})
+        tab.goto(page.resolve().as_uri())
+        changed = tab.locator(".tile", has=tab.locator(".tag.fixed, .tag.broken"))
+        tiles = changed if changed.count() else tab.locator(".tile")
+        if not tiles.count():
+            raise ValueError(f"{page} shows no sample")
+        tiles.first.click()
+        data = tab.locator(".viewer").screenshot()
+        opened.close()
+    return Image.open(io.BytesIO(data)).convert("RGB")
+
+
 def main() -> int:
     """Entry of the script."""
-    parser = argparse.ArgumentParser(description="Make the README's picture from a finished `make run`.")
+    parser = argparse.ArgumentParser(description="Make a picture of the documentation from a finished run.")
     parser.add_argument("--per-task", type=int, default=2, help="pictures of each of the six tasks (2)")
-    parser.add_argument("--target", type=Path, default=TARGET, help=f"file to write ({TARGET.name})")
+    parser.add_argument("--page", type=Path, help="a report to take the picture of instead")
+    parser.add_argument("--target", type=Path, help=f"file to write ({TARGET.name}, of a page {REPORT.name})")
     asked = parser.parse_args()
     try:
         if asked.per_task < 1:
             raise ValueError(f"--per-task must be at least 1, got {asked.per_task}")
-        pictures = benchmark_pictures(load_project().storage, asked.per_task)
-        data = small_png(sheet(pictures))
+        data = small_png(
+            report_picture(asked.page)
+            if asked.page
+            else sheet(benchmark_pictures(load_project().storage, asked.per_task))
+        )
     except (FileNotFoundError, ValueError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    asked.target.parent.mkdir(parents=True, exist_ok=True)
-    asked.target.write_bytes(data)
-    print(f"{asked.target}: {len(pictures)} pictures, {len(data) / 1000:.0f} kB")
+    target = asked.target or (REPORT if asked.page else TARGET)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(data)
+    print(f"{target}: {len(data) / 1000:.0f} kB")
     return 0
 
 

@@ -93,13 +93,14 @@ def comparison_text(compared: Mapping[str, Any]) -> str:
 
 
 def _benchmark(one: Mapping[str, Any]) -> Iterator[str]:
-    from got_core.evaluate.comparison_page import spelled_apart, spelled_difference
+    from got_core.evaluate.comparison_page import spelled_apart, spelled_difference, spelled_outside
 
     for table in one["tables"]:
         yield _table(table)
         yield from (f"  note: {note}" for note in table["notes"])
         yield from (f"  {spelled_difference(diff)}" for diff in table["differences"])
         yield from (f"  {spelled_apart(one)}" for one in table["apart"])
+        yield from (f"  {spelled_outside(one)}" for one in table["outside"])
         yield ""
     for unlike in one["unlike"]:
         yield f"not side by side: {unlike['left']} and {unlike['right']}:"

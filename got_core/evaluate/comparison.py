@@ -95,15 +95,19 @@ def _table(found: Sequence[StoredScores], base: Collection[str], price: float | 
         "rows": rows,
         "differences": list(_differences(rows, {one.url: one for one in found})),
         "notes": [*notes, *dict.fromkeys(note for one in found for note in one.scores.get("notes", ()))],
-        "apart": list(_apart(found, rows)),
+        "apart": list(_beside(found, rows, "apart")),
+        "outside": list(_beside(found, rows, "outside")),
     }
 
 
-def _apart(found: Sequence[StoredScores], rows: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
-    """How pictures keep to their plans, where that was looked at."""
+def _beside(
+    found: Sequence[StoredScores], rows: Sequence[Mapping[str, Any]], key: str
+) -> Iterator[dict[str, Any]]:
+    """How pictures keep to their plans (`apart`), or what edits changed `outside`, where that was looked
+    at."""
     names = {row["url"]: spelled_row(row) for row in reversed(rows) if row["url"]}
     for one in found:
-        if figures := one.scores.get("apart"):
+        if figures := one.scores.get(key):
             yield {"model": names[one.url], "figures": figures}
 
 

@@ -77,6 +77,7 @@ def _table(one: Mapping[str, Any]) -> Iterator[str]:
     yield from (f"<p class='note'>{escape(note)}</p>" for note in one["notes"])
     yield from (f"<p class='note'>{escape(spelled_difference(diff))}</p>" for diff in one["differences"])
     yield from (f"<p class='note'>{escape(spelled_apart(line))}</p>" for line in one["apart"])
+    yield from (f"<p class='note'>{escape(spelled_outside(line))}</p>" for line in one["outside"])
 
 
 def _cell(figure: Mapping[str, Any] | None) -> str:
@@ -139,6 +140,18 @@ def spelled_apart(one: Mapping[str, Any]) -> str:
             _part("which cover of the picture", figures["area"]),
         ]
     return f"{one['model']}, {figures['pictures']} pictures against their plans: {'; '.join(parts)}"
+
+
+def spelled_outside(one: Mapping[str, Any]) -> str:
+    """What a model's edits changed outside their regions, in words."""
+    parts = [
+        f"by {kind} ({figures['of']}) {figures['change_outside']['mean']:.2f} levels "
+        f"({figures['change_outside']['low']:.2f} to {figures['change_outside']['high']:.2f}), "
+        f"{figures['changed_outside']['mean']:.1%} of the pixels"
+        for kind, figures in one["figures"]["regions"].items()
+    ]
+    left_out = [f"{reason}: {count}" for reason, count in one["figures"]["left_out"].items()]
+    return f"{one['model']}, change outside the region of the edit: {'; '.join([*parts, *left_out])}"
 
 
 def _part(name: str, figure: Mapping[str, Any]) -> str:

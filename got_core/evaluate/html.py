@@ -25,6 +25,7 @@ overflow-x: auto; font-size: .85rem } .split { display: flex; width: 24rem; heig
 height: 100% } .right { background: #268a4a } .planned { background: #d9822b } .drawn { background: #c4302b }
 .none { background: #222 } .key { display: inline-block; width: .8rem; height: .8rem; margin: 0 .3rem 0 1rem }
 small { color: #555; display: block; white-space: nowrap } .beside td.number { white-space: nowrap }
+.beside td:last-child { min-width: 12rem; font-size: .85rem }
 tr.over th { padding-top: .8rem; color: #a4282a; font-weight: 600; max-width: 60rem }
 tr.foreign td { color: #777; font-style: italic } figure.plot { margin: .8rem 0 } figure.plot svg { max-width:
 100%; height: auto } summary { cursor: pointer } .scroll { overflow-x: auto }

@@ -9,6 +9,8 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+
 from got_core.evaluate.geneval2.prompts import read_samples
 from got_core.model.formats.published import load_foundation_folders
 from got_core.model.formats.released import save_got_checkpoint
@@ -20,6 +22,7 @@ from tests.got_core.evaluate.emu_edit.made import emu_set
 from tests.got_core.evaluate.geneval.lists import write_list
 from tests.got_core.evaluate.geneval.networks import clip_folder, mask2former_folder
 from tests.got_core.evaluate.geneval2.lists import write_checkout, write_folder
+from tests.got_core.evaluate.outside.squeeze import random_squeeze
 from tests.got_core.evaluate.tiny_networks import save_clip, save_dino
 from tests.got_core.model import tiny_checkpoints
 from tests.got_core.tiny_pipeline import tiny_pipeline
@@ -51,6 +54,9 @@ def make_benchmarks(folder: Path) -> None:
     emu_set(folder / "emu_edit_test_set")
     save_clip(folder / "clip-vit-base-patch32")
     save_dino(folder / "dino-vits16")
+    weights = random_squeeze()
+    torch.save({k: v for k, v in weights.items() if "features" in k}, folder / "squeezenet1_1-b8a52dc0.pth")
+    torch.save({k: v for k, v in weights.items() if "lin" in k}, folder / "squeeze.pth")
 
 
 if __name__ == "__main__":

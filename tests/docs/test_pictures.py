@@ -1,9 +1,10 @@
-"""The README's picture is made from a finished run."""
+"""The pictures of the documentation are made from a finished run."""
 
 from __future__ import annotations
 
 import importlib.util
 import io
+import shutil
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -12,8 +13,13 @@ import polars as pl
 import pytest
 from PIL import Image
 
+from got_core.evaluate.report import benchmark_report
+from got_core.registry.reporting import ReportMaker
+from got_core.registry.standing import Standing
+from got_core.scenes.world import NARROW
 from got_core.storage import Storage
 from tests.docs.pages import ROOT
+from tests.got_core.evaluate.report.painted import CONFIG, GENEVAL, painted_run
 
 
 @pytest.fixture(scope="module")
@@ -55,3 +61,25 @@ def test_the_first_pictures_of_each_task(script: ModuleType, storage: Storage) -
 def test_without_a_run_it_says_what_to_do(script: ModuleType, storage: Storage, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="do `make run` first"):
         script.benchmark_pictures(storage, 2)
+
+
+@pytest.mark.slow
+def test_a_report_is_opened_at_a_sample_that_changed(script: ModuleType, tmp_path: Path) -> None:
+    pytest.importorskip("playwright.sync_api")
+    if shutil.which("chromium") is None:
+        pytest.skip("needs a browser")
+    with pytest.raises(FileNotFoundError, match="is not there"):
+        script.report_picture(tmp_path / "report.html")
+    storage = Storage(f"file://{tmp_path}")
+    for weights, wrong in (("a" * 64, (0,)), ("b" * 64, (1,))):
+        painted_run(GENEVAL, storage, f"geneval/{weights[:12]}", weights, wrong=wrong)
+    champion = Standing(version="1", weights_hash="a" * 64, results={})
+    maker = ReportMaker(storage=storage, world=NARROW, config=CONFIG)
+    page = benchmark_report(maker.sections("b" * 64, ["geneval/scenes"], champion))
+    (tmp_path / "report.html").write_text(page, encoding="utf-8")
+    picture = script.report_picture(tmp_path / "report.html", width=1000)
+    assert 900 < picture.width <= 1000 and picture.height > 300
+    assert len(script.small_png(picture)) < script.MAX_BYTES
+    (tmp_path / "empty.html").write_text(benchmark_report([]), encoding="utf-8")
+    with pytest.raises(ValueError, match="shows no sample"):
+        script.report_picture(tmp_path / "empty.html")

@@ -112,6 +112,9 @@ def test_what_is_left_in_storage(walked: tuple[Path, str]) -> None:
     assert not weights
     page = storage.read_bytes("benchmark_report.html").decode()
     assert model["weights_hash"] in page and "geneval/scenes" in page
+    assert "id='gallery-data'" in page and "got why geneval/scenes/00000" in page
+    plans = storage.read_bytes(f"{storage.read_json('geneval.json')['prefix']}/plans.jsonl")
+    assert len(plans.splitlines()) == 12
     assert storage.read_json("promoted_model.json")["champion"] == "1"
 
 

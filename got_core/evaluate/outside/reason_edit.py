@@ -50,10 +50,9 @@ class ReasonEdit(EditBenchmark):
 
     def place(self, key: str) -> str:
         """`CATEGORY/NAME`, as the data have it."""
-        category = next((one for one in TEXTS if key.startswith(f"{one}_")), None)
-        if category is None:
-            raise ValueError(f"{key!r} is no key of Reason-Edit, such as 1-Left-Right_001")
-        return f"{category}/{key.removeprefix(f'{category}_')}"
+        if key.partition("/")[0] not in TEXTS:
+            raise ValueError(f"{key!r} is no key of Reason-Edit, such as 1-Left-Right/001")
+        return key
 
     def rules(self) -> dict[str, Any]:
         """With how masks are read, and CLIP's crop is scored."""

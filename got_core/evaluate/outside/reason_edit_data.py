@@ -135,7 +135,7 @@ def _said(line: str) -> tuple[str, str]:
 def _sample(category: str, place: str, stem: str, instruction: str, caption: str) -> EditSample:
     source = f"{place}/{stem}.png"
     return EditSample(
-        key=f"{category}_{stem}",
+        key=f"{category}/{stem}",
         task=category,
         instruction=instruction,
         source=source,

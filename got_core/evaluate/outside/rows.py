@@ -16,7 +16,6 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import polars as pl
@@ -98,7 +97,6 @@ class Case:
     fault: str | None = None
     """Why the picture is none."""
 
-    @cached_property
     def pictures(self) -> tuple[Image.Image, Image.Image]:
         """Source and edited picture. Raises ValueError that says why there is none."""
         if self.fault:
@@ -183,7 +181,7 @@ def _row(case: Case, rules: OutsideRules) -> tuple[dict[str, Any], Outside | Non
     try:
         kind, region = _region(case)
         row["region"] = kind
-        change = outside_change(*case.pictures, margin=case.margin, rules=rules, **region)
+        change = outside_change(*case.pictures(), margin=case.margin, rules=rules, **region)
     except (NoRegionError, NothingOutsideError, ValueError) as error:
         return {**row, "left_out": str(error)}, None
     figures = {

@@ -178,9 +178,9 @@ GEDIT = PublishedTable(
     name="gedit",
     title="GEdit-Bench",
     judge="a GPT model, VIEScore from 0 to 10; it drifts within months",
-    columns=("english", "chinese"),
+    columns=("en", "cn"),
     rows=tuple(
-        PublishedRow(model=model, figures={"english": english, "chinese": chinese}, **_FIRERED)
+        PublishedRow(model=model, figures={"en": english, "cn": chinese}, **_FIRERED)
         for model, _, english, chinese in _FIRERED_ROWS
     ),
     scale=10,

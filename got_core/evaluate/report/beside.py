@@ -21,6 +21,8 @@ from got_core.evaluate.report.section import Run, Section
 from got_core.figures.markdown import markdown_text
 
 OTHER = "another protocol"
+_NOT_PUBLISHED = {"scenes", "viescore", "masked"}
+"""Parts of names of benchmarks whose figures are not those of the published table."""
 
 
 @dataclass(frozen=True)
@@ -144,9 +146,9 @@ def _why(section: Section, run: Run) -> str:
 
 def published_of(name: str) -> PublishedTable | None:
     """Published figures that may stand below a benchmark's own; None for scenes, of which nobody published
-    any."""
+    any, and for other measures of the same edits."""
     family, *more = name.split("/")
-    if "scenes" in more:
+    if _NOT_PUBLISHED & set(more):
         return None
     return EDITING if family == "emu_edit" else next((one for one in TABLES if one.name == family), None)
 
@@ -156,10 +158,12 @@ def _published(section: Section, columns: Sequence[str]) -> Iterator[Line]:
     if table is None:
         return
     yield Line(f"{MARK}, {OTHER}; judge: {table.judge}")
-    family = section.name.partition("/")[0]
+    family, *more = section.name.split("/")
     whole = "" if table.scale == section.scores.get("scale", 1) else f" of {table.scale:g}"
     for row in table.rows:
         figures = {name.removeprefix(f"{family}/"): value for name, value in row.figures.items()}
+        if more and more[0] in figures:  # of one list of several, such as `gedit/en`
+            figures[OVERALL] = figures.pop(more[0])
         cells = tuple(f"{plain(figures[one])}{whole}" if one in figures else "" for one in columns)
         others = [
             f"{name.replace('_', '-')} {plain(value)}"

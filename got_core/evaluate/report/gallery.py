@@ -29,7 +29,7 @@ _NO_PICTURE = "the picture is not in the storage any more"
 _TEXTS = (
     ("reason", "Reason"),
     ("unscored", "Not scored"),
-    ("plan_reason", "Plan"),
+    ("plan_reason", "Faults of the plan"),
     ("reply", "Judge"),
     ("scores", "Scores"),
     ("answers", "Answers"),

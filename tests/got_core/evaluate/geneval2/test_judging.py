@@ -16,8 +16,10 @@ import pytest
 from aiohttp import web
 
 from got_core.evaluate.geneval2.benchmark import GenEval2
-from got_core.evaluate.geneval2.questions import published_way
-from got_core.evaluate.geneval2.server import JudgeError, JudgePaused
+from got_core.evaluate.geneval2.prompts import Question
+from got_core.evaluate.geneval2.questions import NUMBERS, published_way
+from got_core.evaluate.geneval2.server import JudgeError, JudgePaused, ServerJudge
+from got_core.evaluate.judges.asking import ledger_scope
 from got_core.evaluate.protocol import why_unlike
 from got_core.evaluate.scores import IncompleteRunError
 from got_core.storage import Storage
@@ -467,3 +469,12 @@ def test_a_connection_that_breaks_is_tried_again(home: Path, fault: Any) -> None
         frame = run(home, proxy.url)
         assert proxy.count("POST", "chat/completions") == QUESTIONS + SELF_TEST + 4
     assert frame.equals(undisturbed) and {one["reason"] for one in kept(home)} == {None}
+
+
+def test_keys_of_stored_answers_stay(tmp_path: Path) -> None:
+    """Another key would ask, and pay, for every stored answer again."""
+    judge = judge_at("http://127.0.0.1:9/v1", model=MODEL, revision="r1")
+    put = NUMBERS.put(Question(text="Is the circle red?", answer="Yes", skill="object"))
+    with ServerJudge(judge, NUMBERS, Storage(f"file://{tmp_path}"), "answers") as opened:
+        assert opened._asked(put, "a" * 64).key == "fdc2f9584e230a648234deabb51202182567f074"
+    assert ledger_scope(judge) == "87cdbf1c8e61"

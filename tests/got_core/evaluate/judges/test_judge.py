@@ -123,6 +123,10 @@ def test_keys_are_those_of_the_ledger() -> None:
         for attempt in (1, 2, 3):
             for asked in (None, "2026-01-01"):
                 assert call_key(config, one, attempt, asked) == question_of(config, one, attempt, asked).key
+    plain = judge_at("http://127.0.0.1:9/v1", Path("/nowhere")).config
+    assert call_key(plain, call(1), 1) == "6b16ff83b4fdacebf45d0f794842151b5c755842", (
+        "stored replies count on"
+    )
 
 
 @pytest.mark.parametrize(

@@ -174,7 +174,7 @@ def test_faults_are_named_or_left_out(tmp_path: Path, place: Path, networks: Mas
     (data / "ReasonEdit_benchmark/3-Mirror/10_mask.jpg").write_bytes(b"no picture")
     (tmp_path / "edited/4-Color/10.png").write_bytes(b"no picture")
     with pytest.raises(
-        BenchmarkDataError, match=r"not readable: 3 \(3-Mirror_10: .*10_mask\.jpg: .*4-Color_10"
+        BenchmarkDataError, match=r"not readable: 3 \(3-Mirror/10: .*10_mask\.jpg: .*4-Color/10"
     ):
         bench.judge(samples, bench.read_layout(samples, tmp_path / "edited"))
     (tmp_path / "edited/5-Multiple-Objects/10.png").unlink()
@@ -187,7 +187,7 @@ def test_faults_are_named_or_left_out(tmp_path: Path, place: Path, networks: Mas
     raw = scores["settings"]["all"]["edited"]["raw"]
     assert raw["clip_score"]["n"] == 3 and raw["psnr"]["undefined"] == 1 and raw["of"] == 6
     with pytest.raises(ValueError, match="no key of Reason-Edit"):
-        bench.place("elsewhere_1")
+        bench.place("elsewhere/1")
 
 
 def test_published_benchmarks(tmp_path: Path, place: Path) -> None:

@@ -22,7 +22,7 @@ def test_samples(data: Path) -> None:
     assert len(samples.samples) == 18 and {one.task for one in samples.samples} == set(TEXTS)
     assert samples.notes == (f"{data} has 18 samples, the published data 219",)
     keys = [one.key for one in samples.samples[:3]]
-    assert keys == ["1-Left-Right_1", "1-Left-Right_10", "1-Left-Right_2"], "in the order of file names"
+    assert keys == ["1-Left-Right/1", "1-Left-Right/10", "1-Left-Right/2"], "in the order of file names"
     ten = samples.samples[1]
     assert ten.instruction == "change 10.png of 1-Left-Right" and ten.output_caption == "a thing 10.png"
     assert ten.mask and ten.mask.endswith("1-Left-Right/10_mask.jpg"), "the mask is found by name"

@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 from PIL import Image, PngImagePlugin
 
+from got_core.evaluate.comparison_page import spelled_outside
 from got_core.evaluate.config import EvaluateConfig
 from got_core.evaluate.edits import EditScenes
 from got_core.evaluate.emu_edit.magicbrush import MagicBrush
@@ -30,7 +31,7 @@ from tests.got_core.evaluate.emu_edit.made import (
     write_descriptions,
     write_parquet,
 )
-from tests.got_core.evaluate.outside.reason_edit_set import soft_mask
+from tests.got_core.evaluate.outside.reason_edit_set import reason_edit_set, soft_mask
 from tests.got_core.evaluate.published.downloads import write_data
 from tests.got_core.tiny_pipeline import sees_its_conditions, tiny_pipeline
 
@@ -111,6 +112,11 @@ def test_figures_never_pool_kinds_of_regions() -> None:
     mean = exact["change_outside"]
     assert mean["low"] <= mean["mean"] <= mean["high"] and mean["of"] == 4
     assert mean["mean"] == pytest.approx(np.mean(frame["change_outside"].to_list()[:2]))
+    said = spelled_outside({"model": "m", "figures": figures})
+    assert said.startswith("m, change outside the region of the edit: by plan (1 / 4) ")
+    assert f"by exact (2 / 4) {mean['mean']:.2f} levels" in said and said.endswith(
+        "the picture is missing: 1"
+    )
     assert figures["record"]["version"] == 1 and figures["record"]["changed_above"] == 25
     json.dumps(figures)
 
@@ -215,3 +221,21 @@ def test_scenes_have_exact_boxes_and_the_same_mean(storage: Storage) -> None:
     exact = block["regions"]["exact"]["change_outside"]["mean"]
     assert exact == pytest.approx(result.scores["change_outside"], rel=1e-5)
     assert "outside" in result.scores["kept_outside"] and storage.exists("e/outside/000.png")
+
+
+def test_judged_edits_have_the_masks_of_their_data_and_share_pictures(tmp_path: Path) -> None:
+    reason_edit_set(tmp_path / "reason_edit", each=1)
+    judged, masked = (
+        published_benchmark(name).open(tmp_path, networks=False)
+        for name in ("reason_edit", "reason_edit/masked")
+    )
+    pipeline, folder = sees_its_conditions(tiny_pipeline()), Storage(f"file://{tmp_path / 'pictures'}")
+    options = {"sampler": {"num_inference_steps": 1, "max_new_tokens": 4}}
+    assert judged.generate(pipeline, folder, **options) == 6
+    assert masked.generate(pipeline, folder, **options) == 0, "they are the same pictures"
+    for opened in (judged, masked):
+        made = outside_of(opened, folder, pl.DataFrame())
+        assert (
+            made is not None and set(made.rows["region"]) == {"mask"} and made.figures["pictures"] == "6 / 6"
+        )
+    assert published_benchmark("reason_edit").folder == published_benchmark("reason_edit/masked").folder

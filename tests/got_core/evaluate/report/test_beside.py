@@ -74,8 +74,12 @@ def test_another_protocol_shares_no_column_unmarked() -> None:
     assert "0.990" not in interval_plot((*section.comparable, section.run), ["counting"])
 
 
-@pytest.mark.parametrize("name", ["geneval/scenes", "imagenhub/scenes", "emu_edit/scenes", "edits/scenes"])
-def test_no_published_row_stands_beside_scenes(name: str) -> None:
+@pytest.mark.parametrize(
+    "name",
+    ["geneval/scenes", "imagenhub/scenes", "emu_edit/scenes", "edits/scenes", "imagenhub/viescore",
+     "reason_edit/masked/published"],
+)  # fmt: skip
+def test_no_published_row_stands_beside_scenes_and_other_measures(name: str) -> None:
     assert published_of(name) is None
     table = beside(Section(scores(name, 0.5)))
     assert [line.label for line in table.lines] == ["challenger"]
@@ -86,8 +90,8 @@ def test_no_published_row_stands_beside_scenes(name: str) -> None:
 def test_figures_of_another_scale_say_so() -> None:
     line = beside(Section(scores("imgedit", 0.5))).lines[2]
     assert line.cells[0] == "4.56 of 5" and "its own table" in line.note
-    gedit = beside(Section(scores("gedit/own", 0.5))).lines[2]
-    assert gedit.cells == ("", "", "") and "english 7.943" in gedit.note
+    gedit = beside(Section(scores("gedit/cn/published", 0.5))).lines[2]
+    assert gedit.cells == ("7.887 of 10", "", "") and "en 7.943" in gedit.note
     emu = beside(
         Section(scores("emu_edit/base", 0.5) | {"tasks": {"clip_t": CHAMPION.scores["tasks"]["counting"]}})
     )
