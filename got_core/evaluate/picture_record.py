@@ -58,7 +58,8 @@ class PictureRecord:
     """Whose world and sizes the benchmark has, for rendered scenes."""
 
     figures: Mapping[str, Any] = field(default_factory=dict)
-    """What had to be measured with the model at hand, and joins the scores."""
+    """What had to be measured with the model at hand, and joins the scores; under its name that of a
+    benchmark whose pictures are another's."""
 
     def __post_init__(self) -> None:
         plain = json.loads(json.dumps(dict(self.sampler), default=dataclasses.asdict))

@@ -137,7 +137,7 @@ def generate(name: str, model: str, folder: Storage, setup: Setup, drawing: Draw
         begin_record(folder, record)
         with model_drawer(found, setup, drawing) as drawer:
             if isinstance(opened, OpenedScenes):
-                begin_record(folder, record, figures=opened.figures(drawer))
+                begin_record(folder, record, figures=_joined(folder, benchmark, opened.figures(drawer)))
             drawn = opened.generate(
                 drawer.recording(Costs(folder, COSTS)),
                 folder,
@@ -174,6 +174,23 @@ def _record(
 def _pictures_of(benchmark: PublishedBenchmark | Benchmark) -> str:
     """What the folder's record says its pictures are of; some benchmarks judge the same ones."""
     return benchmark.pictures_of if isinstance(benchmark, Benchmark) else benchmark.folder
+
+
+def _joined(
+    folder: Storage, benchmark: PublishedBenchmark | Benchmark, figures: Mapping[str, Any]
+) -> dict[str, Any]:
+    """A record's figures with those of a benchmark: under its name if the pictures are another's too."""
+    there = read_record(folder)
+    shared = isinstance(benchmark, Benchmark) and benchmark.drawn_as
+    return {**(there.figures if there else {}), **({benchmark.name: figures} if shared else figures)}
+
+
+def _figures(record: PictureRecord | None, benchmark: PublishedBenchmark | Benchmark) -> dict[str, Any]:
+    """Those of a record that are of this benchmark."""
+    figures = record.figures if record else {}
+    if isinstance(benchmark, Benchmark) and benchmark.drawn_as:
+        return dict(figures.get(benchmark.name, {}))
+    return {name: value for name, value in figures.items() if name not in NAMES}
 
 
 @contextmanager
@@ -218,7 +235,7 @@ def judge(name: str, folder: Storage | None, out: Storage, setup: Setup, judging
         scores = opened.scores(frame, protocol=protocol, partial=judging.partial)
         _check_some(scores, folder)
         grid = opened.grid(folder, frame)
-    scores = {**scores, **(record.figures if record else {}), "drawn": _drawn(folder, record, judging, plan)}
+    scores = {**scores, **_figures(record, benchmark), "drawn": _drawn(folder, record, judging, plan)}
     if folder and record and plan and (apart := pictures_of(opened, folder, frame)):
         scores = with_apart(scores, apart)
         out.write_table(TABLE, apart.rows)

@@ -198,6 +198,7 @@ def _benchmark(project: Project, model: Document, benchmark: "Benchmark") -> dg.
     )
     document = {"prefix": prefix, "weights_hash": weights, "scores": result.scores}
     grounding = result.scores.get("grounding", {}).get("mean")
+    more: dict[str, Any] = _notes(result.scores) | ({} if grounding is None else {"grounding_iou": grounding})
     return document_result(
         document,
         version=document_hash(document),
@@ -208,7 +209,7 @@ def _benchmark(project: Project, model: Document, benchmark: "Benchmark") -> dg.
         protocol=f"{result.scores['protocol']} {result.scores['protocol_digest']}",
         scores=score_table(result.scores),
         pictures=stored_image(project.storage, f"{prefix}/grid.png"),
-        **({} if grounding is None else {"grounding_iou": grounding}),
+        **more,
         **{task: score["mean"] for task, score in result.scores["tasks"].items()},
     )
 

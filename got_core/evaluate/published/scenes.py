@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from got_core.chain.grammar import Chain
-from got_core.evaluate.benchmarks import Benchmark
+from got_core.evaluate.benchmarks import BENCHMARKS, Benchmark
 from got_core.evaluate.config import EvaluateConfig
 from got_core.evaluate.drawers.local import as_drawer
 from got_core.evaluate.outside.table import suite_cases
@@ -131,10 +131,7 @@ class OpenedScenes:
     def _check_whole(self, folder: Storage | None, suite: Suite, drawn: Mapping[int, Drawn]) -> None:
         names = {number: one.name for number, one in suite.requests(PICTURES).items()}
         missing = [name for number, name in names.items() if number not in drawn]
-        # What lies in other folders is another benchmark's of the same pictures.
-        folders = {name.rpartition("/")[0] for name in names.values()}
-        there = folder.list(f"{PICTURES}/") if folder else []
-        extra = sorted({name for name in there if name.rpartition("/")[0] in folders} - {*names.values()})
+        extra = sorted(self._of_nobody({*folder.list(f"{PICTURES}/")} - {*names.values()})) if folder else []
         faults = [
             *_named("missing, or of something else than its record says", missing),
             *_named("asked for by nobody", extra),
@@ -145,6 +142,14 @@ class OpenedScenes:
                 f"{place} has {len(drawn)} / {len(names)} pictures of {self.name}; {'; '.join(faults)}; put "
                 "that right, or ask for a partial score"
             )
+
+    def _of_nobody(self, names: set[str]) -> set[str]:
+        """Those that no other benchmark on the same pictures asks for either."""
+        for other in BENCHMARKS if names else ():
+            if other is not self._benchmark and other.pictures_of == self._benchmark.pictures_of:
+                asked = other.suite(self._world, self._config).requests(PICTURES)
+                names = names - {one.name for one in asked.values()}
+        return names
 
     def _judged(self, folder: Storage | None) -> tuple[pl.DataFrame, Suite, dict[int, Drawn]]:
         record = read_record(folder) if folder else None

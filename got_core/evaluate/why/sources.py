@@ -45,7 +45,9 @@ def scene_source(
     if request is None or request.source is None or reading.index is None:
         return None
     cases = getattr(suite, "cases", ())
-    case = cases[reading.index % len(cases)] if cases else None
+    places = getattr(suite, "places", None)  # of suites whose pictures do not repeat all cases for each seed
+    number = places[reading.index].case if places else reading.index % max(len(cases), 1)
+    case = cases[number] if cases else None
     if case is None or reading.prompt not in (None, request.prompt):
         return SourceFound(record=SourceRecord(what="made from a seed"), image=request.source)
     return _of_case(case, request.source)
@@ -68,11 +70,22 @@ def _of_case(case: Any, image: Image.Image) -> SourceFound:
         nothing = f"there is no {absent}: nothing is to change"
         return SourceFound(record=SourceRecord(what=what, steps=steps, target=nothing), image=image)
     target = render(case.target)
-    chain, boxes, missing = _true_plan(image, target, case.instruction)
+    chain, boxes, missing = _true_plan(image, target, _spelled(case))
     record = SourceRecord(
         what=what, steps=steps, target=described(case.target), true_chain=chain, missing=missing
     )
     return SourceFound(record=record, image=image, target=target, true_boxes=boxes)
+
+
+def _spelled(case: Any) -> str:
+    """The instruction in words that the annotation reads; those that need reasoning say less."""
+    from got_core.scenes.edits import in_turn, instruction, parse_instruction
+
+    try:
+        parse_instruction(case.instruction)
+    except ValueError:
+        return instruction(in_turn(case.ops))
+    return str(case.instruction)
 
 
 def described(scene: Scene) -> str:

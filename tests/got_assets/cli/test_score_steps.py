@@ -30,7 +30,7 @@ PUBLISHED = {
     "emu_edit/base": {"clip_i", "clip_t", "clip_dir", "l1", "l2", "dino"},
     "magicbrush/base": {"clip_i", "clip_t", "l1", "l2", "dino"},
 }
-SCENES = ("geneval/scenes", "edits/scenes")
+SCENES = ("geneval/scenes", "edits/scenes", "imagenhub/scenes", "emu_edit/scenes", "reason_edit/scenes")
 
 
 @pytest.fixture(scope="session")
@@ -105,6 +105,41 @@ def test_draw_judge_compare(
     if "edit" in name or "magic" in name:
         kinds = [other["row"] for other in one["tables"][0]["rows"]]
         assert kinds[:1] == ["model"] and (name in SCENES or "copied" in kinds)
+
+
+def test_pictures_of_edits_are_judged_by_every_benchmark_that_shares_them(
+    got: Got, model: Path, drawn: Callable[[str], Path], tmp_path: Path
+) -> None:
+    pictures = copied(drawn("edits/scenes"), tmp_path / "pictures")
+
+    def judge(name: str) -> Result:
+        return got("score", "judge", "-b", name, "--pictures", pictures, "--json")
+
+    edits, emu = judge("edits/scenes"), judge("emu_edit/scenes")
+    assert emu.status == 0 and emu.json["of"] == "5 / 5", emu.err
+    assert edits.json["unchanged"] == 0 and "unchanged" not in emu.json and "copied" not in emu.json
+    lacking = judge("imagenhub/scenes")
+    assert lacking.status == 1 and "6 / 7 pictures of imagenhub/scenes" in lacking.err
+    assert "absent/00000.png" in lacking.err
+    added = got(
+        "score",
+        "generate",
+        "-b",
+        "imagenhub/scenes",
+        "--model",
+        model,
+        "--pictures",
+        pictures,
+        *FEW,
+        "--json",
+    )
+    assert added.status == 0 and added.json["drawn"] == 1, added.err
+    hub = judge("imagenhub/scenes").json
+    assert hub["of"] == "7 / 7" and hub["detector_ceiling"] == 1 and hub["copied"] == 0
+    again = judge("edits/scenes").json
+    assert again | {"drawn": None} == edits.json | {"drawn": None}, "the others' pictures are not its own"
+    other = judge("reason_edit/scenes")
+    assert other.status == 1 and "holds pictures for edits" in other.err
 
 
 def test_drawing_goes_on_and_takes_no_other_folder(

@@ -20,6 +20,8 @@ from got_core.evaluate.exact.suite import ExactSuite, exact_ceilings
 from got_core.evaluate.paired import overall_of
 from got_core.evaluate.runner import RunResult, run_benchmark, score_stored
 from got_core.evaluate.samples import _encode, read_samples
+from got_core.evaluate.why.readings import Reading, Verdict
+from got_core.evaluate.why.sources import scene_source
 from got_core.registry.config import PromotionConfig
 from got_core.registry.results import BenchmarkResult
 from got_core.registry.rule import compare
@@ -326,3 +328,22 @@ def test_pictures_read_back(pipeline, tmp_path) -> None:
     assert [*read_samples(storage, edits, sampler=sampler, weights_hash="w")] == [0, 1, 2, 3, 4]
     own = {place.name for place in suite.places.values()}
     assert own.isdisjoint(name.rpartition("/")[2] for name in storage.list("results/"))
+
+
+@pytest.mark.parametrize("benchmark", EXACT, ids=NAMES)
+def test_evidence_has_the_true_edit_of_every_picture(benchmark: Benchmark) -> None:
+    config = replace(SMALL, sampling_seeds=(0, 3))
+    suite = suite_of(benchmark, config)
+    record = {"protocol_record": suite.protocol().to_dict()}
+    for index, request in suite.requests("e").items():
+        case = suite.cases[suite.places[index].case]
+        verdict = Verdict(state="wrong")
+        reading = Reading(
+            kind="scenes", sample_id="s", name="n", index=index, prompt=request.prompt, verdict=verdict
+        )
+        found = scene_source(benchmark.name, record, reading, NARROW, config)
+        assert found is not None and found.image == case.before and len(found.record.steps) == len(case.ops)
+        if case.absent:
+            assert found.record.true_chain is None and str(case.absent) in str(found.record.target)
+        else:
+            assert found.record.true_chain and not found.record.missing

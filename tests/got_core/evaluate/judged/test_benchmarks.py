@@ -9,13 +9,16 @@ import polars as pl
 import pytest
 
 from got_core.evaluate.emu_edit.samples import BenchmarkDataError
+from got_core.evaluate.guidance_grid.config import GuidanceGridConfig
+from got_core.evaluate.guidance_grid.prompts import grid_prompts
 from got_core.evaluate.judged.benchmark import JudgedBenchmark
-from got_core.evaluate.judged.definition import Definition
+from got_core.evaluate.judged.shape import Definition
 from got_core.evaluate.published.benchmark import OUTCOMES, NothingJudgesError
 from got_core.evaluate.published.downloads import MissingDownloadError
 from got_core.evaluate.published.outside import outside_of
 from got_core.evaluate.published.registry import PUBLISHED, published_benchmark
 from got_core.evaluate.scores import IncompleteRunError
+from got_core.recipes import tiny
 from got_core.storage import Storage
 from tests.got_core.annotate.chat_server import ChatServer
 from tests.got_core.evaluate.judged.made import (
@@ -295,3 +298,18 @@ def test_an_opened_benchmark_tells_what_changed_outside_and_shows_a_grid(
     place = reason_edit(tmp_path / "data alone")
     with pytest.raises(MissingDownloadError, match=r"vie_prompts.py is read, from github.com/TIGER-AI-Lab"):
         published_benchmark("reason_edit/published").open(place, judge=judge_at(server))
+
+
+def test_a_guidance_grid_draws_the_first_edits_of_each_task(downloads: Path, tmp_path: Path) -> None:
+    config = GuidanceGridConfig(benchmark="gedit/en", prompts=3)
+    grid = grid_prompts(config, tiny().world, tiny().evaluate, downloads)
+    found = grid.requests("grid")
+    assert [one.name for one in found.values()] == [
+        "grid/fullset/background_change/en/en0b.png",
+        "grid/fullset/subject-add/en/en0s.png",
+        "grid/fullset/background_change/en/en1b.png",
+    ]
+    assert all(one.source.size == (24, 16) and "grey" in one.prompt for one in found.values())
+    (store,) = storages(tmp_path, "store")
+    assert grid.protocol is None and grid.judge(store, "grid", {}) is None
+    assert any("not judged: a server" in note for note in grid.notes)
