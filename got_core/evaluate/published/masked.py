@@ -74,7 +74,7 @@ def reason_edit_masked(clip: Download, *, published: bool = False) -> PublishedB
             profile=LARGE,
             data=REASON_EDIT,
             setting="all",
-            figures=("clip_score", "psnr", "ssim"),
+            figures=("clip_score",),
         ),
         judged_by=f"SmartEdit's CLIP score in the mask, and PSNR, SSIM and LPIPS outside, {how}",
     )
