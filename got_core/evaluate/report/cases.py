@@ -26,6 +26,7 @@ RIGHT, WRONG, UNSCORED = "right", "wrong", "unscored"
 _SCORED = ("scored", "judged", None, "")
 _VALUES = ("value", "gm")
 _EDITED = "edited"
+_NAMES = ("sample_id", "sample", "index")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +95,8 @@ class Chosen:
 def choose(runs: Sequence[Run], limits: Limits) -> Chosen:
     """The samples to show. The last run is the one whose page it is; the first one, if there are several, is
     what it is compared with."""
-    sides = [_sides(run) for run in runs]
+    names = _sample_names(runs)
+    sides = [_sides(run, names) for run in runs]
     samples = dict.fromkeys(key for one in (sides[-1], *sides[:-1]) for key in one)
     cases = [_case(key, [one.get(key) for one in sides]) for key in samples]
     by_task: dict[str, list[Case]] = {}
@@ -147,27 +149,33 @@ def _change(before: Side | None, after: Side | None) -> str:
     return HIGHER if after.value > before.value else LOWER
 
 
-def _sides(run: Run) -> dict[str, Side]:
+def _sample_names(runs: Sequence[Run]) -> tuple[str, ...]:
+    """Columns that name a sample, the first one counts. On scenes the id belongs to the protocol, so rows of
+    two protocols, with plans and without, are paired by their number in the list, which they share."""
+    tables = [run.samples for run in runs if run.samples is not None]
+    numbered = bool(tables) and all("index" in one.columns for one in tables)
+    unlike = len({run.scores.get("protocol_digest") for run in runs}) > 1
+    return ("index", *_NAMES) if numbered and unlike else _NAMES
+
+
+def _sides(run: Run, named: Sequence[str]) -> dict[str, Side]:
     if run.samples is None:
         return {}
     names = (*_VALUES, *run.scores.get("tasks", {}))
     value = next((name for name in names if name in _numbers(run.samples)), None)
-    return {key: _side(row, value) for key, row in _rows(run.samples)}
+    return {key: _side(row, value) for key, row in _rows(run.samples, named)}
 
 
 def _numbers(samples: pl.DataFrame) -> set[str]:
     return {name for name, dtype in samples.schema.items() if dtype.is_numeric()}
 
 
-def _rows(samples: pl.DataFrame) -> Iterable[tuple[str, dict[str, Any]]]:
+def _rows(samples: pl.DataFrame, named: Sequence[str]) -> Iterable[tuple[str, dict[str, Any]]]:
     """Rows by sample: of tables that also hold copies and targets only those of edits."""
     if "kind" in samples.columns and _EDITED in samples["kind"].cast(pl.String):
         samples = samples.filter(pl.col("kind").cast(pl.String) == _EDITED)
     for number, row in enumerate(samples.iter_rows(named=True)):
-        name = next(
-            (row[one] for one in ("sample_id", "sample", "index") if row.get(one) is not None), number
-        )
-        yield str(name), row
+        yield str(next((row[one] for one in named if row.get(one) is not None), number)), row
 
 
 def _side(row: dict[str, Any], value: str | None) -> Side:

@@ -74,3 +74,19 @@ def test_samples_of_one_model_alone() -> None:
         ("t0", False, "broken"), ("t1", True, ""),
     ]  # fmt: skip
     assert choose((Run(label="m", scores={"tasks": {}}),), Limits()).cases == ()
+
+
+def test_scenes_with_plans_and_without_are_paired_by_their_number() -> None:
+    """Their ids hold the protocol's digest, which says whether there was a plan."""
+
+    def scenes(digest: str, right: list[bool]) -> Run:
+        rows = [
+            {"sample_id": f"{digest}{k}", "index": k, "task": "t", "correct": one}
+            for k, one in enumerate(right)
+        ]
+        return Run(label="m", scores={"tasks": {}, "protocol_digest": digest}, samples=pl.DataFrame(rows))
+
+    chosen = choose((scenes("a", [False, True]), scenes("b", [True, True])), Limits())
+    assert [(one.sample, one.change) for one in chosen.cases] == [("0", "fixed"), ("1", "")]
+    same = choose((scenes("a", [False]), scenes("a", [True])), Limits())
+    assert [one.sample for one in same.cases] == ["a0"]
