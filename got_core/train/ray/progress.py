@@ -42,8 +42,11 @@ def relayed_progress(run: TrainingRun) -> Iterator[TrainingRun]:
 
     def pass_on() -> None:
         while not finished.wait(1.0):
-            for line in ray.get(actor.take.remote()):
+            lines = _taken(actor)
+            for line in ["progress of workers is not heard of any more"] if lines is None else lines:
                 run.report(line)
+            if lines is None:
+                return
 
     thread = threading.Thread(target=pass_on, daemon=True)
     thread.start()
@@ -52,8 +55,16 @@ def relayed_progress(run: TrainingRun) -> Iterator[TrainingRun]:
     finally:
         finished.set()
         thread.join()
-        for line in ray.get(actor.take.remote()):
+        for line in _taken(actor) or ():
             run.report(line)
+
+
+def _taken(actor: Any) -> list[str] | None:
+    """Lines since the last call; None where the actor is lost, which no result depends on."""
+    try:
+        return ray.get(actor.take.remote())
+    except ray.exceptions.RayActorError:
+        return None
 
 
 def _put(actor: Any, line: str) -> None:

@@ -27,6 +27,7 @@ from got_core.storage import Storage
 from got_core.train.checkpoints.folders import Checkpoint, checkpoints_in
 from got_core.train.config import StageConfig
 from got_core.train.ray.jobs import StoppedTrainingError
+from got_core.train.ray.progress import relayed_progress
 from got_core.train.run import TrainingRun, weights_hash
 from got_core.train.stage import finetuning
 from got_core.train.stages import train_stage
@@ -176,6 +177,18 @@ def _wait(met: Callable[[], object], seconds: float) -> None:
     while not met():
         assert time.monotonic() < until, f"not met within {seconds} s"
         time.sleep(0.05)
+
+
+def test_lost_progress_lines_are_said_and_change_no_result(training_run: TrainingRun) -> None:
+    lines: list[str] = []
+    with relayed_progress(replace(training_run, progress=lines.append)) as relayed:
+        (actor,) = relayed.progress.args  # type: ignore[union-attr]
+        ray.get(actor.put.remote("begun"))
+        _wait(lambda: lines, 600)
+        ray.kill(actor)
+        relayed.report("this is lost")
+        _wait(lambda: len(lines) > 1, 600)
+    assert lines[0] == "begun" and len(lines) == 2 and "not heard of" in lines[1]
 
 
 def test_a_training_that_gives_up_is_not_started_again(training_run: TrainingRun, tmp_path: Path) -> None:
