@@ -66,6 +66,7 @@ class ReportMaker:
             label=own.label,
             pictures=own.pictures,
             sources=own.sources,
+            heats=own.heats,
             outcomes=own.outcomes,
             model=own.model,
             beside=beside,

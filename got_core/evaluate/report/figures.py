@@ -32,6 +32,7 @@ def figures_of(scores: Mapping[str, Any]) -> list[str]:
         _split_plot(scores),
         _plan_note(scores),
         _edit_note(scores),
+        _outside(scores),
         _grounding(scores),
         _seeds(scores),
         _repair(scores),
@@ -187,6 +188,40 @@ def _edit_note(scores: Mapping[str, Any]) -> str:
             f"only passed through it count as edited in {scores['unchanged']:.3f}."
         )
     return note(facts)
+
+
+def _outside(scores: Mapping[str, Any]) -> str:
+    """What edits changed where nothing should have, by what says where that is."""
+    outside = scores.get("outside")
+    if not outside:
+        return ""
+    rows = [(_REGIONS[kind], one["of"], *_outside_cells(one)) for kind, one in outside["regions"].items()]
+    left_out = [escape(f"Left out, {reason}: {count}.") for reason, count in outside["left_out"].items()]
+    header = ("region", "pictures", *(title for title, _ in _OUTSIDE.values()))
+    caption = "Changes outside the region of the edit, with 95 % intervals; no part of any score"
+    return (_table(caption, header, rows) if rows else "") + note(left_out)
+
+
+_REGIONS = {
+    "mask": "mask of the data",
+    "plan": "boxes of the model's own plan",
+    "exact": "exact boxes of the edit",
+}
+_OUTSIDE = {
+    "change_outside": ("levels of 255", "{:.2f}"),
+    "changed_outside": ("share of pixels that changed", "{:.1%}"),
+    "psnr_outside": ("PSNR, dB", "{:.1f}"),
+    "ssim_outside": ("SSIM", "{:.3f}"),
+}
+"""Figures with their titles and how they are spelled."""
+
+
+def _outside_cells(figures: Mapping[str, Any]) -> list[str]:
+    cells = []
+    for name, (_, spelled) in _OUTSIDE.items():
+        mean, low, high = (figures[name][part] for part in ("mean", "low", "high"))
+        cells.append("" if mean is None else f"{spelled} ({spelled} to {spelled})".format(mean, low, high))
+    return cells
 
 
 def _levels(scores: Mapping[str, Any]) -> str:

@@ -154,8 +154,10 @@ function column(side, label) {
   if (side.chain !== null) list.append(...words('Plan', side.chain || '(empty)'));
   for (const [title, text] of side.texts) list.append(...words(title, text));
   const boxes = shown.planned ? side.boxes : [];
+  const heat = side.heat ? make('figure', {}, picture(side.heat, 'changes outside the region', []),
+    make('figcaption', {}, 'changes outside the region of the edit')) : '';
   return make('div', {class: 'side'}, head, picture(side, label, boxes, shown.found ? side.found : []),
-    legend(side), list, why(side));
+    legend(side), heat, list, why(side));
 }
 
 const signed = (value) => (value > 0 ? '+' : '') + value.toFixed(1) + ' %';

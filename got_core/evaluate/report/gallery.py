@@ -96,10 +96,14 @@ class Galleries:
             drawn = [
                 self._pictures(run.pictures, [one.sides[k] for one in some]) for k, run in enumerate(runs)
             ]
+            heats = [self._pictures(run.heats, [one.sides[k] for one in some]) for k, run in enumerate(runs)]
             sources = self._sources(runs, some)
             for number, case in enumerate(some):
                 sides = [
-                    None if side is None else self._side(benchmark, run, case, side, drawn[k].get(number))
+                    None
+                    if side is None
+                    else self._side(benchmark, run, case, side, drawn[k].get(number))
+                    | {"heat": _picture(heats[k][number]) if number in heats[k] else None}
                     for k, (run, side) in enumerate(zip(runs, case.sides, strict=True))
                 ]
                 yield {

@@ -20,6 +20,7 @@ import polars as pl
 from PIL import Image
 
 from got_core.evaluate.benchmarks import Benchmark
+from got_core.evaluate.outside.table import TABLE as OUTSIDE
 from got_core.evaluate.plans import PLANS, edited_rows, read_plans
 from got_core.evaluate.published.apart import TABLE as APART
 from got_core.evaluate.published.benchmark import PublishedBenchmark
@@ -67,6 +68,7 @@ def scenes_run(
         samples=samples,
         pictures=StoredPictures(storage, _image),
         sources=suite_sources(suite) if suite is not None else None,
+        heats=_heats(storage, f"{prefix}/"),
         outcomes=None if samples is None else benchmark.outcomes(samples),
         model=model,
     )
@@ -97,6 +99,7 @@ def published_run(
         samples=_with_more(_read(storage, f"{prefix}/{VERDICTS}"), storage, f"{prefix}/"),
         pictures=_pictures_in(pictures),
         sources=opened_sources(opened),
+        heats=_heats(storage, f"{prefix}/"),
         outcomes=_read(storage, f"{prefix}/{OUTCOMES_TABLE}"),
         model=model,
     )
@@ -120,6 +123,7 @@ def folder_run(found: StoredScores, label: str, **fs_options: Any) -> Run:
         scores=found.scores,
         samples=samples,
         pictures=pictures if samples is not None else None,
+        heats=_heats(folder, ""),
         outcomes=found.outcomes,
         model=str(local_path(place) or place),
     )
@@ -223,6 +227,20 @@ class _Named:
 
     def __call__(self, row: Row) -> str | None:
         return row.get("image") or self._stems.get(str(row.get("sample")))
+
+
+def _heats(storage: Storage, prefix: str) -> StoredPictures | None:
+    """Heat maps of edits, which lie beside their table; None without one."""
+    table = _read(storage, f"{prefix}{OUTSIDE}")
+    if table is None:
+        return None
+    named = dict(table.select("sample_id", "heat").drop_nulls().iter_rows())
+
+    def name(row: Row) -> str | None:
+        heat = _inside(named.get(_sample(row)))
+        return heat and f"{prefix}{heat}"
+
+    return StoredPictures(storage, name)
 
 
 def suite_sources(suite: Suite) -> Opener | None:

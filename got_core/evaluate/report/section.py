@@ -38,6 +38,9 @@ class Run:
     sources: Opener | None = None
     """The pictures that were to be edited."""
 
+    heats: Opener | None = None
+    """What edits changed outside their regions, as pictures; kept of those that changed most."""
+
     outcomes: pl.DataFrame | None = None
     """What became of each sample, for differences in pairs (`evaluate.paired`)."""
 
@@ -61,6 +64,7 @@ class Section:
     label: str = field(default="challenger", kw_only=True)
     pictures: Opener | None = field(default=None, kw_only=True)
     sources: Opener | None = field(default=None, kw_only=True)
+    heats: Opener | None = field(default=None, kw_only=True)
     outcomes: pl.DataFrame | None = field(default=None, kw_only=True)
     model: str | None = field(default=None, kw_only=True)
 
@@ -79,6 +83,7 @@ class Section:
             samples=self.samples,
             pictures=self.pictures,
             sources=self.sources,
+            heats=self.heats,
             outcomes=self.outcomes,
             model=self.model,
         )

@@ -58,6 +58,10 @@ def test_the_data_of_champion_and_challenger(two_models: Storage) -> None:
     assert geneval["cases"][0]["source"] is None and edits["cases"][0]["source"]["size"] == [64, 64]
     sources = {one["source"]["picture"] for one in edits["cases"]}
     assert len(sources) == len(edits["cases"]) == 5
+    sides = [side for one in edits["cases"] for side in one["sides"]]
+    assert all(side["heat"]["size"] == [64, 64] for side in sides), "one for each of the few that there are"
+    assert all(side["heat"] is None for one in geneval["cases"] for side in one["sides"])
+    assert "exact boxes of the edit</td><td>5 / 5</td>" in page
     Page(page)
 
 
@@ -252,7 +256,11 @@ def test_a_browser_shows_plans_and_sources_side_by_side(
     page.locator(".gallery").nth(1).locator(".tile").click()
     columns = viewer.locator(".sides > div h4").all_inner_texts()
     assert columns == ["source", "champion, version 3 right", "challenger drawn wrong"]
-    assert viewer.locator(".sides img").count() == 3
+    assert viewer.locator(".sides img").count() == 5
+    assert (
+        viewer.locator("figure figcaption").all_inner_texts()
+        == ["changes outside the region of the edit"] * 2
+    )
     assert "The plans are the same." in viewer.locator(".diff").inner_text()
     opened.close()
 
