@@ -33,7 +33,7 @@ from got_core.evaluate.geneval2.probabilities import (
     read_reply,
 )
 from got_core.evaluate.geneval2.questions import Put, Way
-from got_core.evaluate.judges.asking import Asking
+from got_core.evaluate.judges.asking import BehindServer
 from got_core.evaluate.judges.call import RECODED, Shown, data_url
 from got_core.evaluate.judges.config import JudgeConfig
 from got_core.evaluate.judges.faults import JudgeError, JudgePaused, Unfit
@@ -60,7 +60,7 @@ class Answer:
     unscored: str | None = None
 
 
-class ServerJudge:
+class ServerJudge(BehindServer):
     """Puts questions to the server, each once; used from any number of threads. Close it, or use `with`.
 
     Args:
@@ -73,28 +73,8 @@ class ServerJudge:
     def __init__(
         self, config: JudgeConfig, way: Way, storage: Storage, prefix: str, notice: Notice | None = None
     ) -> None:
-        self.config, self.way = config, way
-        self._asking = Asking(config, storage, prefix, notice)
-
-    def __enter__(self) -> ServerJudge:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._asking.close()
-
-    @property
-    def requests(self) -> int:
-        """Requests sent so far."""
-        return self._asking.requests
-
-    @property
-    def spent(self) -> Usage:
-        """What all answers kept here have cost, earlier runs included."""
-        return self._asking.spent
-
-    def stop(self) -> None:
-        """End what is under way; every later question raises JudgePaused."""
-        self._asking.stop()
+        super().__init__(config, storage, prefix, notice)
+        self.way = way
 
     def is_answered(self, put: Put, sha256: str) -> bool:
         """Whether an answer, or that there is none to be had, is kept."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from got_core.annotate.annotator import AnnotationPaused
 from got_core.annotate.ledger import Ledger, Question
@@ -103,3 +103,33 @@ class Asking:
                 "the same. Set GOT_JUDGE_MODEL to the exact name, or GOT_JUDGE_SERVED_AS to what the server "
                 "calls it"
             )
+
+
+class BehindServer:
+    """What every judge behind a server has. Close it, or use `with`."""
+
+    def __init__(
+        self, config: JudgeConfig, storage: Storage, prefix: str, notice: Notice | None = None
+    ) -> None:
+        self.config = config
+        self._asking = Asking(config, storage, prefix, notice)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._asking.close()
+
+    @property
+    def requests(self) -> int:
+        """Requests sent so far."""
+        return self._asking.requests
+
+    @property
+    def spent(self) -> Usage:
+        """What all answers kept here have cost, earlier runs included."""
+        return self._asking.spent
+
+    def stop(self) -> None:
+        """End what is under way; whatever is asked later raises JudgePaused."""
+        self._asking.stop()

@@ -19,8 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from got_core.annotate.annotator import AnnotationError, AskingFailed
 from got_core.annotate.ledger import Question, Record
-from got_core.annotate.usage import Usage
-from got_core.evaluate.judges.asking import Asking
+from got_core.evaluate.judges.asking import BehindServer
 from got_core.evaluate.judges.call import (
     REFUSED,
     SCORED,
@@ -59,7 +58,7 @@ Progress = Callable[[int, int], None]
 """Called with (done, total) calls."""
 
 
-class Judge:
+class Judge(BehindServer):
     """Puts calls to the server, each once; used from any number of threads. Close it, or use `with`.
 
     While nothing has to be asked, no server is needed and no connection is made.
@@ -73,31 +72,11 @@ class Judge:
     def __init__(
         self, config: JudgeConfig, storage: Storage, prefix: str, *, notice: Notice | None = None
     ) -> None:
-        self.config, self.storage, self.prefix = config, storage, prefix.rstrip("/")
-        self._asking = Asking(config, storage, self.prefix, notice)
+        super().__init__(config, storage, prefix, notice)
+        self.storage, self.prefix = storage, prefix.rstrip("/")
         self._answers: Answers | None = None
         self._tries: dict[str, Tries] = {}
         self._lock = threading.Lock()
-
-    def __enter__(self) -> Judge:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._asking.close()
-
-    @property
-    def requests(self) -> int:
-        """Requests sent so far."""
-        return self._asking.requests
-
-    @property
-    def spent(self) -> Usage:
-        """What all answers kept here have cost, earlier runs included."""
-        return self._asking.spent
-
-    def stop(self) -> None:
-        """End what is under way; every later call raises JudgePaused."""
-        self._asking.stop()
 
     def key(self, call: Call) -> str:
         """The name of a call's first reply in the ledger: what the reply depends on, in 40 hex digits."""
