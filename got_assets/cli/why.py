@@ -64,6 +64,15 @@ def why(
     near: Annotated[
         int, typer.Option(min=0, max=100, help="Training pictures to show, the nearest ones.")
     ] = 5,
+    clip: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            exists=True,
+            file_okay=False,
+            help="Also show the training pictures that this CLIP ViT-B/32 finds most similar.",
+        ),
+    ] = None,
     failed: Annotated[
         str | None, typer.Option(metavar="BENCHMARK", help="List cells that fail instead.")
     ] = None,
@@ -87,7 +96,7 @@ def why(
     project = open_project(recipe)
     from got_core.inference.why.models import chosen_model
 
-    home = _home(project, near)
+    home = _home(project, near, clip)
     chosen = chosen_model(home, model)
     if failed is not None:
         _list_failed(chosen, failed, task=task, cause=cause, most=number, as_json=as_json)
@@ -111,7 +120,7 @@ def _check(
             check_picture_name(picture)
 
 
-def _home(project: Project, near: int) -> WhyHome:
+def _home(project: Project, near: int, clip: Path | None) -> WhyHome:
     from got_core.inference.why.home import WhyHome
 
     settings = project.settings
@@ -123,6 +132,9 @@ def _home(project: Project, near: int) -> WhyHome:
         fs_options=settings.fs_options,
         roots=_roots(settings.raw_url, settings.edits_url),
         near=near,
+        clip=clip,
+        readers=project.readers,
+        progress=lambda done, total: typer.echo(f"  CLIP: {done} of {total} pictures", err=True),
     )
 
 

@@ -32,13 +32,14 @@ print("loaded", [name for name in ("dagster", "ray") if name in sys.modules])
 """
 
 
-def make_run(home: Path) -> str:
+def make_run(home: Path, **settings: str) -> str:
     """`got run` in a process of its own; what it said."""
     environment = {**os.environ, "GOT_HOME": str(home), "GOT_RECIPE": "tiny", "OMP_NUM_THREADS": "1"}
+    environment |= settings
     environment.pop("DAGSTER_HOME", None)
     done = subprocess.run(
         [sys.executable, "-m", "got_assets.cli", "run"],
-        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=900, check=False,
+        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=1800, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
     return done.stdout
@@ -169,7 +170,7 @@ def collect(home: Path) -> subprocess.CompletedProcess[str]:
     settings = {"GOT_HOME": str(home), "GOT_RECIPE": "tiny", "OMP_NUM_THREADS": "1", **ages}
     return subprocess.run(
         [sys.executable, "-m", "got_assets.cli", "gc", "--delete"],
-        cwd=ROOT, env={**os.environ, **settings}, capture_output=True, text=True, timeout=300, check=False,
+        cwd=ROOT, env={**os.environ, **settings}, capture_output=True, text=True, timeout=900, check=False,
     )  # fmt: skip
 
 
@@ -206,7 +207,7 @@ def test_collecting_again_and_again_beside_a_run_takes_nothing_from_it(tmp_path:
         done = []
         while run.poll() is None:
             done.append(collect(home))
-            time.sleep(0.5)
+            time.sleep(2)  # the run needs the cores, too
     assert run.returncode == 0, (tmp_path / "said").read_text()[-4000:]
     assert len(done) > 3 and not [one.stderr for one in done if one.returncode]
     draws(home, tmp_path)

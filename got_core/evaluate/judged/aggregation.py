@@ -21,7 +21,7 @@ import numpy as np
 import polars as pl
 
 from got_core.evaluate.apart.figures import BOOTSTRAP, mean_of, resampled_sums
-from got_core.evaluate.judged.definition import Definition, Scoring
+from got_core.evaluate.judged.shape import Definition, Scoring
 
 Values = Mapping[str, float]
 

@@ -24,10 +24,10 @@ from got_core.evaluate.emu_edit.drawing import draw_edits
 from got_core.evaluate.emu_edit.folders import SUFFIXES, StoredPictures, read_pictures, storage_of
 from got_core.evaluate.emu_edit.samples import Faults
 from got_core.evaluate.judged import aggregation
-from got_core.evaluate.judged.definition import Ask, Definition
 from got_core.evaluate.judged.judging import MISSING, Progress, judge_samples
 from got_core.evaluate.judged.prompts import Prompt, prompts_of
 from got_core.evaluate.judged.samples import JudgedSamples, asked_about, read_samples
+from got_core.evaluate.judged.shape import Ask, Definition
 from got_core.evaluate.judged.watching import watch
 from got_core.evaluate.judges.call import REFUSED, SCORED, UNANSWERED, UNREADABLE
 from got_core.evaluate.judges.config import JudgeConfig

@@ -21,10 +21,10 @@ from got_core.evaluate.emu_edit.folders import StoredPictures
 from got_core.evaluate.emu_edit.measuring import FORMATS, decode
 from got_core.evaluate.geneval.layout import drawing_fault, drawing_record
 from got_core.evaluate.judged.aggregation import sample_value
-from got_core.evaluate.judged.definition import EDITED, SOURCE, Ask, Definition
 from got_core.evaluate.judged.prompts import Prompt
 from got_core.evaluate.judged.readers import Reader, reader_of
 from got_core.evaluate.judged.samples import JudgedSample, JudgedSamples, asked_about
+from got_core.evaluate.judged.shape import EDITED, SOURCE, Ask, Definition
 from got_core.evaluate.judges.call import SCORED, UNANSWERED, Call, Shown, Verdict
 from got_core.evaluate.judges.faults import JudgePaused
 from got_core.evaluate.judges.judge import Judge

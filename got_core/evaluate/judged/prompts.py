@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from got_core.evaluate.judged.definition import Ask, Definition, Wording, columns_in, filled
+from got_core.evaluate.judged.shape import Ask, Definition, Wording, columns_in, filled
 from got_core.evaluate.judged_names import DEFINITION, DefinitionError
 from got_core.evaluate.protocol import text_sha256
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
-from got_core.evaluate.judged.definition import Ask
+from got_core.evaluate.judged.shape import Ask
 from got_core.evaluate.judges.replies import (
     Scores,
     UnreadableReply,

@@ -15,8 +15,8 @@ from typing import Any
 
 from got_core.evaluate.emu_edit.parquet import ParquetPictures, files_of_split, rows_of
 from got_core.evaluate.emu_edit.samples import BenchmarkDataError, Faults, Pictures, text_of
-from got_core.evaluate.judged.definition import Source, columns_in
 from got_core.evaluate.judged.pairs import pair_rows
+from got_core.evaluate.judged.shape import Source, columns_in
 
 KEY = "_key"
 """Column with the key of a row of a JSON object."""

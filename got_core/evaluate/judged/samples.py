@@ -14,8 +14,8 @@ from typing import Any
 from urllib.parse import quote
 
 from got_core.evaluate.emu_edit.samples import EditRequest, EditSample, EditSamples, Faults
-from got_core.evaluate.judged.definition import SOURCE, Ask, Definition, Source, columns_in, filled
 from got_core.evaluate.judged.rows import FilePictures, Row, Rows, read_rows, stays_below, text_value
+from got_core.evaluate.judged.shape import SOURCE, Ask, Definition, Source, columns_in, filled
 from got_core.evaluate.judged_names import DEFINITION, DefinitionError
 
 MASK = "mask"

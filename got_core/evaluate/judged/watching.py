@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from got_core.evaluate.judged.definition import EDITED, SOURCE, Ask, Definition, columns_in
 from got_core.evaluate.judged.prompts import Prompt
 from got_core.evaluate.judged.readers import reader_of
+from got_core.evaluate.judged.shape import EDITED, SOURCE, Ask, Definition, columns_in
 from got_core.evaluate.judges.call import Call, Shown
 from got_core.evaluate.judges.canary import canary_check, last_canary
 from got_core.evaluate.judges.canary_pairs import CanaryPair

@@ -19,7 +19,7 @@ from got_core.evaluate.published.downloads import Download
 
 if TYPE_CHECKING:
     from got_core.evaluate.judged.benchmark import JudgedBenchmark
-    from got_core.evaluate.judged.definition import Definition
+    from got_core.evaluate.judged.shape import Definition
     from got_core.evaluate.outside.rows import Case
     from got_core.evaluate.protocol import Protocol
     from got_core.evaluate.samples import Progress

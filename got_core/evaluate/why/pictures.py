@@ -16,6 +16,7 @@ from got_core.evaluate.why.cells import Cell, Result
 from got_core.evaluate.why.readings import Reading
 from got_core.evaluate.why.values import FoundObject
 from got_core.filesystems import is_s3, local_path
+from got_core.store_faults import StoreUnavailableError
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -111,7 +112,7 @@ def record_of(data: bytes) -> dict[str, Any]:
 def _read(place: Storage, name: str) -> bytes:
     try:
         return place.read_many([name]).get(name, b"")
-    except (OSError, ValueError):  # a name that is no plain one, a folder, a store that does not answer
+    except (OSError, ValueError, StoreUnavailableError):  # no plain name, a folder, no answer
         return b""
 
 

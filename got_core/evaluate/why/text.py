@@ -213,7 +213,8 @@ def _training(training: Training) -> Iterator[str]:
     if training.searched:
         hidden = f"; {training.hidden} as near were taken down and are not shown" if training.hidden else ""
         count = f"the {len(training.neighbours)} nearest of {training.searched} pictures"
-        yield f"{count} by perceptual hash{hidden}"
+        by_clip = any(one.similarity is not None for one in training.neighbours)
+        yield f"{count} by perceptual hash{' and by CLIP' if by_clip else ''}{hidden}"
     yield from training.missing
     for number, one in enumerate(training.neighbours, start=1):
         yield from _neighbour(number, one)

@@ -132,15 +132,23 @@ def _training(home: WhyHome, image: Image.Image, model: ModelRecord, unlisted: s
         return Training(missing=(*prints.missing, gone))
     from got_core.corpus.duplicates import fingerprint
 
-    found = prints.nearest(fingerprint(image), home.near, hidden=home.hidden)
-    trained = trained_on(home.storage, model.manifests, found.rows)
-    rows = described(home.storage, found.rows, trained, _corrections(home))
+    query = fingerprint(image)
+    found = prints.nearest(query, home.near, hidden=home.hidden)
+    near, faults = found.rows, list(prints.missing)
+    if home.clip is not None:
+        from got_core.evaluate.why.clip import with_clip
+
+        near = with_clip(near, prints, home.embeddings, image, query)
+        failed = home.embeddings.failed
+        faults += [f"{failed} pictures could not be opened for CLIP"] if failed else []
+    trained = trained_on(home.storage, model.manifests, near)
+    rows = described(home.storage, near, trained, _corrections(home))
     unknown = tuple(f"manifest {digest[:12]} is not archived" for digest in trained.unknown)
     return Training(
         neighbours=tuple(_placed(home, one) for one in rows),
         searched=prints.frame["image_id"].n_unique(),
         hidden=found.hidden,
-        missing=(*prints.missing, *unknown),
+        missing=(*faults, *unknown),
     )
 
 

@@ -18,6 +18,7 @@ from got_core.registry.lookup import Registered, registered_versions
 from got_core.storage import Storage
 
 if TYPE_CHECKING:
+    from got_core.evaluate.why.clip import ClipEmbeddings
     from got_core.recipes import Recipe
 
 
@@ -42,6 +43,15 @@ class WhyHome:
 
     near: int = 5
     """Training pictures that are shown of each cell."""
+
+    clip: Path | None = None
+    """Folder of CLIP ViT-B/32, by which the training pictures are compared too."""
+
+    readers: Callable[[], Mapping[str, Any]] = dict
+    """What opens training pictures, by kind (`corpus.reader.ImageReader`)."""
+
+    progress: Callable[[int, int], None] = lambda done, total: None
+    """Told of pictures that CLIP has read, and of all."""
 
     def open(self, url: str) -> Storage:
         """A storage by its URL."""
@@ -74,6 +84,18 @@ class WhyHome:
     def prints(self) -> TrainingPrints:
         """Of all training pictures; read once for any number of cells."""
         return TrainingPrints.read(self.storage)
+
+    @cached_property
+    def embeddings(self) -> ClipEmbeddings:
+        """Of all training pictures by CLIP; made where they are not kept yet. Raises NetworkError."""
+        from got_core.evaluate.networks import load_clip
+        from got_core.evaluate.why.clip import ClipEmbeddings
+
+        assert self.clip is not None
+        readers = {kind: reader.open for kind, reader in self.readers().items()}
+        return ClipEmbeddings(
+            self.storage, load_clip(self.clip), readers, self.prints, self.hidden, self.progress
+        )
 
     @cached_property
     def hidden(self) -> frozenset[str]:

@@ -14,6 +14,7 @@ from got_core.evaluate.why.evidence import Shown
 from got_core.evaluate.why.neighbours import Neighbour
 from got_core.evaluate.why.pictures import Panel, found_outlines, sheet
 from got_core.evaluate.why.text import plain
+from got_core.store_faults import StoreUnavailableError
 
 if TYPE_CHECKING:
     from got_core.corpus.reader import ImageReader
@@ -50,7 +51,7 @@ def _near(shown: Shown, readers: Mapping[str, ImageReader]) -> Iterator[Panel]:
             continue
         try:
             image = readers[one.kind].open(one.path)
-        except (ImageError, OSError):  # gone, or its store: the text says so
+        except (ImageError, OSError, StoreUnavailableError):  # gone, or its store: the text says so
             continue
         yield Panel(data=image, caption=plain(_prompt(one)), note=f"training, {one.distance} bits")
 

@@ -10,13 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from got_core.evaluate.judged.definition import (
-    FORMATS,
-    OVERALLS,
-    REPLIES,
-    SAMPLE_SCORES,
-    read_definitions,
-)
+from got_core.evaluate.judged.definition import read_definitions
+from got_core.evaluate.judged.shape import FORMATS, OVERALLS, REPLIES, SAMPLE_SCORES
 from got_core.evaluate.judged.tables import Table
 from got_core.evaluate.judged_names import SHIPPED, folders_in
 from got_core.evaluate.score_folder import read_scores

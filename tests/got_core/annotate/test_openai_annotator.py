@@ -276,7 +276,7 @@ def test_huge_and_endless_responses_are_refused(storage: Storage) -> None:
 def test_a_reply_that_takes_too_long_is_asked_for_again(storage: Storage) -> None:
     with ChatServer(latency=60) as server:
         with (
-            annotator_for(server, storage, timeout=0.5, patience=2.0) as annotator,
+            annotator_for(server, storage, timeout=0.5, patience=4.0) as annotator,
             pytest.raises(AnnotationPaused, match=r"no (reply within 0\.5 s|connection)"),
         ):
             annotator.ground(PICTURE, "ball")

@@ -25,6 +25,7 @@ from got_core.inference.why.models import NoResultError, chosen_model
 from got_core.inference.why.sheet import sheet_of
 from got_core.registry.reference import NoModelError
 from got_core.storage import Storage
+from tests.got_core.evaluate.tiny_networks import save_clip
 
 from .why_home import ASSETS, EARLIER, WEIGHTS, Made
 
@@ -254,8 +255,42 @@ def test_the_sheet_has_all_pictures_of_a_cell(made: Made) -> None:
     readers = {kind: ImageReader(root) for kind, root in home.roots.items()}
     sheet = Image.open(io.BytesIO(sheet_of(shown, readers)))
     assert sheet.width == 6 * (256 + 12) and sheet.height > 2 * 256, "source, planned, found, right, two near"
+    away = {kind: ImageReader(f"{root}/nowhere") for kind, root in home.roots.items()}
+    assert Image.open(io.BytesIO(sheet_of(shown, away))).width == 4 * (256 + 12)
     with pytest.raises(ValueError, match="no picture to draw"):
         sheet_of([], readers)
+
+
+def test_clip_finds_a_picture_itself_and_is_asked_once(copied: Copied, tmp_path: Path) -> None:
+    from got_core.corpus.ingest import ImageReader
+    from got_core.curate.removal import shard_tables
+
+    made = copied()
+    save_clip(tmp_path / "clip")
+    told: list[tuple[int, int]] = []
+    roots = made.why().roots
+    more = {
+        "clip": tmp_path / "clip",
+        "readers": lambda: {kind: ImageReader(root) for kind, root in roots.items()},
+        "progress": lambda done, total: told.append((done, total)),
+    }
+    first = next(iter(sorted((made.home / "raw" / "images").rglob("*.png"))))
+    copy = str(shutil.copy(first, tmp_path / "copy.png"))
+    found = one(made.why(near=2, **more), copy).training
+    assert found.neighbours[0].similarity == pytest.approx(1, abs=1e-5) and not found.missing
+    assert len(found.neighbours) >= 2 and all(row.similarity is not None for row in found.neighbours)
+    assert told[-1] == (found.searched, found.searched)
+    by_hash = [row.image_id for row in one(made.why(near=2), copy).training.neighbours]
+    assert [row.image_id for row in found.neighbours][:2] == by_hash
+    (folder,) = [name for name in made.storage.top()[0] if name.startswith("clip_")]
+    assert f"{folder}/images-00000" in shard_tables(made.storage, ["images-00000"])["images-00000"]
+    shutil.rmtree(made.home / "raw")
+    again = one(made.why(near=2, **more), copy).training
+    assert [row.similarity for row in again.neighbours] == [row.similarity for row in found.neighbours]
+    for name in made.storage.list(f"{folder}/"):
+        made.storage.delete(name)
+    gone = one(made.why(near=2, **more), copy).training
+    assert f"{found.searched} pictures could not be opened for CLIP" in gone.missing
 
 
 def test_a_hostile_table_does_no_harm(copied: Copied) -> None:

@@ -12,7 +12,7 @@ from got_core.evaluate.emu_edit.samples import BenchmarkDataError
 from got_core.evaluate.guidance_grid.config import GuidanceGridConfig
 from got_core.evaluate.guidance_grid.prompts import grid_prompts
 from got_core.evaluate.judged.benchmark import JudgedBenchmark
-from got_core.evaluate.judged.definition import Definition
+from got_core.evaluate.judged.shape import Definition
 from got_core.evaluate.published.benchmark import OUTCOMES, NothingJudgesError
 from got_core.evaluate.published.downloads import MissingDownloadError
 from got_core.evaluate.published.outside import outside_of

@@ -11,9 +11,9 @@ import polars as pl
 import pytest
 
 from got_core.evaluate.judged.aggregation import figures, mean_scores, sample_value
-from got_core.evaluate.judged.definition import Scoring
 from got_core.evaluate.judged.prompts import WordingError, prompts_of
 from got_core.evaluate.judged.readers import read_lines, reader_of
+from got_core.evaluate.judged.shape import Scoring
 from got_core.evaluate.judges.replies import UnreadableReply
 from got_core.evaluate.published.registry import published_benchmark
 from tests.got_core.evaluate.judged import made

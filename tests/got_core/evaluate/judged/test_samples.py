@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from got_core.evaluate.emu_edit.samples import BenchmarkDataError
-from got_core.evaluate.judged.definition import Definition
 from got_core.evaluate.judged.samples import read_samples
+from got_core.evaluate.judged.shape import Definition
 from got_core.evaluate.published.registry import published_benchmark
 from tests.got_core.evaluate.judged import made
 
