@@ -50,8 +50,8 @@ def names_of(folder: Path, base: str) -> Iterator[str]:
 @cache
 def _read(path: Path, stamp: tuple[int, int]) -> Mapping[str, Any]:
     try:
-        return tomllib.loads(path.read_text("utf-8"))
-    except ValueError as error:  # of TOML and of UTF-8
+        return tomllib.loads(path.read_text("utf-8-sig"))
+    except (ValueError, RecursionError) as error:  # of TOML and of UTF-8; of lists in lists in lists
         raise DefinitionError(f"{path} is no TOML file: {error}") from error
 
 

@@ -16,6 +16,7 @@ from typing import Any
 from got_core.evaluate.judged.shape import (
     EDITED,
     FORMATS,
+    HOLDING,
     NEEDED_FIELDS,
     OVERALLS,
     REPLIES,
@@ -29,7 +30,7 @@ from got_core.evaluate.judged.shape import (
     Wording,
     columns_in,
 )
-from got_core.evaluate.judged.tables import Table
+from got_core.evaluate.judged.tables import Table, is_number
 from got_core.evaluate.judged_names import DEFINITION, OWN, PART, DefinitionError, read_definition
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -151,6 +152,9 @@ def _source(table: Table, below: str) -> Source:
             raise table.fault("fields" if there is made.fields else "shows", f"lacks `{missing[0]}`")
     if (made.format == "folders") != bool(made.folders):
         raise table.fault("folders", "names folders of the format `folders`, and of no other")
+    wrong = [one for one in made.shown.values() if one not in {f"{{{name}}}" for name in columns_in([one])}]
+    if wrong and made.format in HOLDING:
+        raise table.fault("shows", f"must name one column that holds a picture, `{{NAME}}`, got {wrong[0]!r}")
     return made
 
 
@@ -182,6 +186,8 @@ def _ask(table: Table, name: str) -> Ask:
         raise table.fault("scores", "and `shows` must name at least one, and each score once")
     if made.low >= made.high:
         raise table.fault("high", f"must be above `low`, got {made.low:g} and {made.high:g}")
+    if len({one.casefold() for one in made.choices}) < len(made.choices):
+        raise table.fault("choices", "must be unlike, capital letters aside")
     if (made.reply == "choice") != (len(made.choices) > 1) or (made.choices and len(made.scores) > 1):
         raise table.fault("choices", "are two or more of a reply `choice`, which gives one score")
     return made
@@ -227,9 +233,7 @@ def _scoring(table: Table) -> Scoring:
     parts = table.raw("parts", [])
     if not isinstance(parts, list) or not all(isinstance(one, list) and one for one in parts):
         raise table.fault("parts", f"must be a list of lists of scores, got {parts!r}")
-    numbers = isinstance(weights, Mapping) and all(
-        isinstance(one, int | float) and not isinstance(one, bool) and one > 0 for one in weights.values()
-    )
+    numbers = isinstance(weights, Mapping) and all(is_number(one) and one > 0 for one in weights.values())
     if not numbers:
         raise table.fault("weights", f"must be a table of scores with numbers above 0, got {weights!r}")
     made = Scoring(
@@ -264,6 +268,8 @@ def _check(table: Table, made: Definition) -> None:
     """What keys of different tables must agree on."""
     if not made.asks:
         raise table.fault("ask", "must have at least one question")
+    if made.scoring.sample == "root_of_product" and any(ask.low < 0 for ask in made.asks):
+        raise table.fault("score.sample", "takes a root: no question's `low` can be below 0")
     if not PART.fullmatch(made.pictures_folder.partition("/")[2]):
         raise table.fault("pictures.folder", "must be small letters, digits and single underscores")
     fields = {*made.source.fields, "task", "cluster"}

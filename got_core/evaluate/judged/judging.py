@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import polars as pl
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from got_core.evaluate.emu_edit.folders import StoredPictures
 from got_core.evaluate.emu_edit.measuring import FORMATS, decode
@@ -210,6 +210,8 @@ class _Seen:
         try:
             with Image.open(io.BytesIO(self._files[name]), formats=FORMATS) as image:
                 self._sizes[name] = image.size
+        except UnidentifiedImageError:  # its own words name an address in memory: no two would be alike
+            return f"the {name} picture cannot be read: it is none of {', '.join(FORMATS)}"
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             return f"the {name} picture cannot be read: {error or type(error).__name__}"
         return None

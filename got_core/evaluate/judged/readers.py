@@ -31,7 +31,9 @@ Reader = Callable[[str], Scores]
 FINAL = "Final Score"
 
 _LINE = re.compile(
-    r"^[\s*_#>-]*[^\W\d][^:\n]{0,80}:[\s*_]*([-+]?\d+(?:\.\d+)?)(?:\s*/\s*\d+)?[\s*_.]*$", re.M
+    r"^[ \t*_#>-]*[^\W\d][^:\n]{0,80}:[\s*_]*([-+]?\d+(?:\.\d+)?)"
+    r"(?:[ \t]*(?:/|out of)[ \t]*(\d+))?[ \t*_.]*$",
+    re.M,
 )
 
 
@@ -55,13 +57,16 @@ def read_lines(text: str, count: int, low: float, high: float) -> Scores:
     Raises UnreadableReply.
     """
     answer = answer_of(text)
-    found = tuple(float(one[1]) for one in _LINE.finditer(answer))
+    lines = list(_LINE.finditer(answer))
+    found = tuple(float(one[1]) for one in lines)
     if len(found) != count:
         raise UnreadableReply(
             f"the reply has {len(found)} lines with a label and a score, wanted are {count}"
         )
     if wrong := [one for one in found if not low <= one <= high]:
         raise UnreadableReply(f"the score {wrong[0]:g} is outside of {low:g} to {high:g}")
+    if scales := [one[2] for one in lines if one[2] and float(one[2]) != high]:
+        raise UnreadableReply(f"a score is out of {scales[0][:20]}, the highest there is, is {high:g}")
     return Scores(found, short(answer))
 
 

@@ -171,6 +171,7 @@ class _Making:
         self._root, self._faults, self._held = place, faults, rows.pictures is not None
         self._needed = {*_NEEDED, *columns_in([definition.place])}
         self._seen: set[str] = set()
+        self._places: set[str] = set()
         self.files: set[str] = set()
 
     def samples(self, row: Row) -> Iterator[JudgedSample]:
@@ -203,9 +204,23 @@ class _Making:
             place=filled(self._definition.place, {"task": "all", **named}),
             sets=sets,
         )
-        if self._can_be_asked(sample, row):
+        if self._has_place(sample, row) and self._can_be_asked(sample, row):
             self._seen.add(key)
+            self._places.add(sample.place)
             yield sample
+
+    def _has_place(self, sample: JudgedSample, row: Row) -> bool:
+        """Whether its edited picture has a file of its own, in the folder and not hidden."""
+        if any(not part or part.startswith(".") for part in sample.place.split("/")):
+            self._faults.add(
+                "rows whose edited picture would be a hidden file", f"{row.where}: {sample.place}"
+            )
+            return False
+        if sample.place in self._places:
+            kind = f"rows with an edited picture that would be another's (place {self._definition.place})"
+            self._faults.add(kind, f"{row.where}: {sample.place}")
+            return False
+        return True
 
     def _can_be_asked(self, sample: JudgedSample, row: Row) -> bool:
         """Whether there are questions about it for all scores that it needs, and each once."""
@@ -218,9 +233,11 @@ class _Making:
         scoring = self._definition.scoring
         needed = [*(name for part in scoring.parts for name in part), *scoring.needs]
         lacking = [name for name in needed if name not in scores]
-        if lacking or not scores:
-            self._faults.add(f"rows about which nothing asks for {(lacking or ['a score'])[0]}", row.where)
-        return bool(scores) and not lacking
+        if not lacking and not (set(scoring.weights) & set(scores) if scoring.weights else scores):
+            lacking = ["a score that counts" if scores else "a score"]
+        if lacking:
+            self._faults.add(f"rows about which nothing asks for {lacking[0]}", row.where)
+        return not lacking
 
     def _fields(self, row: Row) -> dict[str, str] | None:
         made = {"task": "all"}
@@ -257,6 +274,9 @@ class _Making:
 
     def _is_there(self, file: str) -> bool:
         name = self._name(file)
-        if name not in self.files and (self._root / name).is_file():
-            self.files.add(name)
+        try:
+            if name not in self.files and (self._root / name).is_file():
+                self.files.add(name)
+        except OSError:  # a name that is too long, or in a folder that is not to be looked into
+            return False
         return name in self.files

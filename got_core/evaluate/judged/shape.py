@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 FORMATS = ("parquet", "arrow", "json", "jsonl", "folders")
+HOLDING = ("parquet", "arrow")
+"""Those with pictures in their columns; rows of the others name files."""
 REPLIES = ("scores", "final", "lines", "choice")
 SAMPLE_SCORES = ("min", "mean", "root_of_product", "accuracy", "weighted")
 OVERALLS = ("samples", "tasks")

@@ -5,6 +5,7 @@ Belongs here: types and unknown keys. Not here: what the keys mean (`definition`
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -12,6 +13,15 @@ from typing import Any
 from got_core.evaluate.judged_names import DefinitionError
 
 _MISSING = object()
+MOST = 2**31 - 1
+"""The largest number that a definition may have: what reads it later takes no larger ones."""
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a number that scores can be made with: no NaN, not infinite, at most MOST."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return math.isfinite(value) and abs(value) <= MOST if isinstance(value, float) else abs(value) <= MOST
 
 
 class Table:
@@ -72,17 +82,19 @@ class Table:
         return value
 
     def count(self, key: str, default: Any = _MISSING) -> Any:
-        """A whole number of at least 1; or the default."""
+        """A whole number of at least 1, at most MOST; or the default."""
         value = self.raw(key, default)
-        if value is not default and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-            raise self.fault(key, f"must be a whole number of at least 1, got {value!r}")
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        if value is not default and not (whole and 1 <= value <= MOST):
+            got = f"got {repr(value)[:40]}; it can be {MOST} at most"
+            raise self.fault(key, f"must be a whole number of at least 1, {got}")
         return value
 
     def number(self, key: str, default: Any = _MISSING) -> float:
-        """A number."""
+        """A number of at most MOST on either side of 0."""
         value = self.raw(key, default)
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise self.fault(key, f"must be a number, got {value!r}")
+        if not is_number(value):
+            raise self.fault(key, f"must be a number, got {repr(value)[:40]}; it can be {MOST} at most")
         return float(value)
 
     def texts(self, key: str, default: Any = _MISSING) -> tuple[str, ...]:
@@ -103,7 +115,7 @@ class Table:
         """A relative path with `/` that does not leave its folder."""
         value = self.text(key, default)
         path = PurePosixPath(value)
-        if path.is_absolute() or ".." in path.parts or "\\" in value:
+        if path.is_absolute() or ".." in path.parts or "\\" in value or not value.isprintable():
             raise self.fault(key, f"must be a path below its folder, without `..`, got {value!r}")
         return value
 

@@ -48,7 +48,9 @@ REASON_NAMES = frozenset(
 )
 ANSWER_NAMES = ("answer", "choice", "label", "verdict", "result")
 
-_FENCE = re.compile(r"\A\s*```[\w-]*[ \t]*\n?(.*?)\n?\s*```\s*\Z", re.DOTALL)
+_FENCE = "```"
+_LANGUAGE = re.compile(r"(?:[A-Za-z][\w-]*(?=[ \t]*[\n\[{\"]))?[ \t]*\n?")
+"""Behind a fence: a word counts as the name of a language only where it cannot be part of the answer."""
 _NUMBER = r"[-+]?[0-9]{1,6}(?:\.[0-9]{1,9})?"
 _FIGURE = re.compile(rf"({_NUMBER})(?:\s*(?:/|out of)\s*({_NUMBER}))?", re.I)
 _FIGURES = re.compile(rf"{_NUMBER}(?:\s*,\s*{_NUMBER})+")
@@ -136,8 +138,7 @@ def answer_of(text: str) -> str:
         answer = answer_text(text) if may_reason(text) else text
     except ReplyError as error:
         raise UnreadableReply(str(error)) from error
-    if fenced := _FENCE.match(answer) if "```" in answer else None:
-        answer = fenced[1]
+    answer = _unfenced(answer)
     if not answer.strip():
         raise UnreadableReply("the reply is empty")
     if len(answer) > MAX_REPLY:
@@ -167,6 +168,19 @@ def may_reason(text: str) -> bool:
     """Whether anything but a plain JSON object is there, which most replies are."""
     stripped = text.strip()
     return not (stripped[:1] == "{" and stripped[-1:] == "}" and "<" not in text and "[/" not in text)
+
+
+def _unfenced(answer: str) -> str:
+    """What stands in the fence, where the whole answer is in one.
+
+    Without a pattern over all of it: a judge that writes blanks without end must not cost hours.
+    """
+    stripped = answer.strip()
+    if len(stripped) < 2 * len(_FENCE) or not (stripped.startswith(_FENCE) and stripped.endswith(_FENCE)):
+        return answer
+    inner = stripped[len(_FENCE) : -len(_FENCE)]
+    language = _LANGUAGE.match(inner)
+    return inner[language.end() if language else 0 :].rstrip()
 
 
 def _unquoted(answer: str) -> str:

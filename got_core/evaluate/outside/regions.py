@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Iterable
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from got_core.chain.grammar import Chain
 from got_core.evaluate.apart.edit_plans import planned_area
@@ -76,6 +76,8 @@ def _opened(data: bytes) -> Image.Image:
             picture.load()
     except NoRegionError:
         raise
+    except UnidentifiedImageError:  # its own words name an address in memory: no two would be alike
+        raise NoRegionError(f"its mask cannot be read: it is none of {', '.join(FORMATS)}") from None
     except Exception as error:  # Pillow's decoders raise nearly anything
         raise NoRegionError(f"its mask cannot be read: {error}") from error
     return picture

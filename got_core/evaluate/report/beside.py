@@ -65,7 +65,10 @@ class Beside:
 
     def markdown(self) -> str:
         """The same as Markdown, texts escaped."""
-        rows = [["", *self.columns, ""], ["---"] * (len(self.columns) + 2)]
+        rows = [
+            ["", *(markdown_text(one, 60) for one in self.columns), ""],
+            ["---"] * (len(self.columns) + 2),
+        ]
         for line in self.lines:
             cells = line.cells or ("",) * len(self.columns)
             label = markdown_text(line.label, 100)

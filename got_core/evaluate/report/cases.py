@@ -11,6 +11,7 @@ wrong (where a benchmark has figures in place of verdicts: the lowest), and the 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -180,6 +181,8 @@ def _rows(samples: pl.DataFrame, named: Sequence[str]) -> Iterable[tuple[str, di
 
 def _side(row: dict[str, Any], value: str | None) -> Side:
     correct, figure = row.get("correct"), row.get(value) if value else None
+    if isinstance(figure, float) and not math.isfinite(figure):  # as a PSNR of equal pictures: JSON has none
+        figure = None
     if correct is None and figure is None and value is None:
         return Side(row=row, correct=None, value=None, cause=_unscored(row))
     cause = "" if correct else _cause(row, correct, figure)

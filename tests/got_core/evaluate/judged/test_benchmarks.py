@@ -228,6 +228,7 @@ def test_missing_and_broken_pictures_are_named(downloads: Path, tmp_path: Path) 
         assert len(about_samples(server)) == 2
     assert frame["state"].to_list() == ["missing", "scored", "missing", "scored"]
     assert bench.scores(frame, partial=True)["states"]["missing"] == 2
+    assert "none of PNG" in frame["reason"][0] and " at 0x" not in frame["reason"][0], "alike for all"
 
 
 def test_a_server_that_is_gone_pauses_and_what_is_answered_counts_on(downloads: Path, tmp_path: Path) -> None:

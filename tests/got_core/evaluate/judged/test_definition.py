@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 
 import pytest
 
+from got_core.evaluate.emu_edit.samples import BenchmarkDataError
 from got_core.evaluate.judged.benchmark import JudgedBenchmark
 from got_core.evaluate.judged.definition import read_definitions
 from got_core.evaluate.judged.prompts import prompts_of
+from got_core.evaluate.judged.samples import read_samples
 from got_core.evaluate.judged_names import DefinitionError, is_own, names_of, shipped_names
 from got_core.evaluate.published.registry import PUBLISHED_NAMES, published_benchmark
 
@@ -167,3 +171,86 @@ def test_two_questions_for_one_score_of_a_sample_are_an_error(tmp_path: Path) ->
     made = {one.name: one for one in read_definitions(folder, "judged/my_edits")}
     with pytest.raises(DefinitionError, match=r"two questions of judged/my_edits/twice give 'success' for"):
         JudgedBenchmark.open(made["judged/my_edits/twice"], tmp_path)
+
+
+HARD = {
+    "numbers without end": ("high = 10", f"high = 1{'0' * 400}", "ask.edit.high"),
+    "no number": ("low = 0", "low = nan", "ask.edit.low"),
+    "infinite": ("factor = 0.1", "factor = inf", "score.factor"),
+    "tokens": ("high = 10", f"high = 10\nmax_tokens = 1{'0' * 30}", "ask.edit.max_tokens"),
+    "a weight": ('"min"', '"weighted"\nweights = { success = inf }', "score.weights"),
+    "a root of less than nothing": (
+        'low = 0\nhigh = 10\n\n[score]\nsample = "min"',
+        'low = -1\nhigh = 10\n\n[score]\nsample = "root_of_product"\nparts = [["success"], ["restraint"]]',
+        "score.sample",
+    ),
+    "a path with control characters": ("./samples.jsonl", "./a\\u0000b", "samples.path"),
+    "no column of pictures": ('"{file}"', '"file"', "samples.shows"),
+    "choices alike": (
+        'scores = ["success", "restraint"]\nlow = 0',
+        'scores = ["success"]\nreply = "choice"\nchoices = ["Yes", "yes"]\nlow = 0',
+        "ask.edit.choices",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", HARD)
+def test_values_that_would_fail_later_are_refused_now(tmp_path: Path, what: str) -> None:
+    old, new, key = HARD[what]
+    text = GOOD.replace('"jsonl"', '"parquet"') if key == "samples.shows" else GOOD
+    assert old in text
+    with pytest.raises(DefinitionError, match=rf"benchmark.toml: `{re.escape(key)}`"):
+        read_definitions(folder_of(tmp_path, text.replace(old, new, 1)), "judged/my_edits")
+
+
+def test_lists_in_lists_without_end_are_no_toml_and_a_byte_order_mark_is(tmp_path: Path) -> None:
+    with pytest.raises(DefinitionError, match="is no TOML file"):
+        read_definitions(folder_of(tmp_path, f"a = {'[' * 5000}{']' * 5000}"), "judged/my_edits")
+    assert len(read_definitions(folder_of(tmp_path, "\ufeff" + GOOD), "judged/my_edits")) == 2
+
+
+def places_of(tmp_path: Path, place: str, rows: list[dict[str, str]]) -> str:
+    """What is wrong with samples of a definition with this place for edited pictures."""
+    text = GOOD.partition("[variants")[0].replace('task = "{kind}"', 'task = "{kind}", look = "{look}"')
+    folder = folder_of(tmp_path, text.replace("[ask.edit]", f'[pictures]\nplace = "{place}"\n\n[ask.edit]'))
+    here = tmp_path / "judged/my_edits"
+    here.mkdir(parents=True)
+    (here / "a.png").write_bytes(b"not looked at")
+    lines = (json.dumps({"text": "t", "kind": "k", "look": "l", "file": "a.png"} | row) for row in rows)
+    (here / "samples.jsonl").write_text("\n".join(lines))
+    (one,) = read_definitions(folder, "judged/my_edits")
+    return "; ".join(read_samples(one, tmp_path, partial=True).notes)
+
+
+def test_two_samples_never_share_a_file(tmp_path: Path) -> None:
+    rows = [{"name": "one"}, {"name": "two"}, {"name": "three", "look": "m"}]
+    notes = places_of(tmp_path, "{look}", rows)
+    assert "would be another's (place {look}): 1 (samples.jsonl line 2: l)" in notes
+
+
+def test_no_edited_picture_lies_outside_of_its_folder(tmp_path: Path) -> None:
+    rows = [{"name": "one", "look": ".."}, {"name": "two"}]
+    assert "a hidden file: 1 (samples.jsonl line 1: ../one)" in places_of(tmp_path, "{look}/{id}", rows)
+
+
+def test_a_name_of_a_picture_that_no_disk_takes_is_a_missing_picture(tmp_path: Path) -> None:
+    rows = [{"name": "one", "file": "x" * 5000}, {"name": "two"}]
+    assert "missing pictures: 1 (samples.jsonl line 1" in places_of(tmp_path, "{id}", rows)
+
+
+def test_a_sample_that_is_only_asked_for_scores_without_weight_is_named(tmp_path: Path) -> None:
+    text = GOOD.partition("[variants")[0]
+    text = text.replace("high = 10", 'high = 10\nonly = { task = ["a"] }')
+    text = text.replace('sample = "min"', 'sample = "weighted"\nweights = { success = 1 }')
+    text = text.replace(
+        "[score]",
+        '[ask.b]\nprompt = "edit.txt"\nshows = ["edited"]\nscores = ["looks"]\nlow = 0\nhigh = 1\n\n[score]',
+    )
+    folder, here = folder_of(tmp_path, text), tmp_path / "judged/my_edits"
+    here.mkdir(parents=True)
+    (here / "a.png").write_bytes(b"not looked at")
+    rows = [{"name": kind, "text": "t", "kind": kind, "file": "a.png"} for kind in "ab"]
+    (here / "samples.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (one,) = read_definitions(folder, "judged/my_edits")
+    with pytest.raises(BenchmarkDataError, match="nothing asks for a score that counts: 1"):
+        read_samples(one, tmp_path)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from aiohttp import web
 
 from got_core.evaluate.judges.call import Call, Shown
 from got_core.evaluate.judges.canary import canary_check, last_canary
@@ -175,3 +176,27 @@ def test_prompts_of_one_figure(tmp_path: Path) -> None:
         assert canary_check(opened, one_picture, read)["reference"]
         reply[0] = "6.5"
         assert canary_check(opened, one_picture, read)["note"].startswith("canary moved by -0.5 (1 -0.5;")
+
+
+def test_a_judge_that_scores_no_pair_is_no_reference_in_silence(tmp_path: Path) -> None:
+    judge = Server()
+    judge.refused = PAIRS
+    with ChatServer(judge) as server:
+        for _ in range(2):
+            result = checked(server, tmp_path)
+            assert result["n"] == 0 and "none of its pairs a score" in result["note"]
+
+
+def test_a_pair_that_never_gets_an_answer_does_not_hide_that_the_others_move(tmp_path: Path) -> None:
+    judge = Server()
+    broken = next(iter(judge.known))
+
+    def answer(body: dict[str, Any]) -> str | web.StreamResponse:
+        asked = body["messages"][0]["content"][-1]["text"]
+        return web.Response(status=500) if asked == broken else judge(body)
+
+    with ChatServer(answer) as server:
+        assert checked(server, tmp_path)["reference"]
+        judge.shift = (1.0, 1.0)
+        moved = checked(server, tmp_path)
+        assert moved["note"].startswith("canary moved by +1.0") and moved["n"] == PAIRS - 1

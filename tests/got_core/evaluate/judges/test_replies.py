@@ -12,6 +12,7 @@ import pytest
 
 from got_core.annotate.annotator import AnnotationError
 from got_core.annotate.envelope import completion_of
+from got_core.evaluate.judged.readers import read_lines
 from got_core.evaluate.judges.call import REFUSED, SCORED, UNREADABLE
 from got_core.evaluate.judges.declining import refusal_in
 from got_core.evaluate.judges.kept import Kept
@@ -179,3 +180,28 @@ def test_long_replies_of_one_piece_are_unreadable_and_soon(piece: str) -> None:
         with pytest.raises(UnreadableReply):
             read(text)
     assert refusal_in(text) is None
+
+
+@pytest.mark.parametrize("blank", [" ", "\n", "\t\n"])
+def test_blanks_without_end_behind_a_fence_are_read_in_no_time(blank: str) -> None:
+    """With a pattern of three repeats over blanks, the time grows with the third power: hours for these."""
+    with pytest.raises(UnreadableReply):
+        read_scores("```" + blank * 9000 + "x", 1, 0, 10)
+    assert read_scores("```json" + blank * 100 + '{"score": 7}' + blank * 9000 + "```", 1, 0, 10).values == (
+        7,
+    )
+
+
+def test_a_word_in_a_fence_is_no_language_where_it_may_be_the_answer() -> None:
+    assert read_choice("```good```", ["good", "bad"]) == "good"
+    with pytest.raises(UnreadableReply):
+        read_choice("```Not good```", ["good", "bad"])
+    with pytest.raises(UnreadableReply):
+        read_scores("```7 8```", 1, 0, 10)
+
+
+def test_lines_of_another_scale_are_unreadable() -> None:
+    assert read_lines("A: 4/5\nB: 3 out of 5\n**C:** 2", 3, 1, 5).values == (4, 3, 2)
+    for wrong in ("A: 4/10\nB: 3\nC: 2", "A: 4 out of 10\nB: 3\nC: 2"):
+        with pytest.raises(UnreadableReply, match="out of 10"):
+            read_lines(wrong, 3, 1, 5)

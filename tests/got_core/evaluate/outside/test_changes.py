@@ -130,7 +130,8 @@ def test_masks_with_an_alpha_channel_are_transparent_where_to_edit(source: Image
 @pytest.mark.parametrize(
     ("data", "says"),
     [
-        (b"", "cannot be read"),
+        (b"", "cannot be read: it is none of PNG"),
+        (b"<html>", "cannot be read: it is none of PNG"),
         (file_of(picture(1)), "marks nothing|coloured picture"),
         (file_of(Image.new("L", (8, 8), 100)), "marks nothing"),
         (file_of(Image.new("RGB", (8, 8), (255, 0, 0))), "coloured picture without an alpha channel"),

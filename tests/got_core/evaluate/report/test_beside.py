@@ -113,6 +113,9 @@ def test_markdown_is_a_table_with_escaped_texts() -> None:
     section = Section(scores("geneval/scenes", 0.75), label="challenger | <b>", beside=())
     text = report_markdown([section])
     assert "| challenger \\| \\<b\\> | 0.750 (0.100 to 0.900) |" in text
+    tasks = {"a | <i>": {"mean": 0.5, "low": None, "high": None, "n": 4}}
+    hostile = Section({**scores("geneval/scenes", 0.75), "tasks": tasks}, label="x", beside=())
+    assert "| a \\| \\<i\\> |" in report_markdown([hostile]), "names of tasks come from data, too"
     assert report_markdown([]).startswith("The recipe names no benchmark")
 
 

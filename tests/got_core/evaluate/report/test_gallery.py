@@ -8,6 +8,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,18 @@ def test_markup_of_others_stays_text() -> None:
     assert case["prompt"] == NASTY and case["sides"][0]["texts"][0] == ["Reason", NASTY]
     assert case["sides"][0]["missing"] == "the picture is not in the storage any more"
     assert " ".join(seen.words).count("onerror") > 5, "titles and tables show it as text"
+
+
+@pytest.mark.parametrize("figure", [float("inf"), float("nan")])
+def test_a_figure_without_end_ends_no_page(figure: float) -> None:
+    section = hostile_section({}, rows=2)
+    assert section.samples is not None
+    frame = section.samples.with_columns(value=pl.Series([figure, 0.5]), correct=pl.lit(None, pl.Boolean))
+    section = replace(section, samples=frame, beside=())
+    sides = [
+        case["sides"][0]["value"] for case in data_of(benchmark_report([section]))["sections"][0]["cases"]
+    ]
+    assert sorted(sides, key=str) == [0.5, None]
 
 
 def test_pictures_are_small_and_the_page_has_an_end() -> None:
