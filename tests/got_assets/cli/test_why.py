@@ -223,7 +223,7 @@ def test_a_judge_s_reply_about_an_edit(
     one = got("why", address, "--model", scores, "--picture", tmp_path / "sheet.png", "--json").json
     (answer,) = one["judged"]["answers"]
     assert "because" in answer["reply"] and one["judged"]["judge"] == MODEL and one["judged"]["asked"]
-    assert one["verdict"]["value"] is not None and len(one["verdict"]["figures"]) == 2
+    assert one["verdict"]["value"] is not None and {"success", "restraint"} <= set(one["verdict"]["figures"])
     assert one["prompt"].startswith("make it grey") and one["source"]["steps"] == [one["prompt"]]
     assert one["picture"]["state"] == "there" and one["plan"]["chain"] is not None and one["seed"] is not None
     monkeypatch.delenv("GOT_BENCHMARKS")
