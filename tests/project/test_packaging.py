@@ -48,7 +48,7 @@ def imports(folder: Path) -> Iterator[tuple[str, str]]:
     [
         ("got_core", ("pipeline", "curate")),
         ("got_assets", ("pipeline",)),
-        ("bench", ("pipeline", "dev")),
+        ("bench", ("pipeline", "dev", "test")),
         ("deployments/rehearsal", ("pipeline", "dev", "rehearsal")),
         ("tests", ("pipeline", "curate", "dev", "test")),
     ],
