@@ -78,7 +78,7 @@ class ReportMaker:
         scene = next((one for one in BENCHMARKS if one.name == name), None)
         if scene is not None:
             return scene, scene.suite(self.world, self.config)
-        benchmark = published_benchmark(name)
+        benchmark = published_benchmark(name, self.downloads)
         try:
             return benchmark, benchmark.open(
                 benchmarks_place(self.downloads), device="cpu", networks=False, partial=True
@@ -113,15 +113,19 @@ class ReportMaker:
         return (registered,), (f"{gone}: its figures are those of the registry.",)
 
 
-def plans_of(storage: Storage, benchmarks: Sequence[str], weights: str) -> dict[str, bytes]:
-    """The published plans of a model by benchmark (`evaluate.plans`), of those that have any."""
-    names = {one: f"{_prefix(_named(one), weights)}/{PLANS}" for one in benchmarks}
+def plans_of(
+    storage: Storage, benchmarks: Sequence[str], weights: str, downloads: Path | None = None
+) -> dict[str, bytes]:
+    """The published plans of a model by benchmark (`evaluate.plans`), of those that have any. `downloads`:
+    where a user's own benchmarks are (GOT_BENCHMARKS)."""
+    names = {one: f"{_prefix(_named(one, downloads), weights)}/{PLANS}" for one in benchmarks}
     files = storage.read_many(names.values())
     return {one: files[name] for one, name in names.items() if name in files}
 
 
-def _named(name: str) -> Benchmark | PublishedBenchmark:
-    return next((one for one in BENCHMARKS if one.name == name), None) or published_benchmark(name)
+def _named(name: str, downloads: Path | None) -> Benchmark | PublishedBenchmark:
+    scene = next((one for one in BENCHMARKS if one.name == name), None)
+    return scene or published_benchmark(name, downloads)
 
 
 def _prefix(benchmark: Benchmark | PublishedBenchmark, weights: str) -> str:

@@ -21,9 +21,8 @@ from tests.got_core.annotate.chat_server import ChatServer
 from tests.got_core.evaluate.judged.made import COLOURS, encoded, imagenhub, looking, write
 
 from .conftest import Graph
-from .test_published import materialize, ray_kept, write_models
+from .test_published import materialize, write_models
 
-__all__ = ["ray_kept"]
 pytestmark = [pytest.mark.filterwarnings("ignore")]
 
 OWN = "judged/own_edits"

@@ -278,7 +278,7 @@ def _files(project: Project, weights: str, sections: "Sequence[Section]") -> dic
     """Scores and plans as artifacts."""
     from got_core.registry.reporting import plans_of
 
-    plans = plans_of(project.storage, [one.name for one in sections], weights)
+    plans = plans_of(project.storage, [one.name for one in sections], weights, project.settings.benchmarks)
     scores = {one.name: json.dumps(dict(one.scores), indent=1).encode() for one in sections}
     return {
         **{f"scores-{name.replace('/', '-')}.json": data for name, data in scores.items()},

@@ -70,7 +70,9 @@ def registered_model(
         tracking_uri=uri,
         others=scores,
         outcomes=outcomes,
-        plans=plans_of(project.storage, list(results), candidate["weights_hash"]),
+        plans=plans_of(
+            project.storage, list(results), candidate["weights_hash"], project.settings.benchmarks
+        ),
         tags=tags,
     )
     document = {"name": MODEL_NAME, "version": version, "weights_hash": candidate["weights_hash"]}
