@@ -123,7 +123,7 @@ def train_language_model(
             name: str, batches: Callable[[int], CurriculumBatch], steps: int, pretrained_rate: float
         ) -> dict[str, float]:
             work = partial(_train_stage, training, batches, steps, pretrained_rate, config, log, name)
-            return checkpoints.run(name, parts, work)
+            return checkpoints.run(name, parts, partial(work, checkpoints))
 
         grounding = stage("objects", curriculum.grounding, config.locate_steps, config.seeing_rate)
         metrics |= {f"objects_{name}": value for name, value in grounding.items()}
@@ -189,6 +189,7 @@ def _train_stage(
     config: FoundationConfig,
     log: Log,
     name: str,
+    checkpoints: StageCheckpoints,
 ) -> dict[str, float]:
     """One stage: the batch of each step. Returns the last losses."""
     rates = (pretrained_rate, config.language_rate)
@@ -196,13 +197,15 @@ def _train_stage(
     parts = zip(training.pretrained_and_new_parameters(), rates, strict=True)
     loop = Loop.over(parts, steps, config.ema_decay, matrices)
     last: dict[str, float] = {}
-    for step in range(steps):
+    kept = checkpoints.loop(name, loop)
+    for step in range(kept.first_step(), steps):
         with mixed_precision("cpu", config.bf16):
             losses = training.losses(batches(step), config)
         loop.step(step, torch.stack(list(losses.values())).sum())
         if step % 50 == 0 or step == steps - 1:
             last = {name: value.item() for name, value in losses.items()}
             log(name, step, last)
+        kept.after(step)
     loop.average.swap()
     return last
 

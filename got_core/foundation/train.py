@@ -29,7 +29,6 @@ from got_core.model.build import (
 )
 from got_core.model.config import ModelConfig
 from got_core.registry.tracking import ensure_experiment
-from got_core.train.cpu_time import CpuTimer
 from got_core.train.data.manifest_file import MANIFESTS, in_file
 from got_core.train.data.samples import training_data
 from got_core.train.ray.session import run_apart
@@ -112,18 +111,21 @@ def build_text_encoder(config: ModelConfig, tokenizer: PreTrainedTokenizerFast) 
 
 
 def _drawing_part(run: TrainingRun, name: str) -> dict[str, float]:
-    """Autoencoder and U-Net. Skipped where the folder is already there."""
+    """Autoencoder and U-Net. Skipped where the folder is already there; one that was cut off goes on."""
     storage, config = run.storage(), run.recipe.foundation
     if storage.exists(f"{name}/metrics.json"):
         return storage.read_json(f"{name}/metrics.json")
-    clock, data, model_config = CpuTimer(), training_data(run), run.recipe.model
+    checkpoints = StageCheckpoints(storage, name)
+    data, model_config = training_data(run), run.recipe.model
     torch.manual_seed(config.seed)
     vae, unet = build_autoencoder(model_config), build_unet(model_config)
     encoder = build_text_encoder(model_config, fit_tokenizer(data, model_config.image_tokens))
     with Tracker.start(run, "foundation: drawing") as tracker:
-        metrics = fit_autoencoder(vae, data, model_config.autoencoder.balance, config, tracker.log)
-        metrics |= train_unet(unet, vae, encoder, data, model_config, config, tracker.log)
-    metrics["drawing_cpu_seconds"] = clock.seconds()
+        balance = model_config.autoencoder.balance
+        fit = partial(fit_autoencoder, vae, data, balance, config, tracker.log)
+        metrics = checkpoints.run("autoencoder", {"vae": vae}, fit)
+        metrics |= train_unet(unet, vae, encoder, data, model_config, config, tracker.log, checkpoints)
+    metrics["drawing_cpu_seconds"] = checkpoints.cpu_seconds()
     with tempfile.TemporaryDirectory() as folder:
         vae.save_pretrained(f"{folder}/vae")
         unet.save_pretrained(f"{folder}/unet")
