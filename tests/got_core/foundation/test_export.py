@@ -113,7 +113,7 @@ def _drawn(pipeline: GoTPipeline) -> torch.Tensor:
     chain = parse("a red circle (100,100),(500,500) on a grey background")
     noise = torch.Generator().manual_seed(0)
     drawn = pipeline.draw(chain, "a red circle", generator=noise, output_type="np")
-    return torch.as_tensor(drawn.images[0]) * 255
+    return torch.as_tensor(drawn[0]) * 255
 
 
 def test_the_layout_is_the_published_one_and_the_card_is_filled_from_the_manifest(weights: Path) -> None:

@@ -134,14 +134,15 @@ class Parts:
 def test_a_language_model_that_is_killed_within_a_stage_ends_with_the_same_weights(
     data: TrainingData, tmp_path: Path, kills: int
 ) -> None:
-    whole, killed, resumed = Parts(data), Parts(data), Parts(data)
+    whole = Parts(data)
     wanted = whole.train(data, None)
     killing = KillingStorage(f"file://{tmp_path}", after=kills)
     with pytest.raises(Killed):
-        killed.train(data, StageCheckpoints(killing, "part", seconds=0))
+        Parts(data).train(data, StageCheckpoints(killing, "part", seconds=0))
     stage = note_of(killing, f"part/{FILE}")["stage"]
     assert stage == {1: "objects", 4: "language model"}[kills]
-    assert resumed.train(data, StageCheckpoints(Storage(f"file://{tmp_path}"), "part", seconds=0)) == wanted
+    resumed, kept = Parts(data), StageCheckpoints(Storage(f"file://{tmp_path}"), "part", seconds=0)
+    assert resumed.train(data, kept) == wanted
     for mine, other in zip(resumed.modules(), whole.modules(), strict=True):
         assert equal(mine.state_dict(), other.state_dict())
 
