@@ -130,6 +130,9 @@ def train_language_model(
         reading = stage("reading", curriculum.reading, config.reading_steps, config.seeing_rate)
         metrics |= {f"reading_{name}": value for name, value in reading.items()}
         settled = config.seeing_rate if config.settled_rate is None else config.settled_rate
+        if not config.chains:
+            captions = stage("captions", curriculum.captions, config.language_steps, settled)
+            return metrics | {f"captions_{name}": value for name, value in captions.items()}
         chains = stage("language model", curriculum.chains, config.language_steps, settled)
     return metrics | {f"{name}_loss": value for name, value in chains.items()}
 

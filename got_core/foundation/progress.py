@@ -19,7 +19,7 @@ def steps_of(config: FoundationConfig) -> dict[str, int]:
         "vision": config.vision_steps,
         "objects": config.locate_steps,
         "reading": config.reading_steps,
-        "language model": config.language_steps,
+        "captions" if not config.chains else "language model": config.language_steps,
         "autoencoder": config.refiner_steps,
         "U-Net": config.unet_steps,
     }

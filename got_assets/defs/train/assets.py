@@ -77,7 +77,7 @@ def foundation_models(
     check_nodes(run)  # of the stages, too: nothing is trained for those that cannot follow
     check_start(run.recipe.stages, run.weights)
     try_benchmarks(project)
-    return _model_result(project, _start_of(run), started)
+    return model_result(project, _start_of(run), started)
 
 
 def _start_of(run: "TrainingRun") -> Reference:
@@ -181,7 +181,7 @@ def stage_model(stage: Stage, start: str) -> dg.AssetsDefinition:
         used = {"training_manifest": model["manifest_hash"], start_asset: model["start_weights_hash"]}
         if latents:
             used["latent_shards"] = _latents_version(project.storage.read_json("latent_shards.json"))
-        return _model_result(project, model, started, trained_on_tag(used))
+        return model_result(project, model, started, trained_on_tag(used))
 
     return trained
 
@@ -245,9 +245,10 @@ def _planned_gb(storage: Storage) -> dict[str, float]:
     return {}
 
 
-def _model_result(
+def model_result(
     project: Project, reference: Reference, started: float, tags: dict[str, str] | None = None
 ) -> dg.MaterializeResult[Reference]:
+    """What the asset of a model returns: its reference, with what is known of it."""
     names = (
         "stage",
         "weights",

@@ -96,9 +96,11 @@ def test_a_stage_goes_on_from_the_folder_as_from_what_was_trained(
         assert rounded.keys() == exact.keys()
         for name, value in exact.items():
             torch.testing.assert_close(rounded[name], value, rtol=2**-7, atol=1e-30, msg=name)
-    assert (
-        taken.scheduler.config == original.scheduler.config and taken.config.keys() == original.config.keys()
+    mine, other = (
+        {name: value for name, value in pipeline.scheduler.config.items() if not name.startswith("_")}
+        for pipeline in (taken, original)
     )
+    assert mine == other and type(taken.scheduler) is type(original.scheduler)
     assert taken.tokenizer.get_vocab() == original.tokenizer.get_vocab()
     stage = replace(tiny().stage("pretrain").config, steps=1, workers=1)
     losses: list[dict[str, float]] = []
