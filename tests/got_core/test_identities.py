@@ -34,9 +34,9 @@ RESULTS: dict[type, str] = {
     "min_chain_chars max_chain_chars languages min_agreement max_text_share max_unsafe unsafe_model "
     "contamination_distance near_duplicate_distance near_duplicate_color takedown_distance max_error_share",
     AblationConfig: "rows seeds pretrain_steps finetune_steps images_per_task",
-    CorpusConfig: "images edits edit_kinds multi_turn place_draws seed jpeg_share folder_size",
+    CorpusConfig: "images edits edit_kinds multi_turn reasoning place_draws seed jpeg_share folder_size",
     EvaluateConfig: "benchmarks images_per_task sampling_seeds repair edit_images edit_steps "
-    "max_change_outside "
+    "max_change_outside max_trace "
     "keep_outside batch_size seed bootstrap num_inference_steps text_scale spatial_scale "
     "guidance_reuse max_new_tokens self_test grid_per_task reason_images",
     FoundationConfig: "batch_size tower_steps tower_rate vision_steps locate_steps reading_steps "
