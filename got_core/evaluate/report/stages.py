@@ -1,6 +1,6 @@
 """The part of the page that says what each stage of the training added.
 
-Belongs here: tables and pictures of `evaluate.stages` as HTML and Markdown. Not here: making them.
+Belongs here: tables and pictures of `evaluate.stages` as HTML. Not here: making them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from typing import Any
 
 from got_core.evaluate.html import table
 from got_core.evaluate.stages.figures import HEADER, STEP_HEADER, spelled, spelled_steps
-from got_core.figures.markdown import markdown_text
 
 TITLE = "What each stage added"
 NOTE = (
@@ -44,16 +43,3 @@ def stage_part(part: StagePart, pictures: Callable[[bytes | None, str, str], Ite
         yield f"<div class='scroll'>{steps}</div>"
     yield from pictures(part.plot_png, "Stages as a plot", "Bars are shares, lines 95 % intervals.")
     yield from pictures(part.grid_png, "The same requests by each stage", "The first one of each task.")
-
-
-def stages_markdown(document: Mapping[str, Any]) -> str:
-    """The tables of all benchmarks as Markdown."""
-    parts = []
-    for name, one in document["benchmarks"].items():
-        parts += [_markdown(name, HEADER, spelled(one)), _markdown(name, STEP_HEADER, spelled_steps(one))]
-    return "\n\n".join(parts)
-
-
-def _markdown(name: str, header: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> str:
-    lines = [header, ("---",) * len(header), *(tuple(map(markdown_text, row)) for row in rows)]
-    return f"**{markdown_text(name)}**\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines)
