@@ -34,9 +34,9 @@ STEP_HEADER = ("from", "to", "of", "difference", "95 % interval", "fixed", "brok
 
 
 def stage_figures(rows: pl.DataFrame) -> dict[str, Any]:
-    """Plain JSON: `stages` in order, and by benchmark `stages` (each MEASURE with `mean`, `low`, `high`, `n`;
-    `tasks`, the share of right pictures of each; `trace`, the median) and `steps` (`from`, `to`, and for each
-    MEASURE what `difference` gives).
+    """Plain JSON: `stages` in order, and by benchmark `stages` (a list: `stage`, each MEASURE with `mean`,
+    `low`, `high`, `n`; `tasks`, the share of right pictures of each; `trace`, the median) and `steps`
+    (`from`, `to`, and for each MEASURE what `difference` gives).
 
     Raises ValueError for an empty table.
     """
@@ -56,7 +56,7 @@ def _benchmark(rows: pl.DataFrame, stages: Sequence[str]) -> dict[str, Any]:
         {"from": one, "to": other, **{name: difference(parts[one], parts[other], name) for name in MEASURES}}
         for one, other in pairwise(stages)
     ]
-    return {"stages": {stage: _stage(part) for stage, part in parts.items()}, "steps": steps}
+    return {"stages": [{"stage": stage, **_stage(part)} for stage, part in parts.items()], "steps": steps}
 
 
 def _stage(rows: pl.DataFrame) -> dict[str, Any]:
@@ -116,9 +116,9 @@ def mcnemar(fixed: int, broken: int) -> float:
 
 def spelled(benchmark: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
     """A line for each stage, under HEADER."""
-    for stage, one in benchmark["stages"].items():
+    for one in benchmark["stages"]:
         trace = "" if one["trace"] is None else f"{one['trace']:.1f}"
-        yield stage, *(_share(one[name]) for name in MEASURES), trace, str(one["picture"]["n"])
+        yield one["stage"], *(_share(one[name]) for name in MEASURES), trace, str(one["picture"]["n"])
 
 
 def _share(figure: Mapping[str, Any]) -> str:

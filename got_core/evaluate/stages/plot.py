@@ -6,7 +6,7 @@ Belongs here: one plot. Not here: figures (`figures`).
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from got_core.evaluate.stages.figures import MEASURES
@@ -37,12 +37,10 @@ def stage_plot(document: Mapping[str, Any]) -> bytes:
     return buffer.getvalue()
 
 
-def _bars(axes: Axes, stages: Mapping[str, Any]) -> None:
+def _bars(axes: Axes, stages: Sequence[Mapping[str, Any]]) -> None:
     wide = 0.8 / len(MEASURES)
     for number, (name, what) in enumerate(MEASURES.items()):
-        found = [
-            (place, one[name]) for place, one in enumerate(stages.values()) if one[name]["mean"] is not None
-        ]
+        found = [(place, one[name]) for place, one in enumerate(stages) if one[name]["mean"] is not None]
         means = [one["mean"] for _, one in found]
         reach = [
             [max(0.0, one["mean"] - one["low"]) for _, one in found],
@@ -53,4 +51,4 @@ def _bars(axes: Axes, stages: Mapping[str, Any]) -> None:
         axes.errorbar(places, means, reach, fmt="none", ecolor="#1b2a38", elinewidth=1, capsize=2)
         for x, mean in zip(places, means, strict=True):
             axes.text(x, 0.02, f"{mean:.2f}", ha="center", va="bottom", fontsize=7, color="white")
-    axes.set_xticks(range(len(stages)), list(stages))
+    axes.set_xticks(range(len(stages)), [one["stage"] for one in stages])

@@ -24,8 +24,8 @@ def test_stages_are_compared_and_pictures_kept(got: Got, home: Path) -> None:
     found, kept = done.json, Storage(f"file://{Path('kept').absolute()}")
     assert found == kept.read_json("stages.json")
     assert found["stages"] == ["foundation", "pretraining", "finetuning"]
-    assert list(found["models"].values()) == list(hashes.values())
-    sizes = [one["stages"]["foundation"]["picture"]["n"] for one in found["benchmarks"].values()]
+    assert set(found["models"].values()) == set(hashes.values())
+    sizes = [one["stages"][0]["picture"]["n"] for one in found["benchmarks"].values()]
     assert sizes == [6, 2] and kept.read_table("stages").height == 24
     assert {"from", "to", "picture", "plan", "drawing"} == set(
         found["benchmarks"]["edits/scenes"]["steps"][0]
@@ -34,7 +34,7 @@ def test_stages_are_compared_and_pictures_kept(got: Got, home: Path) -> None:
     assert "foundation, geneval/scenes, own plans: 6 of 6" in done.err
     again = got("score", "stages", *SMALL)
     assert "own plans" not in again.err, "what is there is not drawn again"
-    for part in ("right plans", "p over scenes", "pretraining  finetuning", "stages.png"):
+    for part in ("right plans", "p over scenes", "pretraining", "stages.png"):
         assert part in again.out
 
 

@@ -45,7 +45,7 @@ def test_shares_of_each_stage() -> None:
     rows = pl.concat([table("foundation", "00001000"), table("finetuning", "11110011", drawing="1111--10")])
     found = stage_figures(rows)
     assert found["stages"] == ["foundation", "finetuning"]
-    first, last = found["benchmarks"]["edits/scenes"]["stages"].values()
+    first, last = found["benchmarks"]["edits/scenes"]["stages"]
     assert (first["picture"]["mean"], last["picture"]["mean"]) == (0.125, 0.75)
     assert last["tasks"] == {"add": 1.0, "remove": 0.5}
     assert (last["drawing"]["n"], last["drawing"]["mean"]) == (6, pytest.approx(5 / 6))
