@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from transformers import PreTrainedTokenizerFast
 
 from got_core.digests import digest
 from got_core.foundation.drawing import fit_autoencoder, train_unet
@@ -87,7 +86,7 @@ def _language_part(run: TrainingRun, name: str) -> dict[str, float]:
     torch.manual_seed(config.seed)
     model = build_language_model(model_config.language_model, tokenizer)
     projector = build_projector(model_config)
-    encoder = build_text_encoder(model_config, tokenizer)
+    encoder = build_text_encoder(model_config)
     sequences = build_sequences(model_config, tokenizer, image_processor)
     with Tracker.start(run, "foundation: language model") as tracker:
         metrics = train_language_model(
@@ -104,11 +103,9 @@ def _language_part(run: TrainingRun, name: str) -> dict[str, float]:
     return metrics
 
 
-def build_text_encoder(config: ModelConfig, tokenizer: PreTrainedTokenizerFast) -> PhraseEncoder:
-    """The text encoder that both parts of the foundation share: the same for the same vocabulary."""
-    return PhraseEncoder(
-        tokenizer, config.image_tokens, config.unet.cross_attention_dim, config.unet.pooled_dim
-    )
+def build_text_encoder(config: ModelConfig) -> PhraseEncoder:
+    """The text encoder that both parts of the foundation share."""
+    return PhraseEncoder(config.image_tokens, config.unet.cross_attention_dim, config.unet.pooled_dim)
 
 
 def _drawing_part(run: TrainingRun, name: str) -> dict[str, float]:
@@ -119,7 +116,7 @@ def _drawing_part(run: TrainingRun, name: str) -> dict[str, float]:
     clock, data, model_config = CpuTimer(), training_data(run), run.recipe.model
     torch.manual_seed(config.seed)
     vae, unet = build_autoencoder(model_config), build_unet(model_config)
-    encoder = build_text_encoder(model_config, fit_tokenizer(data, model_config.image_tokens))
+    encoder = build_text_encoder(model_config)
     with Tracker.start(run, "foundation: drawing") as tracker:
         metrics = fit_autoencoder(vae, data, model_config.autoencoder.balance, config, tracker.log)
         metrics |= train_unet(unet, vae, encoder, data, model_config, config, tracker.log)
