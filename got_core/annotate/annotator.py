@@ -72,7 +72,9 @@ class Annotator(Protocol):
     An annotator with a number `rows_at_once` answers that many rows at the same time, from as many threads;
     its method `stop`, if it has one, then ends what is under way. AnnotationPaused stops the shard. One with
     a method `answer_rows` is given all rows of a step and the step's function instead. One with a method
-    `ground_all(image, places)` is asked for all boxes of an image at once (`boxes_of`).
+    `ground_all(image, places)` is asked for all boxes of an image at once (`boxes_of`). One with a method
+    `in_plain_words(image, instruction)` is asked first for instructions in words that name the objects of the
+    image to edit; without it, the other questions about an instruction are asked in the words given.
     """
 
     @property

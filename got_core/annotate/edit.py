@@ -31,22 +31,26 @@ def describe_edits(
 
     The source description mentions the object that is edited (except where it is added), the target
     description the object that results (except where it is removed); of several steps, the first step's
-    object and the last step's.
+    object and the last step's. An instruction that needs reasoning has no other wordings; its steps are
+    those of its plain words.
     """
 
     def answer(row: Row) -> Row:
-        instruction = row["instruction"]
-        steps = [_parsed(step, annotator) for step in annotator.split_steps(instruction)]
+        instruction, in_plain_words = row["instruction"], getattr(annotator, "in_plain_words", None)
+        source = reader(row["source_path"]) if in_plain_words else None
+        plain = in_plain_words(source, instruction) if in_plain_words else instruction
+        steps = [_parsed(step, annotator) for step in annotator.split_steps(plain)]
         first, last = steps[0], steps[-1]
         before = "" if first["task"] in (*WHOLE_IMAGE_TASKS, "add") else first["entities"][0]
         after = "" if last["task"] in (*WHOLE_IMAGE_TASKS, "remove") else last["entities"][-1]
+        others = annotator.rewrite(instruction) if plain == instruction else []
         return {
             "task": MULTI_TURN if len(steps) > 1 else first["task"],
             "entities": list(dict.fromkeys(name for step in steps for name in step["entities"])),
             "steps": steps,
-            "source_text": annotator.describe(reader(row["source_path"]), before),
+            "source_text": annotator.describe(source or reader(row["source_path"]), before),
             "target_text": annotator.describe(reader(row["target_path"]), after),
-            "instructions": list(dict.fromkeys([instruction, *annotator.rewrite(instruction)])),
+            "instructions": list(dict.fromkeys([instruction, *others])),
         }
 
     return annotate_rows(pairs, "pair_id", answer, EDIT_DESCRIPTIONS, progress, annotator)
@@ -202,8 +206,9 @@ def _chain_columns(row: Row, annotator: Annotator) -> Row:
 
 def _single_turn_text(row: Row, annotator: Annotator) -> str:
     boxes = [box_of(box) for box in row["boxes"]]
+    (step,) = row["steps"]
     return annotator.edit_chain(
-        row["instruction"], row["source_text"], row["target_text"], boxes, row["object_text"], row["task"]
+        step["instruction"], row["source_text"], row["target_text"], boxes, row["object_text"], row["task"]
     )
 
 

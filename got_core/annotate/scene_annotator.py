@@ -10,6 +10,7 @@ import hashlib
 import re
 from collections import OrderedDict
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from PIL import Image
@@ -22,6 +23,7 @@ from got_core.scenes.config import DEFAULT_READER, ReaderConfig
 from got_core.scenes.edits import EditOp, parse_instruction, wordings
 from got_core.scenes.prompts import applicable_prompts, article, parse_prompt
 from got_core.scenes.reader import FoundObject, NotASceneError, Reading, read
+from got_core.scenes.reasoning import resolve
 from got_core.scenes.world import PLURALS, RGB
 
 _ENTITY = re.compile(rf"\b(?:{'|'.join(RGB)}) (?:{'|'.join(PLURALS)})\b")
@@ -78,6 +80,19 @@ class SceneAnnotator:
         if not 0 <= occurrence < len(matching):
             return None
         return Box.from_pixels(matching[occurrence].box, image.width, image.height)
+
+    def in_plain_words(self, image: Image.Image, instruction: str) -> str:
+        """The instruction where it names its objects; else the standard wording of what it asks for in the
+        image. AnnotationError `not_an_instruction`: it fits nothing, or more than one thing."""
+        with suppress(ValueError):
+            parse_instruction(instruction)
+            return instruction
+        objects = self._read(image).objects
+        try:
+            op = resolve(instruction, objects, image.size)
+        except ValueError as error:
+            raise AnnotationError("not_an_instruction", str(error)) from error
+        return wordings(op)[0]
 
     def split_steps(self, instruction: str) -> list[str]:
         """`first ..., then ...` in its steps, each in the standard wording."""

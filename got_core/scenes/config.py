@@ -29,6 +29,9 @@ class CorpusConfig:
     often. Of several steps, kinds are drawn evenly."""
     multi_turn: float = 0.05
     """Pairs of two or three steps, written behind the others: as a share of their number, rounded down."""
+    reasoning: float = 0.0
+    """Pairs whose instruction needs reasoning ("remove the largest shape"), written behind all others: as a
+    share of `edits`, rounded down. The classes of such instructions come equally often."""
     place_draws: int = 1
     """Boxes drawn for a new or moved object; the one that is most plainly where the words say is taken. With
     many, the same words mean the same place, which is sooner learned; with one, all places that suit."""
@@ -40,11 +43,11 @@ class CorpusConfig:
     """Pictures in one subfolder."""
 
     def __post_init__(self) -> None:
-        counts = (self.images, self.edits, self.multi_turn)
+        counts = (self.images, self.edits, self.multi_turn, self.reasoning)
         if min(counts) < 0 or not 0 <= self.jpeg_share <= 1 or min(self.folder_size, self.place_draws) < 1:
             raise ValueError(
-                "images, edits and multi_turn are >= 0, jpeg_share in [0, 1], folder_size and place_draws "
-                f">= 1: got {self}"
+                "images, edits, multi_turn and reasoning are >= 0, jpeg_share in [0, 1], folder_size and "
+                f"place_draws >= 1: got {self}"
             )
         if not self.edit_kinds or not set(self.edit_kinds) <= set(KINDS):
             raise ValueError(f"edit_kinds are one or more of {', '.join(KINDS)}: got {self.edit_kinds}")
@@ -52,6 +55,11 @@ class CorpusConfig:
     @property
     def pairs(self) -> int:
         """Edit pairs in all."""
+        return self.named_pairs + int(self.edits * self.reasoning)
+
+    @property
+    def named_pairs(self) -> int:
+        """Edit pairs whose instruction names its objects."""
         return self.edits + int(self.edits * self.multi_turn)
 
 

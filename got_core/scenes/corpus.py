@@ -22,9 +22,10 @@ from scipy.optimize import linear_sum_assignment
 
 from got_core.scenes.config import TASKS, CorpusConfig
 from got_core.scenes.reader import NotASceneError, read_scene
+from got_core.scenes.reasoning import ASKED, sample_reasoning
 from got_core.scenes.render import render
 from got_core.scenes.sample import sample_edit, sample_multi_turn, sample_scene
-from got_core.scenes.world import Scene, World
+from got_core.scenes.world import Scene, World, iou
 
 WRITER_VERSION = 1
 """Raise it when the same configuration gives other files."""
@@ -50,10 +51,12 @@ TRUTH: dict[str, pl.DataType] = {
     ),
 }
 """Truth table: SHA-256 of the file, path below its folder, image | edit_source | edit_target, task or edit
-kind (or MULTI_TURN), background tone, side in pixels, objects with pixel boxes (exclusive)."""
+kind (or MULTI_TURN, REASONING), background tone, side in pixels, objects with pixel boxes (exclusive)."""
 
 MULTI_TURN = "multi_turn"
 """Stands for the kind of an edit of several steps."""
+REASONING = "reasoning"
+"""Stands for the kind of an edit whose instruction needs reasoning."""
 
 Progress = Callable[[int, int], None]
 """Called with files done and files in all."""
@@ -74,7 +77,7 @@ def write_corpus(
     progress: Progress | None = None,
 ) -> dict[str, int]:
     """Render what is missing and return {"images", "edits", "written"}; a finished corpus costs no rendering.
-    `edits` counts pairs of one and of several steps.
+    `edits` counts pairs of all kinds.
 
     Files whose bytes are right are left untouched, files of an earlier corpus named by the old truth are
     removed if nobody changed them, others are not touched. The truth is written last. Raises ValueError if
@@ -131,6 +134,12 @@ def _image_file(world: World, config: CorpusConfig, index: int) -> tuple[dict[st
 
 
 def _edit(world: World, config: CorpusConfig, index: int) -> tuple[Scene, Scene, str, str]:
+    if index >= config.named_pairs:
+        number = index - config.named_pairs
+        rng = np.random.default_rng([config.seed, 4, number])
+        task = _evenly(tuple(ASKED), config.seed, number)
+        source, target, _, text = sample_reasoning(world, rng, task, config.place_draws)
+        return source, target, REASONING, text
     if index >= config.edits:
         rng = np.random.default_rng([config.seed, 3, index - config.edits])
         source, target, _, text = sample_multi_turn(world, rng, place_draws=config.place_draws)
@@ -246,7 +255,7 @@ def _accuracy_of(objects: list[dict[str, Any]], image: Image.Image) -> dict[str,
         found = read_scene(image)
     except NotASceneError:
         found, refused = [], 1
-    overlap = np.array([[_iou(_box(o), f.box) for f in found] for o in objects]).reshape(
+    overlap = np.array([[iou(_box(o), f.box) for f in found] for o in objects]).reshape(
         len(objects), len(found)
     )
     pairs = [
@@ -265,10 +274,3 @@ def _accuracy_of(objects: list[dict[str, Any]], image: Image.Image) -> dict[str,
 
 def _box(item: dict[str, Any]) -> tuple[int, int, int, int]:
     return (item["x1"], item["y1"], item["x2"], item["y2"])
-
-
-def _iou(a: tuple[int, ...], b: tuple[int, ...]) -> float:
-    across = min(a[2], b[2]) - max(a[0], b[0])
-    down = min(a[3], b[3]) - max(a[1], b[1])
-    shared = max(across, 0) * max(down, 0)
-    return shared / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - shared)

@@ -263,7 +263,7 @@ _FIRST = re.compile(r"^first(?: of all)?,? ")
 _NEXT = re.compile(r"(?:[,;.]? and|[,;.])? (?:then|next|after that|finally|lastly),? ")
 
 
-def _split(text: str) -> list[str]:
+def split_steps(text: str) -> list[str]:
     """The parts of `first ..., then ...`, in order, in plain lower case; one where there is one step."""
     plain = " ".join(text.strip().rstrip(".").lower().split())
     return _NEXT.split(_FIRST.sub("", plain))
@@ -275,7 +275,7 @@ def parse_instruction(text: str) -> EditOp:
     Of several steps (`first ..., then ...`) it is the first one, with the others in `then`. Raises
     ValueError, with the wordings that are understood, for anything else.
     """
-    return in_turn([_parse_step(part, text) for part in _split(text)])
+    return in_turn([_parse_step(part, text) for part in split_steps(text)])
 
 
 def _parse_step(part: str, text: str) -> EditOp:

@@ -97,7 +97,7 @@ def _place_objects(world: World, rng: np.random.Generator, looks: Looks) -> Scen
         box = _random_box(world, rng, objects)
         if box is None:
             return None
-        objects += (SceneObject(shape, color, *box, rgb=_fill(world, rng, color)),)
+        objects += (SceneObject(shape, color, *box, rgb=fill(world, rng, color)),)
     return Scene(objects, _background(world, rng), world.size)
 
 
@@ -112,7 +112,8 @@ def _random_box(
     return None
 
 
-def _fill(world: World, rng: np.random.Generator, color: str) -> tuple[int, int, int]:
+def fill(world: World, rng: np.random.Generator, color: str) -> tuple[int, int, int]:
+    """An exact fill that goes by the name of that colour."""
     shift = rng.integers(-world.color_jitter, world.color_jitter + 1, size=3)
     red, green, blue = np.clip(np.asarray(RGB[color]) + shift, 0, 255).tolist()
     return (red, green, blue)
@@ -158,7 +159,7 @@ def sample_edit(
         if op is None:
             continue
         target = apply(source, op)
-        if _may_be_shown(target, world):
+        if may_be_shown(target, world):
             return source, target, op, instruction(op)
     raise ValueError(
         f"the world shows no {kind} edit in {_TRIES} tries: it needs more room, shapes or colours"
@@ -196,7 +197,7 @@ def _sample_steps(
         if op is None or not _adds_to(op, changed):
             return None
         scene = apply(scene, op)
-        if not _may_be_shown(scene, world):
+        if not may_be_shown(scene, world):
             return None
         ops.append(op)
     return ops
@@ -212,7 +213,7 @@ def _adds_to(op: EditOp, changed: dict[str, set[str]]) -> bool:
     return aspect not in before
 
 
-def _may_be_shown(scene: Scene, world: World) -> bool:
+def may_be_shown(scene: Scene, world: World) -> bool:
     """Not empty, nothing held out, and every object can be named by colour and shape."""
     unlike = len({(item.shape, item.color) for item in scene.objects}) == len(scene.objects)
     return bool(scene.objects) and unlike and not is_held_out(scene.objects, world)
@@ -227,7 +228,7 @@ def _sample_op(
         if len(source.objects) >= world.max_objects:
             return None
         color = _pick(rng, world.colors)
-        new = EditOp(kind=kind, color=color, shape=_pick(rng, world.shapes), rgb=_fill(world, rng, color))
+        new = EditOp(kind=kind, color=color, shape=_pick(rng, world.shapes), rgb=fill(world, rng, color))
         return _with_place(world, rng, new, source, source.objects, None, place_draws)
     if kind == "move":
         rest = tuple(other for other in source.objects if other is not item)
@@ -237,14 +238,14 @@ def _sample_op(
         if not others:
             return None
         color = _pick(rng, others)
-        return replace(op, new_color=color, rgb=_fill(world, rng, color))
+        return replace(op, new_color=color, rgb=fill(world, rng, color))
     if kind == "replace":
         others = tuple(name for name in world.shapes if name != item.shape)
         if not others:
             return None
         shape = _pick(rng, others)
         color = _pick(rng, world.colors)
-        return replace(op, new_shape=shape, new_color=color, rgb=_fill(world, rng, color))
+        return replace(op, new_shape=shape, new_color=color, rgb=fill(world, rng, color))
     return op
 
 
@@ -265,6 +266,20 @@ def _with_place(
         op = replace(op, place=_pick(rng, PLACES))
     if old and fits_words(old.box, op, source):
         return None
+    return with_box(world, rng, op, source, others, old, draws)
+
+
+def with_box(
+    world: World,
+    rng: np.random.Generator,
+    op: EditOp,
+    source: Scene,
+    others: tuple[SceneObject, ...],
+    old: SceneObject | None,
+    draws: int,
+) -> EditOp | None:
+    """An add, or a move of `old`, with a free box among `others` that suits its words, the clearest of
+    `draws`; None where none is found."""
     for _ in range(20):
         box = _random_box(world, rng, others, old.x2 - old.x1 if old else None)
         if box and fits_words(box, op, source):

@@ -181,3 +181,12 @@ def place_of(box: tuple[float, ...], size: int) -> str:
     column = min(int(3 * (box[0] + box[2]) / 2 / size), 2)
     row = min(int(3 * (box[1] + box[3]) / 2 / size), 2)
     return PLACES[3 * row + column]
+
+
+def iou(a: tuple[float, ...], b: tuple[float, ...]) -> float:
+    """Intersection over union of two boxes (any unit, x1 y1 x2 y2, ends exclusive)."""
+    across = min(a[2], b[2]) - max(a[0], b[0])
+    down = min(a[3], b[3]) - max(a[1], b[1])
+    shared = max(across, 0) * max(down, 0)
+    union = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - shared
+    return shared / union if union > 0 else 0.0

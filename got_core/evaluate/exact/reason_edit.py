@@ -15,9 +15,10 @@ from PIL import Image
 
 from got_core.evaluate.exact.cases import ExactCase
 from got_core.evaluate.exact.imagenhub import SCORED, score_means, score_notes, two_scores
-from got_core.evaluate.exact.reasoning import MULTIPLE, reasoning_cases
+from got_core.evaluate.exact.reasoning import reasoning_cases
 from got_core.evaluate.exact.suite import ExactSuite
 from got_core.planning.geneval import Detection
+from got_core.scenes.reasoning import MULTIPLE
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from got_core.corpus.decode import ImageError
 from got_core.corpus.schemas import EDIT_PAIRS, RAW_IMAGES, Columns, frame_of
 from got_core.scenes.config import KINDS
 from got_core.scenes.edits import EditOp
+from got_core.scenes.reasoning import ASKED, sample_reasoning
 from got_core.scenes.render import render
 from got_core.scenes.sample import sample_edit, sample_multi_turn, sample_scene
 from got_core.scenes.world import RGB, TONES, Background, Scene, SceneObject, World
@@ -72,6 +73,15 @@ def multi_turn_shard(
     """The same with edits of two or three steps."""
     rng = np.random.default_rng(seed)
     return _shard({f"steps-{k}": sample_multi_turn(world, rng) for k in range(count)})
+
+
+def reasoning_shard(
+    world: World, count: int, seed: int
+) -> tuple[pl.DataFrame, Pictures, dict[str, tuple[Scene, Scene, EditOp]]]:
+    """The same with instructions that need reasoning, their classes in turn."""
+    rng, tasks = np.random.default_rng(seed), list(ASKED)
+    edits = {f"asked-{k}": sample_reasoning(world, rng, tasks[k % len(tasks)]) for k in range(count)}
+    return _shard(edits)
 
 
 def _shard(

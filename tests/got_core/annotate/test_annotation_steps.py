@@ -26,7 +26,7 @@ from got_core.chain.boxes import Box
 from got_core.chain.edits import read_edit_chain
 from got_core.chain.grammar import ChainError, parse
 from got_core.corpus.schemas import EDIT_PAIRS, RAW_IMAGES, check_schema
-from got_core.scenes.edits import apply
+from got_core.scenes.edits import apply, instruction
 from got_core.scenes.world import FULL, NARROW
 from tests.got_core.annotate.scenes_on_hand import (
     edit_shard,
@@ -34,6 +34,7 @@ from tests.got_core.annotate.scenes_on_hand import (
     multi_turn_shard,
     photograph,
     picture,
+    reasoning_shard,
     table,
 )
 
@@ -327,3 +328,27 @@ def test_a_style_edit_among_several_steps_has_the_whole_frame() -> None:
     ]
     with pytest.raises(AnnotationError, match="object_gone: step 2 needs 'dog'"):
         list(follow_steps([steps[1], steps[1]], lambda _, phrase: seen[phrase]))
+
+
+@pytest.mark.parametrize("world", [NARROW, FULL])
+def test_instructions_that_need_reasoning_have_the_chains_of_their_plain_words(world) -> None:
+    pairs, pictures, truth = reasoning_shard(world, 18, seed=8)
+    _, _, chains = annotate_edits(pairs, pictures)
+    plain = [instruction(truth[name][2]) for name in pairs["pair_id"]]
+    _, _, expected = annotate_edits(pairs.with_columns(instruction=pl.Series(plain)), pictures)
+    assert chains["chain"].null_count() == 0
+    assert chains["chain"].to_list() == expected["chain"].to_list()
+    assert chains["instruction"].to_list() == pairs["instruction"].to_list()
+    assert chains["instructions"].to_list() == [[text] for text in pairs["instruction"]], "no other wordings"
+    steps = [len(read_edit_chain(parse(chain, "data")).steps) for chain in chains["chain"]]
+    assert steps == [len(truth[name][2].steps) for name in pairs["pair_id"]] and max(steps) > 1
+
+
+def test_an_instruction_that_the_picture_does_not_decide_keeps_its_reason() -> None:
+    rows = [
+        {"pair_id": str(k), "source_path": "a", "target_path": "b", "instruction": text}
+        for k, text in enumerate(("remove the largest shape", "remove both circles", "make it nicer"))
+    ]
+    descriptions = describe_edits(table(rows, EDIT_PAIRS), lambda _: picture(*AT), SceneAnnotator())
+    assert descriptions["reason"].to_list() == [None, "not_an_instruction", "not_an_instruction"]
+    assert descriptions["error"][1].endswith("in the picture, which shows a red circle, a blue square")

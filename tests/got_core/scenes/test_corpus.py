@@ -134,8 +134,9 @@ def test_digest_depends_on_world_and_configuration() -> None:
         corpus_digest(NARROW, CorpusConfig()),
         corpus_digest(NARROW, CorpusConfig(place_draws=2)),
         corpus_digest(NARROW, CorpusConfig(edit_kinds=("add",))),
+        corpus_digest(NARROW, CorpusConfig(reasoning=0.1)),
     }
-    assert len(digests) == 5 and all(len(digest) == 12 for digest in digests)
+    assert len(digests) == 6 and all(len(digest) == 12 for digest in digests)
 
 
 def test_pairs_of_several_steps_leave_the_others_as_they_are(home: Path, tmp_path: Path) -> None:
@@ -144,6 +145,25 @@ def test_pairs_of_several_steps_leave_the_others_as_they_are(home: Path, tmp_pat
     more = {name: data for name, (data, _) in _files(home).items()}
     assert len(plain) + 10 == len([name for name in more if name.endswith("png")])
     assert all(more[name] == data for name, data in plain.items())
+
+
+def test_pairs_that_need_reasoning_come_last_and_leave_the_others_as_they_are(
+    home: Path, tmp_path: Path
+) -> None:
+    config = replace(CONFIG, reasoning=0.62)
+    assert (config.pairs, CONFIG.pairs) == (37, 25)
+    _write(tmp_path, config)
+    plain = {name: data for name, (data, _) in _files(home).items() if name.endswith("g")}
+    more = {name: data for name, (data, _) in _files(tmp_path).items()}
+    assert all(more[name] == data for name, data in plain.items())
+    with (tmp_path / "edits" / "pairs.csv").open() as file:
+        asked = [row["instruction"] for row in csv.DictReader(file)][25:]
+    for text in asked:
+        with pytest.raises(ValueError, match="not a scene edit"):
+            parse_instruction(text)
+    truth = pl.read_parquet(tmp_path / "truth" / "scenes.parquet").filter(pl.col("kind") == "edit_source")
+    assert truth["style"].to_list()[25:] == ["reasoning"] * 12 == ["reasoning"] * len(asked)
+    assert "reasoning" not in truth["style"].to_list()[:25]
 
 
 def test_a_kind_that_stands_twice_is_shown_twice_as_often(tmp_path: Path) -> None:
@@ -159,6 +179,8 @@ def test_bad_places_and_settings_are_refused(tmp_path: Path) -> None:
         CorpusConfig(jpeg_share=1.5)
     with pytest.raises(ValueError, match="multi_turn"):
         CorpusConfig(multi_turn=-0.1)
+    with pytest.raises(ValueError, match="and reasoning are >= 0"):
+        CorpusConfig(reasoning=-0.1)
     with pytest.raises(ValueError, match="place_draws"):
         CorpusConfig(place_draws=0)
     for kinds in ((), ("add", "stretch")):
