@@ -70,7 +70,10 @@ class TrainingRun:
     edits_options: dict[str, Any] = field(default_factory=dict)
     """File system options of the edit pairs' images."""
     published: tuple[str, str] | None = None
-    """Folders of SDXL and of Qwen2.5-VL to start from; None: small foundation models are trained."""
+    """Folders of SDXL and of Qwen2.5-VL to start from; None: ``foundation`` says from what."""
+    foundation: str | None = None
+    """Folder of foundation weights (``got_core.model.formats.foundation_folder``) to start from; None: small
+    foundation models are trained."""
     weights: str | None = None
     """GoT model to start from, as ``Settings.weights``; ``published`` then names configurations alone."""
     weights_options: dict[str, Any] = field(default_factory=dict)
