@@ -34,6 +34,7 @@ def embedded_long() -> Recipe:
             edits=7_500,
             edit_kinds=("add", "add", *KINDS),
             multi_turn=0.8,
+            reasoning=0.6,
             place_draws=64,
         ),
         ingest=IngestConfig(image_shard_size=2_000, edit_shard_size=1_500),
@@ -47,7 +48,8 @@ def embedded_long() -> Recipe:
             short.model,
             edit_scales=GuidanceScales(text=1.0, spatial=1.0, reference=1.0),
             language_model=replace(short.model.language_model, merge_size=1, rope_theta=200.0),
-            unet=replace(short.model.unet, norm_groups=2, input_skip=True),
+            autoencoder=replace(short.model.autoencoder, latent_channels=48),
+            unet=replace(short.model.unet, block_out_channels=(96, 176), norm_groups=2, input_skip=True),
             scheduler=SchedulerConfig(options={"shift": 3.0}),
         ),
         foundation=replace(
