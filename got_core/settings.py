@@ -110,9 +110,9 @@ class Settings(BaseSettings):
     )
     """Ray cluster (also plain RAY_ADDRESS). Not set: a local Ray, started and stopped by the graph."""
 
-    workers: int | None = Field(default=None, ge=1)
+    workers: int | None = Field(default=None, ge=0)
     """Data-parallel workers of training. Not set: all GPUs of the Ray cluster, or on processors as many as
-    the recipe says."""
+    the recipe says. 0: none, the graph's own process trains, without Ray."""
 
     io_threads: int = Field(default=IO_THREADS, ge=1, le=1024)
     """Pictures read at once for tars and measures of pixels: more for a store that is far away."""

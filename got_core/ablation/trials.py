@@ -136,18 +136,24 @@ def run_trials(run: TrainingRun, foundation: Reference) -> pl.DataFrame:
     if missing:
         filed = in_file(run, f"{MANIFESTS}/ablation-{run.manifest_hash}")
         own = fewer_workers(filed, config.workers)
-        with ray_session(run.ray_address, own.workers), relayed_progress(own) as relayed:
-            room = _room(own, missing[0].recipe(run.recipe))
-            _side_by_side(
-                {
-                    str(trial): partial(run_trial, relayed, trial, foundation, names[trial])
-                    for trial in missing
-                },
-                room,
-            )
+        if run.in_process:
+            for trial in missing:
+                run_trial(own, trial, foundation, names[trial])
+        else:
+            _on_ray(own, missing, foundation, names)
         storage.delete(f"{MANIFESTS}/ablation-{run.manifest_hash}")
     records = [storage.read_json(f"{names[trial]}/trial.json") for trial in trials]
     return pl.DataFrame(records, schema={name: dtype for name, (dtype, _) in TRIALS.items()})
+
+
+def _on_ray(
+    run: TrainingRun, missing: list[Trial], foundation: Reference, names: Mapping[Trial, str]
+) -> None:
+    with ray_session(run.ray_address, run.workers), relayed_progress(run) as relayed:
+        tasks = {
+            str(trial): partial(run_trial, relayed, trial, foundation, names[trial]) for trial in missing
+        }
+        _side_by_side(tasks, _room(run, missing[0].recipe(run.recipe)))
 
 
 def _name(run: TrainingRun, trial: Trial, foundation: Reference) -> str:

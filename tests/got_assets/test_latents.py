@@ -1,4 +1,4 @@
-"""Stages that read stored latents, through the graph: real Dagster and Ray at the tiny size."""
+"""Stages that read stored latents, through the graph: real Dagster, tiny size, trained by this process."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def tiny_latents() -> Recipe:
 @pytest.fixture
 def latents_graph(load: Callable[..., Graph], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Graph:
     monkeypatch.setitem(RECIPES, "tiny-latents", tiny_latents)
-    return load(recipe="tiny-latents")
+    return load(recipe="tiny-latents", workers="0")
 
 
 def test_latents_are_in_the_graph_only_where_a_stage_reads_them(

@@ -37,7 +37,7 @@ RESULTS: dict[type, str] = {
     "without_got",
     CorpusConfig: "images edits edit_kinds multi_turn reasoning place_draws seed jpeg_share folder_size",
     EvaluateConfig: "benchmarks images_per_task sampling_seeds repair edit_images edit_steps "
-    "max_change_outside "
+    "max_change_outside max_trace "
     "keep_outside batch_size seed bootstrap num_inference_steps text_scale spatial_scale "
     "guidance_reuse max_new_tokens self_test grid_per_task reason_images",
     FoundationConfig: "batch_size tower_steps tower_rate vision_steps locate_steps reading_steps "

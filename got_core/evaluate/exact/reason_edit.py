@@ -17,6 +17,7 @@ from got_core.evaluate.exact.cases import ExactCase
 from got_core.evaluate.exact.imagenhub import SCORED, score_means, score_notes, two_scores
 from got_core.evaluate.exact.reasoning import reasoning_cases
 from got_core.evaluate.exact.suite import ExactSuite
+from got_core.evaluate.trace_scores import trace_figures
 from got_core.planning.geneval import Detection
 from got_core.scenes.reasoning import MULTIPLE
 
@@ -47,6 +48,6 @@ class ReasonEditScenes(ExactSuite):
         return two_scores(case, after, found, self.rules)
 
     def figures(self, samples: pl.DataFrame) -> dict[str, Any]:
-        """Means of both scores."""
+        """Means of both scores, and levels of traces."""
         means = score_means(samples)
-        return means | {"notes": score_notes(means)}
+        return means | {"traces": trace_figures(samples), "notes": score_notes(means)}
