@@ -150,7 +150,8 @@ class Curriculum:
         inputs = self.sequences.collate(tokens, images or None, LENGTH_MULTIPLE)
         aligned = self._align(tokens, chains, boxes, inputs)
         seen, repeated = [one for one, _ in boxes], [again for _, again in boxes]
-        return CurriculumBatch(inputs, chains, seen, repeated, aligned, self._names(tokens, chains, seen, inputs))
+        named = self._names(tokens, chains, seen, inputs)
+        return CurriculumBatch(inputs, chains, seen, repeated, aligned, named)
 
     def _align(
         self, samples: list[Sample], chains: list[Chain], boxes: list[Edited], inputs: dict[str, Tensor]
@@ -165,7 +166,11 @@ class Curriculum:
         return aligned
 
     def _names(
-        self, samples: list[Sample], chains: list[Chain], seen: list[dict[int, Box]], inputs: dict[str, Tensor]
+        self,
+        samples: list[Sample],
+        chains: list[Chain],
+        seen: list[dict[int, Box]],
+        inputs: dict[str, Tensor],
     ) -> list[dict[int, Box]]:
         """Words that name what pictures show, as positions in the rows of a batch."""
         length, named = inputs["input_ids"].shape[1], list[dict[int, Box]]()
