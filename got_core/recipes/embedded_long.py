@@ -56,7 +56,7 @@ def embedded_long() -> Recipe:
             short.foundation,
             tower_steps=2_500,
             vision_steps=600,
-            # Half of the questions say what is true of an object: instructions that need reasoning rest on it.
+            # Half of the questions say what is true of an object: what instructions with reasoning rest on.
             locate_steps=2_000,
             referent_share=0.5,
             reading_steps=2_000,
