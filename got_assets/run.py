@@ -242,6 +242,7 @@ def run(project: Project, instance: dg.DagsterInstance, wait: bool = True) -> in
     started = time.monotonic()
     if project.settings.annotator_name is not None:  # else nothing is trained
         check_start(project.recipe.stages, project.settings.weights)
+        project.check_foundation()
         check_benchmarks(project)
     runner = Runner(project, instance, wait=wait)
     shards = make_data(runner, shards_at_once(project.settings))

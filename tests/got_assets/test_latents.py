@@ -66,6 +66,17 @@ def version_of(graph: Graph, name: str) -> str | None:
     return nodes[name].code_version
 
 
+def test_a_folder_for_another_recipe_is_refused_before_anything_is_made(
+    load: Callable[..., Graph], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = foundation_weights(tmp_path)
+    graph = load(recipe="embedded", foundation=str(weights), parallel="1")
+    assert graph.run.main() == 1
+    said = capsys.readouterr()
+    assert "holds foundation weights of another model than recipe 'embedded' is for" in said.err
+    assert not graph.raw.exists()
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_a_run_from_foundation_weights_makes_latents_once_and_trains_from_them(
