@@ -15,6 +15,7 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from got_core.digests import digest
+from got_core.foundation.curriculum import question_words
 from got_core.foundation.drawing import fit_autoencoder, train_unet
 from got_core.foundation.language_model import fit_tokenizer, train_language_model
 from got_core.foundation.stage_checkpoints import StageCheckpoints
@@ -82,7 +83,7 @@ def _language_part(run: TrainingRun, name: str) -> dict[str, float]:
     if checkpoints.names:
         run.report(f"foundation: language model, after {', '.join(checkpoints.names)}")
     data, model_config = training_data(run), run.recipe.model
-    tokenizer = fit_tokenizer(data, model_config.image_tokens)
+    tokenizer = fit_tokenizer(data, model_config.image_tokens, question_words(config))
     image_processor = build_image_processor(model_config.language_model)
     torch.manual_seed(config.seed)
     model = build_language_model(model_config.language_model, tokenizer)
@@ -119,7 +120,8 @@ def _drawing_part(run: TrainingRun, name: str) -> dict[str, float]:
     clock, data, model_config = CpuTimer(), training_data(run), run.recipe.model
     torch.manual_seed(config.seed)
     vae, unet = build_autoencoder(model_config), build_unet(model_config)
-    encoder = build_text_encoder(model_config, fit_tokenizer(data, model_config.image_tokens))
+    tokenizer = fit_tokenizer(data, model_config.image_tokens, question_words(config))
+    encoder = build_text_encoder(model_config, tokenizer)
     with Tracker.start(run, "foundation: drawing") as tracker:
         metrics = fit_autoencoder(vae, data, model_config.autoencoder.balance, config, tracker.log)
         metrics |= train_unet(unet, vae, encoder, data, model_config, config, tracker.log)
