@@ -20,6 +20,7 @@ from got_assets.defs.ingest.partitions import EDIT_SHARDS, IMAGE_SHARDS
 from got_assets.defs.lists.sources import observe_lists
 from got_assets.defs.train.jobs import RETRAIN_ASSETS
 from got_assets.event_log import TO_RETRY
+from got_assets.history_files import quick_files
 from got_assets.home import prepare_dagster_home
 from got_assets.leasing import free_ones_first
 from got_assets.orphans import fail_orphans
@@ -59,11 +60,13 @@ __all__ = [
 ]
 
 PLAN = "training_plan"
+_PICTURES = 2000
+"""Rendered pictures between two lines about them."""
 Steps = tuple[str, ...]
 
 
-def render_corpus(project: Project) -> None:
-    """Write the scenes corpus as plain files, unless it is there."""
+def render_corpus(project: Project, workers: Workers | None = None) -> None:
+    """Write the scenes corpus as plain files, unless it is there; in `workers`, where given."""
     from got_core.scenes.corpus import write_corpus
 
     settings, recipe = project.settings, project.recipe
@@ -74,13 +77,24 @@ def render_corpus(project: Project) -> None:
         Path(settings.raw_url),
         Path(settings.edits_url).parent,
         Path(settings.truth_url),
-        progress=lambda done, total: (
-            log_progress(f"{done} of {total} pictures") if done % 1000 == 0 or done == total else None
-        ),
+        progress=_logger_of_pictures(),
+        each=(lambda parts: workers.calls([part.write for part in parts])) if workers else None,
     )
     log_progress(
         f"{counts['images']} images and {counts['edits']} edit pairs, {counts['written']} files written"
     )
+
+
+def _logger_of_pictures() -> Callable[[int, int], None]:
+    """Logs how many pictures are written, after some thousand and at the end."""
+    last = [0]
+
+    def progress(done: int, total: int) -> None:
+        if done - last[0] >= _PICTURES or done == total:
+            last[0] = done
+            log_progress(f"{done} of {total} pictures")
+
+    return progress
 
 
 def assign_shards(project: Project, instance: dg.DagsterInstance) -> tuple[list[str], list[str]]:
@@ -165,17 +179,17 @@ def make_data(runner: Runner, parallel: int = 1) -> set[str]:
     which may cost money: `PLAN` in between says whether the mixtures of all stages can be drawn, and where it
     fails nothing is annotated.
     """
-    if not runner.project.settings.own_images:
-        heading("Raw images (rendered scenes)")
-        render_corpus(runner.project)
-    images, edits = assign_shards(runner.project, runner.instance)
-    heading(f"Data: {len(images)} image shards, {len(edits)} edit shards")
-    say_passed_over(runner.project)
-    if not images and not edits:
-        url = runner.project.settings.raw_url
-        raise FileNotFoundError(f"{url} holds nothing that is read as pictures; set GOT_RAW to what does")
     shared = runner.instance.is_persistent
     with Workers(runner.instance.get_ref, parallel if shared else 1) as workers:
+        if not runner.project.settings.own_images:
+            heading("Raw images (rendered scenes)")
+            render_corpus(runner.project, workers)
+        images, edits = assign_shards(runner.project, runner.instance)
+        heading(f"Data: {len(images)} image shards, {len(edits)} edit shards")
+        say_passed_over(runner.project)
+        if not images and not edits:
+            url = runner.project.settings.raw_url
+            raise FileNotFoundError(f"{url} holds nothing that is read as pictures; set GOT_RAW to what does")
         again = urls_to_ask_again(runner, images)
         bring_shards_up_to_date(runner, workers, {IMAGE_STEPS[:1]: images, EDIT_STEPS[:1]: edits}, again)
         observe_lists(runner.project, runner.instance)  # what is in the shards by now, before it is worked on
@@ -228,6 +242,7 @@ def run(project: Project, instance: dg.DagsterInstance, wait: bool = True) -> in
     started = time.monotonic()
     if project.settings.annotator_name is not None:  # else nothing is trained
         check_start(project.recipe.stages, project.settings.weights)
+        project.check_foundation()
         check_benchmarks(project)
     runner = Runner(project, instance, wait=wait)
     shards = make_data(runner, shards_at_once(project.settings))
@@ -254,8 +269,8 @@ def main(work: Callable[[Project, dg.DagsterInstance], int] = run) -> int:
     """Do some work on this process's project; the exit status."""
     quiet_libraries()
     try:
-        prepare_dagster_home(PROJECT)
-        with dg.DagsterInstance.get() as instance:
+        home = prepare_dagster_home(PROJECT)
+        with quick_files(home), dg.DagsterInstance.get() as instance:
             fail_orphans(instance, PROJECT)
             return work(PROJECT, instance)
     except (OSError, ValueError, StoreUnavailableError, LeaseHeld) as error:

@@ -1,7 +1,7 @@
 """Processes beside that of `got run`, each of which brings one shard after another up to date.
 
-Belongs here: starting and ending them, handing out shards, what happens when one dies. Not here: what is done
-with a shard (`runner`).
+Belongs here: starting and ending them, handing out shards and other calls, what happens when one dies. Not
+here: what is done with a shard (`runner`).
 
 Processes and not threads: Dagster redirects the standard streams of the whole process while it runs steps,
 and lets only the main thread of a process be interrupted in a step; and reading pictures is work for cores.
@@ -15,12 +15,13 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import TYPE_CHECKING, Self
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from got_assets.outcomes import Outcome
 from got_assets.pauses import Pause
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from dagster._core.instance.ref import InstanceRef
 
     from got_assets.runner import Runner
+
+R = TypeVar("R")
 
 _GRACE = 60.0
 """Seconds that a process has to end its step after it was interrupted."""
@@ -51,14 +54,27 @@ class Task:
 
 
 @dataclass(frozen=True)
+class Call:
+    """Something else to do, which needs nothing but its arguments."""
+
+    function: Callable[[], Any]
+
+
+@dataclass(frozen=True)
 class Answer:
-    """What came of a shard."""
+    """What came of a shard, or of a call."""
 
     outcome: Outcome = field(default_factory=Outcome)
     paused: Pause | None = None
     interrupted: bool = False
     held: str = ""
     """Who works on it, where that was not waited for."""
+
+    returned: Any = None
+    """What a call gave."""
+
+    raised: Exception | None = None
+    """What a call raised instead."""
 
 
 class _Worker:
@@ -70,16 +86,16 @@ class _Worker:
         self.process: BaseProcess = context.Process(target=_serve, args=(theirs, ref), name="got shard")
         self.process.start()
         theirs.close()
-        self.task: Task | None = None
+        self.task: Task | Call | None = None
         self.ready = False
 
-    def give(self, task: Task) -> None:
+    def give(self, task: Task | Call) -> None:
         """Let it work on a task. Where it has died meanwhile, its answer says so."""
         self.task = task
         with suppress(OSError):
             self.pipe.send(task)
 
-    def take(self) -> tuple[Task, Answer] | None:
+    def take(self) -> tuple[Task | Call, Answer] | None:
         """The answer to its task; None at its start. A process that died is an error of its shard.
 
         Raises RuntimeError where it could not even start.
@@ -90,7 +106,7 @@ class _Worker:
             self.process.join()
             if self.task is None:
                 raise RuntimeError(f"a process for shards could not start: {self._died()}") from None
-            answer = Answer(Outcome(error=self._died()))
+            answer = Answer(Outcome(error=self._died()), raised=RuntimeError(self._died()))
         task, self.task, self.ready = self.task, None, True
         return (task, answer) if task else None
 
@@ -141,7 +157,26 @@ class Workers:
         for worker in self._workers:
             worker.join(max(0.0, until - time.monotonic()))
 
+    def calls(self, functions: Sequence[Callable[[], R]]) -> Iterator[R]:
+        """What functions give that can be sent to processes, in any order; at once where that is here.
+
+        Raises what one of them raised.
+        """
+        if min(self.count, len(functions)) < 2:
+            yield from (function() for function in functions)
+            return
+        for _, answer in self._work(map(Call, functions), len(functions)):
+            if answer.raised:
+                raise answer.raised
+            yield answer.returned
+
     def work(self, tasks: Iterable[Task], count: int) -> Iterator[tuple[Task, Answer]]:
+        """Bring shards up to date, as `_work`."""
+        for task, answer in self._work(tasks, count):
+            assert isinstance(task, Task)
+            yield task, answer
+
+    def _work(self, tasks: Iterable[Task | Call], count: int) -> Iterator[tuple[Task | Call, Answer]]:
         """Hand out tasks (``count`` in all) as processes get free; answers in the order in which they come.
 
         A process that dies is replaced, and its shard has an error. Raises KeyboardInterrupt where one was
@@ -173,7 +208,7 @@ class Workers:
         return new
 
     @staticmethod
-    def _give(worker: _Worker, left: Iterator[Task]) -> bool:
+    def _give(worker: _Worker, left: Iterator[Task | Call]) -> bool:
         task = next(left, None)
         if task is not None:
             worker.give(task)
@@ -189,15 +224,19 @@ def _serve(pipe: Connection, ref: InstanceRef) -> None:
     quiet_libraries()
     import dagster as dg
 
+    from got_assets.history_files import quick_files
     from got_assets.project import PROJECT
     from got_assets.runner import Runner
 
-    with suppress(EOFError, BrokenPipeError, KeyboardInterrupt), dg.DagsterInstance.from_ref(ref) as instance:
+    with (
+        suppress(EOFError, BrokenPipeError, KeyboardInterrupt),
+        quick_files(Path(os.environ["DAGSTER_HOME"])),
+        dg.DagsterInstance.from_ref(ref) as instance,
+    ):
         runner = Runner(PROJECT, instance, observes=False)
         pipe.send(None)
         while task := pipe.recv():
-            runner.paused = task.paused
-            answer = _answer(runner, task)
+            answer = _called(task) if isinstance(task, Call) else _answer(runner, task)
             pipe.send(answer)
             if answer.interrupted:
                 break
@@ -207,6 +246,7 @@ def _answer(runner: Runner, task: Task) -> Answer:
     from got_core.leases import LeaseHeld
     from got_core.store_faults import StoreUnavailableError
 
+    runner.paused = task.paused
     try:
         outcome = runner.bring_up_to_date(task.assets, task.shard, task.again, task.wait)
         return Answer(outcome, runner.paused)
@@ -219,6 +259,15 @@ def _answer(runner: Runner, task: Task) -> Answer:
     except Exception as error:
         traceback.print_exc()
         return Answer(Outcome(error=f"{type(error).__name__}: {error}"))
+
+
+def _called(call: Call) -> Answer:
+    try:
+        return Answer(returned=call.function())
+    except KeyboardInterrupt:
+        return Answer(interrupted=True)
+    except Exception as error:
+        return Answer(raised=error)
 
 
 def _end_with_parent() -> None:

@@ -80,7 +80,8 @@ def why(
     cause: Annotated[
         str | None,
         typer.Option(
-            metavar="CAUSE", help="With --failed: planned_wrong, drawn_wrong, not_drawn or not_scored."
+            metavar="CAUSE",
+            help="With --failed: planned_wrong, drawn_wrong, trace_left, not_drawn or not_scored.",
         ),
     ] = None,
     number: Annotated[int, typer.Option("-n", min=1, help="With --failed: how many to list.")] = 20,

@@ -6,9 +6,7 @@ are short and regular, so that a language model of a few million parameters can 
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
@@ -22,13 +20,13 @@ from got_core.chain.edits import EditStep, write_edit_chain, write_multi_turn
 from got_core.scenes.config import DEFAULT_READER, ReaderConfig
 from got_core.scenes.edits import EditOp, parse_instruction, wordings
 from got_core.scenes.prompts import applicable_prompts, article, parse_prompt
-from got_core.scenes.reader import FoundObject, NotASceneError, Reading, read
+from got_core.scenes.reader import NotASceneError
+from got_core.scenes.readings import READINGS, SeenObject, SeenScene, pixel_hash
 from got_core.scenes.reasoning import resolve
 from got_core.scenes.world import PLURALS, RGB
 
 _ENTITY = re.compile(rf"\b(?:{'|'.join(RGB)}) (?:{'|'.join(PLURALS)})\b")
 _PHRASE = re.compile(rf"(?:(?:an?|the) )?(?:({'|'.join(RGB)}) )?({'|'.join(PLURALS)})")
-_MAX_READINGS = 4  # readings kept: one image has several questions in a row, an edit has two images
 
 
 class SceneAnnotator:
@@ -39,7 +37,6 @@ class SceneAnnotator:
 
     def __init__(self, config: ReaderConfig = DEFAULT_READER) -> None:
         self.config = config
-        self._readings: OrderedDict[str, Reading] = OrderedDict()
 
     @property
     def revision(self) -> str:
@@ -54,7 +51,7 @@ class SceneAnnotator:
         prompts = applicable_prompts(reading.objects)
         if not prompts:
             raise AnnotationError("no_prompt", f"no prompt style describes {_listed(reading.objects)}")
-        number = int(_pixel_hash(image), 16)
+        number = int(pixel_hash(image), 16)
         tags = list(dict.fromkeys(tag for tag, _ in prompts))
         number, pick = divmod(number, len(tags))
         wordings_of_tag = [prompt for tag, prompt in prompts if tag == tags[pick]]
@@ -157,16 +154,11 @@ class SceneAnnotator:
             items.append(EditStep(named, step.boxes[:1], change))
         return write_multi_turn(source_text, items, target_text).to_data()
 
-    def _read(self, image: Image.Image) -> Reading:
-        key = _pixel_hash(image)
-        if key not in self._readings:
-            try:
-                self._readings[key] = read(image, config=self.config)
-            except NotASceneError as error:
-                raise AnnotationError("not_a_scene", str(error).removeprefix("not a scene: ")) from error
-            while len(self._readings) > _MAX_READINGS:
-                self._readings.popitem(last=False)
-        return self._readings[key]
+    def _read(self, image: Image.Image) -> SeenScene:
+        try:
+            return READINGS.of(image, self.config)
+        except NotASceneError as error:
+            raise AnnotationError("not_a_scene", str(error).removeprefix("not a scene: ")) from error
 
 
 def make_annotator(name: str | None) -> Annotator:
@@ -179,16 +171,11 @@ def make_annotator(name: str | None) -> Annotator:
     )
 
 
-def _pixel_hash(image: Image.Image) -> str:
-    head = f"{image.mode} {image.width}x{image.height} ".encode()
-    return hashlib.sha256(head + image.tobytes()).hexdigest()
-
-
-def _name(item: FoundObject) -> str:
+def _name(item: SeenObject) -> str:
     return article(f"{item.color} {item.shape}")
 
 
-def _listed(objects: Sequence[FoundObject]) -> str:
+def _listed(objects: Sequence[SeenObject]) -> str:
     """`a red circle, a blue square and a blue square`."""
     names = [_name(item) for item in objects]
     if len(names) < 2:
@@ -196,12 +183,12 @@ def _listed(objects: Sequence[FoundObject]) -> str:
     return f"{', '.join(names[:-1])} and {names[-1]}"
 
 
-def _sentence(objects: Sequence[FoundObject], background: str) -> str:
+def _sentence(objects: Sequence[SeenObject], background: str) -> str:
     ground = article(f"{background} background")
     return f"{_listed(objects)} on {ground}" if objects else ground
 
 
-def _named(objects: Sequence[FoundObject], phrase: str) -> list[FoundObject]:
+def _named(objects: Sequence[SeenObject], phrase: str) -> list[SeenObject]:
     """Objects that a phrase such as `the red circle` or `circle` can mean."""
     match = _PHRASE.fullmatch(phrase.strip().lower())
     if match is None:
@@ -210,7 +197,7 @@ def _named(objects: Sequence[FoundObject], phrase: str) -> list[FoundObject]:
     return [item for item in objects if item.shape == shape and color in (None, item.color)]
 
 
-def _prompt_order(objects: Sequence[FoundObject], prompt: str) -> list[FoundObject]:
+def _prompt_order(objects: Sequence[SeenObject], prompt: str) -> list[SeenObject]:
     """Objects that the prompt asks for, in its order, then the others; reading order if it does not fit."""
     try:
         clauses: list[dict[str, Any]] = parse_prompt(prompt)["include"]
@@ -218,7 +205,7 @@ def _prompt_order(objects: Sequence[FoundObject], prompt: str) -> list[FoundObje
         return list(objects)
     # In a position prompt the metadata names the target first, the sentence names it last.
     clauses = sorted(clauses, key=lambda clause: "position" not in clause)
-    chosen: list[FoundObject] = []
+    chosen: list[SeenObject] = []
     for clause in clauses:
         fitting = [o for o in objects if o not in chosen and _fits(o, clause)]
         if len(fitting) < clause["count"]:
@@ -227,7 +214,7 @@ def _prompt_order(objects: Sequence[FoundObject], prompt: str) -> list[FoundObje
     return chosen + [item for item in objects if item not in chosen]
 
 
-def _fits(item: FoundObject, clause: dict[str, Any]) -> bool:
+def _fits(item: SeenObject, clause: dict[str, Any]) -> bool:
     return item.shape == clause["class"] and clause.get("color", item.color) == item.color
 
 

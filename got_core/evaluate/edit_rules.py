@@ -166,7 +166,7 @@ def judge_edit(
 ) -> EditVerdict:
     """Judge an edited picture by the objects `found` in it. Both pictures have the same size."""
     detections = [d for d in found if d.score > rules.threshold]
-    places = {number: _place(one, detections) for number, one in enumerate(expected)}
+    places = found_places(detections, expected, rules)
     faults = [_fault_of(n, expected, places, detections, rules, after.width) for n in range(len(expected))]
     change = [faults[n] for n in _numbers(expected, True)]
     others = [faults[n] for n in _numbers(expected, False)]
@@ -182,6 +182,14 @@ def changed_boxes(found: Sequence[Detection], expected: Sequence[Expected], rule
     new = [_place(one, detections) for one in expected if one.changed and not one.gone]
     old = [one.old for one in expected if one.changed]
     return [box for box in (*old, *new) if box]
+
+
+def found_places(
+    found: Sequence[Detection], expected: Sequence[Expected], rules: EditRules
+) -> dict[int, XYXY | None]:
+    """Of each expected object the box of what most plainly looks like it; None where nothing does."""
+    detections = [d for d in found if d.score > rules.threshold]
+    return {number: _place(one, detections) for number, one in enumerate(expected)}
 
 
 def _numbers(expected: Sequence[Expected], changed: bool) -> list[int]:
@@ -220,15 +228,23 @@ def _fault_of(
     box = alike[0].box
     if one.box is not None:
         return None if iou(box, one.box) >= rules.keep_iou else f"the {name} is not where it was"
+    fault = place_fault(box, one, places, rules, size)
+    return f"the {name} {fault}" if fault else None
+
+
+def place_fault(
+    box: XYXY, one: Expected, places: Mapping[int, XYXY | None], rules: EditRules, size: int
+) -> str | None:
+    """Why a box is not where words put an object; None if it is. `places`: as `found_places` gives them."""
     assert one.op is not None
     anchor = None
     if one.anchor is not None:
         anchor = one.anchor_box or places[one.anchor]
     if not matches_words(box, one.op, anchor, size):
-        return f"the {name} is not where it should be"
+        return "is not where it should be"
     # On a diagonal two relations hold, so the words may have been true before.
     if one.old and iou(box, one.old) >= rules.keep_iou and matches_words(one.old, one.op, anchor, size):
-        return f"the {name} has not moved"
+        return "has not moved"
     return None
 
 

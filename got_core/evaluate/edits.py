@@ -40,7 +40,7 @@ from got_core.evaluate.edit_rules import (
 from got_core.evaluate.grounding import grounding_iou, grounding_scores
 from got_core.evaluate.protocol import Protocol, digest_of, protocol_figures, world_record
 from got_core.evaluate.samples import Drawn, Request, picture_seed, plan_requests, sample_name
-from got_core.evaluate.scores import outcome_of
+from got_core.evaluate.scores import TRACE_LEFT, outcome_of
 from got_core.evaluate.suite import (
     AS_WRITTEN,
     REPAIR_SLACK,
@@ -49,6 +49,9 @@ from got_core.evaluate.suite import (
     chosen_variants,
     sampler_arguments,
 )
+from got_core.evaluate.trace_scores import COLUMNS as TRACES
+from got_core.evaluate.trace_scores import trace_figures
+from got_core.evaluate.traces import TraceRules, Traces, shown_places, traces_of
 from got_core.figures.grids import GridItem, picture_grid, png_bytes
 from got_core.planning.edits import repair_edit_plan
 from got_core.planning.geneval import Detection
@@ -61,11 +64,11 @@ if TYPE_CHECKING:
     from got_core.model.pipeline import GoTPipeline
 
 GROUNDING = "grounding/scenes"
-VERSION = 4
+VERSION = 5
 """Raise when cases or rules change in a way that can change a verdict. 2: where a plan names the background,
 it has to be the source's. 3: the model's text must be a chain as it stands, and new places must be free.
 4: canvases as the released inference code paints them, places of the same pixels, evenly spaced noise
-levels."""
+levels. 5: an edit that leaves a trace of what it takes away is not right."""
 
 EDITS: dict[str, pl.DataType] = {
     "sample_id": pl.String(),
@@ -83,6 +86,7 @@ EDITS: dict[str, pl.DataType] = {
     "change_found": pl.Boolean(),
     "others_kept": pl.Boolean(),
     "change_outside": pl.Float64(),
+    **TRACES,
     "plan_correct": pl.Boolean(),
     "plan_faults": pl.List(pl.String()),
     "plan_reason": pl.String(),
@@ -93,9 +97,17 @@ EDITS: dict[str, pl.DataType] = {
     "found": pl.String(),
 }
 """`case`: number of the source scene and its edit; `task`: kind of edit; `prompt`: the instruction;
-`change_outside`: levels of 255, null where nothing could be drawn; `plan_iou`: mean IoU of the places planned
+`change_outside`: levels of 255, null where nothing could be drawn; `trace`, `rest` and `edges`: levels from
+the true picture (`traces`); `plan_iou`: mean IoU of the places planned
 for added and moved objects with found ones of that class and colour, `place_iou`: whatever they are; 0 for a
 place that is not planned, null where none is required."""
+
+
+_NOT_DRAWN: dict[str, Any] = {
+    **dict.fromkeys(("change_outside", *TRACES)),
+    **dict.fromkeys(("correct", "change_found", "others_kept"), False),
+}
+"""What is said of a picture that is none."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +139,11 @@ class EditScenes:
         return EditRules(max_change=self.config.max_change_outside)
 
     @property
+    def trace_rules(self) -> TraceRules:
+        """Those of traces, with the configured limit."""
+        return TraceRules(most=self.config.max_trace)
+
+    @property
     def expected(self) -> dict[str, int]:
         """Pictures of each kind of edit."""
         kinds = [case.kind for case in self.cases]
@@ -145,7 +162,7 @@ class EditScenes:
         return Protocol(
             name=name or self.name,
             version=VERSION,
-            rules=dataclasses.asdict(self.rules),
+            rules={**dataclasses.asdict(self.rules), "traces": dataclasses.asdict(self.trace_rules)},
             detector=detector_record(),
             prompts={
                 "edit_images": config.edit_images,
@@ -200,35 +217,71 @@ class EditScenes:
         }
 
     def _judge_picture(self, number: int, drawn: Drawn) -> dict[str, Any]:
-        case, before = self.cases[number], self.sources[number]
-        after = drawn.image if drawn.image.size == before.size else drawn.image.resize(before.size)
+        case, after = self.cases[number], self._sized(drawn.image)
         found = [] if drawn.fault else detect(after)
-        expected = expected_objects(case.source, case.ops)
-        verdict = judge_edit(before, after, found, expected, self.rules)
         planned = planned_places(drawn.chain, case.source, case.ops, self.world)
-        new = sum(one.op is not None and not one.gone for one in expected)
+        new = sum(one.op is not None and not one.gone for one in expected_objects(case.source, case.ops))
 
         def mean_iou(**options: bool) -> float | None:
             """Over the places that are required; 0 for those that are not planned."""
             followed = plan_followed(planned, found, **options) or 0.0
             return followed * len(planned) / new if new else None
 
+        verdict = _NOT_DRAWN if drawn.fault else self.verdict(number, after, found, planned)
         return {
-            "correct": verdict.correct and not drawn.fault,
-            "reason": drawn.fault or verdict.reason,
-            "change_found": verdict.change is None and not drawn.fault,
-            "others_kept": verdict.others is None and not drawn.fault,
-            "change_outside": None if drawn.fault else verdict.change_outside,
+            **verdict,
+            "reason": drawn.fault or verdict["reason"],
             "plan_iou": mean_iou(),
             "place_iou": mean_iou(place_only=True),
             "found": json.dumps([dataclasses.asdict(d) for d in found]),
         }
 
+    def verdict(
+        self, number: int, after: Image.Image, found: Sequence[Detection], planned: Sequence[Detection] = ()
+    ) -> dict[str, Any]:
+        """What a picture of a case shows, by the objects `found` in it; with `failure` where an edit is right
+        but for a trace."""
+        case = self.cases[number]
+        expected = expected_objects(case.source, case.ops)
+        judged = judge_edit(self.sources[number], after, found, expected, self.rules)
+        traces = self._traces(number, after, found, planned)
+        row = {
+            "correct": judged.correct,
+            "reason": judged.reason,
+            "change_found": judged.change is None,
+            "others_kept": judged.others is None,
+            "change_outside": judged.change_outside,
+            **{name: getattr(traces, name) for name in TRACES},
+        }
+        most = self.trace_rules.most
+        if judged.correct and traces.trace is not None and traces.trace > most:
+            reason = f"what was there before shows by {traces.trace:.1f} levels (at most {most:g})"
+            row |= {"correct": False, "reason": reason, "failure": TRACE_LEFT}
+        return row
+
+    def _traces(
+        self, number: int, after: Image.Image, found: Sequence[Detection], planned: Sequence[Detection]
+    ) -> Traces:
+        case = self.cases[number]
+        expected = expected_objects(case.source, case.ops)
+        places = shown_places(found, planned, expected, self.rules, self.world.size)
+        return traces_of(case.source, case.target, expected, places, after, self.trace_rules)
+
+    def _sized(self, image: Image.Image) -> Image.Image:
+        size = (self.world.size, self.world.size)
+        return image if image.size == size else image.resize(size)
+
+    def traces(self, row: Mapping[str, Any], drawn: Drawn) -> tuple[Image.Image, Traces]:
+        """Of a row of its samples: the source, and how far the picture is from the true one."""
+        case = self.cases[row["case"]]
+        planned = planned_places(drawn.chain, case.source, case.ops, self.world)
+        after = self._sized(drawn.image)
+        return self.sources[row["case"]], self._traces(row["case"], after, _found(row), planned)
+
     def may_change(self, row: Mapping[str, Any]) -> EditRegion:
         """Of a row of its samples: the source, and where the picture may differ from it."""
         case = self.cases[row["case"]]
-        found = [Detection(**{**one, "box": tuple(one["box"])}) for one in json.loads(row["found"])]
-        boxes = changed_boxes(found, expected_objects(case.source, case.ops), self.rules)
+        boxes = changed_boxes(_found(row), expected_objects(case.source, case.ops), self.rules)
         return EditRegion(self.sources[row["case"]], boxes, self.rules.halo)
 
     def figures(self, samples: pl.DataFrame) -> dict[str, Any]:
@@ -238,6 +291,7 @@ class EditScenes:
             "change_found": samples["change_found"].mean(),
             "others_kept": samples["others_kept"].mean(),
             "change_outside": samples["change_outside"].mean(),
+            "traces": trace_figures(samples),
             "grounding": grounding_scores(one_each, self.config),
         }
 
@@ -255,6 +309,10 @@ class EditScenes:
         return self.cases[index % len(self.cases)]
 
 
+def _found(row: Mapping[str, Any]) -> list[Detection]:
+    return [Detection(**{**one, "box": tuple(one["box"])}) for one in json.loads(row["found"])]
+
+
 # ---------------------------------------------------------------- ceilings
 
 
@@ -263,33 +321,42 @@ def edit_ceilings(suite: EditScenes, redraw: Redraw) -> dict[str, Any]:
 
     `detector_ceiling`: true targets; `autoencoder_ceiling`: the same through the autoencoder; `unchanged`:
     the sources through the autoencoder, which must fail; `reconstruction_change`: levels by which the
-    autoencoder alone changes a picture outside the boxes, mean and largest (the limit has to lie above).
+    autoencoder alone changes a picture outside the boxes, mean and largest (the limit has to lie above);
+    `trace_ceilings`: figures of traces, of true targets through the autoencoder and of unchanged sources.
     Raises DetectorError where the rules refuse true targets or accept unchanged sources.
     """
     targets = [render(case.target) for case in suite.cases]
-    plain, _ = _accepted(suite, targets)
-    through, levels = _accepted(suite, redraw(targets))
-    unchanged, _ = _accepted(suite, redraw(suite.sources))
-    if plain < SELF_TEST_BAR or unchanged > 1 - SELF_TEST_BAR:
+    plain, through, unchanged = (
+        _verdicts(suite, after) for after in (targets, redraw(targets), redraw(suite.sources))
+    )
+    right, wrong = _share(plain), _share(unchanged)
+    if right < SELF_TEST_BAR or wrong > 1 - SELF_TEST_BAR:
         raise DetectorError(
-            f"of {len(targets)} known edits {plain:.3f} pass where all should and {unchanged:.3f} where "
+            f"of {len(targets)} known edits {right:.3f} pass where all should and {wrong:.3f} where "
             "nothing was done: nothing was scored; look at got_core.evaluate.edit_rules and the scene reader"
         )
+    levels = through["change_outside"].to_numpy()
     return {
-        "detector_ceiling": plain,
-        "autoencoder_ceiling": through,
-        "unchanged": unchanged,
+        "detector_ceiling": right,
+        "autoencoder_ceiling": _share(through),
+        "unchanged": wrong,
         "reconstruction_change": {"mean": float(np.mean(levels)), "max": float(np.max(levels))},
+        "trace_ceilings": {"autoencoder": trace_figures(through), "unchanged": trace_figures(unchanged)},
     }
 
 
-def _accepted(suite: EditScenes, after: Sequence[Image.Image]) -> tuple[float, list[float]]:
-    """Share of the cases' edited pictures that pass, and the change outside of each."""
-    verdicts = [
-        judge_edit(old, new, detect(new), expected_objects(case.source, case.ops), suite.rules)
-        for case, old, new in zip(suite.cases, suite.sources, after, strict=True)
+def _verdicts(suite: EditScenes, after: Sequence[Image.Image]) -> pl.DataFrame:
+    """On one picture of each case: `task` and what `EDITS` names of a picture."""
+    rows = [
+        {"task": case.kind, **suite.verdict(number, picture, detect(picture))}
+        for number, (case, picture) in enumerate(zip(suite.cases, after, strict=True))
     ]
-    return float(np.mean([v.correct for v in verdicts])), [v.change_outside for v in verdicts]
+    names = ("task", "correct", "change_outside", *TRACES)
+    return pl.DataFrame(rows, schema={name: EDITS[name] for name in names})
+
+
+def _share(verdicts: pl.DataFrame) -> float:
+    return float(verdicts["correct"].mean())  # type: ignore[arg-type]
 
 
 # ---------------------------------------------------------------- grounding alone

@@ -23,7 +23,8 @@ relative } .bar span { background: #3a78b5; height: 100%; position: absolute; le
 color: #a4282a; font-weight: 600 } img { max-width: 100% } pre { background: #f5f5f5; padding: .8rem;
 overflow-x: auto; font-size: .85rem } .split { display: flex; width: 24rem; height: 1.1rem } .split span {
 height: 100% } .right { background: #268a4a } .planned { background: #d9822b } .drawn { background: #c4302b }
-.none { background: #222 } .key { display: inline-block; width: .8rem; height: .8rem; margin: 0 .3rem 0 1rem }
+.trace { background: #8d63a8 } .none { background: #222 }
+.key { display: inline-block; width: .8rem; height: .8rem; margin: 0 .3rem 0 1rem }
 small { color: #555; display: block; white-space: nowrap } .beside td.number { white-space: nowrap }
 .beside td:last-child { min-width: 12rem; font-size: .85rem }
 tr.over th { padding-top: .8rem; color: #a4282a; font-weight: 600; max-width: 60rem }

@@ -25,6 +25,8 @@ from got_core.evaluate.protocol import Protocol, digest_of, protocol_figures
 from got_core.evaluate.samples import Drawn, Progress, Request, read_samples, sample_name
 from got_core.evaluate.scores import failure_of, score_tasks, with_plan_figures
 from got_core.evaluate.suite import AS_WRITTEN, Suite, Variant, sampler_arguments
+from got_core.evaluate.trace_scores import FILE as TRACES
+from got_core.evaluate.trace_scores import worst_traces
 
 if TYPE_CHECKING:
     from got_core.chain.grammar import Chain
@@ -47,6 +49,9 @@ class RunResult:
 
     protocol: Protocol
 
+    traces_png: bytes = b""
+    """Edits with the largest traces, as PNG; empty for other suites."""
+
 
 def run_benchmark(
     suite: Suite,
@@ -63,14 +68,11 @@ def run_benchmark(
     `pipeline`: a pipeline, which draws in this process, or a drawer, such as `drawers.cluster.RayDrawer`.
     Pictures come from chains that the model wrote itself; each variant draws once more those that it changes.
     Written under `prefix`: `NNNNN.png`, `<variant's folder>/NNNNN.png`, `samples.parquet`,
-    `samples_<variant's folder>.parquet`, `scores.json`, `protocol.json`, `plans.jsonl`, `grid.png`. Give
-    `weights_hash` (or a prefix of its own for each model) so that pictures of other weights are not taken for
-    this model's.
-    `samples_<variant's folder>.parquet`, `outside.parquet` (of edits), `scores.json`, `protocol.json`,
-    `grid.png`. Give `weights_hash` (or a prefix of its own for each model) so that pictures of other weights
-    are not taken for this model's. `pictures`: where the pictures are kept if not under `prefix`, such as
-    those of another benchmark. Raises DetectorError, before anything is drawn, if the judge cannot be
-    trusted; IncompleteRunError if pictures are missing in the end.
+    `samples_<variant's folder>.parquet`, `outside.parquet` and `traces.png` (of edits), `scores.json`,
+    `protocol.json`, `plans.jsonl`, `grid.png`. Give `weights_hash` (or a prefix of its own for each model) so
+    that pictures of other weights are not taken for this model's. `pictures`: where the pictures are kept if
+    not under `prefix`, such as those of another benchmark. Raises DetectorError, before anything is drawn, if
+    the judge cannot be trusted; IncompleteRunError if pictures are missing in the end.
     """
     drawer = as_drawer(pipeline)
     ceilings = drawer.ask(suite.ceilings)
@@ -182,7 +184,8 @@ class _StoredRun:
         if outside := suite_table(self.suite, samples, drawn):
             scores = outside.joined(scores)
             outside.write(self.storage, self.folder)
-        result = RunResult(samples, scores, self.suite.grid(samples, drawn), protocol)
+        grid, traces = self.suite.grid(samples, drawn), worst_traces(self.suite, samples, drawn)
+        result = RunResult(samples, scores, grid, protocol, traces)
         self._write(result)
         return result
 
@@ -229,6 +232,8 @@ class _StoredRun:
         self.storage.write_table(f"{self.folder}/samples", result.samples)
         self.storage.write_json(f"{self.folder}/protocol.json", result.protocol.to_dict())
         self.storage.write_bytes(f"{self.folder}/grid.png", result.grid_png)
+        if result.traces_png:
+            self.storage.write_bytes(f"{self.folder}/{TRACES}", result.traces_png)
         self.storage.write_bytes(f"{self.folder}/{PLANS}", plans_of_rows(result.samples))
         self.storage.write_json(f"{self.folder}/scores.json", result.scores)
 

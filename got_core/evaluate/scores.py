@@ -6,7 +6,7 @@ Belongs here: what the rows of judged pictures come to; the same for every bench
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,8 +14,10 @@ import polars as pl
 
 from got_core.planning.geneval import TASKS
 
-FAILURES = ("planned_wrong", "drawn_wrong", "not_drawn")
-"""Causes of wrong pictures: the plan; the drawing of a right one; NaN or infinity, so there is no picture."""
+TRACE_LEFT = "trace_left"
+FAILURES = ("planned_wrong", "drawn_wrong", TRACE_LEFT, "not_drawn")
+"""Causes of wrong pictures: the plan; the drawing of a right one; nothing but a trace of what an edit should
+have taken away; NaN or infinity, so there is no picture."""
 
 IOUS = ("plan_iou", "place_iou", "grounding_iou")
 """Columns whose means are reported where they exist."""
@@ -184,9 +186,14 @@ def plan_figures(samples: pl.DataFrame) -> dict[str, Any]:
     return {
         "plan_correct": _mean(samples, "plan_correct"),
         "plan_faults": dict(faults.iter_rows()),
-        **{failure: int((samples["failure"] == failure).sum()) for failure in FAILURES},
+        **{failure: int((samples["failure"] == failure).sum()) for failure in _failures(samples)},
         **{name: _mean(samples, name) for name in IOUS if name in samples.columns},
     }
+
+
+def _failures(samples: pl.DataFrame) -> Iterator[str]:
+    """Those that these samples can have."""
+    yield from (one for one in FAILURES if one != TRACE_LEFT or "trace" in samples.columns)
 
 
 def _mean(samples: pl.DataFrame, column: str) -> float | None:

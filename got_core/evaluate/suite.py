@@ -137,7 +137,7 @@ class Suite(typing.Protocol):
 
     def judge(self, index: int, drawn: Drawn) -> dict[str, Any]:
         """The verdict on a picture: `task`, `sampling_seed`, `correct`, `plan_correct`, `plan_faults`, and
-        what else is in `columns`."""
+        what else is in `columns`; `failure` where the suite itself knows the cause."""
         ...
 
     def figures(self, samples: pl.DataFrame) -> dict[str, Any]:

@@ -161,8 +161,8 @@ def _asked(instruction: str) -> tuple[EditOp, ...]:
         return parse_instruction(instruction).steps
     except ValueError as error:
         raise ValueError(
-            f"{error}. Words that point at objects ('the largest shape') need the picture: give what "
-            "got_core.scenes.reasoning.resolve makes of them, in the words of got_core.scenes.edits.instruction"
+            f"{error}. Words that point at objects ('the largest shape') need the picture: give the wording "
+            "(got_core.scenes.edits.instruction) of what got_core.scenes.reasoning.resolve makes of them"
         ) from None
 
 

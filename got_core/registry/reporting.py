@@ -25,6 +25,7 @@ from got_core.evaluate.published.registry import published_benchmark
 from got_core.evaluate.report.loading import published_run, scenes_run
 from got_core.evaluate.report.section import Run, Section
 from got_core.evaluate.score_folder import GRID
+from got_core.evaluate.trace_scores import FILE as TRACES
 from got_core.registry.log import CHALLENGER
 from got_core.registry.results import EXPERIMENT
 from got_core.registry.standing import CHAMPION, Standing
@@ -58,15 +59,17 @@ class ReportMaker:
         if own is None:
             raise FileNotFoundError(f"{self.storage.url} holds no result of {name} for the weights {weights}")
         beside, notes = self._beside(name, benchmark, context, weights, champion)
-        grid = self.storage.read_many([f"{_prefix(benchmark, weights)}/{GRID}"])
+        folder = _prefix(benchmark, weights)
+        pictures = self.storage.read_many([f"{folder}/{GRID}", f"{folder}/{TRACES}"])
         return Section(
             own.scores,
-            next(iter(grid.values()), None),
+            pictures.get(f"{folder}/{GRID}"),
             own.samples,
             label=own.label,
             pictures=own.pictures,
             sources=own.sources,
             heats=own.heats,
+            traces_png=pictures.get(f"{folder}/{TRACES}"),
             outcomes=own.outcomes,
             model=own.model,
             beside=beside,

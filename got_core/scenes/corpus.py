@@ -10,10 +10,10 @@ import csv
 import hashlib
 import io
 import json
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import polars as pl
@@ -25,7 +25,7 @@ from got_core.scenes.reader import NotASceneError, read_scene
 from got_core.scenes.reasoning import ASKED, sample_reasoning
 from got_core.scenes.render import render
 from got_core.scenes.sample import sample_edit, sample_multi_turn, sample_scene
-from got_core.scenes.world import Scene, World, iou
+from got_core.scenes.world import PixelBox, Scene, World, iou
 
 WRITER_VERSION = 1
 """Raise it when the same configuration gives other files."""
@@ -61,6 +61,9 @@ REASONING = "reasoning"
 Progress = Callable[[int, int], None]
 """Called with files done and files in all."""
 
+PART_SIZE = 250
+"""Pictures, or pairs, that are written together."""
+
 
 def corpus_digest(world: World, config: CorpusConfig) -> str:
     """12 hex digits that name the corpus a world and configuration give."""
@@ -75,9 +78,11 @@ def write_corpus(
     edits_dir: Path,
     truth_path: Path,
     progress: Progress | None = None,
+    each: Each | None = None,
 ) -> dict[str, int]:
     """Render what is missing and return {"images", "edits", "written"}; a finished corpus costs no rendering.
-    `edits` counts pairs of all kinds.
+    `edits` counts pairs of all kinds. `each` has other processes write the parts, which are the same in any
+    order; without it, they are written here.
 
     Files whose bytes are right are left untouched, files of an earlier corpus named by the old truth are
     removed if nobody changed them, others are not touched. The truth is written last. Raises ValueError if
@@ -92,16 +97,15 @@ def write_corpus(
     folders = {"image": raw_dir, "edit_source": edits_dir, "edit_target": edits_dir}
     if _is_finished(truth_path, digest, folders, edits_dir):
         return counts | {"written": 0}
-    rows: list[dict[str, Any]] = []
-    instructions: list[str] = []
-    written, total = 0, config.images + 2 * config.pairs
-    for row, data, instruction in _files(world, config):
-        written += _write(folders[row["kind"]] / row["path"], data)
-        rows.append(row)
-        if instruction is not None:
-            instructions.append(instruction)
-        if progress and (len(rows) % 100 == 0 or len(rows) == total):
-            progress(len(rows), total)
+    parts = _parts(world, config, raw_dir, edits_dir)
+    done: dict[int, WrittenPart] = {}
+    for part in each(parts) if each else (one.write() for one in parts):
+        done[part.number] = part
+        if progress:
+            progress(sum(len(one.rows) for one in done.values()), config.images + 2 * config.pairs)
+    rows = [row for number in range(len(parts)) for row in done[number].rows]
+    instructions = [text for number in range(len(parts)) for text in done[number].instructions]
+    written = sum(one.written for one in done.values())
     written += _write(edits_dir / "pairs.csv", _pair_table(instructions))
     _remove_earlier(truth_path, folders, {(row["kind"], row["path"]) for row in rows})
     frame = pl.DataFrame(rows, schema=TRUTH)
@@ -111,15 +115,67 @@ def write_corpus(
     return counts | {"written": written}
 
 
-def _files(world: World, config: CorpusConfig) -> Iterator[tuple[dict[str, Any], bytes, str | None]]:
-    """Truth and bytes of every file; with an edit's source also its instruction."""
-    for index in range(config.images):
-        yield *_image_file(world, config, index), None
-    for index in range(config.pairs):
-        source, target, kind, instruction = _edit(world, config, index)
-        for scene, role, text in ((source, "source", instruction), (target, "target", None)):
-            data = _encode(render(scene), None)
-            yield _truth_row(scene, data, f"{index:05d}-{role}.png", f"edit_{role}", kind), data, text
+@dataclass(frozen=True, kw_only=True)
+class CorpusPart:
+    """A stretch of the corpus: pictures of the raw folder, or pairs of edits. It can be sent to a process."""
+
+    number: int
+    """Its place among all parts."""
+    world: World
+    config: CorpusConfig
+    folder: Path
+    """The raw folder, or that of edits."""
+    pairs: bool
+    indices: range
+
+    def write(self) -> WrittenPart:
+        """Render the part; files whose bytes are right are left untouched."""
+        rows, instructions, written = [], [], 0
+        for row, data, instruction in self._files():
+            written += _write(self.folder / row["path"], data)
+            rows.append(row)
+            if instruction is not None:
+                instructions.append(instruction)
+        return WrittenPart(self.number, rows, instructions, written)
+
+    def _files(self) -> Iterator[tuple[dict[str, Any], bytes, str | None]]:
+        """Truth and bytes of every file; with an edit's source also its instruction."""
+        for index in self.indices:
+            if not self.pairs:
+                yield *_image_file(self.world, self.config, index), None
+                continue
+            source, target, kind, instruction = _edit(self.world, self.config, index)
+            for scene, role, text in ((source, "source", instruction), (target, "target", None)):
+                data = _encode(render(scene), None)
+                yield _truth_row(scene, data, f"{index:05d}-{role}.png", f"edit_{role}", kind), data, text
+
+
+@dataclass(frozen=True)
+class WrittenPart:
+    """What came of a part."""
+
+    number: int
+    rows: list[dict[str, Any]]
+    """Of the truth."""
+    instructions: list[str]
+    written: int
+    """Files that were not there, or had other bytes."""
+
+
+Each = Callable[[Sequence[CorpusPart]], Iterable[WrittenPart]]
+"""Writes parts, in any order."""
+
+
+def _parts(world: World, config: CorpusConfig, raw_dir: Path, edits_dir: Path) -> list[CorpusPart]:
+    stretches = [
+        (folder, pairs, range(start, min(start + PART_SIZE, count)))
+        for folder, pairs, count in ((raw_dir, False, config.images), (edits_dir, True, config.pairs))
+        for start in range(0, count, PART_SIZE)
+    ]
+    return [
+        CorpusPart(number=k, world=world, config=config, folder=folder, pairs=pairs, indices=indices)
+        for k, (folder, pairs, indices) in enumerate(stretches)
+    ]
 
 
 def _image_file(world: World, config: CorpusConfig, index: int) -> tuple[dict[str, Any], bytes]:
@@ -225,8 +281,23 @@ def _remove_earlier(truth_path: Path, folders: dict[str, Path], current: set[tup
 # ---------------------------------------------------------------- accuracy of a reader
 
 
-def reader_accuracy(truth: pl.DataFrame, images: Iterable[tuple[str, Image.Image]]) -> dict[str, float]:
-    """How well `read_scene` reads pictures whose truth is known.
+class Seen(Protocol):
+    """An object as it was read."""
+
+    @property
+    def shape(self) -> str: ...
+    @property
+    def color(self) -> str: ...
+    @property
+    def box(self) -> PixelBox: ...
+
+
+def reader_accuracy(
+    truth: pl.DataFrame,
+    images: Iterable[tuple[str, Image.Image]],
+    look: Callable[[Image.Image], Sequence[Seen]] = read_scene,
+) -> dict[str, float]:
+    """How well a reader (`look`, which raises NotASceneError) reads pictures whose truth is known.
 
     `truth` has TRUTH's columns; `images` gives (image_id, picture) and may hold ids that the truth does not
     know, which are skipped. Found objects are matched to true ones by best total IoU. Returns shares of all
@@ -239,7 +310,7 @@ def reader_accuracy(truth: pl.DataFrame, images: Iterable[tuple[str, Image.Image
     sums = dict.fromkeys(("shape", "color", "count", "box_iou", "objects", "images", "refused"), 0.0)
     for image_id, image in images:
         if image_id in known:
-            for name, value in _accuracy_of(known[image_id], image).items():
+            for name, value in _accuracy_of(known[image_id], image, look).items():
                 sums[name] += value
     if not sums["objects"]:
         raise ValueError(
@@ -249,10 +320,12 @@ def reader_accuracy(truth: pl.DataFrame, images: Iterable[tuple[str, Image.Image
     return {name: value / sums["objects"] if name in shares else value for name, value in sums.items()}
 
 
-def _accuracy_of(objects: list[dict[str, Any]], image: Image.Image) -> dict[str, float]:
+def _accuracy_of(
+    objects: list[dict[str, Any]], image: Image.Image, look: Callable[[Image.Image], Sequence[Seen]]
+) -> dict[str, float]:
     refused = 0
     try:
-        found = read_scene(image)
+        found = look(image)
     except NotASceneError:
         found, refused = [], 1
     overlap = np.array([[iou(_box(o), f.box) for f in found] for o in objects]).reshape(

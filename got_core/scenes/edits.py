@@ -174,10 +174,8 @@ def fits_words(box: PixelBox, op: EditOp, scene: Scene) -> bool:
 
 def collides(box: PixelBox, objects: tuple[SceneObject, ...], gap: int) -> bool:
     """True if the box comes nearer than `gap` pixels to another object's box."""
-    return any(
-        box[0] < o.x2 + gap and o.x1 < box[2] + gap and box[1] < o.y2 + gap and o.y1 < box[3] + gap
-        for o in objects
-    )
+    left, top, right, bottom = box[0] - gap, box[1] - gap, box[2] + gap, box[3] + gap
+    return any(left < o.x2 and o.x1 < right and top < o.y2 and o.y1 < bottom for o in objects)
 
 
 # ---------------------------------------------------------------- wording

@@ -41,14 +41,13 @@ def fit_outline(alpha: np.ndarray, shapes: Sequence[str]) -> tuple[str, PixelBox
 def _best_fit(field: np.ndarray, blur: float, shapes: Sequence[str]) -> tuple[float, PixelBox, str]:
     """Least misfit, box and shape, over all shapes and two first guesses of the box."""
     starts = {_extent(field > 0.5), _extent(field > 0.2)} - {None}
-    first = {
-        (shape, start): _misfit(field, shape, start, blur) for shape in shapes for start in starts if start
-    }
+    misfit = _Misfit(field, blur)
+    first = {(shape, start): misfit(shape, start) for shape in shapes for start in starts if start}
     least = min(first.values())
     fits = [
-        (*_climb(field, shape, start, misfit, blur), shape)
-        for (shape, start), misfit in first.items()
-        if misfit < 2 * least + 0.15
+        (*_climb(misfit, shape, start), shape)
+        for (shape, start), value in first.items()
+        if value < 2 * least + 0.15
     ]
     return min(fits)
 
@@ -62,35 +61,46 @@ def _extent(mask: np.ndarray) -> PixelBox | None:
     return (x1, y1, max(int(columns[-1]) + 1 - _PAD, x1 + 3), max(int(rows[-1]) + 1 - _PAD, y1 + 3))
 
 
-def _climb(
-    field: np.ndarray, shape: str, box: PixelBox, misfit: float, blur: float
-) -> tuple[float, PixelBox]:
+def _climb(misfit: _Misfit, shape: str, box: PixelBox) -> tuple[float, PixelBox]:
     """Move the box's sides pixel by pixel while the outline fits better: blur wears thin tips away."""
+    least = misfit(shape, box)
     for _ in range(5):
-        best, place = misfit, box
+        best, place = least, box
         for side, step in product(range(4), (-1, 1)):
             sides = list(box)
             sides[side] += step
             trial = (sides[0], sides[1], sides[2], sides[3])
-            value = _misfit(field, shape, trial, blur)
+            value = misfit(shape, trial)
             if value < best - 1e-4:
                 best, place = value, trial
         if place == box:
             break
-        misfit, box = best, place
-    return misfit, box
+        least, box = best, place
+    return least, box
 
 
-def _misfit(field: np.ndarray, shape: str, box: PixelBox, blur: float) -> float:
-    """Sum of |coverage - outline| over the outline's own area; infinite for an impossible box."""
-    x1, y1, x2, y2 = box
-    height, width = field.shape[0] - 2 * _PAD, field.shape[1] - 2 * _PAD
-    if x1 < 0 or y1 < 0 or x2 > width or y2 > height or x2 - x1 < 3 or y2 - y1 < 3:
-        return float("inf")
-    drawn, area = _outline(shape, x2 - x1, y2 - y1, blur)
-    inside = field[y1 : y2 + 2 * _PAD, x1 : x2 + 2 * _PAD]
-    wrong = float(np.abs(inside - drawn).sum()) + float(field.sum()) - float(inside.sum())
-    return wrong / area
+class _Misfit:
+    """How badly outlines fit a padded field; each is tried once, though several climbs come by it."""
+
+    def __init__(self, field: np.ndarray, blur: float) -> None:
+        self._field, self._blur, self._covered = field, blur, float(field.sum())
+        self._known: dict[tuple[str, PixelBox], float] = {}
+
+    def __call__(self, shape: str, box: PixelBox) -> float:
+        """Sum of |coverage - outline| over the outline's own area; infinite for an impossible box."""
+        if (shape, box) not in self._known:
+            self._known[shape, box] = self._of(shape, box)
+        return self._known[shape, box]
+
+    def _of(self, shape: str, box: PixelBox) -> float:
+        x1, y1, x2, y2 = box
+        height, width = self._field.shape[0] - 2 * _PAD, self._field.shape[1] - 2 * _PAD
+        if x1 < 0 or y1 < 0 or x2 > width or y2 > height or x2 - x1 < 3 or y2 - y1 < 3:
+            return float("inf")
+        drawn, area = _outline(shape, x2 - x1, y2 - y1, self._blur)
+        inside = self._field[y1 : y2 + 2 * _PAD, x1 : x2 + 2 * _PAD]
+        wrong = float(np.abs(inside - drawn).sum()) + self._covered - float(inside.sum())
+        return wrong / area
 
 
 @lru_cache(maxsize=8192)

@@ -11,13 +11,14 @@ outlines (`outlines`), or captions and prompts of what was read.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 from PIL import Image
 from scipy import ndimage
 
 from got_core.pictures.colours import to_rgb
-from got_core.scenes.colours import PALETTE, lab, nearest_color
+from got_core.scenes.colours import PALETTE, lab, length, nearest_color, palette, summed
 from got_core.scenes.config import DEFAULT_READER, ReaderConfig
 from got_core.scenes.outlines import fit_outline
 from got_core.scenes.world import TONES, PixelBox
@@ -112,7 +113,7 @@ def _read_pixels(pixels: np.ndarray, config: ReaderConfig) -> tuple[Reading, str
         found.append(item)
         fits.append(fit)
     # smoothed: noise of the grain that scenes have averages out, structure that was not read stays
-    residual = float(np.abs(ndimage.gaussian_filter(pixels - canvas, (1.5, 1.5, 0))).mean())
+    residual = float(np.abs(_smoothed(pixels - canvas)).mean())
     found.sort(key=lambda item: (item.box[0], item.box[1]))
     reading = Reading(tuple(found), _tone(background), residual)
     return reading, _shortfall(reading, min(fits), config)
@@ -120,9 +121,24 @@ def _read_pixels(pixels: np.ndarray, config: ReaderConfig) -> tuple[Reading, str
 
 def _foreground(pixels: np.ndarray, background: np.ndarray, config: ReaderConfig) -> np.ndarray:
     """What differs from the background, without the halo that blur lays around objects of strong contrast."""
-    step = np.linalg.norm(pixels - background, axis=2)
-    contrast = np.linalg.norm(lab(pixels) - lab(background), axis=2)
-    return (contrast > config.contrast) & (step > 0.3 * ndimage.maximum_filter(step, 5))
+    step = length(pixels - background)
+    found = step > 0.3 * ndimage.maximum_filter(step, 5)
+    # colours are compared where it matters: they take most of the time, and a plain background is most of it
+    found &= (np.rint(pixels) != np.rint(background)).any(axis=2)
+    found[found] = length(lab(pixels[found]) - lab(background[found])) > config.contrast
+    return found
+
+
+def _smoothed(difference: np.ndarray) -> np.ndarray:
+    """A Gaussian filter of 1.5 pixels over height and width."""
+    down, across = (_smoothing(side) for side in difference.shape[:2])
+    return down @ np.moveaxis(difference, 2, 0) @ across.T
+
+
+@lru_cache(maxsize=16)
+def _smoothing(side: int) -> np.ndarray:
+    """The same filter along one axis of so many pixels, as a matrix."""
+    return ndimage.gaussian_filter1d(np.eye(side, dtype=np.float32), 1.5, axis=0)
 
 
 def _shortfall(reading: Reading, worst_fit: float, config: ReaderConfig) -> str | None:
@@ -143,19 +159,17 @@ def _shortfall(reading: Reading, worst_fit: float, config: ReaderConfig) -> str 
 
 def _fit_background(pixels: np.ndarray, config: ReaderConfig) -> np.ndarray:
     """A plane in every channel through the border, robust to objects that touch it; float (H, W, 3)."""
-    height, width = pixels.shape[:2]
-    yy, xx = np.mgrid[-0.5 : 0.5 : height * 1j, -0.5 : 0.5 : width * 1j]
-    design = np.stack([np.ones_like(xx), xx, yy], axis=-1).astype(np.float32)
-    ring = np.ones((height, width), dtype=bool)
-    ring[2:-2, 2:-2] = False
+    design, ring = _plane_of(*pixels.shape[:2])
     points, values = design[ring], pixels[ring]
-    keep = np.abs(values - np.median(values, axis=0)).max(axis=1) < 40
+    keep = np.abs(values - _median(values)).max(axis=1) < 40
     if keep.mean() < 0.5:
         raise NotASceneError("not a scene: the border is no plain background")
     for _ in range(3):
         plane = np.linalg.lstsq(points[keep], values[keep], rcond=None)[0]
         off = np.abs(values - points @ plane).mean(axis=1)
-        keep = off < max(12.0, 3 * float(np.median(off)))
+        before, keep = keep, off < max(12.0, 3 * float(np.median(off)))
+        if np.array_equal(before, keep):
+            break
     outliers = float((off > 24).mean())
     if outliers > config.max_border_outliers or float(np.median(off)) > 14:
         raise NotASceneError(f"not a scene: {outliers:.0%} of the border is off a plain background")
@@ -164,6 +178,22 @@ def _fit_background(pixels: np.ndarray, config: ReaderConfig) -> np.ndarray:
     if chroma > config.max_background_chroma:
         raise NotASceneError(f"not a scene: the background is coloured (chroma {chroma:.0f})")
     return background
+
+
+@lru_cache(maxsize=16)
+def _plane_of(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """1, x and y in -0.5..0.5 of every pixel (H, W, 3), and which pixels are the border (bool, (H, W))."""
+    yy, xx = np.mgrid[-0.5 : 0.5 : height * 1j, -0.5 : 0.5 : width * 1j]
+    design = np.stack([np.ones_like(xx), xx, yy], axis=-1).astype(np.float32)
+    ring = np.ones((height, width), dtype=bool)
+    ring[2:-2, 2:-2] = False
+    return design, ring
+
+
+def _median(values: np.ndarray) -> np.ndarray:
+    """Along the first axis; as np.median, which is slow for few values."""
+    ordered, middle = np.sort(values, axis=0), len(values) // 2
+    return ordered[middle] if len(values) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
 
 
 def _tone(background: np.ndarray) -> str:
@@ -201,14 +231,14 @@ def _split_by_color(
     pixels: np.ndarray, piece: np.ndarray, least: float, config: ReaderConfig
 ) -> list[np.ndarray]:
     """The piece, or its parts of unlike colours where two objects touch."""
-    core = _core(piece)
-    values = lab(pixels[core])
-    spread = np.linalg.norm(values - np.median(values, axis=0), axis=1)
+    window = _window(piece)
+    core = _core(piece[window])
+    values = lab(pixels[window][core])
+    spread = length(values - _median(values))
     if np.mean(spread > config.split_spread) < 0.08:
         return [piece]
-    palette = np.stack([PALETTE[name] for name in config.colors])
-    nearest = np.full(piece.shape, -1)
-    nearest[core] = np.linalg.norm(values[:, None] - palette, axis=2).argmin(axis=1)
+    nearest = np.full(core.shape, -1)
+    nearest[core] = length(values[:, None] - palette(config.colors)).argmin(axis=1)
     seeds, number = np.zeros(piece.shape, dtype=int), 0
     for color in np.unique(nearest[core]):
         labels, count = ndimage.label(nearest == color)
@@ -217,7 +247,7 @@ def _split_by_color(
             # a rim of mixed colours is thin: it does not survive an erosion
             if part.sum() >= least / 2 and ndimage.binary_erosion(part).sum() >= 4:
                 number += 1
-                seeds[part] = number
+                seeds[window][part] = number
     return _grown(piece, seeds, number)
 
 
@@ -225,14 +255,18 @@ def _split_by_dip(
     pixels: np.ndarray, background: np.ndarray, piece: np.ndarray, least: float
 ) -> list[np.ndarray]:
     """The piece, or its parts where blur has filled less than half of the gap between two objects."""
-    fill = np.median(pixels[_core(piece)], axis=0)
-    labels, count = ndimage.label(_coverage_of(pixels, background, fill, piece) > 0.5)
+    window = _window(piece)
+    inside = piece[window]
+    fill = _median(pixels[window][_core(inside)])
+    labels, count = ndimage.label(_coverage_of(pixels[window], background[window], fill, inside) > 0.5)
+    if count < 2:
+        return [piece]
     seeds, number = np.zeros(piece.shape, dtype=int), 0
     for k in range(1, count + 1):
         part = labels == k
         if part.sum() >= least:
             number += 1
-            seeds[part] = number
+            seeds[window][part] = number
     return _grown(piece, seeds, number)
 
 
@@ -245,13 +279,31 @@ def _grown(piece: np.ndarray, seeds: np.ndarray, number: int) -> list[np.ndarray
     return [piece & (owner == k) for k in range(1, number + 1)]
 
 
-_BLOCK = np.ones((3, 3), dtype=bool)
-
-
 def _core(piece: np.ndarray) -> np.ndarray:
     """The piece without its mixed edge pixels, or the piece if nothing else is left."""
-    inner = ndimage.binary_erosion(piece, _BLOCK)
+    inner = np.zeros_like(piece)
+    rows = piece[:-2] & piece[1:-1] & piece[2:]
+    inner[1:-1, 1:-1] = rows[:, :-2] & rows[:, 1:-1] & rows[:, 2:]
     return inner if inner.sum() >= 6 else piece
+
+
+def _dilated(piece: np.ndarray) -> np.ndarray:
+    """The piece and the pixels beside, above and below it."""
+    wider = piece.copy()
+    wider[1:] |= piece[:-1]
+    wider[:-1] |= piece[1:]
+    wider[:, 1:] |= piece[:, :-1]
+    wider[:, :-1] |= piece[:, 1:]
+    return wider
+
+
+def _window(piece: np.ndarray, margin: int = 0) -> tuple[slice, slice]:
+    """Rows and columns of a piece, and so many around: work on a small part of the picture is quick."""
+    rows, columns = np.flatnonzero(piece.any(axis=1)), np.flatnonzero(piece.any(axis=0))
+    return (
+        slice(max(rows[0] - margin, 0), rows[-1] + 1 + margin),
+        slice(max(columns[0] - margin, 0), columns[-1] + 1 + margin),
+    )
 
 
 # ---------------------------------------------------------------- what a piece is
@@ -265,13 +317,15 @@ def _identify(
     config: ReaderConfig,
 ) -> tuple[FoundObject, np.ndarray, float]:
     """The object, its coverage (H, W) and the overlap 0..1 with its outline."""
-    core = _core(piece)
-    fill = np.median(pixels[core], axis=0)
-    reach = ndimage.binary_dilation(piece, iterations=2)
+    window = _window(piece, margin=2)
+    near = pixels[window]
+    fill = _median(near[_core(piece[window])])
+    reach = _dilated(_dilated(piece[window]))
     for other in pieces:
         if other is not piece:
-            reach &= ~other
-    alpha = _coverage_of(pixels, background, fill, reach)
+            reach &= ~other[window]
+    alpha = np.zeros(piece.shape, dtype=np.float32)
+    alpha[window] = _coverage_of(near, background[window], fill, reach)
     shape, box, fit = fit_outline(alpha, config.shapes)
     color, certainty = nearest_color(lab(fill), config.colors)
     # .95: what a small object keeps after blur and noise
@@ -285,7 +339,7 @@ def _coverage_of(
 ) -> np.ndarray:
     """How far every pixel is on the way from background to fill, 0..1."""
     toward = fill - background
-    share = ((pixels - background) * toward).sum(axis=2) / np.maximum((toward**2).sum(axis=2), 1.0)
+    share = summed((pixels - background) * toward) / np.maximum(summed(toward**2), 1.0)
     return np.where(reach, np.clip(share, 0, 1), 0).astype(np.float32)
 
 

@@ -104,9 +104,12 @@ def _place_objects(world: World, rng: np.random.Generator, looks: Looks) -> Scen
 def _random_box(
     world: World, rng: np.random.Generator, objects: tuple[SceneObject, ...], side: int | None = None
 ) -> PixelBox | None:
+    draw = rng.integers
     for _ in range(40):
-        length = side or int(rng.integers(world.min_object, world.max_object + 1))
-        x, y = rng.integers(world.margin, world.size - world.margin - length + 1, size=2).tolist()
+        length = side or int(draw(world.min_object, world.max_object + 1))
+        # one by one: an array of two takes three times as long to draw
+        end = world.size - world.margin - length + 1
+        x, y = int(draw(world.margin, end)), int(draw(world.margin, end))
         if not collides((x, y, x + length, y + length), objects, world.gap):
             return (x, y, x + length, y + length)
     return None
@@ -114,9 +117,9 @@ def _random_box(
 
 def fill(world: World, rng: np.random.Generator, color: str) -> tuple[int, int, int]:
     """An exact fill that goes by the name of that colour."""
-    shift = rng.integers(-world.color_jitter, world.color_jitter + 1, size=3)
-    red, green, blue = np.clip(np.asarray(RGB[color]) + shift, 0, 255).tolist()
-    return (red, green, blue)
+    most = world.color_jitter
+    red, green, blue = (level + int(rng.integers(-most, most + 1)) for level in RGB[color])
+    return (min(max(red, 0), 255), min(max(green, 0), 255), min(max(blue, 0), 255))
 
 
 def _background(world: World, rng: np.random.Generator) -> Background:

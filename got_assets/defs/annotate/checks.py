@@ -40,6 +40,7 @@ if PROJECT.settings.truth_url and not PROJECT.settings.chains_imported:
         Annotation never sees the truth.
         """
         from got_core.scenes.corpus import reader_accuracy
+        from got_core.scenes.readings import READINGS
 
         raw = project.storage.read_table(value_name("raw_images", context.partition_key))
         good = raw.filter(pl.col("error").is_null()).select("image_id", "path")
@@ -48,7 +49,8 @@ if PROJECT.settings.truth_url and not PROJECT.settings.chains_imported:
         if known.is_empty():
             return dg.AssetCheckResult(passed=True, description="none of these pictures has a known truth")
         reader = project.reader()
-        figures = reader_accuracy(known, ((name, reader.open(path)) for name, path in good.iter_rows()))
+        pictures = ((name, reader.open(path)) for name, path in good.iter_rows())
+        figures = reader_accuracy(known, pictures, lambda picture: READINGS.of(picture).objects)
         low = [name for name, bar in READER_BARS.items() if figures[name] < bar]
         text = f"below the bar: {', '.join(low)}" if low else "all above the bar"
         return dg.AssetCheckResult(passed=not low, metadata=readable_figures(figures), description=text)

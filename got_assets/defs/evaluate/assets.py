@@ -40,12 +40,12 @@ _KINDS = {
         "wrote.\n\nPictures that are in storage already are not drawn again, so an interrupted run goes on.",
     ),
     "scene_edits": _Kind(
-        3,
-        "Edits of unseen scenes (`edits/scenes`) by kind, and the grounding of their chains in the source."
-        "\n\nResumes as `geneval` does.",
+        4,
+        "Edits of unseen scenes (`edits/scenes`) by kind, traces of what they should have taken away, and "
+        "the grounding of their chains in the source.\n\nResumes as `geneval` does.",
     ),
     "scene_imagenhub": _Kind(
-        1,
+        2,
         "ImagenHub's two scores on rendered scenes (`imagenhub/scenes`): success of the edit and "
         "over-editing, judged exactly.\n\nPictures are those of `edits/scenes`, and edits of objects that "
         "are not there.",
@@ -56,7 +56,7 @@ _KINDS = {
         "the share of the asked change that was made.\n\nPictures are those of `edits/scenes`.",
     ),
     "scene_reason_edit": _Kind(
-        1,
+        2,
         "Edits of rendered scenes whose instructions need reasoning (`reason_edit/scenes`), by Reason-Edit's "
         "classes, scored as `imagenhub/scenes`.\n\nResumes as `geneval` does.",
     ),
@@ -184,6 +184,7 @@ def _figures(scores: Document) -> dict[str, float]:
 def _benchmark(project: Project, model: Document, benchmark: "Benchmark") -> dg.MaterializeResult[Document]:
     """Run a benchmark on a model's pipeline; the document holds its scores and where its pictures are."""
     from got_core.evaluate.benchmarks import open_pipeline
+    from got_core.evaluate.trace_scores import FILE as TRACES
 
     started = time.monotonic()
     weights = model["weights_hash"]
@@ -199,6 +200,10 @@ def _benchmark(project: Project, model: Document, benchmark: "Benchmark") -> dg.
     document = {"prefix": prefix, "weights_hash": weights, "scores": result.scores}
     grounding = result.scores.get("grounding", {}).get("mean")
     more: dict[str, Any] = _notes(result.scores) | ({} if grounding is None else {"grounding_iou": grounding})
+    if result.traces_png:
+        more["largest_traces"] = stored_image(project.storage, f"{prefix}/{TRACES}")
+    if trace := (result.scores.get("traces") or {}).get("trace"):
+        more["trace"] = trace["median"]
     return document_result(
         document,
         version=document_hash(document),

@@ -18,10 +18,14 @@ import polars as pl
 from PIL import Image
 
 from got_core.evaluate.edit_cases import edit_cases
+from got_core.evaluate.edit_rules import EditRules
 from got_core.evaluate.exact.asked import ExactRules, success_of
 from got_core.evaluate.exact.cases import ABSENT, ExactCase, absent_cases, of_edit_case
 from got_core.evaluate.exact.excess import excess_of, outside
 from got_core.evaluate.exact.suite import COLUMNS, ExactSuite, Place, mean
+from got_core.evaluate.trace_scores import COLUMNS as TRACES
+from got_core.evaluate.trace_scores import trace_figures
+from got_core.evaluate.traces import TraceRules, shown_places, traces_of
 from got_core.planning.geneval import Detection
 
 SCORED: dict[str, pl.DataType] = {
@@ -29,15 +33,17 @@ SCORED: dict[str, pl.DataType] = {
     "success": pl.Float64(),
     "over_editing": pl.Float64(),
     "changed_outside": pl.Float64(),
+    **TRACES,
 }
 """`success` and `over_editing`: 0 to 10, the latter 10 where nothing else changed; `changed_outside`: what
-changed outside over what the true edit changes."""
+changed outside over what the true edit changes; `trace`, `rest` and `edges`: levels from the true picture
+(`evaluate.traces`), no part of the value."""
 
 
 def two_scores(
     case: ExactCase, after: Image.Image, found: Sequence[Detection], rules: ExactRules
 ) -> dict[str, Any]:
-    """`success`, `over_editing`, `changed_outside`, and `value` and `reason` of both."""
+    """`success`, `over_editing`, `changed_outside`, `value` and `reason` of both, and levels of traces."""
     success, boxes = 0.0, ()
     reason: str | None = f"the source shows no {case.absent}"
     if not case.absent:
@@ -46,12 +52,15 @@ def two_scores(
     kept = outside(case.source.size, case.expected, boxes, rules.halo)
     excess = excess_of(case.before, after, kept, case.true_change, rules)
     much = f"outside changes {excess.share:.2f} of what the edit does" if excess.score < success else None
+    places = shown_places(found, (), case.expected, EditRules(), case.source.size)
+    traces = traces_of(case.source, case.target, case.expected, places, after, TraceRules())
     return {
         "value": min(success, excess.score) / 10,
         "reason": "; ".join(filter(None, (reason, much))) or None,
         "success": success,
         "over_editing": excess.score,
         "changed_outside": excess.share,
+        **{name: getattr(traces, name) for name in TRACES},
     }
 
 
@@ -96,7 +105,8 @@ class ImagenHubScenes(ExactSuite):
             "without_absent": mean(there["value"]),
             "absent_over_editing": mean(absent["over_editing"]),
         }
-        return figures | {"notes": [*score_notes(figures), *_absent_note(figures, absent.height)]}
+        notes = [*score_notes(figures), *_absent_note(figures, absent.height)]
+        return figures | {"traces": trace_figures(there), "notes": notes}
 
 
 def score_means(samples: pl.DataFrame) -> dict[str, float | None]:

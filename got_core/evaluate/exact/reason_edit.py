@@ -21,6 +21,7 @@ from got_core.evaluate.exact.imagenhub import SCORED, score_means, score_notes, 
 from got_core.evaluate.exact.reasoning import reasoning_cases
 from got_core.evaluate.exact.suite import ExactSuite
 from got_core.evaluate.suite import REPAIR_SLACK
+from got_core.evaluate.trace_scores import trace_figures
 from got_core.planning.edits import repair_edit_plan
 from got_core.planning.geneval import Detection
 from got_core.scenes.edits import in_turn, instruction
@@ -59,6 +60,6 @@ class ReasonEditScenes(ExactSuite):
         return two_scores(case, after, found, self.rules)
 
     def figures(self, samples: pl.DataFrame) -> dict[str, Any]:
-        """Means of both scores."""
+        """Means of both scores, and levels of traces."""
         means = score_means(samples)
-        return means | {"notes": score_notes(means)}
+        return means | {"traces": trace_figures(samples), "notes": score_notes(means)}

@@ -34,6 +34,7 @@ from got_core.evaluate.protocol import Protocol, digest_of, world_record
 from got_core.evaluate.samples import Drawn, Request, picture_seed
 from got_core.evaluate.scores import outcome_of
 from got_core.evaluate.suite import AS_WRITTEN, EditRegion, Variant, sampler_arguments
+from got_core.evaluate.trace_scores import COLUMNS as TRACES
 from got_core.figures.grids import GridItem, picture_grid, png_bytes
 from got_core.planning.edits import edit_steps
 from got_core.planning.geneval import Detection
@@ -186,6 +187,7 @@ class ExactSuite:
             "correct": not drawn.fault and measured["value"] >= self.rules.right_from,
             **measured,
             "reason": drawn.fault or measured["reason"],
+            **{name: None for name in TRACES if drawn.fault and name in measured},
             "plan_correct": not faults,
             "plan_faults": sorted({kind for kind, _ in faults}),
             "plan_reason": "; ".join(reason for _, reason in faults) or None,

@@ -23,15 +23,18 @@ _COLOURS = np.array([(60, 60, 60), (90, 30, 110), (220, 50, 40), (250, 170, 30),
 _EDGE = (90, 200, 250)
 
 
-def heat_map(source: Image.Image, levels: np.ndarray, inside: np.ndarray) -> Image.Image:
+def heat_map(
+    source: Image.Image, levels: np.ndarray, inside: np.ndarray, *, framed: np.ndarray | None = None
+) -> Image.Image:
     """RGB, at most SIDE pixels a side: outside the region the change by colour over the dimmed source, inside
-    the grey source, its edge in blue. `levels`: (h, w), of 255; `inside`: (h, w) bool."""
+    the grey source, its edge in blue. `levels`: (h, w), of 255; `inside`: (h, w) bool; `framed`: of which the
+    edge is shown in place of the region's."""
     grey = np.asarray(source.convert("L"), np.float64)[..., None]
     strength = np.clip(levels / FULL, 0, 1)
     coloured = np.stack([np.interp(strength, _STOPS, _COLOURS[:, c]) for c in range(3)], axis=-1)
     weight = np.minimum(0.35 + 2 * strength, 1)[..., None]
     shown = np.where(inside[..., None], grey, weight * coloured + (1 - weight) * grey * 0.6)
-    shown[_edge(inside)] = _EDGE
+    shown[_edge(inside if framed is None else framed)] = _EDGE
     picture = Image.fromarray(shown.round().astype(np.uint8))
     picture.thumbnail((SIDE, SIDE), Image.Resampling.BOX)
     return picture

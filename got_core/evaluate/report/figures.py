@@ -18,8 +18,11 @@ _OUTCOMES = (
     ("right", "right"),
     ("planned", "planned wrong"),
     ("drawn", "drawn wrong"),
+    ("trace", "trace left"),
     ("none", "not drawn"),
 )
+_COUNTS = ("correct", "planned_wrong", "drawn_wrong", "trace_left", "not_drawn")
+"""Of images by outcome; benchmarks without edits count no traces."""
 
 
 def figures_of(scores: Mapping[str, Any]) -> list[str]:
@@ -32,6 +35,7 @@ def figures_of(scores: Mapping[str, Any]) -> list[str]:
         _split_plot(scores),
         _plan_note(scores),
         _edit_note(scores),
+        _traces(scores),
         _outside(scores),
         _grounding(scores),
         _seeds(scores),
@@ -54,21 +58,26 @@ def _headline(scores: Mapping[str, Any]) -> str:
 
 def _task_table(scores: Mapping[str, Any]) -> str:
     scale = scores.get("scale", 1)
-    rows = "".join(_task_row(task, score, scale) for task, score in scores["tasks"].items())
-    failures = [label for _, label in _OUTCOMES[1:]]
+    counts = [name for _, name in _outcomes(scores)[1:]]
+    rows = "".join(_task_row(task, score, scale, counts) for task, score in scores["tasks"].items())
+    failures = [label for (_, label), _ in _outcomes(scores)[1:]]
     head = _row(("task", "score", "", "95 % interval", "images", "plans right", *failures), "th")
     return f"<table><caption>Scores by task</caption>{head}{rows}</table>"
 
 
-def _task_row(task: str, score: Mapping[str, Any], scale: float) -> str:
+def _outcomes(scores: Mapping[str, Any]) -> list[tuple[tuple[str, str], str]]:
+    """Those that a benchmark tells apart, with the names of their counts."""
+    named = zip(_OUTCOMES, _COUNTS, strict=True)
+    return [(one, name) for one, name in named if name != "trace_left" or name in scores]
+
+
+def _task_row(task: str, score: Mapping[str, Any], scale: float, counts: Sequence[str]) -> str:
     plans, measured = score.get("plan_correct"), score["mean"] is not None
     numbers = (
         _interval(score) if measured else "",
         str(score["n"]),
         "" if plans is None else f"{plans:.3f}",
-        str(score.get("planned_wrong", "")),
-        str(score.get("drawn_wrong", "")),
-        str(score.get("not_drawn", "")),
+        *(str(score.get(name, "")) for name in counts),
     )
     cells = "".join(f"<td class='number'>{number}</td>" for number in numbers)
     mean = f"<td class='number'>{score['mean']:.3f}</td>" if measured else "<td></td>"
@@ -119,20 +128,21 @@ def _split_plot(scores: Mapping[str, Any]) -> str:
     """Stacked bars: what became of each task's images. Nothing for scores without plans."""
     if scores.get("planned_wrong") is None:
         return ""
-    keys = "".join(f"<span class='key {name}'></span>{label}" for name, label in _OUTCOMES)
+    outcomes = _outcomes(scores)
+    keys = "".join(f"<span class='key {name}'></span>{label}" for (name, label), _ in outcomes)
     rows = "".join(
-        f"<tr><td>{escape(task)}</td><td>{_split_bar(score)}</td><td>{_fault_text(score)}</td></tr>"
+        f"<tr><td>{escape(task)}</td><td>{_split_bar(score, outcomes)}</td><td>{_fault_text(score)}</td></tr>"
         for task, score in scores["tasks"].items()
     )
     head = _row(("task", "", "faults of plans"), "th")
     return f"<table><caption>Where images fail: {keys}</caption>{head}{rows}</table>"
 
 
-def _split_bar(score: Mapping[str, Any]) -> str:
-    counts = (score["correct"], score["planned_wrong"], score["drawn_wrong"], score["not_drawn"])
+def _split_bar(score: Mapping[str, Any], outcomes: Sequence[tuple[tuple[str, str], str]]) -> str:
     parts = "".join(
-        f"<span class='{name}' style='width:{count / score['n']:.2%}' title='{label}: {count}'></span>"
-        for (name, label), count in zip(_OUTCOMES, counts, strict=True)
+        f"<span class='{name}' style='width:{score[count] / score['n']:.2%}' "
+        f"title='{label}: {score[count]}'></span>"
+        for (name, label), count in outcomes
     )
     return f"<div class='split'>{parts}</div>"
 
@@ -148,7 +158,7 @@ def _plan_note(scores: Mapping[str, Any]) -> str:
         facts.append(
             f"Plans alone satisfy what is asked in {scores['plan_overall']:.3f} (mean of tasks). Of the "
             f"wrong images {scores['planned_wrong']} were planned wrong and {scores['drawn_wrong']} drawn "
-            "wrong from a right plan."
+            f"wrong from a right plan{_trace_count(scores)}."
         )
     if scores.get("not_drawn"):
         facts.append(
@@ -171,6 +181,11 @@ def _plan_note(scores: Mapping[str, Any]) -> str:
     return note(facts)
 
 
+def _trace_count(scores: Mapping[str, Any]) -> str:
+    count = scores.get("trace_left")
+    return f"; {count} show nothing wrong but a trace of what was there" if count else ""
+
+
 def _edit_note(scores: Mapping[str, Any]) -> str:
     """What only edits have."""
     if scores.get("change_found") is None:
@@ -188,6 +203,31 @@ def _edit_note(scores: Mapping[str, Any]) -> str:
             f"only passed through it count as edited in {scores['unchanged']:.3f}."
         )
     return note(facts)
+
+
+def _traces(scores: Mapping[str, Any]) -> str:
+    """How far edited pictures are from the true ones."""
+    if not (figures := scores.get("traces")):
+        return ""
+    ceilings = scores.get("trace_ceilings", {})
+    rows = [(kind, *_trace_cells(one)) for kind, one in figures["kinds"].items()]
+    rows.append(("all edits", *_trace_cells(figures)))
+    named = {"autoencoder": "true pictures through the autoencoder", "unchanged": "unchanged sources"}
+    rows += [(label, *_trace_cells(ceilings[name])) for name, label in named.items() if name in ceilings]
+    header = ("edit", *(f"{title}: {what}" for title in _TRACES.values() for what in ("median", "mean")))
+    caption = "Levels of 255 between edited pictures and true ones"
+    limit = scores["protocol_record"]["rules"].get("traces", {}).get("most")
+    if limit is not None:
+        caption += f"; an edit with a trace above {limit:g} is not right"
+    return _table(caption, header, rows)
+
+
+_TRACES = {"trace": "where an object has left", "rest": "elsewhere", "edges": "edges"}
+
+
+def _trace_cells(figures: Mapping[str, Any]) -> list[str]:
+    ones = [figures[name] for name in _TRACES]
+    return [f"{one[what]:.1f}" if one else "" for one in ones for what in ("median", "mean")]
 
 
 def _outside(scores: Mapping[str, Any]) -> str:

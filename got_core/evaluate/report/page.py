@@ -25,6 +25,11 @@ _GRID = (
     "The first pictures of each task, not chosen ones. Lines are the boxes that the model planned; the frame "
     "is green where the picture satisfies its prompt."
 )
+_TRACES = (
+    "Of edits that are right but for a trace, then of all others: source with planned boxes, edited picture, "
+    "true picture, and the difference of the last two. Light is much, a blue line is around what an object "
+    "has left; figures are levels of 255."
+)
 _GALLERY = (
     "Of each task the first samples, the first wrong ones (of figures the lowest), and those whose verdict "
     "changed. Click a picture; the arrow keys go on."
@@ -71,20 +76,22 @@ def _section(section: Section, galleries: Galleries) -> Iterator[str]:
     yield note([escape(one) for one in section.notes])
     yield interval_plot((*section.comparable, section.run), list(scores["tasks"]))
     yield from figures_of(scores)
-    yield from _grid(section, galleries)
+    yield from _pictures(section.grid_png, "The first pictures of each task", _GRID, galleries)
+    yield from _pictures(section.traces_png, "The largest traces", _TRACES, galleries)
     yield from _samples(section, galleries)
     yield _protocol(scores)
 
 
-def _grid(section: Section, galleries: Galleries) -> Iterator[str]:
-    if not section.grid_png:
+def _pictures(png: bytes | None, title: str, said: str, galleries: Galleries) -> Iterator[str]:
+    """A grid of pictures, folded; nothing without one."""
+    if not png:
         return
-    if not galleries.thumbnails.spend(section.grid_png):
-        yield note(["The grid of the first pictures is left out: the page is full."])
+    if not galleries.thumbnails.spend(png):
+        yield note([f"{title} are left out: the page is full."])
         return
-    data = base64.b64encode(section.grid_png).decode()
-    yield f"<details><summary>The first pictures of each task</summary>{note([_GRID])}"
-    yield f"<img alt='pictures with planned boxes' src='data:image/png;base64,{data}'></details>"
+    data = base64.b64encode(png).decode()
+    yield f"<details><summary>{title}</summary>{note([said])}"
+    yield f"<img alt='{title.lower()}' src='data:image/png;base64,{data}'></details>"
 
 
 def _samples(section: Section, galleries: Galleries) -> Iterator[str]:

@@ -65,6 +65,9 @@ class Section:
     pictures: Opener | None = field(default=None, kw_only=True)
     sources: Opener | None = field(default=None, kw_only=True)
     heats: Opener | None = field(default=None, kw_only=True)
+    traces_png: bytes | None = field(default=None, kw_only=True)
+    """Edits with the largest traces, beside the true pictures."""
+
     outcomes: pl.DataFrame | None = field(default=None, kw_only=True)
     model: str | None = field(default=None, kw_only=True)
 

@@ -57,6 +57,10 @@ class TestRun:
         assert first.scores == storage.read_json("e/scores.json")
         assert first.scores["unchanged"] == 0 and first.scores["detector_ceiling"] == 1
         assert first.scores["grounding"]["n"] == 5
+        ceilings = first.scores["trace_ceilings"]
+        assert ceilings["unchanged"]["trace"]["median"] > 10, "copies are far from true pictures"
+        assert first.scores["traces"]["kinds"]["add"]["trace"] is None
+        assert Image.open(storage.url_of("e/traces.png").removeprefix("file://")).height > 100
         assert Image.open(storage.url_of("e/grid.png").removeprefix("file://")).width > 100
         steps.clear()
         storage.delete("e/00002.png")
@@ -143,7 +147,7 @@ class TestRun:
             "mean": 0.5,
             "drawn_wrong": 1,
         }
-        assert [result.scores[failure] for failure in FAILURES] == [1, 1, 1]
+        assert [result.scores[failure] for failure in FAILURES] == [1, 1, 0, 1]
         assert result.samples["failure"].to_list()[:4] == ["drawn_wrong", "planned_wrong", "not_drawn", None]
         assert result.samples["change_outside"].is_null().to_list() == [k == 2 for k in range(10)]
         assert result.samples["plan_faults"].to_list()[1] == ["chain"]

@@ -221,7 +221,7 @@ def test_failing_cells_have_addresses_that_work(made: Made) -> None:
     assert {cell.task for cell in planned.cells} == {"counting"}
     assert {cell.verdict.cause for cell in planned.cells} == {"planned_wrong"}
     assert failed_cells(result, task=None, cause="not scored", most=9).count == 0
-    with pytest.raises(ValueError, match="there are planned_wrong, drawn_wrong, not_drawn, not_scored"):
+    with pytest.raises(ValueError, match="there are planned_wrong, drawn_wrong, trace_left, not_drawn"):
         failed_cells(result, task=None, cause="bad_luck", most=1)
     with pytest.raises(ValueError, match="no cell has the task dance; there are single_object"):
         failed_cells(result, task="dance", cause=None, most=1)

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import pickle
 import shutil
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +14,14 @@ import pytest
 from PIL import Image
 
 from got_core.scenes.config import KINDS, TASKS, CorpusConfig
-from got_core.scenes.corpus import MULTI_TURN, corpus_digest, reader_accuracy, write_corpus
+from got_core.scenes.corpus import (
+    MULTI_TURN,
+    CorpusPart,
+    WrittenPart,
+    corpus_digest,
+    reader_accuracy,
+    write_corpus,
+)
 from got_core.scenes.edits import parse_instruction
 from got_core.scenes.world import FULL, NARROW
 
@@ -186,3 +195,23 @@ def test_bad_places_and_settings_are_refused(tmp_path: Path) -> None:
     for kinds in ((), ("add", "stretch")):
         with pytest.raises(ValueError, match="edit_kinds are one or more of add, remove"):
             CorpusConfig(edit_kinds=kinds)
+
+
+def test_parts_that_others_write_in_any_order_are_the_same_files(home: Path, tmp_path: Path) -> None:
+    def backwards(parts: Sequence[CorpusPart]) -> Iterator[WrittenPart]:
+        for part in reversed(parts):
+            yield pickle.loads(pickle.dumps(part)).write()
+
+    seen: list[tuple[int, int]] = []
+    counts = write_corpus(
+        NARROW,
+        CONFIG,
+        tmp_path / "raw",
+        tmp_path / "edits",
+        tmp_path / "truth" / "scenes.parquet",
+        progress=lambda *done: seen.append(done),
+        each=backwards,
+    )
+    assert counts == {"images": 60, "edits": 25, "written": 111} and seen == [(50, 110), (110, 110)]
+    written = {name: data for name, (data, _) in _files(tmp_path).items()}
+    assert written == {name: data for name, (data, _) in _files(home).items()}

@@ -165,6 +165,25 @@ def test_edits_and_grounding() -> None:
         assert part in text
 
 
+def test_traces_stand_in_a_table_and_the_largest_ones_are_shown() -> None:
+    protocol = EditScenes(NARROW, EvaluateConfig(edit_images=5, max_trace=12.5)).protocol()
+    some = {"mean": 3.25, "median": 2.75, "n": 4}
+    kinds = {"remove": {"trace": some, "rest": some, "edges": some}, "add": {"trace": None, "rest": some}}
+    kinds["add"]["edges"] = None
+    figures = {**kinds["remove"], "kinds": kinds}
+    scores = with_plans(scored(protocol)) | {"trace_left": 3}
+    tasks = {name: one | {"trace_left": 0} for name, one in scores["tasks"].items()}
+    scores |= {"tasks": tasks, "traces": figures, "trace_ceilings": {"unchanged": figures}}
+    shown = png_bytes(Image.new("RGB", (9, 9)))
+    page = Page(benchmark_report([Section(scores, traces_png=shown)]))
+    text = " ".join(page.words)
+    for part in ("2.8 3.2", "above 12.5 is not right", "trace left", "unchanged sources", "largest traces"):
+        assert part in text
+    assert "3 show nothing wrong but a trace" in text
+    plain = " ".join(Page(benchmark_report([Section(with_plans(scored(protocol)))])).words)
+    assert "trace left" not in plain and "largest traces" not in plain
+
+
 def test_protocols_of_other_worlds_and_sizes_are_unlike() -> None:
     base = GenEvalScenes(NARROW, EvaluateConfig()).protocol()
     assert base.digest() == GenEvalScenes(NARROW, EvaluateConfig(batch_size=3)).protocol().digest()
