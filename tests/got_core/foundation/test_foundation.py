@@ -100,7 +100,7 @@ def test_a_question_may_say_what_is_true_of_an_object_alone_and_the_answer_names
     chain = parse(
         "a red circle (0,0),(499,499), a red circle (600,0),(799,199) and a blue cross (0,600),(299,899)"
     )
-    asked = dict(question_by_referent(chain, np.random.default_rng(seed), 64) for seed in range(80))
+    asked = dict(question_by_referent(chain, np.random.default_rng(seed), 64) for seed in range(200))
     large, small, cross = (str(placed.box) for placed in chain.boxes)
     expected = {
         "the largest shape": f"the red circle {large}",
