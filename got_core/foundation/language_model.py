@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -49,9 +49,12 @@ SHORTEST_WAVE = 150
 token's own place and an edge's distance from it, which is what they have to say."""
 
 
-def fit_tokenizer(data: TrainingData, image_tokens: int) -> PreTrainedTokenizerBase:
-    """A tokenizer over the words of all prompts and chains of the manifest."""
-    words: set[str] = set()
+def fit_tokenizer(
+    data: TrainingData, image_tokens: int, questions: Sequence[str] = ()
+) -> PreTrainedTokenizerBase:
+    """A tokenizer over the words of all prompts and chains of the manifest, and of texts that questions are
+    made of."""
+    words = {word for text in questions for word in re.findall(r" ?[^\W\d_]+", text)}
     for row in data.rows:
         for text in (row["prompt"], row["chain"], *(row.get("instructions") or [])):
             words.update(re.findall(r" ?[^\W\d_]+", text))

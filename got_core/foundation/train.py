@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 from got_core.digests import digest
+from got_core.foundation.curriculum import question_words
 from got_core.foundation.drawing import fit_autoencoder, train_unet
 from got_core.foundation.language_model import fit_tokenizer, train_language_model
 from got_core.foundation.progress import PartProgress, steps_of
@@ -81,7 +82,7 @@ def _language_part(run: TrainingRun, name: str) -> dict[str, float]:
     if checkpoints.names:
         run.report(f"foundation: language model, after {', '.join(checkpoints.names)}")
     data, model_config = training_data(run), run.recipe.model
-    tokenizer = fit_tokenizer(data, model_config.image_tokens)
+    tokenizer = fit_tokenizer(data, model_config.image_tokens, question_words(config))
     image_processor = build_image_processor(model_config.language_model)
     torch.manual_seed(config.seed)
     model = build_language_model(model_config.language_model, tokenizer)
