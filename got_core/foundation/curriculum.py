@@ -57,6 +57,9 @@ class CurriculumBatch:
     """Of each chain, the boxes by number that it has said before, and their numbers there."""
     aligned: list[Alignment] = field(default_factory=list)
     """Of each row, the prompt's words for its chain (see :meth:`WordAlignment.align`)."""
+    named: list[dict[int, Box]] = field(default_factory=list)
+    """Of each row, the chain's words that name what the picture shows, and where that is (see
+    :meth:`WordAlignment.names`)."""
     draws: bool = True
     """Whether the image tokens follow the chains."""
     cells: Tensor | None = None
@@ -168,7 +171,8 @@ class Curriculum:
         inputs = self.sequences.collate(tokens, images or None, LENGTH_MULTIPLE)
         aligned = self._align(tokens, chains, boxes, inputs)
         seen, repeated = [one for one, _ in boxes], [again for _, again in boxes]
-        return CurriculumBatch(inputs, chains, seen, repeated, aligned)
+        named = self._names(tokens, chains, seen, inputs)
+        return CurriculumBatch(inputs, chains, seen, repeated, aligned, named)
 
     def _align(
         self, samples: list[Sample], chains: list[Chain], boxes: list[Edited], inputs: dict[str, Tensor]
@@ -181,6 +185,20 @@ class Curriculum:
             found, padding = self._words.align(sample, chain, new), length - len(sample.ids)
             aligned.append({padding + token: [padding + k for k in words] for token, words in found.items()})
         return aligned
+
+    def _names(
+        self,
+        samples: list[Sample],
+        chains: list[Chain],
+        seen: list[dict[int, Box]],
+        inputs: dict[str, Tensor],
+    ) -> list[dict[int, Box]]:
+        """Words that name what pictures show, as positions in the rows of a batch."""
+        length, named = inputs["input_ids"].shape[1], list[dict[int, Box]]()
+        for sample, chain, boxes in zip(samples, chains, seen, strict=True):
+            found, padding = self._words.names(sample, chain, boxes), length - len(sample.ids)
+            named.append({padding + token: box for token, box in found.items()})
+        return named
 
     def _without_picture(self, instruction: str, chain: Chain, seen: Iterable[int]) -> Sample:
         """An edit's text alone; the boxes, by number, that only the picture shows are not asked for, nor is
@@ -242,11 +260,14 @@ class Curriculum:
         ]
         images = [Image.fromarray(sample.target) for sample in samples]
         chains = [chain for _, chain in questions]
+        seen = [dict(enumerate(placed.box for placed in chain.boxes)) for chain in chains]
+        inputs = self.sequences.collate(answers, images, LENGTH_MULTIPLE)
         return CurriculumBatch(
-            self.sequences.collate(answers, images, LENGTH_MULTIPLE),
+            inputs,
             chains,
-            [dict(enumerate(placed.box for placed in chain.boxes)) for chain in chains],
+            seen,
             [{} for _ in chains],
+            named=self._names(answers, chains, seen, inputs),
             draws=False,
             cells=torch.stack([cell_labels(sample.chain, self.sequences) for sample in samples]),
         )

@@ -407,7 +407,7 @@ def test_autoencoder_and_unet_learn_something_in_a_few_steps(training_run: Train
     vae, unet = build_autoencoder(recipe.model), build_unet(recipe.model)
     before = {name: p.detach().clone() for name, p in unet.named_parameters()}
     figures = fit_autoencoder(vae, data, recipe.model.autoencoder.balance, recipe.foundation, silent)
-    encoder = build_text_encoder(recipe.model, fit_tokenizer(data, recipe.model.image_tokens))
+    encoder = build_text_encoder(recipe.model)
     figures |= train_unet(unet, vae, encoder, data, recipe.model, recipe.foundation, silent)
     assert figures["psnr"] > 15
     assert np.isfinite(figures["diffusion_loss"])
@@ -421,7 +421,7 @@ def test_a_unet_that_sees_edits_reads_all_conditions_from_the_start(training_run
     config = replace(recipe.foundation, unet_steps=6, unet_edit_share=0.5, unet_loss=loss)
     torch.manual_seed(0)
     vae, unet = build_autoencoder(recipe.model), build_unet(recipe.model)
-    encoder = build_text_encoder(recipe.model, fit_tokenizer(data, recipe.model.image_tokens))
+    encoder = build_text_encoder(recipe.model)
     figures = train_unet(unet, vae, encoder, data, recipe.model, config, silent)
     assert np.isfinite(figures["diffusion_loss"])
     channels = recipe.model.autoencoder.latent_channels
@@ -449,7 +449,7 @@ def test_image_tokens_learn_to_say_what_the_text_encoder_says(training_run: Trai
     def listen(part: str, step: int, values: dict[str, float]) -> None:
         losses.append(values.get("alignment", float("nan")))
 
-    projector, encoder = build_projector(recipe.model), build_text_encoder(recipe.model, tokenizer)
+    projector, encoder = build_projector(recipe.model), build_text_encoder(recipe.model)
     figures = train_language_model(model, projector, encoder, sequences, data, config, listen)
     assert figures["alignment_loss"] < 0.7 * np.nanmax(losses)
 
@@ -458,7 +458,7 @@ def test_alignment_weighs_as_much_as_configured(training_run: TrainingRun) -> No
     data, recipe = training_data(training_run), tiny()
     tokenizer = fit_tokenizer(data, recipe.model.image_tokens)
     sequences = build_sequences(recipe.model, tokenizer, build_image_processor(recipe.model.language_model))
-    encoder = build_text_encoder(recipe.model, tokenizer)
+    encoder = build_text_encoder(recipe.model)
 
     def first_loss(weight: float) -> float:
         config = replace(
@@ -501,7 +501,7 @@ def test_the_language_model_learns_to_point(training_run: TrainingRun) -> None:
         losses.extend([values["pointing"]] if "pointing" in values else [])
         words.extend([values["words"]] if "words" in values else [])
 
-    projector, encoder = build_projector(model_config), build_text_encoder(model_config, tokenizer)
+    projector, encoder = build_projector(model_config), build_text_encoder(model_config)
     figures = train_language_model(model, projector, encoder, sequences, data, config, listen)
     assert figures["pointing_loss"] < 0.7 * losses[0]
     assert words[-1] < 0.9 * words[0]
@@ -543,7 +543,7 @@ def test_the_vision_tower_alone_learns_what_its_tokens_show(training_run: Traini
         if part == "vision tower" and step == 0:
             first.update(values)
 
-    projector, encoder = build_projector(recipe.model), build_text_encoder(recipe.model, tokenizer)
+    projector, encoder = build_projector(recipe.model), build_text_encoder(recipe.model)
     figures = train_language_model(model, projector, encoder, sequences, data, config, listen)
     for name in ("phrase", "ground", "edges"):
         assert figures[f"tower_{name}"] < 0.6 * first[name], name
