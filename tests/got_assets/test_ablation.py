@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -54,9 +55,9 @@ def test_rows_are_trained_from_the_same_foundation_and_scored(made: tuple[Storag
     for line in (baseline, got):
         assert line["pictures"] == 12
         assert 0.1 < line["cpu_seconds"] < 120
-        drawn = [name.rpartition("/")[0] for name in storage.list(f"{line['samples']}/")
-                 if name.endswith("0.png")]  # fmt: skip
-        assert drawn == [line["samples"]] * 2 + [f"{line['samples']}/edits"]
+        names = storage.list(f"{line['samples']}/")
+        drawn = [name.rpartition("/")[0] for name in names if re.fullmatch(r".*/\d{5}\.png", name)]
+        assert sorted(drawn) == [line["samples"]] * 12 + [f"{line['samples']}/edits"] * 4
         assert line["edits"] is not None and (line["edit_plans_right"] is None) == (line["row"] == "baseline")
         config = GoTPipeline.from_pretrained(storage.download(line["model"])).config
         assert config.reasoning is config.spatial_guidance is (line["row"] == "got")
