@@ -8,6 +8,7 @@
 #   make rehearsal   the paper recipe's own configuration at tiny sizes, from photographs to a prediction (minutes)
 #   make annotator MODEL=...   starts a vLLM server that annotates (see deployments/vllm)
 #   make ablation   what chain, painted boxes and pretraining each add (an hour or so; goes on where it was)
+#   make foundation   the foundation weights that come with the package, anew: hours; goes on where it was
 #   make ui      Dagster and MLflow in the browser
 #   make check   lint, format, types, which room imports which
 #   make lock    renews the locks: the newest versions inside the ranges (then: make test)
@@ -29,7 +30,7 @@ export DAGSTER_DISABLE_TELEMETRY := 1
 export RAY_USAGE_STATS_ENABLED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help run train-long ablation test test-gpu integration rehearsal annotator ui check format lock bench plan clean
+.PHONY: help run train-long ablation foundation test test-gpu integration rehearsal annotator ui check format lock bench plan clean
 
 help:
 	@sed -n 's/^#   make/make/p' $(MAKEFILE_LIST)
@@ -65,6 +66,9 @@ train-long: $(STAMP)
 
 ablation: $(STAMP)
 	@$(BIN)/got ablation
+
+foundation: $(STAMP)
+	@$(BIN)/got foundation
 
 test: $(TEST_STAMP)
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder

@@ -1,6 +1,6 @@
 """Reading scenes for annotation: each picture once for all steps, against once for each step.
 
-Pictures of the full world are rendered, then captioned, grounded and checked against their truth: the steps of
+Pictures of the full world are rendered, then captioned, grounded and checked against truth: the steps of
 a shard of images that look at pixels. Processor seconds of one process; BENCH_PICTURES sets their number.
 """
 

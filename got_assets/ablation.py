@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dagster as dg
 
-from got_assets.defs.evaluate.ablation import PLOT
+from got_assets.defs.evaluate.ablation import PLOT, START
 from got_assets.pools import shards_at_once
 from got_assets.project import Project
 from got_assets.reporting import log_progress
@@ -18,7 +18,7 @@ from got_assets.runner import Runner
 from got_assets.scored import check_ablation
 from got_assets.tables import text_table
 
-ABLATION_ASSETS = ("training_manifest", "foundation_models", "ablation_runs", "ablation")
+ABLATION_ASSETS = ("training_manifest", START, "ablation_runs", "ablation")
 
 
 def ablate(project: Project, instance: dg.DagsterInstance) -> int:
@@ -50,6 +50,7 @@ def print_table(project: Project) -> None:
     table = project.storage.read_table("ablation")
     print(text_table(HEADER, spelled(table)), "\n", flush=True)
     log_progress("score: overall of `geneval/scenes`, mean and standard deviation over the seeds")
+    log_progress("edits: the same of `edits/scenes`")
     log_progress("published: GenEval in the paper's table 3, another protocol")
     log_progress(f"plot      {project.storage.url_of(PLOT)}")
     log_progress(f"storage   {project.settings.storage_url}")

@@ -75,6 +75,13 @@ class Project:
             raise ValueError("there is no table of edit pairs: set GOT_EDITS to a CSV or parquet file")
         return self.settings.edits_url
 
+    def check_foundation(self) -> None:
+        """Raise FileNotFoundError or ValueError where the folder of foundation weights that training would
+        start from is not as it was written, or for another model."""
+        if (folder := self.settings.foundation_folder(self.recipe.model)) is not None:
+            folder.check()
+            folder.check_model(self.recipe.model, self.recipe.name)
+
     def annotator(self) -> Annotator:
         """The configured annotator. Raises ValueError if none can read these images."""
         from got_core.annotate.scene_annotator import make_annotator

@@ -249,6 +249,7 @@ def run(project: Project, instance: dg.DagsterInstance, wait: bool = True) -> in
     meter = Meter.since_start()
     if project.settings.annotator_name is not None:  # else nothing is trained
         check_start(project.recipe.stages, project.settings.weights)
+        project.check_foundation()
         check_benchmarks(project)
     fresh = begins(project)
     expected = say_estimate(project, log_progress) if fresh else None

@@ -110,7 +110,8 @@ def write_costs(
 
 def trains_foundation(project: Project) -> bool:
     """Whether foundation models are trained here, not taken from somewhere."""
-    return not (project.settings.weights or project.settings.published)
+    settings = project.settings
+    return not (settings.weights or settings.published or settings.foundation_folder(project.recipe.model))
 
 
 def begins(project: Project) -> bool:

@@ -14,6 +14,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from got_core.annotate.config import OpenAIConfig
 from got_core.corpus.ahead import IO_THREADS
 from got_core.filesystems import is_s3
+from got_core.model.config import ModelConfig
+from got_core.model.formats.foundation_folder import TRAIN, FoundationFolder, chosen_folder
 from got_core.registry.reference import SCHEME, check_registered
 from got_core.server_settings import AnnotatorServer, JudgeServer
 from got_core.sqlite_urls import sqlite_url
@@ -73,7 +75,12 @@ class Settings(BaseSettings):
     """Which of SDXL's weight files to take, such as fp16. Not set: plain ones, or the only variant."""
 
     qwen: Path | None = None
-    """Folder of Qwen2.5-VL as published. Not set: small foundation models are trained from scratch."""
+    """Folder of Qwen2.5-VL as published."""
+
+    foundation: str | None = None
+    """What training starts from without published weights: a folder that `got foundation` wrote, or `train`
+    for small foundation models trained anew. Not set: the weights that come with the package, where it has
+    some of the recipe's sizes and the pictures are scenes; else they are trained anew."""
 
     weights: str | None = None
     """GoT model that training starts from, in place of foundation models: a saved pipeline or a checkpoint in
@@ -103,9 +110,9 @@ class Settings(BaseSettings):
     )
     """Ray cluster (also plain RAY_ADDRESS). Not set: a local Ray, started and stopped by the graph."""
 
-    workers: int | None = Field(default=None, ge=1)
+    workers: int | None = Field(default=None, ge=0)
     """Data-parallel workers of training. Not set: all GPUs of the Ray cluster, or on processors as many as
-    the recipe says."""
+    the recipe says. 0: none, the graph's own process trains, without Ray."""
 
     io_threads: int = Field(default=IO_THREADS, ge=1, le=1024)
     """Pictures read at once for tars and measures of pixels: more for a store that is far away."""
@@ -151,6 +158,15 @@ class Settings(BaseSettings):
             return value if value is None else check_registered(value)
         return str(local_path(value) or value.rstrip("/"))
 
+    @field_validator("foundation")
+    @classmethod
+    def _trained_or_folder(cls, value: str | None) -> str | None:
+        if value is None or value == TRAIN:
+            return value
+        if (folder := local_path(value)) is None:
+            raise ValueError(f"GOT_FOUNDATION={value} is neither {TRAIN} nor a folder of this machine")
+        return str(folder)
+
     @field_validator("storage")
     @classmethod
     def _url(cls, value: str | None) -> str | None:
@@ -192,6 +208,24 @@ class Settings(BaseSettings):
                 "published weights to start from instead"
             )
         return self
+
+    @model_validator(mode="after")
+    def _one_start(self) -> Settings:
+        others = {"GOT_WEIGHTS": self.weights, "GOT_SDXL and GOT_QWEN": self.sdxl}
+        named = [name for name, value in others.items() if value is not None]
+        if self.foundation is not None and named:
+            raise ValueError(
+                f"GOT_FOUNDATION={self.foundation} and {named[0]} both say what training starts from: unset "
+                "one of them"
+            )
+        return self
+
+    def foundation_folder(self, model: ModelConfig) -> FoundationFolder | None:
+        """The folder of foundation weights that training of a model starts from; None: it starts from
+        ``weights`` or ``published``, or they are trained anew."""
+        if self.weights is not None or self.sdxl is not None:
+            return None
+        return chosen_folder(self.foundation, model, scenes=not self.photographs)
 
     @property
     def published(self) -> tuple[str, str] | None:

@@ -1,11 +1,13 @@
-"""`got run`, `got ui`, `got ablation`: what works on the graph as a whole.
+"""`got run`, `got ui`, `got ablation`, `got foundation`: what works on the graph as a whole.
 
-Belongs here: arguments. Not here: the order of work (`got_assets.run`, `got_assets.ablation`) and the servers
-(`got_assets.ui`).
+Belongs here: arguments. Not here: the order of work (`got_assets.run`, `got_assets.ablation`,
+`got_assets.foundation`) and the servers (`got_assets.ui`).
 """
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -27,6 +29,12 @@ def add_to(app: typer.Typer) -> None:
     app.command(
         epilog=examples("got ablation", "got ablation --recipe tiny          in a minute, to see it work")
     )(ablation)
+    app.command(
+        epilog=examples(
+            "got foundation                                 the weights that come with the package, anew",
+            "got foundation --recipe tiny --to weights      in a minute, to see it work",
+        )
+    )(foundation)
 
 
 def run(
@@ -63,3 +71,34 @@ def ablation(recipe: Recipe = None) -> None:
     from got_assets.run import main
 
     raise typer.Exit(main(ablate))
+
+
+def foundation(
+    recipe: Recipe = None,
+    to: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Where the weights go, in place of what is there. Not given: into the package.",
+        ),
+    ] = None,
+) -> None:
+    """Train a recipe's foundation, score it and write it as a folder of weights; goes on where it was.
+
+    Works in a home of its own, var/foundation-RECIPE, unless GOT_HOME names one. GOT_FOUNDATION names the
+    folder that training starts from.
+    """
+    set_recipe(recipe)
+    from functools import partial
+
+    from got_core.model.formats.foundation_folder import PACKAGED, TRAIN
+    from got_core.settings import Settings
+
+    os.environ["GOT_FOUNDATION"] = TRAIN
+    settings, target = Settings(), PACKAGED if to is None else to.absolute()
+    if "home" not in settings.model_fields_set:
+        os.environ["GOT_HOME"] = str(settings.home / f"foundation-{settings.recipe}")
+    from got_assets.foundation import make_foundation
+    from got_assets.run import main
+
+    raise typer.Exit(main(partial(make_foundation, to=target)))

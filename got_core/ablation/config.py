@@ -51,6 +51,14 @@ class AblationConfig:
     """Together such that the longest runs take at most 600 CPU-seconds (embedded recipe)."""
     images_per_task: int = 50
     """Benchmark pictures of each of the six tasks a run; the prompts are the same for all runs."""
+    edit_images: int = 0
+    """Scenes edited for `edits/scenes` a run; 0: edits are not scored."""
+    finetune_rows: float = 1.0
+    """Share of the manifest's rows that the last stage reads; the stages before it read all. Below 1,
+    pretraining has a corpus of its own, of which finetuning's is a part, as in the paper."""
+    without_got: bool = False
+    """Whether runs start from foundation models of their own that know no chains, canvases or sources, as the
+    paper's published weights, in place of the graph's."""
     workers: int = execution(1)
     """Data-parallel workers of a run. Several runs train side by side where there is room, which wastes less
     than several workers of one."""
@@ -63,6 +71,12 @@ class AblationConfig:
             values = getattr(self, name)
             if not values or len(set(values)) < len(values):
                 raise ValueError(f"AblationConfig.{name} must be one or more unlike values, got {values}")
+        if self.edit_images < 0:
+            raise ValueError(f"AblationConfig.edit_images must not be negative, got {self.edit_images}")
+        if not 0 < self.finetune_rows <= 1:
+            raise ValueError(
+                f"AblationConfig.finetune_rows is a share above 0, at most 1, got {self.finetune_rows}"
+            )
         for name in ("pretrain_steps", "finetune_steps", "images_per_task", "workers"):
             if getattr(self, name) < 1:
                 raise ValueError(f"AblationConfig.{name} must be at least 1, got {getattr(self, name)}")

@@ -23,11 +23,16 @@ HEADER = (
     "score",
     *(task.replace("_", " ") for task in TASKS),
     "plans right",
+    "edits",
+    "edit plans right",
     "steps",
     "CPU s",
     "published",
 )
 """Column heads of `spelled`."""
+
+_OTHERS = ("plans_right", "edits", "edit_plans_right")
+"""Columns between the tasks and the steps."""
 
 MEASURED, POINT, PUBLISHED = "#3a78b5", "#1b2a38", "#b9c4ce"
 
@@ -48,7 +53,7 @@ def summarise(trials: pl.DataFrame) -> pl.DataFrame:
         runs=pl.len().cast(pl.Int64),
         mean=pl.col("overall").mean(),
         spread=pl.col("overall").std(),
-        **{name: pl.col(name).mean() for name in (*TASKS, "plans_right", "cpu_seconds")},
+        **{name: pl.col(name).mean() for name in (*TASKS, *_OTHERS, "cpu_seconds")},
         steps=pl.col("steps").max(),
         most_cpu_seconds=pl.col("cpu_seconds").max(),
     )
@@ -70,7 +75,7 @@ def spelled(table: pl.DataFrame) -> Iterator[tuple[str, ...]]:
             str(line["runs"]),
             f"{line['mean']:.3f}{spread}",
             *(_number(line[task]) for task in TASKS),
-            _number(line["plans_right"]),
+            *(_number(line[name]) for name in _OTHERS),
             str(line["steps"]),
             f"{line['cpu_seconds']:.0f}",
             _number(line["published"], 2),

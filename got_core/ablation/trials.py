@@ -19,8 +19,11 @@ from ray.exceptions import RayError
 from got_core.ablation.config import ROWS, Row
 from got_core.ablation.schemas import TRIALS
 from got_core.digests import digest
+from got_core.evaluate.edits import EditScenes
 from got_core.evaluate.runner import run_benchmark
 from got_core.evaluate.scenes import GenEvalScenes
+from got_core.foundation.config import without_got
+from got_core.foundation.train import train_foundation
 from got_core.model.formats.saved import load_pipeline
 from got_core.planning.geneval import TASKS
 from got_core.ray_sessions import ray_session
@@ -61,9 +64,16 @@ class Trial:
         *before, last = recipe.stages
         steps = config.finetune_steps + config.pretrain_steps * len(before) * row.prolonged
         earlier = [self._stage(stage, config.pretrain_steps, config.workers) for stage in before]
-        stages = (*(earlier if row.pretrained else ()), self._stage(last, steps, config.workers))
+        finetuned = self._stage(last, steps, config.workers)
+        finetuned = replace(finetuned, config=replace(finetuned.config, row_share=config.finetune_rows))
+        stages = (*(earlier if row.pretrained else ()), finetuned)
         evaluate = replace(
-            recipe.evaluate, images_per_task=config.images_per_task, sampling_seeds=(0,), repair="off"
+            recipe.evaluate,
+            images_per_task=config.images_per_task,
+            edit_images=config.edit_images or recipe.evaluate.edit_images,
+            sampling_seeds=(0,),
+            repair="off",
+            keep_outside="off",
         )
         return replace(recipe, model=model, stages=stages, evaluate=evaluate)
 
@@ -94,8 +104,19 @@ class Trial:
                 GenEvalScenes(recipe.world, recipe.evaluate).protocol().digest(),
                 manifest_hash,
                 foundation["weights_hash"],
+                *([_edits(recipe).protocol().digest()] if recipe.ablation.edit_images else []),
             ]
         )
+
+
+def train_without_got(run: TrainingRun) -> Reference:
+    """Foundation models that know nothing of GoT, which all trials start from. Returns their reference; those
+    that are in storage are found, not trained again.
+
+    Raises ValueError as ``train_foundation``.
+    """
+    foundation = without_got(run.recipe.foundation)
+    return train_foundation(replace(run, recipe=replace(run.recipe, foundation=foundation)))
 
 
 def run_trials(run: TrainingRun, foundation: Reference) -> pl.DataFrame:
@@ -115,18 +136,24 @@ def run_trials(run: TrainingRun, foundation: Reference) -> pl.DataFrame:
     if missing:
         filed = in_file(run, f"{MANIFESTS}/ablation-{run.manifest_hash}")
         own = fewer_workers(filed, config.workers)
-        with ray_session(run.ray_address, own.workers), relayed_progress(own) as relayed:
-            room = _room(own, missing[0].recipe(run.recipe))
-            _side_by_side(
-                {
-                    str(trial): partial(run_trial, relayed, trial, foundation, names[trial])
-                    for trial in missing
-                },
-                room,
-            )
+        if run.in_process:
+            for trial in missing:
+                run_trial(own, trial, foundation, names[trial])
+        else:
+            _on_ray(own, missing, foundation, names)
         storage.delete(f"{MANIFESTS}/ablation-{run.manifest_hash}")
     records = [storage.read_json(f"{names[trial]}/trial.json") for trial in trials]
     return pl.DataFrame(records, schema={name: dtype for name, (dtype, _) in TRIALS.items()})
+
+
+def _on_ray(
+    run: TrainingRun, missing: list[Trial], foundation: Reference, names: Mapping[Trial, str]
+) -> None:
+    with ray_session(run.ray_address, run.workers), relayed_progress(run) as relayed:
+        tasks = {
+            str(trial): partial(run_trial, relayed, trial, foundation, names[trial]) for trial in missing
+        }
+        _side_by_side(tasks, _room(run, missing[0].recipe(run.recipe)))
 
 
 def _name(run: TrainingRun, trial: Trial, foundation: Reference) -> str:
@@ -208,13 +235,23 @@ def _train(run: TrainingRun, foundation: Reference) -> list[Reference]:
     return models
 
 
+def _edits(recipe: Recipe) -> EditScenes:
+    return EditScenes(recipe.world, recipe.evaluate)
+
+
 def _score(run: TrainingRun, model: Reference, name: str) -> dict[str, Any]:
-    """`geneval/scenes` of a model, by the columns' names."""
+    """`geneval/scenes` of a model and, where it is asked for, `edits/scenes`, by the columns' names."""
     recipe, storage = run.recipe, run.storage()
-    pipeline = load_pipeline(storage.download(model["folder"]))
+    pipeline, weights = load_pipeline(storage.download(model["folder"])), model["weights_hash"]
     suite = GenEvalScenes(recipe.world, recipe.evaluate)
-    scores = run_benchmark(suite, pipeline, storage, name, weights_hash=model["weights_hash"]).scores
+    scores = run_benchmark(suite, pipeline, storage, name, weights_hash=weights).scores
+    edits: dict[str, Any] = {"overall": None, "plan_overall": None}
+    if recipe.ablation.edit_images:
+        place = f"{name}/edits"
+        edits = run_benchmark(_edits(recipe), pipeline, storage, place, weights_hash=weights).scores
     return {
+        "edits": edits["overall"],
+        "edit_plans_right": edits["plan_overall"] if recipe.model.reasoning else None,
         "overall": scores["overall"],
         **{task: scores["tasks"][task]["mean"] for task in TASKS},
         "plans_right": scores["plan_overall"] if recipe.model.reasoning else None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from got_core.model.config import LossConfig
 from got_core.train.config import OptimizerName
@@ -73,9 +73,19 @@ class FoundationConfig:
     """Share of the U-Net's batches that are edits. Above 0 it reads Gs and Gr from its first step on. To draw
     from words alone first takes less time, but it was not seen to unlearn what it then guesses of
     backgrounds."""
+    chains: bool = True
+    """Whether the language model learns chains, and to say at its image tokens what the text encoder does.
+    Without, its steps are of captions and of named objects: what a published language model knows before GoT
+    (see ``without_got``)."""
     optimizer: OptimizerName = "adamw"
     """Of language model and U-Net."""
     ema_decay: float = 0.995
     bf16: bool = True
     """Compute in bfloat16 where the processor can; elsewhere in float32."""
     seed: int = 0
+
+
+def without_got(config: FoundationConfig) -> FoundationConfig:
+    """The same training of parts that know nothing of GoT, as the paper's published weights: language, where
+    named objects are, what a picture shows, and drawing from words; no chains, canvases or sources."""
+    return replace(config, chains=False, unet_edit_share=0.0, reading_steps=0, pointing_weight=0.0)

@@ -34,6 +34,9 @@ LIST_PROMPT = "Find: {}."
 RECALL_PROMPT = "Find in the image:"
 """Of the same words. There is no image: the places have been said."""
 
+CAPTION_PROMPT = "Describe the image."
+"""Of the words of the prompt that asks for places, too."""
+
 ARTICLES = {"a", "an", "the"}
 
 Edited = tuple[dict[int, Box], dict[int, list[int]]]
@@ -67,7 +70,7 @@ class Curriculum:
 
     def __init__(self, sequences: SequenceBuilder, data: TrainingData, config: FoundationConfig) -> None:
         self.sequences, self.data, self.config = sequences, data, config
-        locates = config.locate_steps + config.locate_share + config.recall_share > 0
+        locates = config.locate_steps + config.locate_share + config.recall_share > 0 or not config.chains
         pictures = data.of_kind["t2i"].tolist() if locates else []
         shown = {k: parse(data.manifest.row(k)["chain"]) for k in pictures}
         # Where there is nothing to choose from, an object is found without reading its name; where all forms
@@ -92,6 +95,13 @@ class Curriculum:
     def chains(self, step: int) -> CurriculumBatch:
         """Chains for the most part, in the configured shares."""
         return self._chain_batch(step_generator(self.config.seed, 3, step), pictures=True)
+
+    def captions(self, step: int) -> CurriculumBatch:
+        """What a picture shows, and named objects in it, by halves: no chains."""
+        rng = step_generator(self.config.seed, 10, step)
+        if rng.random() < 0.5:
+            return self._grounding_batch(rng, alike=bool(rng.random() < 0.5))
+        return self._caption_batch(self.data.draw(rng, "t2i", self.config.language_batch_size))
 
     def _chain_batch(self, rng: np.random.Generator, pictures: bool) -> CurriculumBatch:
         config, draw = self.config, rng.random()
@@ -194,7 +204,16 @@ class Curriculum:
         self, samples: list[TrainingSample], rng: np.random.Generator | None = None
     ) -> CurriculumBatch:
         """Descriptions, or answers to questions if there is a generator for them."""
-        questions = [question(s.chain, rng) if rng else (DESCRIBE_PROMPT, s.chain) for s in samples]
+        lists = self.config.chains
+        asked = [question(s.chain, rng, lists=lists) if rng else (DESCRIBE_PROMPT, s.chain) for s in samples]
+        return self._answers(samples, asked)
+
+    def _caption_batch(self, samples: list[TrainingSample]) -> CurriculumBatch:
+        """Descriptions without a place."""
+        return self._answers(samples, [(CAPTION_PROMPT, caption_of(sample.chain)) for sample in samples])
+
+    def _answers(self, samples: list[TrainingSample], questions: list[tuple[str, Chain]]) -> CurriculumBatch:
+        """Questions about pictures with their answers."""
         answers = [
             self.sequences.answer(
                 self.sequences.prompt(prompt, has_image=True, template="{}"), chain.to_model()
@@ -291,10 +310,17 @@ def repeat_objects(chain: Chain, rng: np.random.Generator) -> tuple[Chain, dict[
     return Chain(tuple(parts)), repeated
 
 
-def question(chain: Chain, rng: np.random.Generator) -> tuple[str, Chain]:
+def caption_of(chain: Chain) -> Chain:
+    """A chain's words without its boxes."""
+    words = "".join(part.text for part in chain.parts if isinstance(part, Text))
+    return Chain((Text(f" {' '.join(words.split())}"),))
+
+
+def question(chain: Chain, rng: np.random.Generator, *, lists: bool = True) -> tuple[str, Chain]:
     """A prompt that names one of a chain's objects, and the answer: its box.
 
-    Half of the answers are a piece of an edit chain, where a number stands between name and box. An object
+    With ``lists`` half of the answers are a piece of an edit chain, where a number stands between name and
+    box. An object
     that shares its phrase with another cannot be asked for; where no other is there, the picture is to be
     described. One object at a time: the last of several is found by elimination.
     """
@@ -304,5 +330,6 @@ def question(chain: Chain, rng: np.random.Generator) -> tuple[str, Chain]:
         return DESCRIBE_PROMPT, chain
     chosen = single[int(rng.integers(len(single)))]
     name = re.sub(r"^an? ", "the ", chosen.phrase)
-    prompt, lead = (LIST_PROMPT, f" 2. {name} 3. ") if rng.random() < 0.5 else (LOCATE_PROMPT, f" {name} ")
+    listed = lists and rng.random() < 0.5
+    prompt, lead = (LIST_PROMPT, f" 2. {name} 3. ") if listed else (LOCATE_PROMPT, f" {name} ")
     return prompt.format(name), Chain((Text(lead), Boxed(chosen.box)))

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from got_core.chain.layout import canvases
 from got_core.foundation.config import FoundationConfig
+from got_core.foundation.stage_checkpoints import StageCheckpoints
 from got_core.foundation.text_encoder import PhraseEncoder
 from got_core.model.autoencoder import PatchAutoencoder
 from got_core.model.backbones.protocols import Drawer, DrawerConditions
@@ -88,11 +89,13 @@ def train_unet(
     model: ModelConfig,
     config: FoundationConfig,
     log: Log,
+    checkpoints: StageCheckpoints | None = None,
 ) -> dict[str, float]:
     """Pretraining of the U-Net on the text encoder's output: phrases without their boxes.
 
     Text to image on C channels; with an ``unet_edit_share`` also edits, and then on 3C channels: both kinds
-    have their canvases and sources.
+    have their canvases and sources. With ``checkpoints`` a loop that was cut off goes on, and what comes out
+    is the same, bit by bit, as in one go.
     """
     conditioned, drawer = config.unet_edit_share > 0, drawer_of(unet)
     if conditioned:
@@ -101,10 +104,11 @@ def train_unet(
     parts = [(list(unet.parameters()), config.unet_rate)]
     loop = Loop.over(parts, config.unet_steps, config.ema_decay, matrices)
     loss_config = replace(config.unet_loss, prediction=model.scheduler.prediction)
-    recent: list[float] = []
+    kept = (checkpoints or StageCheckpoints()).loop("U-Net", loop)
+    first, recent = kept.first_step(), kept.values
     pictures = PictureEncoder(vae)
     with plain_attention(unet, wanted=fused_backward_is_slow("cpu", config.bf16)):
-        for step in range(config.unet_steps):
+        for step in range(first, config.unet_steps):
             rng = step_generator(config.seed, 5, step)
             kind = "edit" if conditioned and rng.random() < config.unet_edit_share else "t2i"
             samples = data.draw(rng, kind, config.unet_batch_size)
@@ -121,6 +125,7 @@ def train_unet(
             recent = [*recent[-49:], loss.item()]
             if step % 50 == 0:
                 log("U-Net", step, {"diffusion": sum(recent) / len(recent)})
+            kept.after(step, recent)
     loop.average.swap()
     return {"diffusion_loss": sum(recent) / max(1, len(recent))}
 

@@ -123,13 +123,16 @@ def train_language_model(
             name: str, batches: Callable[[int], CurriculumBatch], steps: int, pretrained_rate: float
         ) -> dict[str, float]:
             work = partial(_train_stage, training, batches, steps, pretrained_rate, config, log, name)
-            return checkpoints.run(name, parts, work)
+            return checkpoints.run(name, parts, partial(work, checkpoints))
 
         grounding = stage("objects", curriculum.grounding, config.locate_steps, config.seeing_rate)
         metrics |= {f"objects_{name}": value for name, value in grounding.items()}
         reading = stage("reading", curriculum.reading, config.reading_steps, config.seeing_rate)
         metrics |= {f"reading_{name}": value for name, value in reading.items()}
         settled = config.seeing_rate if config.settled_rate is None else config.settled_rate
+        if not config.chains:
+            captions = stage("captions", curriculum.captions, config.language_steps, settled)
+            return metrics | {f"captions_{name}": value for name, value in captions.items()}
         chains = stage("language model", curriculum.chains, config.language_steps, settled)
     return metrics | {f"{name}_loss": value for name, value in chains.items()}
 
@@ -189,6 +192,7 @@ def _train_stage(
     config: FoundationConfig,
     log: Log,
     name: str,
+    checkpoints: StageCheckpoints,
 ) -> dict[str, float]:
     """One stage: the batch of each step. Returns the last losses."""
     rates = (pretrained_rate, config.language_rate)
@@ -196,13 +200,15 @@ def _train_stage(
     parts = zip(training.pretrained_and_new_parameters(), rates, strict=True)
     loop = Loop.over(parts, steps, config.ema_decay, matrices)
     last: dict[str, float] = {}
-    for step in range(steps):
+    kept = checkpoints.loop(name, loop)
+    for step in range(kept.first_step(), steps):
         with mixed_precision("cpu", config.bf16):
             losses = training.losses(batches(step), config)
         loop.step(step, torch.stack(list(losses.values())).sum())
         if step % 50 == 0 or step == steps - 1:
             last = {name: value.item() for name, value in losses.items()}
             log(name, step, last)
+        kept.after(step)
     loop.average.swap()
     return last
 

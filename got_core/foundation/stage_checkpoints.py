@@ -1,7 +1,7 @@
 """What a foundation part keeps of its finished stages, so that one that was cut off goes on after the last.
 
 A stage starts from nothing but weights, per-step seeds and torch's random source (fresh heads draw from it).
-Belongs here: those. Not here: steps within a stage, whose optimizer is not kept.
+Belongs here: those. Not here: the state of a loop within a stage (``loop_checkpoints``).
 """
 
 from __future__ import annotations
@@ -13,10 +13,16 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
+from got_core.foundation import loop_checkpoints
+from got_core.foundation.loop_checkpoints import LoopCheckpoint
 from got_core.storage import Storage
 from got_core.train.cpu_time import CpuTimer
+from got_core.train.optim import Loop
 
 FILE = "finished.safetensors"
+
+SECONDS = 120.0
+"""Between two times that a loop is kept: what a kill costs at most."""
 
 _NOTE = "note"
 _RANDOM = "random"
@@ -26,11 +32,13 @@ class StageCheckpoints:
     """The finished stages of one part, kept in its folder; without a storage nothing is kept.
 
     Weights, losses and CPU seconds are one file, written as a whole after each stage in place of the one
-    before. Uploading the trained part replaces the folder, and the file goes with it.
+    before; where the loop of the stage that follows stands is another (``seconds``: how often that is kept).
+    Uploading the trained part replaces the folder, and the files go with it.
     """
 
-    def __init__(self, storage: Storage | None = None, folder: str = "") -> None:
+    def __init__(self, storage: Storage | None = None, folder: str = "", *, seconds: float = SECONDS) -> None:
         self._storage, self._name = storage, f"{folder}/{FILE}"
+        self._loop_name, self._seconds = f"{folder}/{loop_checkpoints.FILE}", seconds
         self._clock, self._spent_before = CpuTimer(), 0.0
         self._metrics: dict[str, dict[str, float]] = {}
         self._state: dict[str, Tensor] = {}
@@ -38,6 +46,10 @@ class StageCheckpoints:
             self._state = load(storage.read_bytes(self._name))
             note = json.loads(bytes(self._state.pop(_NOTE).tolist()))
             self._metrics, self._spent_before = note["metrics"], note["cpu_seconds"]
+        if storage is not None:
+            begun = loop_checkpoints.note_of(storage, self._loop_name)
+            if begun and begun["stage"] not in self._metrics:
+                self._spent_before = float(begun["cpu_seconds"])
 
     @property
     def names(self) -> list[str]:
@@ -45,8 +57,19 @@ class StageCheckpoints:
         return list(self._metrics)
 
     def cpu_seconds(self) -> float:
-        """CPU seconds of this process since the object was made, and of others before on finished stages."""
+        """CPU seconds of this process since the object was made, and of others before on what was kept."""
         return self._spent_before + self._clock.seconds()
+
+    def loop(self, stage: str, loop: Loop) -> LoopCheckpoint:
+        """What keeps the loop of a stage that is about to train."""
+        return LoopCheckpoint(
+            self._storage,
+            self._loop_name,
+            stage,
+            loop,
+            seconds=self._seconds,
+            cpu_seconds=self.cpu_seconds,
+        )
 
     def run(
         self, stage: str, modules: Mapping[str, nn.Module], train: Callable[[], dict[str, float]]

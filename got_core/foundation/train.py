@@ -17,6 +17,7 @@ from transformers import PreTrainedTokenizerFast
 from got_core.digests import digest
 from got_core.foundation.drawing import fit_autoencoder, train_unet
 from got_core.foundation.language_model import fit_tokenizer, train_language_model
+from got_core.foundation.progress import PartProgress, steps_of
 from got_core.foundation.stage_checkpoints import StageCheckpoints
 from got_core.foundation.text_encoder import PhraseEncoder
 from got_core.model.build import (
@@ -29,7 +30,6 @@ from got_core.model.build import (
 )
 from got_core.model.config import ModelConfig
 from got_core.registry.tracking import ensure_experiment
-from got_core.train.cpu_time import CpuTimer
 from got_core.train.data.manifest_file import MANIFESTS, in_file
 from got_core.train.data.samples import training_data
 from got_core.train.ray.session import run_apart
@@ -90,9 +90,8 @@ def _language_part(run: TrainingRun, name: str) -> dict[str, float]:
     encoder = build_text_encoder(model_config, tokenizer)
     sequences = build_sequences(model_config, tokenizer, image_processor)
     with Tracker.start(run, "foundation: language model") as tracker:
-        metrics = train_language_model(
-            model, projector, encoder, sequences, data, config, tracker.log, checkpoints
-        )
+        log = PartProgress(tracker, steps_of(config))
+        metrics = train_language_model(model, projector, encoder, sequences, data, config, log, checkpoints)
     metrics["language_cpu_seconds"] = checkpoints.cpu_seconds()
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(f"{folder}/mllm")
@@ -112,18 +111,21 @@ def build_text_encoder(config: ModelConfig, tokenizer: PreTrainedTokenizerFast) 
 
 
 def _drawing_part(run: TrainingRun, name: str) -> dict[str, float]:
-    """Autoencoder and U-Net. Skipped where the folder is already there."""
+    """Autoencoder and U-Net. Skipped where the folder is already there; one that was cut off goes on."""
     storage, config = run.storage(), run.recipe.foundation
     if storage.exists(f"{name}/metrics.json"):
         return storage.read_json(f"{name}/metrics.json")
-    clock, data, model_config = CpuTimer(), training_data(run), run.recipe.model
+    checkpoints = StageCheckpoints(storage, name)
+    data, model_config = training_data(run), run.recipe.model
     torch.manual_seed(config.seed)
     vae, unet = build_autoencoder(model_config), build_unet(model_config)
     encoder = build_text_encoder(model_config, fit_tokenizer(data, model_config.image_tokens))
     with Tracker.start(run, "foundation: drawing") as tracker:
-        metrics = fit_autoencoder(vae, data, model_config.autoencoder.balance, config, tracker.log)
-        metrics |= train_unet(unet, vae, encoder, data, model_config, config, tracker.log)
-    metrics["drawing_cpu_seconds"] = clock.seconds()
+        balance, log = model_config.autoencoder.balance, PartProgress(tracker, steps_of(config))
+        fit = partial(fit_autoencoder, vae, data, balance, config, log)
+        metrics = checkpoints.run("autoencoder", {"vae": vae}, fit)
+        metrics |= train_unet(unet, vae, encoder, data, model_config, config, log, checkpoints)
+    metrics["drawing_cpu_seconds"] = checkpoints.cpu_seconds()
     with tempfile.TemporaryDirectory() as folder:
         vae.save_pretrained(f"{folder}/vae")
         unet.save_pretrained(f"{folder}/unet")

@@ -81,6 +81,13 @@ def tiny() -> Recipe:
             images_per_task=2, edit_images=6, reason_images=6, batch_size=12, bootstrap=20
         ),
         ablation=AblationConfig(
-            rows=("baseline", "got"), seeds=(0,), pretrain_steps=2, finetune_steps=2, images_per_task=2
+            rows=("baseline", "got"),
+            seeds=(0,),
+            pretrain_steps=2,
+            finetune_steps=2,
+            images_per_task=2,
+            edit_images=4,
+            finetune_rows=0.5,
+            without_got=True,
         ),
     )

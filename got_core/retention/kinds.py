@@ -30,7 +30,7 @@ _RULES = [
         (NOTE, rf"models/[^/]+/unfinished/{_KEY}\.json"),
         (CHECKPOINT, rf"models/[^/]+/{_KEY}/checkpoints/step-\d{{8,}}-[0-9a-f]{{8}}"),
         (MODEL, rf"models/[^/]+/{_KEY}"),
-        (PICTURES, rf"(?:{_BENCHMARKS}|guidance|published/[^/]+)/{_KEY}"),
+        (PICTURES, rf"(?:{_BENCHMARKS}|guidance|foundation_scores|published/[^/]+)/{_KEY}"),
         # By it a finished run is found again, which took hours.
         (VALUE, rf"ablation/[^/]+-\d+/{_KEY}/trial\.json"),
         (TRIAL, rf"ablation/[^/]+-\d+/{_KEY}"),

@@ -124,6 +124,9 @@ class StageConfig:
     held_out: float = 0.0
     """Share of the manifest's rows, by a hash of their ids, that no stage trains on: their loss is measured
     instead."""
+    row_share: float = 1.0
+    """Share of the manifest's other rows, by the same hash, that this stage draws from. A smaller one's rows
+    are among those of a larger one: pretraining may read a larger corpus than finetuning."""
     held_out_samples: int = 256
     """Held-out rows that are measured at most."""
     held_out_every: int = 0
@@ -157,6 +160,8 @@ class StageConfig:
             raise ValueError(f"global_batch must be at least 1, got {self.global_batch}")
         if not 0 <= self.held_out < 1:
             raise ValueError(f"held_out is a share of the rows from 0 to below 1, got {self.held_out}")
+        if not 0 < self.row_share <= 1:
+            raise ValueError(f"row_share is a share of the rows above 0, at most 1, got {self.row_share}")
         if self.held_out_samples < 1 or self.held_out_every < 0:
             raise ValueError(
                 "held_out_samples is at least 1 and held_out_every not negative, got "

@@ -70,7 +70,10 @@ class TrainingRun:
     edits_options: dict[str, Any] = field(default_factory=dict)
     """File system options of the edit pairs' images."""
     published: tuple[str, str] | None = None
-    """Folders of SDXL and of Qwen2.5-VL to start from; None: small foundation models are trained."""
+    """Folders of SDXL and of Qwen2.5-VL to start from; None: ``foundation`` says from what."""
+    foundation: str | None = None
+    """Folder of foundation weights (``got_core.model.formats.foundation_folder``) to start from; None: small
+    foundation models are trained."""
     weights: str | None = None
     """GoT model to start from, as ``Settings.weights``; ``published`` then names configurations alone."""
     weights_options: dict[str, Any] = field(default_factory=dict)
@@ -83,7 +86,7 @@ class TrainingRun:
     """Address of a Ray cluster; None starts Ray on this machine and stops it afterwards."""
     workers: int | None = None
     """Data-parallel workers of a stage. None: all GPUs of the cluster, or on processors as many as the recipe
-    says."""
+    says. 0: this process trains, without Ray."""
     device: Device = "auto"
     """Where stages are trained."""
     tags: dict[str, str] = field(default_factory=dict)
@@ -95,6 +98,11 @@ class TrainingRun:
     def __post_init__(self) -> None:
         if self.manifest is None and self.manifest_file is None:
             raise ValueError("a training run needs a manifest, or the name of its file")
+
+    @property
+    def in_process(self) -> bool:
+        """Whether this process trains, without Ray: for debuggers, and where starting workers takes long."""
+        return self.workers == 0
 
     def storage(self) -> Storage:
         """The storage that models and pictures are written to."""

@@ -19,7 +19,6 @@ import ray.train
 import torch
 from PIL import Image
 
-from got_core.ray_sessions import ray_session
 from got_core.train import parallel
 from got_core.train.checkpoints.folders import remove_finished
 from got_core.train.checkpoints.record import run_record, worker_record
@@ -73,7 +72,7 @@ def train_stage(run: TrainingRun, stage: Stage, start: Reference) -> Reference:
     if not run.storage().exists(f"{name}/metrics.json"):
         arguments = {"stage": stage, "name": name, "start": start["folder"], "start_stage": start["stage"]}
         arguments |= {"command": sys.argv}
-        with ray_session(run.ray_address, run.workers or config.workers):
+        with jobs.session(run, config):
             stage_workers(run, stage)  # refuses too few GPUs before anything is read
             run = _with_places(run, stage, start, f"{name}/{PLACES}")
             preflight.check_stage(run, stage.name, start)
@@ -118,7 +117,7 @@ def _stage_worker(arguments: dict[str, Any]) -> str | None:
 def _train(arguments: dict[str, Any]) -> None:
     """One Ray Train worker of a stage."""
     device = jobs.worker_device(arguments["gpu"])
-    if device.type == "cpu":
+    if device.type == "cpu" and not arguments["run"].in_process:
         torch.set_num_threads(1)
     allow_fast_matmul(device.type)
     run, stage, name = arguments["run"], arguments["stage"], arguments["name"]

@@ -1,4 +1,5 @@
-"""What the first stage starts from: published weights, or small foundation models put together.
+"""What the first stage starts from: published weights, those that come with the package, or small foundation
+models put together.
 
 Belongs here: one untrained GoT pipeline. Not here: training the small models (``got_core.foundation``).
 """
@@ -7,12 +8,14 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from got_core.digests import digest
-from got_core.model.build import pipeline_settings
+from got_core.model.build import build_scheduler, pipeline_settings
 from got_core.model.config import ModelConfig
 from got_core.model.formats.configs import ConfigFolders
+from got_core.model.formats.foundation_folder import FoundationFolder
 from got_core.model.formats.published import load_foundation_folders
 from got_core.model.formats.published_checks import check_published
 from got_core.model.formats.saved import load_foundation, load_pipeline, pipeline_without_weights
@@ -20,6 +23,7 @@ from got_core.model.pipeline import GoTPipeline
 from got_core.train.cpu_time import CpuTimer
 from got_core.train.run import Reference, TrainingRun, model_reference, weights_hash
 from got_core.train.stage import check_predictions
+from got_core.train.weights import check_model
 
 
 def take_published(run: TrainingRun) -> Reference:
@@ -29,17 +33,47 @@ def take_published(run: TrainingRun) -> Reference:
     the recipe is for; also where its pipeline is in storage already.
     """
     assert run.published is not None
+    sdxl, qwen = map(Path, run.published)
+    return _take(run, sdxl, qwen, lambda pipeline: None)
+
+
+def take_foundation(run: TrainingRun) -> Reference:
+    """The same of the run's folder of foundation weights, which has to be whole and for the recipe's model.
+
+    The scheduler is the recipe's, as of a foundation that is trained here. The reference says what was taken
+    (``weights``), what that was trained on (``manifests``), and what its folder says of it (``card``).
+
+    Raises as :func:`take_published`; of a folder that is not as it was written FoundationFolderError.
+    """
+    assert run.foundation is not None
+    folder, recipe = FoundationFolder(Path(run.foundation)), run.recipe
+    folder.check()
+    folder.check_model(recipe.model, recipe.name)
+
+    def fit(pipeline: GoTPipeline) -> None:
+        check_model(pipeline, recipe.model, f"GOT_FOUNDATION={folder.path}", recipe.name)
+        pipeline.register_modules(scheduler=build_scheduler(recipe.model.scheduler))
+
+    reference = _take(run, folder.drawing, folder.language, fit)
+    card = {name: value for name, value in folder.manifest.items() if name not in ("files", "model")}
+    return reference | {"weights": folder.title(), "manifests": folder.manifests(), "card": card}
+
+
+def _take(run: TrainingRun, drawing: Path, language: Path, fit: Callable[[GoTPipeline], None]) -> Reference:
+    """Put the pipeline of two folders, once ``fit`` has looked at it, into storage."""
     started, config, clock = time.monotonic(), run.recipe.model, CpuTimer()
-    sdxl, qwen = (Path(folder) for folder in run.published)
     check_predictions(config.scheduler.prediction, run.recipe.stages[:1])
-    folders = ConfigFolders.published(sdxl, qwen)
+    folders = ConfigFolders.published(drawing, language)
     check_published(folders, config.scheduler.prediction, run.variant)
-    drawing = [weights_hash(folder, run.variant) for folder in (folders.unet, folders.vae)]
-    key = digest([config, [*drawing, weights_hash(folders.mllm)]])
+    hashes = [weights_hash(folder, run.variant) for folder in (folders.unet, folders.vae)]
+    key = digest([config, [*hashes, weights_hash(folders.mllm)]])
     name = f"models/foundation/{key}"
     if not run.storage().exists(f"{name}/model_index.json"):
-        run.report(f"foundation: {sdxl} and {qwen}")
-        pipeline = load_foundation_folders(sdxl, qwen, variant=run.variant, **pipeline_settings(config))
+        run.report(f"foundation: {drawing} and {language}")
+        pipeline = load_foundation_folders(
+            drawing, language, variant=run.variant, **pipeline_settings(config)
+        )
+        fit(pipeline)
         with tempfile.TemporaryDirectory() as folder:
             pipeline.save_pretrained(folder, safe_serialization=True)
             run.storage().upload(Path(folder), name)

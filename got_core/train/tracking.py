@@ -74,10 +74,10 @@ class Tracker:
         sender.put(lambda: client.set_terminated(run_id, "FINISHED"))
         sender.close(PATIENCE)
 
-    def log(self, part: str, step: int, losses: dict[str, float]) -> None:
-        """Log losses of a named part and print them."""
+    def log(self, part: str, step: int, losses: dict[str, float], note: str = "") -> None:
+        """Log losses of a named part and print them, with a note behind."""
         self._send({f"{part}/{name}".replace(" ", "_"): value for name, value in losses.items()}, step)
-        self.report(f"{part}: step {step}, {_spelled(losses)}")
+        self.report(", ".join(filter(None, [f"{part}: step {step}, {_spelled(losses)}", note])))
 
     def log_steps(
         self, step: int, steps: int, count: int, losses: dict[str, float], figures: dict[str, float]

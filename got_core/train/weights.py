@@ -52,7 +52,7 @@ def take_weights(run: TrainingRun) -> Reference:
         if not run.storage().exists(f"{target}/{INDEX}"):
             run.report(f"weights: {name}")
             pipeline = _released(run, folder, name) if released else load_pipeline(folder)
-            check_model(pipeline, config, name, run.recipe.name)
+            check_model(pipeline, config, f"GOT_WEIGHTS={name}", run.recipe.name)
             _store(run, pipeline, target)
     known = version_manifests(name, run.tracking_uri) if name.startswith(SCHEME) else []
     reference = model_reference(run, target, "weights", key, 0, started, {})
@@ -131,7 +131,7 @@ def _released(run: TrainingRun, folder: Path, name: str) -> GoTPipeline:
 
 def check_model(pipeline: GoTPipeline, config: ModelConfig, name: str, recipe: str) -> None:
     """Raise ValueError where a model's sizes, or settings that its weights were trained with, are not those
-    of a configuration; the message gives both."""
+    of a configuration; the message gives both. ``name``: the setting that names the model, with its value."""
     wanted = pipeline_settings(config)
     unlike = [
         f"{key} is {pipeline.config[key]}, not {wanted[key]}"
@@ -142,7 +142,7 @@ def check_model(pipeline: GoTPipeline, config: ModelConfig, name: str, recipe: s
     if unlike:
         more = f" (and {len(unlike) - 3} more)" if len(unlike) > 3 else ""
         raise ValueError(
-            f"GOT_WEIGHTS={name} is another model than recipe {recipe!r} is for: {'; '.join(unlike[:3])}"
+            f"{name} is another model than recipe {recipe!r} is for: {'; '.join(unlike[:3])}"
             f"{more}; take weights of its sizes, or a recipe of theirs (`finetune_own` in got_core.recipes "
             "takes a ModelConfig)"
         )

@@ -54,8 +54,10 @@ def test_rows_are_trained_from_the_same_foundation_and_scored(made: tuple[Storag
     for line in (baseline, got):
         assert line["pictures"] == 12
         assert 0.1 < line["cpu_seconds"] < 120
-        pictures = [name for name in storage.list(f"{line['samples']}/") if name.endswith("0.png")]
-        assert len(pictures) == 2
+        drawn = [name.rpartition("/")[0] for name in storage.list(f"{line['samples']}/")
+                 if name.endswith("0.png")]  # fmt: skip
+        assert drawn == [line["samples"]] * 2 + [f"{line['samples']}/edits"]
+        assert line["edits"] is not None and (line["edit_plans_right"] is None) == (line["row"] == "baseline")
         config = GoTPipeline.from_pretrained(storage.download(line["model"])).config
         assert config.reasoning is config.spatial_guidance is (line["row"] == "got")
     assert not storage.list("ray/"), "checkpoints of finished runs are left behind"

@@ -10,10 +10,13 @@ import re
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import dagster as dg
 import pytest
+
+from got_core.model.formats.foundation_folder import FoundationFolder
 
 from .test_shown import MOST_BYTES, event_sizes
 
@@ -194,6 +197,31 @@ def test_a_finished_home_needs_nothing_that_goes(walked: tuple[Path, str], tmp_p
     assert not orphan.parent.exists()
     draws(home, tmp_path)
     assert "\n  0 tables, models and reports made" in make_run(home)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_the_foundation_of_a_finished_home_is_scored_and_written_once(
+    walked: tuple[Path, str], load, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    graph = load(home=str(walked[0]), foundation="train", parallel="1")
+    from got_assets.foundation import make_foundation
+
+    target = tmp_path / "weights"
+    assert graph.run.main(partial(make_foundation, to=target)) == 0
+    said, folder = capsys.readouterr().out, FoundationFolder(target)
+    folder.check()
+    start = graph.storage.read_json("foundation_models.json")
+    assert folder.manifests() == [start["manifest_hash"]] and start["stage"] == "foundation"
+    assert folder.manifest["rows"].keys() == {"t2i", "edit"} and folder.manifest["cpu_seconds"] > 0
+    scores = folder.manifest["scores"]
+    assert {"geneval/scenes: plans right", "edits/scenes: plans right"} <= scores.keys()
+    assert "edits/scenes: right, guided by text encoder" in scores
+    assert all(0 <= value <= 1 for value in scores.values())
+    assert "foundation_models (" not in said and f"written to {target}" in said
+    assert graph.run.main(partial(make_foundation, to=target)) == 0
+    assert "pictures, " not in capsys.readouterr().out, "what was scored is not scored again"
+    assert FoundationFolder(target).manifest["scores"] == scores
 
 
 @pytest.mark.slow

@@ -18,11 +18,11 @@ MODELS = ("training_manifest", "foundation_models", "pretrained_model")
 
 @pytest.mark.slow
 def test_a_new_image_waits_for_the_next_training_and_is_then_asked_for(
-    load: Callable[..., Graph], monkeypatch: pytest.MonkeyPatch, ray_kept: None
+    load: Callable[..., Graph], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     once = recipes.tiny().with_stage("pretrain", max_failures=0)
     monkeypatch.setitem(recipes.RECIPES, "once", lambda: dataclasses.replace(once, name="once"))
-    graph = load(recipe="once", workers="1")
+    graph = load(recipe="once", workers="0")
     graph.render()
     late = sorted(path for path in graph.raw.rglob("*.*") if path.is_file())[-1]
     kept = late.read_bytes()

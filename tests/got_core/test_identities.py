@@ -33,7 +33,8 @@ RESULTS: dict[type, str] = {
     CurateConfig: "rules min_boxes max_boxes min_box_side min_box_area max_box_area max_box_aspect "
     "min_chain_chars max_chain_chars languages min_agreement max_text_share max_unsafe unsafe_model "
     "contamination_distance near_duplicate_distance near_duplicate_color takedown_distance max_error_share",
-    AblationConfig: "rows seeds pretrain_steps finetune_steps images_per_task",
+    AblationConfig: "rows seeds pretrain_steps finetune_steps images_per_task edit_images finetune_rows "
+    "without_got",
     CorpusConfig: "images edits edit_kinds multi_turn reasoning place_draws seed jpeg_share folder_size",
     EvaluateConfig: "benchmarks images_per_task sampling_seeds repair edit_images edit_steps "
     "max_change_outside max_trace "
@@ -43,7 +44,7 @@ RESULTS: dict[type, str] = {
     "language_steps "
     "language_batch_size unet_steps unet_batch_size refiner_steps projection_images edit_share "
     "describe_share locate_share recall_share renamed_share pointing_weight alignment_weight "
-    "language_rate settled_rate seeing_rate vision_rate unet_rate unet_loss unet_edit_share "
+    "language_rate settled_rate seeing_rate vision_rate unet_rate unet_loss unet_edit_share chains "
     "optimizer ema_decay bf16 seed",
     ModelConfig: "resolution image_tokens language_model autoencoder unet scheduler generate_scales "
     "edit_scales inference_steps max_new_tokens reasoning spatial_guidance",
@@ -55,7 +56,7 @@ RESULTS: dict[type, str] = {
     StageConfig: "steps global_batch draws_per_step mixture geometry random_crop bucket_multiple latents "
     "peak_rate language_rate warmup_steps final_rate optimizer betas epsilon weight_decay "
     "gradient_clip lora_rank language_whole drawing_lora_rank lora_alpha lora_dropout loss "
-    "ema_decay bf16 frozen_bf16 held_out seed",
+    "ema_decay bf16 frozen_bf16 held_out row_share seed",
 }
 """Fields of each configuration that change results. A new field has to be put here, or be marked with
 `execution` (of `StageConfig`: be named in `_EXECUTION`) where it changes none."""

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from got_core.recipes import tiny
 from got_core.settings import Settings
 from got_core.settings_errors import settings_sentence
 from got_core.storage import Storage
@@ -124,6 +125,29 @@ def test_weights_are_a_folder_a_url_or_a_registered_model(
         Settings()
     monkeypatch.setenv("GOT_WEIGHTS", "models:/got")
     with pytest.raises(ValidationError, match="names no registered model: write models:/got@champion or"):
+        Settings()
+
+
+def test_a_foundation_is_trained_or_a_folder_and_the_only_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tiny().model
+    assert Settings().foundation is None and Settings().foundation_folder(model) is None
+    monkeypatch.setenv("GOT_FOUNDATION", "train")
+    assert Settings().foundation == "train" and Settings().foundation_folder(model) is None
+    monkeypatch.setenv("GOT_FOUNDATION", "weights/tiny")
+    named = Settings().foundation_folder(model)
+    assert named is not None and named.path == tmp_path / "weights/tiny"
+    monkeypatch.setenv("GOT_WEIGHTS", "models:/got@champion")
+    with pytest.raises(ValidationError, match=r"GOT_FOUNDATION=\S+ and GOT_WEIGHTS both say what training"):
+        Settings()
+    monkeypatch.delenv("GOT_WEIGHTS")
+    monkeypatch.setenv("GOT_SDXL", "sdxl")
+    monkeypatch.setenv("GOT_QWEN", "qwen")
+    with pytest.raises(ValidationError, match="and GOT_SDXL and GOT_QWEN both say"):
+        Settings()
+    monkeypatch.setenv("GOT_FOUNDATION", "s3://bucket/weights")
+    with pytest.raises(ValidationError, match="is neither train nor a folder of this machine"):
         Settings()
 
 

@@ -21,6 +21,16 @@ from packaging.requirements import Requirement
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 PACKAGES = ("got_core", "got_assets")
+WEIGHTS = [
+    f"got_core/foundation/weights/{name}"
+    for name in (
+        "foundation.json",
+        "README.md",
+        "drawing/unet/a.safetensors",
+        "language/tokenizer.json",
+    )
+]
+"""As files of foundation weights lie, whether the repository has some or not."""
 
 
 def normal(name: str) -> str:
@@ -73,6 +83,9 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
+    for name in WEIGHTS:
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).touch()
     code = f"from setuptools.build_meta import *; build_wheel({str(place)!r}); build_sdist({str(place)!r})"
     subprocess.run([sys.executable, "-c", code], cwd=source, check=True, capture_output=True)
     return place
@@ -84,7 +97,7 @@ def test_wheel_and_source_hold_every_file_of_both_packages(built: Path) -> None:
         for name in PACKAGES
         for path in (ROOT / name).rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
-    }
+    } | set(WEIGHTS)
     assert {"got_core/py.typed", "got_assets/py.typed", "got_core/annotate/prompts/ground.txt"} <= wanted
     (wheel,), (archive,) = built.glob("*.whl"), built.glob("*.tar.gz")
     with zipfile.ZipFile(wheel) as files:

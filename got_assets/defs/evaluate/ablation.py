@@ -11,7 +11,8 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
-from got_assets.defs.train.assets import training_run
+from got_assets.defs.train.assets import model_result, training_run
+from got_assets.pools import TRAINING
 from got_assets.project import PROJECT, Project, code_version
 from got_assets.reporting import column_schema, markdown_table, stored_image, table_result
 from got_assets.scored import check_ablation
@@ -21,7 +22,40 @@ _RECIPE = PROJECT.recipe
 PLOT = "ablation.png"
 
 
+def ablation_foundation_asset() -> dg.AssetsDefinition:
+    """The asset of the foundation models that know nothing of GoT, where the recipe asks for them."""
+
+    @dg.asset(
+        group_name="evaluate",
+        kinds={"pytorch", "ray"},
+        owners=["team:model"],
+        pool=TRAINING,
+        code_version=code_version(1, _RECIPE.model, _RECIPE.foundation),
+    )
+    def ablation_foundation(
+        context: dg.AssetExecutionContext,
+        project: dg.ResourceParam[Project],
+        training_manifest: pl.DataFrame,
+    ) -> dg.MaterializeResult[dict[str, Any]]:
+        """What the ablation starts from in place of `foundation_models`: small parts that know language,
+        where named objects are and how to draw from words, but no chains, canvases or sources, as the paper's
+        published weights."""
+        from got_core.ablation.trials import train_without_got
+
+        check_ablation(project)
+        started = time.monotonic()
+        model = train_without_got(training_run(context, project, training_manifest))
+        return model_result(project, model, started)
+
+    return ablation_foundation
+
+
+ablation_foundations = [ablation_foundation_asset()] if _RECIPE.ablation.without_got else []
+START = "ablation_foundation" if ablation_foundations else "foundation_models"
+
+
 @dg.asset(
+    ins={"start": dg.AssetIn(START)},
     group_name="evaluate",
     kinds={"pytorch", "ray"},
     owners=["team:model"],
@@ -37,10 +71,10 @@ def ablation_runs(
     context: dg.AssetExecutionContext,
     project: dg.ResourceParam[Project],
     training_manifest: pl.DataFrame,
-    foundation_models: dict[str, Any],
+    start: dict[str, Any],
 ) -> dg.MaterializeResult[pl.DataFrame]:
     """Every row of the ablation, trained from the same foundation models with each seed and scored with
-    `geneval/scenes`.
+    `geneval/scenes`, and with `edits/scenes` where the recipe says so.
 
     Runs train side by side where there is room. A finished one is found, an interrupted one goes on.
     """
@@ -48,8 +82,8 @@ def ablation_runs(
 
     check_ablation(project)
     started = time.monotonic()
-    trials = run_trials(training_run(context, project, training_manifest), foundation_models)
-    shown = trials.select("row", "seed", "overall", "plans_right", "steps", "cpu_seconds")
+    trials = run_trials(training_run(context, project, training_manifest), start)
+    shown = trials.select("row", "seed", "overall", "plans_right", "edits", "steps", "cpu_seconds")
     return table_result(
         trials,
         rows_in=trials.height,

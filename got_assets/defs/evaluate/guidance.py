@@ -119,18 +119,14 @@ def guidance_grid(
 def _drawer(project: Project, folder: str, benchmark: str) -> Iterator["Drawer"]:
     """Workers on Ray for photographs, as for the published benchmarks; scenes are drawn here."""
     from got_core.evaluate.benchmarks import open_pipeline
-    from got_core.evaluate.drawers.cluster import RayDrawer
     from got_core.evaluate.drawers.local import as_drawer
-    from got_core.ray_sessions import ray_session
+    from got_core.evaluate.published.cluster import drawing_on
 
     if benchmark not in PUBLISHED_ASSETS.values() and not is_own(benchmark):
         yield as_drawer(open_pipeline(project.storage.download(folder)))
         return
     cluster = benchmark_cluster(project)
-    with (
-        ray_session(cluster.address, cluster.workers),
-        RayDrawer(folder, storage=project.storage, **cluster.options()) as drawer,
-    ):
+    with cluster.session(), drawing_on(cluster, folder, project.storage) as drawer:
         yield drawer
 
 

@@ -38,6 +38,16 @@ _RECIPE = PROJECT.recipe
 Reference = dict[str, Any]
 
 
+def foundation_version(project: Project) -> tuple[Any, ...]:
+    """What the foundation models depend on: the recipe's training of them, or the folder they come from."""
+    recipe = project.recipe
+    if (folder := project.settings.foundation_folder(recipe.model)) is None:
+        return (recipe.model, recipe.foundation)
+    with suppress(OSError):  # the asset says that there is no such folder
+        return (recipe.model, folder.digest())
+    return (recipe.model, str(folder.path))
+
+
 @dg.asset(
     group_name="train",
     kinds={"pytorch", "huggingface"},
@@ -45,7 +55,7 @@ Reference = dict[str, Any]
     pool=TRAINING,
     code_version=code_version(
         4,
-        *(_RECIPE.model, _RECIPE.foundation),
+        *foundation_version(PROJECT),
         *(PROJECT.settings.published or ()),
         *filter(None, [PROJECT.settings.sdxl_variant, PROJECT.settings.weights]),
     ),
@@ -56,21 +66,30 @@ def foundation_models(
     """What GoT training starts from: a language model that writes chains and sees, an autoencoder, a U-Net.
 
     GOT_WEIGHTS names a whole GoT model instead: a registered one is looked up here, and a moved alias alone
-    makes nothing out of date. GOT_SDXL and GOT_QWEN name folders of published weights; without either small
-    parts are trained from scratch on the manifest's samples, each by itself.
+    makes nothing out of date. GOT_SDXL and GOT_QWEN name folders of published weights; without either the
+    weights that come with the package are taken, or those of GOT_FOUNDATION. Where there are none for the
+    recipe, small parts are trained from scratch on the manifest's samples, each by itself.
     """
-    from got_core.foundation.train import train_foundation
     from got_core.train.ray.preflight import check_nodes
     from got_core.train.stage import check_start
-    from got_core.train.start import take_published
-    from got_core.train.weights import take_weights
 
     started, run = time.monotonic(), training_run(context, project, training_manifest)
     check_nodes(run)  # of the stages, too: nothing is trained for those that cannot follow
     check_start(run.recipe.stages, run.weights)
     try_benchmarks(project)
-    take = take_weights if run.weights else take_published if run.published else train_foundation
-    return _model_result(project, take(run), started)
+    return model_result(project, _start_of(run), started)
+
+
+def _start_of(run: "TrainingRun") -> Reference:
+    from got_core.foundation.train import train_foundation
+    from got_core.train.start import take_foundation, take_published
+    from got_core.train.weights import take_weights
+
+    if run.weights:
+        return take_weights(run)
+    if run.published:
+        return take_published(run)
+    return take_foundation(run) if run.foundation else train_foundation(run)
 
 
 READ_LATENTS = [stage for stage in _RECIPE.stages if stage.config.latents is not None]
@@ -162,7 +181,7 @@ def stage_model(stage: Stage, start: str) -> dg.AssetsDefinition:
         used = {"training_manifest": model["manifest_hash"], start_asset: model["start_weights_hash"]}
         if latents:
             used["latent_shards"] = _latents_version(project.storage.read_json("latent_shards.json"))
-        return _model_result(project, model, started, trained_on_tag(used))
+        return model_result(project, model, started, trained_on_tag(used))
 
     return trained
 
@@ -186,6 +205,7 @@ def make_run(project: Project, manifest: pl.DataFrame, tags: dict[str, str]) -> 
     from got_core.train.run import TrainingRun
 
     settings = project.settings
+    foundation = settings.foundation_folder(project.recipe.model)
     return TrainingRun(
         storage_url=settings.storage_url,
         storage_options=settings.storage_options,
@@ -197,6 +217,7 @@ def make_run(project: Project, manifest: pl.DataFrame, tags: dict[str, str]) -> 
         manifest_hash=content_hash(manifest),
         recipe=project.recipe,
         published=settings.published,
+        foundation=str(foundation.path) if foundation else None,
         weights=settings.weights,
         weights_options=settings.fs_options(settings.weights) if settings.weights else {},
         variant=settings.sdxl_variant,
@@ -224,9 +245,10 @@ def _planned_gb(storage: Storage) -> dict[str, float]:
     return {}
 
 
-def _model_result(
+def model_result(
     project: Project, reference: Reference, started: float, tags: dict[str, str] | None = None
 ) -> dg.MaterializeResult[Reference]:
+    """What the asset of a model returns: its reference, with what is known of it."""
     names = (
         "stage",
         "weights",
@@ -252,11 +274,24 @@ def _model_result(
         started=started,
         tags=tags,
         folder=dg.MetadataValue.url(project.storage.url_of(reference["folder"])),
+        **_card_metadata(reference.get("card", {})),
         **_data_metadata(reference),
         **shown,
         **figures,
         **pictures,
     )
+
+
+def _card_metadata(card: dict[str, Any]) -> Metadata:
+    """What a folder of foundation weights says of itself."""
+    if not card:
+        return {}
+    told = ("recipe", "seed", "commit", "manifest_hash", "cpu_seconds", "trained", "licence")
+    scores = list(card.get("scores", {}).items())
+    return {
+        "card": markdown_table(["what", "value"], [(name, card[name]) for name in told if name in card]),
+        "card_scores": markdown_table(["score of its own", "value"], scores),
+    }
 
 
 def _data_metadata(reference: Reference) -> Metadata:

@@ -23,6 +23,8 @@ class ConfigFolders:
     unet: Path
     vae: Path
     scheduler: Path
+    projector: Path | None = None
+    """What a language model that was aligned with the drawing model beside it brings along."""
     scheduler_class: str = "DDPMScheduler"
     """SDXL's folder names another class; GoT draws with this one, of the same settings."""
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -70,6 +72,7 @@ class ConfigFolders:
             unet=sdxl / "unet",
             vae=sdxl / "vae",
             scheduler=sdxl / "scheduler",
+            projector=qwen / "projector" if (qwen / "projector").is_dir() else None,
             scheduler_class=_published_scheduler(sdxl / "scheduler"),
         )
 

@@ -25,6 +25,7 @@ from got_core.model.autoencoder import PatchAutoencoder
 from got_core.model.backbones.sdxl_unet import widen_input
 from got_core.model.formats.names import canonical_name
 from got_core.model.formats.shards import read_state
+from got_core.model.guidance import GuidanceProjector
 from got_core.model.precision import DTYPES, autoencoder_dtype, widest
 from got_core.model.unet import UNetWithInputSkip
 
@@ -119,6 +120,15 @@ def load_autoencoder(
     vae = empty_autoencoder(folder)
     fill(vae, folder_state("vae", vae, folder, report, variant), dtype)
     return vae
+
+
+def load_projector(folder: Path, report: KeyReport, dtype: torch.dtype | None = None) -> GuidanceProjector:
+    """The maps from the language model to the drawing model, with the weights of their folder; keys that do
+    not fit go to the report."""
+    with init_empty_weights():
+        projector = GuidanceProjector.from_config(GuidanceProjector.load_config(folder)).eval()
+    fill(projector, folder_state("projector", projector, folder, report), dtype)
+    return projector
 
 
 def fill(module: nn.Module, state: Mapping[str, Tensor], dtype: torch.dtype | None = None) -> None:

@@ -1,6 +1,6 @@
 """What GoT training starts from: plain SDXL and Qwen2.5-VL folders, as published.
 
-Belongs here: widening the U-Net, adding GoT's tokens, fresh projectors. Does not belong here: GoT's own
+Belongs here: widening the U-Net, adding GoT's tokens, projectors. Does not belong here: GoT's own
 checkpoints (``released``).
 """
 
@@ -25,6 +25,7 @@ from got_core.model.formats.parts import (
     filled_language_model,
     folder_state,
     load_autoencoder,
+    load_projector,
 )
 from got_core.model.formats.published_checks import check_published
 from got_core.model.guidance import GuidanceProjector
@@ -48,7 +49,9 @@ def load_foundation_folders(
     The U-Net's input is widened from C to 3C channels, so that it draws what SDXL draws until training
     gives the new channels weight. GoT's tokens (start 151665, end 151666, image tokens from 151667) fall
     into the spare rows of the published embedding, which then keeps its size. Embedding and head part
-    company: GoT trains each whole.
+    company: GoT trains each whole. A language model that was aligned with the drawing model brings its
+    projector along (``projector/``), and its tokenizer may have GoT's tokens already; else the projector is
+    fresh. Beside such a one the U-Net may read 3C channels already.
 
     Each part's weights are read from plain safetensors if it has them, else from the variant that it has,
     else from ``.bin`` files, of which only tensors are read. What the folders say of themselves is checked
@@ -58,7 +61,7 @@ def load_foundation_folders(
         dtype: of all parts. An autoencoder that overflows in float16 (``force_upcast``) stays in float32.
         quantization: a ``BitsAndBytesConfig`` for the language model (for drawing only; not tested here).
         variant: of SDXL's weight files, such as ``fp16``; for parts that have it, before plain ones.
-        seed: of the projectors, and of rows that the embedding may need for GoT's tokens.
+        seed: of fresh projectors, and of rows that the embedding may need for GoT's tokens.
         **settings: of ``GoTPipeline`` (resolution, image_tokens ...); defaults are the paper's.
 
     Raises:
@@ -72,6 +75,7 @@ def load_foundation_folders(
     unet = empty_unet(folders.unet)
     fill(unet, folder_state("unet", unet, folders.unet, report, variant), dtype)
     vae = load_autoencoder(folders.vae, report, dtype, variant)
+    brought = load_projector(folders.projector, report, dtype) if folders.projector else None
     config, state = _language_state(folders.mllm, report)
     report.raise_if_any(f"{sdxl_folder} and {qwen_folder}")
     mllm = filled_language_model(config, state, folders.mllm, dtype, quantization)
@@ -80,7 +84,7 @@ def load_foundation_folders(
     planner.separate_head()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        projector = GuidanceProjector.between(planner, drawer)
+        projector = brought or GuidanceProjector.between(planner, drawer)
         nn.Module.to(projector, dtype)
         return pipeline_of_parts(
             folders, mllm=mllm, projector=projector, unet=unet, vae=vae, settings=settings, fresh=True

@@ -30,25 +30,32 @@ def check_published(folders: ConfigFolders, prediction: str, variant: str | None
     """
     unet, vae = read_config(folders.unet, "config.json"), read_config(folders.vae, "config.json")
     scheduler = read_config(folders.scheduler, "scheduler_config.json")
+    language = read_config(folders.mllm, "config.json")
     faults = [
-        *_unet_faults(folders.unet, unet),
+        *_unet_faults(folders.unet, unet, aligned=folders.projector is not None),
         *_pipeline_faults(folders.unet.parent),
         *_autoencoder_faults(folders.vae, vae, unet),
-        *_scheduler_faults(folders.scheduler / "scheduler_config.json", scheduler, prediction),
-        *_language_faults(folders.mllm, read_config(folders.mllm, "config.json")),
+        *_scheduler_faults(
+            folders.scheduler / "scheduler_config.json",
+            _index(folders.unet.parent).get("prediction") or predicted(scheduler),
+            prediction,
+        ),
+        *_language_faults(folders.mllm, language),
+        *(_projector_faults(folders.projector, unet, language) if folders.projector else ()),
     ]
     if faults:
         raise ValueError("GoT cannot be trained from these folders:\n" + "\n".join(faults))
     _check_weights(folders, variant)
 
 
-def _unet_faults(folder: Path, config: Config) -> Iterator[str]:
+def _unet_faults(folder: Path, config: Config, *, aligned: bool) -> Iterator[str]:
+    """``aligned``: its language model was trained for it, so it may read conditions beside the latents."""
     name = config.get("_class_name")
     if name not in UNETS:
         yield f"{folder} is of class {name!r}; known are {', '.join(UNETS)}: {SDXL}"
         return
     takes, gives = config.get("in_channels", 4), config.get("out_channels", 4)
-    if takes != gives:
+    if takes != gives and not (aligned and takes == 3 * gives):
         kind = {9: " (inpainting)", 8: " (edits by instruction)", 3 * gives: " (GoT's own)"}.get(takes, "")
         yield (
             f"{folder} takes {takes} channels and gives {gives}{kind}: it is not a plain text-to-image "
@@ -70,11 +77,35 @@ def _unet_faults(folder: Path, config: Config) -> Iterator[str]:
             yield f"{folder} wants another condition ({setting} {config[setting]!r}), GoT has none; {SDXL}"
 
 
+def _projector_faults(folder: Path, unet: Config, language: Config) -> Iterator[str]:
+    config = read_config(folder, "config.json")
+    text = language.get("text_config", language)
+    pooled = (unet.get("projection_class_embeddings_input_dim") or 0) - 6 * (
+        unet.get("addition_time_embed_dim") or 0
+    )
+    wanted = {
+        "hidden_size": text.get("hidden_size"),
+        "cross_attention_dim": unet.get("cross_attention_dim"),
+        "pooled_dim": pooled,
+    }
+    for name, size in wanted.items():
+        if config.get(name) != size:
+            yield (
+                f"{folder} has {name} {config.get(name)}, the models that it stands between have {size}: "
+                "take the two folders that were trained together, or remove it for a fresh projector"
+            )
+
+
+def _index(folder: Path) -> dict[str, Any]:
+    """What a folder in diffusers' layout says of itself as a whole; empty where it has no index."""
+    there = (folder / "model_index.json").is_file()
+    return read_config(folder, "model_index.json") if there else {}
+
+
 def _pipeline_faults(folder: Path) -> Iterator[str]:
     """What the folder's own index says it is for, where it has one."""
-    if not (folder / "model_index.json").is_file():
+    if not (index := _index(folder)):
         return
-    index = read_config(folder, "model_index.json")
     name = str(index.get("_class_name"))
     if index.get("requires_aesthetics_score"):
         yield f"{folder} is SDXL's refiner (requires_aesthetics_score): it draws no whole pictures; {SDXL}"
@@ -104,7 +135,11 @@ def _autoencoder_faults(folder: Path, config: Config, unet: Config) -> Iterator[
 
 
 def predicted(config: Config) -> str:
-    """What a U-Net predicts, from the configuration of the scheduler beside it."""
+    """What a U-Net predicts, from the configuration of the scheduler beside it.
+
+    No scheduler of diffusers says that its U-Net answers the clean latent on a straight path: such a folder's
+    index says so (``prediction``).
+    """
     name = str(config.get("_class_name"))
     if "FlowMatch" in name or config.get("use_flow_sigmas"):
         return "flow"
@@ -114,8 +149,7 @@ def predicted(config: Config) -> str:
     return {"flow_prediction": "flow", "sample": "sample of diffusion steps"}.get(said, said)
 
 
-def _scheduler_faults(path: Path, config: Config, wanted: str) -> Iterator[str]:
-    found = predicted(config)
+def _scheduler_faults(path: Path, found: str, wanted: str) -> Iterator[str]:
     if found == wanted:
         return
     remedy = f"take a folder whose U-Net predicts {wanted!r}"

@@ -69,7 +69,8 @@ _NO_PIXELS = np.zeros((0, 0, 3), dtype=np.uint8)
 class TrainingData:
     """Samples of a manifest; decoded pictures stay in memory up to ``cache_bytes``.
 
-    The share ``held_out`` of the rows is in no group, and never drawn, but of :meth:`held_out_rows`.
+    The share ``held_out`` of the rows is in no group, and never drawn, but of :meth:`held_out_rows`; of the
+    others the share ``row_share`` is drawn.
     ``store_url`` is the storage that holds pictures whose source was no plain file, and the training tars
     that ``places`` speaks of; without places all pictures are read from raw files. With places of latents
     (``LatentPlaces``) those are read and no picture. Picklable: a copy keeps no pictures in memory and has no
@@ -99,6 +100,7 @@ class TrainingData:
         care: PictureCare | None = None,
         faults: PictureFaults | None = None,
         held_out: float = 0.0,
+        row_share: float = 1.0,
         places: TarPlaces | LatentPlaces | None = None,
     ) -> None:
         rows = MemoryManifest(manifest) if isinstance(manifest, pl.DataFrame) else manifest
@@ -119,7 +121,10 @@ class TrainingData:
                 self.source = Latents(storage, places, rows.row, care)
             else:
                 self.source = Tars(storage, places, rows.sample_id, self.source, ingest, care)
-        self._held_out = rows.column("place") < held_out if held_out else np.zeros(len(rows), dtype=bool)
+        none = np.zeros(len(rows), dtype=bool)
+        self._held_out = rows.column("place") < held_out if held_out else none
+        last = held_out + row_share * (1 - held_out)
+        self._undrawn = self._held_out | (rows.column("place") >= last if row_share < 1 else none)
         self.of_kind = {kind: self._divided(rows.of_kind(kind), held_out=False) for kind in KINDS}
         """Rows by kind, int32."""
         self._cache = DecodedCache(cache_bytes)
@@ -163,7 +168,7 @@ class TrainingData:
     def share(self) -> None:
         """Keep what is known of rows in memory that copies of this in decoder processes share."""
         self.taken_down_from, self.bucket = shared(self.taken_down_from), shared(self.bucket)
-        self._held_out = shared(self._held_out)
+        self._held_out, self._undrawn = shared(self._held_out), shared(self._undrawn)
         self.of_kind = {kind: shared(rows) for kind, rows in self.of_kind.items()}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -280,7 +285,7 @@ class TrainingData:
 
         Raises ValueError as ``mixture.resolve``.
         """
-        groups = resolve(self.manifest.counted(mixture, self._held_out), mixture)
+        groups = resolve(self.manifest.counted(mixture, self._undrawn), mixture)
         return [
             (group, self._divided(self.manifest.of_group(group.name), held_out=False)) for group in groups
         ]
@@ -291,7 +296,7 @@ class TrainingData:
         return self._divided(rows, held_out=True)
 
     def _divided(self, rows: np.ndarray, *, held_out: bool) -> np.ndarray:
-        return rows[self._held_out[rows] == held_out]
+        return rows[self._held_out[rows] if held_out else ~self._undrawn[rows]]
 
     def draw(self, rng: np.random.Generator, kind: str, count: int) -> list[TrainingSample]:
         """``count`` different samples of a kind (of the other kind where there is none)."""
@@ -359,6 +364,7 @@ def training_data(run: TrainingRun, config: StageConfig | None = None) -> Traini
     options: dict[str, Any] = {"store_url": run.storage_url, "store_options": run.storage_options}
     options["held_out"] = (config or run.recipe.stages[0].config).held_out
     if config is not None:
+        options["row_share"] = config.row_share
         options |= {"geometry": config.geometry, "bucket_multiple": config.bucket_multiple}
         options["cache_bytes"] = config.cache_megabytes << 20
         options["care"] = PictureCare(retries=config.picture_retries, timeout=config.picture_timeout)

@@ -126,7 +126,8 @@ def _shards(run: TrainingRun) -> list[tuple[str, pl.DataFrame]]:
 def _results(run: TrainingRun, tasks: list[_Task]) -> Iterator[tuple[_Task, Made]]:
     """What became of each task, in any order."""
     few = sum(_rows(task.run).height for task in tasks) <= IN_PROCESS
-    if few and run.ray_address is None and (run.device == "cpu" or not torch.cuda.is_available()):
+    few = few and run.ray_address is None and (run.device == "cpu" or not torch.cuda.is_available())
+    if few or run.in_process:
         yield from ((task, _encode(task)) for task in tasks)
         return
     with ray_session(run.ray_address), relayed_progress(run) as relayed:

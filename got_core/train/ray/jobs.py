@@ -6,16 +6,18 @@ Belongs here: the workers. Not here: what they go on from (``checkpoints``).
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from pyarrow.fs import FSSpecHandler, PyFileSystem
-from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train import FailureConfig, Result, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
 from got_core.filesystems import open_filesystem
 from got_core.ray_sessions import ray_session
 from got_core.storage import Storage
+from got_core.train.config import StageConfig
 from got_core.train.ray.progress import relayed_progress
 from got_core.train.ray.workers import stage_workers
 from got_core.train.run import TrainingRun
@@ -41,8 +43,11 @@ def fit(
     find by themselves what to go on from.
 
     A worker that returns a text says why going on is of no use: Ray would start again after an error. Raises
-    StoppedTrainingError with it.
+    StoppedTrainingError with it. What this process trains itself (``run.in_process``) is not started again,
+    and its errors are the function's own.
     """
+    if run.in_process:
+        return _outcome(_here(run, name, stage, worker, arguments))
     config = stage.config
     path, filesystem = _ray_storage(run.storage())
     with ray_session(run.ray_address, run.workers or config.workers), relayed_progress(run) as relayed:
@@ -66,6 +71,29 @@ def fit(
             torch_config=TorchConfig(backend="nccl" if workers.gpu else "gloo"),
         )
         result = trainer.fit()
+    return _outcome(result)
+
+
+def session(run: TrainingRun, config: StageConfig) -> AbstractContextManager[None]:
+    """Ray for a stage and what is done before it; none where this process trains."""
+    if run.in_process:
+        return nullcontext()
+    return ray_session(run.ray_address, run.workers or config.workers)
+
+
+def _here(
+    run: TrainingRun, name: str, stage: Stage, worker: Callable[..., str | None], arguments: dict
+) -> Result:
+    """The worker function called by this process: what Ray Train does without workers."""
+    return TorchTrainer(
+        worker,
+        train_loop_config=arguments | {"run": run, "gpu": stage_workers(run, stage).gpu},
+        scaling_config=ScalingConfig(num_workers=0),
+        run_config=RunConfig(name=name),
+    ).fit()
+
+
+def _outcome(result: Result) -> dict[str, Any]:
     if result.error is not None:
         raise result.error
     if result.return_value:

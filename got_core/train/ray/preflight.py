@@ -86,7 +86,8 @@ def look_at_nodes(
     run: TrainingRun, *, weights_bytes: int = 0, planned_gb: float | None = None, seconds: float = SECONDS
 ) -> Findings:
     """What :func:`check_nodes` judges. Raises PreflightError where the driver does not reach the storage."""
-    if run.ray_address is None and not (ray.is_initialized() and len(_alive()) > 1):
+    alone = run.ray_address is None and not (ray.is_initialized() and len(_alive()) > 1)
+    if run.in_process or alone:
         return _on_this_machine(run, weights_bytes, planned_gb, seconds)
     with ray_session(run.ray_address):
         alive = _alive()

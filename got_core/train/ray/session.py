@@ -15,7 +15,12 @@ from got_core.train.run import TrainingRun
 
 
 def run_apart(run: TrainingRun, tasks: dict[str, Callable[[TrainingRun], Any]]) -> dict[str, Any]:
-    """Run functions of the run side by side, one core each, and return their results; errors are raised."""
+    """Run functions of the run side by side, one core each, and return their results; errors are raised.
+
+    Where this process trains (``run.in_process``) it calls them one after the other.
+    """
+    if run.in_process:
+        return {name: task(run) for name, task in tasks.items()}
     with ray_session(run.ray_address, len(tasks)), relayed_progress(run) as relayed:
         remote = {
             name: ray.remote(num_cpus=1, max_retries=1)(_one_thread).remote(task, relayed)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import ray
+import torch
 
 from got_core.train.config import Device, StageConfig
 from got_core.train.run import TrainingRun
@@ -132,12 +133,16 @@ def _on_gpus(
 
 
 def stage_workers(run: TrainingRun, stage: Stage) -> Workers:
-    """Workers of a stage on the connected cluster, by the run's settings (see :func:`choose_workers`)."""
+    """Workers of a stage on the connected cluster, by the run's settings (see :func:`choose_workers`).
+
+    Where this process trains (``run.in_process``) they are one, with a GPU of this machine if it has any.
+    """
+    here = run.in_process
     return choose_workers(
         stage.name,
         stage.config,
-        Resources.of_cluster(),
-        run.workers,
+        Resources(min(1, torch.cuda.device_count()), 1) if here else Resources.of_cluster(),
+        1 if here else run.workers,
         run.device,
         lambda: trained_parameters(run.recipe.model, stage),
     )
@@ -146,4 +151,6 @@ def stage_workers(run: TrainingRun, stage: Stage) -> Workers:
 def fewer_workers(run: TrainingRun, most: int) -> TrainingRun:
     """The run with ``most`` workers, or as many as its settings say where these are fewer: for trainings that
     go on side by side and leave each other room."""
+    if run.in_process:
+        return run
     return replace(run, workers=min(most, run.workers or most))

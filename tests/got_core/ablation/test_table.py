@@ -23,6 +23,8 @@ def trial(row: str, seed: int, overall: float, **changes: object) -> dict[str, o
         "overall": overall,
         **dict.fromkeys(TASKS, overall),
         "plans_right": None if row == "baseline" else 0.5 + overall,
+        "edits": overall / 2,
+        "edit_plans_right": None if row == "baseline" else overall,
         "pictures": 12,
         "steps": 300,
         "cpu_seconds": 100.0 + seed,
@@ -54,7 +56,8 @@ def test_means_and_spreads_over_the_seeds() -> None:
     assert got["mean"] == pytest.approx(0.35)
     assert got["spread"] == pytest.approx(np.std([0.3, 0.3, 0.45], ddof=1))
     assert got["plans_right"] == pytest.approx(0.85)
-    assert baseline["plans_right"] is None
+    assert baseline["plans_right"] is None and baseline["edit_plans_right"] is None
+    assert got["edits"] == pytest.approx(0.175) and got["edit_plans_right"] == pytest.approx(0.35)
     assert (baseline["runs"], control["runs"], control["spread"]) == (3, 1, None)
     assert (baseline["cpu_seconds"], baseline["most_cpu_seconds"]) == (101.0, 102.0)
     assert (control["counting"], control["colors"], control["steps"]) == (0.7, 0.4, 700)
@@ -96,6 +99,8 @@ def test_the_plot_shows_bars_of_the_means() -> None:
         ({"rows": ("baseline", "gott")}, "rows has .'gott'.; known are baseline, chain"),
         ({"rows": ()}, "rows must be one or more unlike values"),
         ({"seeds": (1, 1)}, "seeds must be one or more unlike values"),
+        ({"edit_images": -1}, "edit_images must not be negative, got -1"),
+        ({"finetune_rows": 0.0}, "finetune_rows is a share above 0, at most 1, got 0.0"),
         ({"finetune_steps": 0}, "finetune_steps must be at least 1, got 0"),
     ],
 )

@@ -88,3 +88,18 @@ def test_cpu_seconds_go_on_after_a_checkpoint(training_run: TrainingRun, tmp_pat
     before = second.cpu_seconds()
     second.run(4, lambda step, losses: None)
     assert second.cpu_seconds() > before + 0.02
+
+
+def test_edits_and_finetunings_share_of_rows_are_part_of_a_trial() -> None:
+    def of(**changes: object) -> tuple[Recipe, str]:
+        recipe = replace(BIG, ablation=replace(BIG.ablation, **changes))  # type: ignore[arg-type]
+        trial = Trial("got", 0)
+        return trial.recipe(recipe), trial.key(trial.recipe(recipe), "m", {"weights_hash": "f"})
+
+    plain, key = of()
+    assert [stage.config.row_share for stage in plain.stages] == [1.0, 1.0]
+    fewer, other = of(finetune_rows=0.25)
+    assert [stage.config.row_share for stage in fewer.stages] == [1.0, 0.25] and other != key
+    scored, third = of(edit_images=14)
+    assert scored.evaluate.edit_images == 14 and third != key
+    assert of(without_got=True)[1] == key, "it says what is handed over as the start"

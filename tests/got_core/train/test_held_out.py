@@ -46,6 +46,22 @@ def test_the_split_follows_from_the_id_alone(training_run: TrainingRun) -> None:
     assert held_out_place("images/000001.png") == held_out_place("images/000001.png")
 
 
+def test_a_share_of_rows_is_drawn_and_a_smaller_one_is_part_of_a_larger(training_run: TrainingRun) -> None:
+    def drawn(share: float) -> tuple[set[int], int]:
+        config = replace(CONFIG, row_share=share)
+        data = training_data(training_run, config)
+        held = {int(k) for kind in ("t2i", "edit") for k in data.held_out_rows({kind: 1.0})}
+        ((group, rows),) = data.groups({"t2i": 1.0})
+        assert set(rows) == set(data.of_kind["t2i"]) and group.rows == len(rows) and not held & set(rows)
+        return {*map(int, rows)}, len(held)
+
+    (every, held), (half, same), (some, _) = drawn(1.0), drawn(0.5), drawn(0.2)
+    assert some < half < every and held == same > 0
+    assert 0.3 < len(half) / len(every) < 0.7
+    with pytest.raises(ValueError, match="row_share is a share of the rows above 0, at most 1, got 0"):
+        replace(CONFIG, row_share=0.0)
+
+
 def test_held_out_rows_are_never_drawn(training_run: TrainingRun) -> None:
     joint = trainer(training_run)
     held = {

@@ -13,7 +13,14 @@ import pytest
 from got_core.ablation.trials import Trial
 from got_core.recipes import embedded, get_recipe, paper, tiny
 from got_core.train.config import Device, StageConfig
-from got_core.train.ray.workers import SMALL, Resources, Workers, choose_workers, fewer_workers
+from got_core.train.ray.workers import (
+    SMALL,
+    Resources,
+    Workers,
+    choose_workers,
+    fewer_workers,
+    stage_workers,
+)
 from got_core.train.run import TrainingRun
 from got_core.train.sizes import trained_parameters
 
@@ -97,6 +104,7 @@ def test_trials_side_by_side_leave_each_other_room(training_run: TrainingRun) ->
     assert fewer_workers(training_run, 3).workers == 3
     assert fewer_workers(replace(training_run, workers=2), 3).workers == 2
     assert fewer_workers(replace(training_run, workers=8), 3).workers == 3
+    assert fewer_workers(replace(training_run, workers=0), 3).workers == 0
     stage = Trial("got", 0).recipe(get_recipe("paper")).stages[0].config
     assert choose(stage, 64, 16).count == 16
 
@@ -139,6 +147,13 @@ def test_a_cluster_without_the_gpus_that_a_recipe_needs_starts_no_worker(tmp_pat
     assert re.match(r"pretrain: needs 16 GPUs, found 0: it trains [\d,]{13} parameters", none)
     # A worker would have looked for the model that training starts from, and Ray kept notes of it.
     assert not (tmp_path / "storage" / "ray").exists()
+
+
+def test_without_workers_this_process_is_one_and_asks_no_cluster(training_run: TrainingRun) -> None:
+    here = replace(training_run, workers=0, device="cpu")
+    assert here.in_process and not training_run.in_process
+    (stage, _) = here.recipe.stages
+    assert stage_workers(here, stage) == Workers(1, gpu=False)
 
 
 def test_what_carries_progress_lines_loads_no_torch() -> None:

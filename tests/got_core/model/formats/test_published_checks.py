@@ -104,6 +104,25 @@ def test_other_kinds_of_models_are_named(home: Path, file: str, settings: dict, 
     assert str(home) in str(caught.value)
 
 
+def test_a_wide_u_net_needs_a_language_model_that_was_aligned_with_it(home: Path) -> None:
+    change(home / UNET_CONFIG, in_channels=12)
+    projector = {"_class_name": "GuidanceProjector", "hidden_size": 32, "cross_attention_dim": 16}
+    (home / "qwen" / "projector").mkdir()
+    (home / "qwen" / "projector" / "config.json").write_text(json.dumps(projector | {"pooled_dim": 9}))
+    with pytest.raises(
+        ValueError, match=r"projector has pooled_dim 9, .* between have 8: take the two"
+    ) as said:
+        load(home)
+    assert "GoT's own" not in str(said.value)
+
+
+def test_an_index_may_say_what_no_scheduler_does(home: Path) -> None:
+    index = {"_class_name": "StableDiffusionXLPipeline", "prediction": "sample"}
+    (home / "sdxl" / "model_index.json").write_text(json.dumps(index))
+    with pytest.raises(ValueError, match="predicts 'sample', the recipe wants 'epsilon'"):
+        load(home)
+
+
 @pytest.mark.parametrize(
     ("index", "message"),
     [
