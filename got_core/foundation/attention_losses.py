@@ -41,7 +41,7 @@ def pointing_loss(
     From the chains' cross-entropy alone a small model learns late, if at all, to choose among objects by
     name: for long it says the place of any.
     """
-    attended = attention[:, : max(1, attention.shape[1] // 2)].float().mean(dim=1)
+    attended = _looking(attention)
     coordinates = _coordinates(sequences)
     start_id = sequences.tokenizer.convert_tokens_to_ids(BOX_START)
     shares = []
@@ -52,12 +52,28 @@ def pointing_loss(
             earlier = starts[list(before), None] + coordinates + 1
             shares.append(attended[row, starts[number] + coordinates, earlier].sum(dim=0))
         for number, box in boxes.items():
-            cells = shared_areas(box, math.isqrt(len(visual))).flatten()
-            covered = torch.from_numpy(cells >= cells.max() / 2)
-            shares.append(attended[row, starts[number] + coordinates][:, visual[covered]].sum(dim=1))
+            shares.append(attended[row, starts[number] + coordinates][:, _shown(box, visual)].sum(dim=1))
     losses = -(torch.stack(shares) + SMALLEST_SHARE).log().mean(dim=0)
     weights = losses.new_tensor([FIRST_WEIGHT, 1.0, 1.0, 1.0])
     return (losses * weights).sum() / weights.sum()
+
+
+def naming_loss(
+    attention: Tensor, input_ids: Tensor, named: Sequence[Mapping[int, Box]], sequences: SequenceBuilder
+) -> Tensor:
+    """How little is looked at an object where the words that name it are about to be said.
+
+    As :func:`pointing_loss`, for tokens by their position and the place of what they name; a mean over the
+    tokens in ``named``, of which there must be one.
+
+    Where the instruction does not name the object ("the largest shape"), this is where it is chosen.
+    """
+    attended = _looking(attention)
+    shares = []
+    for row, tokens in enumerate(named):
+        visual = (input_ids[row] == sequences.pad_id).nonzero()[:, 0]
+        shares += [attended[row, token - 1, _shown(box, visual)].sum() for token, box in tokens.items()]
+    return -(torch.stack(shares) + SMALLEST_SHARE).log().mean()
 
 
 def instruction_loss(attention: Tensor, aligned: Sequence[Mapping[int, Sequence[int]]]) -> Tensor:
@@ -76,6 +92,17 @@ def instruction_loss(attention: Tensor, aligned: Sequence[Mapping[int, Sequence[
     number, row, at, k = torch.tensor(pairs).T
     shares = attended.new_zeros(len(tokens)).index_add(0, number, attended[row, at, k])
     return -(shares + SMALLEST_SHARE).log().mean()
+
+
+def _looking(attention: Tensor) -> Tensor:
+    """The mean attention (B, L, L) of the heads that look at pictures: the first half."""
+    return attention[:, : max(1, attention.shape[1] // 2)].float().mean(dim=1)
+
+
+def _shown(box: Box, visual: Tensor) -> Tensor:
+    """Of the visual tokens' positions, those that show most of a box."""
+    cells = shared_areas(box, math.isqrt(len(visual))).flatten()
+    return visual[torch.from_numpy(cells >= cells.max() / 2)]
 
 
 def _coordinates(sequences: SequenceBuilder) -> Tensor:

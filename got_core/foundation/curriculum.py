@@ -19,12 +19,14 @@ from transformers import PreTrainedTokenizerBase
 
 from got_core.chain.boxes import Box
 from got_core.chain.edits import is_edit_chain, read_edit_chain
-from got_core.chain.grammar import Boxed, Chain, Text, parse
+from got_core.chain.grammar import Boxed, Chain, PlacedBox, Text, parse
 from got_core.foundation.config import FoundationConfig
 from got_core.foundation.vision import DESCRIBE_PROMPT, cell_labels
 from got_core.foundation.word_alignment import Alignment, WordAlignment, box_spans
 from got_core.model.sequence import IGNORED, Sample, SequenceBuilder
 from got_core.model.tokens import EDIT_PROMPT
+from got_core.scenes.referents import WORDS, Seen, pointed_out
+from got_core.scenes.world import PLURALS, RGB, SceneObject
 from got_core.train.data.passes import LENGTH_MULTIPLE
 from got_core.train.data.samples import TrainingData, TrainingSample, draw_rows, step_generator
 
@@ -55,6 +57,9 @@ class CurriculumBatch:
     """Of each chain, the boxes by number that it has said before, and their numbers there."""
     aligned: list[Alignment] = field(default_factory=list)
     """Of each row, the prompt's words for its chain (see :meth:`WordAlignment.align`)."""
+    named: list[dict[int, Box]] = field(default_factory=list)
+    """Of each row, the chain's words that name what the picture shows, and where that is (see
+    :meth:`WordAlignment.names`)."""
     draws: bool = True
     """Whether the image tokens follow the chains."""
     cells: Tensor | None = None
@@ -79,6 +84,10 @@ class Curriculum:
         alike = [k for k in choices if share_a_word(shown[k])]
         self._choices = np.array(choices) if choices else np.arange(len(data))
         self._alike = np.array(alike) if alike else self._choices
+        edits = data.of_kind["edit"]
+        apart = config.reading_steps > 0 or config.reasoning_share > 0
+        pointing = np.isin(edits, data.manifest.of_group("reasoning") if apart else [])
+        self._edits, self._pointing, self._naming = edits, edits[pointing], edits[~pointing]
         self._words = WordAlignment(sequences)
         self._other_names = other_names(sequences.tokenizer, data) if config.renamed_share > 0 else []
 
@@ -89,7 +98,8 @@ class Curriculum:
         return self._grounding_batch(step_generator(self.config.seed, 8, step), alike)
 
     def reading(self, step: int) -> CurriculumBatch:
-        """As :meth:`chains`, but edits are shown without their pictures."""
+        """As :meth:`chains`, but edits are shown without their pictures, and only those whose instruction
+        names their objects."""
         return self._chain_batch(step_generator(self.config.seed, 9, step), pictures=False)
 
     def chains(self, step: int) -> CurriculumBatch:
@@ -113,14 +123,28 @@ class Curriculum:
         if draw < config.describe_share + config.locate_share:
             return self._recall_batch(rng, alike=bool(rng.random() < 0.5))
         edit = draw < config.describe_share + config.locate_share + config.edit_share
-        edit = edit and len(self.data.of_kind["edit"]) > 0
-        samples = self.data.draw(rng, "edit" if edit else "t2i", config.language_batch_size)
+        rows = self._edit_rows(rng, pictures) if edit else self._edits[:0]
+        edit = len(rows) > 0
+        samples = (
+            [self.data[int(k)] for k in draw_rows(rng, rows, config.language_batch_size)]
+            if edit
+            else self.data.draw(rng, "t2i", config.language_batch_size)
+        )
         pairs = [(str(rng.choice(list(sample.prompts))), sample.chain) for sample in samples]
         if self._other_names and not edit:
             pairs = [self._perhaps_renamed(*pair, rng) for pair in pairs]
         if edit and not pictures:
             return self._text_batch(pairs)
         return self._picture_batch(pairs, [s.source for s in samples if s.source is not None])
+
+    def _edit_rows(self, rng: np.random.Generator, pictures: bool) -> np.ndarray:
+        """Which edits a batch is drawn from."""
+        share = self.config.reasoning_share
+        if not pictures:
+            return self._naming
+        if not (share > 0 and len(self._pointing) and len(self._naming)):
+            return self._edits
+        return self._pointing if rng.random() < share else self._naming
 
     def _perhaps_renamed(self, prompt: str, chain: Chain, rng: np.random.Generator) -> tuple[str, Chain]:
         if rng.random() < self.config.renamed_share:
@@ -147,7 +171,8 @@ class Curriculum:
         inputs = self.sequences.collate(tokens, images or None, LENGTH_MULTIPLE)
         aligned = self._align(tokens, chains, boxes, inputs)
         seen, repeated = [one for one, _ in boxes], [again for _, again in boxes]
-        return CurriculumBatch(inputs, chains, seen, repeated, aligned)
+        named = self._names(tokens, chains, seen, inputs)
+        return CurriculumBatch(inputs, chains, seen, repeated, aligned, named)
 
     def _align(
         self, samples: list[Sample], chains: list[Chain], boxes: list[Edited], inputs: dict[str, Tensor]
@@ -160,6 +185,20 @@ class Curriculum:
             found, padding = self._words.align(sample, chain, new), length - len(sample.ids)
             aligned.append({padding + token: [padding + k for k in words] for token, words in found.items()})
         return aligned
+
+    def _names(
+        self,
+        samples: list[Sample],
+        chains: list[Chain],
+        seen: list[dict[int, Box]],
+        inputs: dict[str, Tensor],
+    ) -> list[dict[int, Box]]:
+        """Words that name what pictures show, as positions in the rows of a batch."""
+        length, named = inputs["input_ids"].shape[1], list[dict[int, Box]]()
+        for sample, chain, boxes in zip(samples, chains, seen, strict=True):
+            found, padding = self._words.names(sample, chain, boxes), length - len(sample.ids)
+            named.append({padding + token: box for token, box in found.items()})
+        return named
 
     def _without_picture(self, instruction: str, chain: Chain, seen: Iterable[int]) -> Sample:
         """An edit's text alone; the boxes, by number, that only the picture shows are not asked for, nor is
@@ -204,8 +243,7 @@ class Curriculum:
         self, samples: list[TrainingSample], rng: np.random.Generator | None = None
     ) -> CurriculumBatch:
         """Descriptions, or answers to questions if there is a generator for them."""
-        lists = self.config.chains
-        asked = [question(s.chain, rng, lists=lists) if rng else (DESCRIBE_PROMPT, s.chain) for s in samples]
+        asked = [self._question(s.chain, rng) if rng else (DESCRIBE_PROMPT, s.chain) for s in samples]
         return self._answers(samples, asked)
 
     def _caption_batch(self, samples: list[TrainingSample]) -> CurriculumBatch:
@@ -222,14 +260,28 @@ class Curriculum:
         ]
         images = [Image.fromarray(sample.target) for sample in samples]
         chains = [chain for _, chain in questions]
+        seen = [dict(enumerate(placed.box for placed in chain.boxes)) for chain in chains]
+        inputs = self.sequences.collate(answers, images, LENGTH_MULTIPLE)
         return CurriculumBatch(
-            self.sequences.collate(answers, images, LENGTH_MULTIPLE),
+            inputs,
             chains,
-            [dict(enumerate(placed.box for placed in chain.boxes)) for chain in chains],
+            seen,
             [{} for _ in chains],
+            named=self._names(answers, chains, seen, inputs),
             draws=False,
             cells=torch.stack([cell_labels(sample.chain, self.sequences) for sample in samples]),
         )
+
+    def _question(self, chain: Chain, rng: np.random.Generator) -> tuple[str, Chain]:
+        share = self.config.referent_share
+        if share > 0 and rng.random() < share:
+            return question_by_referent(chain, rng, self.data.resolution, lists=self.config.chains)
+        return question(chain, rng, lists=self.config.chains)
+
+
+def question_words(config: FoundationConfig) -> tuple[str, ...]:
+    """Texts with the words that the tokenizer has to know besides those of prompts and chains."""
+    return WORDS if config.referent_share > 0 else ()
 
 
 def has_choice(chain: Chain) -> bool:
@@ -306,7 +358,7 @@ def repeat_objects(chain: Chain, rng: np.random.Generator) -> tuple[Chain, dict[
     repeated: dict[int, list[int]] = {}
     for k in rng.permutation(single).tolist():
         repeated[len(parts) // 2] = [k]
-        parts += [Text(" " + re.sub(r"^an? ", "the ", phrases[k]) + " "), Boxed(chain.boxes[k].box)]
+        parts += [Text(f" {_definite(phrases[k])} "), Boxed(chain.boxes[k].box)]
     return Chain(tuple(parts)), repeated
 
 
@@ -320,16 +372,50 @@ def question(chain: Chain, rng: np.random.Generator, *, lists: bool = True) -> t
     """A prompt that names one of a chain's objects, and the answer: its box.
 
     With ``lists`` half of the answers are a piece of an edit chain, where a number stands between name and
-    box. An object
-    that shares its phrase with another cannot be asked for; where no other is there, the picture is to be
-    described. One object at a time: the last of several is found by elimination.
+    box. An object that shares its phrase with another cannot be asked for; where no other is there, the
+    picture is to be described. One object at a time: the last of several is found by elimination.
     """
     phrases = [placed.phrase for placed in chain.boxes]
     single = [placed for placed in chain.boxes if phrases.count(placed.phrase) == 1]
     if not single:
         return DESCRIBE_PROMPT, chain
     chosen = single[int(rng.integers(len(single)))]
-    name = re.sub(r"^an? ", "the ", chosen.phrase)
+    return _asked(_definite(chosen.phrase), chosen, rng, lists)
+
+
+def question_by_referent(
+    chain: Chain, rng: np.random.Generator, side: int, *, lists: bool = True
+) -> tuple[str, Chain]:
+    """As :func:`question`, but the prompt says what is true of the object alone ("the largest shape"); the
+    answer names it. A name is asked for where nothing of the kind can be said.
+
+    Phrases are those of scenes, whose objects have a colour and a shape. ``side``: of the picture, in pixels.
+    """
+    found = pointed_out(Seen(_objects(chain, side), (side, side)))
+    if not found:
+        return question(chain, rng, lists=lists)
+    referent = found[int(rng.integers(len(found)))]
+    return _asked(referent.phrase, chain.boxes[referent.objects[0]], rng, lists)
+
+
+def _asked(said: str, chosen: PlacedBox, rng: np.random.Generator, lists: bool) -> tuple[str, Chain]:
+    name = _definite(chosen.phrase)
     listed = lists and rng.random() < 0.5
     prompt, lead = (LIST_PROMPT, f" 2. {name} 3. ") if listed else (LOCATE_PROMPT, f" {name} ")
-    return prompt.format(name), Chain((Text(lead), Boxed(chosen.box)))
+    return prompt.format(said), Chain((Text(lead), Boxed(chosen.box)))
+
+
+def _definite(phrase: str) -> str:
+    return re.sub(r"^an? ", "the ", phrase)
+
+
+def _objects(chain: Chain, side: int) -> tuple[SceneObject, ...]:
+    """The objects of a chain that has boxes of scenes only; else none."""
+    objects = []
+    for placed in chain.boxes:
+        *_, color, shape = ["", "", *placed.phrase.split()]
+        if color not in RGB or shape not in PLURALS:
+            return ()
+        x1, y1, x2, y2 = (round(value) for value in placed.box.to_pixels(side, side))
+        objects.append(SceneObject(shape, color, x1, y1, x2, y2, RGB[color]))
+    return tuple(objects)

@@ -25,13 +25,11 @@ class PhraseGuidedPipeline(GoTPipeline):
 
     @classmethod
     def around(cls, pipeline: GoTPipeline) -> PhraseGuidedPipeline:
-        """Of the same networks; the encoder is that of their tokenizer and sizes."""
+        """Of the same networks; the encoder is that of their sizes."""
         settings = {name: value for name, value in pipeline.config.items() if name in _SETTINGS}
         made = cls(**pipeline.components, **settings)
         drawer = pipeline.drawer
-        made.encoder = PhraseEncoder(
-            pipeline.tokenizer, pipeline.config.image_tokens, drawer.context_dim, drawer.pooled_dim
-        )
+        made.encoder = PhraseEncoder(pipeline.config.image_tokens, drawer.context_dim, drawer.pooled_dim)
         made.set_progress_bar_config(disable=True)
         return made
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -20,7 +20,7 @@ from transformers import PreTrainedTokenizerBase, Qwen2_5_VLForConditionalGenera
 
 from got_core.chain.boxes import LIMIT
 from got_core.chain.palette import PALETTE
-from got_core.foundation.attention_losses import instruction_loss, pointing_loss
+from got_core.foundation.attention_losses import instruction_loss, naming_loss, pointing_loss
 from got_core.foundation.config import FoundationConfig
 from got_core.foundation.curriculum import LOCATE_PROMPT, Curriculum, CurriculumBatch
 from got_core.foundation.stage_checkpoints import StageCheckpoints
@@ -49,9 +49,12 @@ SHORTEST_WAVE = 150
 token's own place and an edge's distance from it, which is what they have to say."""
 
 
-def fit_tokenizer(data: TrainingData, image_tokens: int) -> PreTrainedTokenizerBase:
-    """A tokenizer over the words of all prompts and chains of the manifest."""
-    words: set[str] = set()
+def fit_tokenizer(
+    data: TrainingData, image_tokens: int, questions: Sequence[str] = ()
+) -> PreTrainedTokenizerBase:
+    """A tokenizer over the words of all prompts and chains of the manifest, and of texts that questions are
+    made of."""
+    words = {word for text in questions for word in re.findall(r" ?[^\W\d_]+", text)}
     for row in data.rows:
         for text in (row["prompt"], row["chain"], *(row.get("instructions") or [])):
             words.update(re.findall(r" ?[^\W\d_]+", text))
@@ -160,10 +163,10 @@ class _Training:
         """Weighted losses of a batch, by name."""
         pointing_weight = config.pointing_weight
         points = pointing_weight > 0 and any([*batch.seen, *batch.repeated])
-        reads = pointing_weight > 0 and any(batch.aligned)
+        reads, names = (pointing_weight > 0 and any(known) for known in (batch.aligned, batch.named))
         inputs = {name: value for name, value in batch.inputs.items() if name != "labels"}
         output = self.model.model(
-            **inputs, use_cache=False, output_hidden_states=True, output_attentions=points or reads
+            **inputs, use_cache=False, output_hidden_states=True, output_attentions=points or reads or names
         )
         hidden, language = output.last_hidden_state, self.model.model.language_model
         middle = vision_layers_of(len(language.layers))
@@ -178,6 +181,10 @@ class _Training:
         if points:
             losses["pointing"] = pointing_weight * pointing_loss(
                 output.attentions[middle], inputs["input_ids"], batch.seen, batch.repeated, self.sequences
+            )
+        if names:
+            losses["naming"] = pointing_weight * naming_loss(
+                output.attentions[middle], inputs["input_ids"], batch.named, self.sequences
             )
         if reads:
             losses["words"] = pointing_weight * instruction_loss(output.attentions[middle], batch.aligned)

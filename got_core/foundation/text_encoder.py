@@ -7,36 +7,35 @@ starts with guidance that the U-Net can read. GoT itself throws the encoder away
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 
 from got_core.chain.edits import EditStep, read_edit_chain
 from got_core.chain.grammar import Boxed, Chain, ChainError, Text, parse
 
 
 class PhraseEncoder:
-    """Random word vectors, fixed by the seed, summed to one token a phrase.
+    """Random word vectors, fixed by the word and the seed, summed to one token a phrase.
 
     Token k stands for the phrase of the k-th box and, in an edit chain, for what becomes of it; the last
     token for the words after the last box (of an edit: the result). Phrases beyond the number of tokens are
     left out. Coordinates are not encoded: places are the canvases' business.
+
+    A word's vector does not depend on which others there are, so a drawing model that has learned from one
+    corpus reads the words of another.
     """
 
-    def __init__(
-        self, tokenizer: PreTrainedTokenizerBase, tokens: int, width: int, pooled: int, seed: int = 0
-    ) -> None:
+    def __init__(self, tokens: int, width: int, pooled: int, seed: int = 0) -> None:
         generator = torch.Generator().manual_seed(seed)
-        self.tokenizer = tokenizer
-        self.words = torch.randn(len(tokenizer), width, generator=generator)
         self.slots = torch.randn(tokens, width, generator=generator)
         self.pool = torch.randn(width, pooled, generator=generator) / math.sqrt(width)
-        # Vectors of their own: a bag of words could not tell red to blue from blue to red.
-        self.changes = torch.randn(len(tokenizer), width, generator=generator)
+        self._seed = seed
+        self._vectors: dict[tuple[str, str], Tensor] = {}
         self._sums: dict[tuple[str, str], Tensor] = {}
 
     def __call__(self, chains: Sequence[Chain]) -> tuple[Tensor, Tensor]:
@@ -60,14 +59,23 @@ class PhraseEncoder:
 
     def _token(self, phrase: str, change: str) -> Tensor:
         if (phrase, change) not in self._sums:
-            self._sums[phrase, change] = self._sum(self.words, phrase) + self._sum(self.changes, change)
+            # Vectors of their own: a bag of words could not tell red to blue from blue to red.
+            self._sums[phrase, change] = self._sum("phrase", phrase) + self._sum("change", change)
         return self._sums[phrase, change]
 
-    def _sum(self, vectors: Tensor, text: str) -> Tensor:
+    def _sum(self, role: str, text: str) -> Tensor:
         """Sum of the words' vectors without articles and numbers, no longer than that of two words."""
         words = re.findall(r"[^\W\d_]+", re.sub(r"\b(an?|the)\b", " ", text))
-        ids = [i for word in words for i in self.tokenizer(f" {word}", add_special_tokens=False)["input_ids"]]
-        return vectors[ids].sum(dim=0) * math.sqrt(2 / max(2, len(ids)))
+        vectors = [self._vector(role, word) for word in words]
+        total = torch.stack(vectors).sum(dim=0) if vectors else torch.zeros(self.slots.shape[1])
+        return total * math.sqrt(2 / max(2, len(words)))
+
+    def _vector(self, role: str, word: str) -> Tensor:
+        if (role, word) not in self._vectors:
+            named = hashlib.sha256(f"{self._seed} {role} {word}".encode()).digest()
+            generator = torch.Generator().manual_seed(int.from_bytes(named[:7], "big"))
+            self._vectors[role, word] = torch.randn(self.slots.shape[1], generator=generator)
+        return self._vectors[role, word]
 
 
 def _step_texts(step: EditStep) -> list[tuple[str, str]]:

@@ -12,9 +12,9 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from transformers import PreTrainedTokenizerFast
 
 from got_core.digests import digest
+from got_core.foundation.curriculum import question_words
 from got_core.foundation.drawing import fit_autoencoder, train_unet
 from got_core.foundation.language_model import fit_tokenizer, train_language_model
 from got_core.foundation.progress import PartProgress, steps_of
@@ -82,12 +82,12 @@ def _language_part(run: TrainingRun, name: str) -> dict[str, float]:
     if checkpoints.names:
         run.report(f"foundation: language model, after {', '.join(checkpoints.names)}")
     data, model_config = training_data(run), run.recipe.model
-    tokenizer = fit_tokenizer(data, model_config.image_tokens)
+    tokenizer = fit_tokenizer(data, model_config.image_tokens, question_words(config))
     image_processor = build_image_processor(model_config.language_model)
     torch.manual_seed(config.seed)
     model = build_language_model(model_config.language_model, tokenizer)
     projector = build_projector(model_config)
-    encoder = build_text_encoder(model_config, tokenizer)
+    encoder = build_text_encoder(model_config)
     sequences = build_sequences(model_config, tokenizer, image_processor)
     with Tracker.start(run, "foundation: language model") as tracker:
         log = PartProgress(tracker, steps_of(config))
@@ -103,11 +103,9 @@ def _language_part(run: TrainingRun, name: str) -> dict[str, float]:
     return metrics
 
 
-def build_text_encoder(config: ModelConfig, tokenizer: PreTrainedTokenizerFast) -> PhraseEncoder:
-    """The text encoder that both parts of the foundation share: the same for the same vocabulary."""
-    return PhraseEncoder(
-        tokenizer, config.image_tokens, config.unet.cross_attention_dim, config.unet.pooled_dim
-    )
+def build_text_encoder(config: ModelConfig) -> PhraseEncoder:
+    """The text encoder that both parts of the foundation share."""
+    return PhraseEncoder(config.image_tokens, config.unet.cross_attention_dim, config.unet.pooled_dim)
 
 
 def _drawing_part(run: TrainingRun, name: str) -> dict[str, float]:
@@ -119,7 +117,7 @@ def _drawing_part(run: TrainingRun, name: str) -> dict[str, float]:
     data, model_config = training_data(run), run.recipe.model
     torch.manual_seed(config.seed)
     vae, unet = build_autoencoder(model_config), build_unet(model_config)
-    encoder = build_text_encoder(model_config, fit_tokenizer(data, model_config.image_tokens))
+    encoder = build_text_encoder(model_config)
     with Tracker.start(run, "foundation: drawing") as tracker:
         balance, log = model_config.autoencoder.balance, PartProgress(tracker, steps_of(config))
         fit = partial(fit_autoencoder, vae, data, balance, config, log)

@@ -7,11 +7,13 @@ Belongs here: comparing the two texts of one sample. Does not belong here: which
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from transformers import BatchEncoding
 
+from got_core.chain.boxes import Box
+from got_core.chain.edits import is_edit_chain
 from got_core.chain.grammar import BOX_END, BOX_START, Chain
 from got_core.model.sequence import IGNORED, Sample, SequenceBuilder
 
@@ -81,6 +83,34 @@ class WordAlignment:
         steps = STEPS.search(text)
         end = steps.start() if steps else 0
         return slice(start, start + sum(last <= end for _, last in self._tokens(text)["offset_mapping"]))
+
+    def names(self, sample: Sample, chain: Chain, seen: Mapping[int, Box]) -> dict[int, Box]:
+        """Positions of the chain's words that name objects of the picture, each with the object's place.
+
+        ``seen``: these objects' boxes by number. The words are those before a box; of an edit also those with
+        which the caption of the source begins, if it begins with the object of the first step.
+        """
+        named: dict[int, Box] = {}
+        for span, box in zip(box_spans(sample, seen, self._sequences), seen.values(), strict=True):
+            named |= dict.fromkeys(self._words_before(sample, span.start - 1), box)
+        if 0 in seen and is_edit_chain(chain):
+            first = self._words_before(sample, box_spans(sample, [0], self._sequences)[0].start - 1)
+            caption = self.caption(sample, chain)
+            words = [k for k in range(caption.start, caption.stop) if sample.ids[k] in self._words]
+            opening = words[: len(first)]
+            if [sample.ids[k] for k in opening] == [sample.ids[k] for k in first]:
+                named |= dict.fromkeys(opening, seen[0])
+        return named
+
+    def _words_before(self, sample: Sample, place: int) -> list[int]:
+        """Positions of the last words before a box, which may have a number between."""
+        found: list[int] = []
+        for k in reversed(range(place)):
+            if sample.ids[k] in self._words:
+                found.insert(0, k)
+            elif found:
+                break
+        return found
 
     def _tokens(self, text: str) -> BatchEncoding:
         return self._sequences.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)

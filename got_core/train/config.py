@@ -17,7 +17,7 @@ Device = Literal["auto", "cpu", "cuda"]
 """Where to train: ``auto``, on GPUs, and on processors only where there is none and the model is small."""
 KINDS = ("t2i", "edit")
 """Kinds of samples."""
-GROUPS = (*KINDS, "single-turn", "multi-turn")
+GROUPS = (*KINDS, "single-turn", "multi-turn", "reasoning")
 """Groups that a mixture may draw from, each also as ``GROUP/SOURCE``."""
 LatentFormat = Literal["float16", "float32"]
 """Numbers of stored latents."""
@@ -46,7 +46,8 @@ class StageConfig:
     and one picture size, and is shared evenly by all workers."""
     mixture: dict[str, float] = field(default_factory=lambda: {"t2i": 0.5, "edit": 0.5})
     """Shares of draws by group; they sum to 1. A group is ``t2i``, ``edit``, or of the edits only
-    ``single-turn`` or ``multi-turn``; ``t2i/NAME`` takes the rows whose ``source`` is NAME. The share of a
+    ``single-turn``, ``multi-turn``, or ``reasoning`` (whatever its turns: the instruction lacks words by
+    which the chain names an object); ``t2i/NAME`` takes the rows whose ``source`` is NAME. The share of a
     kind that the manifest does not hold goes to the others."""
     geometry: Geometry = "stretch"
     """How a picture becomes one of training size: ``stretch`` to the square, ``crop`` a square from it, or

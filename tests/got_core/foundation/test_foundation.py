@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from PIL import Image
@@ -19,10 +21,13 @@ from got_core.foundation.curriculum import (
     LIST_PROMPT,
     LOCATE_PROMPT,
     Curriculum,
+    CurriculumBatch,
     edited_boxes,
     has_choice,
     other_names,
     question,
+    question_by_referent,
+    question_words,
     renamed,
     repeat_objects,
     share_a_word,
@@ -89,6 +94,30 @@ def test_a_question_asks_for_an_object_that_has_a_name_of_its_own() -> None:
     asked = {question(CHAIN, np.random.default_rng(seed))[0] for seed in range(40)}
     names = ("the red circle", "the blue cross")
     assert asked == {prompt.format(name) for prompt in (LOCATE_PROMPT, LIST_PROMPT) for name in names}
+
+
+def test_a_question_may_say_what_is_true_of_an_object_alone_and_the_answer_names_it() -> None:
+    chain = parse(
+        "a red circle (0,0),(499,499), a red circle (600,0),(799,199) and a blue cross (0,600),(299,899)"
+    )
+    asked = dict(question_by_referent(chain, np.random.default_rng(seed), 64) for seed in range(200))
+    large, small, cross = (str(placed.box) for placed in chain.boxes)
+    expected = {
+        "the largest shape": f"the red circle {large}",
+        "the larger of the two circles": f"the red circle {large}",
+        "the right one of the two circles": f"the red circle {small}",
+        "the only shape that is not red": f"the blue cross {cross}",
+        "the blue one": f"the blue cross {cross}",
+    }
+    found = {said: answer.to_data().strip() for said, answer in asked.items()}
+    assert {LOCATE_PROMPT.format(said): answer for said, answer in expected.items()}.items() <= found.items()
+    assert any(said.startswith("Find: ") and answer.startswith("2. the ") for said, answer in found.items())
+    photograph = parse("a dog (0,0),(499,499) and a red circle (600,0),(799,199)")
+    assert (
+        question_by_referent(photograph, np.random.default_rng(1), 64)[0]
+        .rstrip(".")
+        .endswith(("the dog", "the red circle"))
+    )
 
 
 def test_an_object_is_found_by_name_only_where_there_is_another() -> None:
@@ -180,6 +209,35 @@ def test_batches_of_reading_show_edits_without_picture_and_do_not_ask_what_it_sh
         assert said.startswith(" 2. ")
         untold += len(shown)
     assert untold
+
+
+def test_edits_that_do_not_name_their_objects_are_drawn_apart_and_never_read_without_picture(
+    training_run: TrainingRun,
+) -> None:
+    recipe, edits = tiny(), training_run.manifest["chain"].str.contains(r" 2\. the ")
+    asked = pl.when(pl.Series(np.arange(len(edits)) % 2 == 0) & edits).then(
+        pl.lit("remove the largest shape")
+    )
+    manifest = training_run.manifest.with_columns(
+        prompt=asked.otherwise("prompt"), instructions=pl.concat_list(asked.otherwise("prompt"))
+    )
+    data = training_data(replace(training_run, manifest=manifest))
+    words = question_words(replace(recipe.foundation, referent_share=0.5))
+    assert question_words(recipe.foundation) == () != words
+    tokenizer = fit_tokenizer(data, 4, words)
+    assert len(tokenizer(" the shape farthest to the right")["input_ids"]) == 6
+    sequences = build_sequences(recipe.model, tokenizer, build_image_processor(recipe.model.language_model))
+    config = replace(recipe.foundation, describe_share=0.0, edit_share=1.0, reading_steps=1)
+
+    def shares(batches: Callable[[int], CurriculumBatch]) -> set[float]:
+        """Of the first batches' instructions, that need reasoning."""
+        texts = [tokenizer.batch_decode(batches(step).inputs["input_ids"]) for step in range(12)]
+        return {sum("largest" in text for text in batch) / len(batch) for batch in texts}
+
+    assert any(0 < share < 1 for share in shares(Curriculum(sequences, data, config).chains)), "as they come"
+    apart = Curriculum(sequences, data, replace(config, reasoning_share=0.5))
+    assert shares(apart.reading) == {0.0}
+    assert shares(apart.chains) == {0.0, 1.0}
 
 
 def test_repeat_objects_are_objects_with_a_phrase_of_their_own() -> None:
@@ -349,7 +407,7 @@ def test_autoencoder_and_unet_learn_something_in_a_few_steps(training_run: Train
     vae, unet = build_autoencoder(recipe.model), build_unet(recipe.model)
     before = {name: p.detach().clone() for name, p in unet.named_parameters()}
     figures = fit_autoencoder(vae, data, recipe.model.autoencoder.balance, recipe.foundation, silent)
-    encoder = build_text_encoder(recipe.model, fit_tokenizer(data, recipe.model.image_tokens))
+    encoder = build_text_encoder(recipe.model)
     figures |= train_unet(unet, vae, encoder, data, recipe.model, recipe.foundation, silent)
     assert figures["psnr"] > 15
     assert np.isfinite(figures["diffusion_loss"])
@@ -363,7 +421,7 @@ def test_a_unet_that_sees_edits_reads_all_conditions_from_the_start(training_run
     config = replace(recipe.foundation, unet_steps=6, unet_edit_share=0.5, unet_loss=loss)
     torch.manual_seed(0)
     vae, unet = build_autoencoder(recipe.model), build_unet(recipe.model)
-    encoder = build_text_encoder(recipe.model, fit_tokenizer(data, recipe.model.image_tokens))
+    encoder = build_text_encoder(recipe.model)
     figures = train_unet(unet, vae, encoder, data, recipe.model, config, silent)
     assert np.isfinite(figures["diffusion_loss"])
     channels = recipe.model.autoencoder.latent_channels
@@ -391,7 +449,7 @@ def test_image_tokens_learn_to_say_what_the_text_encoder_says(training_run: Trai
     def listen(part: str, step: int, values: dict[str, float]) -> None:
         losses.append(values.get("alignment", float("nan")))
 
-    projector, encoder = build_projector(recipe.model), build_text_encoder(recipe.model, tokenizer)
+    projector, encoder = build_projector(recipe.model), build_text_encoder(recipe.model)
     figures = train_language_model(model, projector, encoder, sequences, data, config, listen)
     assert figures["alignment_loss"] < 0.7 * np.nanmax(losses)
 
@@ -400,7 +458,7 @@ def test_alignment_weighs_as_much_as_configured(training_run: TrainingRun) -> No
     data, recipe = training_data(training_run), tiny()
     tokenizer = fit_tokenizer(data, recipe.model.image_tokens)
     sequences = build_sequences(recipe.model, tokenizer, build_image_processor(recipe.model.language_model))
-    encoder = build_text_encoder(recipe.model, tokenizer)
+    encoder = build_text_encoder(recipe.model)
 
     def first_loss(weight: float) -> float:
         config = replace(
@@ -443,7 +501,7 @@ def test_the_language_model_learns_to_point(training_run: TrainingRun) -> None:
         losses.extend([values["pointing"]] if "pointing" in values else [])
         words.extend([values["words"]] if "words" in values else [])
 
-    projector, encoder = build_projector(model_config), build_text_encoder(model_config, tokenizer)
+    projector, encoder = build_projector(model_config), build_text_encoder(model_config)
     figures = train_language_model(model, projector, encoder, sequences, data, config, listen)
     assert figures["pointing_loss"] < 0.7 * losses[0]
     assert words[-1] < 0.9 * words[0]
@@ -485,7 +543,7 @@ def test_the_vision_tower_alone_learns_what_its_tokens_show(training_run: Traini
         if part == "vision tower" and step == 0:
             first.update(values)
 
-    projector, encoder = build_projector(recipe.model), build_text_encoder(recipe.model, tokenizer)
+    projector, encoder = build_projector(recipe.model), build_text_encoder(recipe.model)
     figures = train_language_model(model, projector, encoder, sequences, data, config, listen)
     for name in ("phrase", "ground", "edges"):
         assert figures[f"tower_{name}"] < 0.6 * first[name], name

@@ -65,7 +65,7 @@ def train_drawing(
     )
     torch.manual_seed(3)
     vae, unet = build_autoencoder(tiny().model), build_unet(tiny().model)
-    encoder = build_text_encoder(tiny().model, fit_tokenizer(data, 4))
+    encoder = build_text_encoder(tiny().model)
     figures = train_unet(unet, vae, encoder, data, tiny().model, config, silent, checkpoints)
     return unet.state_dict(), figures
 
@@ -111,7 +111,7 @@ class Parts:
         torch.manual_seed(4)
         self.model = build_language_model(model.language_model, tokenizer)
         self.projector = build_projector(model)
-        self.encoder = build_text_encoder(model, tokenizer)
+        self.encoder = build_text_encoder(model)
 
     def train(self, data: TrainingData, checkpoints: StageCheckpoints | None) -> dict[str, float]:
         config = replace(

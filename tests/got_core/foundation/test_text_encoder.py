@@ -8,15 +8,13 @@ from got_core.chain.boxes import Box
 from got_core.chain.edits import write_edit_chain
 from got_core.chain.grammar import Chain, parse
 from got_core.foundation.text_encoder import PhraseEncoder
-from got_core.model.tokens import train_tokenizer
 
 RED_BLUE = parse("a red circle (0,0),(499,499) and a blue cross (500,0),(999,499) on a grey background")
 BLUE_RED = parse("a blue cross (500,0),(999,499) and a red circle (0,0),(499,499) on a grey background")
 
 
 def encoder(tokens: int = 4, seed: int = 0) -> PhraseEncoder:
-    words = [" red", " blue", " circle", " cross", " grey", " background", " on"]
-    return PhraseEncoder(train_tokenizer(words, 4), tokens, 32, 16, seed)
+    return PhraseEncoder(tokens, 32, 16, seed)
 
 
 def test_a_token_a_box_and_one_for_the_rest() -> None:
@@ -52,3 +50,9 @@ def test_the_seed_decides_and_a_chain_without_boxes_is_all_rest() -> None:
     assert torch.equal(encoder()([RED_BLUE])[0], encoder()([RED_BLUE])[0])
     assert not torch.equal(encoder()([RED_BLUE])[0], encoder(seed=1)([RED_BLUE])[0])
     assert encoder().texts(Chain(())) == [("", "")] * 4
+
+
+def test_a_word_has_its_vector_whatever_was_read_before() -> None:
+    experienced = encoder()
+    experienced([BLUE_RED])
+    assert torch.equal(experienced([RED_BLUE])[0], encoder()([RED_BLUE])[0])

@@ -75,7 +75,7 @@ def test_the_language_model_ends_with_captions_and_leaves_the_projector(data: Tr
     figures = train_language_model(
         model,
         projector,
-        build_text_encoder(MODEL, tokenizer),
+        build_text_encoder(MODEL),
         sequences,
         data,
         CONFIG,
@@ -91,6 +91,6 @@ def test_the_language_model_ends_with_captions_and_leaves_the_projector(data: Tr
 def test_the_u_net_reads_plain_latents_alone(data: TrainingData) -> None:
     torch.manual_seed(0)
     vae, unet = build_autoencoder(MODEL), build_unet(MODEL)
-    encoder = build_text_encoder(MODEL, fit_tokenizer(data, MODEL.image_tokens))
+    encoder = build_text_encoder(MODEL)
     train_unet(unet, vae, encoder, data, MODEL, CONFIG, lambda part, step, losses: None)
     assert unet.config.in_channels == unet.config.out_channels == MODEL.autoencoder.latent_channels

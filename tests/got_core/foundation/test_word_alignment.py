@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+import torch
 
+from got_core.chain.boxes import Box
 from got_core.chain.edits import read_edit_chain
 from got_core.chain.grammar import parse
+from got_core.foundation.attention_losses import naming_loss
 from got_core.foundation.curriculum import Curriculum, edited_boxes
 from got_core.foundation.language_model import fit_tokenizer
 from got_core.foundation.word_alignment import WordAlignment, common_subsequence
@@ -114,3 +117,39 @@ def test_batches_tell_of_every_edit_its_names_and_new_places(training_run: Train
         for k in aligned
     }
     assert written and not any(text.isdigit() for text in written)
+
+
+def test_words_that_name_what_the_picture_shows(training_run: TrainingRun) -> None:
+    sequences = sequences_of(training_data(training_run))
+    prompt = sequences.prompt("remove the largest, then move the blue square", has_image=True)
+    sample = sequences.training(prompt, CHAIN.to_model())
+    texts = [sequences.tokenizer.decode([token]).strip() for token in sample.ids]
+    seen, repeated = edited_boxes(CHAIN)
+    assert [*seen] == [0, 1] and not repeated
+    named = WordAlignment(sequences).names(sample, CHAIN, seen)
+    assert all(k >= len(prompt) for k in named)
+    found = [(texts[k], box) for k, box in sorted(named.items())]
+    first, second = seen.values()
+    # The caption begins with the object of the first step; the result's words are of what was made.
+    assert found == [
+        *(("red", first), ("circle", first)),
+        *(("red", first), ("circle", first)),
+        *(("blue", second), ("square", second)),
+    ]
+
+
+def test_looking_at_the_named_object_costs_nothing(training_run: TrainingRun) -> None:
+    sequences = sequences_of(training_data(training_run))
+    prompt = sequences.prompt("remove the largest", has_image=True)
+    sample = sequences.training(prompt, CHAIN.to_model())
+    ids = torch.tensor([sample.ids])
+    visual = (ids[0] == sequences.pad_id).nonzero()[:, 0]
+    box, token = Box(0, 0, 499, 499), len(prompt) + 2
+    attention = torch.zeros(1, 2, len(sample.ids), len(sample.ids))
+    # The quarter of the picture that the box covers.
+    side = int(len(visual) ** 0.5)
+    covered = visual.view(side, side)[: side // 2, : side // 2].flatten()
+    attention[0, 0, token - 1, covered] = 1 / len(covered)
+    named = [{token: box}]
+    assert naming_loss(attention, ids, named, sequences) < 1e-3
+    assert naming_loss(attention.flip(1), ids, named, sequences) > 5  # the other heads look elsewhere

@@ -110,7 +110,7 @@ def test_foundation_parts_have_their_own_attention_again(
     data, recipe, seen = training_data(training_run), tiny(), []
     config = replace(recipe.foundation, unet_steps=1, vision_steps=1, language_steps=1)
     tokenizer = fit_tokenizer(data, recipe.model.image_tokens)
-    encoder = build_text_encoder(recipe.model, tokenizer)
+    encoder = build_text_encoder(recipe.model)
     unet, vae = build_unet(recipe.model), build_autoencoder(recipe.model)
     before = dict(unet.attn_processors)
     train_unet(unet, vae, encoder, data, recipe.model, config, lambda *_: seen.append(classes(unet)))
