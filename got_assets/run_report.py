@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from got_assets.defs.ingest.jobs import EDIT_STEPS, IMAGE_STEPS
 from got_assets.defs.train.jobs import RETRAIN_ASSETS
 from got_assets.event_log import EventLog
+from got_assets.meter import Meter, Phase
 from got_assets.needs import Node
 from got_assets.outcomes import Outcome, nothing_passes, waiting
 from got_assets.pauses import Pause
@@ -20,12 +21,24 @@ from got_assets.tables import score_table, text_table
 from got_core.curate.takedown_lists import COPIES_PAGE
 from got_core.storage import Storage
 
+_WHILE = 1.0
+"""Seconds from which on a phase has a row of its own."""
+
 
 def print_stages(log: EventLog, nodes: Mapping[str, Node], partitions: set[str]) -> None:
     """The table of stages."""
     rows = stage_rows(log, nodes, [*IMAGE_STEPS, *EDIT_STEPS, *RETRAIN_ASSETS], partitions)
     cells = [(row.stage, row.rows_in, row.rows_out, row.rejected, f"{row.seconds:.1f}") for row in rows]
     print(text_table(["stage", "rows in", "rows out", "rejected", "seconds"], cells), "\n", flush=True)
+
+
+def print_phases(meter: Meter) -> None:
+    """What took the time of a run, in order, and how many cores were busy; only what took a while."""
+    long = [one for one in meter.phases.values() if one.seconds >= _WHILE]
+    rest = Phase("everything else", meter.elapsed - sum(one.seconds for one in long))
+    rest.cpu_seconds = meter.cpu_seconds - sum(one.cpu_seconds for one in long)
+    rows = [(one.name, f"{one.seconds:.0f}", f"{one.cores_busy:.1f}") for one in (*long, rest)]
+    print(text_table(["time", "seconds", f"of {meter.cores} cores busy"], rows), "\n", flush=True)
 
 
 def report(project: Project, outcomes: Mapping[str, Outcome], paused: Pause | None = None) -> None:
