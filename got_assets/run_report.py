@@ -47,6 +47,7 @@ def report(project: Project, outcomes: Mapping[str, Outcome], paused: Pause | No
     if project.settings.annotator_name is None and not nothing_passes(outcomes):
         print(missing_annotator(project), flush=True)
     print_scores(project)
+    print_stage_scores(project)
     if training := training_line(project.storage):
         log_progress(training)
     where_next(project)
@@ -86,6 +87,16 @@ def print_scores(project: Project) -> None:
     for name in project.recipe.evaluate.assets:
         if project.storage.exists(f"{name}.json"):
             print(score_table(project.storage.read_json(f"{name}.json")["scores"]), "\n", flush=True)
+
+
+def print_stage_scores(project: Project) -> None:
+    """What each stage added, where that was measured for the current model."""
+    if not project.recipe.evaluate.stage_requests or not project.storage.exists("stage_scores.json"):
+        return
+    from got_core.evaluate.stages.figures import HEADER, spelled
+
+    for name, one in project.storage.read_json("stage_scores.json")["benchmarks"].items():
+        print(text_table([f"{name}: stage", *HEADER[1:]], spelled(one)), "\n", flush=True)
 
 
 def training_line(storage: Storage) -> str | None:
