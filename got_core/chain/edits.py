@@ -91,17 +91,13 @@ def is_edit_chain(chain: Chain) -> bool:
     return True
 
 
-def names_objects(chain: Chain, instruction: str) -> bool:
-    """Whether an instruction has all words of the objects that an edit chain takes as they are ("the ...").
+def names_objects(plan: EditPlan, instruction: str) -> bool:
+    """Whether an instruction has all words of the objects that an edit takes as they are ("the ...").
 
-    Where it has not, only the picture tells what is meant. True of what is no edit chain.
+    Where it has not, only the picture tells what is meant.
     """
-    try:
-        steps = read_edit_chain(chain).steps
-    except ChainError:
-        return True
     said = set(_WORD.findall(instruction.lower()))
-    taken = (step.object.lower() for step in steps if step.object.lower().startswith("the "))
+    taken = (step.object.lower() for step in plan.steps if step.object.lower().startswith("the "))
     return all(said.issuperset(_WORD.findall(name)[1:]) for name in taken)
 
 

@@ -22,7 +22,8 @@ from got_core.chain.boxes import LIMIT
 from got_core.chain.palette import PALETTE
 from got_core.foundation.attention_losses import instruction_loss, naming_loss, pointing_loss
 from got_core.foundation.config import FoundationConfig
-from got_core.foundation.curriculum import LOCATE_PROMPT, Curriculum, CurriculumBatch
+from got_core.foundation.curriculum import Curriculum, CurriculumBatch
+from got_core.foundation.questions import LOCATE_PROMPT
 from got_core.foundation.stage_checkpoints import StageCheckpoints
 from got_core.foundation.text_encoder import PhraseEncoder
 from got_core.foundation.vision import (

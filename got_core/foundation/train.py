@@ -14,10 +14,10 @@ from pathlib import Path
 import torch
 
 from got_core.digests import digest
-from got_core.foundation.curriculum import question_words
 from got_core.foundation.drawing import fit_autoencoder, train_unet
 from got_core.foundation.language_model import fit_tokenizer, train_language_model
 from got_core.foundation.progress import PartProgress, steps_of
+from got_core.foundation.questions import question_words
 from got_core.foundation.stage_checkpoints import StageCheckpoints
 from got_core.foundation.text_encoder import PhraseEncoder
 from got_core.model.build import (

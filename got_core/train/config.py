@@ -141,6 +141,8 @@ class StageConfig:
     once the stage is finished. The last two are kept until then in any case."""
     sample_every: int = 0
     """Steps between grids of sample pictures; 0 draws one at the end only."""
+    first_samples: int = 0
+    """Steps after which a first grid is drawn, to see soon what comes out; 0: with the others."""
     picture_retries: int = 3
     """Tries, after the first, to read a picture after a fault that may pass, with growing waits."""
     picture_timeout: float = 60.0
@@ -172,7 +174,7 @@ class StageConfig:
             raise ValueError(f"max_skipped_steps is at least 1 step, got {self.max_skipped_steps}")
         if self.checkpoint_every < 1:
             raise ValueError(f"checkpoint_every is at least 1 step, got {self.checkpoint_every}")
-        for name in ("sample_every", "milestone_every"):
+        for name in ("sample_every", "first_samples", "milestone_every"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is 0 or a number of steps, got {getattr(self, name)}")
         if self.decoders < 0 or self.prefetch < 1:
@@ -308,6 +310,7 @@ _EXECUTION = {
     "checkpoint_every",
     "milestone_every",
     "sample_every",
+    "first_samples",
     "picture_retries",
     "picture_timeout",
     "max_substituted",

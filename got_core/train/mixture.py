@@ -92,11 +92,11 @@ def turns_of(chain: str, instruction: str) -> str:
     What is no edit chain counts as a single turn.
     """
     try:
-        parsed = parse(chain)
-        turns = "multi" if len(read_edit_chain(parsed).steps) > 1 else "single"
+        plan = read_edit_chain(parse(chain))
     except ChainError:
         return "single"
-    return turns if names_objects(parsed, instruction) else f"{turns}-reasoning"
+    turns = "multi" if len(plan.steps) > 1 else "single"
+    return turns if names_objects(plan, instruction) else f"{turns}-reasoning"
 
 
 # -- what a mixture makes of them -------------------------------------------------------------------------

@@ -39,7 +39,7 @@ RESULTS: dict[type, str] = {
     EvaluateConfig: "benchmarks images_per_task sampling_seeds repair edit_images edit_steps "
     "max_change_outside max_trace "
     "keep_outside batch_size seed bootstrap num_inference_steps text_scale spatial_scale "
-    "guidance_reuse max_new_tokens self_test grid_per_task reason_images",
+    "guidance_reuse max_new_tokens self_test grid_per_task reason_images stage_images",
     FoundationConfig: "batch_size tower_steps tower_rate vision_steps locate_steps reading_steps "
     "language_steps "
     "language_batch_size unet_steps unet_batch_size refiner_steps projection_images edit_share "

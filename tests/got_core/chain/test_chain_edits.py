@@ -195,8 +195,4 @@ def test_an_instruction_names_objects_or_leaves_them_to_the_picture(instruction:
         "1. a red circle 2. the red circle (1,2),(3,4), change it to blue 3. the blue circle (1,2),(3,4), "
         "move it to (5,6),(7,8) 4. a green star (0,0),(1,1), add it 5. a blue circle and a green star"
     )
-    assert names_objects(chain, instruction) is named
-
-
-def test_what_is_no_edit_chain_leaves_nothing_to_the_picture() -> None:
-    assert names_objects(parse("the red circle (1,2),(3,4)"), "a photo of a circle")
+    assert names_objects(read_edit_chain(chain), instruction) is named

@@ -18,22 +18,24 @@ from got_core.chain.grammar import BOX_END, BOX_START, parse
 from got_core.evaluate.config import EvaluateConfig
 from got_core.foundation.attention_losses import instruction_loss, pointing_loss
 from got_core.foundation.curriculum import (
-    LIST_PROMPT,
-    LOCATE_PROMPT,
     Curriculum,
     CurriculumBatch,
     edited_boxes,
-    has_choice,
     other_names,
-    question,
-    question_by_referent,
-    question_words,
     renamed,
-    repeat_objects,
-    share_a_word,
 )
 from got_core.foundation.drawing import fit_autoencoder, train_unet
 from got_core.foundation.language_model import fit_tokenizer, relate_numbers, train_language_model
+from got_core.foundation.questions import (
+    LIST_PROMPT,
+    LOCATE_PROMPT,
+    has_choice,
+    question,
+    question_by_referent,
+    question_words,
+    repeat_objects,
+    share_a_word,
+)
 from got_core.foundation.train import build_text_encoder, train_foundation
 from got_core.foundation.vision import PHRASE_WORDS, cell_labels, whiten_patches
 from got_core.model.build import (
