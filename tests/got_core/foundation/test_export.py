@@ -105,7 +105,7 @@ def test_a_stage_goes_on_from_the_folder_as_from_what_was_trained(
     )
     assert mine == other and type(taken.scheduler) is type(original.scheduler)
     assert taken.tokenizer.get_vocab() == original.tokenizer.get_vocab()
-    baseline = replace(MODEL, reasoning=False)
+    baseline = replace(MODEL, reasoning=False, spatial_guidance=False)
     other_start = starting_pipeline(folder, reference["stage"], baseline, 0, empty=True)
     assert taken.config.reasoning and not other_start.config.reasoning, "as the ablation asks for it"
     stage = replace(tiny().stage("pretrain").config, steps=1, workers=1)

@@ -28,9 +28,11 @@ def test_guided_by_the_text_encoder_a_chain_is_what_the_u_net_was_trained_with()
     mine, other = (
         pipeline.encode_conditions([CHAIN], ["a red circle"], None, 64, 64) for pipeline in (guided, own)
     )
-    assert torch.equal(mine.context, context) and torch.equal(mine.pooled, pooled)
+    torch.testing.assert_close(mine.context, context)
+    torch.testing.assert_close(mine.pooled, pooled)
     assert not mine.null.any() and mine.null.shape == context.shape
-    assert torch.equal(mine.spatial, other.spatial) and not torch.equal(mine.context, other.context)
+    torch.testing.assert_close(mine.spatial, other.spatial)
+    assert not torch.allclose(mine.context, other.context)
     assert guided.config.generate_scales == own.config.generate_scales and guided.unet is own.unet
 
 
