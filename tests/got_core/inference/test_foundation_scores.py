@@ -21,9 +21,7 @@ CHAIN = parse("a red circle (100,100),(500,500) on a grey background")
 def test_guided_by_the_text_encoder_a_chain_is_what_the_u_net_was_trained_with() -> None:
     own = tiny_pipeline()
     guided = PhraseGuidedPipeline.around(own)
-    encoder = PhraseEncoder(
-        own.tokenizer, TINY.image_tokens, TINY.unet.cross_attention_dim, TINY.unet.pooled_dim
-    )
+    encoder = PhraseEncoder(TINY.image_tokens, TINY.unet.cross_attention_dim, TINY.unet.pooled_dim)
     context, pooled = encoder([CHAIN])
     mine, other = (
         pipeline.encode_conditions([CHAIN], ["a red circle"], None, 64, 64) for pipeline in (guided, own)
