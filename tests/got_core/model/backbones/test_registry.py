@@ -32,8 +32,8 @@ FAMILIES = {
 EVERYWHERE = {"model/backbones/", "model/formats/", "model/build.py", "model/config.py"}
 """Families, files, sizes, and what builds instances of those sizes."""
 ALLOWED = {
-    # The small planner of the foundation is an instance of this family, learns layer by layer, and is written as
-    # the family's weights are published.
+    # The small planner of the foundation is an instance of this family, learns layer by layer, and is
+    # written as the family's weights are published.
     "Qwen2.5-VL": {
         "foundation/export.py",
         "foundation/vision.py",
