@@ -1,14 +1,14 @@
-"""Settings of models behind servers: those that annotate, and the one that judges.
+"""Settings of servers: the models that annotate, the one that judges, and this project's own (`got serve`).
 
-Belongs here: ``GOT_ANNOTATOR_*`` and ``GOT_JUDGE_*``. Not here: all other settings (``got_core.settings``),
-or what is made from these.
+Belongs here: ``GOT_ANNOTATOR_*``, ``GOT_JUDGE_*`` and ``GOT_SERVE_*``. Not here: all other settings
+(``got_core.settings``), or what is made from these.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
-from pydantic import Field, SecretStr
+from pydantic import Field, FilePath, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from got_core.annotate.config import Boxes, LengthName, OpenAIConfig, VLLMConfig
@@ -147,6 +147,82 @@ class AnnotatorServer(BaseSettings):
         named = self.model_dump(exclude={"key", "url", "vision_model", *_OF_ENGINES})
         key = self.key.get_secret_value() if self.key else None
         return OpenAIConfig(url=self.url, vision_model=self.vision_model, api_key=key, **named)
+
+
+class ServeSettings(BaseSettings):
+    """How `got serve` listens, what it takes, and how the model is loaded."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="GOT_SERVE_",
+        env_file=".env",
+        env_ignore_empty=True,
+        env_parse_none_str="none",
+        extra="ignore",
+        frozen=True,
+    )
+
+    host: str = "127.0.0.1"
+    """Address to listen at; any but a loopback one needs a token."""
+
+    port: int = Field(default=8100, ge=0, le=65535)
+    """0: a free one."""
+
+    token: SecretStr | None = None
+    """What clients have to send as a bearer token."""
+
+    names: str = ""
+    """Further names of models, with commas between, that requests may ask for, such as gpt-image-1."""
+
+    max_bytes: int = Field(default=32 * 1024 * 1024, ge=1024)
+    """Bytes of a request, at most."""
+
+    max_pictures: int = Field(default=10, ge=1, le=100)
+    """Pictures of a request, at most."""
+
+    max_steps: int = Field(default=200, ge=1)
+    """Sampler steps, at most."""
+
+    max_pixels: int | None = Field(default=None, ge=64)
+    """Pixels of a picture that is drawn, at most. Not set: four times the model's own."""
+
+    queue: int = Field(default=64, ge=1)
+    """Pictures that wait at once; what comes beyond is answered with 429."""
+
+    gather: float = Field(default=0.02, ge=0, le=5)
+    """Seconds for which a first request waits for others to be drawn with it."""
+
+    watch: float = Field(default=10.0, gt=0)
+    """Seconds between two looks at the alias."""
+
+    device: str = "auto"
+    """As torch names devices."""
+
+    dtype: str | None = None
+    """Number format, such as bfloat16. Not set: as the model was saved."""
+
+    offload: str = "none"
+    """``model`` or ``sequential``: parts are on the GPU only while they compute."""
+
+    eight_bits: bool = False
+    """The language model in 8 bits (needs bitsandbytes)."""
+
+    batch: int | None = Field(default=None, ge=1)
+    """Pictures drawn in one call, at most. Not set: by free memory."""
+
+    max_unsafe: float | None = Field(default=None, ge=0, le=1)
+    """Pictures with a higher score of the OpenNSFW classifier are withheld. Not set: none is looked at."""
+
+    c2pa_certificate: FilePath | None = None
+    """Certificates (PEM), the signer's first, of the C2PA manifest that PNG, JPEG and WebP files then get."""
+
+    c2pa_key: FilePath | None = None
+    """Private key (PEM) that goes with them."""
+
+    @model_validator(mode="after")
+    def _together(self) -> Self:
+        if (self.c2pa_certificate is None) != (self.c2pa_key is None):
+            raise ValueError("GOT_SERVE_C2PA_CERTIFICATE and GOT_SERVE_C2PA_KEY belong together: set both")
+        return self
 
 
 class JudgeServer(BaseSettings):

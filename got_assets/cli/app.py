@@ -12,7 +12,19 @@ from typing import Annotated
 
 import typer
 
-from got_assets.cli import data, doctor, estimate, graph, pictures, retention, score, takedown, train, why
+from got_assets.cli import (
+    data,
+    doctor,
+    estimate,
+    graph,
+    pictures,
+    retention,
+    score,
+    serve,
+    takedown,
+    train,
+    why,
+)
 from got_assets.cli.errors import (
     FAILED,
     INTERRUPTED,
@@ -49,6 +61,7 @@ data_app = typer.Typer(
 
 graph.add_to(app)
 pictures.add_to(app)
+serve.add_to(app)
 score.add_to(app)
 why.add_to(app)
 estimate.add_to(app)

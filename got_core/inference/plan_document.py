@@ -47,7 +47,8 @@ def plan_document(
 
     `faults` is None where the prompt is of no style that can be checked.
     """
-    faults = faults_of(chain, prompt, image is not None, dropped, source)
+    edit = image is not None or source is not None
+    faults = faults_of(chain, prompt, edit, dropped, source)
     return {
         "prompt": prompt,
         "image": None if image is None else str(image.absolute()),

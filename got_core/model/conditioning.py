@@ -40,6 +40,13 @@ class Conditions:
         """Each picture's conditions several times in a row."""
         return Conditions(*(part.repeat_interleave(times, dim=0) for part in vars(self).values()))
 
+    @classmethod
+    def joined(cls, several: Sequence[Conditions]) -> Conditions:
+        """Those of several batches as one."""
+        return cls(
+            *(torch.cat(parts) for parts in zip(*(vars(one).values() for one in several), strict=True))
+        )
+
 
 def semantic_conditions(
     pipe: GoTPipeline,

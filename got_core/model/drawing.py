@@ -55,7 +55,7 @@ def _draw_alike(
 ) -> Pictures:
     """Pictures of one size."""
     copies = options.num_images_per_prompt
-    conditions = pipe.encode_conditions(chains, prompts, sources, *frame)
+    conditions = _conditions(pipe, frame, chains, prompts, sources, options)
     # Before the noise is drawn: how strong it is may depend on the number of steps.
     steps, cells = options.steps(int(pipe.config.inference_steps)), pipe._cells(*frame)
     schedule.set_timesteps(pipe.scheduler, steps, cells, pipe._execution_device)
@@ -75,6 +75,26 @@ def _draw_alike(
         return pipe.decode(latents, options.output_type, sizes)
     finally:
         pipe.maybe_free_model_hooks()
+
+
+def _conditions(
+    pipe: GoTPipeline,
+    frame: Frame,
+    chains: list[Chain],
+    prompts: list[str],
+    sources: list[Image.Image] | None,
+    options: DrawingOptions,
+) -> Conditions:
+    """Of all pictures in one call of each network, or of each by itself."""
+    if not options.apart:
+        return pipe.encode_conditions(chains, prompts, sources, *frame)
+    pictures = [None] * len(prompts) if sources is None else [[one] for one in sources]
+    return Conditions.joined(
+        [
+            pipe.encode_conditions([chain], [prompt], picture, *frame)
+            for chain, prompt, picture in zip(chains, prompts, pictures, strict=True)
+        ]
+    )
 
 
 def _kept(

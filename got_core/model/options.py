@@ -98,6 +98,9 @@ class DrawingOptions(Options):
     keep_outside: bool = False
     """Of edits: whether the source stays outside the chain's boxes, but for what the autoencoder loses of it;
     the paper draws it anew."""
+    apart: bool = False
+    """Whether conditions are made prompt by prompt: a picture then depends on how many are drawn in its call
+    and where it stands among them, and not on what the others show."""
     output_type: str = "pil"
     """``pil``, ``np``, ``pt`` or ``latent``."""
     callback_on_step_end: Callback | None = None

@@ -6,16 +6,20 @@ which version is the champion (`promote`), or what a consumer runs (`pyfunc`).
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import polars as pl
+from mlflow.entities import LoggedModelStatus
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 
 import got_core
+from got_core.registry.loading import DEFAULTS
 from got_core.registry.request import ANSWER, COLUMNS
 from got_core.registry.results import (
     EXPERIMENT,
@@ -50,6 +54,10 @@ REQUIREMENTS = (
 """What a consumer needs to load and run an entry, pinned to the versions that made it; no Dagster, no Ray."""
 
 EXAMPLE = {"prompt": "a photo of a red circle", "seed": 0}
+UPLOAD_TAG = "upload_of"
+"""Tag of a logged model: weights, code and requirements in one hash, by which it is found again."""
+_CHECKED = {"num_inference_steps": 2, "max_new_tokens": 16}
+"""How little is drawn to see that an upload draws."""
 
 
 class RegistrationError(RuntimeError):
@@ -74,8 +82,9 @@ def register(
     brought up to date, nothing is uploaded again). `scores` and `others`: score dicts of benchmarks with
     their protocols, as `evaluate` returns them; `outcomes`: what became of each sample
     (`results.OUTCOMES`), `plans`: the lines of `plans.jsonl`, both by benchmark. Promotion compares scores
-    and outcomes. Each attempt uploads to a new artifact folder, and a version appears only once its model has
-    been loaded from there and has drawn. Raises RegistrationError for a folder that is no pipeline, holds
+    and outcomes. Weights that were uploaded with the same code are not uploaded again, under whatever name;
+    else an attempt uploads to a new artifact folder. A version appears only once its model has been loaded
+    from there and has drawn a small picture. Raises RegistrationError for a folder that is no pipeline, holds
     anything but safetensors and text, or does not load.
     """
     folder = Path(folder)
@@ -138,19 +147,39 @@ def _upload(
     run_id = run.info.run_id
     with fluent(tracking_uri), mlflow.start_run(run_id=run_id, nested=True):
         log_results(client, run_id, results, metrics)
-        info = _log_model(folder)
-        _check_upload(client, folder, info)
-        made = mlflow.register_model(
-            info.model_uri, name, tags={**tags, **tags_of(tag_entries(results, run_id))}
-        )
+        upload = _upload_hash(tags[WEIGHTS_TAG])
+        uri = _uploaded(client, tracking_uri, upload) or _log_model(folder, tags[WEIGHTS_TAG], upload)
+        _check_upload(folder, uri)
+        made = mlflow.register_model(uri, name, tags={**tags, **tags_of(tag_entries(results, run_id))})
     return str(made.version)
 
 
-def _log_model(folder: Path) -> Any:
+def _upload_hash(weights_hash: str) -> str:
+    """Equal for uploads that hold the same: weights, the library that goes along, and requirements."""
+    root = Path(got_core.__file__).parent
+    code = hashlib.sha256()
+    for path in sorted(
+        path for path in root.rglob("*") if path.is_file() and "__pycache__" not in path.parts
+    ):
+        code.update(f"{path.relative_to(root).as_posix()}\0".encode())
+        code.update(hashlib.sha256(path.read_bytes()).digest())
+    return hashlib.sha256(json.dumps([weights_hash, code.hexdigest(), requirements()]).encode()).hexdigest()
+
+
+def _uploaded(client: MlflowClient, tracking_uri: str, upload: str) -> str | None:
+    """An upload that is there and whole, of a try that was cut off later or of another name; or None."""
+    found = client.search_logged_models(
+        [ensure_experiment(tracking_uri, EXPERIMENT)], filter_string=f"tags.{UPLOAD_TAG} = '{upload}'"
+    )
+    whole = [one for one in found if one.status == LoggedModelStatus.READY]
+    return whole[0].model_uri if whole else None
+
+
+def _log_model(folder: Path, weights_hash: str, upload: str) -> str:
     """A new logged model: its artifact folder has a fresh id, so files of an older upload cannot be in it."""
     import pandas as pd
 
-    return mlflow.pyfunc.log_model(
+    info = mlflow.pyfunc.log_model(
         name="pipeline",
         python_model=str(Path(__file__).with_name("pyfunc.py")),
         artifacts={"pipeline": str(folder)},
@@ -158,17 +187,22 @@ def _log_model(folder: Path) -> Any:
         code_paths=[str(Path(got_core.__file__).parent)],
         signature=signature(),
         input_example=pd.DataFrame([EXAMPLE]),
-        metadata={"inputs": COLUMNS},
+        metadata={"inputs": COLUMNS, "weights_hash": weights_hash},
+        model_config=DEFAULTS,
         pip_requirements=requirements(),
+        tags={UPLOAD_TAG: upload},
     )
+    return str(info.model_uri)
 
 
-def _check_upload(client: MlflowClient, folder: Path, info: Any) -> None:
-    """Load the entry from where it was uploaded and draw once: what a consumer will do."""
+def _check_upload(folder: Path, uri: str) -> None:
+    """Load the entry from where it was uploaded and draw once, small: what a consumer will do."""
     import pandas as pd
 
     try:
-        output = mlflow.pyfunc.load_model(info.model_uri).predict(pd.DataFrame([EXAMPLE]))
+        model = mlflow.pyfunc.load_model(uri)
+        side = _smallest_side(model.unwrap_python_model().pipeline)
+        output = model.predict(pd.DataFrame([EXAMPLE]), params=_CHECKED | {"height": side, "width": side})
     except Exception as error:
         raise RegistrationError(
             f"{folder} was uploaded but cannot draw: {error}; nothing was registered"
@@ -177,6 +211,12 @@ def _check_upload(client: MlflowClient, folder: Path, info: Any) -> None:
         raise RegistrationError(f"{folder} was uploaded but cannot draw: {fault}; nothing was registered")
     if list(output.columns) != [column.name for column in signature().outputs] or len(output) != 1:
         raise RegistrationError(f"{folder}: the uploaded model answers with {list(output.columns)}")
+
+
+def _smallest_side(pipeline: Any) -> int:
+    """Pixels of a side that every level of the drawing network can halve."""
+    levels = len(pipeline.unet.config.get("block_out_channels") or (1,))
+    return min(int(pipeline.config.resolution), int(pipeline.vae_scale_factor) * 2**levels)
 
 
 def signature() -> ModelSignature:
@@ -197,8 +237,13 @@ def signature() -> ModelSignature:
             ParamSpec("guidance_from", DataType.double, None),
             ParamSpec("guidance_until", DataType.double, None),
             ParamSpec("guidance_every", DataType.long, None),
+            ParamSpec("height", DataType.long, None),
+            ParamSpec("width", DataType.long, None),
             ParamSpec("keep_outside", DataType.boolean, None),
+            ParamSpec("num_images_per_prompt", DataType.long, None),
+            ParamSpec("plan_only", DataType.boolean, False),
             ParamSpec("repair", DataType.boolean, False),
+            ParamSpec("max_new_tokens", DataType.long, None),
         ]
     )
     return ModelSignature(outputs=outputs, params=params)

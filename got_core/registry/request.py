@@ -32,19 +32,24 @@ COLUMNS = {
 }
 """What `predict` reads. All but `prompt` may be missing in any row (no column, None, NaN, NA, blank text)."""
 
-ANSWER = ("image", "chain", "plan_faults", "error")
-"""Columns of the response; each is None where it does not apply."""
+ANSWER = ("image", "chain", "boxes", "plan_faults", "seed", "model_version", "error")
+"""Columns of the response, texts; each is None where it does not apply."""
 
 EDIT_SETTINGS = ("keep_outside",)
 GUIDANCE = ("guidance_from", "guidance_until", "guidance_every")
 """The arguments of `GuidanceReuse.chosen`, in its order."""
+SIZE = ("height", "width")
 SETTINGS = (
     *("num_inference_steps", "text_scale", "spatial_scale", "reference_scale"),
     *GUIDANCE,
+    *SIZE,
     *EDIT_SETTINGS,
 )
 """What `params` may set of drawing; the model's own default otherwise. `EDIT_SETTINGS` are for rows with
-`image`. Besides, `repair` (bool) moves boxes of the model's own plans where they fall short of the prompt."""
+`image`."""
+PLANNING = ("num_images_per_prompt", "plan_only", "repair", "max_new_tokens")
+"""What else they may set: how many pictures a row gets, whether none is drawn, whether boxes of the model's
+own plans are moved where they fall short of the prompt, and the longest plan in tokens."""
 
 MAX_ROWS = 10_000
 """Rows of one request, at most."""
@@ -54,6 +59,10 @@ MAX_BOXES = 100
 """Boxes of a plan, at most: each is a picture of the drawing's size in memory."""
 MAX_SCALE = 100.0
 """Size of a guidance scale, at most."""
+MAX_SIDE = 8192
+"""Pixels of a side, at most."""
+MAX_IMAGES = 100
+"""Pictures of a row, at most."""
 
 _WHOLE = re.compile(r"([+-]?[0-9]{1,20})(?:\.0*)?")
 _SEEDS = range(-(2**63), 2**64)
@@ -92,7 +101,12 @@ class Params:
     """What holds for the whole request."""
 
     settings: dict[str, Any]
-    repair: bool
+    repair: bool = False
+    images: int = 1
+    """Pictures of a row; their seeds go up by one."""
+
+    plan_only: bool = False
+    max_new_tokens: int | None = None
 
     def of(self, edits: bool) -> dict[str, Any]:
         """The arguments for drawing edits, or new pictures."""
@@ -155,16 +169,20 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, (pd.Series, tuple)) else value
 
 
-def read_params(params: Mapping[str, Any] | None, check_steps: Callable[[int], None]) -> Params:
+def read_params(
+    params: Mapping[str, Any] | None,
+    check_steps: Callable[[int], None],
+    check_size: Callable[[int | None, int | None], None] = lambda height, width: None,
+) -> Params:
     """Parameters in their ranges; one that is None is left to the model.
 
-    `check_steps` raises ValueError for a number of steps that the model's scheduler cannot take. Raises
-    MlflowException naming the parameter.
+    `check_steps` raises ValueError for a number of steps that the model's scheduler cannot take, `check_size`
+    for sides that it cannot draw. Raises MlflowException naming the parameter.
     """
     if not isinstance(params, Mapping | None):
         raise refused(f"`params` must be names and values, got {short(params)}")
     given = {name: value for name, value in (params or {}).items() if value is not None}
-    known = (*SETTINGS, "repair")
+    known = (*SETTINGS, *PLANNING)
     if unknown := sorted(map(str, given.keys() - set(known))):
         raise refused(f"unknown parameters {', '.join(unknown)}; known are {', '.join(known)}")
     for name, value in given.items():
@@ -172,21 +190,43 @@ def read_params(params: Mapping[str, Any] | None, check_steps: Callable[[int], N
     try:
         if "num_inference_steps" in given:
             check_steps(int(given["num_inference_steps"]))
+        if set(SIZE) & set(given):
+            check_size(given.get("height"), given.get("width"))
     except ValueError as error:
         raise refused(str(error)) from error
-    repair = bool(given.pop("repair", False))
+    planning = _planning({name: given.pop(name) for name in PLANNING if name in given})
     guidance = [given.pop(name, None) for name in GUIDANCE]
     try:
         reuse = GuidanceReuse.chosen(*guidance)
     except ValueError as error:
         raise refused(f"{', '.join(f'`{name}`' for name in GUIDANCE)}: {error}") from error
-    return Params(settings=given | ({"guidance_reuse": reuse} if reuse else {}), repair=repair)
+    return Params(settings=given | ({"guidance_reuse": reuse} if reuse else {}), **planning)
+
+
+def _planning(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of Params that are no settings of drawing."""
+    images, plan_only = int(given.get("num_images_per_prompt", 1)), bool(given.get("plan_only", False))
+    if plan_only and images > 1:
+        raise refused("`plan_only` draws no picture: leave `num_images_per_prompt` out")
+    longest = given.get("max_new_tokens")
+    return {
+        "repair": bool(given.get("repair", False)),
+        "images": images,
+        "plan_only": plan_only,
+        "max_new_tokens": None if longest is None else int(longest),
+    }
+
+
+_LARGEST = {"height": MAX_SIDE, "width": MAX_SIDE, "num_images_per_prompt": MAX_IMAGES}
 
 
 def _check_param(name: str, value: Any) -> None:
-    if name in (*EDIT_SETTINGS, "repair"):
+    if name in (*EDIT_SETTINGS, "repair", "plan_only"):
         fits, wanted = isinstance(value, (bool, np.bool_)), "true or false"
-    elif name in ("num_inference_steps", "guidance_every"):
+    elif name in _LARGEST:
+        most = _LARGEST[name]
+        fits, wanted = _is_number(value, Integral) and 1 <= value <= most, f"a whole number from 1 to {most}"
+    elif name in ("num_inference_steps", "guidance_every", "max_new_tokens"):
         fits, wanted = _is_number(value, Integral) and value >= 1, "a whole number of at least 1"
     elif name in GUIDANCE:
         fits, wanted = _is_number(value, Real) and 0 <= value <= 1, "a number from 0 to 1"

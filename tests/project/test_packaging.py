@@ -56,11 +56,11 @@ def imports(folder: Path) -> Iterator[tuple[str, str]]:
 @pytest.mark.parametrize(
     ("folder", "extras"),
     [
-        ("got_core", ("pipeline", "curate")),
+        ("got_core", ("pipeline", "curate", "serve")),
         ("got_assets", ("pipeline",)),
-        ("bench", ("pipeline", "dev", "test")),
+        ("bench", ("pipeline", "dev", "serve", "test")),
         ("deployments/rehearsal", ("pipeline", "dev", "rehearsal")),
-        ("tests", ("pipeline", "curate", "dev", "test")),
+        ("tests", ("pipeline", "curate", "dev", "serve", "test")),
     ],
 )
 def test_every_import_is_asked_for(folder: str, extras: tuple[str, ...]) -> None:

@@ -1,0 +1,107 @@
+"""What the routes share: model, queue, metrics, and waiting for an answer.
+
+Belongs here: from a job to what became of it, inside of the event loop. Not here: routes (`images_api`,
+`got_api`, `status_api`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from fastapi import Request
+from starlette.concurrency import run_in_threadpool
+
+from got_core.registry.rows import Made, Plan
+from got_core.server_settings import ServeSettings
+from got_core.serving.answers import Publisher
+from got_core.serving.engine import Engine, Job
+from got_core.serving.errors import of_exception
+from got_core.serving.metrics import Metrics
+from got_core.serving.models import ModelSlot
+from got_core.serving.reading import Reader
+
+Files = list[tuple[bytes | None, str | None]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Serving:
+    """One server."""
+
+    slot: ModelSlot
+    engine: Engine
+    settings: ServeSettings
+    publisher: Publisher = field(default_factory=Publisher)
+    metrics: Metrics
+
+    def reader(self) -> Reader:
+        """Of requests to the model of now."""
+        return Reader(model=self.slot.current, settings=self.settings)
+
+    async def answer(self, job: Job) -> list[Made]:
+        """What became of a job's rows. One whose client gives up is taken from the queue. Raises ApiError."""
+        future = self.engine.submit(job)
+        try:
+            return await asyncio.wrap_future(future)
+        except asyncio.CancelledError:
+            future.cancel()
+            raise
+        except Exception as error:
+            raise of_exception(error) from error
+
+    async def files(self, made: Sequence[Made], kind: str = "png", quality: int | None = None) -> Files:
+        """Files of the pictures, or why there are none."""
+        return [await run_in_threadpool(self.publisher.file, one, kind, quality) for one in made]
+
+
+def serving_of(request: Request) -> Serving:
+    """Of the app that a request came to."""
+    return request.app.state.serving
+
+
+class Events:
+    """Progress of a job as server-sent events."""
+
+    def __init__(self) -> None:
+        self._queue: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self._loop = asyncio.get_running_loop()
+
+    def on_step(self, step: int, steps: int) -> None:
+        """From the engine's thread."""
+        self._loop.call_soon_threadsafe(self.put, "progress", {"step": step, "steps": steps})
+
+    def on_plans(self, plans: list[Plan], job: Job, model: str) -> None:
+        """From the engine's thread."""
+        from got_core.serving.answers import plan_answer
+
+        document = {**plan_answer(job, plans[0]), "model": model}
+        self._loop.call_soon_threadsafe(self.put, "plan", document)
+
+    def put(self, name: str, value: dict[str, Any]) -> None:
+        """Send an event."""
+        self._queue.put_nowait(event(name, value))
+
+    def close(self) -> None:
+        """No further events follow."""
+        self._queue.put_nowait(None)
+
+    async def stream(self, work: asyncio.Task[None]) -> AsyncIterator[bytes]:
+        """The events until the end; a client that goes away ends the work."""
+        try:
+            while (one := await self._queue.get()) is not None:
+                yield one
+        finally:
+            work.cancel()
+
+
+def event(name: str, value: dict[str, Any]) -> bytes:
+    """One server-sent event."""
+    return f"event: {name}\ndata: {json.dumps(value)}\n\n".encode()
+
+
+def error_event(error: Exception, name: str = "error") -> bytes:
+    """The event of a job that failed."""
+    return event(name, of_exception(error).body())

@@ -1,0 +1,98 @@
+"""`/v1/got/plan` and `/v1/got/draw`: the plan in the caller's hands, as JSON.
+
+Belongs here: these two routes. Not here: plans as documents (`got_core.inference.plan_document`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Depends
+from fastapi.responses import StreamingResponse
+
+from got_core.registry.rows import Plan
+from got_core.serving.answers import draw_answer, plan_answer
+from got_core.serving.context import Events, Serving, serving_of
+from got_core.serving.engine import Job
+from got_core.serving.errors import of_exception
+from got_core.serving.reading import chain_text
+from got_core.serving.schemas import FAULTS, DrawAnswer, DrawRequest, PlanAnswer, PlanRequest
+
+router = APIRouter(prefix="/v1/got", tags=["Plans and pictures"])
+ServingOf = Annotated[Serving, Depends(serving_of)]
+
+_PLAN_EXAMPLES: dict[str, Any] = {
+    "a plan": {"value": {"prompt": "a photo of a red circle and a blue square"}},
+    "repaired": {"value": {"prompt": "a photo of two stars", "repair": True}},
+}
+_CHAIN = "a red circle (120,340),(380,600)"
+_DRAW_EXAMPLES: dict[str, Any] = {
+    "from the model's own plan": {"value": {"prompt": "a photo of a red circle", "seed": 1}},
+    "from a plan as text": {"value": {"prompt": "a photo of a red circle", "chain": _CHAIN, "seed": 1}},
+    "from a plan with a moved box": {
+        "value": {
+            "prompt": "a photo of a red circle",
+            "chain": {
+                "chain": _CHAIN,
+                "planned": _CHAIN,
+                "boxes": [{"phrase": "a red circle", "box": [600, 600, 900, 900]}],
+            },
+        }
+    },
+}
+_PARAMETERS = (
+    *("num_inference_steps", "text_scale", "spatial_scale", "reference_scale"),
+    *("guidance_from", "guidance_until", "guidance_every"),
+    *("height", "width", "keep_outside", "repair", "max_new_tokens"),
+)
+
+
+@router.post("/plan", response_model=PlanAnswer, responses=FAULTS, summary="Write a plan, draw nothing")
+async def plan(
+    body: Annotated[PlanRequest, Body(openapi_examples=_PLAN_EXAMPLES)], serving: ServingOf
+) -> dict[str, Any]:
+    """The plan as a document: change its `chain` or its `boxes` and send it as `chain` to `/v1/got/draw`."""
+    given = {"plan_only": True, "repair": body.repair, "max_new_tokens": body.max_new_tokens}
+    job = serving.reader().job({"prompt": body.prompt, "image": body.image, "seed": 0}, given)
+    (made,) = await serving.answer(job)
+    return plan_answer(job, made.plan)
+
+
+@router.post(
+    "/draw", response_model=DrawAnswer, responses=FAULTS, summary="Draw, from a plan if one is given"
+)
+async def draw(
+    body: Annotated[DrawRequest, Body(openapi_examples=_DRAW_EXAMPLES)], serving: ServingOf
+) -> Any:
+    """Pictures with their plan. With `stream`: server-sent events `plan`, `progress`, `done` or `error`."""
+    given = {name: getattr(body, name) for name in _PARAMETERS} | {"num_images_per_prompt": body.n}
+    cells = {"prompt": body.prompt, "chain": chain_text(body.chain), "image": body.image, "seed": body.seed}
+    job = serving.reader().job(cells, given)
+    if not body.stream:
+        return await _drawn(serving, job, body)
+    return _streamed(serving, job, body)
+
+
+async def _drawn(serving: Serving, job: Job, body: DrawRequest) -> dict[str, Any]:
+    made = await serving.answer(job)
+    return draw_answer(job, made, await serving.files(made, body.output_format))
+
+
+def _streamed(serving: Serving, job: Job, body: DrawRequest) -> StreamingResponse:
+    events, name = Events(), serving.slot.current.name
+
+    def on_plans(plans: list[Plan]) -> None:
+        events.on_plans(plans, job, name)
+
+    job.on_step, job.on_plans = events.on_step, on_plans
+
+    async def work() -> None:
+        try:
+            events.put("done", await _drawn(serving, job, body))
+        except Exception as error:
+            events.put("error", of_exception(error).body())
+        events.close()
+
+    task = asyncio.ensure_future(work())
+    return StreamingResponse(events.stream(task), media_type="text/event-stream")

@@ -1,0 +1,161 @@
+"""What arrives together is drawn together; what is too much is refused; a moved alias is swapped in."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from got_core.registry.log import register
+from got_core.registry.standing import CHAMPION
+from got_core.registry.tracking import connect
+from tests.got_core.serving.served import Served, served
+from tests.got_core.tiny_pipeline import tiny_pipeline
+
+BODY = {"prompt": "a star", "chain": "a red circle (100,100),(400,400)"}
+
+
+class Held:
+    """Drawing that waits until it is let go, and notes how many pictures each call had."""
+
+    def __init__(self, pipeline: Any, patch: pytest.MonkeyPatch) -> None:
+        self.calls: list[int] = []
+        self.begun, self.go = threading.Event(), threading.Event()
+        draw = type(pipeline).draw
+
+        def waiting(chains: Any, *rest: Any, **options: Any) -> Any:
+            self.calls.append(len(chains))
+            self.begun.set()
+            assert self.go.wait(60)
+            return draw(pipeline, chains, *rest, **options)
+
+        patch.setattr(pipeline, "draw", waiting)
+
+
+def until(condition: Any) -> None:
+    """Wait until something that another thread does has happened."""
+    moment = threading.Event()
+    for _ in range(6000):
+        if condition():
+            return
+        moment.wait(0.01)
+    raise AssertionError("it never happened")
+
+
+def waiting_pictures(server: Served) -> int:
+    return server.serving.engine._count()
+
+
+def test_requests_that_wait_are_drawn_in_one_call(
+    server: Served, pipeline: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = [server.ask("/v1/got/draw", BODY | {"seed": seed})[1] for seed in range(5)]
+    held = Held(pipeline, monkeypatch)
+    others = [BODY | {"num_inference_steps": 1}]
+    with ThreadPoolExecutor(8) as pool:
+        first = pool.submit(server.ask, "/v1/got/draw", BODY | {"seed": 0})
+        assert held.begun.wait(60)
+        rest = [pool.submit(server.ask, "/v1/got/draw", BODY | {"seed": seed}) for seed in range(1, 5)]
+        unlike = [pool.submit(server.ask, "/v1/got/draw", body) for body in others]
+        until(lambda: waiting_pictures(server) == 5)
+        held.go.set()
+        answers = [one.result() for one in (first, *rest)]
+        assert {one.result()[0] for one in unlike} == {200}
+    assert sorted(held.calls) == [1, 1, 4]
+    assert [status for status, _ in answers] == [200] * 5
+    for (_, answer), before in zip(answers, alone, strict=True):
+        assert answer["pictures"][0]["seed"] == before["pictures"][0]["seed"]
+    assert answers[0][1]["pictures"] == alone[0]["pictures"]
+    _, text, _ = server.raw("/metrics")
+    assert b"got_joined_requests_total 4.0" in text and b"got_queue_pictures 0.0" in text
+
+
+def test_more_than_may_wait_is_refused_with_a_time(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with served(str(folder), queue=4) as server:
+        held = Held(server.serving.slot.current.drawer.pipeline, monkeypatch)
+        with ThreadPoolExecutor(8) as pool:
+            first = pool.submit(server.ask, "/v1/got/draw", BODY)
+            assert held.begun.wait(60)
+            two = [pool.submit(server.ask, "/v1/got/draw", BODY | {"n": 2}) for _ in range(2)]
+            until(lambda: waiting_pictures(server) == 4)
+            status, _, headers = server.raw("/v1/got/draw", BODY)
+            assert status == 429 and int(headers["Retry-After"]) >= 1
+            held.go.set()
+            assert {one.result()[0] for one in (first, *two)} == {200}
+        assert server.ask("/v1/got/draw", BODY)[0] == 200, "afterwards there is room again"
+
+
+def test_one_request_at_fault_does_not_cost_the_others(
+    server: Served, pipeline: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held, draw = Held(pipeline, monkeypatch), pipeline.draw
+
+    def choosy(chains: Any, prompts: Any, *rest: Any, **options: Any) -> Any:
+        images = draw(chains, prompts, *rest, **options)
+        if "bad" in prompts:
+            raise ValueError("`prompt` is bad")
+        if "broken" in prompts:
+            raise RuntimeError("the network is broken")
+        return images
+
+    monkeypatch.setattr(pipeline, "draw", choosy)
+    with ThreadPoolExecutor(8) as pool:
+        first = pool.submit(server.ask, "/v1/got/draw", BODY)
+        assert held.begun.wait(60)
+        rest = {
+            name: pool.submit(server.ask, "/v1/got/draw", BODY | {"prompt": name})
+            for name in ("good", "bad", "broken", "fine")
+        }
+        until(lambda: waiting_pictures(server) == 4)
+        held.go.set()
+        statuses = {name: one.result()[0] for name, one in rest.items()}
+    assert first.result()[0] == 200
+    assert statuses == {"good": 200, "bad": 400, "broken": 500, "fine": 200}
+    assert server.ask("/ready")[1]["status"] == "ready"
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:mlflow.*")
+@pytest.mark.filterwarnings("ignore::UserWarning:pydantic.*")
+def test_a_moved_alias_is_swapped_in_without_a_failed_request(folder: Path, tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    client = connect(uri)
+    other = tiny_pipeline(seed=1)
+    other.register_to_config(inference_steps=2, max_new_tokens=12)
+    other.save_pretrained(tmp_path / "other")
+    for place, weights in ((folder, "w1"), (tmp_path / "other", "w2")):
+        register(place, tracking_uri=uri, tags={"weights_hash": weights})
+    client.set_registered_model_alias("got", CHAMPION, "1")
+    with served(f"models:/got@{CHAMPION}", uri, watch=0.05) as server:
+        names: list[tuple[int, str]] = []
+        stop = threading.Event()
+
+        def ask() -> None:
+            while not stop.is_set():
+                status, answer = server.ask("/v1/got/draw", BODY | {"seed": 1})
+                names.append((status, answer.get("model", "")))
+
+        threads = [threading.Thread(target=ask) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        try:
+            until(lambda: (200, "models:/got/1") in names)
+            client.set_registered_model_alias("got", CHAMPION, "2")
+            until(lambda: (200, "models:/got/2") in names)
+        finally:
+            stop.set()
+            for thread in threads:
+                thread.join()
+        assert {status for status, _ in names} == {200}
+        assert server.ask("/ready")[1]["model"] == "models:/got/2"
+        # A version whose files are damaged: the old one goes on, and says why.
+        register(folder, tracking_uri=uri, tags={"weights_hash": "w3"})
+        for file in (tmp_path / "artifacts").rglob("unet/*.safetensors"):
+            file.write_bytes(b"damaged")
+        client.set_registered_model_alias("got", CHAMPION, "3")
+        until(lambda: server.ask("/ready")[1]["behind"])
+        status, answer = server.ask("/v1/got/draw", BODY)
+        assert (status, answer["model"]) == (200, "models:/got/2")
+        assert b"got_model_behind 1.0" in server.raw("/metrics")[1]
