@@ -45,6 +45,7 @@ with _nothing_collected():
     from got_assets.defs.ingest import upkeep as ingest_upkeep
     from got_assets.defs.lists import sources as list_sources
     from got_assets.defs.register import assets as register_assets
+    from got_assets.defs.register import jobs as register_jobs
     from got_assets.defs.retention import jobs as retention_jobs
     from got_assets.defs.train import assets as train_assets
     from got_assets.defs.train import jobs as train_jobs
@@ -78,7 +79,13 @@ defs = dg.Definitions(
         ),
     ],
     asset_checks=dg.load_asset_checks_from_modules([ingest_checks, annotate_checks, curate_checks]),
-    jobs=[ingest_jobs.prepare_images, ingest_jobs.prepare_edits, train_jobs.retrain, retention_jobs.collect],
+    jobs=[
+        ingest_jobs.prepare_images,
+        ingest_jobs.prepare_edits,
+        train_jobs.retrain,
+        register_jobs.move_champion,
+        retention_jobs.collect,
+    ],
     schedules=[train_schedules.retrain_weekly, retention_jobs.collect_weekly],
     sensors=[
         ingest_sensors.watch_raw_images,

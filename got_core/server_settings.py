@@ -6,7 +6,7 @@ Belongs here: ``GOT_ANNOTATOR_*``, ``GOT_JUDGE_*`` and ``GOT_SERVE_*``. Not here
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, FilePath, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -217,6 +217,9 @@ class ServeSettings(BaseSettings):
 
     c2pa_key: FilePath | None = None
     """Private key (PEM) that goes with them."""
+
+    c2pa_algorithm: Literal["es256", "es384", "es512", "ps256", "ps384", "ps512", "ed25519"] = "es256"
+    """What the key signs with."""
 
     @model_validator(mode="after")
     def _together(self) -> Self:

@@ -18,6 +18,7 @@ from got_assets.cli import (
     estimate,
     graph,
     pictures,
+    registry,
     retention,
     score,
     serve,
@@ -62,6 +63,7 @@ data_app = typer.Typer(
 graph.add_to(app)
 pictures.add_to(app)
 serve.add_to(app)
+registry.add_to(app)
 score.add_to(app)
 why.add_to(app)
 estimate.add_to(app)

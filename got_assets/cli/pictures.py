@@ -6,8 +6,6 @@ Belongs here: arguments, and what is printed. Not here: planning, drawing and fi
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,7 +14,8 @@ import typer
 
 from got_assets.cli.errors import UsageError, usage_errors
 from got_assets.cli.options import CHAMPION, Json, examples, print_json
-from got_assets.cli.project import open_project
+from got_assets.cli.project import open_project, opened_pipeline
+from got_assets.cli.redraw import draw_again
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from got_core.inference.pictures import DrawingSettings, Drawn
     from got_core.inference.plan_document import PlanDocument
     from got_core.model.pipeline import GoTPipeline
+    from got_core.registry.picture_file import PictureNote
 
 Prompt = Annotated[str, typer.Argument(metavar="PROMPT", help="What the picture shows.")]
 Out = Annotated[
@@ -98,6 +98,8 @@ def add_to(app: typer.Typer) -> None:
     app.command(
         epilog=examples(
             "got draw plan.json --out circle.png",
+            "got draw --from picture.png --out same.png     the same pixels, from the picture's own metadata",
+            "got draw --from picture.png --seed 2           the same plan with other noise",
             'echo "a red circle (100,100),(400,400)" | got draw - --prompt "a photo of a red circle"',
         )
     )(draw)
@@ -204,7 +206,7 @@ def plan(
     with usage_errors():
         check_prompt(prompt)
     source = open_picture(image) if image else None
-    with _opened(model) as (pipeline, _):
+    with opened_pipeline(model) as (pipeline, _):
         chain, dropped = write_plan(pipeline, prompt, source, repair=repair)
     document = plan_document(chain, prompt, image, dropped, source)
     if as_json:
@@ -217,17 +219,31 @@ def plan(
 
 def draw(
     chain: Annotated[
-        Path,  # not `exists`: Typer then refuses - for stdin
+        Path | None,  # not `exists`: Typer then refuses - for stdin
         typer.Argument(
-            metavar="CHAIN_FILE", help="Plan, as text or as `got plan --json` prints it; - reads stdin."
+            metavar="CHAIN_FILE",
+            help="Plan, as text or as `got plan --json` prints it; - reads stdin.",
+            show_default=False,
         ),
-    ],
+    ] = None,
+    again: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="FILE.png",
+            exists=True,
+            dir_okay=False,
+            help="Draw this picture again, as its metadata says, in place of a plan's file.",
+        ),
+    ] = None,
     prompt: Annotated[
         str | None, typer.Option(help="What the plan answers. Not given: what the document says.")
     ] = None,
     image: Source = None,
     out: Out = None,
-    seed: Seed = 0,
+    seed: Annotated[
+        int | None, typer.Option(help="Of the noise. Not given: 0, or that of --from.", show_default=False)
+    ] = None,
     steps: Steps = None,
     text_scale: TextScale = None,
     spatial_scale: SpatialScale = None,
@@ -236,19 +252,45 @@ def draw(
     guidance_until: GuidanceUntil = None,
     guidance_every: GuidanceEvery = None,
     keep_outside: KeepOutside = False,
-    model: Model = CHAMPION,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help=f"As of `got generate`. Not given: {CHAMPION}, or the version that drew --from.",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Draw from a plan, which may have been changed by hand.
+    """Draw from a plan, which may have been changed by hand, or a picture again.
 
-    The plan's file holds a chain, or a document as `got plan --json` prints it.
+    The plan's file holds a chain, or a document as `got plan --json` prints it. Pictures of `got generate`,
+    `got edit`, `got draw` and `got serve` say in their metadata how they were drawn: with --from, options
+    that are given replace what it says, and of an edit --image is the picture that was edited.
     """
+    if (chain is None) == (again is None):
+        raise UsageError("give a plan's file, or --from and a picture")
+    if again is not None:
+        changed = {
+            "num_inference_steps": steps,
+            "text_scale": text_scale,
+            "spatial_scale": spatial_scale,
+            "reference_scale": reference_scale,
+            "guidance_from": guidance_from,
+            "guidance_until": guidance_until,
+            "guidance_every": guidance_every,
+            "keep_outside": keep_outside or None,
+        }
+        draw_again(
+            again, changed, seed=seed, prompt=prompt, image=image, out=out, model=model, as_json=as_json
+        )
+        return
+    assert chain is not None
     found = _read_plan(chain)
     prompt = prompt or found.prompt
     if not prompt:
         raise UsageError(f"{chain} does not say what it answers; give --prompt")
     settings = _settings(
-        seed=seed,
+        seed=seed or 0,
         steps=steps,
         text_scale=text_scale,
         spatial_scale=spatial_scale,
@@ -259,7 +301,7 @@ def draw(
     _Request(
         prompt=prompt,
         settings=settings,
-        model=model,
+        model=model or CHAMPION,
         out=out,
         image=image or found.image,
         chain=found.chain,
@@ -284,15 +326,6 @@ def _read_plan(file: Path) -> PlanDocument:
         return read_plan(sys.stdin.read() if name == "stdin" else file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{name} is no plan: {error}") from error
-
-
-@contextmanager
-def _opened(model: str) -> Iterator[tuple[GoTPipeline, str]]:
-    uri = open_project().settings.tracking_uri
-    from got_core.inference.model import opened_model
-
-    with opened_model(model, uri, progress=sys.stderr.isatty()) as opened:
-        yield opened
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -322,9 +355,10 @@ class _Request:
             pictures.check_picture_name(self.out)
             pictures.check_folder_of(self.chain_out)
         source = pictures.open_picture(self.image) if self.image else None
-        with _opened(self.model) as (pipeline, name):
+        with opened_pipeline(self.model) as (pipeline, name):
             made = self._drawn(pipeline, source)
-        path = pictures.write_picture(made.image, self.out, self.stem)
+            note = self._note(pipeline, made, source, name)
+        path = pictures.write_picture(made.image, self.out, self.stem, note)
         document = plan_document(made.chain, self.prompt, self.image, made.dropped, source)
         if self.chain_out:
             write_plan_file(document, self.chain_out)
@@ -334,6 +368,14 @@ class _Request:
             )
         else:
             typer.echo(f"{path}  {document['chain']}")
+
+    def _note(self, pipeline: GoTPipeline, made: Drawn, source: Image.Image | None, name: str) -> PictureNote:
+        from got_core.inference.model import registered_weights, shown_name
+        from got_core.inference.pictures import note_of
+
+        weights = registered_weights(name, open_project().settings.tracking_uri)
+        about = {"model": shown_name(name), "weights_hash": weights}
+        return note_of(pipeline, made, self.prompt, source, self.settings, **about)
 
     def _drawn(self, pipeline: GoTPipeline, source: Image.Image | None) -> Drawn:
         from got_core.inference.pictures import Drawn, draw, generate

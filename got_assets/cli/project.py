@@ -6,12 +6,16 @@ Belongs here: reading them for a person at a terminal. Not here: their rules (`g
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from got_assets.cli.errors import usage_errors
 
 if TYPE_CHECKING:
     from got_assets.project import Project
+    from got_core.model.pipeline import GoTPipeline
     from got_core.recipes import Recipe
 
 
@@ -49,3 +53,13 @@ def open_project(recipe: str | None = None) -> Project:
     quiet_libraries()
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     return load_project()
+
+
+@contextmanager
+def opened_pipeline(model: str) -> Iterator[tuple[GoTPipeline, str]]:
+    """The pipeline of a model by its name, and its full name. Raises as `opened_model`."""
+    uri = open_project().settings.tracking_uri
+    from got_core.inference.model import opened_model
+
+    with opened_model(model, uri, progress=sys.stderr.isatty()) as opened:
+        yield opened

@@ -24,6 +24,7 @@ from got_core.curate.schemas import ARCHIVED, LEFT_OUT, MANIFEST
 from got_core.curate.takedown import Removal
 from got_core.curate.verdict import shard_verdict
 from got_core.frame_hash import content_hash
+from got_core.registry.lineage import write_data_sets
 from got_core.storage import Storage
 
 ShardTables = tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]
@@ -156,6 +157,7 @@ def archive_manifest(storage: Storage, manifest: pl.DataFrame) -> str:
     name = f"{ARCHIVE}/{digest}"
     if not storage.exists(f"{name}.parquet"):
         storage.write_table(name, manifest.select(list(ARCHIVED)))
+    write_data_sets(storage, digest, manifest)
     return digest
 
 

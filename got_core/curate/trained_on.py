@@ -6,7 +6,8 @@ registry itself.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
@@ -59,6 +60,83 @@ def versions_trained_on(
     return pl.DataFrame(rows, schema=polars_schema(MODEL_VERSIONS), orient="row").sort(
         pl.col("version").cast(pl.Int64)
     )
+
+
+@dataclass(frozen=True)
+class TrainedOn:
+    """What a version was trained on, by its manifests."""
+
+    rows: pl.DataFrame
+    """manifest, sample_id, image_id, source_id, pair_id, and `until`: the stage and step until which the sample
+    was used, where a takedown ended that; null: to the end."""
+
+    missing: list[str]
+    """Manifests that are not archived: what they held is not known."""
+
+    def counts(self) -> dict[str, int]:
+        """Images (sources of edits among them), samples, manifests."""
+        ids = pl.concat([self.rows["image_id"], self.rows["source_id"].drop_nulls()])
+        return {
+            "images": ids.n_unique(),
+            "samples": self.rows["sample_id"].n_unique(),
+            "manifests": self.rows["manifest"].n_unique(),
+        }
+
+
+def images_of(storage: Storage, tags: Mapping[str, str]) -> TrainedOn:
+    """The raw images and pairs behind a version, by its tags alone and what the storage archives.
+
+    Samples that a takedown removed before the version's training came to them are left out.
+    """
+    parts, missing = [], []
+    for digest in manifests_of(tags):
+        rows = _archived(storage, digest)
+        if rows is None:
+            missing.append(digest)
+            continue
+        until = _samples_until(storage, tags, digest, rows["sample_id"].to_list())
+        used = rows.filter(pl.col("sample_id").is_in(list(until)))
+        ends = [until[one] or None for one in used["sample_id"]]
+        parts.append(
+            used.select(
+                pl.lit(digest).alias("manifest"),
+                "sample_id",
+                *_ITEMS,
+                pl.Series("until", ends, dtype=pl.String),
+            )
+        )
+    columns = ("manifest", "sample_id", *_ITEMS, "until")
+    empty = pl.DataFrame(schema=dict.fromkeys(columns, pl.String))
+    return TrainedOn(pl.concat([empty, *parts]), missing)
+
+
+def _archived(storage: Storage, digest: str) -> pl.DataFrame | None:
+    """The rows of a manifest, those that takedowns have moved out among them; None if it is not archived."""
+    if "/" in digest or not storage.exists(f"{ARCHIVE}/{digest}{TABLE_SUFFIX}"):
+        return None
+    columns = ("sample_id", *_ITEMS)
+    kept = storage.scan_table(f"{ARCHIVE}/{digest}").select(*columns).collect()
+    gone = archived_rows(storage).filter(pl.col("manifest") == digest).select(*columns)
+    return pl.concat([kept, gone]).unique("sample_id", keep="first", maintain_order=True)
+
+
+def _samples_until(
+    storage: Storage, tags: Mapping[str, str], digest: str, samples: list[str]
+) -> dict[str, str]:
+    """The samples of a manifest that a version learned from: to the end (""), or until when."""
+    folders = [
+        folder
+        for folder, _, used in (part.partition("@") for part in tags.get(STAGES_TAG, "").split(","))
+        if used == digest
+    ]
+    found: dict[str, list[str]] = {}
+    for folder in folders or [""]:
+        rows = pl.DataFrame(
+            {"item": samples, "sample_id": samples}, schema=dict.fromkeys(("item", "sample_id"), pl.String)
+        )
+        for sample, until in _until(storage, folder, rows).items():
+            found.setdefault(sample, []).append(until)
+    return {one: "" if "" in ends else ", ".join(ends) for one, ends in found.items()}
 
 
 def _items_in(storage: Storage, digest: str, items: Collection[str]) -> pl.DataFrame | None:

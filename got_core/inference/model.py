@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from got_core.registry.reference import model_folder
+from got_core.registry.picture_file import PictureNote
+from got_core.registry.reference import SCHEME, model_folder, version_tags
 
 if TYPE_CHECKING:
     from got_core.model.pipeline import GoTPipeline
@@ -17,6 +18,35 @@ if TYPE_CHECKING:
 
 class CannotOpenError(RuntimeError):
     """A model that does not load."""
+
+
+class OtherWeightsError(ValueError):
+    """A model that is not the one that drew a picture."""
+
+
+def shown_name(name: str) -> str:
+    """What a picture says of the model that drew it: a version, or of a folder its last name alone."""
+    return name if name.startswith(SCHEME) else name.rstrip("/").rpartition("/")[2]
+
+
+def registered_weights(name: str, tracking_uri: str) -> str | None:
+    """Hash of a version's weights as its tag has it; None of a folder. Raises as `model_folder`."""
+    if not name.startswith(SCHEME):
+        return None
+    return version_tags(name, tracking_uri)[1].get("weights_hash")
+
+
+def model_of_note(note: PictureNote, tracking_uri: str) -> str:
+    """The version that drew a picture. Raises OtherWeightsError where the name has other weights now, and
+    ValueError where a folder drew it."""
+    if not note.model.startswith(SCHEME):
+        raise ValueError(f"the picture was drawn by a folder named {note.model!r}: give it as --model")
+    found = registered_weights(note.model, tracking_uri)
+    if note.weights_hash is not None and found != note.weights_hash:
+        raise OtherWeightsError(
+            f"{note.model} has other weights than those that drew the picture: give the model as --model"
+        )
+    return note.model
 
 
 @contextmanager

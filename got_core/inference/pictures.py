@@ -20,7 +20,9 @@ from got_core.corpus.decode import ImageError, decode_image
 from got_core.local_files import write_local
 from got_core.model.config import GuidanceReuse
 from got_core.planning.any_prompt import repaired
+from got_core.registry.picture_file import NoNoteError, PictureNote, picture_bytes, pixels_hash, read_note
 from got_core.registry.request import PictureLimits
+from got_core.registry.rows import noted_settings
 
 if TYPE_CHECKING:
     from got_core.model.pipeline import GoTPipeline
@@ -124,6 +126,28 @@ def draw(
     return pipeline.draw(chain, prompt, source, **(settings or DrawingSettings()).arguments())[0]
 
 
+def note_of(
+    pipeline: GoTPipeline,
+    drawn: Drawn,
+    prompt: str,
+    source: Image.Image | None,
+    settings: DrawingSettings,
+    *,
+    model: str,
+    weights_hash: str | None,
+) -> PictureNote:
+    """How a picture was drawn, for its file."""
+    return PictureNote(
+        prompt=prompt,
+        chain=drawn.chain.to_model(),
+        seed=settings.seed,
+        settings=noted_settings(pipeline, settings.arguments(), edit=source is not None),
+        source=None if source is None else pixels_hash(source),
+        model=model,
+        weights_hash=weights_hash,
+    )
+
+
 # -- files --------------------------------------------------------------------------------------------
 
 
@@ -138,20 +162,31 @@ def open_picture(path: Path) -> Image.Image:
         raise ValueError(f"{path} cannot be used: {error}") from error
 
 
-def write_picture(image: Image.Image, path: Path | None, stem: str = "picture") -> Path:
-    """Write a PNG, whole or not at all, and return its path.
+def open_note(path: Path) -> PictureNote:
+    """How the picture of a file was drawn. Raises OSError, and NoNoteError naming the file."""
+    try:
+        return read_note(path.read_bytes())
+    except NoNoteError as error:
+        raise NoNoteError(f"{path} cannot be drawn again: {error}") from error
+
+
+def write_picture(
+    image: Image.Image, path: Path | None, stem: str = "picture", note: PictureNote | None = None
+) -> Path:
+    """Write a PNG, with its note, whole or not at all, and return its path.
 
     A file of that name is replaced. Without `path` the name is made from `stem` and is one that is free in
     the current folder. Raises ValueError for a name that does not end in .png.
     """
     check_picture_name(path)
+    data = picture_bytes(image, note)
     if path is not None:
-        write_local(path, lambda file: image.save(file, format="PNG"), exclusive=False)
+        write_local(path, lambda file: file.write(data), exclusive=False)
         return path
     for number in count(1):
         free = Path(f"{stem}.png" if number == 1 else f"{stem}-{number}.png")
         try:
-            write_local(free, lambda file: image.save(file, format="PNG"), exclusive=True)
+            write_local(free, lambda file: file.write(data), exclusive=True)
         except FileExistsError:
             continue
         return free

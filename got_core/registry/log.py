@@ -19,6 +19,8 @@ from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 
 import got_core
+from got_core.registry.aliases import move_alias
+from got_core.registry.card import card_text
 from got_core.registry.loading import DEFAULTS
 from got_core.registry.request import ANSWER, COLUMNS
 from got_core.registry.results import (
@@ -52,6 +54,9 @@ REQUIREMENTS = (
     "mlflow",
 )
 """What a consumer needs to load and run an entry, pinned to the versions that made it; no Dagster, no Ray."""
+
+_DESCRIPTION = 5_000
+"""Characters that MLflow's database keeps of a description."""
 
 EXAMPLE = {"prompt": "a photo of a red circle", "seed": 0}
 UPLOAD_TAG = "upload_of"
@@ -101,7 +106,8 @@ def register(
         version = _upload(client, folder, name, tracking_uri, wanted, results, metrics or {})
     elif results:
         store_results(client, name, client.get_model_version(name, version), results, tracking_uri)
-    client.set_registered_model_alias(name, CHALLENGER, version)
+    reason = f"registered with the weights {wanted[WEIGHTS_TAG][:12]}"
+    move_alias(client, name, CHALLENGER, version, reason)
     return version
 
 
@@ -150,8 +156,24 @@ def _upload(
         upload = _upload_hash(tags[WEIGHTS_TAG])
         uri = _uploaded(client, tracking_uri, upload) or _log_model(folder, tags[WEIGHTS_TAG], upload)
         _check_upload(folder, uri)
-        made = mlflow.register_model(uri, name, tags={**tags, **tags_of(tag_entries(results, run_id))})
+        every = {**tags, **tags_of(tag_entries(results, run_id))}
+        made = mlflow.register_model(uri, name, tags=every)
+        _store_card(client, run_id, folder, made, every)
     return str(made.version)
+
+
+def _store_card(
+    client: MlflowClient, run_id: str, folder: Path, version: Any, tags: Mapping[str, str]
+) -> None:
+    """The card with the run, and as the version's description, which may have so many characters."""
+    config = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+    text = card_text(f"models:/{version.name}/{version.version}", tags, config)
+    client.log_text(run_id, text, "card.md")
+    body = text.partition("---\n")[2].partition("---\n")[2].strip()
+    if len(body) > _DESCRIPTION:
+        end = "\n\n(cut; the whole card is `card.md` of the run)"
+        body = body[: _DESCRIPTION - len(end)] + end
+    client.update_model_version(version.name, str(version.version), description=body)
 
 
 def _upload_hash(weights_hash: str) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 
 from mlflow.entities.model_registry import ModelVersion
 
+from got_core.registry.aliases import move_alias
 from got_core.registry.config import PromotionConfig
 from got_core.registry.held_out import HeldOut, compare_losses, loss_fault
 from got_core.registry.log import CHALLENGER, WEIGHTS_TAG
@@ -118,7 +119,7 @@ def promote(
     for key, text in ((REASON_TAG, decision.reason), (FIGURES_TAG, decision.markdown())):
         client.set_model_version_tag(name, str(challenger.version), key, text)
     if decision.promoted:  # last: once it has moved, nothing is decided or written again
-        client.set_registered_model_alias(name, CHAMPION, str(challenger.version))
+        move_alias(client, name, CHAMPION, str(challenger.version), decision.reason)
     return decision
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 from fastapi import FastAPI
@@ -40,7 +41,7 @@ def make_app(slot: ModelSlot, settings: ServeSettings, publisher: Publisher | No
         slot=slot,
         engine=engine,
         settings=settings,
-        publisher=publisher or Publisher(),
+        publisher=replace(publisher or Publisher(), on_withheld=metrics.withheld.inc),
         metrics=metrics,
     )
     app = FastAPI(title="got serve", description=_ABOUT, version="1", lifespan=_lifespan)

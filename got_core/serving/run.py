@@ -15,6 +15,7 @@ from got_core.server_settings import ServeSettings
 from got_core.serving.app import make_app
 from got_core.serving.gate import check_listening
 from got_core.serving.models import ModelSlot
+from got_core.serving.provenance import publisher_of
 
 _GRACE = 120
 """Seconds that requests under way have when the server is stopped."""
@@ -33,7 +34,7 @@ def serve(
     listening = _listening(settings)
     with listening:
         slot = ModelSlot(reference, tracking_uri, load_options(settings))
-        app = make_app(slot, settings)
+        app = make_app(slot, settings, publisher_of(settings))
         host, port = listening.getsockname()[:2]
         report(f"serving {slot.current.name} at http://{_shown(host)}:{port} (OpenAPI page: /docs)")
         config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=_GRACE)

@@ -11,8 +11,8 @@ import dagster as dg
 import polars as pl
 
 from got_assets.project import PROJECT, Project, code_version, git_commit
+from got_assets.promotion import promote_challenger
 from got_assets.reporting import document_hash, document_result, log_progress
-from got_assets.scored import benchmark_cluster, check_benchmarks
 
 Document = dict[str, Any]
 MODEL_NAME = "got"
@@ -27,7 +27,7 @@ _BENCHMARKS = PROJECT.recipe.evaluate.assets
     group_name="register",
     kinds={"mlflow"},
     owners=["team:model"],
-    code_version=code_version(5),
+    code_version=code_version(6),
 )
 def registered_model(
     context: dg.AssetExecutionContext,
@@ -61,6 +61,7 @@ def registered_model(
         **_held_out_tags(candidate, start=models[-2]),
     }
     uri = project.settings.tracking_uri
+    tags |= _lineage(project, tags, foundation_models.get("weights"))
     folder = project.storage.download(candidate["folder"])
     results = {benchmark: inputs[asset] for asset, benchmark in _BENCHMARKS.items()}
     scores, outcomes = [one["scores"] for one in results.values()], _outcomes(project, results)
@@ -113,6 +114,23 @@ def _manifests(start: Document, trained: list[Document]) -> list[str]:
     return list(dict.fromkeys([*start.get("manifests", []), *(one["manifest_hash"] for one in trained)]))
 
 
+def _lineage(project: Project, tags: Document, start: str | None) -> dict[str, str]:
+    """Data sets with licences and counts, also of the registered model that training started from."""
+    from got_core.registry.lineage import lineage_tags
+    from got_core.registry.reference import SCHEME, NoModelError, manifests_of, version_tags
+
+    before: dict[str, str] = {}
+    if start and start.startswith(SCHEME):
+        try:
+            before = version_tags(start, project.settings.tracking_uri)[1]
+        except NoModelError:  # deleted since: its data is not known
+            return {}
+    elif start:  # a folder or URL: nothing is known of its data
+        return {}
+    own = [one for one in manifests_of(tags) if one not in manifests_of(before)]
+    return lineage_tags(project.storage, own, before)
+
+
 def _held_out_tags(model: Document, start: Document) -> dict[str, str]:
     from got_core.registry.held_out import HeldOut
 
@@ -135,25 +153,8 @@ def promoted_model(
     A champion that was scored under other protocols is scored again first. Where the recipe names no
     benchmark, the held-out loss has to be lower.
     """
-    from got_core.registry.promote import promote
-    from got_core.registry.rescore import Scorer
-
-    started, recipe = time.monotonic(), project.recipe
-    check_benchmarks(project)
-    scorer = Scorer(
-        world=recipe.world,
-        config=recipe.evaluate,
-        storage=project.storage,
-        downloads=project.settings.benchmarks,
-        cluster=benchmark_cluster(project),
-        report=log_progress,
-    )
-    decision = promote(
-        registered_model["name"],
-        tracking_uri=project.settings.tracking_uri,
-        config=recipe.promotion,
-        scorer=scorer,
-    )
+    started = time.monotonic()
+    decision = promote_challenger(project, registered_model["name"], log_progress)
     document = dataclasses.asdict(decision)
     return document_result(
         document,

@@ -29,10 +29,13 @@ PROMPT = "a photo of a red circle"
 CHAIN = "a red circle (100,100),(400,400) on grey"
 
 
-def png(image: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, format="PNG")
-    return buffer.getvalue()
+def shown(path: str | Path) -> bytes:
+    """The pixels of a picture's file."""
+    return Image.open(path).tobytes()
+
+
+def pixels(image: Image.Image) -> bytes:
+    return image.tobytes()
 
 
 @pytest.fixture(scope="module")
@@ -50,10 +53,10 @@ def test_a_picture_is_what_the_pipeline_draws(got: Got, model: Path, pipeline: G
     )
     assert done.status == 0, done.err
     made = pipeline(PROMPT, generator=seeded(5), num_inference_steps=3, text_scale=2.0)
-    assert Path("a.png").read_bytes() == png(made.images[0])
+    assert shown("a.png") == pixels(made.images[0])
     assert done.out == f"a.png  {made.chains[0].to_data()}\n"
     assert got("generate", PROMPT, "--model", model, "--seed", 6, "-o", "a.png").status == 0
-    assert Path("a.png").read_bytes() != png(made.images[0]), "a name that was given is replaced"
+    assert shown("a.png") != pixels(made.images[0]), "a name that was given is replaced"
 
 
 def test_guidance_may_be_left_out_of_steps_and_reused(got: Got, model: Path, pipeline: GoTPipeline) -> None:
@@ -65,20 +68,47 @@ def test_guidance_may_be_left_out_of_steps_and_reused(got: Got, model: Path, pip
         return pipeline(generator=seeded(5), num_inference_steps=8, **options).images[0]
 
     assert got("generate", PROMPT, *given, "-o", "a.png").status == 0
-    assert Path("a.png").read_bytes() == png(drawn(prompt=PROMPT, guidance_reuse=reuse))
-    assert Path("a.png").read_bytes() != png(drawn(prompt=PROMPT))
+    assert shown("a.png") == pixels(drawn(prompt=PROMPT, guidance_reuse=reuse))
+    assert shown("a.png") != pixels(drawn(prompt=PROMPT))
     source = Image.open("a.png").convert("RGB")
     assert got("edit", "a.png", "make it blue", *given, "-o", "b.png").status == 0
-    made = png(drawn(prompt="make it blue", image=source, guidance_reuse=reuse))
-    assert Path("b.png").read_bytes() == made
+    made = pixels(drawn(prompt="make it blue", image=source, guidance_reuse=reuse))
+    assert shown("b.png") == made
     Path("plan.txt").write_text(CHAIN)
     assert got("draw", "plan.txt", "--prompt", PROMPT, *given, "-o", "c.png").status == 0
     (picture,) = pipeline.draw(
         parse(CHAIN), PROMPT, generator=seeded(5), num_inference_steps=8, guidance_reuse=reuse
     )
-    assert Path("c.png").read_bytes() == png(picture)
+    assert shown("c.png") == pixels(picture)
     refused = got("generate", PROMPT, "--guidance-from", 0.5, "--guidance-until", 0.5)
     assert refused.status == 2 and "GuidanceReuse.interval" in refused.err
+
+
+def test_a_picture_is_drawn_again_from_its_own_file(got: Got, model: Path) -> None:
+    chosen = ("--seed", 5, "--steps", 3, "--text-scale", 2.5, "--guidance-every", 2)
+    assert got("generate", PROMPT, "--model", model, *chosen, "-o", "a.png").status == 0
+    again = got("draw", "--from", "a.png", "--model", model, "-o", "b.png", "--json")
+    assert again.status == 0, again.err
+    assert shown("b.png") == shown("a.png") and again.json["prompt"] == PROMPT
+    assert got("edit", "a.png", "remove it", "--model", model, "--keep-outside", "-o", "c.png").status == 0
+    done = got("draw", "--from", "c.png", "--image", "a.png", "--model", model)
+    assert done.status == 0, done.err
+    assert shown("c-again.png") == shown("c.png")
+    assert got("draw", "--from", "a.png", "--seed", 6, "--model", model, "-o", "d.png").status == 0
+    assert shown("d.png") != shown("a.png")
+    Image.open("a.png").save("plain.png")
+    for arguments, status, told in (
+        (["--from", "plain.png"], 1, "plain.png cannot be drawn again: it does not say how it was drawn"),
+        (["--from", "a.png"], 1, "drawn by a folder named 'pipeline'"),
+        (["--from", "c.png", "--model", model], 1, "give the picture that was edited"),
+        (["--from", "c.png", "--model", model, "--image", "plain.png", "--seed", "1"], 0, ""),
+        (["--from", "c.png", "--model", model, "--image", "d.png"], 1, "has other pixels"),
+        (["--from", "gone.png"], 2, "does not exist"),
+        (["plan.json", "--from", "a.png"], 2, "give a plan's file, or --from"),
+        ([], 2, "give a plan's file, or --from"),
+    ):
+        refused = got("draw", *arguments)
+        assert refused.status == status and told in refused.err, refused.err
 
 
 def test_names_that_nobody_gave_are_free_ones(got: Got, model: Path) -> None:
@@ -106,8 +136,8 @@ def test_a_plan_changed_by_hand_is_drawn(got: Got, model: Path, pipeline: GoTPip
     assert again.status == 0, again.err
     chain = parse("a red circle (500,100),(800,400) on grey")
     assert chain.boxes[0].box == Box(500, 100, 800, 400)
-    assert Path("moved.png").read_bytes() == png(pipeline.draw(chain, PROMPT, generator=seeded(2))[0])
-    assert Path("moved.png").read_bytes() != Path(done.json["picture"]).read_bytes()
+    assert shown("moved.png") == pixels(pipeline.draw(chain, PROMPT, generator=seeded(2))[0])
+    assert shown("moved.png") != shown(done.json["picture"])
 
 
 def test_a_chain_alone_is_drawn_from_a_file_and_from_stdin(
@@ -117,7 +147,7 @@ def test_a_chain_alone_is_drawn_from_a_file_and_from_stdin(
     assert got("draw", "chain.txt", "--prompt", PROMPT, "--model", model, "-o", "file.png").status == 0
     monkeypatch.setattr("sys.stdin", io.StringIO(parse(CHAIN).to_model()))
     assert got("draw", "-", "--prompt", PROMPT, "--model", model, "-o", "stdin.png").status == 0
-    assert Path("file.png").read_bytes() == Path("stdin.png").read_bytes()
+    assert shown("file.png") == shown("stdin.png")
 
 
 def test_an_edit_keeps_what_lies_outside(got: Got, model: Path, pipeline: GoTPipeline) -> None:
@@ -127,14 +157,14 @@ def test_an_edit_keeps_what_lies_outside(got: Got, model: Path, pipeline: GoTPip
     assert done.status == 0, done.err
     assert Path(done.json["picture"]).name == "scene-edited.png"
     made = pipeline("remove the red circle", source, generator=seeded(0), keep_outside=True)
-    assert Path(done.json["picture"]).read_bytes() == png(made.images[0])
+    assert shown(done.json["picture"]) == pixels(made.images[0])
     planned = got("plan", "remove the red circle", "--image", "scene.png", "--model", model, "--json")
     assert planned.json == {name: done.json[name] for name in planned.json}
     assert done.json["image"] == str(Path("scene.png").absolute())
     Path("plan.json").write_text(done.out)
     again = got("draw", "plan.json", "--keep-outside", "--model", model, "-o", "again.png")
     assert again.status == 0, again.err
-    assert Path("again.png").read_bytes() == png(made.images[0]), "the document names the picture to edit"
+    assert shown("again.png") == pixels(made.images[0]), "the document names the picture to edit"
 
 
 def test_the_plan_is_written_beside_the_picture(got: Got, model: Path) -> None:
@@ -192,7 +222,12 @@ def test_a_registered_model_is_named_by_alias_and_version(got: Got, home: Path, 
     by_version = got("generate", PROMPT, "--model", f"models:/got/{version}", "-o", "version.png")
     assert (by_folder.status, by_alias.status, by_version.status) == (0, 0, 0), by_alias.err + by_version.err
     assert by_alias.json["model"] == "models:/got/1"
-    assert len({Path(f"{name}.png").read_bytes() for name in ("folder", "alias", "version")}) == 1
+    assert len({shown(f"{name}.png") for name in ("folder", "alias", "version")}) == 1
+    again = got("draw", "--from", "alias.png", "-o", "again.png", "--json")
+    assert again.status == 0 and shown("again.png") == shown("alias.png"), again.err
+    assert again.json["model"] == "models:/got/1", "the picture says which version drew it"
+    connect(uri).set_model_version_tag("got", "1", "weights_hash", "other")
+    assert "has other weights" in got("draw", "--from", "alias.png").err
     missing = got("generate", PROMPT, "--model", "models:/got/7")
     assert missing.status == 1 and "there is no models:/got/7" in missing.err
     assert mlflow.get_tracking_uri() != uri, "put back afterwards"
