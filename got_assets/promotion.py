@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 
 
 def promote_challenger(project: Project, name: str, report: Callable[[str], None]) -> PromotionDecision:
-    """Move `@champion` to `@challenger` if the recipe's rule allows it. Raises as `promote`, and for downloads
-    of benchmarks that are missing."""
+    """Move `@champion` to `@challenger` if the recipe's rule allows it.
+
+    Raises as `promote`, and for downloads of benchmarks that are missing.
+    """
     from got_core.registry.promote import promote
     from got_core.registry.rescore import Scorer
 

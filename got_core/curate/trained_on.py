@@ -67,7 +67,7 @@ class TrainedOn:
     """What a version was trained on, by its manifests."""
 
     rows: pl.DataFrame
-    """manifest, sample_id, image_id, source_id, pair_id, and `until`: the stage and step until which the sample
+    """manifest, sample_id, image_id, source_id, pair_id, and `until`: stage and step until which the sample
     was used, where a takedown ended that; null: to the end."""
 
     missing: list[str]

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
+from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from got_core.registry.standing import version_at
 from got_core.registry.tracking import MlflowClient
 
 PREFIX = "alias_history/"
@@ -41,6 +41,17 @@ class Move:
 
 class NothingBeforeError(LookupError):
     """There is no earlier version to go back to."""
+
+
+def version_at(client: MlflowClient, name: str, alias: str) -> ModelVersion | None:
+    """The version that an alias names; None where there is none."""
+    try:
+        return client.get_model_version_by_alias(name, alias)
+    except MlflowException as error:
+        # A missing alias is an invalid parameter to MLflow, a missing model a missing resource.
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            return None
+        raise
 
 
 def move_alias(

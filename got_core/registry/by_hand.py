@@ -5,10 +5,10 @@ Belongs here: these two moves, and what they leave on the version. Not here: the
 
 from __future__ import annotations
 
-from got_core.registry.aliases import Move, alias_history, move_alias, version_before
+from got_core.registry.aliases import Move, alias_history, move_alias, version_at, version_before
 from got_core.registry.promote import REASON_TAG
 from got_core.registry.reference import SCHEME, version_tags
-from got_core.registry.standing import CHAMPION, version_at
+from got_core.registry.standing import CHAMPION
 from got_core.registry.tracking import connect
 
 
@@ -30,9 +30,9 @@ def promote_version(name: str, version: str, reason: str, tracking_uri: str) -> 
 def roll_back(name: str, reason: str, tracking_uri: str, to: str | None = None) -> Move:
     """Point `@champion` at the version that it named before, or at `to`.
 
-    What it is rolled back from says so in its tag `promotion`. Raises ValueError for a blank reason, without a
-    champion, and where `to` is the champion; NothingBeforeError where no earlier one is known; NoModelError for a
-    version that there is not.
+    What it is rolled back from says so in its tag `promotion`. Raises ValueError for a blank reason, without
+    a champion, and where `to` is the champion; NothingBeforeError where no earlier one is known; NoModelError
+    for a version that there is not.
     """
     _check(reason)
     client = connect(tracking_uri)

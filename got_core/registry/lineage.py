@@ -76,7 +76,7 @@ def write_data_sets(storage: Storage, manifest_hash: str, manifest: pl.DataFrame
 def lineage_tags(
     storage: Storage, manifests: Sequence[str], start: Mapping[str, str] | None = None
 ) -> dict[str, str]:
-    """The tags of a version that was trained on these manifests; `start`: of the version that it started from.
+    """The tags of a version that was trained on these manifests, and started from one with the tags `start`.
 
     None of data sets where one of the manifests has none in the storage: half a list would be taken for all.
     """

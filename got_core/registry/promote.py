@@ -13,14 +13,14 @@ from typing import Any
 
 from mlflow.entities.model_registry import ModelVersion
 
-from got_core.registry.aliases import move_alias
+from got_core.registry.aliases import move_alias, version_at
 from got_core.registry.config import PromotionConfig
 from got_core.registry.held_out import HeldOut, compare_losses, loss_fault
 from got_core.registry.log import CHALLENGER, WEIGHTS_TAG
 from got_core.registry.rescore import CannotScoreError, Scorer
 from got_core.registry.results import BenchmarkResult, read_results, store_results
 from got_core.registry.rule import Comparison, compare, fault_of, needs_overall, no_primary, primary_score
-from got_core.registry.standing import CHAMPION, version_at
+from got_core.registry.standing import CHAMPION
 from got_core.registry.tracking import MlflowClient, connect
 
 REASON_TAG = "promotion"

@@ -8,12 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mlflow.entities.model_registry import ModelVersion
-from mlflow.exceptions import MlflowException
-
+from got_core.registry.aliases import version_at
 from got_core.registry.log import WEIGHTS_TAG
 from got_core.registry.results import BenchmarkResult, read_results
-from got_core.registry.tracking import MlflowClient, connect
+from got_core.registry.tracking import connect
 
 CHAMPION = "champion"
 
@@ -40,14 +38,3 @@ def standing_at(name: str, alias: str, tracking_uri: str) -> Standing | None:
         weights_hash=version.tags.get(WEIGHTS_TAG),
         results=read_results(client, version),
     )
-
-
-def version_at(client: MlflowClient, name: str, alias: str) -> ModelVersion | None:
-    """The same as MLflow has it."""
-    try:
-        return client.get_model_version_by_alias(name, alias)
-    except MlflowException as error:
-        # A missing alias is an invalid parameter to MLflow, a missing model a missing resource.
-        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            return None
-        raise

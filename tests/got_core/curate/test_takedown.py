@@ -22,7 +22,7 @@ from got_core.curate.takedown import (
     request_status,
     take_down,
 )
-from got_core.curate.trained_on import versions_trained_on
+from got_core.curate.trained_on import images_of, versions_trained_on
 from got_core.storage import Storage
 from got_core.train.data.manifest_file import stored_manifests, write_manifest
 from got_core.train.takedown_file import write_taken_down
@@ -224,6 +224,12 @@ def test_model_versions_trained_on_an_image_are_named(storage: Storage, tmp_path
     ]
     assert found["aliases"].to_list() == [["champion"], [], []]
     assert versions_trained_on(storage, {"f" * 64}, uri)["version"].to_list() == ["4"]
+    # And the other way round: from a version to its images.
+    both = images_of(storage, client.get_model_version("got", "3").tags)
+    assert A in both.rows["image_id"] and not both.missing and both.counts()["manifests"] == 2
+    assert A not in images_of(storage, {"manifest_hash": without}).rows["image_id"]
+    unknown = images_of(storage, {"manifest_hash": "0" * 64})
+    assert unknown.rows.is_empty() and unknown.missing == ["0" * 64]
 
 
 def test_a_version_says_until_which_step_it_was_trained_on_what_was_taken_down(
@@ -263,3 +269,17 @@ def test_a_version_says_until_which_step_it_was_trained_on_what_was_taken_down(
         ("3", [A], []),
         ("4", [A], []),
     ]
+    until = {
+        str(version): dict(
+            images_of(storage, client.get_model_version("got", str(version)).tags)
+            .rows.filter(pl.col("sample_id").is_in(about))
+            .select("sample_id", "until")
+            .rows()
+        )
+        for version in (1, 2, 3)
+    }
+    assert until == {
+        "1": {about[0]: "pretrain 400", about[1]: "pretrain 300"},
+        "2": {},
+        "3": {about[0]: "pretrain 400", about[1]: None},
+    }

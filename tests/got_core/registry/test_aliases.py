@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from pathlib import Path
 
 import pytest
 
@@ -125,7 +124,3 @@ def test_which_version_was_before(history: list[Move], current: str, expected: s
 def test_nothing_before(history: list[Move], current: str) -> None:
     with pytest.raises(NothingBeforeError):
         version_before(history, current)
-
-
-def test_the_history_is_not_made_by_asking(tmp_path: Path) -> None:
-    assert alias_history(connect(f"sqlite:///{tmp_path}/mlflow.db"), "got") == []

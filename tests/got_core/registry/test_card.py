@@ -43,9 +43,9 @@ PAIRS = ("pairs", "cc0", "edit")
     ("licence", "forbids"),
     [
         ("CC BY-NC 4.0", True), ("cc-by-nc-sa-4.0", True), ("CC_BY_NC", True), ("Non-Commercial use", True),
-        ("noncommercial", True), ("research only", True), ("Academic use only", True), ("research-use-only", True),
-        ("CC BY 4.0", False), ("Apache-2.0", False), ("licence of NCAR", False), ("sync", False), ("MIT", False),
-        ("public domain", False), ("commercial", False),
+        ("noncommercial", True), ("research only", True), ("Academic use only", True), ("MIT", False),
+        ("research-use-only", True), ("CC BY 4.0", False), ("Apache-2.0", False), ("sync", False),
+        ("licence of NCAR", False), ("public domain", False), ("commercial", False),
     ],
 )  # fmt: skip
 def test_licences_that_forbid_commerce(licence: str, forbids: bool) -> None:
@@ -118,7 +118,7 @@ FRESH = """
 import sys
 class Blocker:
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("dagster", "ray", "got_assets", "pyarrow", "s3fs", "aiohttp", "peft", "matplotlib"):
+        if name.split(".")[0] in ("dagster", "ray", "got_assets"):
             raise ImportError(name)
 sys.meta_path.insert(0, Blocker())
 import torch

@@ -20,6 +20,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from fastapi.testclient import TestClient
 from mlflow.exceptions import MlflowException
 from PIL import Image
@@ -28,6 +29,8 @@ from got_core.corpus.config import IngestConfig
 from got_core.corpus.decode import decode_image
 from got_core.registry import log
 from got_core.registry.loading import DEFAULTS
+from got_core.registry.picture_file import read_note
+from got_core.registry.rows import redrawn
 from tests.got_core.pictures import awkward
 from tests.got_core.pictures.awkward import encode, halves
 from tests.got_core.tiny_pipeline import tiny_pipeline
@@ -224,6 +227,54 @@ def test_bad_rows_answer_for_themselves_and_the_others_are_drawn_once(
         assert [row[name] for name in ("image", "chain", "boxes", "plan_faults")] == [None] * 4
 
 
+def test_several_pictures_a_row_and_plans_alone(client: TestClient, alone: Any) -> None:
+    rows = [{"prompt": "a star", "seed": 6, "chain": CHAIN}, {"prompt": " "}, {"prompt": "a star", "seed": 1}]
+    status, answer = post(client, {"dataframe_records": rows, "params": STEPS | {"num_images_per_prompt": 2}})
+    drawn = answer["predictions"]
+    assert (status, [row["seed"] for row in drawn]) == (200, ["6", "7", None, None, "1", "2"])
+    assert [row["error"] is None for row in drawn] == [True, True, False, False, True, True]
+    assert pixels(drawn[1]["image"]) == alone(seed=7, chain=CHAIN)
+    assert json.loads(drawn[0]["boxes"]) == [{"phrase": "a red circle", "box": [100, 100, 400, 400]}]
+    assert {row["model_version"] for row in drawn} == {"weights 0123456789ab"}
+    status, answer = post(client, {"dataframe_records": rows, "params": {"plan_only": True}})
+    assert [(row["image"], row["chain"] is None) for row in answer["predictions"]] == [
+        (None, False),
+        (None, True),
+        (None, False),
+    ]
+    assert answer["predictions"][0]["chain"] == CHAIN
+
+
+def test_a_size(client: TestClient) -> None:
+    body = {"dataframe_records": [{"prompt": "a star"}], "params": STEPS | {"height": 32, "width": 96}}
+    _, answer = post(client, body)
+    assert open_picture(answer["predictions"][0]["image"]).size == (96, 32)
+
+
+def test_a_picture_says_how_it_was_drawn(client: TestClient, model: Any) -> None:
+    (row,) = rows_of(client, {"dataframe_records": [{"prompt": "a star", "seed": 7, "chain": CHAIN}]})
+    note = read_note(base64.b64decode(row["image"]))
+    assert (note.prompt, note.seed, note.weights_hash) == ("a star", 7, "0123456789abcdef")
+    assert redrawn(model.unwrap_python_model().pipeline, note).tobytes() == pixels(row["image"])
+
+
+@pytest.mark.parametrize(
+    ("config", "message"), [({"dtype": "int8"}, "dtype must be one of"), ({"batch": 0}, "batch must be")]
+)
+def test_a_load_option_is_refused_by_name(entry: Path, config: dict[str, Any], message: str) -> None:
+    with pytest.raises(MlflowException, match=message):
+        mlflow.pyfunc.load_model(str(entry), model_config=config)
+
+
+def test_load_options_reach_the_model(entry: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = mlflow.pyfunc.load_model(str(entry), model_config={"dtype": "bfloat16", "batch": 2})
+    own = loaded.unwrap_python_model()
+    assert own.pipeline.unet.dtype == torch.bfloat16 and own.drawer.batch.now(64, 64) == 2
+    # What programs that load it themselves, MLflow's server among them, are told by the environment.
+    monkeypatch.setenv("MLFLOW_PYFUNC_INFERENCE_CONFIG", json.dumps({"batch": 5}))
+    assert mlflow.pyfunc.load_model(str(entry)).unwrap_python_model().drawer.batch.now(64, 64) == 5
+
+
 def test_batches_keep_the_order(client: TestClient, alone: Any) -> None:
     rows = [{"prompt": "a star", "seed": k} if k % 5 else {"prompt": ""} for k in range(40)]
     answer = rows_of(client, {"dataframe_records": rows})
@@ -289,6 +340,10 @@ def open_picture(text: str) -> Image.Image:
         ({"params": {"reference_scale": 1e300}}, "`reference_scale` must be"),
         ({"params": {"text_scale": "four"}}, "text_scale"),
         ({"params": {"repair": "yes"}}, "repair"),
+        ({"params": {"height": 63}}, "`height` and `width` must be multiples of 8, got 63 and 64"),
+        ({"params": {"width": 10**6}}, "`width` must be a whole number from 1 to 8192"),
+        ({"params": {"num_images_per_prompt": 101}}, "`num_images_per_prompt` must be"),
+        ({"params": {"num_images_per_prompt": 2, "plan_only": True}}, "`plan_only` draws no picture"),
         ({"params": [1]}, "dictionary"),
     ],
 )
