@@ -374,8 +374,8 @@ class _Request:
         from got_core.inference.pictures import note_of
 
         weights = registered_weights(name, open_project().settings.tracking_uri)
-        about = {"model": shown_name(name), "weights_hash": weights}
-        return note_of(pipeline, made, self.prompt, source, self.settings, **about)
+        about = (pipeline, made, self.prompt, source, self.settings)
+        return note_of(*about, model=shown_name(name), weights_hash=weights)
 
     def _drawn(self, pipeline: GoTPipeline, source: Image.Image | None) -> Drawn:
         from got_core.inference.pictures import Drawn, draw, generate

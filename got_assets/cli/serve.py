@@ -5,7 +5,7 @@ Belongs here: arguments. Not here: the server (`got_core.serving`), its settings
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -47,7 +47,8 @@ def serve(
     """
     from got_core.server_settings import ServeSettings
 
-    given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
+    chosen: dict[str, Any] = {"host": host, "port": port}
+    given = {name: value for name, value in chosen.items() if value is not None}
     settings = ServeSettings(**given)
     uri = open_project().settings.tracking_uri
     from got_core.serving.gate import check_listening

@@ -103,7 +103,8 @@ def picture_bytes(
     image: Image.Image, note: PictureNote | None = None, kind: str = "png", quality: int | None = None
 ) -> bytes:
     """The bytes of a picture's file. `kind`: of CONTENT_TYPES; `quality`: of JPEG and WebP, 0 to 100."""
-    buffer, options = io.BytesIO(), {}
+    buffer = io.BytesIO()
+    options: dict[str, Any] = {}
     if kind == "png" and note is not None:
         info = PngInfo()
         info.add_itxt(KEY, note.to_json(), zip=True)
