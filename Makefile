@@ -40,7 +40,9 @@ $(STAMP): pyproject.toml $(LOCK)
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v < (3, 13) else "Python 3.11 or 3.12 is needed, $(PYTHON) is %d.%d: set PYTHON=" % v)'
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo "installing into .venv (about 3 GB, a few minutes the first time) ..."
+	@date +%s > .venv/.began
 	@$(INSTALL) -e '.[pipeline,dev]'
+	@echo "installed in $$(($$(date +%s) - $$(cat .venv/.began))) s; .venv has $$(du -sm .venv | cut -f1) MB"
 	@touch $(STAMP)
 
 # What only tests and benchmarks need. A browser is not installed here: `apt-get install chromium`, or the test of the page is skipped.

@@ -50,7 +50,7 @@ def print_table(project: Project) -> None:
     table = project.storage.read_table("ablation")
     print(text_table(HEADER, spelled(table)), "\n", flush=True)
     log_progress("score: overall of `geneval/scenes`, mean and standard deviation over the seeds")
-    log_progress("edits: the same of `edits/scenes`")
+    log_progress("edits: the same of `edits/scenes`; edit trace: levels of 255 where an object has left")
     log_progress("published: GenEval in the paper's table 3, another protocol")
     log_progress(f"plot      {project.storage.url_of(PLOT)}")
     log_progress(f"storage   {project.settings.storage_url}")

@@ -37,6 +37,7 @@ with _nothing_collected():
     from got_assets.defs.evaluate import ablation as evaluate_ablation
     from got_assets.defs.evaluate import assets as evaluate_assets
     from got_assets.defs.evaluate import guidance as evaluate_guidance
+    from got_assets.defs.evaluate import stages as evaluate_stages
     from got_assets.defs.ingest import assets as ingest_assets
     from got_assets.defs.ingest import checks as ingest_checks
     from got_assets.defs.ingest import jobs as ingest_jobs
@@ -71,6 +72,7 @@ defs = dg.Definitions(
                 evaluate_assets,
                 evaluate_ablation,
                 evaluate_guidance,
+                evaluate_stages,
                 register_assets,
             ]
         ),

@@ -8,7 +8,6 @@ jobs do the same work without this module.
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -23,13 +22,15 @@ from got_assets.event_log import TO_RETRY
 from got_assets.history_files import quick_files
 from got_assets.home import prepare_dagster_home
 from got_assets.leasing import free_ones_first
+from got_assets.meter import Meter
 from got_assets.orphans import fail_orphans
 from got_assets.outcomes import nothing_passes
 from got_assets.pools import shards_at_once
 from got_assets.project import PROJECT, Project
 from got_assets.quiet import quiet_libraries
 from got_assets.reporting import log_progress
-from got_assets.run_report import heading, print_stages, report, report_failures
+from got_assets.run_estimate import begins, say_estimate, write_record
+from got_assets.run_report import heading, print_phases, print_stages, report, report_failures
 from got_assets.runner import MODELS, QUIET, Runner
 from got_assets.scored import check_benchmarks
 from got_assets.staleness import Staleness
@@ -60,6 +61,8 @@ __all__ = [
 ]
 
 PLAN = "training_plan"
+LOOKING = "looking"
+"""The phase of finding out what there is, and of saying it."""
 _PICTURES = 2000
 """Rendered pictures between two lines about them."""
 Steps = tuple[str, ...]
@@ -183,18 +186,22 @@ def make_data(runner: Runner, parallel: int = 1) -> set[str]:
     with Workers(runner.instance.get_ref, parallel if shared else 1) as workers:
         if not runner.project.settings.own_images:
             heading("Raw images (rendered scenes)")
-            render_corpus(runner.project, workers)
-        images, edits = assign_shards(runner.project, runner.instance)
+            with runner.meter.phase("rendering"):
+                render_corpus(runner.project, workers)
+        with runner.meter.phase("listing"):
+            images, edits = assign_shards(runner.project, runner.instance)
         heading(f"Data: {len(images)} image shards, {len(edits)} edit shards")
         say_passed_over(runner.project)
         if not images and not edits:
             url = runner.project.settings.raw_url
             raise FileNotFoundError(f"{url} holds nothing that is read as pictures; set GOT_RAW to what does")
-        again = urls_to_ask_again(runner, images)
-        bring_shards_up_to_date(runner, workers, {IMAGE_STEPS[:1]: images, EDIT_STEPS[:1]: edits}, again)
-        observe_lists(runner.project, runner.instance)  # what is in the shards by now, before it is worked on
+        with runner.meter.phase("ingestion"):
+            again = urls_to_ask_again(runner, images)
+            bring_shards_up_to_date(runner, workers, {IMAGE_STEPS[:1]: images, EDIT_STEPS[:1]: edits}, again)
+            observe_lists(runner.project, runner.instance)  # what is in the shards before it is worked on
         if runner.project.settings.annotator_name is not None and not runner.bring_up_to_date([PLAN]).error:
-            annotate(runner, workers, images, edits)
+            with runner.meter.phase("annotation"):
+                annotate(runner, workers, images, edits)
     return {*images, *edits}
 
 
@@ -239,12 +246,15 @@ def run(project: Project, instance: dg.DagsterInstance, wait: bool = True) -> in
     One shard that is stopped among others is no failure. Another process that works on the same is waited
     for; without `wait`, LeaseHeld is raised once nothing else of the kind is left to do.
     """
-    started = time.monotonic()
+    meter = Meter.since_start()
     if project.settings.annotator_name is not None:  # else nothing is trained
         check_start(project.recipe.stages, project.settings.weights)
         project.check_foundation()
         check_benchmarks(project)
-    runner = Runner(project, instance, wait=wait)
+    fresh = begins(project)
+    expected = say_estimate(project, log_progress) if fresh else None
+    with meter.phase(LOOKING):
+        runner = Runner(project, instance, wait=wait, meter=meter)
     shards = make_data(runner, shards_at_once(project.settings))
     planned = runner.outcomes.get(MODELS)
     if planned is not None and not planned.error and not runner.paused:
@@ -255,14 +265,24 @@ def run(project: Project, instance: dg.DagsterInstance, wait: bool = True) -> in
         outcome = runner.bring_up_to_date(("taken_down",))
         outcome.error = (planned.error if planned else "") or outcome.error
     heading("What came out")
-    print_stages(runner.log, runner.nodes, shards)
-    report(project, runner.outcomes, runner.paused)
+    with meter.phase(LOOKING):
+        print_stages(runner.log, runner.nodes, shards)
+        report(project, runner.outcomes, runner.paused)
+    print_phases(meter)
     made = sum(len(outcome.made) for outcome in runner.outcomes.values())
     log_progress(
-        f"{made} tables, models and reports made, the rest was up to date; {time.monotonic() - started:.0f} s"
+        f"{made} tables, models and reports made, the rest was up to date; {meter.elapsed:.0f} s, "
+        f"{meter.cores_busy:.1f} of {meter.cores} cores busy"
     )
+    if expected:
+        log_progress(
+            f"the estimate was {expected:.0f} s: it took {meter.elapsed / expected:.2f} times as long"
+        )
     failed = any(outcome.error for outcome in runner.outcomes.values())
-    return 1 if failed or runner.paused or nothing_passes(runner.outcomes) else 0
+    failed = failed or bool(runner.paused) or nothing_passes(runner.outcomes)
+    if fresh and not failed:
+        write_record(project, meter)
+    return int(failed)
 
 
 def main(work: Callable[[Project, dg.DagsterInstance], int] = run) -> int:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from got_assets.defs.ingest.jobs import EDIT_STEPS, IMAGE_STEPS
 from got_assets.defs.train.jobs import RETRAIN_ASSETS
 from got_assets.event_log import EventLog
+from got_assets.meter import Meter, Phase
 from got_assets.needs import Node
 from got_assets.outcomes import Outcome, nothing_passes, waiting
 from got_assets.pauses import Pause
@@ -20,6 +21,9 @@ from got_assets.tables import score_table, text_table
 from got_core.curate.takedown_lists import COPIES_PAGE
 from got_core.storage import Storage
 
+_WHILE = 1.0
+"""Seconds from which on a phase has a row of its own."""
+
 
 def print_stages(log: EventLog, nodes: Mapping[str, Node], partitions: set[str]) -> None:
     """The table of stages."""
@@ -28,12 +32,22 @@ def print_stages(log: EventLog, nodes: Mapping[str, Node], partitions: set[str])
     print(text_table(["stage", "rows in", "rows out", "rejected", "seconds"], cells), "\n", flush=True)
 
 
+def print_phases(meter: Meter) -> None:
+    """What took the time of a run, in order, and how many cores were busy; only what took a while."""
+    long = [one for one in meter.phases.values() if one.seconds >= _WHILE]
+    rest = Phase("everything else", meter.elapsed - sum(one.seconds for one in long))
+    rest.cpu_seconds = meter.cpu_seconds - sum(one.cpu_seconds for one in long)
+    rows = [(one.name, f"{one.seconds:.0f}", f"{one.cores_busy:.1f}") for one in (*long, rest)]
+    print(text_table(["time", "seconds", f"of {meter.cores} cores busy"], rows), "\n", flush=True)
+
+
 def report(project: Project, outcomes: Mapping[str, Outcome], paused: Pause | None = None) -> None:
     """What was blocked or failed, the scores, and where to look next."""
     report_failures(outcomes, paused)
     if project.settings.annotator_name is None and not nothing_passes(outcomes):
         print(missing_annotator(project), flush=True)
     print_scores(project)
+    print_stage_scores(project)
     if training := training_line(project.storage):
         log_progress(training)
     where_next(project)
@@ -73,6 +87,16 @@ def print_scores(project: Project) -> None:
     for name in project.recipe.evaluate.assets:
         if project.storage.exists(f"{name}.json"):
             print(score_table(project.storage.read_json(f"{name}.json")["scores"]), "\n", flush=True)
+
+
+def print_stage_scores(project: Project) -> None:
+    """What each stage added, where that was measured for the current model."""
+    if not project.recipe.evaluate.stage_requests or not project.storage.exists("stage_scores.json"):
+        return
+    from got_core.evaluate.stages.figures import HEADER, spelled
+
+    for name, one in project.storage.read_json("stage_scores.json")["benchmarks"].items():
+        print(text_table([f"{name}: stage", *HEADER[1:]], spelled(one)), "\n", flush=True)
 
 
 def training_line(storage: Storage) -> str | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import dagster as dg
@@ -16,6 +17,7 @@ from got_assets.definitions import defs
 from got_assets.defs.lists.sources import observe_lists
 from got_assets.event_log import EventLog
 from got_assets.leasing import Working, lease_names, leases_for, run_tags
+from got_assets.meter import Meter
 from got_assets.needs import Facts, State, failed_checks, needed, next_batch
 from got_assets.outcomes import Outcome
 from got_assets.pauses import ASKING_GROUP, Pause, pause_of
@@ -51,6 +53,9 @@ class Runner:
 
     observes: bool = True
     """Whether it looks at the lists that people keep when it is made."""
+
+    meter: Meter = field(default_factory=Meter)
+    """Times of what has no partitions, each asset a phase."""
 
     def __post_init__(self) -> None:
         self._graph = defs.resolve_asset_graph()
@@ -97,7 +102,8 @@ class Runner:
             batch = batch if partition else batch[:1]
             if working.take(lease_names(batch, partition)):
                 continue  # another process may have made it since the look
-            made, outcome.error = self._materialize(batch, partition, why)
+            with nullcontext() if partition else self.meter.phase(batch[0]):
+                made, outcome.error = self._materialize(batch, partition, why)
             outcome.made += made
             if outcome.error:
                 return outcome

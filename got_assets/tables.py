@@ -38,4 +38,6 @@ def score_table(scores: dict[str, Any]) -> str:
     lines = [text_table([scores["protocol"], "score", "95 % interval", "plans", "pictures"], rows)]
     if scores.get("grounding", {}).get("mean") is not None:
         lines.append(f"mean IoU of planned boxes with the true ones: {scores['grounding']['mean']:.3f}")
+    if trace := (scores.get("traces") or {}).get("trace"):
+        lines.append(f"median trace where an object has left: {trace['median']:.1f} levels of 255")
     return "\n".join(lines)

@@ -57,6 +57,10 @@ def _start(address: str | None, cpus: int | None) -> None:
     if address is None:
         # "local" ignores the address file that an ended cluster may have left behind.
         options |= {"num_cpus": max(cpus or 1, os.cpu_count() or 1), "include_dashboard": False}
+        # No machine is taken away here, which a process of each training's own would look for; and whether
+        # workers have ended would be looked at every 2 s.
+        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
+        os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
     # The behaviour of later Ray versions, chosen now; without it Ray warns about hidden GPUs.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     ray.init(address=address or "local", **options)

@@ -206,7 +206,7 @@ def plan(
     source = open_picture(image) if image else None
     with _opened(model) as (pipeline, _):
         chain, dropped = write_plan(pipeline, prompt, source, repair=repair)
-    document = plan_document(chain, prompt, image, dropped)
+    document = plan_document(chain, prompt, image, dropped, source)
     if as_json:
         print_json(document)
         return
@@ -325,7 +325,7 @@ class _Request:
         with _opened(self.model) as (pipeline, name):
             made = self._drawn(pipeline, source)
         path = pictures.write_picture(made.image, self.out, self.stem)
-        document = plan_document(made.chain, self.prompt, self.image, made.dropped)
+        document = plan_document(made.chain, self.prompt, self.image, made.dropped, source)
         if self.chain_out:
             write_plan_file(document, self.chain_out)
         if self.as_json:

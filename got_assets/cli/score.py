@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from got_assets.cli import score_apart, score_report, score_steps
+from got_assets.cli import score_apart, score_report, score_stages, score_steps
 from got_assets.cli.errors import UsageError
 from got_assets.cli.options import CHAMPION, SETTINGS, Json, Recipe, examples, print_json
 from got_assets.cli.project import open_project
@@ -33,6 +33,7 @@ def add_to(app: typer.Typer) -> None:
             "got score generate -b geneval --pictures pictures/got",
             "got score judge -b geneval --pictures pictures/got",
             "got score report pictures/got-scores pictures/base-scores --html scores.html",
+            "got score stages                                       what each stage of a run added",
         ),
         no_args_is_help=True,
         rich_markup_mode=None,
@@ -48,6 +49,7 @@ def add_to(app: typer.Typer) -> None:
     score_steps.add_to(score)
     score_report.add_to(score)
     score_apart.add_to(score)
+    score_stages.add_to(score)
     app.add_typer(score)
 
 

@@ -21,6 +21,10 @@ TRIALS: Columns = {
         pl.Float64(),
         "share of edit chains that are what was asked for, mean of kinds; null: no chains, or not scored",
     ),
+    "edit_trace": (
+        pl.Float64(),
+        "median levels of 255 where an edit should have left background; null: not scored",
+    ),
     "pictures": (pl.Int64(), "pictures drawn and judged"),
     "steps": (pl.Int64(), "training steps, of all stages"),
     "cpu_seconds": (pl.Float64(), "CPU seconds of the training workers, of all stages"),
@@ -42,6 +46,7 @@ TABLE: Columns = {
     "plans_right": (pl.Float64(), "mean share of chains that satisfy their prompt; null: no chains"),
     "edits": (pl.Float64(), "mean score of `edits/scenes`; null: not scored"),
     "edit_plans_right": (pl.Float64(), "mean share of edit chains that are right; null: none, or not scored"),
+    "edit_trace": (pl.Float64(), "mean of the trials' median traces, levels of 255; null: not scored"),
     "steps": (pl.Int64(), "training steps of a trial"),
     "cpu_seconds": (pl.Float64(), "mean CPU seconds of a trial's training"),
     "most_cpu_seconds": (pl.Float64(), "the same of the trial that took longest"),

@@ -25,16 +25,17 @@ HEADER = (
     "plans right",
     "edits",
     "edit plans right",
+    "edit trace",
     "steps",
     "CPU s",
     "published",
 )
 """Column heads of `spelled`."""
 
-_OTHERS = ("plans_right", "edits", "edit_plans_right")
+_OTHERS = ("plans_right", "edits", "edit_plans_right", "edit_trace")
 """Columns between the tasks and the steps."""
 
-MEASURED, POINT, PUBLISHED = "#3a78b5", "#1b2a38", "#b9c4ce"
+MEASURED, EDITS, POINT, PUBLISHED = "#3a78b5", "#4f9d69", "#1b2a38", "#b9c4ce"
 
 
 def summarise(trials: pl.DataFrame) -> pl.DataFrame:
@@ -75,7 +76,8 @@ def spelled(table: pl.DataFrame) -> Iterator[tuple[str, ...]]:
             str(line["runs"]),
             f"{line['mean']:.3f}{spread}",
             *(_number(line[task]) for task in TASKS),
-            *(_number(line[name]) for name in _OTHERS),
+            *(_number(line[name]) for name in _OTHERS[:-1]),
+            _number(line["edit_trace"], 1),
             str(line["steps"]),
             f"{line['cpu_seconds']:.0f}",
             _number(line["published"], 2),
@@ -87,22 +89,35 @@ def _number(value: float | None, digits: int = 3) -> str:
 
 
 def plot(trials: pl.DataFrame, table: pl.DataFrame) -> bytes:
-    """PNG: a bar for each row's mean with a point for each seed; the published figures on axes of their own,
-    for they are of another protocol."""
-    figure = Figure(figsize=(10, 3.8), layout="constrained")
-    measured, paper = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
-    _bars(measured, table, "mean", MEASURED)
-    places = {row: place for place, row in enumerate(table["row"])}
-    measured.scatter(
-        [places[row] for row in trials["row"]], trials["overall"], color=POINT, s=18, zorder=3, label="seeds"
-    )
-    measured.legend(loc="upper left", frameon=False)
-    measured.set(title=f"{trials['protocol'][0]}, measured", ylabel="overall", ylim=(0, 1))
+    """PNG: a bar for each row's mean with a point for each seed, of text to image and, where they were
+    scored, of edits; the published figures on axes of their own, for they are of another protocol."""
+    edits = trials["edits"].is_not_null().all()
+    widths = (3, 3, 2) if edits else (3, 2)
+    figure = Figure(figsize=(2 * sum(widths), 3.8), layout="constrained")
+    *measured, paper = figure.subplots(1, len(widths), sharey=True, width_ratios=widths)
+    _measured(measured[0], trials, table, ("overall", "mean"), MEASURED)
+    measured[0].legend(loc="upper left", frameon=False)
+    measured[0].set(title=f"{trials['protocol'][0]}, measured", ylabel="overall", ylim=(0, 1))
+    if edits:
+        _measured(measured[1], trials, table, ("edits", "edits"), EDITS)
+        measured[1].set(title="edits/scenes, measured")
     _bars(paper, table.filter(pl.col("published").is_not_null()), "published", PUBLISHED)
     paper.set(title="GenEval, published (another protocol)")
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
     return buffer.getvalue()
+
+
+def _measured(
+    axes: Axes, trials: pl.DataFrame, table: pl.DataFrame, columns: tuple[str, str], color: str
+) -> None:
+    """Bars of the table's column, points of the trials' one."""
+    of_trial, of_row = columns
+    _bars(axes, table, of_row, color)
+    places = {row: place for place, row in enumerate(table["row"])}
+    axes.scatter(
+        [places[row] for row in trials["row"]], trials[of_trial], color=POINT, s=18, zorder=3, label="seeds"
+    )
 
 
 def _bars(axes: Axes, table: pl.DataFrame, column: str, color: str) -> None:

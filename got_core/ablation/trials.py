@@ -245,13 +245,14 @@ def _score(run: TrainingRun, model: Reference, name: str) -> dict[str, Any]:
     pipeline, weights = load_pipeline(storage.download(model["folder"])), model["weights_hash"]
     suite = GenEvalScenes(recipe.world, recipe.evaluate)
     scores = run_benchmark(suite, pipeline, storage, name, weights_hash=weights).scores
-    edits: dict[str, Any] = {"overall": None, "plan_overall": None}
+    edits: dict[str, Any] = {"overall": None, "plan_overall": None, "traces": {"trace": None}}
     if recipe.ablation.edit_images:
         place = f"{name}/edits"
         edits = run_benchmark(_edits(recipe), pipeline, storage, place, weights_hash=weights).scores
     return {
         "edits": edits["overall"],
         "edit_plans_right": edits["plan_overall"] if recipe.model.reasoning else None,
+        "edit_trace": (edits["traces"]["trace"] or {"median": None})["median"],
         "overall": scores["overall"],
         **{task: scores["tasks"][task]["mean"] for task in TASKS},
         "plans_right": scores["plan_overall"] if recipe.model.reasoning else None,

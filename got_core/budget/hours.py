@@ -15,7 +15,7 @@ from got_core.budget.config import Accelerator, Assumptions
 from got_core.budget.measure import FULL, KINDS, Counted, Work
 from got_core.model.config import ModelConfig
 from got_core.train.config import SAMPLE_PICTURES, StageConfig
-from got_core.train.schedule import checkpoint_steps, is_held_out_step, is_sample_step
+from got_core.train.schedule import checkpoint_steps, is_held_out_step, sample_steps
 
 GB = 1e9
 LATENT_BYTES = {"float16": 2, "float32": 4}
@@ -286,7 +286,7 @@ class Clock:
 
     @cached_property
     def _sample_pictures(self) -> Seconds:
-        grids = 1 + sum(is_sample_step(step, self.stage) for step in checkpoint_steps(self.stage))
+        grids = 1 + len(sample_steps(self.stage))
         drawers = 1 if self.stage.sharding == "fsdp" else min(self.layout.workers, SAMPLE_PICTURES)
         own, dtype = ceil(SAMPLE_PICTURES / drawers), self._pass(False).dtype
         flops = own * picture_flops(self.facts.drawing, self.facts.model.inference_steps)

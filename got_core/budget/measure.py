@@ -161,7 +161,7 @@ def training_step(
 ) -> Work:
     """Forward and backward pass of one worker's batch, from token ids and latents to gradients."""
     set_checkpointing(pipeline, wanted=checkpointing, selective=stage.selective_checkpointing)
-    batch = _batch(pipeline, stage, config, budget, edit)
+    batch = training_batch(pipeline, stage, config, budget, edit)
     known = [*model.parameters(), *model.buffers(), *batch.values()]
     with ShapesMode(known, {"U-Net": model.unet}) as mode:
         losses = model(batch, torch.Generator().manual_seed(0))
@@ -171,7 +171,7 @@ def training_step(
     return Work(mode.flops.total(), mode.peak_bytes, forward, shapes, _named(HALF) if stage.bf16 else FULL)
 
 
-def _batch(
+def training_batch(
     pipeline: GoTPipeline, stage: StageConfig, config: ModelConfig, budget: BudgetConfig, edit: bool
 ) -> dict[str, Tensor]:
     """A batch of average length: whole numbers with values, pictures and latents without."""

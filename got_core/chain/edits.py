@@ -20,6 +20,7 @@ from got_core.chain.phrases import phrase_span
 
 _LEADING_BOX = re.compile(r"\s*(\([0-9]+,[0-9]+\),\([0-9]+,[0-9]+\))")
 _BOX = re.compile(_LEADING_BOX.pattern.removeprefix(r"\s*"))
+_WORD = re.compile(r"\w+")
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,16 @@ def is_edit_chain(chain: Chain) -> bool:
     except ChainError:
         return False
     return True
+
+
+def names_objects(plan: EditPlan, instruction: str) -> bool:
+    """Whether an instruction has all words of the objects that an edit takes as they are ("the ...").
+
+    Where it has not, only the picture tells what is meant.
+    """
+    said = set(_WORD.findall(instruction.lower()))
+    taken = (step.object.lower() for step in plan.steps if step.object.lower().startswith("the "))
+    return all(said.issuperset(_WORD.findall(name)[1:]) for name in taken)
 
 
 def move_box(chain: Chain, index: int, box: Box) -> Chain:

@@ -78,6 +78,11 @@ class EvaluateConfig:
     """Pictures edited and judged by `reason_edit/scenes`, for each sampling seed, spread evenly over its
     tasks."""
 
+    stage_images: int = 20
+    """Pictures of each task of `geneval/scenes`, and half as many of each kind of edit of `edits/scenes`, on
+    which the models of all stages are compared (`stages`): the first ones of these benchmarks. 0: they are
+    not."""
+
     max_change_outside: float = 7.0
     """Levels (of 255) by which an edit may change the picture outside the old and new boxes, on average. The
     patch autoencoder alone changed 240 scenes by at most 2.4 (plain grey) and 5.9 (full world, noise); in
@@ -134,6 +139,13 @@ class EvaluateConfig:
         return tuple(name for name in self.benchmarks if name in SCENE_ASSETS.values())
 
     @property
+    def stage_requests(self) -> dict[str, int]:
+        """Requests of each task on which the models of all stages are compared, by benchmark; empty where
+        they are not."""
+        sizes = {"geneval/scenes": self.stage_images, "edits/scenes": -(-self.stage_images // 2)}
+        return {name: size for name, size in sizes.items() if size and name in self.benchmarks}
+
+    @property
     def published(self) -> tuple[str, ...]:
         """Those of the benchmarks that are published ones, or the user's own."""
         known = PUBLISHED_ASSETS.values()
@@ -150,7 +162,9 @@ class EvaluateConfig:
 
         Guidance that is not reused is left out, so that what was scored before there was a choice stays so.
         """
-        left_out = {"benchmarks"} | ({"guidance_reuse"} if self.guidance_reuse is None else set())
+        left_out = {"benchmarks", "stage_images"} | (
+            {"guidance_reuse"} if self.guidance_reuse is None else set()
+        )
         left_out |= set() if name == SCENE_ASSETS["scene_reason_edit"] else {"reason_images"}
         return {key: value for key, value in asdict(self).items() if key not in left_out}
 
@@ -167,6 +181,8 @@ class EvaluateConfig:
         for field in (*counts, "self_test", "grid_per_task"):
             if getattr(self, field) < 1:
                 raise ValueError(f"EvaluateConfig.{field} must be at least 1, got {getattr(self, field)}")
+        if self.stage_images < 0:
+            raise ValueError(f"EvaluateConfig.stage_images must be at least 0, got {self.stage_images}")
         if not self.sampling_seeds or len(set(self.sampling_seeds)) < len(self.sampling_seeds):
             raise ValueError(
                 f"EvaluateConfig.sampling_seeds must be one or more unlike numbers, got {self.sampling_seeds}"

@@ -38,10 +38,16 @@ class FoundationConfig:
     projection_images: int = 1000
     """Images from which the projection is computed."""
     edit_share: float = 0.2
+    reasoning_share: float = 0.0
+    """Share of the batches of edits whose instructions do not name all of their objects; 0: as they come.
+    Text alone does not tell what these mean, so `reading_steps` go without them in any case."""
     describe_share: float = 0.1
     """Share of language batches that list what a picture shows, with boxes."""
     locate_share: float = 0.0
     """Share of language batches that find named objects: what teaches edits to look."""
+    referent_share: float = 0.0
+    """Share of the questions for objects that say what is true of them ("the largest shape") in place of
+    their names."""
     recall_share: float = 0.0
     """Share of language batches that say boxes once more, by their objects' names: what an edit of several
     steps needs, and hardly learns from its own chains. In trials a stage of its own made new places worse."""

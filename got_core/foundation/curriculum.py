@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from itertools import combinations
 
 import numpy as np
 import torch
@@ -19,25 +18,24 @@ from transformers import PreTrainedTokenizerBase
 
 from got_core.chain.boxes import Box
 from got_core.chain.edits import is_edit_chain, read_edit_chain
-from got_core.chain.grammar import Boxed, Chain, Text, parse
+from got_core.chain.grammar import Chain, parse
 from got_core.foundation.config import FoundationConfig
+from got_core.foundation.questions import (
+    CAPTION_PROMPT,
+    RECALL_PROMPT,
+    caption_of,
+    has_choice,
+    question,
+    question_by_referent,
+    repeat_objects,
+    share_a_word,
+)
 from got_core.foundation.vision import DESCRIBE_PROMPT, cell_labels
 from got_core.foundation.word_alignment import Alignment, WordAlignment, box_spans
 from got_core.model.sequence import IGNORED, Sample, SequenceBuilder
 from got_core.model.tokens import EDIT_PROMPT
 from got_core.train.data.passes import LENGTH_MULTIPLE
 from got_core.train.data.samples import TrainingData, TrainingSample, draw_rows, step_generator
-
-LOCATE_PROMPT = "Find in the image: {}."
-LIST_PROMPT = "Find: {}."
-"""Of the other's words, which are all that the tokenizer knows of it."""
-RECALL_PROMPT = "Find in the image:"
-"""Of the same words. There is no image: the places have been said."""
-
-CAPTION_PROMPT = "Describe the image."
-"""Of the words of the prompt that asks for places, too."""
-
-ARTICLES = {"a", "an", "the"}
 
 Edited = tuple[dict[int, Box], dict[int, list[int]]]
 """See :func:`edited_boxes`."""
@@ -82,6 +80,10 @@ class Curriculum:
         alike = [k for k in choices if share_a_word(shown[k])]
         self._choices = np.array(choices) if choices else np.arange(len(data))
         self._alike = np.array(alike) if alike else self._choices
+        edits = data.of_kind["edit"]
+        apart = config.reading_steps > 0 or config.reasoning_share > 0
+        pointing = np.isin(edits, data.manifest.of_group("reasoning") if apart else [])
+        self._edits, self._pointing, self._naming = edits, edits[pointing], edits[~pointing]
         self._words = WordAlignment(sequences)
         self._other_names = other_names(sequences.tokenizer, data) if config.renamed_share > 0 else []
 
@@ -92,7 +94,8 @@ class Curriculum:
         return self._grounding_batch(step_generator(self.config.seed, 8, step), alike)
 
     def reading(self, step: int) -> CurriculumBatch:
-        """As :meth:`chains`, but edits are shown without their pictures."""
+        """As :meth:`chains`, but edits are shown without their pictures, and only those whose instruction
+        names their objects."""
         return self._chain_batch(step_generator(self.config.seed, 9, step), pictures=False)
 
     def chains(self, step: int) -> CurriculumBatch:
@@ -116,14 +119,28 @@ class Curriculum:
         if draw < config.describe_share + config.locate_share:
             return self._recall_batch(rng, alike=bool(rng.random() < 0.5))
         edit = draw < config.describe_share + config.locate_share + config.edit_share
-        edit = edit and len(self.data.of_kind["edit"]) > 0
-        samples = self.data.draw(rng, "edit" if edit else "t2i", config.language_batch_size)
+        rows = self._edit_rows(rng, pictures) if edit else self._edits[:0]
+        edit = len(rows) > 0
+        samples = (
+            [self.data[int(k)] for k in draw_rows(rng, rows, config.language_batch_size)]
+            if edit
+            else self.data.draw(rng, "t2i", config.language_batch_size)
+        )
         pairs = [(str(rng.choice(list(sample.prompts))), sample.chain) for sample in samples]
         if self._other_names and not edit:
             pairs = [self._perhaps_renamed(*pair, rng) for pair in pairs]
         if edit and not pictures:
             return self._text_batch(pairs)
         return self._picture_batch(pairs, [s.source for s in samples if s.source is not None])
+
+    def _edit_rows(self, rng: np.random.Generator, pictures: bool) -> np.ndarray:
+        """Which edits a batch is drawn from."""
+        share = self.config.reasoning_share
+        if not pictures:
+            return self._naming
+        if not (share > 0 and len(self._pointing) and len(self._naming)):
+            return self._edits
+        return self._pointing if rng.random() < share else self._naming
 
     def _perhaps_renamed(self, prompt: str, chain: Chain, rng: np.random.Generator) -> tuple[str, Chain]:
         if rng.random() < self.config.renamed_share:
@@ -222,8 +239,7 @@ class Curriculum:
         self, samples: list[TrainingSample], rng: np.random.Generator | None = None
     ) -> CurriculumBatch:
         """Descriptions, or answers to questions if there is a generator for them."""
-        lists = self.config.chains
-        asked = [question(s.chain, rng, lists=lists) if rng else (DESCRIBE_PROMPT, s.chain) for s in samples]
+        asked = [self._question(s.chain, rng) if rng else (DESCRIBE_PROMPT, s.chain) for s in samples]
         return self._answers(samples, asked)
 
     def _caption_batch(self, samples: list[TrainingSample]) -> CurriculumBatch:
@@ -252,17 +268,11 @@ class Curriculum:
             cells=torch.stack([cell_labels(sample.chain, self.sequences) for sample in samples]),
         )
 
-
-def has_choice(chain: Chain) -> bool:
-    """Whether the chain has at least two objects with unlike phrases, of which one can be asked for."""
-    phrases = [placed.phrase for placed in chain.boxes]
-    return len(set(phrases)) > 1 and any(phrases.count(phrase) == 1 for phrase in phrases)
-
-
-def share_a_word(chain: Chain) -> bool:
-    """Whether objects of the chain with unlike phrases are alike in a word: a colour or a form."""
-    names = {frozenset(placed.phrase.split()) - ARTICLES for placed in chain.boxes}
-    return any(one & other for one, other in combinations(names, 2))
+    def _question(self, chain: Chain, rng: np.random.Generator) -> tuple[str, Chain]:
+        share = self.config.referent_share
+        if share > 0 and rng.random() < share:
+            return question_by_referent(chain, rng, self.data.resolution, lists=self.config.chains)
+        return question(chain, rng, lists=self.config.chains)
 
 
 def other_names(tokenizer: PreTrainedTokenizerBase, data: TrainingData) -> list[str]:
@@ -310,47 +320,3 @@ def edited_boxes(chain: Chain) -> Edited:
             else:
                 seen[number] = box
     return seen, repeated
-
-
-def repeat_objects(chain: Chain, rng: np.random.Generator) -> tuple[Chain, dict[int, list[int]]]:
-    """The objects of a chain with their boxes, then those with a phrase of their own once more, shuffled; all
-    of them where none has one.
-
-    Beside it, of the boxes that come again, by number, the numbers under which they were said.
-    """
-    phrases = [placed.phrase for placed in chain.boxes]
-    single = [k for k, phrase in enumerate(phrases) if phrases.count(phrase) == 1]
-    single = single or list(range(len(phrases)))
-    parts: list[Text | Boxed] = []
-    for phrase, placed in zip(phrases, chain.boxes, strict=True):
-        parts += [Text(f" {phrase} "), Boxed(placed.box)]
-    repeated: dict[int, list[int]] = {}
-    for k in rng.permutation(single).tolist():
-        repeated[len(parts) // 2] = [k]
-        parts += [Text(" " + re.sub(r"^an? ", "the ", phrases[k]) + " "), Boxed(chain.boxes[k].box)]
-    return Chain(tuple(parts)), repeated
-
-
-def caption_of(chain: Chain) -> Chain:
-    """A chain's words without its boxes."""
-    words = "".join(part.text for part in chain.parts if isinstance(part, Text))
-    return Chain((Text(f" {' '.join(words.split())}"),))
-
-
-def question(chain: Chain, rng: np.random.Generator, *, lists: bool = True) -> tuple[str, Chain]:
-    """A prompt that names one of a chain's objects, and the answer: its box.
-
-    With ``lists`` half of the answers are a piece of an edit chain, where a number stands between name and
-    box. An object
-    that shares its phrase with another cannot be asked for; where no other is there, the picture is to be
-    described. One object at a time: the last of several is found by elimination.
-    """
-    phrases = [placed.phrase for placed in chain.boxes]
-    single = [placed for placed in chain.boxes if phrases.count(placed.phrase) == 1]
-    if not single:
-        return DESCRIBE_PROMPT, chain
-    chosen = single[int(rng.integers(len(single)))]
-    name = re.sub(r"^an? ", "the ", chosen.phrase)
-    listed = lists and rng.random() < 0.5
-    prompt, lead = (LIST_PROMPT, f" 2. {name} 3. ") if listed else (LOCATE_PROMPT, f" {name} ")
-    return prompt.format(name), Chain((Text(lead), Boxed(chosen.box)))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from torch import Tensor
 from got_core.foundation.card import card_text
 from got_core.local_files import file_sha256, files_below, take_place, temporary_beside
 from got_core.model.backbones.qwen2_5_vl import untie
+from got_core.model.backbones.sdxl_unet import unet_class
 from got_core.model.build import build_scheduler
 from got_core.model.config import ModelConfig
 from got_core.model.formats.foundation_folder import (
@@ -34,7 +35,6 @@ from got_core.model.formats.foundation_folder import (
 )
 from got_core.model.formats.names import old_name
 from got_core.model.formats.saved import load_foundation
-from got_core.model.pipeline import GoTPipeline
 
 WHOLE = ("vae", "projector")
 """Parts that stay float32: small ones, through which everything that is drawn or said goes."""
@@ -64,6 +64,29 @@ class Facts:
     licence: str = "Apache-2.0"
 
 
+@dataclass(frozen=True)
+class _Parts:
+    """What is written: networks, and the two parts of the language model's side without weights."""
+
+    networks: Mapping[str, Any]
+    """By part; without a projector where none was trained."""
+    tokenizer: Any
+    image_processor: Any
+
+    @classmethod
+    def read(cls, source: Path, model: ModelConfig, facts: Facts) -> _Parts:
+        pipeline = load_foundation(source, model, facts.seed)
+        networks = {
+            "mllm": pipeline.mllm,
+            # As it was trained: the pipeline's is widened.
+            "unet": unet_class(model).from_pretrained(source / "drawing" / "unet"),
+            "vae": pipeline.vae,
+        }
+        if facts.foundation.get("chains", True):
+            networks["projector"] = pipeline.projector
+        return cls(networks, pipeline.tokenizer, pipeline.image_processor)
+
+
 def export_foundation(
     source: Path, target: Path, model: ModelConfig, facts: Facts, *, largest: int = LARGEST
 ) -> dict[str, int]:
@@ -73,18 +96,16 @@ def export_foundation(
     bytes in all, the largest hidden matrices of the U-Net become 8-bit floats, one after the other. The
     folder is written beside its place and takes it whole. Returns the bytes of each file.
 
-    Raises ValueError where it does not fit even so; nothing is written then.
+    Raises ValueError where it does not fit even so, or a weight is not finite; nothing is written then.
     """
-    pipeline = load_foundation(source, model, facts.seed)
-    aligned = (source / "language" / "projector").is_dir()
+    parts = _Parts.read(source, model, facts)
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = temporary_beside(target)
     try:
-        rounded: list[str] = []
-        sizes = _write(pipeline, partial, model, facts, rounded, aligned=aligned)
+        sizes = _write(parts, partial, model, facts, [])
         if (over := sum(sizes.values()) - largest) > 0:
-            rounded = _to_round(pipeline.unet.state_dict(), over)
-            sizes = _write(pipeline, partial, model, facts, rounded, aligned=aligned)
+            rounded = _to_round(parts.networks["unet"].state_dict(), over)
+            sizes = _write(parts, partial, model, facts, rounded)
         if sum(sizes.values()) > largest:
             listed = ", ".join(f"{name} {size:,}" for name, size in sorted(sizes.items(), key=_by_size)[:4])
             raise ValueError(
@@ -118,31 +139,28 @@ def _to_round(state: Mapping[str, Tensor], over: int) -> list[str]:
 
 
 def _write(
-    pipeline: GoTPipeline,
-    folder: Path,
-    model: ModelConfig,
-    facts: Facts,
-    rounded: Iterable[str],
-    *,
-    aligned: bool,
+    parts: _Parts, folder: Path, model: ModelConfig, facts: Facts, rounded: list[str]
 ) -> dict[str, int]:
     """The whole folder; what is there already is replaced. Returns the bytes of each file."""
     shutil.rmtree(folder, ignore_errors=True)
-    rounded = list(rounded)
-    _write_drawing(pipeline, folder / DRAWING, model, rounded)
-    _write_language(pipeline, folder / LANGUAGE, aligned=aligned)
-    precision = {
-        "matrices": "bfloat16",
-        "vectors": "float32",
-        "float32 throughout": [name for name in WHOLE if aligned or name != "projector"],
-        "8-bit floats": rounded,
+    _write_drawing(parts, folder / DRAWING, model, rounded)
+    _write_language(parts, folder / LANGUAGE)
+    told = {
+        "format": FORMAT,
+        **_told(facts),
+        "aligned": "projector" in parts.networks,
+        "precision": {
+            "matrices": "bfloat16",
+            "vectors": "float32",
+            "float32 throughout": [name for name in WHOLE if name in parts.networks],
+            "8-bit floats": rounded,
+        },
+        "parameters": {
+            name: sum(value.numel() for value in network.parameters())
+            for name, network in parts.networks.items()
+        },
+        "model": architecture(model),
     }
-    parameters = {
-        name: sum(value.numel() for value in getattr(pipeline, name).parameters())
-        for name in ("mllm", "unet", "vae", *(["projector"] if aligned else []))
-    }
-    told = {"format": FORMAT, **_told(facts), "aligned": aligned, "precision": precision}
-    told |= {"parameters": parameters, "model": architecture(model)}
     (folder / CARD).write_text(card_text(told), encoding="utf-8")
     files = {
         path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
@@ -156,20 +174,20 @@ def _told(facts: Facts) -> dict[str, Any]:
     return json.loads(json.dumps(asdict(facts)))
 
 
-def _write_drawing(pipeline: GoTPipeline, folder: Path, model: ModelConfig, rounded: list[str]) -> None:
+def _write_drawing(parts: _Parts, folder: Path, model: ModelConfig, rounded: list[str]) -> None:
+    written = {}
     for part in ("unet", "vae"):
-        network = getattr(pipeline, part)
+        network = written[part] = parts.networks[part]
         network.save_config(folder / part)
         state = _narrowed(network.state_dict(), part, rounded)
         save_file(state, folder / part / "diffusion_pytorch_model.safetensors", {"format": "pt"})
-    scheduler = build_scheduler(model.scheduler)
+    scheduler = written["scheduler"] = build_scheduler(model.scheduler)
     scheduler.save_pretrained(folder / "scheduler")
-    parts = {"unet": pipeline.unet, "vae": pipeline.vae, "scheduler": scheduler}
     index = {
         # Of the pipeline whose layout it is: the text encoder was thrown away, so it draws with GoT alone.
         "_class_name": "StableDiffusionXLPipeline",
         "prediction": model.scheduler.prediction,
-        **{name: _class_of(part) for name, part in parts.items()},
+        **{name: _class_of(part) for name, part in written.items()},
         **{name: [None, None] for name in ("text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")},
     }
     (folder / "model_index.json").write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
@@ -180,33 +198,37 @@ def _class_of(part: Any) -> list[str]:
     return ["diffusers" if module.startswith("diffusers.") else module, type(part).__name__]
 
 
-def _write_language(pipeline: GoTPipeline, folder: Path, *, aligned: bool) -> None:
+def _write_language(parts: _Parts, folder: Path) -> None:
     folder.mkdir(parents=True)
-    pipeline.tokenizer.save_pretrained(folder)
-    pipeline.image_processor.save_pretrained(folder)
-    state, config = dict(pipeline.mllm.state_dict()), pipeline.mllm.config
+    parts.tokenizer.save_pretrained(folder)
+    parts.image_processor.save_pretrained(folder)
+    mllm = parts.networks["mllm"]
+    state, config = dict(mllm.state_dict()), mllm.config
     if config.tie_word_embeddings:
         del state["lm_head.weight"]
     else:
         untie(config)
     config.dtype = torch.bfloat16
-    config.architectures = [type(pipeline.mllm).__name__]
+    config.architectures = [type(mllm).__name__]
     config.save_pretrained(folder)
-    pipeline.mllm.generation_config.save_pretrained(folder)
+    mllm.generation_config.save_pretrained(folder)
     narrowed = {old_name(name): value for name, value in _narrowed(state, "mllm", []).items()}
     save_file(narrowed, folder / "model.safetensors", {"format": "pt"})
-    if aligned:
-        pipeline.projector.save_config(folder / PROJECTOR)
-        kept = _narrowed(pipeline.projector.state_dict(), "projector", [])
+    if projector := parts.networks.get("projector"):
+        projector.save_config(folder / PROJECTOR)
+        kept = _narrowed(projector.state_dict(), "projector", [])
         save_file(kept, folder / PROJECTOR / "diffusion_pytorch_model.safetensors", {"format": "pt"})
 
 
 def _narrowed(state: Mapping[str, Tensor], part: str, rounded: list[str]) -> dict[str, Tensor]:
     """Tensors in the precision that they are written in, each with memory of its own."""
-    return {
-        name: value.detach().to(_precision(name, value, part, rounded)).clone().contiguous()
-        for name, value in state.items()
-    }
+    found = {}
+    for name, value in state.items():
+        narrow = value.detach().to(_precision(name, value, part, rounded)).clone().contiguous()
+        if not narrow.float().isfinite().all():
+            raise ValueError(f"{part}.{name} is not finite as {narrow.dtype}: the foundation is of no use")
+        found[name] = narrow
+    return found
 
 
 def _precision(name: str, value: Tensor, part: str, rounded: list[str]) -> torch.dtype:

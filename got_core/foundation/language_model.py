@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -22,7 +22,8 @@ from got_core.chain.boxes import LIMIT
 from got_core.chain.palette import PALETTE
 from got_core.foundation.attention_losses import instruction_loss, naming_loss, pointing_loss
 from got_core.foundation.config import FoundationConfig
-from got_core.foundation.curriculum import LOCATE_PROMPT, Curriculum, CurriculumBatch
+from got_core.foundation.curriculum import Curriculum, CurriculumBatch
+from got_core.foundation.questions import LOCATE_PROMPT
 from got_core.foundation.stage_checkpoints import StageCheckpoints
 from got_core.foundation.text_encoder import PhraseEncoder
 from got_core.foundation.vision import (
@@ -49,9 +50,12 @@ SHORTEST_WAVE = 150
 token's own place and an edge's distance from it, which is what they have to say."""
 
 
-def fit_tokenizer(data: TrainingData, image_tokens: int) -> PreTrainedTokenizerBase:
-    """A tokenizer over the words of all prompts and chains of the manifest."""
-    words: set[str] = set()
+def fit_tokenizer(
+    data: TrainingData, image_tokens: int, questions: Sequence[str] = ()
+) -> PreTrainedTokenizerBase:
+    """A tokenizer over the words of all prompts and chains of the manifest, and of texts that questions are
+    made of."""
+    words = {word for text in questions for word in re.findall(r" ?[^\W\d_]+", text)}
     for row in data.rows:
         for text in (row["prompt"], row["chain"], *(row.get("instructions") or [])):
             words.update(re.findall(r" ?[^\W\d_]+", text))

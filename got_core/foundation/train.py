@@ -17,6 +17,7 @@ from got_core.digests import digest
 from got_core.foundation.drawing import fit_autoencoder, train_unet
 from got_core.foundation.language_model import fit_tokenizer, train_language_model
 from got_core.foundation.progress import PartProgress, steps_of
+from got_core.foundation.questions import question_words
 from got_core.foundation.stage_checkpoints import StageCheckpoints
 from got_core.foundation.text_encoder import PhraseEncoder
 from got_core.model.build import (
@@ -81,7 +82,7 @@ def _language_part(run: TrainingRun, name: str) -> dict[str, float]:
     if checkpoints.names:
         run.report(f"foundation: language model, after {', '.join(checkpoints.names)}")
     data, model_config = training_data(run), run.recipe.model
-    tokenizer = fit_tokenizer(data, model_config.image_tokens)
+    tokenizer = fit_tokenizer(data, model_config.image_tokens, question_words(config))
     image_processor = build_image_processor(model_config.language_model)
     torch.manual_seed(config.seed)
     model = build_language_model(model_config.language_model, tokenizer)

@@ -6,10 +6,13 @@ Belongs here: which benchmarks it is given at which size, and the figures of its
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
+
+import torch
 
 from got_core.digests import digest
 from got_core.evaluate.benchmarks import GENEVAL, SCENE_EDITS, Benchmark
@@ -50,6 +53,7 @@ def score_foundation(
     if storage.exists(f"{folder}/{key}.json"):
         return storage.read_json(f"{folder}/{key}.json")
     model = storage.download(reference["folder"])
+    torch.set_num_threads(os.cpu_count() or 1)  # nothing else computes meanwhile
     own = starting_pipeline(model, reference["stage"], recipe.model, recipe.foundation.seed)
     guided = PhraseGuidedPipeline.around(own)
     figures: dict[str, float] = {}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -92,7 +93,7 @@ def write_plan(
 ) -> tuple[Chain, list[Dropped]]:
     """The model's plan, and what it wrote besides; `source`: the picture to edit. Raises ValueError."""
     chain, dropped = parse_tolerant(pipeline.write_chains(prompt, source)[0])
-    return repaired(chain, prompt, source is not None) if repair else chain, dropped
+    return repaired(chain, prompt, source is not None, source) if repair else chain, dropped
 
 
 def generate(
@@ -108,7 +109,7 @@ def generate(
     Raises ValueError or TypeError for what cannot be drawn, NotFiniteError for a model that draws no numbers.
     """
     arguments = (settings or DrawingSettings()).arguments()
-    made = pipeline(prompt, source, on_plan=repaired if repair else None, **arguments)
+    made = pipeline(prompt, source, on_plan=partial(repaired, source=source) if repair else None, **arguments)
     return Drawn(image=made.images[0], chain=made.chains[0], dropped=made.dropped[0])
 
 

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from got_core.chain.boxes import LIMIT, Box
 from got_core.chain.edits import move_box, replace_phrase
 from got_core.chain.grammar import Chain, Dropped, parse
@@ -34,13 +36,18 @@ class PlanDocument:
 
 
 def plan_document(
-    chain: Chain, prompt: str, image: Path | None = None, dropped: Sequence[Dropped] = ()
+    chain: Chain,
+    prompt: str,
+    image: Path | None = None,
+    dropped: Sequence[Dropped] = (),
+    source: Image.Image | None = None,
 ) -> dict[str, Any]:
-    """The document of a plan; `image`: the picture that it edits, `dropped`: what was written besides.
+    """The document of a plan; `image`: the picture that it edits, which `source` is, `dropped`: what was
+    written besides.
 
     `faults` is None where the prompt is of no style that can be checked.
     """
-    faults = faults_of(chain, prompt, image is not None, dropped)
+    faults = faults_of(chain, prompt, image is not None, dropped, source)
     return {
         "prompt": prompt,
         "image": None if image is None else str(image.absolute()),

@@ -49,7 +49,8 @@ def check_edit_plan(
     required; the latter is checked where an earlier step is about that one. `overlap`: it lies on an object
     of an earlier step. `size`: width and height of the picture, whose aspect matters to relations; `slack`:
     units by which limits are cleared; `dropped`: as in `check_plan`. Raises ValueError, naming what is
-    understood, for an instruction that is no edit of scenes.
+    understood, for an instruction that is no edit of scenes; one that needs reasoning has to be put in plain
+    words first (`scenes.reasoning.resolve`).
     """
     return [*malformed(dropped), *_Walk(chain, size, slack, repairs=False).take(instruction).faults]
 
@@ -80,7 +81,7 @@ class _Walk:
     """Of the objects of the steps so far, colour and shape to the number of the box that they are in."""
 
     def take(self, instruction: str) -> _Walk:
-        ops, steps = parse_instruction(instruction).steps, edit_steps(self.chain)
+        ops, steps = _asked(instruction), edit_steps(self.chain)
         if len(steps) != len(ops):
             message = f"the plan has {len(steps)} steps where {len(ops)} are asked for"
             self.faults.append(Fault("count", (), message))
@@ -153,6 +154,16 @@ class _Walk:
         self.faults.append(fault)
         if self.repairs and box != self._box(number):
             self.chain = move_box(self.chain, number, box)
+
+
+def _asked(instruction: str) -> tuple[EditOp, ...]:
+    try:
+        return parse_instruction(instruction).steps
+    except ValueError as error:
+        raise ValueError(
+            f"{error}. Words that point at objects ('the largest shape') need the picture: give the wording "
+            "(got_core.scenes.edits.instruction) of what got_core.scenes.reasoning.resolve makes of them"
+        ) from None
 
 
 def _count_boxes(step: EditStep) -> int:

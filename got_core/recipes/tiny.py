@@ -78,7 +78,7 @@ def tiny() -> Recipe:
             finetuning(replace(stage, steps=2, seed=1)),
         ),
         evaluate=EvaluateConfig(
-            images_per_task=2, edit_images=6, reason_images=6, batch_size=12, bootstrap=20
+            images_per_task=2, edit_images=6, reason_images=6, stage_images=2, batch_size=12, bootstrap=20
         ),
         ablation=AblationConfig(
             rows=("baseline", "got"),

@@ -127,7 +127,7 @@ class GoTModel(mlflow.pyfunc.PythonModel):
             else _answer(
                 image=_base64_png(images[k]),
                 chain=chain.to_data(),
-                plan_faults=_faults(chain, dropped, row.prompt, edits),
+                plan_faults=_faults(chain, dropped, row, edits),
             )
             for k, (row, (chain, dropped)) in enumerate(zip(rows, plans, strict=True))
         }
@@ -146,7 +146,8 @@ class GoTModel(mlflow.pyfunc.PythonModel):
             texts = self.pipeline.write_chains(prompts, pictures)
             for k, prompt, text in zip(open_rows, prompts, texts, strict=True):
                 chain, dropped = parse_tolerant(text)
-                plans[k] = repaired(chain, prompt, sources is not None) if repair else chain, dropped
+                source = rows[k].source
+                plans[k] = repaired(chain, prompt, source is not None, source) if repair else chain, dropped
         return plans
 
 
@@ -167,10 +168,10 @@ def _answer(**found: str | None) -> dict[str, str | None]:
     return dict.fromkeys(ANSWER) | found
 
 
-def _faults(chain: Any, dropped: Any, prompt: str, has_image: bool) -> str | None:
+def _faults(chain: Any, dropped: Any, row: Row, has_image: bool) -> str | None:
     from got_core.planning.any_prompt import faults_of
 
-    faults = faults_of(chain, prompt, has_image, dropped)
+    faults = faults_of(chain, row.prompt, has_image, dropped, row.source)
     return None if faults is None else json.dumps([str(fault) for fault in faults])
 
 

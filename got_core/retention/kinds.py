@@ -62,7 +62,10 @@ KEPT = {
     "training_shards": INDEXES,
 }
 """Folders of which nothing goes, whatever its age."""
-_SINGLE = frozenset({"benchmark_report.html", "ablation.png", "data_statistics.png", "left_out.parquet"})
+_SINGLE = frozenset(
+    {"benchmark_report.html", "ablation.png", "data_statistics.png", "left_out.parquet"}
+    | {"stage_scores.png", "stage_pictures.png"}
+)
 _ENDINGS = (".parquet", ".json", ".html")
 
 

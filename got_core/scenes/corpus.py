@@ -131,14 +131,14 @@ class CorpusPart:
     def write(self) -> WrittenPart:
         """Render the part; files whose bytes are right are left untouched."""
         rows, instructions, written = [], [], 0
-        for row, data, instruction in self._files():
+        for row, data, instruction in self.files():
             written += _write(self.folder / row["path"], data)
             rows.append(row)
             if instruction is not None:
                 instructions.append(instruction)
         return WrittenPart(self.number, rows, instructions, written)
 
-    def _files(self) -> Iterator[tuple[dict[str, Any], bytes, str | None]]:
+    def files(self) -> Iterator[tuple[dict[str, Any], bytes, str | None]]:
         """Truth and bytes of every file; with an edit's source also its instruction."""
         for index in self.indices:
             if not self.pairs:
@@ -176,6 +176,17 @@ def _parts(world: World, config: CorpusConfig, raw_dir: Path, edits_dir: Path) -
         CorpusPart(number=k, world=world, config=config, folder=folder, pairs=pairs, indices=indices)
         for k, (folder, pairs, indices) in enumerate(stretches)
     ]
+
+
+def samples_of(world: World, config: CorpusConfig, count: int) -> Iterator[bytes]:
+    """So many files of a corpus, pictures and pairs in its own shares and of all kinds."""
+    files = config.images + 2 * config.pairs
+    images, pairs = round(count * config.images / files), round(count * config.pairs / files)
+    for index in range(images):
+        yield _image_file(world, config, index)[1]
+    for number in range(pairs):
+        source, target, _, _ = _edit(world, config, number * config.pairs // pairs)
+        yield from (_encode(render(scene), None) for scene in (source, target))
 
 
 def _image_file(world: World, config: CorpusConfig, index: int) -> tuple[dict[str, Any], bytes]:

@@ -281,3 +281,18 @@ SINGLE: tuple[Finder, ...] = (
 """All finders of phrases that are true of one object."""
 SEVERAL: tuple[Finder, ...] = (all_of_shape, all_of_color, all_but_one)
 """All finders of phrases that are true of several objects."""
+WORDS = (
+    " the leftmost shape farthest to right left one of two largest smallest larger smaller",
+    *(f" {name}" for name in PLURALS.values()),
+    " where would show the only that is not has other with does belong others",
+    *(f" {mirror}" for mirror, _ in _MIRRORS),
+    *(f" {corners}" for corners in _CORNERS.values()),
+    *(f" {relation}" for relation in RELATIONS),
+    " have colour",
+)
+"""Texts with all words of the phrases of SINGLE, but names of colours and shapes."""
+
+
+def pointed_out(seen: Seen) -> list[Referent]:
+    """All phrases that are true of one object each."""
+    return [one for finder in SINGLE for one in finder(seen)]

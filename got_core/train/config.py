@@ -17,7 +17,7 @@ Device = Literal["auto", "cpu", "cuda"]
 """Where to train: ``auto``, on GPUs, and on processors only where there is none and the model is small."""
 KINDS = ("t2i", "edit")
 """Kinds of samples."""
-GROUPS = (*KINDS, "single-turn", "multi-turn")
+GROUPS = (*KINDS, "single-turn", "multi-turn", "reasoning")
 """Groups that a mixture may draw from, each also as ``GROUP/SOURCE``."""
 LatentFormat = Literal["float16", "float32"]
 """Numbers of stored latents."""
@@ -46,7 +46,8 @@ class StageConfig:
     and one picture size, and is shared evenly by all workers."""
     mixture: dict[str, float] = field(default_factory=lambda: {"t2i": 0.5, "edit": 0.5})
     """Shares of draws by group; they sum to 1. A group is ``t2i``, ``edit``, or of the edits only
-    ``single-turn`` or ``multi-turn``; ``t2i/NAME`` takes the rows whose ``source`` is NAME. The share of a
+    ``single-turn``, ``multi-turn``, or ``reasoning`` (whatever its turns: the instruction lacks words by
+    which the chain names an object); ``t2i/NAME`` takes the rows whose ``source`` is NAME. The share of a
     kind that the manifest does not hold goes to the others."""
     geometry: Geometry = "stretch"
     """How a picture becomes one of training size: ``stretch`` to the square, ``crop`` a square from it, or
@@ -140,6 +141,8 @@ class StageConfig:
     once the stage is finished. The last two are kept until then in any case."""
     sample_every: int = 0
     """Steps between grids of sample pictures; 0 draws one at the end only."""
+    first_samples: int = 0
+    """Steps after which a first grid is drawn, to see soon what comes out; 0: with the others."""
     picture_retries: int = 3
     """Tries, after the first, to read a picture after a fault that may pass, with growing waits."""
     picture_timeout: float = 60.0
@@ -171,7 +174,7 @@ class StageConfig:
             raise ValueError(f"max_skipped_steps is at least 1 step, got {self.max_skipped_steps}")
         if self.checkpoint_every < 1:
             raise ValueError(f"checkpoint_every is at least 1 step, got {self.checkpoint_every}")
-        for name in ("sample_every", "milestone_every"):
+        for name in ("sample_every", "first_samples", "milestone_every"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is 0 or a number of steps, got {getattr(self, name)}")
         if self.decoders < 0 or self.prefetch < 1:
@@ -307,6 +310,7 @@ _EXECUTION = {
     "checkpoint_every",
     "milestone_every",
     "sample_every",
+    "first_samples",
     "picture_retries",
     "picture_timeout",
     "max_substituted",

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from got_core.chain.edits import read_edit_chain
+from got_core.chain.edits import names_objects, read_edit_chain
 from got_core.chain.grammar import ChainError, parse
 from got_core.recipes import Recipe
 from got_core.train.config import KINDS, group_fault
@@ -22,6 +22,8 @@ MANIFEST, INGESTED = "the manifest", "what is ingested"
 """What a table holds the samples of, as errors name it."""
 SOURCES_SHOWN = 20
 """Sources of a kind that an error lists, the largest first."""
+TURNS = ("single", "multi", "single-reasoning", "multi-reasoning")
+"""Turns of an edit, and whether its instruction needs reasoning (see :func:`turns_of`)."""
 HEADER = ("stage", "group", "rows", "share in the recipe", "share of draws", "samples", "epochs")
 
 _SOURCES: dict[str, pl.DataType] = {
@@ -30,8 +32,8 @@ _SOURCES: dict[str, pl.DataType] = {
     "source": pl.String(),
     "rows": pl.Int64(),
 }
-"""Of a table of sources: kind; ``single`` or ``multi`` of an edit, null where it is not known; source, null
-where none is stated; and how many rows."""
+"""Of a table of sources: kind; TURNS of an edit, null where they are not known; source, null where none is
+stated; and how many rows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +68,8 @@ def sources_of(manifest: pl.DataFrame, groups: Iterable[str]) -> pl.DataFrame:
     turns: list[str | None] = [None] * table.height
     if any(group_kind(name) not in KINDS for name in groups):
         edits = (manifest["kind"] == "edit").to_list()
-        turns = [turns_of(chain) if e else None for e, chain in zip(edits, manifest["chain"], strict=True)]
+        texts = zip(edits, manifest["chain"], manifest["prompt"], strict=True)
+        turns = [turns_of(chain, instruction) if e else None for e, chain, instruction in texts]
     return table.with_columns(turns=pl.Series(turns, dtype=pl.String)).select(list(_SOURCES))
 
 
@@ -83,12 +86,17 @@ def ingested_sources(table: pl.LazyFrame, kind: str) -> pl.DataFrame:
     return shaped.select(list(_SOURCES)).collect()
 
 
-def turns_of(chain: str) -> str:
-    """``single`` or ``multi`` of an edit, by its chain; what is no edit chain counts as a single turn."""
+def turns_of(chain: str, instruction: str) -> str:
+    """TURNS of an edit, by its chain and whether the instruction names the chain's objects.
+
+    What is no edit chain counts as a single turn.
+    """
     try:
-        return "multi" if len(read_edit_chain(parse(chain)).steps) > 1 else "single"
+        plan = read_edit_chain(parse(chain))
     except ChainError:
         return "single"
+    turns = "multi" if len(plan.steps) > 1 else "single"
+    return turns if names_objects(plan, instruction) else f"{turns}-reasoning"
 
 
 # -- what a mixture makes of them -------------------------------------------------------------------------
@@ -169,8 +177,15 @@ def mixture_table(resolved: Mapping[str, Iterable[Group]]) -> list[tuple[str, ..
 
 
 def group_kind(name: str) -> str:
-    """``t2i``, ``edit``, ``single-turn`` or ``multi-turn`` of a group's name."""
+    """The name of a group without the source that it may end with."""
     return name.partition("/")[0]
+
+
+def turns_in(kind: str) -> list[str]:
+    """The TURNS of a group that is not of a whole kind."""
+    if kind == "reasoning":
+        return [one for one in TURNS if one.endswith(kind)]
+    return [one for one in TURNS if one.startswith(kind.removesuffix("-turn"))]
 
 
 def sources_text(sources: pl.DataFrame, where: str = MANIFEST) -> str:
@@ -193,7 +208,7 @@ def _belongs(name: str) -> pl.Expr:
     kind, _, source = name.partition("/")
     belongs = pl.col("kind") == (kind if kind in KINDS else "edit")
     if kind not in KINDS:
-        belongs &= pl.col("turns").fill_null(kind.removesuffix("-turn")) == kind.removesuffix("-turn")
+        belongs &= pl.col("turns").is_in(turns_in(kind)).fill_null(True)
     if source:
         belongs &= (pl.col("source") == source).fill_null(False)
     return belongs

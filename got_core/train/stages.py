@@ -36,7 +36,7 @@ from got_core.train.ray import jobs, preflight
 from got_core.train.ray.workers import stage_workers
 from got_core.train.run import Reference, TrainingRun, model_reference
 from got_core.train.sample_pictures import sample_grid
-from got_core.train.schedule import is_held_out_step, is_sample_step, next_checkpoint
+from got_core.train.schedule import is_checkpoint_step, is_held_out_step, is_sample_step, next_stop
 from got_core.train.skipping import NotFiniteStepsError, not_finite
 from got_core.train.stage import Stage, check_predictions
 from got_core.train.start import starting_pipeline
@@ -131,7 +131,7 @@ def _train(arguments: dict[str, Any]) -> None:
     with checkpoints, Tracker.start(run, stage.name, resume_key=name, active=active) as tracker:
         watch = DataWatch(trainer, run, name)
         try:
-            _train_with_checkpoints(trainer, tracker, run, watch, checkpoints)
+            _train_with_checkpoints(trainer, tracker, run, watch, checkpoints, name)
         finally:
             if isinstance(trainer.batches, JointBatches):
                 trainer.batches.close()
@@ -164,7 +164,12 @@ def _trainer(run: TrainingRun, stage: Stage, start: str, start_stage: str, devic
 
 
 def _train_with_checkpoints(
-    trainer: Trainer, tracker: Tracker, run: TrainingRun, watch: DataWatch, checkpoints: Checkpoints
+    trainer: Trainer,
+    tracker: Tracker,
+    run: TrainingRun,
+    watch: DataWatch,
+    checkpoints: Checkpoints,
+    name: str,
 ) -> None:
     config, held_out = trainer.config, HeldOut(trainer, run.report)
     window, worker = Window(trainer, watch.before), f"worker {trainer.rank + 1} of {trainer.ranks}"
@@ -181,13 +186,23 @@ def _train_with_checkpoints(
     if trainer.step == 0:
         _log_start(trainer, held_out, tracker)
     while trainer.step < config.steps:
-        trainer.run(next_checkpoint(trainer.step, config), on_step)
+        trainer.run(next_stop(trainer.step, config), on_step)
         if is_sample_step(trainer.step, config) and (samples := sample_grid(trainer, run.report)) is not None:
-            tracker.log_image(f"samples/{trainer.step:06d}.png", samples)
+            _show(samples, tracker, run, f"{name}/samples", trainer.step)
+        if not is_checkpoint_step(trainer.step, config):
+            continue
         watch.look()
         if is_held_out_step(trainer.step, config):
             tracker.log_losses(trainer.step, held_out.losses())
         trainer.save(checkpoints)
+
+
+def _show(samples: Image.Image, tracker: Tracker, run: TrainingRun, folder: str, step: int) -> None:
+    """Sample pictures on the way: in MLflow, and a file whose place is told."""
+    storage, file = run.storage(), f"{step:06d}.png"
+    tracker.log_image(f"samples/{file}", samples)
+    storage.write_bytes(f"{folder}/{file}", _png(samples))
+    run.report(f"{tracker.title}: pictures after {step} steps: {storage.url_of(f'{folder}/{file}')}")
 
 
 def _log_start(trainer: Trainer, held_out: HeldOut, tracker: Tracker) -> None:

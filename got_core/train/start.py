@@ -25,6 +25,9 @@ from got_core.train.run import Reference, TrainingRun, model_reference, weights_
 from got_core.train.stage import check_predictions
 from got_core.train.weights import check_model
 
+PUBLISHED = "published"
+"""In place of a stage's name: what was put together of published folders."""
+
 
 def take_published(run: TrainingRun) -> Reference:
     """Put an untrained GoT pipeline of the run's published folders into storage. Returns its reference.
@@ -77,7 +80,7 @@ def _take(run: TrainingRun, drawing: Path, language: Path, fit: Callable[[GoTPip
         with tempfile.TemporaryDirectory() as folder:
             pipeline.save_pretrained(folder, safe_serialization=True)
             run.storage().upload(Path(folder), name)
-    reference = model_reference(run, name, "published", key, 0, started, {})
+    reference = model_reference(run, name, PUBLISHED, key, 0, started, {})
     return reference | {"cpu_seconds": clock.seconds()}
 
 
@@ -86,8 +89,13 @@ def starting_pipeline(
 ) -> GoTPipeline:
     """The pipeline that a stage starts from: foundation models put together, or an earlier stage's folder.
 
-    ``empty``: without weights, on the meta device; the folder need not hold any then.
+    Of published weights, which have not learned GoT yet, the settings are the configuration's: runs of the
+    ablation start from the same ones, and plan and draw by others. ``empty``: without weights, on the meta
+    device; the folder need not hold any then.
     """
     if stage == "foundation":
         return load_foundation(folder, config, seed, empty=empty)
-    return pipeline_without_weights(folder) if empty else load_pipeline(folder)
+    pipeline = pipeline_without_weights(folder) if empty else load_pipeline(folder)
+    if stage == PUBLISHED:
+        pipeline.register_to_config(**pipeline_settings(config))
+    return pipeline

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -78,23 +79,30 @@ def forget_got_assets() -> None:
         del sys.modules[name]
 
 
-@pytest.fixture
-def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Graph]]:
-    """Import the definitions under given settings (home and the tiny recipe unless they say otherwise)."""
+@contextmanager
+def loading(home: Path, patch: pytest.MonkeyPatch) -> Iterator[Callable[..., Graph]]:
+    """Imports the definitions under given settings (home and the tiny recipe unless they say otherwise)."""
     instance = dg.DagsterInstance.ephemeral()
 
     def load_graph(**settings: str) -> Graph:
-        usual = {"home": str(tmp_path / "home"), "recipe": "tiny", "retry_delay": "0.01"}
+        usual = {"home": str(home), "recipe": "tiny", "retry_delay": "0.01"}
         for name, value in (usual | settings).items():
-            monkeypatch.setenv(f"GOT_{name.upper()}", value)
+            patch.setenv(f"GOT_{name.upper()}", value)
         forget_got_assets()
         import got_assets.run as run
 
-        return Graph(run, instance, tmp_path / "home")
+        return Graph(run, instance, home)
 
     yield load_graph
     forget_got_assets()
     instance.dispose()
+
+
+@pytest.fixture
+def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Graph]]:
+    """As `loading` does; the home is the test's own."""
+    with loading(tmp_path / "home", monkeypatch) as load_graph:
+        yield load_graph
 
 
 @pytest.fixture

@@ -35,10 +35,9 @@ print("loaded", [name for name in ("dagster", "ray") if name in sys.modules])
 """
 
 
-def make_run(home: Path, **settings: str) -> str:
+def make_run(home: Path) -> str:
     """`got run` in a process of its own; what it said."""
     environment = {**os.environ, "GOT_HOME": str(home), "GOT_RECIPE": "tiny", "OMP_NUM_THREADS": "1"}
-    environment |= settings
     environment.pop("DAGSTER_HOME", None)
     done = subprocess.run(
         [sys.executable, "-m", "got_assets.cli", "run"],
@@ -48,16 +47,54 @@ def make_run(home: Path, **settings: str) -> str:
     return done.stdout
 
 
+def collect(home: Path) -> subprocess.CompletedProcess[str]:
+    """`got gc --delete` of everything that nothing names, whatever its age."""
+    ages = {f"GOT_KEEP_{name}": "0" for name in ("MODELS", "BENCHMARKS", "CHECKPOINTS", "FAILURES")}
+    settings = {"GOT_HOME": str(home), "GOT_RECIPE": "tiny", "OMP_NUM_THREADS": "1", **ages}
+    return subprocess.run(
+        [sys.executable, "-m", "got_assets.cli", "gc", "--delete"],
+        cwd=ROOT, env={**os.environ, **settings}, capture_output=True, text=True, timeout=900, check=False,
+    )  # fmt: skip
+
+
 @pytest.fixture(scope="module")
-def walked(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+def collected(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[Path, str, list[subprocess.CompletedProcess[str]]]:
+    """Home of a run beside which everything that nothing names was collected again and again, what the run
+    said, and the collections."""
+    home, folder = tmp_path_factory.mktemp("walk"), tmp_path_factory.mktemp("said")
+    outside = ("GOT_", "DAGSTER_HOME", "RAY_ADDRESS")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(outside)}
+    with open(folder / "out", "w") as out, open(folder / "err", "w") as err:
+        run = subprocess.Popen(
+            [sys.executable, "-m", "got_assets.cli", "run"],
+            cwd=ROOT, env=kept | {"GOT_HOME": str(home), "GOT_RECIPE": "tiny", "OMP_NUM_THREADS": "1"},
+            stdout=out, stderr=err,
+        )  # fmt: skip
+        done = []
+        while run.poll() is None:
+            done.append(collect(home))
+            time.sleep(4)  # the run needs the cores, too
+    said = (folder / "out").read_text()
+    assert run.returncode == 0, said[-4000:] + (folder / "err").read_text()[-4000:]
+    return home, said, done
+
+
+@pytest.fixture(scope="module")
+def walked(collected: tuple[Path, str, list[subprocess.CompletedProcess[str]]]) -> tuple[Path, str]:
     """Home of a finished run, and what the run said."""
-    patch = pytest.MonkeyPatch()
-    for name in [name for name in os.environ if name.startswith("GOT_") or name == "RAY_ADDRESS"]:
-        patch.delenv(name)
-    home = tmp_path_factory.mktemp("walk")
-    said = make_run(home)
-    patch.undo()
-    return home, said
+    return collected[:2]
+
+
+@pytest.mark.slow
+def test_collecting_again_and_again_beside_a_run_succeeds_and_takes_nothing_from_it(
+    collected: tuple[Path, str, list[subprocess.CompletedProcess[str]]],
+) -> None:
+    """That nothing was taken is what all tests below see, on the same home."""
+    home, _, done = collected
+    assert len(done) > 3 and not [one.stderr for one in done if one.returncode]
+    assert "\n  0 tables, models and reports made" in make_run(home)
 
 
 @pytest.mark.slow
@@ -94,11 +131,6 @@ def test_the_table_accounts_for_every_row(walked: tuple[Path, str]) -> None:
     assert rows["edit_pairs"] == (16, 16, 0)
     assert all(into == out + rejected for into, out, rejected in rows.values())
     assert rows["training_manifest"][0] == rows["t2i_selection"][1] + rows["edit_selection"][1]
-
-
-@pytest.mark.slow
-def test_a_second_run_makes_nothing(walked: tuple[Path, str]) -> None:
-    assert "\n  0 tables, models and reports made" in make_run(walked[0])
 
 
 @pytest.mark.slow
@@ -167,16 +199,6 @@ def test_the_schedule_skips_what_is_up_to_date(walked: tuple[Path, str], load) -
     assert found.skip_message == "nothing changed since the last model"
 
 
-def collect(home: Path) -> subprocess.CompletedProcess[str]:
-    """`got gc --delete` of everything that nothing names, whatever its age."""
-    ages = {f"GOT_KEEP_{name}": "0" for name in ("MODELS", "BENCHMARKS", "CHECKPOINTS", "FAILURES")}
-    settings = {"GOT_HOME": str(home), "GOT_RECIPE": "tiny", "OMP_NUM_THREADS": "1", **ages}
-    return subprocess.run(
-        [sys.executable, "-m", "got_assets.cli", "gc", "--delete"],
-        cwd=ROOT, env={**os.environ, **settings}, capture_output=True, text=True, timeout=900, check=False,
-    )  # fmt: skip
-
-
 def draws(home: Path, folder: Path) -> None:
     """What is registered loads in another process and draws."""
     done = subprocess.run(
@@ -222,21 +244,3 @@ def test_the_foundation_of_a_finished_home_is_scored_and_written_once(
     assert graph.run.main(partial(make_foundation, to=target)) == 0
     assert "pictures, " not in capsys.readouterr().out, "what was scored is not scored again"
     assert FoundationFolder(target).manifest["scores"] == scores
-
-
-@pytest.mark.slow
-def test_collecting_again_and_again_beside_a_run_takes_nothing_from_it(tmp_path: Path) -> None:
-    home, settings = tmp_path / "home", {"GOT_RECIPE": "tiny", "OMP_NUM_THREADS": "1"}
-    with open(tmp_path / "said", "w") as said:
-        run = subprocess.Popen(
-            [sys.executable, "-m", "got_assets.cli", "run"],
-            cwd=ROOT, env={**os.environ, **settings, "GOT_HOME": str(home)}, stdout=said, stderr=said,
-        )  # fmt: skip
-        done = []
-        while run.poll() is None:
-            done.append(collect(home))
-            time.sleep(2)  # the run needs the cores, too
-    assert run.returncode == 0, (tmp_path / "said").read_text()[-4000:]
-    assert len(done) > 3 and not [one.stderr for one in done if one.returncode]
-    draws(home, tmp_path)
-    assert "\n  0 tables, models and reports made" in make_run(home)

@@ -1,6 +1,7 @@
 """Own pictures finetune the champion of a run: LoRA on the U-Net, registered, and compared with it.
 
-Real Dagster, Ray and MLflow at the tiny size; `finetune-own` differs from what runs here in sizes and steps.
+Real Dagster and MLflow at the tiny size, trained by this process; `finetune-own` differs from what runs here
+in sizes and steps.
 """
 
 from __future__ import annotations
@@ -23,12 +24,11 @@ from got_core.storage import Storage
 from got_core.train.data.samples import training_data
 from got_core.train.run import TrainingRun
 from got_core.train.trainer import Trainer
-from tests.got_assets.test_end_to_end import make_run
 from tests.got_core.conftest import _manifest
 
-from .conftest import Graph
+from .conftest import Graph, loading
 
-# A run in this process, where warnings of Dagster, Ray and MLflow would be errors inside its steps.
+# A run in this process, where warnings of Dagster and MLflow would be errors inside its steps.
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 
@@ -64,9 +64,11 @@ class Own:
         return self.graph.storage.read_json(f"{asset}.json")
 
 
-def champion_of_make_run(home: Path) -> str:
-    """`got run` at the recipe `tiny`; the registry that holds its champion."""
-    make_run(home)
+def champion_of_a_run(home: Path) -> str:
+    """The graph at the recipe `tiny`; the registry that holds its champion."""
+    with pytest.MonkeyPatch.context() as patch, loading(home, patch) as load:
+        graph = load(workers="0")
+        assert graph.run.run(graph.project, graph.instance) == 0
     return f"sqlite:///{home / 'mlflow' / 'mlflow.db'}"
 
 
@@ -86,6 +88,7 @@ def run_own(load: Callable[..., Graph], monkeypatch: pytest.MonkeyPatch, root: P
         annotator="scenes",
         weights="models:/got@champion",
         mlflow_uri=uri,
+        workers="0",
     )
     assert graph.run.run(graph.project, graph.instance) == 0
     return Own(graph, uri)
@@ -126,7 +129,7 @@ def out_of_date(graph: Graph) -> list[str]:
 def test_own_pictures_finetune_the_champion(
     load: Callable[..., Graph], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    uri = champion_of_make_run(tmp_path / "home")
+    uri = champion_of_a_run(tmp_path / "home")
     own = run_own(load, monkeypatch, tmp_path, uri)
     start, model = own.read("foundation_models"), own.read("finetuned_model")
     assert start["weights"] == "models:/got/1" and start["steps"] == 0

@@ -78,10 +78,10 @@ SCORED = ("published_geneval", "emu_edit_base", "benchmark_report", "registered_
 
 @pytest.mark.slow
 def test_a_candidate_is_drawn_judged_registered_and_compared(
-    published: Callable[..., Graph], tmp_path: Path, ray_kept: None
+    published: Callable[..., Graph], tmp_path: Path
 ) -> None:
     place = write_networks(write_data(tmp_path / "place"))
-    graph = published(benchmarks=str(place))
+    graph = published(benchmarks=str(place), workers="0")
     weights = write_models(graph, 0)
     assert materialize(graph, *SCORED).success
     pictures = [name for name in graph.storage.list("published/geneval/") if name.endswith(".png")]

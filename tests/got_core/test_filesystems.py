@@ -93,7 +93,10 @@ def test_a_local_name_that_looks_like_a_chain_of_file_systems(tmp_path: Path) ->
     assert (tmp_path / "a::b" / "t.parquet").is_file()
 
 
-def test_a_server_that_is_gone_is_no_fault_of_a_file(server: ThreadedMotoServer) -> None:
+def test_a_server_that_is_gone_is_no_fault_of_a_file(
+    server: ThreadedMotoServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")  # botocore's own, with seconds between them
     bucket, options = f"s3://{server.bucket}", {"endpoint_url": server.url}
     storage = Storage(f"{bucket}/store", **options)
     storage.write_table("shards/one", pl.DataFrame({"n": [1]}))

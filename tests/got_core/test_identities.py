@@ -39,11 +39,12 @@ RESULTS: dict[type, str] = {
     EvaluateConfig: "benchmarks images_per_task sampling_seeds repair edit_images edit_steps "
     "max_change_outside max_trace "
     "keep_outside batch_size seed bootstrap num_inference_steps text_scale spatial_scale "
-    "guidance_reuse max_new_tokens self_test grid_per_task reason_images",
+    "guidance_reuse max_new_tokens self_test grid_per_task reason_images stage_images",
     FoundationConfig: "batch_size tower_steps tower_rate vision_steps locate_steps reading_steps "
     "language_steps "
     "language_batch_size unet_steps unet_batch_size refiner_steps projection_images edit_share "
-    "describe_share locate_share recall_share renamed_share pointing_weight alignment_weight "
+    "describe_share locate_share reasoning_share referent_share recall_share renamed_share "
+    "pointing_weight alignment_weight "
     "language_rate settled_rate seeing_rate vision_rate unet_rate unet_loss unet_edit_share chains "
     "optimizer ema_decay bf16 seed",
     ModelConfig: "resolution image_tokens language_model autoencoder unet scheduler generate_scales "

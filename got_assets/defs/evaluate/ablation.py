@@ -60,7 +60,7 @@ START = "ablation_foundation" if ablation_foundations else "foundation_models"
     kinds={"pytorch", "ray"},
     owners=["team:model"],
     code_version=code_version(
-        3,
+        4,
         _RECIPE.model,
         *(stage.version() for stage in _RECIPE.stages),
         *(_RECIPE.ablation, _RECIPE.evaluate.measuring(), _RECIPE.world),
@@ -98,7 +98,7 @@ def ablation_runs(
     group_name="evaluate",
     kinds={"polars"},
     owners=["team:model"],
-    code_version=code_version(1),
+    code_version=code_version(2),
     metadata=column_schema(TABLE),
 )
 def ablation(

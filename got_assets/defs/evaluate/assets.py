@@ -17,10 +17,13 @@ from got_assets.scored import benchmark_cluster
 if TYPE_CHECKING:
     from got_core.evaluate.benchmarks import Benchmark
     from got_core.evaluate.report import Section
+    from got_core.evaluate.report.stages import StagePart
 
 Document = dict[str, Any]
 _CANDIDATE = {"candidate": dg.AssetIn(PROJECT.recipe.candidate)}
 _EVALUATE = PROJECT.recipe.evaluate
+_STAGES = ["stage_scores"] if _EVALUATE.stage_requests else []
+"""What each stage added, where that is measured."""
 
 
 @dataclass(frozen=True)
@@ -220,11 +223,11 @@ def _benchmark(project: Project, model: Document, benchmark: "Benchmark") -> dg.
 
 
 @dg.asset(
-    ins=_CANDIDATE | {name: dg.AssetIn(name) for name in _EVALUATE.assets},
+    ins=_CANDIDATE | {name: dg.AssetIn(name) for name in (*_EVALUATE.assets, *_STAGES)},
     group_name="evaluate",
     kinds={"html"},
     owners=["team:model"],
-    code_version=code_version(4),
+    code_version=code_version(5),
 )
 def benchmark_report(
     context: dg.AssetExecutionContext,
@@ -232,8 +235,8 @@ def benchmark_report(
     candidate: Document,
     **results: Document,
 ) -> dg.MaterializeResult[Document]:
-    """One page with all scores, intervals, pictures, failures, protocol and where the model comes from, and
-    with the champion beside it, picture by picture.
+    """One page with all scores, intervals, pictures, failures, protocol, what each stage added and where the
+    model comes from, and with the champion beside it, picture by picture.
 
     Kept in MLflow too, with scores and plans.
     """
@@ -252,8 +255,10 @@ def benchmark_report(
         downloads=project.settings.benchmarks,
     )
     sections = maker.sections(weights, list(_EVALUATE.assets.values()), champion)
+    stages = _stage_part(project, results)
     page = write_page(
         sections,
+        stages=stages,
         lineage={
             "weights": weights,
             "manifest": candidate["manifest_hash"],
@@ -268,15 +273,29 @@ def benchmark_report(
     run_id = log_report(uri, weights, {"benchmark_report.html": page, **_files(project, weights, sections)})
     # The page names its run, so its bytes always differ; what it says depends on the scores and the models.
     compared = champion.weights_hash if champion else None
+    said = {"scores": scores, "weights": weights, "champion": compared}
+    said |= {"stages": stages.document} if stages else {}
     return document_result(
         {"page": "benchmark_report.html"},
-        version=document_hash({"scores": scores, "weights": weights, "champion": compared}),
+        version=document_hash(said),
         started=started,
         page=dg.MetadataValue.url(storage.url_of("benchmark_report.html")),
         scores=dg.MetadataValue.md(report_markdown(sections)),
         page_megabytes=len(page) / 1e6,
         mlflow_run=run_id,
     )
+
+
+def _stage_part(project: Project, results: dict[str, Document]) -> "StagePart | None":
+    """What the page shows of the stages; None where they are not compared."""
+    from got_assets.defs.evaluate.stages import GRID, PLOT
+    from got_core.evaluate.report.stages import StagePart
+
+    if not _STAGES:
+        return None
+    pictures = project.storage.read_many([PLOT, GRID])
+    document = results["stage_scores"]
+    return StagePart(document=document, plot_png=pictures.get(PLOT), grid_png=pictures.get(GRID))
 
 
 def _files(project: Project, weights: str, sections: "Sequence[Section]") -> dict[str, bytes]:

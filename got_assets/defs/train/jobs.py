@@ -16,6 +16,7 @@ RETRAIN_ASSETS = (
     *(["latent_shards"] if reads_latents(PROJECT.recipe.stages) else []),
     *(stage.asset for stage in PROJECT.recipe.stages),
     *PROJECT.recipe.evaluate.assets,
+    *(["stage_scores"] if PROJECT.recipe.evaluate.stage_requests else []),
     "benchmark_report",
     "registered_model",
     "promoted_model",

@@ -19,6 +19,7 @@ from got_core.evaluate.report.figures import failure_table, figures_of, note
 from got_core.evaluate.report.gallery import Galleries, script, style
 from got_core.evaluate.report.plots import interval_plot
 from got_core.evaluate.report.section import Section
+from got_core.evaluate.report.stages import StagePart, stage_part
 
 _NO_BENCHMARK = "The recipe names no benchmark: this model was not scored."
 _GRID = (
@@ -47,16 +48,20 @@ def benchmark_report(
     lineage: Mapping[str, Any] | None = None,
     title: str = "Benchmark report",
     limits: Limits | None = None,
+    stages: StagePart | None = None,
 ) -> str:
     """A self-contained HTML page; without sections it says that the recipe names no benchmark.
 
     `lineage`: what the model was made from (run, commit, manifest, weights), shown as a table. `limits`: how
-    many samples and bytes of pictures there are at most; the page says what it leaves out.
+    many samples and bytes of pictures there are at most; the page says what it leaves out. `stages`: what
+    each stage of the training added.
     """
     galleries = Galleries(limits or Limits())
     body = [f"<h1>{escape(title)}</h1>"]
     for section in sections:
         body += _section(section, galleries)
+    if stages:
+        body += stage_part(stages, lambda png, name, said: _pictures(png, name, said, galleries))
     body += _published() if sections else [note([_NO_BENCHMARK])]
     if lineage:
         body += ["<h2>Where this model comes from</h2>", _pairs(lineage)]

@@ -15,10 +15,8 @@ import pyarrow.compute as pc
 
 from got_core.model.buckets import Size, nearest_bucket
 from got_core.train.config import KINDS
-from got_core.train.mixture import turns_of
+from got_core.train.mixture import TURNS, turns_of
 
-TURNS = ("single", "multi")
-"""Turns of an edit."""
 NONE = -1
 """In place of a number that a row lacks: another kind, turns of what is no edit, no source, no size."""
 COLUMNS: dict[str, type[np.generic]] = {
@@ -110,8 +108,8 @@ def _turns(batch: pa.RecordBatch) -> np.ndarray:
     edits = np.flatnonzero(_kinds(batch) == KINDS.index("edit"))
     if not len(edits):
         return turns
-    chains = batch.column("chain").take(pa.array(edits)).to_pylist()
-    turns[edits] = [TURNS.index(turns_of(chain)) for chain in chains]
+    texts = (batch.column(name).take(pa.array(edits)).to_pylist() for name in ("chain", "prompt"))
+    turns[edits] = [TURNS.index(turns_of(*pair)) for pair in zip(*texts, strict=True)]
     return turns
 
 

@@ -18,8 +18,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from got_core.train.config import KINDS
-from got_core.train.data.columns import COLUMNS, NONE, TURNS, ColumnMaker
-from got_core.train.mixture import group_kind
+from got_core.train.data.columns import COLUMNS, NONE, ColumnMaker
+from got_core.train.mixture import TURNS, group_kind, turns_in
 
 BATCH_ROWS = 1 << 15
 """Rows of a record batch: about 40 MB of a manifest."""
@@ -96,7 +96,7 @@ class TrainingManifest(ABC):
         kind, _, source = name.partition("/")
         belongs = self.column("kind") == KINDS.index(kind if kind in KINDS else "edit")
         if kind not in KINDS:
-            belongs &= self.column("turns") == TURNS.index(kind.removesuffix("-turn"))
+            belongs &= np.isin(self.column("turns"), [TURNS.index(one) for one in turns_in(kind)])
         if source:
             known = source in self.sources
             belongs &= self.column("source") == (self.sources.index(source) if known else len(self.sources))

@@ -25,7 +25,7 @@ Got = Callable[..., Result]
 ROOT = Path(__file__).resolve().parents[3]
 SLOW = ("torch", "transformers", "diffusers", "dagster", "mlflow", "polars", "ray", "pandas", "numpy", "rich")
 COMMANDS = {
-    *("run", "ui", "ablation", "estimate", "generate", "plan", "draw", "edit", "bench"),
+    *("run", "ui", "ablation", "foundation", "estimate", "generate", "plan", "draw", "edit", "bench"),
     *("doctor", "gc", "why"),
     *(f"data {one}" for one in ("import", "refused", "export", "unpack", "review", "retry", "select")),
     *(f"score {one}" for one in ("run", "generate", "judge", "report", "plan", "guidance", "fetch-list")),
@@ -106,6 +106,7 @@ def test_its_version(got: Got) -> None:
         (["data", "takedown", "add"], "got data takedown add: Missing argument 'ID'"),
         (["run", "--recipe", "huge"], "unknown recipe 'huge'; set GOT_RECIPE to one of: embedded,"),
         (["ablation", "--recipe", "huge"], "unknown recipe 'huge'"),
+        (["foundation", "--recipe", "huge"], "unknown recipe 'huge'"),
         (["bench", "nothing"], "there is no nothing; there are bench_annotate"),
     ],
 )
@@ -200,7 +201,7 @@ def test_the_light_core_plans_draws_edits_scores_and_says_what_is_missing(
     ):
         done = fresh(LIGHT, *arguments, **home)
         assert done.returncode == 0, (arguments, done.stderr)
-    for arguments in (("run",), ("ui",), ("ablation",)):
+    for arguments in (("run",), ("ui",), ("ablation",), ("foundation",)):
         done = fresh(LIGHT, *arguments, **home)
         assert done.returncode == 1
         assert done.stderr.count("\n") == 1 and "needs dagster" in done.stderr

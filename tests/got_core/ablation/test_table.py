@@ -25,6 +25,7 @@ def trial(row: str, seed: int, overall: float, **changes: object) -> dict[str, o
         "plans_right": None if row == "baseline" else 0.5 + overall,
         "edits": overall / 2,
         "edit_plans_right": None if row == "baseline" else overall,
+        "edit_trace": 10 * overall,
         "pictures": 12,
         "steps": 300,
         "cpu_seconds": 100.0 + seed,
@@ -57,6 +58,7 @@ def test_means_and_spreads_over_the_seeds() -> None:
     assert got["spread"] == pytest.approx(np.std([0.3, 0.3, 0.45], ddof=1))
     assert got["plans_right"] == pytest.approx(0.85)
     assert baseline["plans_right"] is None and baseline["edit_plans_right"] is None
+    assert (got["edit_trace"], list(spelled(summarise(TRIALS_MADE)))[1][-4]) == (pytest.approx(3.5), "3.5")
     assert got["edits"] == pytest.approx(0.175) and got["edit_plans_right"] == pytest.approx(0.35)
     assert (baseline["runs"], control["runs"], control["spread"]) == (3, 1, None)
     assert (baseline["cpu_seconds"], baseline["most_cpu_seconds"]) == (101.0, 102.0)
@@ -70,7 +72,7 @@ def test_the_table_has_the_columns_it_promises() -> None:
     lines = list(spelled(table))
     assert all(len(line) == len(HEADER) for line in lines)
     assert lines[0][:3] == ("baseline", "3", "0.200 ± 0.100")
-    assert lines[0][-4:] == ("-", "300", "101", "0.38")
+    assert lines[0][-4:] == ("2.0", "300", "101", "0.38")
     assert lines[2][2] == "0.400"
 
 
@@ -88,6 +90,11 @@ def test_the_plot_shows_bars_of_the_means() -> None:
         image = Image.open(io.BytesIO(plot(trials, summarise(trials))))
         return int((np.asarray(image.convert("RGB")) == (0x3A, 0x78, 0xB5)).all(axis=2).sum())
 
+    without = TRIALS_MADE.with_columns(
+        edits=pl.lit(None, pl.Float64()), edit_trace=pl.lit(None, pl.Float64())
+    )
+    sizes = [Image.open(io.BytesIO(plot(one, summarise(one)))).width for one in (TRIALS_MADE, without)]
+    assert sizes[0] > sizes[1], "edits have a panel where they were scored"
     small, large = ink(1.0), ink(2.0)
     assert small > 1000
     assert large / small == pytest.approx(2.0, rel=0.15)

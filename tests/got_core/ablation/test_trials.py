@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from got_core.ablation.trials import Trial
+from got_core.ablation.schemas import TRIALS
+from got_core.ablation.trials import Trial, _score
 from got_core.recipes import Recipe, embedded, get_recipe, tiny
 from got_core.train.cpu_time import _spent
 from got_core.train.data.samples import training_data
@@ -103,3 +105,18 @@ def test_edits_and_finetunings_share_of_rows_are_part_of_a_trial() -> None:
     scored, third = of(edit_images=14)
     assert scored.evaluate.edit_images == 14 and third != key
     assert of(without_got=True)[1] == key, "it says what is handed over as the start"
+
+
+@pytest.mark.parametrize("row", ["baseline", "got"])
+def test_a_trial_is_scored_by_pictures_and_edits(training_run: TrainingRun, tmp_path: Path, row: str) -> None:
+    recipe = Trial(row, 0).recipe(tiny())
+    model = recipe.model
+    tiny_pipeline(config=model).save_pretrained(tmp_path / "models" / "x")
+    run = replace(training_run, storage_url=f"file://{tmp_path}", recipe=recipe)
+    scores = _score(run, {"folder": "models/x", "weights_hash": "0" * 64}, "ablation/trial")
+    record = {"row": row, "seed": 0, "steps": 4, "cpu_seconds": 1.0, "weights_hash": "", "model": ""}
+    assert {*scores, *record, "samples"} == set(TRIALS), "a line of the table"
+    assert 0 <= scores["edits"] <= 1 and scores["pictures"] == 12
+    assert (scores["edit_plans_right"] is None) == (scores["plans_right"] is None) == (row == "baseline")
+    names = run.storage().list("ablation/trial/edits/")
+    assert len([name for name in names if re.fullmatch(r".*/\d{5}\.png", name)]) == 4

@@ -9,6 +9,7 @@ from got_core.chain.edits import (
     add,
     is_edit_chain,
     move_box,
+    names_objects,
     read_edit_chain,
     remove,
     replace_phrase,
@@ -179,3 +180,19 @@ def test_removing_what_was_added_gives_the_chain_back() -> None:
     for text in (f"{A} on a table", f"{A} and {B} on a table", f"{A}, {B} and {C} on a table"):
         chain = parse(text)
         assert remove(add(chain, "a star", NEW), len(chain.boxes)) == chain
+
+
+@pytest.mark.parametrize(
+    ("instruction", "named"),
+    [
+        ("Change the red circle to blue, then move the blue circle!", True),
+        ("change the circle to blue, then move it", False),
+        ("change the largest shape to blue", False),
+    ],
+)
+def test_an_instruction_names_objects_or_leaves_them_to_the_picture(instruction: str, named: bool) -> None:
+    chain = parse(
+        "1. a red circle 2. the red circle (1,2),(3,4), change it to blue 3. the blue circle (1,2),(3,4), "
+        "move it to (5,6),(7,8) 4. a green star (0,0),(1,1), add it 5. a blue circle and a green star"
+    )
+    assert names_objects(read_edit_chain(chain), instruction) is named

@@ -16,6 +16,7 @@ from transformers import AutoTokenizer
 from got_core.chain.grammar import parse
 from got_core.foundation.export import Facts, export_foundation
 from got_core.foundation.train import _drawing_part, _language_part
+from got_core.model.build import build_unet, pipeline_settings
 from got_core.model.config import ModelConfig
 from got_core.model.formats import foundation_folder
 from got_core.model.formats.foundation_folder import (
@@ -25,6 +26,7 @@ from got_core.model.formats.foundation_folder import (
     FoundationFolderError,
     chosen_folder,
 )
+from got_core.model.formats.published import load_foundation_folders
 from got_core.model.formats.saved import load_foundation
 from got_core.model.pipeline import GoTPipeline
 from got_core.recipes import Recipe, tiny
@@ -34,6 +36,7 @@ from got_core.train.run import TrainingRun
 from got_core.train.start import starting_pipeline, take_foundation
 from got_core.train.tracking import EXPERIMENT
 from got_core.train.trainer import Trainer
+from tests.got_core.model.tiny_checkpoints import edit_file
 
 FOLDER = "models/foundation/x"
 
@@ -102,6 +105,9 @@ def test_a_stage_goes_on_from_the_folder_as_from_what_was_trained(
     )
     assert mine == other and type(taken.scheduler) is type(original.scheduler)
     assert taken.tokenizer.get_vocab() == original.tokenizer.get_vocab()
+    baseline = replace(MODEL, reasoning=False, spatial_guidance=False)
+    other_start = starting_pipeline(folder, reference["stage"], baseline, 0, empty=True)
+    assert taken.config.reasoning and not other_start.config.reasoning, "as the ablation asks for it"
     stage = replace(tiny().stage("pretrain").config, steps=1, workers=1)
     losses: list[dict[str, float]] = []
     Trainer(taken, training_data(run, stage), stage).run(1, lambda step, found: losses.append(found))
@@ -156,6 +162,43 @@ def test_what_does_not_fit_is_rounded_further_and_then_refused(
         export_foundation(source, target, MODEL, FACTS, largest=50_000)
     assert (target / MANIFEST).read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["small"], "nothing half-written"
+
+
+def test_without_got_there_is_no_projector_and_the_u_net_is_plain(
+    trained: tuple[TrainingRun, Path], tmp_path: Path
+) -> None:
+    source = Path(shutil.copytree(trained[1], tmp_path / "source"))
+    torch.manual_seed(1)
+    plain = build_unet(MODEL)
+    plain.save_pretrained(source / "drawing" / "unet")
+    export_foundation(source, tmp_path / "out", MODEL, replace(FACTS, foundation={"chains": False}))
+    folder = FoundationFolder(tmp_path / "out")
+    assert folder.manifest["aligned"] is False and not (folder.language / "projector").exists()
+    assert "knows no chains" in (folder.path / CARD).read_text()
+    first, other = (
+        load_foundation_folders(folder.drawing, folder.language, seed=seed, **pipeline_settings(MODEL))
+        for seed in (1, 2)
+    )
+    latent = MODEL.autoencoder.latent_channels
+    assert first.unet.config.in_channels == 3 * latent and not first.unet.conv_in.weight[:, latent:].any()
+    torch.testing.assert_close(
+        first.unet.conv_in.weight[:, :latent], plain.conv_in.weight, rtol=2**-7, atol=1e-30
+    )
+    fresh, another = (one.projector.output_projector.weight for one in (first, other))
+    assert not torch.equal(fresh, another)
+
+
+def test_weights_that_are_not_finite_are_never_written(
+    trained: tuple[TrainingRun, Path], tmp_path: Path
+) -> None:
+    source = Path(shutil.copytree(trained[1], tmp_path / "source"))
+    edit_file(
+        source / "drawing" / "unet" / "diffusion_pytorch_model.safetensors",
+        {"conv_out.bias": torch.full((MODEL.autoencoder.latent_channels,), torch.nan)},
+    )
+    with pytest.raises(ValueError, match=r"unet\.conv_out\.bias is not finite as torch\.float32"):
+        export_foundation(source, tmp_path / "out", MODEL, FACTS)
+    assert [path.name for path in tmp_path.iterdir()] == ["source"]
 
 
 def _flip(path: Path) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from PIL import Image
@@ -16,19 +18,24 @@ from got_core.chain.grammar import BOX_END, BOX_START, parse
 from got_core.evaluate.config import EvaluateConfig
 from got_core.foundation.attention_losses import instruction_loss, pointing_loss
 from got_core.foundation.curriculum import (
-    LIST_PROMPT,
-    LOCATE_PROMPT,
     Curriculum,
+    CurriculumBatch,
     edited_boxes,
-    has_choice,
     other_names,
-    question,
     renamed,
-    repeat_objects,
-    share_a_word,
 )
 from got_core.foundation.drawing import fit_autoencoder, train_unet
 from got_core.foundation.language_model import fit_tokenizer, relate_numbers, train_language_model
+from got_core.foundation.questions import (
+    LIST_PROMPT,
+    LOCATE_PROMPT,
+    has_choice,
+    question,
+    question_by_referent,
+    question_words,
+    repeat_objects,
+    share_a_word,
+)
 from got_core.foundation.train import build_text_encoder, train_foundation
 from got_core.foundation.vision import PHRASE_WORDS, cell_labels, whiten_patches
 from got_core.model.build import (
@@ -89,6 +96,30 @@ def test_a_question_asks_for_an_object_that_has_a_name_of_its_own() -> None:
     asked = {question(CHAIN, np.random.default_rng(seed))[0] for seed in range(40)}
     names = ("the red circle", "the blue cross")
     assert asked == {prompt.format(name) for prompt in (LOCATE_PROMPT, LIST_PROMPT) for name in names}
+
+
+def test_a_question_may_say_what_is_true_of_an_object_alone_and_the_answer_names_it() -> None:
+    chain = parse(
+        "a red circle (0,0),(499,499), a red circle (600,0),(799,199) and a blue cross (0,600),(299,899)"
+    )
+    asked = dict(question_by_referent(chain, np.random.default_rng(seed), 64) for seed in range(200))
+    large, small, cross = (str(placed.box) for placed in chain.boxes)
+    expected = {
+        "the largest shape": f"the red circle {large}",
+        "the larger of the two circles": f"the red circle {large}",
+        "the right one of the two circles": f"the red circle {small}",
+        "the only shape that is not red": f"the blue cross {cross}",
+        "the blue one": f"the blue cross {cross}",
+    }
+    found = {said: answer.to_data().strip() for said, answer in asked.items()}
+    assert {LOCATE_PROMPT.format(said): answer for said, answer in expected.items()}.items() <= found.items()
+    assert any(said.startswith("Find: ") and answer.startswith("2. the ") for said, answer in found.items())
+    photograph = parse("a dog (0,0),(499,499) and a red circle (600,0),(799,199)")
+    assert (
+        question_by_referent(photograph, np.random.default_rng(1), 64)[0]
+        .rstrip(".")
+        .endswith(("the dog", "the red circle"))
+    )
 
 
 def test_an_object_is_found_by_name_only_where_there_is_another() -> None:
@@ -180,6 +211,35 @@ def test_batches_of_reading_show_edits_without_picture_and_do_not_ask_what_it_sh
         assert said.startswith(" 2. ")
         untold += len(shown)
     assert untold
+
+
+def test_edits_that_do_not_name_their_objects_are_drawn_apart_and_never_read_without_picture(
+    training_run: TrainingRun,
+) -> None:
+    recipe, edits = tiny(), training_run.manifest["chain"].str.contains(r" 2\. the ")
+    asked = pl.when(pl.Series(np.arange(len(edits)) % 2 == 0) & edits).then(
+        pl.lit("remove the largest shape")
+    )
+    manifest = training_run.manifest.with_columns(
+        prompt=asked.otherwise("prompt"), instructions=pl.concat_list(asked.otherwise("prompt"))
+    )
+    data = training_data(replace(training_run, manifest=manifest))
+    words = question_words(replace(recipe.foundation, referent_share=0.5))
+    assert question_words(recipe.foundation) == () != words
+    tokenizer = fit_tokenizer(data, 4, words)
+    assert len(tokenizer(" the shape farthest to the right")["input_ids"]) == 6
+    sequences = build_sequences(recipe.model, tokenizer, build_image_processor(recipe.model.language_model))
+    config = replace(recipe.foundation, describe_share=0.0, edit_share=1.0, reading_steps=1)
+
+    def shares(batches: Callable[[int], CurriculumBatch]) -> set[float]:
+        """Of the first batches' instructions, that need reasoning."""
+        texts = [tokenizer.batch_decode(batches(step).inputs["input_ids"]) for step in range(12)]
+        return {sum("largest" in text for text in batch) / len(batch) for batch in texts}
+
+    assert any(0 < share < 1 for share in shares(Curriculum(sequences, data, config).chains)), "as they come"
+    apart = Curriculum(sequences, data, replace(config, reasoning_share=0.5))
+    assert shares(apart.reading) == {0.0}
+    assert shares(apart.chains) == {0.0, 1.0}
 
 
 def test_repeat_objects_are_objects_with_a_phrase_of_their_own() -> None:

@@ -9,9 +9,10 @@ import torch
 
 from got_core.chain.grammar import BOX_START, parse
 from got_core.foundation.config import without_got
-from got_core.foundation.curriculum import CAPTION_PROMPT, LIST_PROMPT, Curriculum, caption_of
+from got_core.foundation.curriculum import Curriculum
 from got_core.foundation.drawing import train_unet
 from got_core.foundation.language_model import fit_tokenizer, train_language_model
+from got_core.foundation.questions import CAPTION_PROMPT, LIST_PROMPT, caption_of
 from got_core.foundation.train import build_text_encoder
 from got_core.model.build import (
     build_autoencoder,

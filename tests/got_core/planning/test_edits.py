@@ -102,6 +102,8 @@ class TestCheck:
     def test_an_instruction_that_is_no_edit_says_what_is_understood(self) -> None:
         with pytest.raises(ValueError, match="not a scene edit: 'make it nicer'"):
             check_edit_plan(added(HERE), "make it nicer")
+        with pytest.raises(ValueError, match=r"need the picture: give the wording .*reasoning\.resolve"):
+            check_edit_plan(added(HERE), "remove the largest shape")
 
 
 class TestRepair:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
+import numpy as np
 import pytest
 
 from got_core.scenes import referents
-from got_core.scenes.referents import Finder, Seen
-from got_core.scenes.world import RGB, Background, Scene, SceneObject
+from got_core.scenes.referents import SINGLE, WORDS, Finder, Seen, pointed_out
+from got_core.scenes.sample import sample_scene
+from got_core.scenes.world import FULL, PLURALS, RGB, Background, Scene, SceneObject
 
 GREY = Background("grey", 150)
 
@@ -115,3 +119,17 @@ def test_of_two_that_look_alike_a_mirror_shows_neither() -> None:
     twins = scene(("red", "circle", 4, 6, 14), ("blue", "square", 46, 6, 14), ("red", "circle", 4, 40, 14))
     upright = "the shape where a mirror that stands upright in the middle would show the"
     assert found(referents.mirrored, twins) == {f"{upright} blue square": (0,)}
+
+
+def test_words_are_those_of_all_phrases() -> None:
+    rng = np.random.default_rng(2)
+    scenes = [sample_scene(FULL, rng, "mixed") for _ in range(120)]
+    turned = [referents.with_mirror_image(one, k % 2, 3) for k, one in enumerate(scenes[:60])]
+    odd = scene(("red", "circle", 3, 3, 14), ("blue", "circle", 40, 40, 14), ("green", "star", 3, 40, 14))
+    seen = [Seen.of(one) for one in (*scenes, *turned, odd) if one]
+    said = {one.phrase for shown in seen for one in pointed_out(shown)}
+    assert all(any([*find(shown)] for shown in seen) for find in SINGLE), "of every kind there are some"
+    words = {word for text in WORDS for word in re.findall(r" \w+", text)}
+    names = {f" {name}" for name in (*RGB, *PLURALS)}
+    assert {word for phrase in said for word in re.findall(r" \w+", f" {phrase}")} <= names | words
+    assert not words & names

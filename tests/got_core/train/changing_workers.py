@@ -25,7 +25,7 @@ from got_core.train.trainer import Trainer
 from tests.got_core.tiny_pipeline import tiny_pipeline
 
 CONFIG = StageConfig(
-    steps=50,
+    steps=24,
     workers=2,
     batch_size=4,
     global_batch=8,
@@ -38,8 +38,8 @@ CONFIG = StageConfig(
     warmup_steps=2,
     loss=LossConfig(language_share=0.4, drop=0.1, noise_offset=0.1),
 )
-UNDISTURBED = ((2, 50),)
-CHANGING = ((2, 4), (1, 8), (2, 50))
+UNDISTURBED = ((2, 24),)
+CHANGING = ((2, 4), (1, 8), (2, 24))
 """Numbers of workers, one after the other, and the step that each trains up to."""
 
 

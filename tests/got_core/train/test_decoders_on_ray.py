@@ -15,7 +15,7 @@ from got_core.train.run import TrainingRun
 from got_core.train.stages import train_stage
 from tests.got_core.train.kills import held
 from tests.got_core.train.tar_runs import nowhere, with_tars
-from tests.got_core.train.test_ray import STAGE, _complete, _starts, _wait, prepared, recipe
+from tests.got_core.train.test_ray import STAGE, _complete, _starts, _wait, prepared, recipe, train_here
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_kept")]
 
@@ -32,7 +32,7 @@ def test_tars_decoders_and_the_loss_of_one_change_no_weight(
     (tmp_path / "plain").mkdir()
     (tmp_path / "ahead").mkdir()
     plain, start = prepared(training_run, tmp_path / "plain")
-    expected = train_stage(plain, plain.recipe.stages[-1], start)
+    expected = train_here(plain, start)
 
     said: list[str] = []
     stage = replace(STAGE, decoders=2, prefetch=2)

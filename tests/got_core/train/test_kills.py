@@ -18,7 +18,7 @@ from tests.got_core.train.test_ray import STAGE, _checkpoints, _starts, prepared
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_kept")]
 
-KILLS = int(os.environ.get("KILLS", "3"))
+KILLS = int(os.environ.get("KILLS", "2"))
 SPAN = 3.0
 CONFIG = replace(
     STAGE,

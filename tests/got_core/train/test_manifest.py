@@ -18,7 +18,7 @@ from got_core.recipes import tiny
 from got_core.storage import Storage
 from got_core.train.config import KINDS, StageConfig
 from got_core.train.data.batches import JointBatches
-from got_core.train.data.columns import COLUMNS, NONE, TURNS, held_out_place, nearest_buckets
+from got_core.train.data.columns import COLUMNS, NONE, held_out_place, nearest_buckets
 from got_core.train.data.manifest import MemoryManifest, TrainingManifest
 from got_core.train.data.manifest_file import (
     NOTE,
@@ -33,20 +33,24 @@ from got_core.train.data.manifest_file import (
     write_manifest,
 )
 from got_core.train.data.samples import TrainingData, training_data
-from got_core.train.mixture import counted, sources_of
+from got_core.train.mixture import TURNS, counted, sources_of
 from got_core.train.run import TrainingRun
 from got_core.train.trainer import Trainer
 from got_core.train.unfinished import begin_or_go_on
 from tests.got_core.tiny_pipeline import tiny_pipeline
 
 SEVERAL = "1. a circle. 2. the circle (1,1),(9,9), blue 3. the sky (0,0),(999,99), made grey 4. done."
-GROUPS = ("t2i", "edit", "single-turn", "multi-turn", "t2i/a", "edit/b", "single-turn/b", "multi-turn/b")
+NAMED = "make the circle blue, then the sky grey"
+GROUPS = (
+    "t2i", "edit", "single-turn", "multi-turn", "reasoning",
+    "t2i/a", "edit/b", "single-turn/b", "multi-turn/b", "reasoning/b",
+)  # fmt: skip
 FRAME = pl.DataFrame(
     {
         "sample_id": [f"s-{k:03d}" for k in range(30)],
         "kind": ["t2i", "edit", "edit"] * 10,
         "chain": [SEVERAL if k % 5 < 2 else "a cat (0,0),(9,9)" for k in range(30)],
-        "prompt": ["grün" if k % 5 else "" for k in range(30)],
+        "prompt": [(NAMED, "grün", "", "grün", "grün")[k % 5] for k in range(30)],
         "instructions": [["one", "two"][: k % 3] or None for k in range(30)],
         "target_path": ["t.png"] * 30,
         "width": pl.Series([None if k == 7 else 100 + k for k in range(30)], dtype=pl.Int32),
@@ -90,8 +94,13 @@ def test_numbers_follow_from_the_rows(manifest: TrainingManifest) -> None:
     assert {name: column.dtype.type for name, column in columns.items()} == COLUMNS
     assert not any(column.flags.writeable for column in columns.values())
     assert [KINDS[k] for k in columns["kind"]] == FRAME["kind"].to_list()
-    multi = [chain == SEVERAL for chain in FRAME["chain"]]
-    wanted = [TURNS[m] if kind == "edit" else None for kind, m in zip(FRAME["kind"], multi, strict=True)]
+    texts = zip(FRAME["kind"], FRAME["chain"], FRAME["prompt"], strict=True)
+    multi = {NAMED: "multi", "grün": "multi-reasoning"}
+    wanted = [
+        (multi[prompt] if chain == SEVERAL else "single") if kind == "edit" else None
+        for kind, chain, prompt in texts
+    ]
+    assert {*multi.values(), "single"} <= {*wanted}
     assert [None if k == NONE else TURNS[k] for k in columns["turns"]] == wanted
     names = [None if k == NONE else manifest.sources[k] for k in columns["source"]]
     assert names == FRAME["source"].to_list()
@@ -101,11 +110,12 @@ def test_numbers_follow_from_the_rows(manifest: TrainingManifest) -> None:
 
 def test_groups_hold_the_rows_that_a_table_of_sources_names(manifest: TrainingManifest) -> None:
     table = [*sources_of(FRAME, GROUPS).iter_rows(named=True)]
+    turns = {"t2i": (), "edit": (), "single-turn": ("single",), "reasoning": ("multi-reasoning",)}
+    turns["multi-turn"] = ("multi", "multi-reasoning")
     for name in GROUPS:
         kind, _, source = name.partition("/")
         rows = [k for k, row in enumerate(table) if not source or row["source"] == source]
-        which = "kind" if kind in KINDS else "turns"
-        rows = [k for k in rows if table[k][which] == kind.removesuffix("-turn")]
+        rows = [k for k in rows if table[k]["kind"] == kind or table[k]["turns"] in turns[kind]]
         assert rows and manifest.of_group(name).tolist() == rows, name
     assert not len(manifest.of_group("t2i/none"))
     for groups in (GROUPS, ("t2i", "edit/b")):

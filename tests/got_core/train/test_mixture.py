@@ -21,6 +21,7 @@ from got_core.train.mixture import (
     resolve,
     resolve_stages,
     sources_of,
+    turns_of,
 )
 from got_core.train.mixture_file import with_mixtures
 from got_core.train.run import TrainingRun
@@ -32,7 +33,8 @@ TWO = "1. a circle. 2. the circle (1,1),(9,9), blue 3. the sky (0,0),(999,99), m
 def manifest(*rows: tuple[str, str | None, str, int]) -> pl.DataFrame:
     """Kind, source, chain and number of rows."""
     every = [row[:3] for row in rows for _ in range(row[3])]
-    return pl.DataFrame(every, schema=["kind", "source", "chain"], orient="row")
+    table = pl.DataFrame(every, schema=["kind", "source", "chain"], orient="row")
+    return table.with_columns(prompt=pl.lit("make the circle blue, then the sky grey"))
 
 
 HELD = manifest(
@@ -53,6 +55,17 @@ def test_rows_shares_samples_and_epochs_by_hand() -> None:
     assert (lahr.samples, lahr.epochs) == (600, 20)
     assert multi.epochs == pytest.approx(30)
     assert resolve(counted([sources_of(HELD, mixture)]), mixture, 1200) == (lahr, single, multi)
+
+
+def test_edits_need_reasoning_whose_instruction_lacks_a_word_of_an_object() -> None:
+    mixture = {"single-turn": 0.25, "multi-turn": 0.25, "reasoning": 0.5}
+    asked = pl.when(pl.col("source") == "seed").then(pl.lit("make the sky grey")).otherwise("prompt")
+    held = sources_of(HELD.with_columns(prompt=asked), mixture)
+    assert [group.rows for group in resolve(held, mixture)] == [42, 8, 8], "beside their turns"
+    assert [group.rows for group in resolve(sources_of(HELD, mixture), mixture)] == [42, 8, 0]
+    assert turns_of(ONE, "Make the CIRCLE blue") == "single"
+    assert turns_of(ONE, "make the round thing blue") == "single-reasoning"
+    assert turns_of("a cat (0,0),(9,9)", "make it nicer") == "single"
 
 
 def test_shares_of_absent_kinds_go_to_the_others_in_proportion() -> None:
@@ -108,8 +121,8 @@ def test_before_annotation_ingested_rows_count_and_turns_are_open() -> None:
     raw = pl.LazyFrame({"source": ["a", "a", None, "b"], "error": [None, None, None, "broken"]})
     pairs = pl.LazyFrame({"source": ["p"] * 3, "error": [None] * 3}, schema_overrides={"error": pl.String})
     held = counted([ingested_sources(raw, "t2i"), ingested_sources(pairs, "edit")])
-    mixture = {"t2i/a": 0.5, "single-turn/p": 0.25, "multi-turn": 0.25}
-    assert [group.rows for group in resolve(held, mixture, 1, INGESTED)] == [2, 3, 3]
+    mixture = {"t2i/a": 0.25, "single-turn/p": 0.25, "multi-turn": 0.25, "reasoning": 0.25}
+    assert [group.rows for group in resolve(held, mixture, 1, INGESTED)] == [2, 3, 3, 3]
     with pytest.raises(
         ValueError, match=r"no t2i row of what is ingested has source 'b'. What is ingested has"
     ):

@@ -1,4 +1,8 @@
-"""Real Ray runs of a stage: losing a worker or the driver changes nothing in what comes out."""
+"""Real Ray runs of a stage: losing a worker or the driver changes nothing in what comes out.
+
+What they are compared with is trained by this process, and what went on from a checkpoint, too, where nothing
+is lost any more.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +22,7 @@ import psutil
 import pytest
 import ray
 import s3fs
+import torch
 from mlflow import MlflowClient
 from moto.server import ThreadedMotoServer
 from ray.train import TrainingFailedError
@@ -28,7 +33,7 @@ from got_core.train.checkpoints.folders import Checkpoint, checkpoints_in
 from got_core.train.config import StageConfig
 from got_core.train.ray.jobs import StoppedTrainingError
 from got_core.train.ray.progress import relayed_progress
-from got_core.train.run import TrainingRun, weights_hash
+from got_core.train.run import Reference, TrainingRun, weights_hash
 from got_core.train.stage import finetuning
 from got_core.train.stages import train_stage
 from tests.got_core.tiny_pipeline import tiny_pipeline
@@ -68,9 +73,19 @@ def prepared(
 
 @pytest.fixture(scope="module")
 def undisturbed(training_run: TrainingRun, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Hash of the weights that the stage ends with when nothing happens to it."""
+    """Hash of the weights that the stage ends with when nothing happens to it, and no Ray is there."""
     run, start = prepared(training_run, tmp_path_factory.mktemp("undisturbed"))
-    return train_stage(run, run.recipe.stages[-1], start)["weights_hash"]
+    return train_here(run, start)["weights_hash"]
+
+
+def train_here(run: TrainingRun, start: Reference) -> Reference:
+    """The last stage of the run, trained by this process on one thread, as a worker trains it."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return train_stage(replace(run, workers=0), run.recipe.stages[-1], start)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_a_killed_worker_is_replaced_and_the_weights_are_the_same(
@@ -111,7 +126,7 @@ def test_a_killed_driver_goes_on_where_it_was_and_leaves_no_process(
     assert driver.returncode == -signal.SIGKILL
     _wait(lambda: not any(_lives(process) for process in family), 900)
     said: list[str] = []
-    reference = train_stage(replace(run, progress=said.append), run.recipe.stages[-1], start)
+    reference = train_here(replace(run, progress=said.append), start)
     ((_, resumed_from),) = _starts(said)
     assert resumed_from > 0
     assert reference["weights_hash"] == undisturbed
@@ -208,7 +223,7 @@ def test_a_training_that_gives_up_is_not_started_again(training_run: TrainingRun
 def test_held_out_losses_are_in_the_reference(training_run: TrainingRun, tmp_path: Path) -> None:
     stage = replace(STAGE, steps=4, checkpoint_every=2, held_out=0.3)
     run, start = prepared(training_run, tmp_path, recipe=recipe(stage))
-    reference = train_stage(run, run.recipe.stages[-1], start)
+    reference = train_here(run, start)
     metrics = reference["metrics"]
     names = {"held_out/loss", "held_out/text", "held_out/diffusion", "held_out/start_loss", "loss", "text"}
     assert names < metrics.keys()
@@ -260,7 +275,7 @@ def test_a_stage_that_broke_off_goes_on_from_its_checkpoint_in_a_bucket(
         with pytest.raises(TrainingFailedError):
             train_stage(run, run.recipe.stages[-1], start)
         killed.result()
-    reference = train_stage(run, run.recipe.stages[-1], start)
+    reference = train_here(run, start)
     (_, first), (_, second) = _starts(said)
     assert first == 0
     assert second > 0

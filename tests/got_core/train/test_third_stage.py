@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import ray
 from mlflow import MlflowClient
 
 from got_core.ablation.trials import Trial
@@ -33,7 +35,6 @@ def recipe() -> Recipe:
     return replace(short, stages=(*short.stages, CHAINS))
 
 
-@pytest.mark.slow
 def test_it_trains_what_its_objective_says_and_nothing_else(
     training_run: TrainingRun, tmp_path: Path
 ) -> None:
@@ -44,10 +45,14 @@ def test_it_trains_what_its_objective_says_and_nothing_else(
         recipe=recipe(),
         storage_url=str(tmp_path / "storage"),
         tracking_uri=f"sqlite:///{tmp_path}/mlflow.db",
+        workers=0,
     )
+    travelled = pickle.loads(pickle.dumps(CHAINS))  # as a Ray worker gets it
+    assert travelled == CHAINS
     reference = train_stage(
-        run, CHAINS, {"folder": "start", "stage": "finetune", "weights_hash": weights_hash(start)}
+        run, travelled, {"folder": "start", "stage": "finetune", "weights_hash": weights_hash(start)}
     )
+    assert not ray.is_initialized()
     assert reference["stage"] == "chains" and reference["steps"] == 2
     assert set(reference["metrics"]) == {"loss", "chains"}
     history = MlflowClient(run.tracking_uri).get_metric_history(reference["mlflow_run_id"], "chains")

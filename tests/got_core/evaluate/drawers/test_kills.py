@@ -31,7 +31,7 @@ from tests.got_core.tiny_pipeline import sees_its_conditions, tiny_pipeline
 
 pytestmark = pytest.mark.slow
 
-KILLS = int(os.environ.get("KILLS", "3"))
+KILLS = int(os.environ.get("KILLS", "2"))
 PROMPTS, EDITS = 6 + 2 * KILLS, 6 + KILLS
 COUNTS = (2 * PROMPTS + EDITS, 2 * PROMPTS, EDITS)
 """Pictures drawn, read and measured."""

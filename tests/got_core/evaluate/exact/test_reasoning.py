@@ -7,10 +7,14 @@ from dataclasses import replace
 
 import pytest
 
+from got_core.chain.boxes import Box
+from got_core.chain.edits import write_edit_chain
 from got_core.evaluate.config import EvaluateConfig
+from got_core.evaluate.exact.reason_edit import ReasonEditScenes
 from got_core.evaluate.exact.reasoning import reasoning_cases
+from got_core.planning.edits import check_edit_plan
 from got_core.planning.objects import read_phrase
-from got_core.scenes.edits import apply, in_turn, parse_instruction
+from got_core.scenes.edits import apply, find, in_turn, instruction, parse_instruction
 from got_core.scenes.heldout import is_held_out
 from got_core.scenes.reasoning import ASKED, MULTIPLE
 from got_core.scenes.world import FULL, NARROW, PLURALS, RGB
@@ -46,3 +50,14 @@ def test_a_world_that_is_too_small_is_named() -> None:
     one = replace(NARROW, max_objects=1)
     with pytest.raises(ValueError, match=r"no scene for left_right instructions .* more objects"):
         reasoning_cases(one, EvaluateConfig(reason_images=1))
+
+
+def test_plans_are_repaired_by_what_the_instruction_comes_to() -> None:
+    suite = ReasonEditScenes(NARROW, EvaluateConfig(reason_images=24))
+    index, case = next((k, one) for k, one in enumerate(suite.cases) if one.ops[0].kind == "move")
+    (op,) = case.ops
+    box = Box.from_pixels(case.source.objects[find(case.source, op.color, op.shape)].box, 64, 64)
+    chain = write_edit_chain("things", f"the {op.phrase}", box, f"move it to {box}", "things")
+    plain = instruction(op)
+    assert [fault.kind for fault in check_edit_plan(chain, plain)] == ["place"]
+    assert check_edit_plan(suite.repair(index, chain), plain, slack=15) == []

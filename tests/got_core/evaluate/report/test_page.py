@@ -13,8 +13,11 @@ from got_core.evaluate.config import EvaluateConfig
 from got_core.evaluate.edits import EditScenes
 from got_core.evaluate.protocol import Protocol, UnlikeProtocolsError, require_same
 from got_core.evaluate.report import Section, benchmark_report
+from got_core.evaluate.report.stages import StagePart
 from got_core.evaluate.scenes import GenEvalScenes
 from got_core.evaluate.scores import score_tasks, with_plan_figures
+from got_core.evaluate.stages.figures import stage_figures
+from got_core.evaluate.stages.scoring import ROWS
 from got_core.evaluate.suite import VARIANTS
 from got_core.figures.grids import png_bytes
 from got_core.planning.geneval import TASKS
@@ -182,6 +185,30 @@ def test_traces_stand_in_a_table_and_the_largest_ones_are_shown() -> None:
     assert "3 show nothing wrong but a trace" in text
     plain = " ".join(Page(benchmark_report([Section(with_plans(scored(protocol)))])).words)
     assert "trace left" not in plain and "largest traces" not in plain
+
+
+def test_what_each_stage_added_is_a_part_of_the_page() -> None:
+    rows = [
+        {"benchmark": "edits/scenes", "stage": stage, "index": k, "task": "add", "cluster": str(k),
+         "sampling_seed": 0, "picture": k < right, "plan": True, "drawing": k < right, "trace": 2.25}
+        for stage, right in (("foundation", 1), ("<tuned>", 6))
+        for k in range(8)
+    ]  # fmt: skip
+    document = stage_figures(pl.DataFrame(rows, schema=ROWS))
+    part = StagePart(document=document, plot_png=png_bytes(Image.new("RGB", (9, 9))))
+    html = benchmark_report([Section(scored(EditScenes(NARROW, EvaluateConfig()).protocol()))], stages=part)
+    text = " ".join(Page(html).words)
+    for one in (
+        "What each stage added",
+        "0.125 (",
+        "0.750 (",
+        "+0.625",
+        "2.2",
+        "<tuned>",
+        "Stages as a plot",
+    ):
+        assert one in text
+    assert "The same requests" not in text and "<tuned>" not in html
 
 
 def test_protocols_of_other_worlds_and_sizes_are_unlike() -> None:
