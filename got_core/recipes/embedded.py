@@ -64,12 +64,13 @@ def embedded() -> Recipe:
             reasoning=0.3,
             place_draws=64,
         ),
-        ingest=IngestConfig(image_shard_size=1_000, edit_shard_size=675),
+        # Two shards of each kind, so that two cores end together; each further one is a run of the graph more.
+        ingest=IngestConfig(image_shard_size=2_000, edit_shard_size=1_350),
         curate=CurateConfig(),
         model=_model(),
         foundation=_foundation(),
         stages=(
-            pretraining(replace(EMBEDDED_STAGE, steps=120)),
+            pretraining(replace(EMBEDDED_STAGE, steps=120, first_samples=30)),
             finetuning(
                 replace(
                     EMBEDDED_STAGE,
@@ -77,6 +78,7 @@ def embedded() -> Recipe:
                     mixture={"t2i": 0.2, "single-turn": 0.4, "multi-turn": 0.2, "reasoning": 0.2},
                     peak_rate=5e-4,
                     final_rate=0.02,
+                    row_share=0.5,
                     # Words are bound to boxes by now: what is left is drawing exactly, at all noise levels.
                     loss=replace(EMBEDDED_LOSS, noise_mean=0.5),
                     seed=1,
@@ -88,7 +90,7 @@ def embedded() -> Recipe:
             edit_images=126,
             reason_images=60,
         ),
-        ablation=AblationConfig(),
+        ablation=AblationConfig(without_got=True, finetune_rows=0.5, edit_images=48),
     )
 
 
