@@ -9,11 +9,10 @@ from __future__ import annotations
 import dagster as dg
 
 from got_assets.defs.evaluate.ablation import PLOT, START
-from got_assets.pools import shards_at_once
 from got_assets.project import Project
 from got_assets.reporting import log_progress
-from got_assets.run import make_data
-from got_assets.run_report import heading, missing_annotator, report_failures
+from got_assets.run import data_is_made
+from got_assets.run_report import heading, report_failures
 from got_assets.runner import Runner
 from got_assets.scored import check_ablation
 from got_assets.tables import text_table
@@ -26,12 +25,7 @@ def ablate(project: Project, instance: dg.DagsterInstance) -> int:
     recipe."""
     check_ablation(project)
     runner = Runner(project, instance)
-    make_data(runner, shards_at_once(project.settings))
-    if runner.paused:
-        report_failures(runner.outcomes, runner.paused)
-        return 1
-    if project.settings.annotator_name is None:
-        print(missing_annotator(project), flush=True)
+    if not data_is_made(runner):
         return 1
     heading("Ablation")
     outcome = runner.bring_up_to_date(ABLATION_ASSETS)

@@ -13,11 +13,10 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
-from got_assets.pools import shards_at_once
 from got_assets.project import Project, git_commit
 from got_assets.reporting import log_progress
-from got_assets.run import make_data
-from got_assets.run_report import heading, missing_annotator, report_failures
+from got_assets.run import data_is_made
+from got_assets.run_report import heading, report_failures
 from got_assets.runner import Runner
 from got_assets.tables import text_table
 
@@ -33,12 +32,7 @@ def make_foundation(project: Project, instance: dg.DagsterInstance, to: Path) ->
     if project.settings.own_images:
         raise ValueError("foundation weights are trained and scored on rendered scenes: unset GOT_RAW")
     runner = Runner(project, instance)
-    make_data(runner, shards_at_once(project.settings))
-    if runner.paused:
-        report_failures(runner.outcomes, runner.paused)
-        return 1
-    if project.settings.annotator_name is None:
-        print(missing_annotator(project), flush=True)
+    if not data_is_made(runner):
         return 1
     heading("Foundation")
     outcome = runner.bring_up_to_date(FOUNDATION_ASSETS)

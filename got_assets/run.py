@@ -30,7 +30,14 @@ from got_assets.project import PROJECT, Project
 from got_assets.quiet import quiet_libraries
 from got_assets.reporting import log_progress
 from got_assets.run_estimate import begins, say_estimate, write_record
-from got_assets.run_report import heading, print_phases, print_stages, report, report_failures
+from got_assets.run_report import (
+    heading,
+    missing_annotator,
+    print_phases,
+    print_stages,
+    report,
+    report_failures,
+)
 from got_assets.runner import MODELS, QUIET, Runner
 from got_assets.scored import check_benchmarks
 from got_assets.staleness import Staleness
@@ -203,6 +210,18 @@ def make_data(runner: Runner, parallel: int = 1) -> set[str]:
             with runner.meter.phase("annotation"):
                 annotate(runner, workers, images, edits)
     return {*images, *edits}
+
+
+def data_is_made(runner: Runner) -> bool:
+    """Do the data part; False where nothing can be trained after it, which is said."""
+    make_data(runner, shards_at_once(runner.project.settings))
+    if runner.paused:
+        report_failures(runner.outcomes, runner.paused)
+    elif runner.project.settings.annotator_name is None:
+        print(missing_annotator(runner.project), flush=True)
+    else:
+        return True
+    return False
 
 
 def urls_to_ask_again(runner: Runner, shards: list[str]) -> dict[str, str]:

@@ -6,6 +6,7 @@ Files with slow tests come first, so that workers beside each other end at about
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -33,6 +34,17 @@ def _forget_settings(patch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     _forget_settings(monkeypatch)
+
+
+@pytest.fixture(autouse=True)
+def _threads_as_before() -> Iterator[None]:
+    """Where a test computes with other threads, later ones do not: their number changes last bits."""
+    loaded = sys.modules.get("torch")
+    before = loaded.get_num_threads() if loaded else int(os.environ.get("OMP_NUM_THREADS", 0))
+    yield
+    loaded = sys.modules.get("torch")
+    if loaded and before and loaded.get_num_threads() != before:
+        loaded.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -27,6 +27,7 @@ def scored_exactly() -> Recipe:
     evaluate = EvaluateConfig(
         benchmarks=tuple(NAMES),
         edit_images=6,
+        stage_images=0,
         reason_images=6,
         bootstrap=20,
         num_inference_steps=1,

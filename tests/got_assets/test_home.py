@@ -36,9 +36,10 @@ def start(script: Path, home: Path, cache: Path) -> subprocess.Popen[str]:
     """A fresh process with a home of its own name that writes to both kinds of store."""
     root = str(Path(__file__).parents[2])
     settings = {"GOT_HOME": str(home), "GOT_RECIPE": "tiny", "XDG_CACHE_HOME": str(cache), "PYTHONPATH": root}
+    outside = {name: value for name, value in os.environ.items() if name != "DAGSTER_HOME"}
     return subprocess.Popen(
         [sys.executable, str(script)],
-        env={**os.environ, **settings},
+        env={**outside, **settings},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -28,7 +28,8 @@ COMMANDS = {
     *("run", "ui", "ablation", "foundation", "estimate", "generate", "plan", "draw", "edit", "bench"),
     *("doctor", "gc", "why"),
     *(f"data {one}" for one in ("import", "refused", "export", "unpack", "review", "retry", "select")),
-    *(f"score {one}" for one in ("run", "generate", "judge", "report", "plan", "guidance", "fetch-list")),
+    *(f"score {one}" for one in ("run", "generate", "judge", "report", "plan", "guidance", "stages")),
+    "score fetch-list",
     *(f"train {one}" for one in ("status", "restart")),
     *(
         f"data takedown {one}"

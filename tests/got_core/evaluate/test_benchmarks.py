@@ -20,9 +20,9 @@ from got_core.registry.config import PromotionConfig
     ("recipe", "benchmark", "digests"),
     [
         ("embedded", GENEVAL, ["58a86aa8b244", "ce93be12405e"]),
-        ("embedded", SCENE_EDITS, ["34957858d2c5", "6f064d7ee65b", "ea0b51c83a4b", "f4bfa366f931"]),
+        ("embedded", SCENE_EDITS, ["dcc937068762", "33ba1c80da85", "408cd2c6e334", "bac2e9870aba"]),
         ("tiny", GENEVAL, ["9930115633d1", "ae1a6f7fd825"]),
-        ("tiny", SCENE_EDITS, ["6d7e7636d9ad", "18eac675cad9", "269a4c07b710", "a37f9320dc2c"]),
+        ("tiny", SCENE_EDITS, ["acb537652f94", "1bf1a3d1d695", "67e647ab00cf", "667ab8add050"]),
     ],
 )
 def test_protocols_are_what_stored_scores_were_made_under(

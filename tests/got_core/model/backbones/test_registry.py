@@ -32,14 +32,17 @@ FAMILIES = {
 EVERYWHERE = {"model/backbones/", "model/formats/", "model/build.py", "model/config.py"}
 """Families, files, sizes, and what builds instances of those sizes."""
 ALLOWED = {
-    # The small planner of the foundation is an instance of this family, and learns layer by layer.
+    # The small planner of the foundation is an instance of this family, learns layer by layer, and is
+    # written as the family's weights are published.
     "Qwen2.5-VL": {
+        "foundation/export.py",
         "foundation/vision.py",
         "foundation/language_model.py",
         "model/tokens.py",
     },
-    # The path of the first is part of saved pipelines; the autoencoder's layers have the same names.
-    "U-Net": {"model/unet.py", "model/canvas_encoder.py"},
+    # The path of the first is part of saved pipelines; the autoencoder's layers have the same names; the
+    # last is written as the family's weights are published.
+    "U-Net": {"model/unet.py", "model/canvas_encoder.py", "foundation/export.py"},
 }
 OTHERS = ("annotate/", "settings.py")
 """Here a vision model is a server that annotates, not the planner."""
