@@ -64,7 +64,7 @@ def embedded() -> Recipe:
             reasoning=0.3,
             place_draws=64,
         ),
-        # Two shards of each kind, so that two cores end together; each further one is a run of the graph more.
+        # Two shards of each kind, so that two cores end together; each further one is one more run of the graph.
         ingest=IngestConfig(image_shard_size=2_000, edit_shard_size=1_350),
         curate=CurateConfig(),
         model=_model(),
