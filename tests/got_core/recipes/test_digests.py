@@ -110,7 +110,7 @@ def test_parts_of_a_recipe_keep_their_digests(name: str) -> None:
     found = {part: digest(getattr(recipe, part)) for part in STORED[name] if hasattr(recipe, part)}
     found["evaluate"] = digest(recipe.evaluate.measuring())
     for stage in recipe.stages:
-        found |= {stage.name: digest(stage.version()), f"{stage.name}.identity": digest(stage.identity())}
+        found |= {stage.name: digest(stage.whole()), f"{stage.name}.identity": digest(stage.identity())}
     assert found == STORED[name]
 
 
