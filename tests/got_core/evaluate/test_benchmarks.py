@@ -20,7 +20,7 @@ from got_core.registry.config import PromotionConfig
     ("recipe", "benchmark", "digests"),
     [
         ("embedded", GENEVAL, ["23e12e9b1e27", "fceb8b62146e"]),
-        ("embedded", SCENE_EDITS, ["146b549e59d4", "571972633a77", "8473c4d40233", "e2eddfb1b707"]),
+        ("embedded", SCENE_EDITS, ["6cefae540906", "c68549b96672", "0cc686b37251", "f9873300a39e"]),
         ("tiny", GENEVAL, ["9930115633d1", "ae1a6f7fd825"]),
         ("tiny", SCENE_EDITS, ["acb537652f94", "1bf1a3d1d695", "67e647ab00cf", "667ab8add050"]),
     ],
