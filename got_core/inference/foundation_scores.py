@@ -6,20 +6,18 @@ Belongs here: which benchmarks it is given at which size, and the figures of its
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import partial
-from pathlib import Path
 from typing import Any
+
+import torch
 
 from got_core.digests import digest
 from got_core.evaluate.benchmarks import GENEVAL, SCENE_EDITS, Benchmark
 from got_core.evaluate.config import EvaluateConfig
-from got_core.evaluate.drawers.drawer import Drawer
-from got_core.evaluate.drawers.processes import drawer_here
 from got_core.foundation.guided import PhraseGuidedPipeline
-from got_core.model.config import ModelConfig
 from got_core.model.pipeline import GoTPipeline
 from got_core.recipes import Recipe
 from got_core.storage import Storage
@@ -55,25 +53,21 @@ def score_foundation(
     if storage.exists(f"{folder}/{key}.json"):
         return storage.read_json(f"{folder}/{key}.json")
     model = storage.download(reference["folder"])
-    start = (model, reference["stage"], recipe.model, recipe.foundation.seed)
-    own = drawer_here(partial(starting_pipeline, *start), model)
-    guided = drawer_here(partial(_guided, *start), model)
+    torch.set_num_threads(os.cpu_count() or 1)  # nothing else computes meanwhile
+    own = starting_pipeline(model, reference["stage"], recipe.model, recipe.foundation.seed)
+    guided = PhraseGuidedPipeline.around(own)
     figures: dict[str, float] = {}
     for benchmark in (GENEVAL, SCENE_EDITS):
-        for drawer, by in ((own, "itself"), (guided, "text encoder")):
-            scores = _scores(benchmark, drawer, by, recipe, config, storage, reference, folder, report)
+        for pipeline, by in ((own, "itself"), (guided, "text encoder")):
+            scores = _scores(benchmark, pipeline, by, recipe, config, storage, reference, folder, report)
             figures |= dict(_figures(benchmark.name, by, scores))
     storage.write_json(f"{folder}/{key}.json", figures)
     return figures
 
 
-def _guided(folder: Path, stage: str, config: ModelConfig, seed: int) -> GoTPipeline:
-    return PhraseGuidedPipeline.around(starting_pipeline(folder, stage, config, seed))
-
-
 def _scores(
     benchmark: Benchmark,
-    drawer: Drawer,
+    pipeline: GoTPipeline,
     by: str,
     recipe: Recipe,
     config: EvaluateConfig,
@@ -94,7 +88,7 @@ def _scores(
     suite = benchmark.suite(recipe.world, config)
     place = f"{folder}/{benchmark.folder}-{by.replace(' ', '-')}"
     hashed = digest([reference["weights_hash"], by])
-    return run_benchmark(suite, drawer, storage, place, progress, weights_hash=hashed).scores
+    return run_benchmark(suite, pipeline, storage, place, progress, weights_hash=hashed).scores
 
 
 def _figures(name: str, by: str, scores: Mapping[str, Any]) -> list[tuple[str, float]]:

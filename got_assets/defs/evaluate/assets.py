@@ -6,7 +6,6 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -187,23 +186,20 @@ def _figures(scores: Document) -> dict[str, float]:
 
 def _benchmark(project: Project, model: Document, benchmark: "Benchmark") -> dg.MaterializeResult[Document]:
     """Run a benchmark on a model's pipeline; the document holds its scores and where its pictures are."""
-    from got_core.evaluate.drawers.opening import opened
-    from got_core.evaluate.drawers.processes import drawer_here, drawing_together
+    from got_core.evaluate.benchmarks import open_pipeline
     from got_core.evaluate.trace_scores import FILE as TRACES
 
     started = time.monotonic()
     weights = model["weights_hash"]
     prefix = benchmark.prefix(weights)
-    folder = project.storage.download(model["folder"])
-    with drawing_together():
-        result = benchmark.score(
-            drawer_here(partial(opened, folder), folder),
-            project.recipe.world,
-            project.recipe.evaluate,
-            project.storage,
-            weights,
-            progress=lambda done, total: log_progress(f"{done} of {total} {benchmark.unit}"),
-        )
+    result = benchmark.score(
+        open_pipeline(project.storage.download(model["folder"])),
+        project.recipe.world,
+        project.recipe.evaluate,
+        project.storage,
+        weights,
+        progress=lambda done, total: log_progress(f"{done} of {total} {benchmark.unit}"),
+    )
     document = {"prefix": prefix, "weights_hash": weights, "scores": result.scores}
     grounding = result.scores.get("grounding", {}).get("mean")
     more: dict[str, Any] = _notes(result.scores) | ({} if grounding is None else {"grounding_iou": grounding})

@@ -2,7 +2,6 @@
 
 # No postponed annotations here: Dagster looks at the annotation objects themselves.
 
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -119,12 +118,12 @@ def guidance_grid(
 @contextmanager
 def _drawer(project: Project, folder: str, benchmark: str) -> Iterator["Drawer"]:
     """Workers on Ray for photographs, as for the published benchmarks; scenes are drawn here."""
-    from got_core.evaluate.drawers.local import LocalDrawer
-    from got_core.evaluate.drawers.opening import opened
+    from got_core.evaluate.benchmarks import open_pipeline
+    from got_core.evaluate.drawers.local import as_drawer
     from got_core.evaluate.published.cluster import drawing_on
 
     if benchmark not in PUBLISHED_ASSETS.values() and not is_own(benchmark):
-        yield LocalDrawer(opened(project.storage.download(folder)), threads=os.cpu_count())
+        yield as_drawer(open_pipeline(project.storage.download(folder)))
         return
     cluster = benchmark_cluster(project)
     with cluster.session(), drawing_on(cluster, folder, project.storage) as drawer:

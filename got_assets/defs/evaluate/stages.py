@@ -50,7 +50,6 @@ stage_assets = [stage_asset()] if _SCORED else []
 
 def _scored(project: Project, references: dict[str, dict[str, Any]]) -> dg.MaterializeResult[dict[str, Any]]:
     from got_core.evaluate.benchmarks import benchmarks_named
-    from got_core.evaluate.drawers.processes import drawing_together
     from got_core.evaluate.stages.figures import HEADER, spelled, stage_figures
     from got_core.evaluate.stages.grid import stage_grid
     from got_core.evaluate.stages.models import stage_model
@@ -63,8 +62,7 @@ def _scored(project: Project, references: dict[str, dict[str, Any]]) -> dg.Mater
         stage_model(title, reference, storage, recipe.model, seed) for title, reference in references.items()
     ]
     what = (benchmarks_named(list(_REQUESTS)), recipe.world, recipe.evaluate, storage)
-    with drawing_together():
-        rows = stage_rows(models, *what, per_task=_REQUESTS, progress=log_progress)
+    rows = stage_rows(models, *what, per_task=_REQUESTS, progress=log_progress)
     document = {
         **stage_figures(rows),
         "models": {one.title: one.weights_hash for one in models},

@@ -27,9 +27,6 @@ PIECES = 4
 class Drawer(typing.Protocol):
     """Something that draws requests into a storage."""
 
-    batch_limit: typing.ClassVar[int | None] = None
-    """Most requests of a batch, of a drawer whose batches each plan for themselves; None: it has no limit."""
-
     @property
     def workers(self) -> int:
         """Batches that it draws at once."""
@@ -72,20 +69,19 @@ class Drawer(typing.Protocol):
         """Draw every request whose picture is not in storage yet; returns how many were drawn.
 
         What lies under its name and is something else is replaced. Of one that could not be drawn (NaN) an
-        empty picture with its fault is stored, which the next run tries again. Where batches plan for
-        themselves, as with several workers, requests of one plan stay together; with several workers batches
-        are smaller where there would be too few.
+        empty picture with its fault is stored, which the next run tries again. With several workers, requests
+        of one plan stay together, and batches are smaller where there would be too few.
         """
         key: dict[str, Any] = {"sampler": sampler, "weights_hash": weights_hash}
         wanted = {one.name: one for one in requests.values()}
-        many = self.workers > 1 or self.batch_limit is not None
+        many = self.workers > 1
         return draw_orders(
             self,
             [Order(name=name, group=one.plan_key if many else None) for name, one in wanted.items()],
             storage,
             lambda orders: [wanted[one.name] for one in orders],
             states=stored_states(storage, wanted.values(), **key),
-            batch_size=min(batch_size, self.batch_limit or batch_size),
+            batch_size=batch_size,
             progress=progress,
             **key,
         )

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from got_core.evaluate.drawers.costs import Costs, device_name
 from got_core.evaluate.drawers.drawer import Answer, Drawer, PipelineOrDrawer
-from got_core.evaluate.drawers.opening import torch_threads
 from got_core.evaluate.samples import Plans, Request, draw_batch
 
 if TYPE_CHECKING:
@@ -26,9 +25,6 @@ class LocalDrawer(Drawer):
     pipeline: GoTPipeline
     costs: Costs | None = None
     """Where its costs are noted."""
-
-    threads: int | None = None
-    """Of torch while it draws; None: as they are."""
 
     @property
     def workers(self) -> int:
@@ -48,18 +44,16 @@ class LocalDrawer(Drawer):
         for batch in batches:
             if not batch:
                 raise RuntimeError("every picture that is left waits for another that nobody draws")
-            with torch_threads(self.threads):
-                spent = draw_batch(
-                    self.pipeline, batch, storage, planned, sampler=sampler, weights_hash=weights_hash
-                )
-                if self.costs:
-                    self.costs.add(spent, device_name(self.pipeline.device))
+            spent = draw_batch(
+                self.pipeline, batch, storage, planned, sampler=sampler, weights_hash=weights_hash
+            )
+            if self.costs:
+                self.costs.add(spent, device_name(self.pipeline.device))
             yield batch
 
     def ask(self, question: Callable[[GoTPipeline], Answer]) -> Answer:
         """See `Drawer`."""
-        with torch_threads(self.threads):
-            return question(self.pipeline)
+        return question(self.pipeline)
 
     def recording(self, costs: Costs | None) -> LocalDrawer:
         """See `Drawer`."""

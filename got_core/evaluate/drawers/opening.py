@@ -5,8 +5,6 @@ Belongs here: what is chosen where nothing is asked for. Not here: reading the f
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,19 +35,6 @@ def opened(
         torch.set_num_threads(threads)  # the workers of training have one thread each instead
     pipeline = load_pipeline(folder, DTYPES[dtype] if dtype else None)
     return pipeline.to(place) if place.type != "cpu" else pipeline
-
-
-@contextmanager
-def torch_threads(count: int | None) -> Iterator[None]:
-    """So many threads of torch in this process meanwhile; None: as they are."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def chosen_device(device: str) -> str:

@@ -5,16 +5,16 @@ Belongs here: from a model's folder to something that draws. Not here: which sta
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from got_core.model.config import ModelConfig
 
 if TYPE_CHECKING:
-    from got_core.evaluate.drawers.drawer import Drawer, PipelineOrDrawer
+    from got_core.evaluate.drawers.drawer import PipelineOrDrawer
     from got_core.model.pipeline import GoTPipeline
     from got_core.storage import Storage
 
@@ -39,25 +39,21 @@ def stage_model(
     return StageModel(
         title=title,
         weights_hash=reference["weights_hash"],
-        open=lambda: stage_drawer(storage.download(reference["folder"]), config, seed),
+        open=lambda: opened_stage(storage.download(reference["folder"]), config, seed),
     )
 
 
-def stage_drawer(folder: Path, config: ModelConfig, seed: int) -> Drawer:
-    """What draws with the model of a stage, as fast as this machine can."""
-    from got_core.evaluate.drawers.processes import drawer_here
-
-    return drawer_here(partial(opened_stage, folder, config, seed), folder)
-
-
 def opened_stage(folder: Path, config: ModelConfig, seed: int) -> GoTPipeline:
-    """A saved pipeline, or foundation models put together as the first stage does. Raises OSError or
-    ValueError where the folder holds neither."""
+    """A saved pipeline, or foundation models put together as the first stage does; with all cores, since
+    nothing else computes then. Raises OSError or ValueError where the folder holds neither."""
+    import torch
+
     from got_core.evaluate.drawers.opening import opened
     from got_core.model.formats.saved import load_foundation
 
     if (folder / "model_index.json").exists():
-        return opened(folder)
+        return opened(folder, threads=os.cpu_count())
+    torch.set_num_threads(os.cpu_count() or 1)
     pipeline = load_foundation(folder, config, seed)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
