@@ -68,7 +68,7 @@ ablation: $(STAMP)
 	@$(BIN)/got ablation
 
 foundation: $(STAMP)
-	@$(BIN)/got foundation
+	@$(BIN)/got foundation --recipe embedded-long
 
 test: $(TEST_STAMP)
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder

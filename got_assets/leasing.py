@@ -27,6 +27,8 @@ PROCESS_TAG = "got/process"
 LEASES_TAG = "got/leases"
 """On a run: the leases that it holds as long as it is under way."""
 _PARTITION_TAG = "dagster/partition"
+CORPUS = "scenes_corpus"
+"""What is leased to render the scenes corpus."""
 _BESIDE_OTHERS = "taken_down"
 """What a takedown makes: it must not wait for a whole retraining that makes it, too."""
 
@@ -77,6 +79,12 @@ def _lease_files(url: str, options: str) -> ConditionalFiles:
 def leases_for(project: Project, work: str, notice: Callable[[str], None] = log_progress) -> Leases:
     """Takes leases of a project for a command or run; `notice` gets a line where one is waited for."""
     return Leases(lease_files(project), work, notice=notice)
+
+
+def corpus_leases(project: Project, work: str) -> Leases:
+    """Takes the lease of the scenes corpus (`CORPUS`). It lies beside the corpus, in the home: processes with
+    storages of their own may share that."""
+    return Leases(conditional_files(str(project.settings.home), {}), work, notice=log_progress)
 
 
 class Working:

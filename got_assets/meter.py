@@ -1,7 +1,7 @@
 """How long each phase of a run took, and how busy the processors were meanwhile.
 
-Belongs here: measuring this process and all that it has started. Not here: what is done in a phase (`run`),
-how long it should take (`run_estimate`).
+Belongs here: phases. Not here: the time of processes (`tree_clock`), what is done in a phase (`run`), how
+long it should take (`run_estimate`).
 """
 
 from __future__ import annotations
@@ -13,6 +13,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import psutil
+
+from got_assets.tree_clock import TreeClock
+from got_core.processes import this_process
 
 START = "start"
 """The phase from the process's start to that of its meter."""
@@ -40,24 +43,26 @@ class Meter:
     phases: dict[str, Phase] = field(default_factory=dict)
     cores: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
     begun: float = field(default_factory=time.monotonic)
+    clock: TreeClock = field(default_factory=TreeClock)
 
     @classmethod
     def since_start(cls) -> Meter:
         """With the time from the start of this process until now as its first phase."""
-        already = time.time() - psutil.Process().create_time()
-        return cls({START: Phase(START, already, tree_cpu_seconds())}, begun=time.monotonic() - already)
+        already, clock = _seconds_since_start(), TreeClock()
+        start = Phase(START, already, clock.seconds())
+        return cls({START: start}, begun=time.monotonic() - already, clock=clock)
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Add what is done meanwhile to a phase; phases do not overlap."""
-        started, before = time.monotonic(), tree_cpu_seconds()
+        started, before = time.monotonic(), self.clock.seconds()
         try:
-            yield
+            with self.clock.looking():
+                yield
         finally:
             one = self.phases.setdefault(name, Phase(name))
             one.seconds += time.monotonic() - started
-            # a process that ended without being waited for takes its time along
-            one.cpu_seconds += max(0.0, tree_cpu_seconds() - before)
+            one.cpu_seconds += self.clock.seconds() - before
 
     @property
     def elapsed(self) -> float:
@@ -66,8 +71,8 @@ class Meter:
 
     @property
     def cpu_seconds(self) -> float:
-        """Of all phases, all processes together, as far as it is known by now."""
-        return max(tree_cpu_seconds(), sum(one.cpu_seconds for one in self.phases.values()))
+        """Of all processes together, from the start of this one until now."""
+        return self.clock.seconds()
 
     @property
     def cores_busy(self) -> float:
@@ -75,16 +80,9 @@ class Meter:
         return self.cpu_seconds / self.elapsed
 
 
-def tree_cpu_seconds() -> float:
-    """Processor time of this process and of all that it has started, those that have ended among them."""
-    own = psutil.Process()
-    return sum(map(_cpu_seconds, [own, *own.children(recursive=True)]))
-
-
-def _cpu_seconds(process: psutil.Process) -> float:
-    try:
-        spent = process.cpu_times()
-    except psutil.NoSuchProcess:
-        return 0.0
-    ended = getattr(spent, "children_user", 0.0) + getattr(spent, "children_system", 0.0)  # Linux counts them
-    return spent.user + spent.system + ended
+def _seconds_since_start() -> float:
+    """By a clock that nobody sets, where the system has it."""
+    started = this_process().started
+    if started >= 0 and hasattr(time, "CLOCK_BOOTTIME"):
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - started / os.sysconf("SC_CLK_TCK")
+    return max(0.0, time.time() - psutil.Process().create_time())

@@ -21,7 +21,7 @@ from got_assets.defs.train.jobs import RETRAIN_ASSETS
 from got_assets.event_log import TO_RETRY
 from got_assets.history_files import quick_files
 from got_assets.home import prepare_dagster_home
-from got_assets.leasing import free_ones_first
+from got_assets.leasing import CORPUS, corpus_leases, free_ones_first
 from got_assets.meter import Meter
 from got_assets.orphans import fail_orphans
 from got_assets.outcomes import nothing_passes
@@ -75,21 +75,25 @@ _PICTURES = 2000
 Steps = tuple[str, ...]
 
 
-def render_corpus(project: Project, workers: Workers | None = None) -> None:
-    """Write the scenes corpus as plain files, unless it is there; in `workers`, where given."""
+def render_corpus(project: Project, workers: Workers | None = None, wait: bool = True) -> None:
+    """Write the scenes corpus as plain files, unless it is there; in `workers`, where given.
+
+    One process of a home at a time does. `wait`: for another one that does; if not, LeaseHeld is raised.
+    """
     from got_core.scenes.corpus import write_corpus
 
     settings, recipe = project.settings, project.recipe
     assert settings.edits_url and settings.truth_url
-    counts = write_corpus(
-        recipe.world,
-        recipe.corpus,
-        Path(settings.raw_url),
-        Path(settings.edits_url).parent,
-        Path(settings.truth_url),
-        progress=_logger_of_pictures(),
-        each=(lambda parts: workers.calls([part.write for part in parts])) if workers else None,
-    )
+    with corpus_leases(project, "got run").held(CORPUS, wait=wait):
+        counts = write_corpus(
+            recipe.world,
+            recipe.corpus,
+            Path(settings.raw_url),
+            Path(settings.edits_url).parent,
+            Path(settings.truth_url),
+            progress=_logger_of_pictures(),
+            each=(lambda parts: workers.calls([part.write for part in parts])) if workers else None,
+        )
     log_progress(
         f"{counts['images']} images and {counts['edits']} edit pairs, {counts['written']} files written"
     )
@@ -194,7 +198,7 @@ def make_data(runner: Runner, parallel: int = 1) -> set[str]:
         if not runner.project.settings.own_images:
             heading("Raw images (rendered scenes)")
             with runner.meter.phase("rendering"):
-                render_corpus(runner.project, workers)
+                render_corpus(runner.project, workers, runner.wait)
         with runner.meter.phase("listing"):
             images, edits = assign_shards(runner.project, runner.instance)
         heading(f"Data: {len(images)} image shards, {len(edits)} edit shards")

@@ -26,6 +26,7 @@ from got_assets.reporting import log_progress
 from got_assets.staleness import Staleness, graph_nodes
 from got_assets.stored_faults import first_with_faults
 from got_core.filesystems import StoreUnavailableError
+from got_core.ray_sessions import sessions_stay
 
 NO_RETRIES = {"dagster/max_retries": "0"}
 """The daemon cannot launch again what it has not launched; the next `make run` makes it."""
@@ -80,7 +81,8 @@ class Runner:
         asked is a pause of the line.
         """
         wait = self.wait if wait is None else wait
-        with Working(lambda: leases_for(self.project, "got run"), wait) as working:
+        ray = nullcontext() if partition else sessions_stay()  # for all trainings together
+        with Working(lambda: leases_for(self.project, "got run"), wait) as working, ray:
             return self._bring_up_to_date(assets, partition, again, working)
 
     def _bring_up_to_date(

@@ -38,6 +38,8 @@ def score_table(scores: dict[str, Any]) -> str:
     lines = [text_table([scores["protocol"], "score", "95 % interval", "plans", "pictures"], rows)]
     if scores.get("grounding", {}).get("mean") is not None:
         lines.append(f"mean IoU of planned boxes with the true ones: {scores['grounding']['mean']:.3f}")
-    if trace := (scores.get("traces") or {}).get("trace"):
-        lines.append(f"median trace where an object has left: {trace['median']:.1f} levels of 255")
+    if trace := (traces := scores.get("traces") or {}).get("trace"):
+        removed = (traces["kinds"].get("remove") or {}).get("trace")
+        alone = f" ({removed['median']:.1f} where it was removed)" if removed else ""
+        lines.append(f"median trace where an object has left: {trace['median']:.1f} levels of 255{alone}")
     return "\n".join(lines)

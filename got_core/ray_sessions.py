@@ -1,6 +1,6 @@
 """Ray for this process: connecting to a cluster, or starting it here, and leaving it.
 
-Belongs here: sessions. Not here: what runs in them.
+Belongs here: sessions. Not here: what runs in them. Ray is imported where a session begins.
 """
 
 from __future__ import annotations
@@ -8,27 +8,75 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import Any
-
-import ray
 
 
 @contextmanager
 def ray_session(address: str | None, cpus: int | None = None) -> Iterator[None]:
-    """Connect to a cluster, or start Ray on this machine; what was started here is stopped at the end.
+    """Connect to a cluster, or start Ray on this machine; what was started here is stopped at the end, or
+    stays for the next one (`sessions_stay`).
 
     ``cpus`` is the number of workers that must be able to run at once on a machine of fewer cores.
     """
+    import ray
+
     _end_kept()
-    if ray.is_initialized():
-        yield
-        return
-    _start(address, cpus)
+    stay = _STAY[-1] if _STAY else _Stay()
+    if stay.begun and not stay.inside and not stay.will_do(address, cpus):
+        stay.end()
+    if not ray.is_initialized():
+        _start(address, cpus)
+        stay.begun, stay.address = True, address
+    stay.inside += 1
     try:
         yield
     finally:
-        ray.shutdown()
+        stay.inside -= 1
+        if stay not in _STAY:
+            stay.end()
+
+
+@contextmanager
+def sessions_stay() -> Iterator[None]:
+    """Ray that a `ray_session` starts meanwhile stays for those that follow: starting it takes seconds, and
+    many of them processor time. Nothing is started where none begins."""
+    _STAY.append(_Stay())
+    try:
+        yield
+    finally:
+        _STAY.pop().end()
+
+
+@dataclass(eq=False)
+class _Stay:
+    """A session, once it has begun."""
+
+    begun: bool = False
+    inside: int = 0
+    """Users at the moment."""
+    address: str | None = None
+
+    def will_do(self, address: str | None, cpus: int | None) -> bool:
+        """Whether it is still there, and is what another one would be."""
+        import ray
+
+        found: dict[str, float] = {}
+        with suppress(Exception):  # whatever a Ray raises that has ended
+            found = ray.cluster_resources()
+        return address == self.address and found.get("CPU", 0) >= (0 if address else cpus or 1)
+
+    def end(self) -> None:
+        """Leave it, so that its places and processors are free."""
+        if self.begun:
+            import ray
+
+            ray.shutdown()
+        self.begun = False
+
+
+_STAY: list[_Stay] = []
 
 
 def keep_session(address: str | None, cpus: int, end: Callable[[], None]) -> None:
@@ -36,6 +84,10 @@ def keep_session(address: str | None, cpus: int, end: Callable[[], None]) -> Non
 
     `end` is called before: what was kept in the session makes room.
     """
+    import ray
+
+    for stay in _STAY:
+        stay.end()
     if not ray.is_initialized():
         _start(address, cpus)
         _KEPT.append(end)
@@ -47,11 +99,15 @@ _KEPT: list[Callable[[], None]] = []
 def _end_kept() -> None:
     """Leave a session that was kept, so that its places and processors are free."""
     while _KEPT:
+        import ray
+
         _KEPT.pop()()
         ray.shutdown()
 
 
 def _start(address: str | None, cpus: int | None) -> None:
+    import ray
+
     # Progress comes through an actor of its own; the workers' own output stays in Ray's log files.
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     if address is None:

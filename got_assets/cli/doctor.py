@@ -30,9 +30,10 @@ def doctor(
 ) -> None:
     """Check versions, machine and services, and say what to do.
 
-    Looks at Python, packages, processor, GPU, memory and disk, and at storage, MLflow, Ray and annotator as
-    the settings name them. With --training every node that trains looks at its versions, disks, memory and
-    GPUs, and at storage, pictures and MLflow, as before a training. Exit status 1 if something fails.
+    Looks at Python, packages, processor, GPU, memory and disk, and at storage, MLflow, Ray, annotator and the
+    weights that training starts from, as the settings name them. With --training every node that trains looks
+    at its versions, disks, memory and GPUs, and at storage, pictures and MLflow, as before a training. Exit
+    status 1 if something fails.
     """
     from dataclasses import asdict
 

@@ -16,6 +16,7 @@ from got_core.corpus.schemas import polars_schema
 from got_core.curate.archived_rows import archived_rows
 from got_core.curate.manifest import ARCHIVE
 from got_core.curate.schemas import MODEL_VERSIONS
+from got_core.model.formats.foundation_folder import packaged_manifests
 from got_core.registry.reference import manifests_of
 from got_core.sqlite_urls import sqlite_path
 from got_core.storage import TABLE_SUFFIX, Storage
@@ -25,6 +26,7 @@ STAGES_TAG = "trained_on"
 """Tag of a model version: ``FOLDER@MANIFEST`` of all its stages, with commas between. A stage's folder says
 which of its samples were taken down while it was trained (``got_core.train.takedowns``)."""
 
+_HELD = {"item": pl.String(), "sample_id": pl.String()}
 _ITEMS = ("image_id", "source_id", "pair_id")
 
 
@@ -33,11 +35,12 @@ def versions_trained_on(
 ) -> pl.DataFrame:
     """MODEL_VERSIONS: every version of the model that was, or may have been, trained on any of the items.
 
-    A version whose manifests are not all archived is listed too, with `known` false. What was taken down
-    before a version's training came to it is none of its items; what was taken down meanwhile is, with the
-    step (`until`). No registry is an empty one.
+    A version whose manifests are not all archived is listed too, with `known` false; that of the package's
+    own weights is known to hold none of the items. What was taken down before a version's training came to it
+    is none of its items; what was taken down meanwhile is, with the step (`until`). No registry is an empty
+    one.
     """
-    found: dict[str, pl.DataFrame | None] = {}
+    found: dict[str, pl.DataFrame | None] = dict.fromkeys(packaged_manifests(), pl.DataFrame(schema=_HELD))
     rows: list[dict[str, Any]] = []
     for version in _versions(tracking_uri, name):
         manifests = manifests_of(version.tags)
@@ -86,10 +89,11 @@ class TrainedOn:
 def images_of(storage: Storage, tags: Mapping[str, str]) -> TrainedOn:
     """The raw images and pairs behind a version, by its tags alone and what the storage archives.
 
-    Samples that a takedown removed before the version's training came to them are left out.
+    Samples that a takedown removed before the version's training came to them are left out, and the rendered
+    scenes of the package's own weights.
     """
-    parts, missing = [], []
-    for digest in manifests_of(tags):
+    parts, missing, own = [], [], set(packaged_manifests())
+    for digest in (one for one in manifests_of(tags) if one not in own):
         rows = _archived(storage, digest)
         if rows is None:
             missing.append(digest)

@@ -14,6 +14,7 @@ from functools import partial
 from got_core.doctor import services
 from got_core.doctor.benchmarks import check_benchmarks
 from got_core.doctor.finding import Finding, fail, ok
+from got_core.doctor.foundation import check_foundation
 from got_core.doctor.machine import check_disk, check_gpu, check_memory, check_processor
 from got_core.doctor.versions import check_beside_torch, check_packages, check_python
 from got_core.settings import Settings
@@ -73,6 +74,7 @@ def _checks(settings: Settings | None, fault: str) -> Iterator[tuple[str, Check]
     yield "mlflow", partial(services.check_mlflow, settings)
     yield "ray", partial(services.check_ray, settings)
     yield "annotator", partial(services.check_annotator, settings)
+    yield "foundation", partial(check_foundation, settings)
     yield "benchmarks", partial(check_benchmarks, settings)
 
 

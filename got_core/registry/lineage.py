@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from got_core.model.formats.foundation_folder import packaged_manifests
+
 if TYPE_CHECKING:
     from got_core.storage import Storage
 
@@ -79,10 +81,12 @@ def lineage_tags(
     """The tags of a version that was trained on these manifests, and started from one with the tags `start`.
 
     None of data sets where one of the manifests has none in the storage: half a list would be taken for all.
+    The rendered scenes of the package's own weights are nobody's, and are not among them.
     """
-    found = [_stored(storage, digest) for digest in manifests]
+    own = set(packaged_manifests())
+    found = [_stored(storage, digest) for digest in manifests if digest not in own]
     before = read_data_sets(start or {})
-    if any(one is None for one in found) and before is None:
+    if None in found or (start and before is None):
         return {}
     listed = [one for part in found if part is not None for one in part]
     # A later stage reads the same manifest: its rows are the same rows.

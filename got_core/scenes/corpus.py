@@ -20,6 +20,7 @@ import polars as pl
 from PIL import Image
 from scipy.optimize import linear_sum_assignment
 
+from got_core.local_files import TEMPORARY_SUFFIX, temporary_beside
 from got_core.scenes.config import TASKS, CorpusConfig
 from got_core.scenes.reader import NotASceneError, read_scene
 from got_core.scenes.reasoning import ASKED, sample_reasoning
@@ -86,7 +87,8 @@ def write_corpus(
 
     Files whose bytes are right are left untouched, files of an earlier corpus named by the old truth are
     removed if nobody changed them, others are not touched. The truth is written last. Raises ValueError if
-    the truth would lie in the raw folder.
+    the truth would lie in the raw folder. One call at a time works on a corpus: others would render the same
+    and remove what it has not finished.
     """
     raw_dir, edits_dir, truth_path = Path(raw_dir), Path(edits_dir), Path(truth_path)
     if truth_path.resolve().is_relative_to(raw_dir.resolve()):
@@ -97,6 +99,7 @@ def write_corpus(
     folders = {"image": raw_dir, "edit_source": edits_dir, "edit_target": edits_dir}
     if _is_finished(truth_path, digest, folders, edits_dir):
         return counts | {"written": 0}
+    _remove_unfinished(raw_dir, edits_dir)
     parts = _parts(world, config, raw_dir, edits_dir)
     done: dict[int, WrittenPart] = {}
     for part in each(parts) if each else (one.write() for one in parts):
@@ -261,11 +264,21 @@ def _write(path: Path, data: bytes) -> bool:
     if path.is_file() and path.stat().st_size == len(data) and path.read_bytes() == data:
         return False
     path.parent.mkdir(parents=True, exist_ok=True)
-    # the same name every time, so that a run that was killed leaves nothing behind after the next one
-    part = path.with_name(f".{path.name}.part")
-    part.write_bytes(data)
-    part.replace(path)
+    # A name of its own: a process whose parent was killed may still be writing the same file.
+    partial = temporary_beside(path)
+    try:
+        partial.write_bytes(data)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
     return True
+
+
+def _remove_unfinished(*folders: Path) -> None:
+    """What runs that were killed have left behind."""
+    for folder in folders:
+        for path in folder.rglob(f".*{TEMPORARY_SUFFIX}"):
+            path.unlink(missing_ok=True)
 
 
 def _is_finished(truth_path: Path, digest: str, folders: dict[str, Path], edits_dir: Path) -> bool:

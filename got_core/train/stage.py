@@ -31,11 +31,12 @@ class Stage:
     objective: Objective = field(default_factory=JointObjective)
 
     def identity(self) -> dict[str, Any]:
-        """What makes its trained model a different one (see ``StageConfig.identity``)."""
+        """What makes its trained model a different one, and a stored one out of date when it changes (see
+        ``StageConfig.identity``)."""
         return self.config.identity() | self._objective_identity()
 
-    def version(self) -> dict[str, Any]:
-        """What makes its stored model out of date when it changes."""
+    def whole(self) -> dict[str, Any]:
+        """All of it: what a plan of its training depends on."""
         return asdict(self.config) | self._objective_identity()
 
     def _objective_identity(self) -> dict[str, Any]:

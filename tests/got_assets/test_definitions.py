@@ -126,6 +126,25 @@ def test_a_recipe_section_is_part_of_the_versions_that_use_it(load) -> None:
     assert not {"captions", "t2i_selection", "benchmark_report", "promoted_model"} & changed
 
 
+def test_how_a_stage_is_worked_on_makes_its_plan_out_of_date_and_no_model(load, monkeypatch) -> None:
+    import got_core.recipes as recipes
+
+    def versions(**changed: int) -> dict[str, str | None]:
+        tiny = recipes.tiny().with_stage("pretrain", **changed)
+        with monkeypatch.context() as patch:
+            patch.setattr(recipes, "get_recipe", lambda name: tiny)
+            nodes = load().run.defs.resolve_asset_graph().asset_nodes
+        return {node.key.to_user_string(): node.code_version for node in nodes}
+
+    plain = versions()
+    for changed, expected in (
+        ({"first_samples": 1, "checkpoint_every": 3}, {"training_plan"}),
+        ({"seed": 9}, {"training_plan", "pretrained_model", "ablation_runs"}),
+    ):
+        found = versions(**changed)
+        assert {name for name in plain if plain[name] != found[name]} == expected
+
+
 def test_an_unknown_recipe_is_one_clear_error(tmp_path: Path) -> None:
     environment = {**os.environ, "GOT_HOME": str(tmp_path), "GOT_RECIPE": "huge"}
     done = subprocess.run(

@@ -78,6 +78,23 @@ def of_another(graph: Graph) -> Leases:
     return Leases(conditional_files(graph.storage.url, {}), "got run of somebody")
 
 
+def test_the_corpus_is_rendered_by_one_process_of_a_home_at_a_time(
+    graph: Graph, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from got_assets.leasing import CORPUS, corpus_leases
+
+    with corpus_leases(graph.project, "got run of somebody").held(CORPUS):
+        with pytest.raises(LeaseHeld, match="scenes_corpus is being worked on by got run of somebody on"):
+            graph.run.render_corpus(graph.project, wait=False)
+        with pytest.raises(LeaseHeld):
+            graph.run.make_data(graph.run.Runner(graph.project, graph.instance, wait=False))
+        assert not graph.raw.exists() or not any(graph.raw.rglob("*"))
+    graph.render()
+    assert "files written" in capsys.readouterr().out and any(graph.raw.rglob("*.png"))
+    graph.render()
+    assert " 0 files written" in capsys.readouterr().out, "who comes second finds it finished"
+
+
 def test_a_shard_that_another_process_works_on_comes_last(
     graph: Graph, capsys: pytest.CaptureFixture[str]
 ) -> None:

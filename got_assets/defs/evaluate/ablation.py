@@ -62,7 +62,7 @@ START = "ablation_foundation" if ablation_foundations else "foundation_models"
     code_version=code_version(
         4,
         _RECIPE.model,
-        *(stage.version() for stage in _RECIPE.stages),
+        *(stage.identity() for stage in _RECIPE.stages),
         *(_RECIPE.ablation, _RECIPE.evaluate.measuring(), _RECIPE.world),
     ),
     metadata=column_schema(TRIALS),

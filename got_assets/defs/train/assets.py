@@ -166,7 +166,7 @@ def stage_model(stage: Stage, start: str) -> dg.AssetsDefinition:
         kinds={"pytorch", "ray"},
         owners=["team:model"],
         pool=TRAINING,
-        code_version=code_version(3, _RECIPE.model, stage.version()),
+        code_version=code_version(3, _RECIPE.model, stage.identity()),
     )
     def trained(
         context: dg.AssetExecutionContext,

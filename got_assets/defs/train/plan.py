@@ -73,7 +73,7 @@ class _Mixtures(NamedTuple):
     group_name="train",
     kinds={"pytorch"},
     owners=["team:model"],
-    code_version=code_version(4, _RECIPE.model, *(stage.version() for stage in _RECIPE.stages)),
+    code_version=code_version(4, _RECIPE.model, *(stage.whole() for stage in _RECIPE.stages)),
 )
 def training_plan(
     context: dg.AssetExecutionContext, project: dg.ResourceParam[Project], config: PlanConfig

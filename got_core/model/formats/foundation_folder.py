@@ -143,6 +143,15 @@ class FoundationFolder:
             )
 
 
+def packaged_manifests() -> list[str]:
+    """Hashes of the manifests that the package's own weights were trained on, which hold rendered scenes
+    alone; none where there are no such weights, or they are damaged."""
+    try:
+        return FoundationFolder(PACKAGED).manifests()
+    except (OSError, FoundationFolderError):
+        return []
+
+
 def architecture(model: ModelConfig) -> dict[str, Any]:
     """What of a model's configuration its weights are made for, as JSON has it."""
     parts = {name: value for name, value in asdict(model).items() if name in _LEARNED}

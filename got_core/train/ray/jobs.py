@@ -13,6 +13,8 @@ import torch
 from pyarrow.fs import FSSpecHandler, PyFileSystem
 from ray.train import FailureConfig, Result, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
+from ray.train.v2._internal.callbacks import DatasetsCallback
+from ray.train.v2._internal.execution.callback import RayTrainCallback
 
 from got_core.filesystems import open_filesystem
 from got_core.ray_sessions import ray_session
@@ -54,7 +56,7 @@ def fit(
         workers = stage_workers(run, stage)
         if workers.reason:
             run.report(f"{stage.name}: {workers.reason}")
-        trainer = TorchTrainer(
+        trainer = _Trainer(
             worker,
             train_loop_config=arguments | {"run": relayed, "gpu": workers.gpu},
             scaling_config=ScalingConfig(
@@ -72,6 +74,15 @@ def fit(
         )
         result = trainer.fit()
     return _outcome(result)
+
+
+class _Trainer(TorchTrainer):
+    """Without Ray's data sets, which nothing here reads: for them each training would have a process of its
+    own, and all of its processes would import what reads them. Ray has no switch for it."""
+
+    def _create_default_callbacks(self) -> list[RayTrainCallback]:
+        found = super()._create_default_callbacks()
+        return [one for one in found if not isinstance(one, DatasetsCallback)]
 
 
 def session(run: TrainingRun, config: StageConfig) -> AbstractContextManager[None]:

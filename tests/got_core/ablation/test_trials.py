@@ -99,7 +99,7 @@ def test_edits_and_finetunings_share_of_rows_are_part_of_a_trial() -> None:
         return trial.recipe(recipe), trial.key(trial.recipe(recipe), "m", {"weights_hash": "f"})
 
     plain, key = of()
-    assert [stage.config.row_share for stage in plain.stages] == [1.0, 1.0]
+    assert [stage.config.row_share for stage in plain.stages] == [1.0, 0.5]
     fewer, other = of(finetune_rows=0.25)
     assert [stage.config.row_share for stage in fewer.stages] == [1.0, 0.25] and other != key
     scored, third = of(edit_images=14)

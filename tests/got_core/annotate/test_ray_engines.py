@@ -27,7 +27,7 @@ from got_core.annotate.config import VLLMConfig
 from got_core.annotate.engine_actor import EngineActor
 from got_core.annotate.ray_batch import RayAnnotator, _for_engine, _from_engine
 from got_core.annotate.ray_engines import ENGINES
-from got_core.ray_sessions import _KEPT, ray_session
+from got_core.ray_sessions import _KEPT, ray_session, sessions_stay
 from got_core.storage import Storage
 from tests.got_core.annotate.chat_server import plain_picture, raw_table
 
@@ -102,9 +102,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     path.mkdir()
     monkeypatch.setattr(TinyAnnotator, "folder", str(path))
     yield path
-    with ray_session(None, 1):
-        pass
-    assert not ray.is_initialized() and not _KEPT
+    with sessions_stay():
+        with ray_session(None, 1):
+            pass
+        assert ray.is_initialized() and not _KEPT
+    assert not ray.is_initialized()
 
 
 def starts(folder: Path) -> list[str]:

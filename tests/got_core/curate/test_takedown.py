@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import polars as pl
@@ -23,6 +24,7 @@ from got_core.curate.takedown import (
     take_down,
 )
 from got_core.curate.trained_on import images_of, versions_trained_on
+from got_core.model.formats import foundation_folder
 from got_core.storage import Storage
 from got_core.train.data.manifest_file import stored_manifests, write_manifest
 from got_core.train.takedown_file import write_taken_down
@@ -196,7 +198,9 @@ def test_a_withdrawn_request_is_forgotten(storage: Storage) -> None:
     assert A not in removal_of(storage).items
 
 
-def test_model_versions_trained_on_an_image_are_named(storage: Storage, tmp_path: Path) -> None:
+def test_model_versions_trained_on_an_image_are_named(
+    storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from got_core.registry.tracking import connect
 
     uri = f"sqlite:///{tmp_path / 'mlflow' / 'mlflow.db'}"
@@ -230,6 +234,13 @@ def test_model_versions_trained_on_an_image_are_named(storage: Storage, tmp_path
     assert A not in images_of(storage, {"manifest_hash": without}).rows["image_id"]
     unknown = images_of(storage, {"manifest_hash": "0" * 64})
     assert unknown.rows.is_empty() and unknown.missing == ["0" * 64]
+    own = tmp_path / "weights"
+    own.mkdir()
+    manifested = {"format": 1, "files": {}, "model": {}, "manifest_hash": "0" * 64}
+    (own / "foundation.json").write_text(json.dumps(manifested))
+    monkeypatch.setattr(foundation_folder, "PACKAGED", own)
+    found = versions_trained_on(storage, {A, PAIR}, uri)
+    assert found["version"].to_list() == ["1", "3"], "the package's own weights have seen scenes alone"
 
 
 def test_a_version_says_until_which_step_it_was_trained_on_what_was_taken_down(

@@ -17,6 +17,10 @@ from got_core.doctor import machine, services, versions, web
 from got_core.doctor.benchmarks import check_benchmarks
 from got_core.doctor.examine import examine, run_checks
 from got_core.doctor.finding import Finding, fail, ok, warn, worst
+from got_core.doctor.foundation import check_foundation
+from got_core.model.formats import foundation_folder
+from got_core.model.formats.foundation_folder import architecture
+from got_core.recipes import tiny
 from got_core.registry.tracking import connect
 from got_core.server_settings import AnnotatorServer
 from got_core.settings import Settings
@@ -304,6 +308,39 @@ def test_without_valid_settings_no_service_is_looked_at(tmp_path: Path) -> None:
     found = examine(None, "GOT_RAW is wrong")
     assert fail("settings", "GOT_RAW is wrong", found[-1].advice) == found[-1]
     assert "storage" not in {one.name for one in found}
+
+
+# -- foundation ---------------------------------------------------------------------------------------
+
+
+def test_what_training_starts_from_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def found(**given: Any) -> Finding:
+        return check_foundation(settings(tmp_path, recipe="tiny", **given))
+
+    assert found(foundation="train") == ok("foundation", "trained anew: GOT_FOUNDATION=train")
+    assert found().found == "trained anew: none comes for recipe tiny"
+    assert "GoT model models:/got@champion" in found(weights="models:/got@champion").found
+    sdxl, qwen = tmp_path / "sdxl", tmp_path / "qwen"
+    sdxl.mkdir()
+    missing = found(sdxl=sdxl, qwen=qwen)
+    assert (missing.state, missing.found) == ("fail", f"no folder is at GOT_QWEN={qwen}")
+    qwen.mkdir()
+    assert found(sdxl=sdxl, qwen=qwen) == ok("foundation", f"published weights: {sdxl} and {qwen}")
+    folder = tmp_path / "weights"
+    nothing = found(foundation=str(folder))
+    assert nothing.state == "fail" and "is no folder of foundation weights" in nothing.found
+    folder.mkdir()
+    manifest = {"format": 1, "files": {}, "model": architecture(tiny().model), "recipe": "tiny", "seed": 3}
+    (folder / "foundation.json").write_text(json.dumps(manifest))
+    assert (
+        f"the folder {folder}: foundation weights of recipe tiny, seed 3"
+        in found(foundation=str(folder)).found
+    )
+    monkeypatch.setattr(foundation_folder, "PACKAGED", folder)
+    assert "those that come with the package: foundation weights of recipe tiny" in found().found
+    (folder / "unet.safetensors").write_bytes(b"")
+    damaged = found()
+    assert damaged.state == "fail" and "is not listed in foundation.json" in damaged.found
 
 
 # -- benchmarks ---------------------------------------------------------------------------------------

@@ -19,8 +19,8 @@ from got_core.registry.config import PromotionConfig
 @pytest.mark.parametrize(
     ("recipe", "benchmark", "digests"),
     [
-        ("embedded", GENEVAL, ["58a86aa8b244", "ce93be12405e"]),
-        ("embedded", SCENE_EDITS, ["dcc937068762", "33ba1c80da85", "408cd2c6e334", "bac2e9870aba"]),
+        ("embedded", GENEVAL, ["23e12e9b1e27", "fceb8b62146e"]),
+        ("embedded", SCENE_EDITS, ["6cefae540906", "c68549b96672", "0cc686b37251", "f9873300a39e"]),
         ("tiny", GENEVAL, ["9930115633d1", "ae1a6f7fd825"]),
         ("tiny", SCENE_EDITS, ["acb537652f94", "1bf1a3d1d695", "67e647ab00cf", "667ab8add050"]),
     ],

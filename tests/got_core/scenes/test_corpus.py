@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 from PIL import Image
 
+from got_core.local_files import temporary_beside
 from got_core.scenes.config import KINDS, TASKS, CorpusConfig
 from got_core.scenes.corpus import (
     MULTI_TURN,
@@ -195,6 +196,36 @@ def test_bad_places_and_settings_are_refused(tmp_path: Path) -> None:
     for kinds in ((), ("add", "stretch")):
         with pytest.raises(ValueError, match="edit_kinds are one or more of add, remove"):
             CorpusConfig(edit_kinds=kinds)
+
+
+def test_a_file_that_two_processes_write_at_once_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = CorpusConfig(images=1, edits=0)
+    part = CorpusPart(number=0, world=NARROW, config=config, folder=tmp_path, pairs=False, indices=range(1))
+    write_bytes, others = Path.write_bytes, list[WrittenPart]()
+
+    def overtaken(path: Path, data: bytes) -> int:
+        """The other process writes the whole file before this one gives it its name."""
+        monkeypatch.setattr(Path, "write_bytes", write_bytes)
+        count = path.write_bytes(data)
+        others.append(part.write())
+        return count
+
+    monkeypatch.setattr(Path, "write_bytes", overtaken)
+    [row] = part.write().rows
+    assert [other.rows for other in others] == [[row]] and others[0].written == 1
+    [file] = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert hashlib.sha256(file.read_bytes()).hexdigest() == row["image_id"]
+
+
+def test_what_a_killed_run_left_unfinished_goes_with_the_next_one(home: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(home, copy)
+    [lost, *_] = sorted((copy / "raw").rglob("*.png"))
+    lost.rename(temporary_beside(lost))
+    _write(copy)
+    assert _files(copy).keys() == _files(home).keys()
 
 
 def test_parts_that_others_write_in_any_order_are_the_same_files(home: Path, tmp_path: Path) -> None:

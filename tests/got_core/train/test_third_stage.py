@@ -69,7 +69,7 @@ def test_its_objective_is_part_of_its_identity_and_of_no_other_stages() -> None:
     plain, other = replace(CHAINS, objective=tiny().stages[0].objective), ChainOnly(weight=1.0)
     assert CHAINS.identity() != plain.identity() == CONFIG.identity()
     assert CHAINS.identity() != replace(CHAINS, objective=other).identity()
-    assert "ChainOnly" in json.dumps(CHAINS.version())
+    assert "ChainOnly" in json.dumps(CHAINS.identity())
 
 
 def test_plan_and_ablation_follow_the_recipe() -> None:
