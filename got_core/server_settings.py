@@ -1,11 +1,13 @@
-"""Settings of servers: the models that annotate, the one that judges, and this project's own (`got serve`).
+"""Settings of servers: the models that annotate, the one that judges, and this project's own (`got serve`, `got studio`).
 
-Belongs here: ``GOT_ANNOTATOR_*``, ``GOT_JUDGE_*`` and ``GOT_SERVE_*``. Not here: all other settings
+Belongs here: ``GOT_ANNOTATOR_*``, ``GOT_JUDGE_*``, ``GOT_SERVE_*`` and
+``GOT_STUDIO_*``. Not here: all other settings
 (``got_core.settings``), or what is made from these.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import Field, FilePath, SecretStr, model_validator
@@ -226,6 +228,44 @@ class ServeSettings(BaseSettings):
         if (self.c2pa_certificate is None) != (self.c2pa_key is None):
             raise ValueError("GOT_SERVE_C2PA_CERTIFICATE and GOT_SERVE_C2PA_KEY belong together: set both")
         return self
+
+
+class StudioSettings(BaseSettings):
+    """How `got studio` listens, who may come in, and who draws. A model of its own has the limits of
+    ``GOT_SERVE_*``."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="GOT_STUDIO_",
+        env_file=".env",
+        env_ignore_empty=True,
+        env_parse_none_str="none",
+        extra="ignore",
+        frozen=True,
+    )
+
+    host: str = "127.0.0.1"
+    """Address to listen at; any but a loopback one needs accounts."""
+
+    port: int = Field(default=8200, ge=0, le=65535)
+    """0: a free one."""
+
+    users: SecretStr | None = None
+    """Accounts as name:password, with commas between. Not set: nobody is asked."""
+
+    server: str | None = None
+    """URL of a `got serve` that plans and draws. Not set: the studio loads the model itself."""
+
+    server_token: SecretStr | None = None
+    """What that server wants as a bearer token."""
+
+    feedback: Path | None = None
+    """Folder of the rows that artists give. Not set: ``studio`` in GOT_HOME."""
+
+    max_bytes: int = Field(default=32 * 1024 * 1024, ge=1024)
+    """Bytes of an uploaded file, at most."""
+
+    at_once: int = Field(default=16, ge=1)
+    """Drawings under way together; further ones wait, four times as many at most."""
 
 
 class JudgeServer(BaseSettings):

@@ -22,6 +22,7 @@ from got_assets.cli import (
     retention,
     score,
     serve,
+    studio,
     takedown,
     train,
     why,
@@ -63,6 +64,7 @@ data_app = typer.Typer(
 graph.add_to(app)
 pictures.add_to(app)
 serve.add_to(app)
+studio.add_to(app)
 registry.add_to(app)
 score.add_to(app)
 why.add_to(app)

@@ -1,0 +1,283 @@
+"""The page: widgets, and which of them tells what to which.
+
+Belongs here: Gradio. Not here: what is done (`desk`), the canvas (`static`), who may come in (`app`).
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator
+from functools import wraps
+from typing import Any
+
+import gradio as gr
+
+from got_core.chain.palette import PALETTE
+from got_core.studio.desk import (
+    EDIT,
+    NEW,
+    Desk,
+    Studio,
+    View,
+    canvas_of,
+    comparison,
+    picture_of,
+    rounds_of,
+)
+from got_core.studio.feedback import Consent
+from got_core.studio.painter import PaintingError, Step
+from got_core.studio.pictures import data_url
+
+HEAD = (
+    '<script src="/studio/konva.min.js"></script><script src="/studio/canvas.js"></script>'
+    '<script src="/studio/rounds.js"></script><link rel="stylesheet" href="/studio/studio.css">'
+)
+_HOST = '<div class="host"></div>'
+_SAVE = """(packed) => { if (!packed) return;
+  const bytes = Uint8Array.from(atob(packed), (one) => one.charCodeAt(0));
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob([bytes], { type: "application/zip" }));
+  link.download = "studio-project.zip"; link.click(); }"""
+_TERMS = "The picture and its plan may be stored with my name and used to train models."
+_SCALES = ("text_scale", "spatial_scale", "reference_scale")
+_KEEP_HOURS = 3600
+
+
+def make_page(studio: Studio, at_once: int) -> gr.Blocks:
+    """The page of a studio; `at_once`: drawings under way together, which share the model's calls."""
+    with gr.Blocks(
+        title="GoT studio", analytics_enabled=False, delete_cache=(_KEEP_HOURS, _KEEP_HOURS)
+    ) as page:
+        _Page(studio, at_once)
+    return page.queue(max_size=4 * at_once, api_open=False)
+
+
+def _shown_errors(act: Callable[..., Any]) -> Callable[..., Any]:
+    """What goes wrong is said on the page in its own sentence; what is unforeseen only that it was."""
+
+    @wraps(act)
+    def guarded(*given: Any) -> Any:
+        try:
+            return act(*given)
+        except (ValueError, PaintingError, OSError) as error:
+            raise gr.Error(str(error), print_exception=False) from error
+
+    return guarded
+
+
+class _Page:
+    """The widgets of one page."""
+
+    def __init__(self, studio: Studio, at_once: int) -> None:
+        self.studio = studio
+        self.desk = gr.State(Desk())
+        with gr.Row():
+            with gr.Column(scale=2, min_width=280):
+                self._asking()
+            with gr.Column(scale=3, min_width=320):
+                self._canvas()
+            with gr.Column(scale=2, min_width=280):
+                self._results()
+        self.all = [self.desk, self.canvas, self.text, self.faults, self.rounds, self.pair, self.said]
+        self._wire(at_once)
+
+    # -- widgets ------------------------------------------------------------------------------------------
+
+    def _asking(self) -> None:
+        self.mode = gr.Radio([NEW, EDIT], value=NEW, label="1. What to do", elem_id="mode")
+        self.prompt = gr.Textbox(
+            label="2. What it shows, or what is to change",
+            placeholder="a photo of a red circle and a blue square",
+            lines=2,
+            max_length=4000,
+            elem_id="prompt",
+        )
+        self.plan_button = gr.Button("Plan", variant="primary", elem_id="plan")
+        with gr.Row():
+            self.seed = gr.Number(
+                0, label="Seed (stays, so that the rest stays)", precision=0, elem_id="seed"
+            )
+            self.other_seed = gr.Button("Another seed", elem_id="other-seed", min_width=80)
+        self.draw_button = gr.Button("4. Draw", variant="primary", elem_id="draw")
+        self.said = gr.Textbox(label="What happened", interactive=False, elem_id="said")
+        with gr.Accordion("How it is drawn", open=False):
+            self.keep = gr.Checkbox(
+                False, label="Of a change: keep what lies outside of the boxes", elem_id="keep"
+            )
+            self.steps = gr.Number(None, label="Steps (empty: the model's own)", precision=0, elem_id="steps")
+            labels = ("Strength of prompt and plan", "Strength of the boxes", "Strength of the source")
+            self.scales = [gr.Number(None, label=f"{label} (empty: the model's own)") for label in labels]
+        with gr.Accordion("Files", open=False, elem_id="files"):
+            self.upload = gr.UploadButton(
+                "Open a picture", type="binary", file_types=["image"], elem_id="upload"
+            )
+            self.save = gr.Button("Save the project", elem_id="save")
+            self.open = gr.UploadButton("Open a project", type="binary", file_types=[".zip"], elem_id="open")
+            self.packed = gr.Textbox(visible=False)
+        with gr.Accordion("Give this plan as training data", open=False, elem_id="give-it"):
+            self.terms = gr.BrowserState(
+                {"agreed": False, "who": "", "licence": "CC0-1.0"}, "got-studio-terms"
+            )
+            self.agreed = gr.Checkbox(False, label=_TERMS, elem_id="agreed")
+            self.who = gr.Textbox(label="Your name", max_length=200, elem_id="who")
+            self.licence = gr.Textbox("CC0-1.0", label="Licence", max_length=200, elem_id="licence")
+            self.give = gr.Button("Give it", elem_id="give")
+
+    def _canvas(self) -> None:
+        gr.Markdown("**3. The plan.** Drag on the canvas to draw a box; drag a box to move it.")
+        self.canvas = gr.HTML(
+            {"chain": "", "boxes": [], "ghosts": [], "rev": "start"},
+            html_template=_HOST,
+            js_on_load="window.GotStudio.canvas(element, props, trigger, watch); // 'input'",
+            elem_id="canvas",
+            picture=None,
+            palette=list(PALETTE),
+        )
+        self.text = gr.Textbox(label="The plan as text", lines=3, max_length=20_000, elem_id="text")
+        self.faults = gr.Textbox(label="Checked", lines=3, interactive=False, elem_id="faults")
+        self.repair = gr.Button("Repair", elem_id="repair")
+
+    def _results(self) -> None:
+        gr.Markdown("**5. Compare, go on, or go back.** Press a picture to go on from it.")
+        self.rounds = gr.HTML(
+            {"shown": None, "list": []},
+            html_template=_HOST,
+            js_on_load="window.GotStudio.rounds(element, props, trigger, watch); // 'select'",
+            elem_id="rounds",
+        )
+        self.pair = gr.HTML(
+            None,
+            html_template=_HOST,
+            js_on_load="window.GotStudio.compare(element, props, trigger, watch);",
+            elem_id="pair",
+        )
+
+    # -- what leads to what -------------------------------------------------------------------------------
+
+    def _wire(self, at_once: int) -> None:
+        quick: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "queue": False}
+        slow: dict[str, Any] = {"api_visibility": "private", "concurrency_limit": at_once}
+        planned = [*self.all, self.prompt, self.seed]
+        asked = [self.desk, self.mode, self.prompt]
+        for start in (self.plan_button.click, self.prompt.submit):
+            start(_shown_errors(self._plan), asked, planned, concurrency_id="plan", **slow)
+        now = [self.desk, self.canvas, self.text, self.prompt]
+        self.canvas.input(
+            _shown_errors(self._moved),
+            now,
+            [self.desk, self.text, self.faults],
+            trigger_mode="always_last",
+            **quick,
+        )
+        self.text.blur(_shown_errors(self._typed), now, [self.desk, self.canvas, self.faults], **quick)
+        self.repair.click(_shown_errors(self._repair), now, planned, **slow)
+        drawn = [self.desk, self.canvas, self.rounds, self.pair, self.said]
+        chosen = [*now, self.seed, self.keep, self.steps, *self.scales]
+        self.draw_button.click(
+            self._draw, chosen, drawn, concurrency_id="draw", show_progress_on=[self.said], **slow
+        )
+        self.other_seed.click(lambda: secrets.randbelow(2**31), None, self.seed, **quick)
+        self.rounds.select(_shown_errors(self._back), [self.desk], planned, **quick)
+        self._wire_files(planned, slow)
+
+    def _wire_files(self, planned: list[Any], slow: dict[str, Any]) -> None:
+        self.upload.upload(
+            _shown_errors(self._upload), [self.desk, self.upload], [*planned, self.mode], **slow
+        )
+        self.open.upload(_shown_errors(self._open), [self.open], planned, **slow)
+        self.save.click(_packed, [self.desk], [self.packed], **slow).then(None, [self.packed], None, js=_SAVE)
+        given = [self.desk, self.agreed, self.who, self.licence]
+        self.give.click(_shown_errors(self._give), given, [self.said, self.terms], **slow)
+        gr.on(
+            None, _remembered, [self.terms], [self.agreed, self.who, self.licence], api_visibility="private"
+        )
+
+    # -- what is done -------------------------------------------------------------------------------------
+
+    def _plan(self, desk: Desk, mode: str, prompt: str) -> tuple[Any, ...]:
+        return self._view(self.studio.plan(desk, mode, prompt), prompt)
+
+    def _repair(self, desk: Desk, canvas: Any, text: str, prompt: str) -> tuple[Any, ...]:
+        return self._view(self.studio.repair(desk, self.studio.now(desk, canvas, text), prompt), prompt)
+
+    def _moved(self, desk: Desk, canvas: Any, text: str, prompt: str) -> tuple[Any, ...]:
+        chain = self.studio.now(desk.told(text.strip()), canvas, text)
+        written = chain.to_data()
+        return desk.told(written.strip()), written, _lines(self.studio.faults(desk, chain, prompt))
+
+    def _typed(self, desk: Desk, canvas: Any, text: str, prompt: str) -> tuple[Any, ...]:
+        if text.strip() in desk.issued:
+            return gr.skip(), gr.skip(), gr.skip()
+        chain = self.studio.now(desk, canvas, text)
+        value = canvas_of(View(desk=desk, chain=chain))
+        return (
+            desk.told(text.strip()),
+            gr.update(value=value),
+            _lines(self.studio.faults(desk, chain, prompt)),
+        )
+
+    def _draw(self, desk: Desk, canvas: Any, text: str, prompt: str, seed: Any, *rest: Any) -> Iterator[Any]:
+        keep, steps, *scales = rest
+        settings = {
+            "keep_outside": keep or None,
+            "num_inference_steps": steps,
+            **dict(zip(_SCALES, scales, strict=True)),
+        }
+        nothing = (gr.skip(), gr.skip(), gr.skip(), gr.skip())
+        try:
+            chain = self.studio.now(desk, canvas, text)
+            for made in self.studio.draw(desk, chain, prompt, seed, settings):
+                if isinstance(made, Step):
+                    yield (*nothing, f"Drawing: step {made.done} of {made.of}.")
+                    continue
+                shown = made.shown
+                picture = data_url(shown.picture) if shown else None
+                behind = gr.update(picture=picture)
+                yield made, behind, rounds_of(made), comparison(made), f"Drawn: round {made.project.shown}."
+        except (ValueError, PaintingError, OSError) as error:
+            raise gr.Error(str(error), print_exception=False) from error
+
+    def _back(self, desk: Desk, event: gr.EventData) -> tuple[Any, ...]:
+        return self._view(self.studio.go_back(desk, event._data.get("round")))
+
+    def _upload(self, desk: Desk, data: bytes) -> tuple[Any, ...]:
+        return (*self._view(self.studio.upload(desk, data)), EDIT)
+
+    def _open(self, data: bytes) -> tuple[Any, ...]:
+        return self._view(self.studio.open(data))
+
+    def _give(self, desk: Desk, agreed: bool, who: str, licence: str) -> tuple[Any, ...]:
+        said = self.studio.give(desk, Consent(who=who, licence=licence, given=agreed))
+        return said, {"agreed": agreed, "who": who, "licence": licence}
+
+    def _view(self, view: View, prompt: str | None = None) -> tuple[Any, ...]:
+        """`prompt`: what stands on the page, where the view leaves it as it is."""
+        written = view.chain.to_data()
+        desk, words = view.desk.told(written.strip()), view.prompt if view.prompt is not None else prompt
+        return (
+            desk,
+            gr.update(value=canvas_of(view), picture=picture_of(desk, words)),
+            written,
+            _lines(self.studio.faults(desk, view.chain, words or "")),
+            rounds_of(desk),
+            comparison(desk),
+            view.said,
+            gr.skip() if view.prompt is None else view.prompt,
+            gr.skip() if view.seed is None else view.seed,
+        )
+
+
+def _lines(lines: list[str]) -> str:
+    return "\n".join(lines)
+
+
+def _packed(desk: Desk) -> str:
+    import base64
+
+    return base64.b64encode(desk.project.to_bytes()).decode()
+
+
+def _remembered(terms: Any) -> tuple[Any, ...]:
+    """What was agreed to in this browser before."""
+    found = terms if isinstance(terms, dict) else {}
+    return bool(found.get("agreed")), str(found.get("who", "")), str(found.get("licence") or "CC0-1.0")
