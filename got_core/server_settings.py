@@ -1,8 +1,8 @@
-"""Settings of servers: the models that annotate, the one that judges, and this project's own (`got serve`, `got studio`).
+"""Settings of servers: the models that annotate, the one that judges, and this project's own (`got serve`,
+`got studio`).
 
-Belongs here: ``GOT_ANNOTATOR_*``, ``GOT_JUDGE_*``, ``GOT_SERVE_*`` and
-``GOT_STUDIO_*``. Not here: all other settings
-(``got_core.settings``), or what is made from these.
+Belongs here: ``GOT_ANNOTATOR_*``, ``GOT_JUDGE_*``, ``GOT_SERVE_*`` and ``GOT_STUDIO_*``. Not here: all
+other settings (``got_core.settings``), or what is made from these.
 """
 
 from __future__ import annotations

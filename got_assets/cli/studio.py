@@ -30,8 +30,8 @@ def studio(
         str | None,
         typer.Option(
             metavar="MODEL",
-            help="Registered model, or folder of a saved pipeline. Not given: the champion, and where there is "
-            "none the weights that come with the package.",
+            help="Registered model, or folder of a saved pipeline. Not given: the champion, and where there "
+            "is none the weights that come with the package.",
         ),
     ] = None,
     server: Annotated[

@@ -23,8 +23,8 @@ from got_core.studio.page import HEAD, make_page
 
 STATIC = Path(__file__).parent / "static"
 
-# Gradio compiles its templates and handlers in the browser: hence the two unsafe-. Nothing comes from elsewhere, and
-# nothing goes elsewhere.
+# Gradio compiles its templates and handlers in the browser: hence the two unsafe-. Nothing comes from
+# elsewhere, and nothing goes elsewhere.
 POLICY = "; ".join(
     (
         "default-src 'none'",
@@ -36,7 +36,7 @@ POLICY = "; ".join(
         "manifest-src 'self'",
         "worker-src 'self' blob:",
         "frame-ancestors 'none'",
-        "base-uri 'none'",
+        "base-uri 'self'",
         "form-action 'self'",
     )
 )
@@ -49,20 +49,21 @@ _HEADERS = {
 
 
 def check_door(settings: StudioSettings) -> dict[str, str]:
-    """Passwords by name. Raises ValueError for accounts that cannot be read, and where anybody on a network could
-    use the studio."""
+    """Passwords by name. Raises ValueError for accounts that cannot be read, and where anybody on a network
+    could use the studio."""
     text = settings.users.get_secret_value() if settings.users else ""
     found: dict[str, str] = {}
     for number, entry in enumerate(filter(None, (one.strip() for one in text.split(","))), start=1):
         name, _, password = entry.partition(":")
         if not name or len(password) < 8:
             raise ValueError(
-                f"GOT_STUDIO_USERS: account {number} must be name:password, with at least 8 characters of password"
+                f"GOT_STUDIO_USERS: account {number} must be name:password, with 8 characters or more"
             )
         found[name] = password
     if not found and not is_loopback(settings.host):
         raise ValueError(
-            f"listening at {settings.host} needs accounts: set GOT_STUDIO_USERS to name:password, or take 127.0.0.1"
+            f"listening at {settings.host} needs accounts: set GOT_STUDIO_USERS to name:password, or take "
+            "127.0.0.1"
         )
     return found
 
@@ -99,8 +100,8 @@ def _known(users: dict[str, str], name: str, word: str) -> bool:
 
 
 class _Door:
-    """Tells browsers what they may load, and without accounts answers to this machine's own names alone, so that
-    no web page reaches the studio by a name of its own (DNS rebinding)."""
+    """Tells browsers what they may load, and without accounts answers to this machine's own names alone, so
+    that no web page reaches the studio by a name of its own (DNS rebinding)."""
 
     def __init__(self, app: ASGIApp, *, local: bool) -> None:
         self.app, self.local = app, local

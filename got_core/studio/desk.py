@@ -21,7 +21,6 @@ from got_core.studio.plans import PlanError, canvas_value, changed_plan, differe
 from got_core.studio.project import Project, Round, upload_bytes
 
 NEW, EDIT = "New picture", "Change the shown picture"
-_REMEMBERED = 50
 _SEED_LIMIT = 2**53
 """What a page's number holds exactly."""
 
@@ -38,12 +37,6 @@ class Desk:
     """The model's own plan, data form."""
 
     dropped: tuple[Dropped, ...] = ()
-    issued: tuple[str, ...] = ()
-    """Texts that the page got: another one was typed."""
-
-    def told(self, text: str) -> Desk:
-        """With a text more that the page got."""
-        return replace(self, issued=(*self.issued, text)[-_REMEMBERED:])
 
     @property
     def shown(self) -> Round | None:
@@ -73,8 +66,8 @@ class View:
 
 @dataclass(frozen=True)
 class Studio:
-    """All that sessions share. Methods raise PlanError, PaintingError, ProjectError, FeedbackError or ValueError
-    with a sentence for the artist."""
+    """All that sessions share. Methods raise PlanError, PaintingError, ProjectError, FeedbackError or
+    ValueError with a sentence for the artist."""
 
     painter: Painter
     feedback: Path
@@ -101,12 +94,9 @@ class Studio:
             raise PlanError("there is no picture to change yet: draw one, or upload one")
         return desk.shown
 
-    def now(self, desk: Desk, canvas: Any, text: str) -> Chain:
-        """The plan that the page shows: its text where that was typed, else the canvas."""
-        typed = text.strip()
-        if typed and typed not in desk.issued:
-            return text_plan(typed)
-        return changed_plan(canvas) if canvas else text_plan(text)
+    def now(self, canvas: Any, text: str, typed: bool) -> Chain:
+        """The plan that the page shows: its text where that was typed since, else the canvas."""
+        return text_plan(text) if typed else changed_plan(canvas)
 
     def faults(self, desk: Desk, chain: Chain, prompt: str) -> list[str]:
         """What is wrong with a plan, and how it differs from the model's; for showing."""
@@ -166,8 +156,8 @@ class Studio:
         return replace(desk, project=project)
 
     def upload(self, desk: Desk, data: bytes) -> View:
-        """A picture to change, with a plan of what is in it: the plan that it was drawn from where it says so,
-        else the objects that the scene reader finds."""
+        """A picture to change, with a plan of what is in it: the plan that it was drawn from where it says
+        so, else the objects that the scene reader finds."""
         picture = upload_bytes(data)
         desk = replace(desk, project=desk.project.with_round("upload", picture), source=None, dropped=())
         shown = desk.shown
@@ -175,13 +165,8 @@ class Studio:
         try:
             note = read_note(picture)
             desk = replace(desk, planned=note.plan().to_data())
-            return View(
-                desk=desk,
-                chain=note.plan(),
-                prompt=note.prompt,
-                seed=note.seed,
-                said="Opened with its own plan.",
-            )
+            said = "Opened with its own plan."
+            return View(desk=desk, chain=note.plan(), prompt=note.prompt, seed=note.seed, said=said)
         except NoNoteError:
             desk = replace(desk, planned="")
         try:

@@ -4,8 +4,8 @@
     FOLDER/rows/<id>.json          one row a file
     FOLDER/chains.jsonl            all rows, for `got data import`
 
-Belongs here: writing them, once a person has agreed. Not here: importing (`got_core.exchange`), accepting them
-(`got_core.curate`).
+Belongs here: writing them, once a person has agreed. Not here: importing (`got_core.exchange`), accepting
+them (`got_core.curate`).
 """
 
 from __future__ import annotations

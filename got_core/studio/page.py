@@ -33,6 +33,7 @@ HEAD = (
     '<script src="/studio/rounds.js"></script><link rel="stylesheet" href="/studio/studio.css">'
 )
 _HOST = '<div class="host"></div>'
+_READY = "Ready: write what the picture shows, and press Plan."
 _SAVE = """(packed) => { if (!packed) return;
   const bytes = Uint8Array.from(atob(packed), (one) => one.charCodeAt(0));
   const link = document.createElement("a");
@@ -40,15 +41,16 @@ _SAVE = """(packed) => { if (!packed) return;
   link.download = "studio-project.zip"; link.click(); }"""
 _TERMS = "The picture and its plan may be stored with my name and used to train models."
 _SCALES = ("text_scale", "spatial_scale", "reference_scale")
-_KEEP_HOURS = 3600
+_KEPT_SECONDS = 3600
+"""For which Gradio keeps uploaded files."""
 
 
 def make_page(studio: Studio, at_once: int) -> gr.Blocks:
     """The page of a studio; `at_once`: drawings under way together, which share the model's calls."""
     with gr.Blocks(
-        title="GoT studio", analytics_enabled=False, delete_cache=(_KEEP_HOURS, _KEEP_HOURS)
+        title="GoT studio", analytics_enabled=False, delete_cache=(_KEPT_SECONDS, _KEPT_SECONDS)
     ) as page:
-        _Page(studio, at_once)
+        _Page(page, studio, at_once)
     return page.queue(max_size=4 * at_once, api_open=False)
 
 
@@ -68,7 +70,7 @@ def _shown_errors(act: Callable[..., Any]) -> Callable[..., Any]:
 class _Page:
     """The widgets of one page."""
 
-    def __init__(self, studio: Studio, at_once: int) -> None:
+    def __init__(self, page: gr.Blocks, studio: Studio, at_once: int) -> None:
         self.studio = studio
         self.desk = gr.State(Desk())
         with gr.Row():
@@ -78,8 +80,18 @@ class _Page:
                 self._canvas()
             with gr.Column(scale=2, min_width=280):
                 self._results()
-        self.all = [self.desk, self.canvas, self.text, self.faults, self.rounds, self.pair, self.said]
+        self.all = [
+            self.desk,
+            self.canvas,
+            self.text,
+            self.typed,
+            self.faults,
+            self.rounds,
+            self.pair,
+            self.said,
+        ]
         self._wire(at_once)
+        page.load(lambda: _READY, None, [self.said], api_visibility="private")
 
     # -- widgets ------------------------------------------------------------------------------------------
 
@@ -94,16 +106,12 @@ class _Page:
         )
         self.plan_button = gr.Button("Plan", variant="primary", elem_id="plan")
         with gr.Row():
-            self.seed = gr.Number(
-                0, label="Seed (stays, so that the rest stays)", precision=0, elem_id="seed"
-            )
+            self.seed = gr.Number(0, label="Seed (stays, so the rest stays)", precision=0, elem_id="seed")
             self.other_seed = gr.Button("Another seed", elem_id="other-seed", min_width=80)
         self.draw_button = gr.Button("4. Draw", variant="primary", elem_id="draw")
         self.said = gr.Textbox(label="What happened", interactive=False, elem_id="said")
         with gr.Accordion("How it is drawn", open=False):
-            self.keep = gr.Checkbox(
-                False, label="Of a change: keep what lies outside of the boxes", elem_id="keep"
-            )
+            self.keep = gr.Checkbox(False, label="Keep what lies outside of the boxes", elem_id="keep")
             self.steps = gr.Number(None, label="Steps (empty: the model's own)", precision=0, elem_id="steps")
             labels = ("Strength of prompt and plan", "Strength of the boxes", "Strength of the source")
             self.scales = [gr.Number(None, label=f"{label} (empty: the model's own)") for label in labels]
@@ -130,10 +138,12 @@ class _Page:
             html_template=_HOST,
             js_on_load="window.GotStudio.canvas(element, props, trigger, watch); // 'input'",
             elem_id="canvas",
+            apply_default_css=False,
             picture=None,
             palette=list(PALETTE),
         )
         self.text = gr.Textbox(label="The plan as text", lines=3, max_length=20_000, elem_id="text")
+        self.typed = gr.Checkbox(False, visible=False)
         self.faults = gr.Textbox(label="Checked", lines=3, interactive=False, elem_id="faults")
         self.repair = gr.Button("Repair", elem_id="repair")
 
@@ -144,12 +154,14 @@ class _Page:
             html_template=_HOST,
             js_on_load="window.GotStudio.rounds(element, props, trigger, watch); // 'select'",
             elem_id="rounds",
+            apply_default_css=False,
         )
         self.pair = gr.HTML(
             None,
             html_template=_HOST,
             js_on_load="window.GotStudio.compare(element, props, trigger, watch);",
             elem_id="pair",
+            apply_default_css=False,
         )
 
     # -- what leads to what -------------------------------------------------------------------------------
@@ -161,15 +173,16 @@ class _Page:
         asked = [self.desk, self.mode, self.prompt]
         for start in (self.plan_button.click, self.prompt.submit):
             start(_shown_errors(self._plan), asked, planned, concurrency_id="plan", **slow)
-        now = [self.desk, self.canvas, self.text, self.prompt]
+        now = [self.desk, self.canvas, self.text, self.typed, self.prompt]
         self.canvas.input(
             _shown_errors(self._moved),
             now,
-            [self.desk, self.text, self.faults],
+            [self.text, self.typed, self.faults],
             trigger_mode="always_last",
             **quick,
         )
-        self.text.blur(_shown_errors(self._typed), now, [self.desk, self.canvas, self.faults], **quick)
+        self.text.input(None, None, [self.typed], js="() => true", **quick)
+        self.text.blur(_shown_errors(self._written), now, [self.canvas, self.typed, self.faults], **quick)
         self.repair.click(_shown_errors(self._repair), now, planned, **slow)
         drawn = [self.desk, self.canvas, self.rounds, self.pair, self.said]
         chosen = [*now, self.seed, self.keep, self.steps, *self.scales]
@@ -197,26 +210,27 @@ class _Page:
     def _plan(self, desk: Desk, mode: str, prompt: str) -> tuple[Any, ...]:
         return self._view(self.studio.plan(desk, mode, prompt), prompt)
 
-    def _repair(self, desk: Desk, canvas: Any, text: str, prompt: str) -> tuple[Any, ...]:
-        return self._view(self.studio.repair(desk, self.studio.now(desk, canvas, text), prompt), prompt)
+    def _repair(self, desk: Desk, canvas: Any, text: str, typed: bool, prompt: str) -> tuple[Any, ...]:
+        return self._view(self.studio.repair(desk, self.studio.now(canvas, text, typed), prompt), prompt)
 
-    def _moved(self, desk: Desk, canvas: Any, text: str, prompt: str) -> tuple[Any, ...]:
-        chain = self.studio.now(desk.told(text.strip()), canvas, text)
-        written = chain.to_data()
-        return desk.told(written.strip()), written, _lines(self.studio.faults(desk, chain, prompt))
+    def _moved(self, desk: Desk, canvas: Any, text: str, typed: bool, prompt: str) -> tuple[Any, ...]:
+        chain = self.studio.now(canvas, text, typed=False)
+        return chain.to_data(), False, _lines(self.studio.faults(desk, chain, prompt))
 
-    def _typed(self, desk: Desk, canvas: Any, text: str, prompt: str) -> tuple[Any, ...]:
-        if text.strip() in desk.issued:
+    def _written(self, desk: Desk, canvas: Any, text: str, typed: bool, prompt: str) -> tuple[Any, ...]:
+        if not typed:
             return gr.skip(), gr.skip(), gr.skip()
-        chain = self.studio.now(desk, canvas, text)
+        chain = self.studio.now(canvas, text, typed)
         value = canvas_of(View(desk=desk, chain=chain))
         return (
-            desk.told(text.strip()),
             gr.update(value=value),
+            False,
             _lines(self.studio.faults(desk, chain, prompt)),
         )
 
-    def _draw(self, desk: Desk, canvas: Any, text: str, prompt: str, seed: Any, *rest: Any) -> Iterator[Any]:
+    def _draw(
+        self, desk: Desk, canvas: Any, text: str, typed: bool, prompt: str, seed: Any, *rest: Any
+    ) -> Iterator[Any]:
         keep, steps, *scales = rest
         settings = {
             "keep_outside": keep or None,
@@ -225,7 +239,7 @@ class _Page:
         }
         nothing = (gr.skip(), gr.skip(), gr.skip(), gr.skip())
         try:
-            chain = self.studio.now(desk, canvas, text)
+            chain = self.studio.now(canvas, text, typed)
             for made in self.studio.draw(desk, chain, prompt, seed, settings):
                 if isinstance(made, Step):
                     yield (*nothing, f"Drawing: step {made.done} of {made.of}.")
@@ -253,11 +267,12 @@ class _Page:
     def _view(self, view: View, prompt: str | None = None) -> tuple[Any, ...]:
         """`prompt`: what stands on the page, where the view leaves it as it is."""
         written = view.chain.to_data()
-        desk, words = view.desk.told(written.strip()), view.prompt if view.prompt is not None else prompt
+        desk, words = view.desk, view.prompt if view.prompt is not None else prompt
         return (
             desk,
             gr.update(value=canvas_of(view), picture=picture_of(desk, words)),
             written,
+            False,
             _lines(self.studio.faults(desk, view.chain, words or "")),
             rounds_of(desk),
             comparison(desk),

@@ -1,7 +1,7 @@
 """The plan on the canvas and the plan as text, in step both ways.
 
-A canvas value is `{"chain": data form, "boxes": [{"from": number in chain or None, "phrase", "box", "locked"}],
-"rev", "ghosts"}`. Belongs here: from a chain to such a value and back, what two plans differ in, plans of
+A canvas value is `{"chain": data form, "boxes": [{"from": number in chain or None, "phrase", "box"}], "rev",
+"ghosts"}`. Belongs here: from a chain to such a value and back, what two plans differ in, plans of
 pictures. Not here: single edits of chains (`got_core.chain.edits`), the canvas itself (`static/canvas.js`).
 """
 
@@ -73,8 +73,9 @@ def text_plan(text: str) -> Chain:
 
 
 def changed_plan(value: Any) -> Chain:
-    """The chain that a canvas shows. Boxes keep their words where the canvas did not change them; new ones are
-    named after the last, and another order puts names and places into one another's stead. Raises PlanError."""
+    """The chain that a canvas shows. Boxes keep their words where the canvas did not change them; new ones
+    are named after the last, and another order puts names and places into one another's stead. Raises
+    PlanError."""
     if not isinstance(value, Mapping) or not isinstance(value.get("chain"), str):
         raise PlanError("the canvas sent no plan: load the page again")
     chain, wanted = text_plan(value["chain"]), _boxes_of(value.get("boxes"))
@@ -124,7 +125,7 @@ def _box_of(number: int, entry: Any) -> CanvasBox:
 
 
 def differences(before: Chain, after: Chain) -> list[str]:
-    """What the second plan does otherwise, in a sentence a box. Boxes belong together by name, then by place."""
+    """What the second plan has otherwise, a sentence a box. Boxes belong together by name, else by place."""
     old, new = list(before.boxes), list(after.boxes)
     pairs = []
     for same in (lambda a, b: a.phrase == b.phrase, lambda a, b: a.box == b.box):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
@@ -25,6 +26,17 @@ MANIFEST = "project.json"
 MOST_ROUNDS = 200
 MOST_BYTES = 256 * 1024 * 1024
 """Of all files of a project together, unpacked."""
+
+_BROKEN = (
+    zipfile.BadZipFile,
+    KeyError,
+    ValueError,
+    RecursionError,
+    NotImplementedError,
+    EOFError,
+    zlib.error,
+)
+"""What a damaged archive raises."""
 
 Kind = Literal["drawn", "upload"]
 
@@ -110,16 +122,9 @@ class Project:
         try:
             with zipfile.ZipFile(io.BytesIO(data)) as archive:
                 return cls._read(archive)
-        except (
-            zipfile.BadZipFile,
-            KeyError,
-            ValueError,
-            RecursionError,
-            NotImplementedError,
-            EOFError,
-        ) as error:
-            if isinstance(error, ProjectError):
-                raise
+        except ProjectError:
+            raise
+        except _BROKEN as error:
             raise ProjectError(f"this is no project of the studio: {error}") from error
 
     @classmethod

@@ -26,8 +26,8 @@ _GRACE = 10
 def make_painter(
     reference: str | None, tracking_uri: str, settings: StudioSettings, serving: ServeSettings
 ) -> tuple[Painter, str]:
-    """Who draws, and its name. `reference` None: the champion, and where there is none the weights that come with
-    the package. Raises as `ModelSlot` and `RemotePainter`."""
+    """Who draws, and its name. `reference` None: the champion, and where there is none the weights that come
+    with the package. Raises as `ModelSlot` and `RemotePainter`."""
     if settings.server is not None:
         token = settings.server_token.get_secret_value() if settings.server_token else None
         return RemotePainter(settings.server, token), settings.server
@@ -68,8 +68,8 @@ def run_studio(
     settings: StudioSettings,
     report: Callable[[str], None] = print,
 ) -> None:
-    """Show the page until the process is stopped. Raises ValueError for an address that needs accounts, OSError for
-    one that is taken."""
+    """Show the page until the process is stopped. Raises ValueError for an address that needs accounts,
+    OSError for one that is taken."""
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     import uvicorn
 

@@ -10,7 +10,7 @@ import re
 from functools import cache
 from pathlib import Path
 
-from got_core.server_settings import AnnotatorServer, JudgeServer, ServeSettings
+from got_core.server_settings import AnnotatorServer, JudgeServer, ServeSettings, StudioSettings
 from got_core.settings import Settings
 from tests.docs.pages import ROOT
 
@@ -26,7 +26,12 @@ def make_targets() -> frozenset[str]:
 @cache
 def settings() -> frozenset[str]:
     """Environment variables that settings read."""
-    servers = {"ANNOTATOR": AnnotatorServer, "JUDGE": JudgeServer, "SERVE": ServeSettings}
+    servers: dict[str, type[BaseSettings]] = {
+        "ANNOTATOR": AnnotatorServer,
+        "JUDGE": JudgeServer,
+        "SERVE": ServeSettings,
+        "STUDIO": StudioSettings,
+    }
     names = {f"GOT_{name.upper()}" for name in Settings.model_fields if not name.endswith("_server")}
     of_servers = {f"GOT_{kind}_{name.upper()}" for kind, one in servers.items() for name in one.model_fields}
     return frozenset(names | of_servers)

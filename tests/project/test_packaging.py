@@ -56,11 +56,11 @@ def imports(folder: Path) -> Iterator[tuple[str, str]]:
 @pytest.mark.parametrize(
     ("folder", "extras"),
     [
-        ("got_core", ("pipeline", "curate", "serve")),
+        ("got_core", ("pipeline", "curate", "serve", "studio")),
         ("got_assets", ("pipeline",)),
         ("bench", ("pipeline", "dev", "serve", "test")),
         ("deployments/rehearsal", ("pipeline", "dev", "rehearsal")),
-        ("tests", ("pipeline", "curate", "dev", "serve", "test")),
+        ("tests", ("pipeline", "curate", "dev", "serve", "studio", "test")),
     ],
 )
 def test_every_import_is_asked_for(folder: str, extras: tuple[str, ...]) -> None:

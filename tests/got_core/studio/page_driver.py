@@ -18,7 +18,8 @@ from got_core.studio.desk import Studio
 from tests.ports import free_port
 
 Corners = tuple[int, int, int, int]
-WAIT = 120_000
+_CORNERS = r"\((\d+),(\d+)\),\((\d+),(\d+)\)"
+WAIT = 60_000
 """Milliseconds for anything on the page: machines may be slow."""
 
 
@@ -63,25 +64,33 @@ class Artist:
         context = chromium.new_context(viewport={"width": 1400, "height": 1400}, **options)
         page, messages = context.new_page(), []
         page.set_default_timeout(WAIT)
-        page.on("console", lambda message: messages.append(message.text) if message.type == "error" else None)
+        page.on("console", lambda one: messages.append(one.text) if one.type == "error" else None)
         page.on("pageerror", lambda error: messages.append(str(error)))
-        page.on("request", lambda request: messages.append(request.url) if not _own(request.url, url) else None)
+        page.on(
+            "request", lambda request: messages.append(request.url) if not _own(request.url, url) else None
+        )
         page.goto(url)
         page.wait_for_selector("#canvas .surface")
-        return cls(page, messages)
+        artist = cls(page, messages)
+        artist.wait_said("^Ready")
+        return artist
 
     # -- what is seen -------------------------------------------------------------------------------------
 
     @property
     def boxes(self) -> list[Corners]:
         """Of the canvas's list, in order."""
-        found = self.page.eval_on_selector_all("#canvas .layers li", "rows => rows.map(row => row.dataset.box)")
+        found = self.page.eval_on_selector_all(
+            "#canvas .layers li", "rows => rows.map(row => row.dataset.box)"
+        )
         return [tuple(int(one) for one in text.split(",")) for text in found]  # type: ignore[misc]
 
     @property
     def names(self) -> list[str]:
         """Of the boxes."""
-        return self.page.eval_on_selector_all("#canvas .layers input.phrase", "rows => rows.map(row => row.value)")
+        return self.page.eval_on_selector_all(
+            "#canvas .layers input.phrase", "rows => rows.map(row => row.value)"
+        )
 
     @property
     def chosen(self) -> int | None:
@@ -105,7 +114,8 @@ class Artist:
     def wait_said(self, pattern: str) -> str:
         """Until the page says this; what it said."""
         self.page.wait_for_function(
-            "pattern => new RegExp(pattern).test(document.querySelector('#said textarea').value)", arg=pattern
+            "pattern => new RegExp(pattern).test(document.querySelector('#said textarea').value)",
+            arg=pattern,
         )
         return self.page.input_value("#said textarea")
 
@@ -117,18 +127,21 @@ class Artist:
     # -- what is done -------------------------------------------------------------------------------------
 
     def plan(self, prompt: str) -> None:
-        """Type, press Plan, and wait for boxes."""
+        """Type, press Plan, and wait for another plan than the one that is there."""
         self.page.fill("#prompt textarea", prompt)
-        before = self.page.input_value("#said textarea")
-        self.page.evaluate("document.querySelector('#said textarea').dataset.before = ''")
+        before = self.text
         self.page.click("#plan")
-        self.wait_said("Planned") if not before.startswith("Planned") else self.page.wait_for_timeout(1500)
+        self.page.wait_for_function(
+            "before => document.querySelector('#text textarea').value !== before", arg=before
+        )
 
     def write(self, text: str) -> None:
         """Put a plan in as text."""
         self.page.fill("#text textarea", text)
         self.page.locator("#text textarea").blur()
-        wanted = [[int(one) for one in found] for found in re.findall(r"\((\d+),(\d+)\),\((\d+),(\d+)\)", text)]
+        wanted = [
+            [int(one) for one in found] for found in re.findall(r"\((\d+),(\d+)\),\((\d+),(\d+)\)", text)
+        ]
         self.page.wait_for_function(
             "wanted => JSON.stringify([...document.querySelectorAll('#canvas .layers li')]"
             ".map(row => row.dataset.box.split(',').map(Number))) === JSON.stringify(wanted)",
@@ -139,7 +152,9 @@ class Artist:
         """Press Draw and wait for a round more; its picture."""
         count = len(self.rounds)
         self.page.click("#draw")
-        self.page.wait_for_function("count => document.querySelectorAll('#rounds li').length > count", arg=count)
+        self.page.wait_for_function(
+            "count => document.querySelectorAll('#rounds li').length > count", arg=count
+        )
         return self.rounds[-1]
 
     def spot(self, x: float, y: float) -> tuple[float, float]:

@@ -1,0 +1,194 @@
+"""What an artist does on the canvas, with mouse, keys and a finger, in a real browser."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.got_core.studio.page_driver import Artist
+
+pytestmark = pytest.mark.slow
+
+ONE = (200, 200, 500, 500)
+PLAN = "a red circle (200,200),(500,500) and a blue square (600,600),(900,900)"
+
+
+def near(found: Any, wanted: Any, by: int = 4) -> bool:
+    """Within the width of a pixel of the window."""
+    return all(abs(a - b) <= by for a, b in zip(found, wanted, strict=True))
+
+
+@pytest.fixture
+def page(artist: Artist) -> Artist:
+    """The same two boxes, none of them chosen."""
+    artist.write("a star (0,0),(10,10)")
+    artist.write(PLAN)
+    artist.keys("Escape")
+    assert artist.chosen is None
+    return artist
+
+
+def test_a_drag_on_empty_ground_is_a_new_box(page: Artist) -> None:
+    page.drag((650, 100), (850, 300))
+    assert page.chosen == 2 and near(page.boxes[2], (650, 100, 850, 300))
+    page.page.keyboard.type("a green star")
+    page.page.keyboard.press("Enter")
+    page.wait_text("a blue square (600,600),(900,900) and a green star (")
+    assert page.names[2] == "a green star"
+
+
+def test_a_drag_inside_moves_and_the_text_follows(page: Artist) -> None:
+    page.drag((350, 350), (450, 300))
+    assert near(page.boxes[0], (300, 150, 600, 450)) and page.boxes[1] == (600, 600, 900, 900)
+    x1, y1, x2, y2 = page.boxes[0]
+    page.wait_text(f"a red circle ({x1},{y1}),({x2},{y2}) and a blue square (600,600),(900,900)")
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "wanted"),
+    [
+        ((500, 500), (560, 540), (200, 200, 560, 540)),
+        ((200, 200), (150, 170), (150, 170, 500, 500)),
+        ((200, 350), (120, 350), (120, 200, 500, 500)),
+        ((350, 500), (350, 580), (200, 200, 500, 580)),
+        ((510, 492), (570, 552), (200, 200, 560, 560)),
+    ],
+    ids=["corner", "other corner", "edge", "lower edge", "beside the corner"],
+)
+def test_corners_and_edges_resize(page: Artist, start: Any, end: Any, wanted: Any) -> None:
+    page.click(350, 350)
+    page.drag(start, end)
+    assert len(page.boxes) == 2 and near(page.boxes[0], wanted, by=6)
+
+
+def test_ctrl_draws_over_a_box(page: Artist) -> None:
+    page.drag((250, 250), (450, 400), hold="Control")
+    assert page.boxes[0] == ONE and near(page.boxes[2], (250, 250, 450, 400))
+
+
+def test_what_leaves_the_canvas_stays_at_its_edge(page: Artist) -> None:
+    page.drag((350, 350), (-200, 1300))
+    assert near(page.boxes[0], (0, 699, 300, 999))
+    page.drag((700, 100), (1300, -200), hold="Control")
+    assert near(page.boxes[2], (700, 0, 999, 100))
+
+
+def test_a_small_box_is_kept(page: Artist) -> None:
+    page.drag((700, 100), (708, 108))
+    assert len(page.boxes) == 3 and near(page.boxes[2], (700, 100, 708, 108))
+
+
+def test_repeated_clicks_go_through_what_lies_there(page: Artist) -> None:
+    page.write("a red circle (200,200),(800,800) and a blue square (300,300),(700,700)")
+    chosen = []
+    for _ in range(3):
+        page.click(500, 500)
+        chosen.append(page.chosen)
+    assert chosen == [1, 0, 1]
+    page.click(950, 50)
+    assert page.chosen is None and len(page.boxes) == 2
+
+
+def test_buttons_add_and_delete(page: Artist) -> None:
+    page.press("add")
+    assert len(page.boxes) == 3 and page.chosen == 2
+    page.press("delete")
+    assert len(page.boxes) == 2
+    page.wait_text(PLAN)
+
+
+def test_undo_and_redo_by_button_and_key(page: Artist) -> None:
+    page.drag((350, 350), (450, 350))
+    moved = page.boxes
+    page.press("undo")
+    assert page.boxes[0] == ONE
+    page.wait_text(PLAN)
+    page.press("redo")
+    assert page.boxes == moved
+    page.keys("Control+z")
+    assert page.boxes[0] == ONE
+    page.keys("Control+Shift+Z")
+    assert page.boxes == moved
+
+
+def test_all_of_it_by_keyboard(page: Artist) -> None:
+    page.keys(".", "ArrowRight", "Shift+ArrowDown", "Alt+ArrowRight")
+    assert page.chosen == 0 and page.boxes[0] == (210, 250, 520, 550)
+    page.keys(".", "Delete")
+    assert page.names == ["a red circle"]
+    page.keys("n")
+    page.page.keyboard.type("a star")
+    page.page.keyboard.press("Enter")
+    assert page.names == ["a red circle", "a star"]
+    page.keys(",", "Enter")
+    page.page.keyboard.type("a red heart")
+    page.page.keyboard.press("Enter")
+    page.wait_text("a red heart (210,250),(520,550) and a star (")
+    page.keys("Escape")
+    assert page.chosen is None
+
+
+def test_escape_ends_a_drag(page: Artist) -> None:
+    mouse = page.page.mouse
+    mouse.move(*page.spot(350, 350))
+    mouse.down()
+    mouse.move(*page.spot(500, 700))
+    assert page.boxes[0] != ONE
+    page.page.keyboard.press("Escape")
+    assert page.boxes[0] == ONE
+    mouse.up()
+    assert page.boxes[0] == ONE
+
+
+def test_the_list_orders_renames_and_locks(page: Artist) -> None:
+    row = page.page.locator("#canvas .layers li")
+    row.nth(1).locator("[data-do=up]").click()
+    page.wait_text("a blue square (600,600),(900,900) and a red circle (200,200),(500,500)")
+    row.nth(0).locator("input").fill("a teal square")
+    row.nth(0).locator("input").press("Enter")
+    page.wait_text("a teal square (600,600),(900,900) and a red circle")
+    row.nth(1).locator("[data-do=lock]").click()
+    page.drag((350, 350), (300, 300))
+    assert page.boxes[1] == ONE and len(page.boxes) == 3, "a locked box is drawn over"
+
+
+def test_coordinates_are_shown_with_their_scale(page: Artist) -> None:
+    page.page.mouse.move(*page.spot(500, 250))
+    found = page.page.inner_text("#canvas .place")
+    assert found.endswith("of 999") and near(
+        [int(one) for one in found.split(" of ")[0].split(",")], (500, 250)
+    )
+
+
+def test_the_models_colours(page: Artist) -> None:
+    def colour() -> list[int]:
+        script = """([x, y]) => { const canvas = document.querySelector('#canvas .stage canvas');
+            const at = [Math.round(canvas.width * x / 1000), Math.round(canvas.height * y / 1000)];
+            return [...canvas.getContext('2d').getImageData(...at, 1, 1).data.slice(0, 3)]; }"""
+        return page.page.evaluate(
+            f"new Promise(done => requestAnimationFrame(() => done(({script})([350, 350]))))"
+        )
+
+    plain = colour()
+    page.page.check("#canvas [data-do=masks]")
+    assert colour() == [255, 0, 0], "the palette's first"
+    page.page.uncheck("#canvas [data-do=masks]")
+    assert colour() == plain
+
+
+def test_a_finger_draws_and_moves(page: Artist, chromium: Any, url: str) -> None:
+    finger = Artist.at(chromium, url, has_touch=True)
+    finger.write(PLAN)
+    client = finger.page.context.new_cdp_session(finger.page)
+
+    def touch(kind: str, *points: tuple[float, float]) -> None:
+        at = [dict(zip("xy", finger.spot(*point), strict=True)) for point in points]
+        client.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": at})
+
+    for start, end in (((350, 350), (450, 350)), ((650, 100), (850, 300))):
+        touch("touchStart", start)
+        touch("touchMove", end)
+        touch("touchEnd")
+    assert near(finger.boxes[0], (300, 200, 600, 500)) and near(finger.boxes[2], (650, 100, 850, 300))
+    finger.page.context.close()

@@ -1,0 +1,143 @@
+"""Sessions with the weights that come with the package, without a browser."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from got_core.annotate.schemas import T2I_CHAINS
+from got_core.chain.boxes import Box
+from got_core.chain.edits import move_box
+from got_core.chain.grammar import Chain, parse
+from got_core.corpus.schemas import RAW_IMAGES, frame_of
+from got_core.curate.config import CurateConfig
+from got_core.curate.rules import select_t2i
+from got_core.exchange.config import T2IMapping
+from got_core.exchange.importer import image_keys, import_batch
+from got_core.exchange.records import read_records
+from got_core.studio.desk import EDIT, NEW, Desk, Studio, comparison, picture_of, seed_of
+from got_core.studio.feedback import Consent, FeedbackError
+from got_core.studio.painter import PaintingError, RemotePainter, Step
+from got_core.studio.pictures import change_outside
+from got_core.studio.plans import PlanError
+
+PROMPT = "a photo of a red circle and a blue square"
+PLAN = parse("a red circle (100,100),(400,400) and a blue square (550,550),(850,850) on a grey background")
+ADA = Consent(who="ada", licence="CC0-1.0", given=True)
+
+
+def drawn(
+    studio: Studio, desk: Desk, chain: Chain, prompt: str = PROMPT, seed: int = 0, **settings: Any
+) -> Desk:
+    *steps, made = studio.draw(desk, chain, prompt, seed, settings)
+    assert all(isinstance(step, Step) for step in steps) and isinstance(made, Desk)
+    return made
+
+
+def test_a_moved_box_leaves_the_rest_as_it_was(studio: Studio) -> None:
+    first = drawn(studio, Desk(), PLAN)
+    moved = move_box(PLAN, 0, Box(600, 100, 900, 400))
+    second, other = drawn(studio, first, moved), drawn(studio, first, moved, seed=1)
+    assert first.shown and second.shown and other.shown
+    boxes = [one.box for plan in (PLAN, moved) for one in plan.boxes]
+    same = change_outside(first.shown.image, second.shown.image, boxes)
+    assert same.median <= 3
+    assert same.mean < change_outside(first.shown.image, other.shown.image, boxes).mean
+    shown = comparison(second)
+    assert shown is not None and "Round 1 and round 2" in shown["said"]
+
+
+def test_the_model_plans_and_faults_are_repaired(studio: Studio) -> None:
+    view = studio.plan(Desk(), NEW, PROMPT)
+    assert sorted(one.phrase for one in view.chain.boxes) == ["a blue square", "a red circle"]
+    asked = "a photo of a circle left of a square"
+    wrong = parse("a circle (600,100),(900,400) and a square (100,100),(400,400)")
+    assert any("left of" in one for one in studio.faults(Desk(), wrong, asked))
+    repaired = studio.repair(Desk(), wrong, asked)
+    assert studio.faults(Desk(), repaired.chain, asked) == ["No faults found."]
+    assert repaired.earlier == wrong and "moved from" in repaired.said
+
+
+def test_an_edit_goes_on_from_the_shown_picture(studio: Studio) -> None:
+    desk = drawn(studio, Desk(), PLAN)
+    view = studio.plan(desk, EDIT, "Make the red circle green.")
+    assert view.desk.source == 1 and view.chain.boxes
+    edited = drawn(studio, view.desk, view.chain, "Make the red circle green.", keep_outside=True)
+    shown = edited.shown
+    assert shown is not None and (shown.parent, shown.source) == (1, 1)
+    first = desk.shown
+    assert first is not None
+    kept = change_outside(first.image, shown.image, [one.box for one in view.chain.boxes])
+    assert kept.median <= 1
+    back = studio.go_back(edited, 2)
+    assert back.desk.source == 1, "drawing again changes the same picture"
+    assert back.chain.to_data() == view.chain.to_data()
+    with pytest.raises(PlanError, match="no picture to change"):
+        studio.plan(Desk(), EDIT, "Make it green.")
+
+
+def test_a_drawn_picture_opens_with_its_own_plan(studio: Studio) -> None:
+    shown = drawn(studio, Desk(), PLAN, seed=5).shown
+    assert shown is not None
+    view = studio.upload(Desk(), shown.picture)
+    assert (view.chain.to_data(), view.prompt, view.seed) == (PLAN.to_data(), PROMPT, 5)
+
+
+def test_another_prompt_hides_the_last_picture(studio: Studio) -> None:
+    desk = drawn(studio, Desk(), PLAN)
+    assert picture_of(desk, PROMPT) and picture_of(desk, "a photo of a star") is None
+    assert picture_of(replace(desk, source=1), "Remove the circle.")
+
+
+@pytest.mark.parametrize("value", [None, True, 1.5, -1, float("nan"), 2**53, "1"])
+def test_seeds_that_are_none_are_said(value: Any) -> None:
+    with pytest.raises(PlanError, match="seed"):
+        seed_of(value)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "settings", "said"),
+    [(" ", {}, "write first"), (PROMPT, {"num_inference_steps": 10**9}, "num_inference_steps"),
+     (PROMPT, {"text_scale": float("nan")}, "text_scale")],
+)  # fmt: skip
+def test_what_cannot_be_drawn_is_said(
+    studio: Studio, prompt: str, settings: dict[str, Any], said: str
+) -> None:
+    with pytest.raises((PlanError, PaintingError), match=said):
+        drawn(studio, Desk(), PLAN, prompt, **settings)
+
+
+def test_a_given_plan_passes_import_and_curation(studio: Studio, tmp_path: Path) -> None:
+    own = replace(studio, feedback=tmp_path / "given")
+    desk = drawn(own, Desk(planned=PLAN.to_data()), move_box(PLAN, 0, Box(600, 100, 900, 400)))
+    for refused in (replace(ADA, given=False), replace(ADA, who=" "), replace(ADA, licence="")):
+        with pytest.raises(FeedbackError):
+            own.give(desk, refused)
+    with pytest.raises(PlanError):
+        own.give(Desk(), ADA)
+    assert own.give(desk, ADA) == own.give(desk, ADA), "the same again is the same row"
+    records = list(read_records(str(tmp_path / "given" / "chains.jsonl")))
+    assert len(records) == 1 and records[0].values is not None
+    row = records[0].values
+    assert row["who"] == "ada" and row["planned"] == PLAN.to_data()
+    assert (tmp_path / "given" / row["image"]).is_file()
+    raw = frame_of(
+        [{"image_id": row["image_id"], "path": row["image"], "source": "studio", "width": 64, "height": 64}],
+        RAW_IMAGES,
+    )
+    mapping = T2IMapping(
+        name="studio", image="image_id", image_is="image_id", source="source", licence="licence"
+    )
+    made = import_batch(records, image_keys(raw, "image_id"), mapping)
+    assert made.refused.is_empty() and set(made.chains.columns) == set(T2I_CHAINS)
+    (chain,) = made.chains["chain"]
+    assert "(600,100),(900,400)" in chain
+    assert select_t2i(made.chains, raw, CurateConfig())["accepted"].to_list() == [True]
+
+
+def test_no_server_is_one_sentence() -> None:
+    with pytest.raises(PaintingError, match="no server answers"):
+        RemotePainter("http://127.0.0.1:9")

@@ -1,0 +1,137 @@
+"""The page as artists use it, with the weights that come with the package, in a real browser."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from got_core.chain.boxes import Box
+from got_core.registry.picture_file import read_note
+from got_core.scenes.reader import read_scene
+from got_core.studio.desk import EDIT, Studio
+from got_core.studio.project import Project
+from tests.got_core.studio.page_driver import Artist
+
+pytestmark = pytest.mark.slow
+
+PROMPT = "a photo of a red circle and a blue square"
+
+
+def opened(url: str) -> Image.Image:
+    return Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))).convert("RGB")
+
+
+def found(picture: Image.Image, color: str) -> Box:
+    (one,) = [item for item in read_scene(picture, strict=False) if item.color == color]
+    return Box.from_pixels(one.box, *picture.size)
+
+
+def test_a_moved_box_is_drawn_where_it_was_moved_to(chromium: Any, url: str) -> None:
+    artist = Artist.at(chromium, url)
+    artist.plan(PROMPT)
+    first = opened(artist.draw())
+    at = artist.names.index("a red circle")
+    x1, y1, x2, y2 = artist.boxes[at]
+    middle = ((x1 + x2) / 2, (y1 + y2) / 2)
+    artist.drag(middle, (x2 - x1, y2 - y1))
+    moved = Box(*artist.boxes[at])
+    artist.wait_text(str(moved))
+    data = artist.draw()
+    second = opened(data)
+    assert found(second, "red").iou(moved) >= 0.6 > found(first, "red").iou(moved)
+    note = read_note(base64.b64decode(data.partition(",")[2]))
+    assert str(moved) in note.chain and note.prompt == PROMPT and note.seed == 0
+    assert artist.page.locator("#pair").inner_text().count("levels of 255") == 1
+    assert not artist.messages
+    artist.page.context.close()
+
+
+def test_edits_in_rounds_saved_opened_elsewhere_and_given(
+    chromium: Any, url: str, studio: Studio, tmp_path: Path
+) -> None:
+    artist = Artist.at(chromium, url)
+    page = artist.page
+    scene = tmp_path / "scene.png"
+    pixels = np.full((64, 64, 3), 128, np.uint8)
+    pixels[10:30, 8:28] = (220, 30, 30)
+    pixels[36:56, 36:56] = (40, 80, 230)
+    Image.fromarray(pixels).save(scene)
+    page.click("#files button")
+    page.set_input_files("#files input[type=file] >> nth=0", scene)
+    artist.wait_said("Opened: 2 objects")
+    assert page.is_checked(f"#mode input[value='{EDIT}']")
+    artist.plan("Make the red square green.")
+    assert len(artist.boxes) == 1, "the region that is to change"
+    artist.keys(".", "ArrowRight")
+    region = artist.boxes[0]
+    artist.wait_text(f"({region[0]},{region[1]})")
+    second = artist.draw()
+    artist.plan("Remove the blue square.")
+    third = artist.draw()
+    assert third != second
+    page.click("#rounds li[data-round='2'] button")
+    artist.wait_said("Back at round 2")
+    assert artist.boxes == [region]
+    artist.plan("Make the blue square yellow.")
+    artist.draw()
+    page.click("#save")
+    with page.expect_download() as download:
+        pass
+    saved = Path(download.value.path()).read_bytes()
+    project = Project.from_bytes(saved)
+    assert [(one.id, one.parent, one.source) for one in project.rounds] == [
+        (1, None, None), (2, 1, 1), (3, 2, 2), (4, 2, 2)
+    ]  # fmt: skip
+    elsewhere = Artist.at(chromium, url)
+    (tmp_path / "again.zip").write_bytes(saved)
+    elsewhere.page.click("#files button")
+    elsewhere.page.set_input_files("#files input[type=file] >> nth=1", tmp_path / "again.zip")
+    elsewhere.wait_said("Opened: 4 rounds")
+    assert elsewhere.rounds == artist.rounds and elsewhere.text == artist.text
+    for one in (artist, elsewhere):
+        assert not one.messages
+        one.page.context.close()
+
+
+def test_consent_is_asked_for_once(chromium: Any, url: str, studio: Studio) -> None:
+    artist = Artist.at(chromium, url)
+    artist.plan(PROMPT)
+    artist.draw()
+    page = artist.page
+    page.click("#give-it button")
+    page.fill("#who input, #who textarea", "ada")
+    page.click("#give")
+    page.wait_for_selector("text=agree first")
+    assert not (studio.feedback / "chains.jsonl").exists()
+    page.check("#agreed input")
+    page.click("#give")
+    artist.wait_said("Saved as row")
+    (row,) = [json.loads(line) for line in (studio.feedback / "chains.jsonl").read_text().splitlines()]
+    assert (row["who"], row["licence"], row["prompt"]) == ("ada", "CC0-1.0", PROMPT)
+    page.reload()
+    page.wait_for_selector("#canvas .surface")
+    page.click("#give-it button")
+    page.wait_for_function("document.querySelector('#agreed input')?.checked")
+    page.context.close()
+
+
+def test_two_artists_see_their_own_pictures(chromium: Any, url: str) -> None:
+    artists = [Artist.at(chromium, url) for _ in range(2)]
+    prompts = ("a photo of a red circle", "a photo of a blue square")
+    for artist, prompt in zip(artists, prompts, strict=True):
+        artist.plan(prompt)
+    for artist in artists:
+        artist.page.click("#draw")
+    for artist, color in zip(artists, ("red", "blue"), strict=True):
+        artist.wait_said("Drawn: round 1")
+        (picture,) = artist.rounds
+        assert [one.color for one in read_scene(opened(picture), strict=False)] == [color]
+        assert not artist.messages
+        artist.page.context.close()
