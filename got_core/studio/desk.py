@@ -94,9 +94,12 @@ class Studio:
             raise PlanError("there is no picture to change yet: draw one, or upload one")
         return desk.shown
 
-    def now(self, canvas: Any, text: str, typed: bool) -> Chain:
+    def now(self, canvas: Any, text: str) -> Chain:
         """The plan that the page shows: its text where that was typed since, else the canvas."""
-        return text_plan(text) if typed else changed_plan(canvas)
+        chain = changed_plan(canvas)
+        # The canvas says beside which text it was changed: that one is older than it.
+        known = (chain.to_data().strip(), str(canvas.get("seen", "")).strip())
+        return chain if text.strip() in known else text_plan(text)
 
     def faults(self, desk: Desk, chain: Chain, prompt: str) -> list[str]:
         """What is wrong with a plan, and how it differs from the model's; for showing."""

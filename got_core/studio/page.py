@@ -27,6 +27,7 @@ from got_core.studio.desk import (
 from got_core.studio.feedback import Consent
 from got_core.studio.painter import PaintingError, Step
 from got_core.studio.pictures import data_url
+from got_core.studio.plans import changed_plan
 
 HEAD = (
     '<script src="/studio/konva.min.js"></script><script src="/studio/canvas.js"></script>'
@@ -84,7 +85,6 @@ class _Page:
             self.desk,
             self.canvas,
             self.text,
-            self.typed,
             self.faults,
             self.rounds,
             self.pair,
@@ -121,7 +121,7 @@ class _Page:
             )
             self.save = gr.Button("Save the project", elem_id="save")
             self.open = gr.UploadButton("Open a project", type="binary", file_types=[".zip"], elem_id="open")
-            self.packed = gr.Textbox(visible=False)
+            self.packed = gr.Textbox(visible="hidden")
         with gr.Accordion("Give this plan as training data", open=False, elem_id="give-it"):
             self.terms = gr.BrowserState(
                 {"agreed": False, "who": "", "licence": "CC0-1.0"}, "got-studio-terms"
@@ -143,7 +143,6 @@ class _Page:
             palette=list(PALETTE),
         )
         self.text = gr.Textbox(label="The plan as text", lines=3, max_length=20_000, elem_id="text")
-        self.typed = gr.Checkbox(False, visible=False)
         self.faults = gr.Textbox(label="Checked", lines=3, interactive=False, elem_id="faults")
         self.repair = gr.Button("Repair", elem_id="repair")
 
@@ -173,16 +172,15 @@ class _Page:
         asked = [self.desk, self.mode, self.prompt]
         for start in (self.plan_button.click, self.prompt.submit):
             start(_shown_errors(self._plan), asked, planned, concurrency_id="plan", **slow)
-        now = [self.desk, self.canvas, self.text, self.typed, self.prompt]
+        now = [self.desk, self.canvas, self.text, self.prompt]
         self.canvas.input(
             _shown_errors(self._moved),
             now,
-            [self.text, self.typed, self.faults],
+            [self.text, self.faults],
             trigger_mode="always_last",
             **quick,
         )
-        self.text.input(None, None, [self.typed], js="() => true", **quick)
-        self.text.blur(_shown_errors(self._written), now, [self.canvas, self.typed, self.faults], **quick)
+        self.text.blur(_shown_errors(self._written), now, [self.canvas, self.faults], **quick)
         self.repair.click(_shown_errors(self._repair), now, planned, **slow)
         drawn = [self.desk, self.canvas, self.rounds, self.pair, self.said]
         chosen = [*now, self.seed, self.keep, self.steps, *self.scales]
@@ -210,27 +208,21 @@ class _Page:
     def _plan(self, desk: Desk, mode: str, prompt: str) -> tuple[Any, ...]:
         return self._view(self.studio.plan(desk, mode, prompt), prompt)
 
-    def _repair(self, desk: Desk, canvas: Any, text: str, typed: bool, prompt: str) -> tuple[Any, ...]:
-        return self._view(self.studio.repair(desk, self.studio.now(canvas, text, typed), prompt), prompt)
+    def _repair(self, desk: Desk, canvas: Any, text: str, prompt: str) -> tuple[Any, ...]:
+        return self._view(self.studio.repair(desk, self.studio.now(canvas, text), prompt), prompt)
 
-    def _moved(self, desk: Desk, canvas: Any, text: str, typed: bool, prompt: str) -> tuple[Any, ...]:
-        chain = self.studio.now(canvas, text, typed=False)
-        return chain.to_data(), False, _lines(self.studio.faults(desk, chain, prompt))
+    def _moved(self, desk: Desk, canvas: Any, text: str, prompt: str) -> tuple[Any, ...]:
+        chain = changed_plan(canvas)
+        return chain.to_data(), _lines(self.studio.faults(desk, chain, prompt))
 
-    def _written(self, desk: Desk, canvas: Any, text: str, typed: bool, prompt: str) -> tuple[Any, ...]:
-        if not typed:
-            return gr.skip(), gr.skip(), gr.skip()
-        chain = self.studio.now(canvas, text, typed)
+    def _written(self, desk: Desk, canvas: Any, text: str, prompt: str) -> tuple[Any, ...]:
+        chain = self.studio.now(canvas, text)
+        if chain == changed_plan(canvas):
+            return gr.skip(), gr.skip()
         value = canvas_of(View(desk=desk, chain=chain))
-        return (
-            gr.update(value=value),
-            False,
-            _lines(self.studio.faults(desk, chain, prompt)),
-        )
+        return gr.update(value=value), _lines(self.studio.faults(desk, chain, prompt))
 
-    def _draw(
-        self, desk: Desk, canvas: Any, text: str, typed: bool, prompt: str, seed: Any, *rest: Any
-    ) -> Iterator[Any]:
+    def _draw(self, desk: Desk, canvas: Any, text: str, prompt: str, seed: Any, *rest: Any) -> Iterator[Any]:
         keep, steps, *scales = rest
         settings = {
             "keep_outside": keep or None,
@@ -239,7 +231,7 @@ class _Page:
         }
         nothing = (gr.skip(), gr.skip(), gr.skip(), gr.skip())
         try:
-            chain = self.studio.now(canvas, text, typed)
+            chain = self.studio.now(canvas, text)
             for made in self.studio.draw(desk, chain, prompt, seed, settings):
                 if isinstance(made, Step):
                     yield (*nothing, f"Drawing: step {made.done} of {made.of}.")
@@ -272,7 +264,6 @@ class _Page:
             desk,
             gr.update(value=canvas_of(view), picture=picture_of(desk, words)),
             written,
-            False,
             _lines(self.studio.faults(desk, view.chain, words or "")),
             rounds_of(desk),
             comparison(desk),

@@ -10,6 +10,8 @@ import re
 from functools import cache
 from pathlib import Path
 
+from pydantic_settings import BaseSettings
+
 from got_core.server_settings import AnnotatorServer, JudgeServer, ServeSettings, StudioSettings
 from got_core.settings import Settings
 from tests.docs.pages import ROOT

@@ -124,7 +124,7 @@
       this.rev = "page-" + Date.now() + "-" + (this.count += 1);
       this.ghosts = [];
       this.render();
-      this.send({ ...copy(this.state), rev: this.rev });
+      this.send({ ...copy(this.state), rev: this.rev, seen: document.querySelector("#text textarea")?.value ?? "" });
     }
 
     change(act) { this.remember(); act(); this.emit(); }
