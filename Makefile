@@ -55,7 +55,7 @@ $(TEST_STAMP): $(STAMP)
 	@touch $(TEST_STAMP)
 
 $(STUDIO_STAMP): $(STAMP)
-	@$(INSTALL) -e '.[pipeline,dev,studio]'
+	@$(INSTALL) -e '.[pipeline,dev,serve,studio]'
 	@touch $(STUDIO_STAMP)
 
 $(REHEARSAL_STAMP): $(STAMP)

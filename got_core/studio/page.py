@@ -72,7 +72,7 @@ class _Page:
     """The widgets of one page."""
 
     def __init__(self, page: gr.Blocks, studio: Studio, at_once: int) -> None:
-        self.studio = studio
+        self.page, self.studio = page, studio
         self.desk = gr.State(Desk())
         with gr.Row():
             with gr.Column(scale=2, min_width=280):
@@ -199,9 +199,8 @@ class _Page:
         self.save.click(_packed, [self.desk], [self.packed], **slow).then(None, [self.packed], None, js=_SAVE)
         given = [self.desk, self.agreed, self.who, self.licence]
         self.give.click(_shown_errors(self._give), given, [self.said, self.terms], **slow)
-        gr.on(
-            None, _remembered, [self.terms], [self.agreed, self.who, self.licence], api_visibility="private"
-        )
+        terms = [self.agreed, self.who, self.licence]
+        self.page.load(_remembered, [self.terms], terms, api_visibility="private")
 
     # -- what is done -------------------------------------------------------------------------------------
 
