@@ -40,4 +40,6 @@ def test_the_champion_is_moved_and_moved_back(graph: Graph, registry: Any) -> No
     # By the rule: a challenger without scores stays what it is, and its version says why.
     assert run(graph).success
     assert str(registry.get_model_version_by_alias("got", "champion").version) == "1"
-    assert "its result of geneval/scenes is missing" in registry.get_model_version("got", "2").tags["promotion"]
+    assert (
+        "its result of geneval/scenes is missing" in registry.get_model_version("got", "2").tags["promotion"]
+    )
