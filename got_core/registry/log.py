@@ -6,7 +6,10 @@ which version is the champion (`promote`), or what a consumer runs (`pyfunc`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,7 @@ from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 
 import got_core
+from got_core.model.formats.foundation_folder import PACKAGED
 from got_core.registry.request import ANSWER, COLUMNS
 from got_core.registry.results import (
     EXPERIMENT,
@@ -150,17 +154,30 @@ def _log_model(folder: Path) -> Any:
     """A new logged model: its artifact folder has a fresh id, so files of an older upload cannot be in it."""
     import pandas as pd
 
-    return mlflow.pyfunc.log_model(
-        name="pipeline",
-        python_model=str(Path(__file__).with_name("pyfunc.py")),
-        artifacts={"pipeline": str(folder)},
-        # The library goes along, so an entry still loads when the code has moved on.
-        code_paths=[str(Path(got_core.__file__).parent)],
-        signature=signature(),
-        input_example=pd.DataFrame([EXAMPLE]),
-        metadata={"inputs": COLUMNS},
-        pip_requirements=requirements(),
-    )
+    with _library() as code:
+        return mlflow.pyfunc.log_model(
+            name="pipeline",
+            python_model=str(Path(__file__).with_name("pyfunc.py")),
+            artifacts={"pipeline": str(folder)},
+            code_paths=[str(code)],
+            signature=signature(),
+            input_example=pd.DataFrame([EXAMPLE]),
+            metadata={"inputs": COLUMNS},
+            pip_requirements=requirements(),
+        )
+
+
+@contextmanager
+def _library() -> Iterator[Path]:
+    """The library, which goes along so that an entry still loads when the code has moved on; without the
+    foundation weights that come with it, for an entry has weights of its own."""
+    source = Path(got_core.__file__).parent
+
+    def left_out(folder: str, names: list[str]) -> list[str]:
+        return [name for name in names if name == "__pycache__" or Path(folder, name) == PACKAGED]
+
+    with tempfile.TemporaryDirectory() as above:
+        yield Path(shutil.copytree(source, Path(above, source.name), ignore=left_out))
 
 
 def _check_upload(client: MlflowClient, folder: Path, info: Any) -> None:
