@@ -1,7 +1,7 @@
 # Everything a person does often. `make run` and `make test` set up what they need, in any order.
 #
 #   make run     the whole graph on the embedded default (settings: GOT_*, see README.md)
-#   make train-long   the graph on harder scenes: up to three CPU-hours of training, in a home of its own
+#   make train-long   the graph with more data and longer stages, in a home of its own
 #   make test    the tests
 #   make test-gpu   the tests that need a CUDA device (80 GB for all of them; without one they are skipped)
 #   make integration   the tests with a real vLLM, in an environment of its own (3 GB; about ten minutes)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,9 +42,12 @@ class Serving:
         """Of requests to the model of now."""
         return Reader(model=self.slot.current, settings=self.settings)
 
-    async def answer(self, job: Job) -> list[Made]:
+    def begin(self, job: Job) -> Future[list[Made]]:
+        """Put a job into the queue. Raises ApiError where there is no room."""
+        return self.engine.submit(job)
+
+    async def finish(self, future: Future[list[Made]]) -> list[Made]:
         """What became of a job's rows. One whose client gives up is taken from the queue. Raises ApiError."""
-        future = self.engine.submit(job)
         try:
             return await asyncio.wrap_future(future)
         except asyncio.CancelledError:
@@ -51,6 +55,10 @@ class Serving:
             raise
         except Exception as error:
             raise of_exception(error) from error
+
+    async def answer(self, job: Job) -> list[Made]:
+        """Both of them."""
+        return await self.finish(self.begin(job))
 
     async def files(self, made: Sequence[Made], kind: str = "png", quality: int | None = None) -> Files:
         """Files of the pictures, or why there are none."""

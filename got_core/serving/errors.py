@@ -74,7 +74,7 @@ def of_exception(error: Exception) -> ApiError:
         return bad_request(error.message)
     if isinstance(error, ValueError | TypeError):
         return bad_request(str(error))
-    return ApiError(500, f"drawing failed: {type(error).__name__}: {error}")
+    return ApiError(500, f"drawing failed ({type(error).__name__}); the server's log has more")
 
 
 def add_handlers(app: FastAPI) -> None:

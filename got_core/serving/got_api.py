@@ -6,12 +6,14 @@ Belongs here: these two routes. Not here: plans as documents (`got_core.inferenc
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import Future
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends
 from fastapi.responses import StreamingResponse
+from starlette.concurrency import run_in_threadpool
 
-from got_core.registry.rows import Plan
+from got_core.registry.rows import Made, Plan
 from got_core.serving.answers import draw_answer, plan_answer
 from got_core.serving.context import Events, Serving, serving_of
 from got_core.serving.engine import Job
@@ -54,7 +56,9 @@ async def plan(
 ) -> dict[str, Any]:
     """The plan as a document: change its `chain` or its `boxes` and send it as `chain` to `/v1/got/draw`."""
     given = {"plan_only": True, "repair": body.repair, "max_new_tokens": body.max_new_tokens}
-    job = serving.reader().job({"prompt": body.prompt, "image": body.image, "seed": 0}, given)
+    cells = {"prompt": body.prompt, "image": body.image, "seed": 0}
+    # In a thread of its own: a picture to edit is decoded there.
+    job = await run_in_threadpool(serving.reader().job, cells, given)
     (made,) = await serving.answer(job)
     return plan_answer(job, made.plan)
 
@@ -68,14 +72,14 @@ async def draw(
     """Pictures with their plan. With `stream`: server-sent events `plan`, `progress`, `done` or `error`."""
     given = {name: getattr(body, name) for name in _PARAMETERS} | {"num_images_per_prompt": body.n}
     cells = {"prompt": body.prompt, "chain": chain_text(body.chain), "image": body.image, "seed": body.seed}
-    job = serving.reader().job(cells, given)
+    job = await run_in_threadpool(serving.reader().job, cells, given)
     if not body.stream:
-        return await _drawn(serving, job, body)
+        return await _drawn(serving, job, serving.begin(job), body)
     return _streamed(serving, job, body)
 
 
-async def _drawn(serving: Serving, job: Job, body: DrawRequest) -> dict[str, Any]:
-    made = await serving.answer(job)
+async def _drawn(serving: Serving, job: Job, future: Future[list[Made]], body: DrawRequest) -> dict[str, Any]:
+    made = await serving.finish(future)
     return draw_answer(job, made, await serving.files(made, body.output_format))
 
 
@@ -86,10 +90,11 @@ def _streamed(serving: Serving, job: Job, body: DrawRequest) -> StreamingRespons
         events.on_plans(plans, job, name)
 
     job.on_step, job.on_plans = events.on_step, on_plans
+    future = serving.begin(job)  # where there is no room, before any event is sent
 
     async def work() -> None:
         try:
-            events.put("done", await _drawn(serving, job, body))
+            events.put("done", await _drawn(serving, job, future, body))
         except Exception as error:
             events.put("error", of_exception(error).body())
         events.close()

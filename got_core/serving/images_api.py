@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from concurrent.futures import Future
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, Request
 from fastapi.responses import StreamingResponse
 from pydantic import ValidationError
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 
+from got_core.registry.rows import Made
 from got_core.serving.answers import images_answer
 from got_core.serving.context import Serving, error_event, event, serving_of
 from got_core.serving.engine import Job
@@ -106,9 +109,13 @@ async def edits(request: Request, serving: ServingOf) -> Any:
 async def _answered(
     serving: Serving, body: Generation, cells: dict[str, Any], kind: str, more: dict[str, Any] | None = None
 ) -> Any:
-    job = _job(serving, body, cells, more or {})
+    # In a thread of its own: a picture to edit is decoded there.
+    job = await run_in_threadpool(_job, serving, body, cells, more or {})
     if body.stream:
-        return StreamingResponse(_events(serving, job, body, kind), media_type="text/event-stream")
+        events = _Progress(job)
+        future = serving.begin(job)  # where there is no room, before any event is sent
+        stream = _events(serving, job, body, kind, events, future)
+        return StreamingResponse(stream, media_type="text/event-stream")
     made = await serving.answer(job)
     files = await serving.files(made, body.output_format or "png", body.output_compression)
     return images_answer(job, made, files, body)
@@ -128,17 +135,30 @@ def _job(serving: Serving, body: Generation, cells: dict[str, Any], more: dict[s
     return reader.job({**cells, "seed": body.seed}, given)
 
 
-async def _events(serving: Serving, job: Job, body: Generation, kind: str) -> AsyncIterator[bytes]:
+class _Progress:
+    """A job's steps as comments, which clients pass over."""
+
+    def __init__(self, job: Job) -> None:
+        self.comments: asyncio.Queue[str] = asyncio.Queue()
+        self._loop = asyncio.get_running_loop()
+        job.on_step = self._told
+
+    def _told(self, step: int, steps: int) -> None:
+        self._loop.call_soon_threadsafe(self.comments.put_nowait, f": step {step} of {steps}\n\n")
+
+
+async def _events(
+    serving: Serving,
+    job: Job,
+    body: Generation,
+    kind: str,
+    progress: _Progress,
+    future: Future[list[Made]],
+) -> AsyncIterator[bytes]:
     """Comments while it draws, then an event a picture; the status has been sent, so errors are events."""
-    loop, steps = asyncio.get_running_loop(), asyncio.Queue[str]()
-
-    def on_step(step: int, total: int) -> None:
-        loop.call_soon_threadsafe(steps.put_nowait, f": step {step} of {total}\n\n")
-
-    job.on_step = on_step
-    work = asyncio.ensure_future(serving.answer(job))
+    work = asyncio.ensure_future(serving.finish(future))
     try:
-        async for comment in _until(work, steps):
+        async for comment in _until(work, progress.comments):
             yield comment
         made = work.result()
         files = await serving.files(made, body.output_format or "png", body.output_compression)

@@ -97,8 +97,10 @@ class Reader:
         steps = params.settings.get("num_inference_steps")
         if steps is not None and steps > self.settings.max_steps:
             raise bad_request(f"`num_inference_steps` may be {self.settings.max_steps} at most, got {steps}")
-        if params.images > self.settings.max_pictures:
-            raise bad_request(f"`n` may be {self.settings.max_pictures} at most, got {params.images}", "n")
+        # More than may wait would never find room.
+        most = min(self.settings.max_pictures, self.settings.queue)
+        if params.images > most:
+            raise bad_request(f"`n` may be {most} at most, got {params.images}", "n")
         self._check_pixels(params)
         return params
 

@@ -83,7 +83,7 @@ def entry_files(uri: str, version: str) -> list[str]:
 
 def test_entry_holds_text_and_safetensors_only(first: str, uri: str) -> None:
     files = entry_files(uri, first)
-    assert sum(name.endswith(".safetensors") for name in files) == 4
+    assert sum(name.endswith(".safetensors") for name in files) == 4, "no weights but the pipeline's own"
     known = {".safetensors", ".json", ".jinja", ".py", ".yaml", ".toml", ".txt", ".css", ".js", ".typed", ""}
     assert {Path(name).suffix for name in files} <= known
     # Without a suffix MLflow writes two text files of its own.

@@ -83,9 +83,13 @@ def test_more_than_may_wait_is_refused_with_a_time(folder: Path, monkeypatch: py
             until(lambda: waiting_pictures(server) == 4)
             status, _, headers = server.raw("/v1/got/draw", BODY)
             assert status == 429 and int(headers["Retry-After"]) >= 1
+            streamed = server.raw("/v1/got/draw", BODY | {"stream": True})
+            assert streamed[0] == 429, "said before any event is sent"
+            assert server.raw("/v1/images/generations", {"prompt": "a", "stream": True})[0] == 429
             held.go.set()
             assert {one.result()[0] for one in (first, *two)} == {200}
         assert server.ask("/v1/got/draw", BODY)[0] == 200, "afterwards there is room again"
+        assert server.ask("/v1/got/draw", BODY | {"n": 5})[0] == 400, "for which there is never room"
 
 
 def test_one_request_at_fault_does_not_cost_the_others(
