@@ -15,7 +15,7 @@ import dagster as dg
 
 from got_assets.definitions import defs
 from got_assets.defs.ingest.jobs import EDIT_STEPS, IMAGE_STEPS
-from got_assets.defs.ingest.partitions import EDIT_SHARDS, IMAGE_SHARDS
+from got_assets.defs.ingest.partitions import EDIT_SHARDS, IMAGE_SHARDS, add_partitions
 from got_assets.defs.lists.sources import observe_lists
 from got_assets.defs.train.jobs import RETRAIN_ASSETS
 from got_assets.event_log import TO_RETRY
@@ -122,11 +122,8 @@ def assign_shards(project: Project, instance: dg.DagsterInstance) -> tuple[list[
     if settings.edits_url:
         options = settings.fs_options(settings.edits_url)
         edits = assign_edit_shards(project.storage, settings.edits_url, config, options)
-    for partitions, names in ((IMAGE_SHARDS, images), (EDIT_SHARDS, edits)):
-        known = set(instance.get_dynamic_partitions(str(partitions.name)))
-        new = [name for name in names if name not in known]
-        if new:
-            instance.add_dynamic_partitions(str(partitions.name), new)
+    add_partitions(instance, str(IMAGE_SHARDS.name), images)
+    add_partitions(instance, str(EDIT_SHARDS.name), edits)
     observe_lists(project, instance)
     return images, edits
 

@@ -59,6 +59,13 @@ class AblationConfig:
     without_got: bool = False
     """Whether runs start from foundation models of their own that know no chains, canvases or sources, as the
     paper's published weights, in place of the graph's."""
+    foundation_share: float = 1.0
+    """Length of these foundation models' training: a share of each number of steps."""
+    peak_rate: float | None = None
+    """Of all stages, in place of their own: what knows no chains has more to learn than the graph's models.
+    None: the stages' own."""
+    language_rate: float | None = None
+    """Of the language model, likewise."""
     workers: int = execution(1)
     """Data-parallel workers of a run. Several runs train side by side where there is room, which wastes less
     than several workers of one."""
@@ -77,6 +84,14 @@ class AblationConfig:
             raise ValueError(
                 f"AblationConfig.finetune_rows is a share above 0, at most 1, got {self.finetune_rows}"
             )
+        if not 0 < self.foundation_share <= 1:
+            raise ValueError(
+                f"AblationConfig.foundation_share is a share above 0, at most 1, got {self.foundation_share}"
+            )
+        for name in ("peak_rate", "language_rate"):
+            rate = getattr(self, name)
+            if rate is not None and rate <= 0:
+                raise ValueError(f"AblationConfig.{name} must be above 0, or None, got {rate}")
         for name in ("pretrain_steps", "finetune_steps", "images_per_task", "workers"):
             if getattr(self, name) < 1:
                 raise ValueError(f"AblationConfig.{name} must be at least 1, got {getattr(self, name)}")

@@ -16,13 +16,13 @@ import ray
 import torch
 from ray.exceptions import RayError
 
-from got_core.ablation.config import ROWS, Row
+from got_core.ablation.config import ROWS, AblationConfig, Row
 from got_core.ablation.schemas import TRIALS
 from got_core.digests import digest
 from got_core.evaluate.edits import EditScenes
 from got_core.evaluate.runner import run_benchmark
 from got_core.evaluate.scenes import GenEvalScenes
-from got_core.foundation.config import without_got
+from got_core.foundation.config import shortened, without_got
 from got_core.foundation.train import train_foundation
 from got_core.model.formats.saved import load_pipeline
 from got_core.planning.geneval import TASKS
@@ -63,8 +63,8 @@ class Trial:
         model = replace(recipe.model, reasoning=row.reasoning, spatial_guidance=row.spatial_guidance)
         *before, last = recipe.stages
         steps = config.finetune_steps + config.pretrain_steps * len(before) * row.prolonged
-        earlier = [self._stage(stage, config.pretrain_steps, config.workers) for stage in before]
-        finetuned = self._stage(last, steps, config.workers)
+        earlier = [self._stage(stage, config.pretrain_steps, config) for stage in before]
+        finetuned = self._stage(last, steps, config)
         finetuned = replace(finetuned, config=replace(finetuned.config, row_share=config.finetune_rows))
         stages = (*(earlier if row.pretrained else ()), finetuned)
         evaluate = replace(
@@ -77,9 +77,9 @@ class Trial:
         )
         return replace(recipe, model=model, stages=stages, evaluate=evaluate)
 
-    def _stage(self, stage: Stage, steps: int, workers: int) -> Stage:
+    def _stage(self, stage: Stage, steps: int, ablation: AblationConfig) -> Stage:
         """The stage with the same samples a step, whatever the number of workers."""
-        config = stage.config
+        config, workers = stage.config, ablation.workers
         samples = config.samples_per_step
         shorter = replace(
             config,
@@ -92,7 +92,9 @@ class Trial:
             sample_every=0,
             latents=None,
         )
-        return replace(stage, config=shorter)
+        rates = {"peak_rate": ablation.peak_rate, "language_rate": ablation.language_rate}
+        given = {name: rate for name, rate in rates.items() if rate is not None}
+        return replace(stage, config=replace(shorter, **given))
 
     def key(self, recipe: Recipe, manifest_hash: str, foundation: Reference) -> str:
         """Digest of all that the trial's score depends on; ``recipe`` is the trial's own."""
@@ -115,8 +117,9 @@ def train_without_got(run: TrainingRun) -> Reference:
 
     Raises ValueError as ``train_foundation``.
     """
-    foundation = without_got(run.recipe.foundation)
-    return train_foundation(replace(run, recipe=replace(run.recipe, foundation=foundation)))
+    recipe = run.recipe
+    foundation = shortened(without_got(recipe.foundation), recipe.ablation.foundation_share)
+    return train_foundation(replace(run, recipe=replace(recipe, foundation=foundation)))
 
 
 def run_trials(run: TrainingRun, foundation: Reference) -> pl.DataFrame:

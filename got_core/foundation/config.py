@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 
 from got_core.model.config import LossConfig
 from got_core.train.config import OptimizerName
@@ -95,3 +95,12 @@ def without_got(config: FoundationConfig) -> FoundationConfig:
     """The same training of parts that know nothing of GoT, as the paper's published weights: language, where
     named objects are, what a picture shows, and drawing from words; no chains, canvases or sources."""
     return replace(config, chains=False, unet_edit_share=0.0, reading_steps=0, pointing_weight=0.0)
+
+
+def shortened(config: FoundationConfig, share: float) -> FoundationConfig:
+    """The same training with ``share`` (above 0, at most 1) of each number of steps, rounded; of some steps
+    at least one stays."""
+    steps = {
+        field.name: getattr(config, field.name) for field in fields(config) if field.name.endswith("_steps")
+    }
+    return replace(config, **{name: count and max(1, round(share * count)) for name, count in steps.items()})

@@ -178,7 +178,7 @@ def _write_drawing(parts: _Parts, folder: Path, model: ModelConfig, rounded: lis
     written = {}
     for part in ("unet", "vae"):
         network = written[part] = parts.networks[part]
-        network.save_config(folder / part)
+        _save_config(network, folder / part)
         state = _narrowed(network.state_dict(), part, rounded)
         save_file(state, folder / part / "diffusion_pytorch_model.safetensors", {"format": "pt"})
     scheduler = written["scheduler"] = build_scheduler(model.scheduler)
@@ -191,6 +191,15 @@ def _write_drawing(parts: _Parts, folder: Path, model: ModelConfig, rounded: lis
         **{name: [None, None] for name in ("text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")},
     }
     (folder / "model_index.json").write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
+
+
+def _save_config(network: Any, folder: Path) -> None:
+    """Its configuration, without the place on this machine that it was read from."""
+    network.save_config(folder)
+    path = folder / "config.json"
+    said = json.loads(path.read_text(encoding="utf-8"))
+    said.pop("_name_or_path", None)
+    path.write_text(json.dumps(said, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _class_of(part: Any) -> list[str]:
@@ -215,7 +224,7 @@ def _write_language(parts: _Parts, folder: Path) -> None:
     narrowed = {old_name(name): value for name, value in _narrowed(state, "mllm", []).items()}
     save_file(narrowed, folder / "model.safetensors", {"format": "pt"})
     if projector := parts.networks.get("projector"):
-        projector.save_config(folder / PROJECTOR)
+        _save_config(projector, folder / PROJECTOR)
         kept = _narrowed(projector.state_dict(), "projector", [])
         save_file(kept, folder / PROJECTOR / "diffusion_pytorch_model.safetensors", {"format": "pt"})
 

@@ -88,7 +88,17 @@ def embedded() -> Recipe:
             edit_images=252,
             reason_images=60,
         ),
-        ablation=AblationConfig(without_got=True, finetune_rows=0.5, edit_images=48),
+        ablation=AblationConfig(
+            seeds=(0, 1),
+            pretrain_steps=270,
+            finetune_steps=210,
+            finetune_rows=0.5,
+            edit_images=48,
+            without_got=True,
+            foundation_share=0.3,
+            peak_rate=1e-3,
+            language_rate=1.5e-3,
+        ),
     )
 
 

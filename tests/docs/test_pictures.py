@@ -58,6 +58,18 @@ def test_the_first_pictures_of_each_task(script: ModuleType, storage: Storage) -
     assert len(script.small_png(sheet)) < script.MAX_BYTES
 
 
+def test_edits_are_shown_with_their_sources(script: ModuleType, storage: Storage) -> None:
+    run_of(storage, ("add", "remove"), pictures=2)
+    storage.write_json("scene_edits.json", {"prefix": "geneval/a"})
+    sources = {index: Image.new("RGB", (64, 64), (0, 200, index)) for index in range(4)}
+    found = script.benchmark_pictures(storage, 1, "scene_edits", sources)
+    assert [one.source for one in found] == [sources[0], sources[1]]
+    with_source, without = script.cell(found[0]), script.cell(script.benchmark_pictures(storage, 1)[0])
+    assert with_source.width - without.width == script.SIDE + script.GAP
+    assert with_source.getpixel((script.SIDE // 2, script.SIDE // 2)) == (0, 200, 0)
+    assert script.sheet(found).size == (2 * with_source.width, with_source.height)
+
+
 def test_without_a_run_it_says_what_to_do(script: ModuleType, storage: Storage, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="do `make run` first"):
         script.benchmark_pictures(storage, 2)

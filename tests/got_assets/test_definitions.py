@@ -173,10 +173,11 @@ def test_own_images_get_a_home_of_their_own(tmp_path: Path, monkeypatch, load) -
 def test_each_benchmark_has_an_asset_that_is_scored_reported_and_registered() -> None:
     from got_assets.definitions import defs
     from got_core.evaluate.benchmarks import BENCHMARKS
-    from got_core.evaluate.config import DEFAULT_BENCHMARKS, SCENE_ASSETS
+    from got_core.evaluate.config import SCENE_ASSETS
+    from got_core.recipes import embedded
 
     assert [one.name for one in BENCHMARKS] == list(SCENE_ASSETS.values())
-    scored = {key for key, name in SCENE_ASSETS.items() if name in DEFAULT_BENCHMARKS}
+    scored = {key for key, name in SCENE_ASSETS.items() if name in embedded().evaluate.benchmarks}
     graph = defs.resolve_asset_graph()
     for reader in ("benchmark_report", "registered_model"):
         parents = {key.to_user_string() for key in graph.get(dg.AssetKey(reader)).parent_keys}

@@ -8,13 +8,15 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster._core.storage.event_log.schema import DynamicPartitionsTable
 
+from got_assets.defs.ingest.partitions import add_partitions
 from got_core.conditional_files import conditional_files
 from got_core.leases import LeaseHeld, LeaseLost, Leases, path_of
 
@@ -67,6 +69,26 @@ def test_two_runs_on_one_home_make_everything_once(tmp_path: Path) -> None:
             if event.dagster_event
         )
     assert len(made) > 20 and set(made.values()) == {1}, made
+
+
+def test_partitions_that_another_process_adds_meanwhile_are_no_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+        storage = instance.event_log_storage
+        add = storage.add_dynamic_partitions
+
+        def late(name: str, keys: Sequence[str]) -> None:
+            """What it does where rows appear between its look and its insertion."""
+            monkeypatch.setattr(storage, "add_dynamic_partitions", add)
+            add(name, [keys[0]])
+            with storage.index_connection() as connection:  # type: ignore[attr-defined]
+                rows = [{"partitions_def_name": name, "partition": key} for key in keys]
+                connection.execute(DynamicPartitionsTable.insert(), rows)
+
+        monkeypatch.setattr(storage, "add_dynamic_partitions", late)
+        add_partitions(instance, "shards", ["a", "b"])
+        assert sorted(instance.get_dynamic_partitions("shards")) == ["a", "b"]
 
 
 def finish(run: subprocess.Popen[str], lines: list[str], k: int) -> None:

@@ -34,7 +34,7 @@ RESULTS: dict[type, str] = {
     "min_chain_chars max_chain_chars languages min_agreement max_text_share max_unsafe unsafe_model "
     "contamination_distance near_duplicate_distance near_duplicate_color takedown_distance max_error_share",
     AblationConfig: "rows seeds pretrain_steps finetune_steps images_per_task edit_images finetune_rows "
-    "without_got",
+    "without_got foundation_share peak_rate language_rate",
     CorpusConfig: "images edits edit_kinds multi_turn reasoning place_draws seed jpeg_share folder_size",
     EvaluateConfig: "benchmarks images_per_task sampling_seeds repair edit_images edit_steps "
     "max_change_outside max_trace "

@@ -108,6 +108,8 @@ def test_the_plot_shows_bars_of_the_means() -> None:
         ({"seeds": (1, 1)}, "seeds must be one or more unlike values"),
         ({"edit_images": -1}, "edit_images must not be negative, got -1"),
         ({"finetune_rows": 0.0}, "finetune_rows is a share above 0, at most 1, got 0.0"),
+        ({"foundation_share": 1.5}, "foundation_share is a share above 0, at most 1, got 1.5"),
+        ({"language_rate": 0.0}, "language_rate must be above 0, or None, got 0.0"),
         ({"finetune_steps": 0}, "finetune_steps must be at least 1, got 0"),
     ],
 )

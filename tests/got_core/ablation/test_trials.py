@@ -10,6 +10,7 @@ import pytest
 
 from got_core.ablation.schemas import TRIALS
 from got_core.ablation.trials import Trial, _score
+from got_core.foundation.config import shortened
 from got_core.recipes import Recipe, embedded, get_recipe, tiny
 from got_core.train.cpu_time import _spent
 from got_core.train.data.samples import training_data
@@ -55,6 +56,24 @@ def test_a_step_sees_as_many_samples_as_in_the_graph_and_every_stage_other_ones(
     for stage in stages:
         assert stage.samples_per_step == BIG.stage("finetune").config.samples_per_step
         assert (stage.workers, stage.layout().accumulation) == (1, 1)
+
+
+def test_rates_are_the_stages_own_unless_the_ablation_has_some() -> None:
+    rates = {(stage.config.peak_rate, stage.config.language_rate) for stage in own("got").stages}
+    assert rates == {(BIG.ablation.peak_rate, BIG.ablation.language_rate)}
+    bare = replace(BIG, ablation=replace(BIG.ablation, peak_rate=None, language_rate=None))
+    stages = zip(Trial("got", 0).recipe(bare).stages, BIG.stages, strict=True)
+    for trained, stage in stages:
+        assert trained.config.peak_rate == stage.config.peak_rate
+        assert trained.config.language_rate == stage.config.language_rate
+
+
+def test_a_shorter_foundation_keeps_all_its_parts() -> None:
+    short = shortened(BIG.foundation, 0.0001)
+    assert short.unet_steps == short.tower_steps == 1
+    assert shortened(BIG.foundation, 0.3).unet_steps == round(0.3 * BIG.foundation.unet_steps)
+    assert shortened(replace(BIG.foundation, reading_steps=0), 0.5).reading_steps == 0
+    assert shortened(BIG.foundation, 1.0) == BIG.foundation
 
 
 def test_a_key_changes_with_what_the_score_depends_on_and_with_nothing_else() -> None:

@@ -80,6 +80,13 @@ def copied(weights: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(weights, tmp_path / "copied"))
 
 
+def test_no_file_says_where_the_foundation_was_trained(
+    trained: tuple[TrainingRun, Path], weights: Path
+) -> None:
+    home = str(trained[1].parents[2]).encode()
+    assert [path.name for path in weights.rglob("*") if path.is_file() and home in path.read_bytes()] == []
+
+
 def test_a_stage_goes_on_from_the_folder_as_from_what_was_trained(
     trained: tuple[TrainingRun, Path], weights: Path
 ) -> None:

@@ -138,8 +138,8 @@ def test_all_stages_are_resolved_and_their_faults_gathered() -> None:
         resolve_stages(recipe, held)
     resolved = resolve_stages(tiny(), sources_of(HELD, groups_of(tiny())))
     (first, *_) = mixture_table(resolved)
-    # 3 steps of 2 workers with 2 samples each, 0.85 of them text to image of 51 rows.
-    assert first == ("pretrain", "t2i", "51", "0.850", "0.850", "10", "0.20")
+    # 3 steps of 2 workers with 2 samples each, 0.3 of them text to image of 51 rows.
+    assert first == ("pretrain", "t2i", "51", "0.300", "0.300", "4", "0.07")
 
 
 def test_the_paper_recipe_draws_from_any_data() -> None:
@@ -178,7 +178,7 @@ def test_a_file_replaces_the_mixtures_of_its_stages_and_makes_another_model(tmp_
         "single-turn": 0.086,
     }
     assert changed.stage("finetune") == recipe.stage("finetune")
-    for made in ("identity", "version"):
+    for made in ("identity", "whole"):
         old, new = (digest(getattr(one.stage("pretrain"), made)()) for one in (recipe, changed))
         assert old != new
     assert with_mixtures(recipe, None) is recipe
