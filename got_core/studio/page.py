@@ -74,6 +74,8 @@ class _Page:
     def __init__(self, page: gr.Blocks, studio: Studio, at_once: int) -> None:
         self.page, self.studio = page, studio
         self.desk = gr.State(Desk())
+        # Not inside of what is closed at first: there the browser has not read it when the page is loaded.
+        self.terms = gr.BrowserState({"agreed": False, "who": "", "licence": "CC0-1.0"}, "got-studio-terms")
         with gr.Row():
             with gr.Column(scale=2, min_width=280):
                 self._asking()
@@ -123,9 +125,6 @@ class _Page:
             self.open = gr.UploadButton("Open a project", type="binary", file_types=[".zip"], elem_id="open")
             self.packed = gr.Textbox(visible="hidden")
         with gr.Accordion("Give this plan as training data", open=False, elem_id="give-it"):
-            self.terms = gr.BrowserState(
-                {"agreed": False, "who": "", "licence": "CC0-1.0"}, "got-studio-terms"
-            )
             self.agreed = gr.Checkbox(False, label=_TERMS, elem_id="agreed")
             self.who = gr.Textbox(label="Your name", max_length=200, elem_id="who")
             self.licence = gr.Textbox("CC0-1.0", label="Licence", max_length=200, elem_id="licence")
