@@ -261,8 +261,8 @@ class StudioSettings(BaseSettings):
     feedback: Path | None = None
     """Folder of the rows that artists give. Not set: ``studio`` in GOT_HOME."""
 
-    max_bytes: int = Field(default=32 * 1024 * 1024, ge=1024)
-    """Bytes of an uploaded file, at most."""
+    max_bytes: int = Field(default=256 * 1024 * 1024, ge=1024)
+    """Bytes of an uploaded file, at most; a saved project may have as many as the default."""
 
     at_once: int = Field(default=16, ge=1)
     """Drawings under way together; further ones wait, four times as many at most."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
+import torch
 from diffusers.utils import BaseOutput
 from PIL import Image
 from torch import Tensor
@@ -51,6 +52,29 @@ def decode_latents(
     if faults:
         raise NotFiniteError(faults, [None if k in faults else one for k, one in enumerate(images)])
     return images
+
+
+PREVIEW_CELLS = 32
+"""Latent cells a side that a preview decodes at most: far less work than the step before it."""
+
+
+def can_preview(pipe: GoTPipeline) -> bool:
+    """Whether its autoencoder is where it is needed: one that is moved in for each call would move the
+    network out."""
+    return not hasattr(pipe.vae, "_hf_hook")
+
+
+@torch.no_grad()
+def preview(pipe: GoTPipeline, latents: Tensor) -> Image.Image:
+    """What latents (C, h, w) between two steps look like, in small: noise first, the picture last. Of large
+    ones the mean of neighbouring cells is decoded."""
+    cells = latents[None].float()
+    by = -(-max(cells.shape[-2:]) // PREVIEW_CELLS)
+    if by > 1:
+        cells = torch.nn.functional.avg_pool2d(cells, by, ceil_mode=True)
+    pixels = pipe.vae.decode(pipe.drawer.unscale(cells.to(pipe.vae.dtype), pipe.vae)).sample
+    (image,) = pipe.picture_processor.postprocess(torch.nan_to_num(pixels), output_type="pil")
+    return image
 
 
 def sizes_in_aspect(sources: Sequence[Image.Image], short: int) -> list[tuple[int, int]]:

@@ -20,6 +20,8 @@ from got_core.registry.picture_file import PictureNote, pixels_hash
 from got_core.registry.request import GUIDANCE, SIZE, Params, Row
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from got_core.model.pipeline import GoTPipeline
 
 BATCH_PIXELS = 100_000_000
@@ -30,6 +32,8 @@ OnStep = Callable[[int, int], None]
 """Told of steps done, and of how many, while a call draws."""
 OnPlans = Callable[["list[Plan]"], None]
 """Told the plans of all rows before they are drawn."""
+OnLatents = Callable[["list[Row]", "Tensor"], None]
+"""Told after each step which rows a call draws, one a picture, and their latents (B, C, h, w)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,6 +128,7 @@ class RowDrawer:
         params: Params,
         on_step: OnStep | None = None,
         on_plans: OnPlans | None = None,
+        on_latents: OnLatents | None = None,
     ) -> list[Made]:
         """Plan and draw rows that are all edits or none: `params.images` entries a row, in order.
 
@@ -138,7 +143,7 @@ class RowDrawer:
                 return [
                     Made(row=row, plan=plan, seed=row.seed) for row, plan in zip(rows, plans, strict=True)
                 ]
-            return self._pictures(rows, plans, params, on_step)
+            return self._pictures(rows, plans, params, on_step, on_latents)
 
     def _plans(self, rows: Sequence[Row], params: Params) -> list[Plan]:
         """Given chains; the others are planned in one call, and repaired if that was asked for."""
@@ -154,7 +159,12 @@ class RowDrawer:
         return self.pipeline.write_chains(prompts, sources, **longest)
 
     def _pictures(
-        self, rows: Sequence[Row], plans: list[Plan], params: Params, on_step: OnStep | None
+        self,
+        rows: Sequence[Row],
+        plans: list[Plan],
+        params: Params,
+        on_step: OnStep | None,
+        on_latents: OnLatents | None,
     ) -> list[Made]:
         from got_core.model.frames import frames_of
         from got_core.model.options import DrawingOptions
@@ -171,13 +181,18 @@ class RowDrawer:
         # What is drawn in one call has one size: a note says how many stood beside a picture in it.
         for frame in dict.fromkeys(frames):
             numbers = [k for k, item in enumerate(items) if item.frame == frame]
-            drawn = self._in_calls(
-                [items[k] for k in numbers], partial(self._drawn, settings=settings, on_step=on_step), params
-            )
+            call = partial(self._drawn, settings=settings, on_step=on_step, on_latents=on_latents)
+            drawn = self._in_calls([items[k] for k in numbers], call, params)
             made |= dict(zip(numbers, drawn, strict=True))
         return [made[k] for k in range(len(items))]
 
-    def _drawn(self, items: list[_Item], settings: dict[str, Any], on_step: OnStep | None) -> list[Made]:
+    def _drawn(
+        self,
+        items: list[_Item],
+        settings: dict[str, Any],
+        on_step: OnStep | None,
+        on_latents: OnLatents | None,
+    ) -> list[Made]:
         import torch
 
         from got_core.model.finite import NotFiniteError
@@ -191,7 +206,7 @@ class RowDrawer:
                 generator=[torch.Generator("cpu").manual_seed(item.seed) for item in items],
                 apart=True,
                 **settings,
-                **self._watched(settings, on_step),
+                **self._watched(settings, rows, on_step, on_latents),
             )
         except NotFiniteError as error:  # the call's other pictures are finished
             images, failed = error.images, error.reasons
@@ -203,13 +218,22 @@ class RowDrawer:
             for k, item in enumerate(items)
         ]
 
-    def _watched(self, settings: dict[str, Any], on_step: OnStep | None) -> dict[str, Any]:
-        if on_step is None:
+    def _watched(
+        self,
+        settings: dict[str, Any],
+        rows: list[Row],
+        on_step: OnStep | None,
+        on_latents: OnLatents | None,
+    ) -> dict[str, Any]:
+        if on_step is None and on_latents is None:
             return {}
         total = int(settings.get("num_inference_steps") or self.pipeline.config.inference_steps)
 
         def told(pipe: Any, step: int, t: Any, tensors: Any) -> dict[str, Any]:
-            on_step(step + 1, total)
+            if on_latents is not None:
+                on_latents(rows, tensors["latents"])
+            if on_step is not None:
+                on_step(step + 1, total)
             return {}
 
         return {"callback_on_step_end": told}

@@ -14,12 +14,19 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+from PIL import Image
 
 from got_core.registry.request import Params, Row
-from got_core.registry.rows import Made, Plan
+from got_core.registry.rows import Made, OnLatents, Plan
 from got_core.serving.errors import ApiError
 from got_core.serving.models import ModelSlot, ServedModel
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from got_core.model.pipeline import GoTPipeline
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +53,9 @@ class Job:
     future: Future[list[Made]] = field(default_factory=Future)
     on_step: Callable[[int, int], None] | None = None
     on_plans: Callable[[list[Plan]], None] | None = None
+    on_preview: Callable[[Image.Image], None] | None = None
+    """Told after each step, before `on_step`, what the first picture looks like so far."""
+
     model: ServedModel | None = None
     """That has answered it."""
 
@@ -182,7 +192,11 @@ class Engine:
         rows = [row for job in jobs for row in job.rows]
         numbered = [replace(row, number=number) for number, row in enumerate(rows)]
         made = model.drawer.answer(
-            numbered, jobs[0].params, on_step=_told_steps(jobs), on_plans=_told_plans(jobs)
+            numbered,
+            jobs[0].params,
+            on_step=_told_steps(jobs),
+            on_plans=_told_plans(jobs),
+            on_latents=_told_latents(model.drawer.pipeline, jobs),
         )
         images, start, answers = jobs[0].params.images, 0, []
         for job in jobs:
@@ -211,6 +225,28 @@ def _told_plans(jobs: list[Job]) -> Callable[[list[Plan]], None]:
             if job.on_plans is not None:
                 job.on_plans(plans[start : start + len(job.rows)])
             start += len(job.rows)
+
+    return tell
+
+
+def _told_latents(pipeline: GoTPipeline, jobs: list[Job]) -> OnLatents | None:
+    """Decodes for those who want to see it."""
+    from got_core.model.decoding import can_preview, preview
+
+    listeners: dict[int, Callable[[Image.Image], None]] = {}
+    start = 0
+    for job in jobs:
+        if job.on_preview is not None:
+            listeners[start] = job.on_preview
+        start += len(job.rows)
+    if not listeners or not can_preview(pipeline):
+        return None
+
+    def tell(rows: list[Row], latents: Tensor) -> None:
+        numbers = [row.number for row in rows]
+        for number, listener in listeners.items():
+            if number in numbers:
+                listener(preview(pipeline, latents[numbers.index(number)]))
 
     return tell
 

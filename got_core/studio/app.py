@@ -6,6 +6,7 @@ Belongs here: putting together, and the door. Not here: widgets (`page`).
 from __future__ import annotations
 
 import hmac
+import re
 from pathlib import Path
 from typing import Any
 
@@ -100,8 +101,9 @@ def _known(users: dict[str, str], name: str, word: str) -> bool:
 
 
 class _Door:
-    """Tells browsers what they may load, and without accounts answers to this machine's own names alone, so
-    that no web page reaches the studio by a name of its own (DNS rebinding)."""
+    """Tells browsers what they may load. Without accounts it answers to this machine's own names alone, so
+    that no web page reaches the studio by a name of its own (DNS rebinding), and to no page of another
+    server, which would act for the artist."""
 
     def __init__(self, app: ASGIApp, *, local: bool) -> None:
         self.app, self.local = app, local
@@ -110,8 +112,7 @@ class _Door:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        host = Headers(scope=scope).get("host", "")
-        if self.local and not is_loopback(_name_of(host)):
+        if self.local and not _is_own(Headers(scope=scope)):
             await PlainTextResponse("this studio answers to localhost only", 403)(scope, receive, send)
             return
 
@@ -121,6 +122,13 @@ class _Door:
             await send(message)
 
         await self.app(scope, receive, guarded)
+
+
+def _is_own(headers: Headers) -> bool:
+    """Whether a request is to this machine's own name, and from the studio's own page or no page."""
+    host = headers.get("host", "")
+    origin = re.sub("^https?://", "", headers.get("origin", host))
+    return is_loopback(_name_of(host)) and origin == host
 
 
 def _name_of(host: str) -> str:

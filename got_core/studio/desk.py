@@ -178,13 +178,17 @@ class Studio:
             return View(desk=desk, chain=Chain(()), said=f"Opened: {error}.")
         return View(desk=desk, chain=chain, said=f"Opened: {len(chain.boxes)} objects were found in it.")
 
+    def round_of(self, desk: Desk, number: Any) -> Round:
+        """A round by its number, as a page has it."""
+        found = desk.project.get(number) if type(number) is int else None
+        if found is None:
+            raise PlanError("there is no such round")
+        return found
+
     def go_back(self, desk: Desk, number: Any) -> View:
         """To an earlier round, and its plan; what is drawn next branches off there."""
-        if type(number) is not int:
-            raise PlanError("there is no such round")
-        desk = replace(desk, project=desk.project.showing(number), dropped=())
-        shown = desk.shown
-        assert shown is not None
+        shown = self.round_of(desk, number)
+        desk = replace(desk, project=desk.project.showing(shown.id), dropped=())
         desk = replace(desk, source=shown.source, planned=shown.planned)
         drawn = shown.kind == "drawn"
         return View(
@@ -236,7 +240,7 @@ def rounds_of(desk: Desk) -> dict[str, Any]:
             "id": one.id,
             "parent": one.parent,
             "said": one.prompt if one.kind == "drawn" else "uploaded",
-            "picture": data_url(one.picture),
+            "picture": data_url(one.thumbnail),
         }
         for one in desk.project.rounds
     ]

@@ -3,6 +3,7 @@
     FOLDER/images/<sha256>.png     the raw folder
     FOLDER/rows/<id>.json          one row a file
     FOLDER/chains.jsonl            all rows, for `got data import`
+    FOLDER/columns.json            what their columns are, for the same
 
 Belongs here: writing them, once a person has agreed. Not here: importing (`got_core.exchange`), accepting
 them (`got_core.curate`).
@@ -25,6 +26,12 @@ from got_core.studio.project import Round
 NAME = "studio"
 """Source of the rows."""
 
+COLUMNS = {"image": "image_id", "image_is": "image_id", "source": "source", "licence": "licence"}
+"""A `T2IMapping` of the rows."""
+
+MOST_CHARACTERS = 200
+"""Of a name, and of a licence."""
+
 _TURN = threading.Lock()
 
 
@@ -46,6 +53,8 @@ class Consent:
             raise FeedbackError("agree first that the picture and its plan may be used for training")
         if not self.who.strip() or not self.licence.strip():
             raise FeedbackError("say who you are and under which licence you give it")
+        if max(len(self.who), len(self.licence)) > MOST_CHARACTERS:
+            raise FeedbackError(f"name and licence may have {MOST_CHARACTERS} characters each")
 
 
 def save_correction(folder: Path, made: Round, consent: Consent) -> str:
@@ -68,6 +77,8 @@ def save_correction(folder: Path, made: Round, consent: Consent) -> str:
         write_local(folder / "rows" / f"{number}.json", lambda file: file.write(data), exclusive=False)
         lines = b"".join(_lines(folder / "rows"))
         write_local(folder / "chains.jsonl", lambda file: file.write(lines), exclusive=False)
+        columns = json.dumps(COLUMNS, indent=1).encode()
+        write_local(folder / "columns.json", lambda file: file.write(columns), exclusive=False)
     return number
 
 

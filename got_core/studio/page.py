@@ -5,6 +5,8 @@ Belongs here: Gradio. Not here: what is done (`desk`), the canvas (`static`), wh
 
 from __future__ import annotations
 
+import base64
+import html
 import secrets
 from collections.abc import Callable, Iterator
 from functools import wraps
@@ -29,19 +31,23 @@ from got_core.studio.painter import PaintingError, Step
 from got_core.studio.pictures import data_url
 from got_core.studio.plans import changed_plan
 
-HEAD = (
-    '<script src="/studio/konva.min.js"></script><script src="/studio/canvas.js"></script>'
-    '<script src="/studio/rounds.js"></script><link rel="stylesheet" href="/studio/studio.css">'
+_SCRIPTS = ("konva.min.js", "boxes.js", "canvas.js", "rounds.js")
+HEAD = '<link rel="stylesheet" href="/studio/studio.css">' + "".join(
+    f'<script src="/studio/{name}"></script>' for name in _SCRIPTS
 )
 _HOST = '<div class="host"></div>'
 _READY = "Ready: write what the picture shows, and press Plan."
 _SAVE = """(packed) => { if (!packed) return;
-  const bytes = Uint8Array.from(atob(packed), (one) => one.charCodeAt(0));
+  const [name, type, data] = packed.split("|");
+  const bytes = Uint8Array.from(atob(data), (one) => one.charCodeAt(0));
   const link = document.createElement("a");
-  link.href = URL.createObjectURL(new Blob([bytes], { type: "application/zip" }));
-  link.download = "studio-project.zip"; link.click(); }"""
+  link.href = URL.createObjectURL(new Blob([bytes], { type }));
+  link.download = name; link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60000); }"""
 _TERMS = "The picture and its plan may be stored with my name and used to train models."
 _SCALES = ("text_scale", "spatial_scale", "reference_scale")
+_FORESEEN = (ValueError, PaintingError, OSError)
+_NOT_DRAWN = "Not drawn."
 _KEPT_SECONDS = 3600
 """For which Gradio keeps uploaded files."""
 
@@ -62,10 +68,15 @@ def _shown_errors(act: Callable[..., Any]) -> Callable[..., Any]:
     def guarded(*given: Any) -> Any:
         try:
             return act(*given)
-        except (ValueError, PaintingError, OSError) as error:
-            raise gr.Error(str(error), print_exception=False) from error
+        except _FORESEEN as error:
+            raise _said(error) from error
 
     return guarded
+
+
+def _said(error: Exception) -> gr.Error:
+    """Gradio shows messages as HTML; this one may quote a file or a plan from anywhere."""
+    return gr.Error(html.escape(str(error)), print_exception=False)
 
 
 class _Page:
@@ -150,7 +161,7 @@ class _Page:
         self.rounds = gr.HTML(
             {"shown": None, "list": []},
             html_template=_HOST,
-            js_on_load="window.GotStudio.rounds(element, props, trigger, watch); // 'select'",
+            js_on_load="window.GotStudio.rounds(element, props, trigger, watch); // 'select', 'download'",
             elem_id="rounds",
             apply_default_css=False,
         )
@@ -188,6 +199,7 @@ class _Page:
         )
         self.other_seed.click(lambda: secrets.randbelow(2**31), None, self.seed, **quick)
         self.rounds.select(_shown_errors(self._back), [self.desk], planned, **quick)
+        self._saving(self.rounds.download, self._picture, slow)
         self._wire_files(planned, slow)
 
     def _wire_files(self, planned: list[Any], slow: dict[str, Any]) -> None:
@@ -195,11 +207,16 @@ class _Page:
             _shown_errors(self._upload), [self.desk, self.upload], [*planned, self.mode], **slow
         )
         self.open.upload(_shown_errors(self._open), [self.open], planned, **slow)
-        self.save.click(_packed, [self.desk], [self.packed], **slow).then(None, [self.packed], None, js=_SAVE)
+        self._saving(self.save.click, self._project, slow)
         given = [self.desk, self.agreed, self.who, self.licence]
         self.give.click(_shown_errors(self._give), given, [self.said, self.terms], **slow)
         terms = [self.agreed, self.who, self.licence]
         self.page.load(_remembered, [self.terms], terms, api_visibility="private")
+
+    def _saving(self, start: Any, make: Callable[..., str], options: dict[str, Any]) -> None:
+        """Something leads to a file that the browser saves."""
+        made = start(_shown_errors(make), [self.desk], [self.packed], **options)
+        made.then(None, [self.packed], None, js=_SAVE, api_visibility="private")
 
     # -- what is done -------------------------------------------------------------------------------------
 
@@ -227,22 +244,31 @@ class _Page:
             "num_inference_steps": steps,
             **dict(zip(_SCALES, scales, strict=True)),
         }
-        nothing = (gr.skip(), gr.skip(), gr.skip(), gr.skip())
+        nothing = (gr.skip(), gr.skip())
         try:
             chain = self.studio.now(canvas, text)
             for made in self.studio.draw(desk, chain, prompt, seed, settings):
                 if isinstance(made, Step):
-                    yield (*nothing, f"Drawing: step {made.done} of {made.of}.")
+                    behind = gr.update(picture=data_url(made.preview)) if made.preview else gr.skip()
+                    yield gr.skip(), behind, *nothing, f"Drawing: step {made.done} of {made.of}."
                     continue
                 shown = made.shown
                 picture = data_url(shown.picture) if shown else None
                 behind = gr.update(picture=picture)
                 yield made, behind, rounds_of(made), comparison(made), f"Drawn: round {made.project.shown}."
-        except (ValueError, PaintingError, OSError) as error:
-            raise gr.Error(str(error), print_exception=False) from error
+        except _FORESEEN as error:
+            yield gr.skip(), gr.update(picture=picture_of(desk, prompt)), *nothing, _NOT_DRAWN
+            raise _said(error) from error
 
     def _back(self, desk: Desk, event: gr.EventData) -> tuple[Any, ...]:
         return self._view(self.studio.go_back(desk, event._data.get("round")))
+
+    def _picture(self, desk: Desk, event: gr.EventData) -> str:
+        one = self.studio.round_of(desk, event._data.get("round"))
+        return _packed(f"round-{one.id}.png", "image/png", one.picture)
+
+    def _project(self, desk: Desk) -> str:
+        return _packed("studio-project.zip", "application/zip", desk.project.to_bytes())
 
     def _upload(self, desk: Desk, data: bytes) -> tuple[Any, ...]:
         return (*self._view(self.studio.upload(desk, data)), EDIT)
@@ -275,10 +301,9 @@ def _lines(lines: list[str]) -> str:
     return "\n".join(lines)
 
 
-def _packed(desk: Desk) -> str:
-    import base64
-
-    return base64.b64encode(desk.project.to_bytes()).decode()
+def _packed(name: str, kind: str, data: bytes) -> str:
+    """A file on its way to the browser, as `_SAVE` reads it."""
+    return f"{name}|{kind}|{base64.b64encode(data).decode()}"
 
 
 def _remembered(terms: Any) -> tuple[Any, ...]:

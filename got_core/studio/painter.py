@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from got_core.chain.grammar import Chain, parse_tolerant
+from got_core.registry.picture_file import picture_bytes
 from got_core.registry.rows import Made, Plan
 from got_core.server_settings import ServeSettings
 from got_core.serving.answers import Publisher
@@ -51,6 +52,8 @@ class Step:
 
     done: int
     of: int
+    preview: bytes | None = field(default=None, repr=False)
+    """What the picture looks like so far, a small PNG file; None from a server."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +92,9 @@ class EmbeddedPainter:
     def draw(self, order: Order) -> Iterator[Step | Painted]:
         told: queue.SimpleQueue[Step | None] = queue.SimpleQueue()
         job = self._job(order, order.settings)
-        job.on_step = lambda done, of: told.put(Step(done, of))
+        seen: list[bytes] = []
+        job.on_preview = lambda image: seen.append(picture_bytes(image))
+        job.on_step = lambda done, of: told.put(Step(done, of, seen[-1] if seen else None))
         future = self._submitted(job)
         future.add_done_callback(lambda _: told.put(None))
         try:
@@ -143,9 +148,12 @@ class RemotePainter:
 
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         self._failures = httpx.HTTPError
-        self.client = httpx.Client(
-            base_url=url.rstrip("/"), headers=headers, timeout=_SECONDS, trust_env=False
-        )
+        try:
+            self.client = httpx.Client(
+                base_url=url.rstrip("/"), headers=headers, timeout=_SECONDS, trust_env=False
+            )
+        except httpx.InvalidURL as error:
+            raise PaintingError(f"{url} is no address of a server: {error}") from error
         self._answer("GET", "/v1/models", None)
 
     def plan(self, order: Order) -> Plan:
@@ -174,7 +182,10 @@ class RemotePainter:
             raise PaintingError(f"no server answers at {self.client.base_url}: {error}") from error
         if answer.status_code != 200:
             raise PaintingError(_fault(answer.content, answer.status_code))
-        return answer.json()
+        try:
+            return answer.json()
+        except ValueError as error:
+            raise PaintingError(f"what answers at {self.client.base_url} is no `got serve`") from error
 
 
 def _body(order: Order, *, draw: bool) -> dict[str, Any]:

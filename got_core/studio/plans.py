@@ -48,7 +48,6 @@ def canvas_value(chain: Chain, earlier: Chain | None = None) -> dict[str, Any]:
             "phrase": one.phrase,
             "box": corners(one.box),
             "locked": False,
-            "color": one.color,
         }
         for number, one in enumerate(chain.boxes)
     ]
@@ -112,9 +111,10 @@ def _boxes_of(boxes: Any) -> list[CanvasBox]:
 def _box_of(number: int, entry: Any) -> CanvasBox:
     found = entry if isinstance(entry, Mapping) else {}
     phrase, place, before = found.get("phrase"), found.get("box"), found.get("from")
-    fits = isinstance(phrase, str) and isinstance(place, list) and len(place) == 4
-    if not fits or not (before is None or type(before) is int):
+    if not isinstance(phrase, str) or not isinstance(place, list) or len(place) != 4:
         raise PlanError(f"box {number} has no name or place: load the page again")
+    if before is not None and type(before) is not int:
+        raise PlanError(f"box {number} has no origin: load the page again")
     try:
         return CanvasBox(before=before, phrase=phrase, box=Box(*place))
     except ValueError as error:

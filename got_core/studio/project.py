@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import io
 import json
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 from PIL import Image
@@ -27,16 +29,20 @@ MOST_ROUNDS = 200
 MOST_BYTES = 256 * 1024 * 1024
 """Of all files of a project together, unpacked."""
 
+_MOST = f"{MOST_ROUNDS} rounds and {MOST_BYTES // 2**20} MiB"
+
+_ROOM = MOST_BYTES * 3 // 4
+"""Of them for pictures: the rest is for the texts of the rounds."""
+
+THUMBNAIL = 128
+"""Pixels a side of the pictures in the list of rounds, at most."""
+
 _BROKEN = (
-    zipfile.BadZipFile,
-    KeyError,
-    ValueError,
-    RecursionError,
-    NotImplementedError,
-    EOFError,
-    zlib.error,
+    *(zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError),
+    *(KeyError, ValueError, OverflowError, RuntimeError),
 )
-"""What a damaged archive raises."""
+"""What a damaged archive raises; RuntimeError where it is encrypted, nested too deep or packed in another
+way."""
 
 Kind = Literal["drawn", "upload"]
 
@@ -74,6 +80,15 @@ class Round:
         """The picture, RGB."""
         return opened(self.picture)
 
+    @cached_property
+    def thumbnail(self) -> bytes:
+        """A PNG file of the picture in small; of a small picture its own file."""
+        image = self.image
+        if max(image.size) <= THUMBNAIL:
+            return self.picture
+        image.thumbnail((THUMBNAIL, THUMBNAIL))
+        return picture_bytes(image)
+
 
 @dataclass(frozen=True)
 class Project:
@@ -88,9 +103,10 @@ class Project:
         return next((one for one in self.rounds if one.id == number), None)
 
     def with_round(self, kind: Kind, picture: bytes, **values: Any) -> Project:
-        """With a round more, which is shown then. Raises ProjectError where there are too many."""
-        if len(self.rounds) >= MOST_ROUNDS:
-            raise ProjectError(f"a project may have {MOST_ROUNDS} rounds: save it and begin another")
+        """With a round more, which is shown then. Raises ProjectError where the file of it would not be
+        opened again."""
+        if len(self.rounds) >= MOST_ROUNDS or self._bytes + len(picture) > _ROOM:
+            raise ProjectError(f"a project may have {_MOST}: save it and load the page again")
         number = 1 + max((one.id for one in self.rounds), default=0)
         made = Round(id=number, kind=kind, picture=picture, **values)
         return Project((*self.rounds, made), number)
@@ -100,6 +116,10 @@ class Project:
         if self.get(number) is None:
             raise ProjectError(f"there is no round {number}")
         return Project(self.rounds, number)
+
+    @property
+    def _bytes(self) -> int:
+        return sum(len(one.picture) for one in self.rounds)
 
     # -- the file -----------------------------------------------------------------------------------------
 
@@ -131,7 +151,7 @@ class Project:
     def _read(cls, archive: zipfile.ZipFile) -> Project:
         sizes = [one.file_size for one in archive.infolist()]
         if len(sizes) > MOST_ROUNDS + 1 or sum(sizes) > MOST_BYTES:
-            raise ProjectError(f"a project may have {MOST_ROUNDS} rounds and {MOST_BYTES} bytes")
+            raise ProjectError(f"a project may have {_MOST}")
         found = json.loads(archive.read(MANIFEST))
         if not isinstance(found, dict) or found.get("format") != FORMAT:
             raise ProjectError(f"the project is not of format {FORMAT}: a newer version of got has saved it")

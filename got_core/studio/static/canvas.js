@@ -1,14 +1,12 @@
-// The canvas of a plan: boxes over the last picture, and their list. Coordinates are thousandths of the sides.
+// The canvas of a plan: boxes over the last picture, and their list.
 //
-// Belongs here: what an artist does with boxes. Not here: what a changed box does to the chain (plans.py); every
-// change is sent as {chain, boxes, rev}, where `from` of a box is its number in `chain`, null for a new one.
+// Belongs here: pointer, keys, painting. Not here: what they do to boxes (boxes.js). Every change is sent as
+// {chain, boxes, rev, seen}; `seen` is the text that stood beside the canvas then.
 (() => {
   "use strict";
-  const UNITS = 1000, LAST = UNITS - 1, STEP = 10, LARGE = 50, CLICK = 3, MOST_UNDO = 200;
+  const { Boxes, boxes: { UNITS, LAST, clamp, copy, dragged } } = window.GotStudio;
+  const STEP = 10, LARGE = 50, CLICK = 3;
   const REACH = { mouse: 10, pen: 14, touch: 22 };
-  const NEW_PHRASE = "an object";
-  const clamp = (value) => Math.min(LAST, Math.max(0, Math.round(value)));
-  const copy = (value) => JSON.parse(JSON.stringify(value));
 
   function make(tag, options = {}, ...children) {
     const { on = {}, data = {}, ...rest } = options;
@@ -22,9 +20,8 @@
   class PlanCanvas {
     constructor(send) {
       this.send = send;
-      this.state = { chain: "", boxes: [] };
-      this.undone = []; this.done = [];
-      this.selected = null; this.drag = null; this.masks = false; this.opacity = 1;
+      this.plan = new Boxes(() => this.emit());
+      this.drag = null; this.masks = false; this.opacity = 1;
       this.palette = []; this.ghosts = []; this.image = null; this.aspect = 1; this.source = null;
       this.count = 0; this.rev = null;
       this.build();
@@ -36,8 +33,8 @@
       const button = (name, title, act) => make("button", {
         type: "button", textContent: name, title, data: { do: name.toLowerCase() }, on: { click: act },
       });
-      this.undoButton = button("Undo", "Ctrl+Z", () => this.undo());
-      this.redoButton = button("Redo", "Ctrl+Shift+Z", () => this.redo());
+      this.undoButton = button("Undo", "Ctrl+Z", () => this.plan.undo());
+      this.redoButton = button("Redo", "Ctrl+Shift+Z", () => this.plan.redo());
       this.place = make("output", { className: "place" });
       const opacity = make("input", {
         type: "range", min: 0, max: 100, value: 100, title: "How much of the picture shows",
@@ -64,7 +61,7 @@
       this.root = make("div", { className: "got-canvas" },
         make("div", { className: "tools" },
           button("Add", "A new box in the middle (N)", () => this.add()),
-          button("Delete", "The chosen box (Delete)", () => this.remove(this.selected)),
+          button("Delete", "The chosen box (Delete)", () => this.plan.remove(this.plan.selected)),
           this.undoButton, this.redoButton,
           make("label", { textContent: "Picture " }, opacity),
           make("label", { title: "The boxes as the model is shown them" }, masks, " Model's colours"),
@@ -105,69 +102,21 @@
       if (!value || value.rev === this.rev) return;
       this.rev = value.rev;
       this.ghosts = value.ghosts || [];
-      const next = { chain: value.chain || "", boxes: copy(value.boxes || []) };
-      if (JSON.stringify(next) !== JSON.stringify(this.state)) {
-        if (this.state.chain) this.remember();
-        this.state = next; this.drag = null;
-        if (this.selected >= next.boxes.length) this.selected = null;
-      }
+      if (this.plan.load({ chain: value.chain || "", boxes: copy(value.boxes || []) })) this.drag = null;
       this.render();
-    }
-
-    remember() {
-      this.done.push(copy(this.state));
-      if (this.done.length > MOST_UNDO) this.done.shift();
-      this.undone = [];
     }
 
     emit() {
       this.rev = "page-" + Date.now() + "-" + (this.count += 1);
-      this.ghosts = [];
+      this.ghosts = []; this.drag = null;
       this.render();
-      this.send({ ...copy(this.state), rev: this.rev, seen: document.querySelector("#text textarea")?.value ?? "" });
-    }
-
-    change(act) { this.remember(); act(); this.emit(); }
-
-    undo() { this.step(this.done, this.undone); }
-    redo() { this.step(this.undone, this.done); }
-    step(from, to) {
-      if (!from.length) return;
-      to.push(copy(this.state));
-      this.state = from.pop(); this.drag = null;
-      if (this.selected >= this.state.boxes.length) this.selected = null;
-      this.emit();
-    }
-
-    get boxes() { return this.state.boxes; }
-
-    insert(box) {
-      this.boxes.push({ from: null, phrase: NEW_PHRASE, box, locked: false });
-      this.selected = this.boxes.length - 1;
+      const seen = document.querySelector("#text textarea")?.value ?? "";
+      this.send({ ...copy(this.plan.state), rev: this.rev, seen });
     }
 
     add() {
-      const shift = (this.boxes.length % 6) * 40;
-      this.change(() => this.insert([300 + shift, 300 + shift, 500 + shift, 500 + shift]));
-      this.rename(this.selected);
-    }
-
-    remove(index) {
-      if (index === null || !this.boxes[index] || this.boxes[index].locked) return;
-      this.change(() => {
-        this.boxes.splice(index, 1);
-        this.selected = this.boxes.length ? Math.min(index, this.boxes.length - 1) : null;
-      });
-    }
-
-    reorder(index, by) {
-      const to = index + by;
-      if (to < 0 || to >= this.boxes.length) return;
-      this.change(() => {
-        const [one] = this.boxes.splice(index, 1);
-        this.boxes.splice(to, 0, one);
-        this.selected = to;
-      });
+      this.plan.add();
+      this.rename(this.plan.selected);
     }
 
     rename(index) {
@@ -185,26 +134,9 @@
       ];
     }
 
-    handle(box, x, y, reach) {
-      const across = (reach / this.stage.width()) * UNITS, down = (reach / this.stage.height()) * UNITS;
-      const [x1, y1, x2, y2] = box;
-      if (x < x1 - across || x > x2 + across || y < y1 - down || y > y2 + down) return null;
-      // A small box keeps a middle by which it is moved.
-      const inner = (low, high, value, room) => {
-        const most = Math.min(room, (high - low) / 3);
-        if (value < low + most) return -1;
-        return value > high - most ? 1 : 0;
-      };
-      const side = [inner(x1, x2, x, across), inner(y1, y2, y, down)];
-      return side[0] || side[1] ? side : null;
-    }
-
-    hits(x, y) {
-      const found = this.boxes.map((_, index) => index).filter((index) => {
-        const { box: [x1, y1, x2, y2], locked } = this.boxes[index];
-        return !locked && x >= x1 && x <= x2 && y >= y1 && y <= y2;
-      });
-      return found.reverse();
+    reach(kind) {
+      const reach = REACH[kind] ?? REACH.mouse;
+      return [(reach / this.stage.width()) * UNITS, (reach / this.stage.height()) * UNITS];
     }
 
     down(event) {
@@ -212,20 +144,12 @@
       event.preventDefault();
       this.surface.focus({ preventScroll: true });
       this.surface.setPointerCapture(event.pointerId);
-      const [x, y] = this.at(event), chosen = this.boxes[this.selected];
-      const drag = { id: event.pointerId, x, y, px: event.clientX, py: event.clientY, moved: false, before: copy(this.state) };
-      const over = event.ctrlKey || event.metaKey;
-      const side = !over && chosen && !chosen.locked
-        ? this.handle(chosen.box, x, y, REACH[event.pointerType] ?? REACH.mouse) : null;
-      const hits = over ? [] : this.hits(x, y);
-      if (side) Object.assign(drag, { kind: "resize", side, index: this.selected });
-      else if (hits.length) {
-        const again = hits.includes(this.selected);
-        Object.assign(drag, { kind: "move", index: again ? this.selected : hits[0], next: again ? hits[(hits.indexOf(this.selected) + 1) % hits.length] : null });
-        this.selected = drag.index;
-      } else drag.kind = "draw";
-      if (drag.kind !== "draw") drag.box = [...this.boxes[drag.index].box];
-      this.drag = drag;
+      const [x, y] = this.at(event);
+      this.drag = {
+        ...this.plan.grab(x, y, this.reach(event.pointerType), event.ctrlKey || event.metaKey),
+        id: event.pointerId, px: event.clientX, py: event.clientY, moved: false, before: copy(this.plan.state),
+      };
+      if (this.drag.kind !== "draw") this.plan.selected = this.drag.index;
       this.render();
     }
 
@@ -236,29 +160,12 @@
       if (event.pointerId !== drag.id) return;
       if (!drag.moved && Math.hypot(event.clientX - drag.px, event.clientY - drag.py) < CLICK) return;
       if (!drag.moved && drag.kind === "draw") {
-        this.insert([0, 0, 0, 0]);
-        drag.index = this.selected;
+        this.plan.insert([0, 0, 0, 0]);
+        drag.index = this.plan.selected;
       }
       drag.moved = true;
-      this.boxes[drag.index].box = this.dragged(drag, x, y);
+      this.plan.all[drag.index].box = dragged(drag, x, y);
       this.render();
-    }
-
-    dragged({ kind, box, side, x: fromX, y: fromY }, x, y) {
-      if (kind === "draw") {
-        const xs = [clamp(fromX), clamp(x)].sort((a, b) => a - b), ys = [clamp(fromY), clamp(y)].sort((a, b) => a - b);
-        return [xs[0], ys[0], xs[1], ys[1]];
-      }
-      if (kind === "move") return this.shifted(box, Math.round(x - fromX), Math.round(y - fromY));
-      const [dx, dy] = [x - fromX, y - fromY], [x1, y1, x2, y2] = box;
-      const xs = [side[0] < 0 ? clamp(x1 + dx) : x1, side[0] > 0 ? clamp(x2 + dx) : x2].sort((a, b) => a - b);
-      const ys = [side[1] < 0 ? clamp(y1 + dy) : y1, side[1] > 0 ? clamp(y2 + dy) : y2].sort((a, b) => a - b);
-      return [xs[0], ys[0], xs[1], ys[1]];
-    }
-
-    shifted([x1, y1, x2, y2], dx, dy) {
-      dx = Math.max(-x1, Math.min(LAST - x2, dx)); dy = Math.max(-y1, Math.min(LAST - y2, dy));
-      return [x1 + dx, y1 + dy, x2 + dx, y2 + dy];
     }
 
     up(event) {
@@ -266,28 +173,26 @@
       if (!drag || event.pointerId !== drag.id) return;
       this.drag = null;
       if (drag.moved) {
-        this.done.push(drag.before); this.undone = [];
+        this.plan.remember(drag.before);
         this.emit();
         if (drag.kind === "draw") this.rename(drag.index);
         return;
       }
-      if (drag.kind === "draw") this.selected = null;
-      else if (drag.kind === "move" && drag.next !== null) this.selected = drag.next;
+      if (drag.kind === "draw") this.plan.selected = null;
+      else if (drag.kind === "move" && drag.next !== null) this.plan.selected = drag.next;
       this.render();
     }
 
     cancel() {
       if (!this.drag) return false;
-      this.state = this.drag.before; this.drag = null;
-      if (this.selected >= this.boxes.length) this.selected = null;
+      this.plan.put(this.drag.before); this.drag = null;
       this.render();
       return true;
     }
 
     cursor(x, y) {
-      const chosen = this.boxes[this.selected];
-      const side = chosen && !chosen.locked ? this.handle(chosen.box, x, y, REACH.mouse) : null;
-      if (!side) return this.hits(x, y).length ? "move" : "crosshair";
+      const { kind, side } = this.plan.grab(x, y, this.reach("mouse"), false);
+      if (!side) return { move: "move", draw: "crosshair" }[kind];
       if (!side[0]) return "ns-resize";
       if (!side[1]) return "ew-resize";
       return side[0] === side[1] ? "nwse-resize" : "nesw-resize";
@@ -296,42 +201,28 @@
     // -- the keyboard --------------------------------------------------------------------------------------
 
     key(event) {
-      const ctrl = event.ctrlKey || event.metaKey, name = event.key.toLowerCase();
+      const ctrl = event.ctrlKey || event.metaKey, name = event.key.toLowerCase(), { plan } = this;
+      const remove = () => plan.remove(plan.selected);
+      const seen = (act) => () => { act(); this.render(); };
+      const by = event.shiftKey ? LARGE : STEP, nudge = (dx, dy) => () => plan.nudge(dx * by, dy * by, event.altKey);
       const acts = {
-        delete: () => this.remove(this.selected), backspace: () => this.remove(this.selected),
-        escape: () => { if (!this.cancel()) { this.selected = null; this.render(); } },
-        n: () => this.add(), enter: () => this.rename(this.selected),
-        ".": () => this.choose(1), ",": () => this.choose(-1),
-        arrowleft: () => this.nudge(event, -1, 0), arrowright: () => this.nudge(event, 1, 0),
-        arrowup: () => this.nudge(event, 0, -1), arrowdown: () => this.nudge(event, 0, 1),
+        delete: remove, backspace: remove, n: () => this.add(), enter: () => this.rename(plan.selected),
+        escape: seen(() => { if (!this.cancel()) plan.selected = null; }),
+        ".": seen(() => plan.choose(1)), ",": seen(() => plan.choose(-1)), l: seen(() => plan.lock(plan.selected)),
+        "[": () => plan.reorder(plan.selected, -1), "]": () => plan.reorder(plan.selected, 1),
+        arrowleft: nudge(-1, 0), arrowright: nudge(1, 0), arrowup: nudge(0, -1), arrowdown: nudge(0, 1),
       };
-      const act = ctrl ? { z: () => (event.shiftKey ? this.redo() : this.undo()), y: () => this.redo() }[name] : acts[name];
+      const withCtrl = { z: () => (event.shiftKey ? plan.redo() : plan.undo()), y: () => plan.redo() };
+      const act = (ctrl ? withCtrl : acts)[name];
       if (!act) return;
       event.preventDefault();
       act();
     }
 
-    choose(by) {
-      const count = this.boxes.length;
-      if (!count) return;
-      this.selected = this.selected === null ? (by > 0 ? 0 : count - 1) : (this.selected + by + count) % count;
-      this.render();
-    }
-
-    nudge(event, across, down) {
-      const one = this.boxes[this.selected];
-      if (!one || one.locked) return;
-      const step = event.shiftKey ? LARGE : STEP, [x1, y1, x2, y2] = one.box;
-      const box = event.altKey
-        ? [x1, y1, Math.max(x1, clamp(x2 + across * step)), Math.max(y1, clamp(y2 + down * step))]
-        : this.shifted(one.box, across * step, down * step);
-      if (String(box) !== String(one.box)) this.change(() => { one.box = box; });
-    }
-
     // -- what is seen --------------------------------------------------------------------------------------
 
     colour(index) {
-      return this.boxes[index].color || this.palette[index % (this.palette.length || 1)] || "red";
+      return this.palette[index % this.palette.length] || "red";
     }
 
     paint() {
@@ -348,12 +239,12 @@
       for (const ghost of this.ghosts) {
         this.layer.add(new Konva.Rect({ ...scale(ghost), stroke: "#71717a", strokeWidth: 2, dash: [3, 5] }));
       }
-      this.boxes.forEach((one, index) => this.paintBox(one, index, scale(one.box)));
+      this.plan.all.forEach((one, index) => this.paintBox(one, index, scale(one.box)));
       this.layer.batchDraw();
     }
 
     paintBox(one, index, area) {
-      const chosen = index === this.selected, colour = this.colour(index);
+      const chosen = index === this.plan.selected, colour = this.colour(index);
       if (this.masks) { this.layer.add(new Konva.Rect({ ...area, fill: colour })); return; }
       this.layer.add(new Konva.Rect({ ...area, stroke: "#18181b", strokeWidth: chosen ? 5 : 3 }));
       this.layer.add(new Konva.Rect({ ...area, stroke: colour, strokeWidth: chosen ? 3 : 2, dash: one.locked ? [8, 4] : [] }));
@@ -372,11 +263,12 @@
     }
 
     render() {
-      this.undoButton.disabled = !this.done.length; this.redoButton.disabled = !this.undone.length;
-      this.hint.hidden = this.boxes.length > 0;
-      while (this.list.children.length > this.boxes.length) this.list.lastChild.remove();
-      while (this.list.children.length < this.boxes.length) this.list.append(this.row(this.list.children.length));
-      this.boxes.forEach((one, index) => this.fill(this.list.children[index], one, index));
+      const { all, done, undone } = this.plan;
+      this.undoButton.disabled = !done.length; this.redoButton.disabled = !undone.length;
+      this.hint.hidden = all.length > 0;
+      while (this.list.children.length > all.length) this.list.lastChild.remove();
+      while (this.list.children.length < all.length) this.list.append(this.row(this.list.children.length));
+      all.forEach((one, index) => this.fill(this.list.children[index], one, index));
       this.paint();
     }
 
@@ -384,7 +276,8 @@
       const button = (name, sign, title, act) => make("button", {
         type: "button", textContent: sign, title, ariaLabel: title, data: { do: name }, on: { click: act },
       });
-      const choose = () => { if (this.selected !== index) { this.selected = index; this.render(); } };
+      const { plan } = this;
+      const choose = () => { if (plan.selected !== index) { plan.selected = index; this.render(); } };
       return make("li", { on: { pointerdown: choose } },
         make("span", { className: "swatch" }),
         make("input", {
@@ -394,23 +287,20 @@
           } },
         }),
         make("output", { className: "corners" }),
-        button("up", "↑", "Earlier in the plan", () => this.reorder(index, -1)),
-        button("down", "↓", "Later in the plan", () => this.reorder(index, 1)),
-        button("lock", "", "Lock", () => {
-          this.boxes[index].locked = !this.boxes[index].locked; this.render();
-        }),
-        button("remove", "×", "Delete", () => this.remove(index)));
+        button("up", "↑", "Earlier in the plan", () => plan.reorder(index, -1)),
+        button("down", "↓", "Later in the plan", () => plan.reorder(index, 1)),
+        button("lock", "", "Lock", () => { plan.lock(index); this.render(); }),
+        button("remove", "×", "Delete", () => plan.remove(index)));
     }
 
     renamed(index, field) {
-      const phrase = field.value.trim().replace(/\s+/g, " ");
-      if (!phrase) { field.value = this.boxes[index].phrase; return; }
-      if (phrase !== this.boxes[index].phrase) this.change(() => { this.boxes[index].phrase = phrase; });
+      this.plan.rename(index, field.value);
+      field.value = this.plan.all[index].phrase;
     }
 
     fill(item, one, index) {
       const [swatch, phrase, corners] = item.children;
-      item.className = index === this.selected ? "chosen" : "";
+      item.className = index === this.plan.selected ? "chosen" : "";
       item.dataset.box = one.box.join(",");
       swatch.style.background = this.colour(index);
       if (document.activeElement !== phrase || phrase.value === "") phrase.value = one.phrase;

@@ -31,17 +31,22 @@
 
   function rounds(element, props, trigger, watch) {
     const root = make("ol", { className: "got-rounds" });
+    const said = (one) => `${one.id}${one.parent ? ` ← ${one.parent}` : ""}: ${one.said}`;
     const read = () => {
       const host = element.querySelector(".host");
       if (host && root.parentNode !== host) host.replaceChildren(root);
       const { shown, list } = props.value || { list: [] };
-      root.replaceChildren(...list.map((one) => make("li", { className: one.id === shown ? "shown" : "", data: { round: one.id } },
+      root.replaceChildren(...list.map((one) => make("li",
+        { className: one.id === shown ? "shown" : "", data: { round: one.id } },
         make("button", {
           type: "button", title: `Go on from round ${one.id}`,
           on: { click: () => trigger("select", { round: one.id }) },
         }, make("img", { src: one.picture, alt: `round ${one.id}` })),
-        make("span", { textContent: `${one.id}${one.parent ? ` ← ${one.parent}` : ""}: ${one.said}` }),
-        make("a", { href: one.picture, download: `round-${one.id}.png`, textContent: "PNG" }))));
+        make("span", { textContent: said(one) }),
+        make("button", {
+          type: "button", className: "save", textContent: "Save PNG",
+          on: { click: () => trigger("download", { round: one.id }) },
+        }))));
     };
     read();
     watch("value", read);

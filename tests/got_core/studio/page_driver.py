@@ -7,7 +7,8 @@ import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import uvicorn
@@ -19,6 +20,13 @@ from tests.ports import free_port
 
 Corners = tuple[int, int, int, int]
 _CORNERS = r"\((\d+),(\d+)\),\((\d+),(\d+)\)"
+_IN_STEP = r"""() => {
+    const text = document.querySelector('#text textarea').value;
+    const rows = [...document.querySelectorAll('#canvas .layers li')];
+    const places = [...text.matchAll(/\((\d+),(\d+)\),\((\d+),(\d+)\)/g)].map(one => one.slice(1).join(','));
+    return places.join(' ') === rows.map(row => row.dataset.box).join(' ')
+        && rows.every(row => text.includes(row.querySelector('.phrase').value));
+}"""
 WAIT = 60_000
 """Milliseconds for anything on the page: machines may be slow."""
 
@@ -57,6 +65,8 @@ class Artist:
 
     page: Any
     messages: list[str]
+    asked: set[Any] = field(default_factory=set)
+    """Requests that are not answered yet."""
 
     @classmethod
     def at(cls, chromium: Any, url: str, **options: Any) -> Artist:
@@ -69,9 +79,12 @@ class Artist:
         page.on(
             "request", lambda request: messages.append(request.url) if not _own(request.url, url) else None
         )
+        artist = cls(page, messages)
+        page.on("request", lambda one: artist.asked.add(one) if one.method == "POST" else None)
+        for end in ("requestfinished", "requestfailed"):
+            page.on(end, artist.asked.discard)
         page.goto(url)
         page.wait_for_selector("#canvas .surface")
-        artist = cls(page, messages)
         artist.wait_said("^Ready")
         return artist
 
@@ -135,8 +148,16 @@ class Artist:
             "before => document.querySelector('#text textarea').value !== before", arg=before
         )
 
+    def settle(self) -> None:
+        """Until the text is in step with the canvas, and no answer is under way that would change it."""
+        self.page.wait_for_function(_IN_STEP)
+        while self.asked:
+            self.page.wait_for_timeout(10)
+        self.page.wait_for_function(_IN_STEP)
+
     def write(self, text: str) -> None:
         """Put a plan in as text."""
+        self.settle()
         self.page.fill("#text textarea", text)
         self.page.locator("#text textarea").blur()
         wanted = [
@@ -156,6 +177,18 @@ class Artist:
             "count => document.querySelectorAll('#rounds li').length > count", arg=count
         )
         return self.rounds[-1]
+
+    def upload(self, file: Path, place: int = 0) -> None:
+        """A picture; `place` 1: a project."""
+        if not self.page.is_visible("#upload"):
+            self.page.click("#files button")
+        self.page.set_input_files(f"#files input[type=file] >> nth={place}", file)
+
+    def saved(self, button: str) -> bytes:
+        """Press what leads to a file; the file."""
+        with self.page.expect_download() as download:
+            self.page.click(button)
+        return Path(download.value.path()).read_bytes()
 
     def spot(self, x: float, y: float) -> tuple[float, float]:
         """Pixels of the window of a point in thousandths."""

@@ -1,10 +1,12 @@
-"""What an artist does on the canvas, with mouse, keys and a finger, in a real browser."""
+"""What artists do on the canvas with a mouse and a finger, in a real browser. Keys: `test_canvas_keys`."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from tests.got_core.studio.page_driver import Artist
 
@@ -112,23 +114,6 @@ def test_undo_and_redo_by_button_and_key(page: Artist) -> None:
     assert page.boxes == moved
 
 
-def test_all_of_it_by_keyboard(page: Artist) -> None:
-    page.keys(".", "ArrowRight", "Shift+ArrowDown", "Alt+ArrowRight")
-    assert page.chosen == 0 and page.boxes[0] == (210, 250, 520, 550)
-    page.keys(".", "Delete")
-    assert page.names == ["a red circle"]
-    page.keys("n")
-    page.page.keyboard.type("a star")
-    page.page.keyboard.press("Enter")
-    assert page.names == ["a red circle", "a star"]
-    page.keys(",", "Enter")
-    page.page.keyboard.type("a red heart")
-    page.page.keyboard.press("Enter")
-    page.wait_text("a red heart (210,250),(520,550) and a star (")
-    page.keys("Escape")
-    assert page.chosen is None
-
-
 def test_escape_ends_a_drag(page: Artist) -> None:
     mouse = page.page.mouse
     mouse.move(*page.spot(350, 350))
@@ -161,20 +146,41 @@ def test_coordinates_are_shown_with_their_scale(page: Artist) -> None:
     )
 
 
-def test_the_models_colours(page: Artist) -> None:
-    def colour() -> list[int]:
-        script = """([x, y]) => { const canvas = document.querySelector('#canvas .stage canvas');
-            const at = [Math.round(canvas.width * x / 1000), Math.round(canvas.height * y / 1000)];
-            return [...canvas.getContext('2d').getImageData(...at, 1, 1).data.slice(0, 3)]; }"""
-        return page.page.evaluate(
-            f"new Promise(done => requestAnimationFrame(() => done(({script})([350, 350]))))"
-        )
+def colour(page: Artist, x: int, y: int) -> list[int]:
+    """Of the canvas at a point, once it is painted."""
+    script = """([x, y]) => { const canvas = document.querySelector('#canvas .stage canvas');
+        const at = [Math.round(canvas.width * x / 1000), Math.round(canvas.height * y / 1000)];
+        return [...canvas.getContext('2d').getImageData(...at, 1, 1).data.slice(0, 3)]; }"""
+    return page.page.evaluate(
+        f"new Promise(done => requestAnimationFrame(() => done(({script})([{x}, {y}]))))"
+    )
 
-    plain = colour()
+
+def test_the_models_colours(page: Artist) -> None:
+    plain = colour(page, 350, 350)
     page.page.check("#canvas [data-do=masks]")
-    assert colour() == [255, 0, 0], "the palette's first"
+    assert colour(page, 350, 350) == [255, 0, 0], "the palette's first"
     page.page.uncheck("#canvas [data-do=masks]")
-    assert colour() == plain
+    assert colour(page, 350, 350) == plain
+
+
+def test_the_last_picture_lies_behind_and_fades(chromium: Any, url: str, tmp_path: Path) -> None:
+    own = Artist.at(chromium, url)
+    Image.new("RGB", (64, 48), (40, 80, 230)).save(tmp_path / "blue.png")
+    own.upload(tmp_path / "blue.png")
+    own.wait_said("^Opened")
+    own.page.wait_for_function(
+        "() => { const { width, height } = document.querySelector('#canvas .stage').getBoundingClientRect();"
+        " return Math.abs(height / width - 0.75) < 0.02; }"
+    )
+    assert colour(own, 500, 500) == [40, 80, 230]
+    slider = own.page.locator("#canvas [data-do=opacity]")
+    area = slider.bounding_box()
+    own.page.mouse.click(area["x"] + area["width"] / 2, area["y"] + area["height"] / 2)
+    assert 40 < colour(own, 500, 500)[0] < 240
+    own.page.mouse.click(area["x"] + 2, area["y"] + area["height"] / 2)
+    assert colour(own, 500, 500)[0] > 240, "the paper"
+    own.page.context.close()
 
 
 def test_a_finger_draws_and_moves(page: Artist, chromium: Any, url: str) -> None:

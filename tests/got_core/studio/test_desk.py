@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
+import uuid
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
-from got_core.annotate.schemas import T2I_CHAINS
 from got_core.chain.boxes import Box
 from got_core.chain.edits import move_box
 from got_core.chain.grammar import Chain, parse
-from got_core.corpus.schemas import RAW_IMAGES, frame_of
+from got_core.corpus.config import IngestConfig
+from got_core.corpus.ingest import ingest_images
+from got_core.corpus.shards import assign_image_shards
 from got_core.curate.config import CurateConfig
+from got_core.curate.gallery import gallery_page, make_cards
+from got_core.curate.manifest import build_manifest
+from got_core.curate.review import review_queue
 from got_core.curate.rules import select_t2i
-from got_core.exchange.config import T2IMapping
-from got_core.exchange.importer import image_keys, import_batch
+from got_core.exchange.config import T2IMapping, read_mapping
+from got_core.exchange.importer import image_keys
+from got_core.exchange.parts import import_files, shard_chains
 from got_core.exchange.records import read_records
+from got_core.storage import Storage
 from got_core.studio.desk import EDIT, NEW, Desk, Studio, comparison, picture_of, seed_of
 from got_core.studio.feedback import Consent, FeedbackError
-from got_core.studio.painter import PaintingError, RemotePainter, Step
+from got_core.studio.painter import PaintingError, Step
 from got_core.studio.pictures import change_outside
 from got_core.studio.plans import PlanError
+from got_core.studio.project import opened
 
 PROMPT = "a photo of a red circle and a blue square"
 PLAN = parse("a red circle (100,100),(400,400) and a blue square (550,550),(850,850) on a grey background")
@@ -35,6 +44,15 @@ def drawn(
     *steps, made = studio.draw(desk, chain, prompt, seed, settings)
     assert all(isinstance(step, Step) for step in steps) and isinstance(made, Desk)
     return made
+
+
+def test_each_step_is_shown_until_it_is_the_picture(studio: Studio) -> None:
+    *steps, made = studio.draw(Desk(), PLAN, PROMPT, 0, {})
+    assert isinstance(made, Desk) and made.shown
+    seen = [opened(step.preview) for step in steps if isinstance(step, Step) and step.preview]
+    assert len(seen) == len(steps) > 4
+    away = [change_outside(one, made.shown.image, []).mean for one in seen]
+    assert away[0] > 10 * away[-1] and away[-1] <= 1
 
 
 def test_a_moved_box_leaves_the_rest_as_it_was(studio: Studio) -> None:
@@ -110,7 +128,7 @@ def test_what_cannot_be_drawn_is_said(
         drawn(studio, Desk(), PLAN, prompt, **settings)
 
 
-def test_a_given_plan_passes_import_and_curation(studio: Studio, tmp_path: Path) -> None:
+def test_a_plan_is_given_once_and_only_on_terms(studio: Studio, tmp_path: Path) -> None:
     own = replace(studio, feedback=tmp_path / "given")
     desk = drawn(own, Desk(planned=PLAN.to_data()), move_box(PLAN, 0, Box(600, 100, 900, 400)))
     for refused in (replace(ADA, given=False), replace(ADA, who=" "), replace(ADA, licence="")):
@@ -124,20 +142,25 @@ def test_a_given_plan_passes_import_and_curation(studio: Studio, tmp_path: Path)
     row = records[0].values
     assert row["who"] == "ada" and row["planned"] == PLAN.to_data()
     assert (tmp_path / "given" / row["image"]).is_file()
-    raw = frame_of(
-        [{"image_id": row["image_id"], "path": row["image"], "source": "studio", "width": 64, "height": 64}],
-        RAW_IMAGES,
-    )
-    mapping = T2IMapping(
-        name="studio", image="image_id", image_is="image_id", source="source", licence="licence"
-    )
-    made = import_batch(records, image_keys(raw, "image_id"), mapping)
-    assert made.refused.is_empty() and set(made.chains.columns) == set(T2I_CHAINS)
-    (chain,) = made.chains["chain"]
-    assert "(600,100),(900,400)" in chain
-    assert select_t2i(made.chains, raw, CurateConfig())["accepted"].to_list() == [True]
 
 
-def test_no_server_is_one_sentence() -> None:
-    with pytest.raises(PaintingError, match="no server answers"):
-        RemotePainter("http://127.0.0.1:9")
+def test_a_given_plan_is_in_the_next_manifest(studio: Studio, tmp_path: Path) -> None:
+    given = tmp_path / "given"
+    own = replace(studio, feedback=given)
+    moved = move_box(PLAN, 0, Box(600, 100, 900, 400))
+    own.give(drawn(own, Desk(planned=PLAN.to_data()), moved), ADA)
+    storage, config = Storage(f"memory://{uuid.uuid4().hex}"), IngestConfig()
+    (shard,) = assign_image_shards(storage, str(given), config)
+    raw = ingest_images(storage, str(given), shard, config)
+    mapping = read_mapping(T2IMapping, given / "columns.json", {"name": "studio"})
+    found = import_files(storage, [str(given / "chains.jsonl")], image_keys(raw, mapping.image_is), mapping)
+    assert found == {"rows": 1, "chains": 1, "refused": 0}
+    chains = shard_chains(storage, raw)
+    selection = select_t2i(chains, raw, CurateConfig())
+    manifest = build_manifest({shard: (selection, chains, raw)}, {})
+    (row,) = manifest.to_dicts()
+    assert (row["prompt"], row["source"], row["licence"]) == (PROMPT, "studio", "CC0-1.0")
+    assert parse(row["chain"]) == moved
+    queue = review_queue(selection, chains, shard, 1)
+    (card,) = make_cards(queue, raw, lambda path: Image.open(given / path))
+    assert "600,100" in gallery_page([card], "studio")

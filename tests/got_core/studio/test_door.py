@@ -41,6 +41,14 @@ def test_without_accounts_it_answers_to_this_machines_names_alone(studio: Studio
     assert local.get("/", headers={"host": "evil.example"}).status_code == 403
 
 
+def test_no_page_of_another_server_acts_for_the_artist(studio: Studio) -> None:
+    local = client(studio)
+    for origin, status in (
+        ("http://localhost", 200), ("http://evil.example", 403), ("http://localhost:9", 403), ("null", 403)
+    ):  # fmt: skip
+        assert local.get("/config", headers={"origin": origin}).status_code == status, origin
+
+
 def test_accounts_are_asked_for(studio: Studio) -> None:
     guarded = client(studio, host="0.0.0.0", users="ada:lovelace1")
     assert guarded.get("/config").status_code == 401

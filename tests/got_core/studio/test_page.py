@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from got_core.chain.boxes import Box
-from got_core.registry.picture_file import read_note
+from got_core.registry.picture_file import picture_bytes, read_note
 from got_core.scenes.reader import read_scene
 from got_core.studio.desk import EDIT, Studio
 from got_core.studio.project import Project
@@ -63,8 +63,7 @@ def test_edits_in_rounds_saved_opened_elsewhere_and_given(
     pixels[10:30, 8:28] = (220, 30, 30)
     pixels[36:56, 36:56] = (40, 80, 230)
     Image.fromarray(pixels).save(scene)
-    page.click("#files button")
-    page.set_input_files("#files input[type=file] >> nth=0", scene)
+    artist.upload(scene)
     artist.wait_said("Opened: 2 objects")
     assert page.is_checked(f"#mode input[value='{EDIT}']")
     artist.plan("Make the red square green.")
@@ -81,23 +80,41 @@ def test_edits_in_rounds_saved_opened_elsewhere_and_given(
     assert artist.boxes == [region]
     artist.plan("Make the blue square yellow.")
     artist.draw()
-    page.click("#save")
-    with page.expect_download() as download:
-        pass
-    saved = Path(download.value.path()).read_bytes()
+    saved = artist.saved("#save")
     project = Project.from_bytes(saved)
+    assert artist.saved("#rounds li[data-round='4'] .save") == project.rounds[3].picture
     assert [(one.id, one.parent, one.source) for one in project.rounds] == [
         (1, None, None), (2, 1, 1), (3, 2, 2), (4, 2, 2)
     ]  # fmt: skip
     elsewhere = Artist.at(chromium, url)
     (tmp_path / "again.zip").write_bytes(saved)
-    elsewhere.page.click("#files button")
-    elsewhere.page.set_input_files("#files input[type=file] >> nth=1", tmp_path / "again.zip")
+    elsewhere.upload(tmp_path / "again.zip", place=1)
     elsewhere.wait_said("Opened: 4 rounds")
     assert elsewhere.rounds == artist.rounds and elsewhere.text == artist.text
     for one in (artist, elsewhere):
         assert not one.messages
         one.page.context.close()
+
+
+def test_texts_from_elsewhere_stay_texts(chromium: Any, url: str, tmp_path: Path) -> None:
+    """Of a project that somebody sends: no text of it becomes a part of the page."""
+    attack = "<img src=x onerror=document.title='owned'>"
+    plan = f"a {attack} (100,100),(400,400)"
+    picture = picture_bytes(Image.new("RGB", (64, 64), "red"))
+    values = {"prompt": attack, "chain": plan, "planned": plan, "model": attack}
+    hostile = Project().with_round("drawn", picture, **values)
+    hostile = hostile.with_round("drawn", picture, parent=1, **values)
+    (tmp_path / "hostile.zip").write_bytes(hostile.to_bytes())
+    (tmp_path / "broken.zip").write_bytes(hostile.to_bytes().replace(b"(400,400)", b"(50,50) "))
+    artist = Artist.at(chromium, url)
+    artist.upload(tmp_path / "hostile.zip", place=1)
+    artist.wait_said("^Opened: 2 rounds")
+    assert attack in artist.names[0] and attack in artist.page.inner_text("#rounds")
+    artist.upload(tmp_path / "broken.zip", place=1)
+    artist.page.wait_for_selector("text=cannot be read")
+    assert artist.page.locator("img[src='x']").count() == 0
+    assert artist.page.title() == "GoT studio"
+    artist.page.context.close()
 
 
 def test_consent_is_asked_for_once(chromium: Any, url: str, studio: Studio) -> None:
