@@ -17,7 +17,15 @@ from got_core.registry.picture_file import NoNoteError, read_note
 from got_core.studio.feedback import Consent, save_correction
 from got_core.studio.painter import Order, Painted, Painter, Step
 from got_core.studio.pictures import change_outside, data_url, heat_map
-from got_core.studio.plans import PlanError, canvas_value, changed_plan, differences, picture_plan, text_plan
+from got_core.studio.plans import (
+    PlanError,
+    canvas_value,
+    changed_plan,
+    differences,
+    fault_sentence,
+    picture_plan,
+    text_plan,
+)
 from got_core.studio.project import Project, Round, upload_bytes
 
 NEW, EDIT = "New picture", "Change the shown picture"
@@ -85,7 +93,10 @@ class Studio:
             dropped=tuple(made.dropped),
         )
         count = len(made.chain.boxes)
-        return View(desk=desk, chain=made.chain, said=f"Planned: {count} box{'' if count == 1 else 'es'}.")
+        said = (
+            f"Planned: {count} box{'' if count == 1 else 'es'}. Drag them to where you want them, and draw."
+        )
+        return View(desk=desk, chain=made.chain, said=said)
 
     def _source(self, desk: Desk, mode: str) -> Round | None:
         if mode != EDIT:
@@ -106,7 +117,7 @@ class Studio:
         edited = desk.edited
         image = edited.image if edited else None
         found = faults_of(chain, prompt, edited is not None, desk.dropped, image) if prompt.strip() else None
-        said = [] if found is None else [f"Fault: {one}" for one in found]
+        said = [] if found is None else [f"Fault: {fault_sentence(one, chain)}" for one in found]
         if found == []:
             said = ["No faults found."]
         planned = parse(desk.planned) if desk.planned else None
@@ -267,6 +278,15 @@ def comparison(desk: Desk) -> dict[str, Any] | None:
 def canvas_of(view: View) -> dict[str, Any]:
     """Of the canvas."""
     return canvas_value(view.chain, view.earlier)
+
+
+def number_of(text: Any, name: str) -> float | int | None:
+    """What a field holds that may be left empty. Raises PlanError."""
+    words = str(text or "").strip()
+    try:
+        return None if not words else int(words) if words.isdecimal() else float(words)
+    except ValueError as error:
+        raise PlanError(f"{name} must be a number, or left empty: {words[:40]!r} is none") from error
 
 
 def seed_of(value: Any) -> int:

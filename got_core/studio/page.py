@@ -23,6 +23,7 @@ from got_core.studio.desk import (
     View,
     canvas_of,
     comparison,
+    number_of,
     picture_of,
     rounds_of,
 )
@@ -45,7 +46,12 @@ _SAVE = """(packed) => { if (!packed) return;
   link.download = name; link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 60000); }"""
 _TERMS = "The picture and its plan may be stored with my name and used to train models."
-_SCALES = ("text_scale", "spatial_scale", "reference_scale")
+_NUMBERS = {
+    "num_inference_steps": "Steps",
+    "text_scale": "Strength of prompt and plan",
+    "spatial_scale": "Strength of the boxes",
+    "reference_scale": "Strength of the source",
+}
 _FORESEEN = (ValueError, PaintingError, OSError)
 _NOT_DRAWN = "Not drawn."
 _KEPT_SECONDS = 3600
@@ -118,16 +124,14 @@ class _Page:
             elem_id="prompt",
         )
         self.plan_button = gr.Button("Plan", variant="primary", elem_id="plan")
-        with gr.Row():
-            self.seed = gr.Number(0, label="Seed (stays, so the rest stays)", precision=0, elem_id="seed")
-            self.other_seed = gr.Button("Another seed", elem_id="other-seed", min_width=80)
-        self.draw_button = gr.Button("4. Draw", variant="primary", elem_id="draw")
         self.said = gr.Textbox(label="What happened", interactive=False, elem_id="said")
         with gr.Accordion("How it is drawn", open=False):
             self.keep = gr.Checkbox(False, label="Keep what lies outside of the boxes", elem_id="keep")
-            self.steps = gr.Number(None, label="Steps (empty: the model's own)", precision=0, elem_id="steps")
-            labels = ("Strength of prompt and plan", "Strength of the boxes", "Strength of the source")
-            self.scales = [gr.Number(None, label=f"{label} (empty: the model's own)") for label in labels]
+            # Text, since a field for numbers shows, and sends, 0 where it is empty.
+            self.numbers = [
+                gr.Textbox(label=label, placeholder="the model's own", max_lines=1, elem_id=name)
+                for name, label in _NUMBERS.items()
+            ]
         with gr.Accordion("Files", open=False, elem_id="files"):
             self.upload = gr.UploadButton(
                 "Open a picture", type="binary", file_types=["image"], elem_id="upload"
@@ -152,6 +156,11 @@ class _Page:
             picture=None,
             palette=list(PALETTE),
         )
+        self.draw_button = gr.Button("4. Draw", variant="primary", elem_id="draw")
+        with gr.Row(equal_height=True):
+            seed = "Seed: kept, so that the rest stays"
+            self.seed = gr.Number(0, label=seed, precision=0, elem_id="seed", min_width=160)
+            self.other_seed = gr.Button("Another seed", elem_id="other-seed", min_width=80)
         self.text = gr.Textbox(label="The plan as text", lines=3, max_length=20_000, elem_id="text")
         self.faults = gr.Textbox(label="Checked", lines=3, interactive=False, elem_id="faults")
         self.repair = gr.Button("Repair", elem_id="repair")
@@ -193,7 +202,7 @@ class _Page:
         self.text.blur(_shown_errors(self._written), now, [self.canvas, self.faults], **quick)
         self.repair.click(_shown_errors(self._repair), now, planned, **slow)
         drawn = [self.desk, self.canvas, self.rounds, self.pair, self.said]
-        chosen = [*now, self.seed, self.keep, self.steps, *self.scales]
+        chosen = [*now, self.seed, self.keep, *self.numbers]
         self.draw_button.click(
             self._draw, chosen, drawn, concurrency_id="draw", show_progress_on=[self.said], **slow
         )
@@ -238,15 +247,13 @@ class _Page:
         return gr.update(value=value), _lines(self.studio.faults(desk, chain, prompt))
 
     def _draw(self, desk: Desk, canvas: Any, text: str, prompt: str, seed: Any, *rest: Any) -> Iterator[Any]:
-        keep, steps, *scales = rest
-        settings = {
-            "keep_outside": keep or None,
-            "num_inference_steps": steps,
-            **dict(zip(_SCALES, scales, strict=True)),
-        }
+        keep, *numbers = rest
         nothing = (gr.skip(), gr.skip())
         try:
             chain = self.studio.now(canvas, text)
+            fields = zip(_NUMBERS.items(), numbers, strict=True)
+            settings = {name: number_of(written, label) for (name, label), written in fields}
+            settings["keep_outside"] = keep or None
             for made in self.studio.draw(desk, chain, prompt, seed, settings):
                 if isinstance(made, Step):
                     behind = gr.update(picture=data_url(made.preview)) if made.preview else gr.skip()
@@ -255,7 +262,7 @@ class _Page:
                 shown = made.shown
                 picture = data_url(shown.picture) if shown else None
                 behind = gr.update(picture=picture)
-                yield made, behind, rounds_of(made), comparison(made), f"Drawn: round {made.project.shown}."
+                yield made, behind, rounds_of(made), comparison(made), _drawn(made)
         except _FORESEEN as error:
             yield gr.skip(), gr.update(picture=picture_of(desk, prompt)), *nothing, _NOT_DRAWN
             raise _said(error) from error
@@ -295,6 +302,10 @@ class _Page:
             gr.skip() if view.prompt is None else view.prompt,
             gr.skip() if view.seed is None else view.seed,
         )
+
+
+def _drawn(desk: Desk) -> str:
+    return f"Drawn: round {desk.project.shown}. Move a box and draw again, or say what is to change."
 
 
 def _lines(lines: list[str]) -> str:

@@ -7,6 +7,7 @@ pictures. Not here: single edits of chains (`got_core.chain.edits`), the canvas 
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from PIL import Image
 from got_core.chain.boxes import Box
 from got_core.chain.edits import add, move_box, remove, replace_phrase
 from got_core.chain.grammar import Chain, parse
+from got_core.planning.check import Fault
 from got_core.scenes.prompts import article
 from got_core.scenes.reader import read_scene
 
@@ -143,6 +145,16 @@ def differences(before: Chain, after: Chain) -> list[str]:
             said.append(f"{other.phrase or 'a box'} moved from {one.box} to {other.box}")
     said += [f"{one.phrase or 'a box'} {one.box} is gone" for one in old]
     return said + [f"{one.phrase or 'a box'} {one.box} is new" for one in new]
+
+
+def fault_sentence(fault: Fault, chain: Chain) -> str:
+    """What is wrong with a plan, by the names of its boxes."""
+    names = [f"{one.phrase or 'box'} ({number})" for number, one in enumerate(chain.boxes, start=1)]
+    if fault.kind == "overlap" and len(fault.boxes) == 2:
+        first, second = (names[number] for number in fault.boxes)
+        return f"{first} and {second} overlap"
+    known = {str(number): name for number, name in enumerate(names)}
+    return re.sub(r"\bbox (\d+)", lambda found: known.get(found[1], found[0]), fault.message)
 
 
 def picture_plan(image: Image.Image) -> Chain:

@@ -1,4 +1,4 @@
-// Pictures of a session: the two beside each other with a slider, and the rounds to go back to.
+// Pictures of a session: two over each other with a slider between them, and the rounds to go back to.
 //
 // Belongs here: showing them, and which one was chosen. Not here: which rounds there are (project.py).
 (() => {
@@ -15,7 +15,8 @@
     const heated = make("input", { type: "checkbox", on: { change: () => { heat.hidden = !heated.checked; } } });
     const said = make("p");
     const root = make("div", { className: "got-compare" },
-      make("div", { className: "pair" }, before, after, heat), slider,
+      make("div", { className: "pair" }, before, after, heat),
+      make("div", { className: "between" }, "before", slider, "after"),
       make("label", {}, heated, " Show what changed outside of the boxes"), said);
     const read = () => {
       const host = element.querySelector(".host"), value = props.value;

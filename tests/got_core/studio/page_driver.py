@@ -82,7 +82,7 @@ class Artist:
         artist = cls(page, messages)
         page.on("request", lambda one: artist.asked.add(one) if one.method == "POST" else None)
         for end in ("requestfinished", "requestfailed"):
-            page.on(end, artist.asked.discard)
+            page.on(end, lambda one: artist.asked.discard(one))
         page.goto(url)
         page.wait_for_selector("#canvas .surface")
         artist.wait_said("^Ready")

@@ -26,7 +26,7 @@ from got_core.exchange.importer import image_keys
 from got_core.exchange.parts import import_files, shard_chains
 from got_core.exchange.records import read_records
 from got_core.storage import Storage
-from got_core.studio.desk import EDIT, NEW, Desk, Studio, comparison, picture_of, seed_of
+from got_core.studio.desk import EDIT, NEW, Desk, Studio, comparison, number_of, picture_of, seed_of
 from got_core.studio.feedback import Consent, FeedbackError
 from got_core.studio.painter import PaintingError, Step
 from got_core.studio.pictures import change_outside
@@ -114,6 +114,14 @@ def test_another_prompt_hides_the_last_picture(studio: Studio) -> None:
 def test_seeds_that_are_none_are_said(value: Any) -> None:
     with pytest.raises(PlanError, match="seed"):
         seed_of(value)
+
+
+def test_fields_may_be_left_empty() -> None:
+    assert [number_of(text, "Steps") for text in (None, "", " ", "8", "1.5", "-2")] == [
+        None, None, None, 8, 1.5, -2.0
+    ]  # fmt: skip
+    with pytest.raises(PlanError, match="Steps must be a number"):
+        number_of("many", "Steps")
 
 
 @pytest.mark.parametrize(

@@ -109,7 +109,7 @@ def test_texts_from_elsewhere_stay_texts(chromium: Any, url: str, tmp_path: Path
     artist = Artist.at(chromium, url)
     artist.upload(tmp_path / "hostile.zip", place=1)
     artist.wait_said("^Opened: 2 rounds")
-    assert attack in artist.names[0] and attack in artist.page.inner_text("#rounds")
+    assert attack in artist.text and attack in artist.page.inner_text("#rounds")
     artist.upload(tmp_path / "broken.zip", place=1)
     artist.page.wait_for_selector("text=cannot be read")
     assert artist.page.locator("img[src='x']").count() == 0

@@ -9,7 +9,16 @@ from PIL import Image, ImageDraw
 
 from got_core.chain.boxes import Box
 from got_core.chain.grammar import Chain, parse
-from got_core.studio.plans import PlanError, canvas_value, changed_plan, differences, picture_plan, text_plan
+from got_core.planning.check import Requirements, check_plan
+from got_core.studio.plans import (
+    PlanError,
+    canvas_value,
+    changed_plan,
+    differences,
+    fault_sentence,
+    picture_plan,
+    text_plan,
+)
 
 PLAN = parse("a red circle (10,20),(300,400) and a blue square (500,500),(900,900) on a table")
 
@@ -104,6 +113,15 @@ def test_differences_name_what_moved_came_and_went() -> None:
         "a blue square (500,500),(900,900) is gone",
     ]
     assert differences(PLAN, PLAN) == []
+
+
+def test_faults_are_said_by_the_names_on_the_canvas() -> None:
+    touching = parse("a red circle (100,100),(400,400) and a blue square (300,300),(900,900)")
+    (found,) = check_plan(touching, Requirements.of_prompt("a photo of a red circle and a blue square"))
+    assert fault_sentence(found, touching) == "a red circle (1) and a blue square (2) overlap"
+    wrong = parse("a circle (600,100),(900,400) and a square (100,100),(400,400)")
+    (found,) = check_plan(wrong, Requirements.of_prompt("a photo of a circle left of a square"))
+    assert fault_sentence(found, wrong) == "a circle (1) is not clearly left of a square (2)"
 
 
 def test_boxes_that_moved_are_shown_where_they_were() -> None:
