@@ -93,7 +93,7 @@ class Trial:
             latents=None,
         )
         rates = {"peak_rate": ablation.peak_rate, "language_rate": ablation.language_rate}
-        given = {name: rate for name, rate in rates.items() if rate is not None}
+        given: dict[str, Any] = {name: rate for name, rate in rates.items() if rate is not None}
         return replace(stage, config=replace(shorter, **given))
 
     def key(self, recipe: Recipe, manifest_hash: str, foundation: Reference) -> str:

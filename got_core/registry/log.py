@@ -64,7 +64,7 @@ _DESCRIPTION = 5_000
 
 EXAMPLE = {"prompt": "a photo of a red circle", "seed": 0}
 _EXAMPLE_PARAMS = {"plan_only": True, "max_new_tokens": 16}
-"""Of the example, which MLflow answers when it is uploaded: a picture in all of a model's steps takes long."""
+"""Of the example, which MLflow has answered at each upload: a picture in all its steps takes long."""
 UPLOAD_TAG = "upload_of"
 """Tag of a logged model: weights, code and requirements in one hash, by which it is found again."""
 _CHECKED = {"num_inference_steps": 2, "max_new_tokens": 16}
