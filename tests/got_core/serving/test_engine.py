@@ -8,11 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import pytest
 
 from got_core.registry.log import register
 from got_core.registry.standing import CHAMPION
-from got_core.registry.tracking import connect
+from got_core.registry.tracking import connect, fluent
 from got_core.serving import engine
 from tests.got_core.pictures.awkward import encode, halves
 from tests.got_core.serving.served import Served, served
@@ -150,9 +151,9 @@ def test_a_moved_alias_is_swapped_in_without_a_failed_request(folder: Path, tmp_
     client = connect(uri)
     register(folder, tracking_uri=uri, tags={"weights_hash": "w1"})
     first = client.get_model_version("got", "1")
-    for weights in ("w2", "w3"):  # of the same upload: what is served is told by its version
-        tags = {"weights_hash": weights}
-        client.create_model_version("got", first.source, tags=tags, model_id=first.model_id)
+    with fluent(uri):
+        for weights in ("w2", "w3"):  # of the same upload: what is served is told by its version
+            mlflow.register_model(first.source, "got", tags={"weights_hash": weights})
     client.set_registered_model_alias("got", CHAMPION, "1")
     with served(f"models:/got@{CHAMPION}", uri, watch=0.05) as server:
         names: list[tuple[int, str]] = []
