@@ -32,6 +32,8 @@ BEFORE = os.environ.get("BENCH_BEFORE", str(ROOT))
 BURSTS = int(os.environ.get("BENCH_BURSTS", "5"))
 PARTS = os.environ.get("BENCH_PARTS", "rates,bursts,start,alias").split(",")
 BAD = 200
+SETTLED = 8.0
+"""Seconds after which the server has given back what it holds no more."""
 
 _SAVE = """
 import sys
@@ -134,6 +136,7 @@ def bursts(folder: Path) -> dict[str, float | str]:
         for burst in range(1, BURSTS + 1):
             faults += bad_requests(f"http://127.0.0.1:{port}/v1/got/draw")
             per_second(ask_of(port), CLIENTS, CLIENTS)
+            time.sleep(SETTLED)
             found[f"memory after {BAD * burst} bad requests, MiB"] = resident(server.pid)
     return {"bad requests answered with 5xx": float(faults), **found}
 

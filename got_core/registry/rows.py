@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from got_core.chain.grammar import Chain, Dropped, parse_tolerant
-from got_core.registry.loading import BatchSize, is_out_of_memory, pictures_that_fit
+from got_core.registry.loading import BatchSize, give_back_memory, is_out_of_memory, pictures_that_fit
 from got_core.registry.picture_file import PictureNote, pixels_hash
 from got_core.registry.request import GUIDANCE, SIZE, Params, Row
 
@@ -328,14 +328,3 @@ def _sources(rows: Sequence[Row]) -> list[Image.Image] | None:
 def _later(seed: int, copy: int) -> int:
     """The seed of a row's next pictures; behind the largest comes the smallest."""
     return seed + copy if seed + copy < 2**64 else seed + copy - 2**64 - 2**63
-
-
-def give_back_memory() -> None:
-    """What nothing refers to any more, also of a GPU."""
-    import gc
-
-    import torch
-
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

@@ -5,6 +5,7 @@ Belongs here: the token, host and origin, the size of bodies. Not here: what a r
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import ipaddress
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from got_core.registry.loading import give_back_memory
 from got_core.serving.errors import ApiError
 
 OPEN = ("/health", "/ready")
@@ -20,6 +22,12 @@ OPEN = ("/health", "/ready")
 
 _TOGETHER = 16
 """Times the largest request: bytes of all requests under way, at most."""
+
+
+_LARGE = 4 << 20
+"""Bytes of a request after which memory is given back."""
+_MOMENT = 5.0
+"""Seconds from its answer until then: it takes a part of one."""
 
 
 def is_loopback(host: str) -> bool:
@@ -49,6 +57,7 @@ class Gate:
         """`token` None: from this machine alone, by a name of it, so that no web page can reach it by one of
         its own (DNS rebinding)."""
         self.app, self.max_bytes, self._under_way = app, max_bytes, 0
+        self._giving_back: asyncio.TimerHandle | None = None
         self._expected = None if token is None else f"Bearer {token}".encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -119,6 +128,20 @@ class Gate:
             await error.response()(scope, receive, send)
         finally:
             self._under_way -= seen
+            if seen >= _LARGE:
+                self._give_back_soon()
+
+    def _give_back_soon(self) -> None:
+        """Large bodies leave their memory with the process: it goes back once no such one is under way."""
+        if self._giving_back is None:
+            self._giving_back = asyncio.get_running_loop().call_later(_MOMENT, self._give_back)
+
+    def _give_back(self) -> None:
+        self._giving_back = None
+        if self._under_way >= _LARGE:
+            self._give_back_soon()
+        else:
+            give_back_memory()
 
 
 def _name_of(host: str) -> str:

@@ -13,6 +13,7 @@ import pytest
 
 from got_core.chain.grammar import parse
 from got_core.server_settings import ServeSettings
+from got_core.serving import gate as gate_module
 from got_core.serving.gate import Gate, check_listening
 from tests.got_core.pictures.awkward import encode, halves
 from tests.got_core.serving.served import Served
@@ -197,6 +198,41 @@ def test_requests_under_way_may_be_so_large_together() -> None:
         asyncio.run(ask("/first", 101))
         asyncio.run(ask("/second", 60))
     assert answered == [429, 200, 200, 413, 200], "and what has been answered counts no more"
+
+
+def test_memory_of_large_bodies_is_given_back_when_none_is_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[int] = []
+    monkeypatch.setattr(gate_module, "_MOMENT", 0.0)
+    monkeypatch.setattr(gate_module, "_LARGE", 50)
+    monkeypatch.setattr(gate_module, "give_back_memory", lambda: given.append(gate._under_way))
+
+    async def read(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        if scope["path"] == "/first":
+            for length in (60, 10):
+                await ask(length)
+            for _ in range(5):
+                await asyncio.sleep(0)
+            assert given == [], "one is under way"
+
+    gate = Gate(read, token="long-enough", max_bytes=100)
+
+    async def ask(length: int, path: str = "/") -> None:
+        async def receive() -> dict:
+            return {"type": "http.request", "body": b"x" * length}
+
+        headers = [(b"authorization", b"Bearer long-enough")]
+        await gate({"type": "http", "path": path, "headers": headers}, receive, receive)
+
+    async def both() -> None:
+        await ask(50, "/first")
+        while not given:
+            await asyncio.sleep(0)
+        await ask(10)
+        await asyncio.sleep(0)
+
+    asyncio.run(both())
+    assert given == [0], "once, and not for small ones"
 
 
 def test_who_may_come_in(server: Served) -> None:
