@@ -1,13 +1,14 @@
 """A registry entry in a new environment with only its logged requirements, against the pipeline here.
 
-Makes a virtual environment, installs the entry's `requirements.txt` (a few GB of disk, minutes), loads the
-entry in it from a folder that has nothing of this checkout, and draws. BENCH_ENVIRONMENT=FOLDER uses an
-environment again.
+Makes a virtual environment, installs the entry's `requirements.txt` (a few GB of disk; by uv where that is on
+the PATH, which is quicker), loads the entry in it from a folder that has nothing of this checkout, and draws.
+BENCH_ENVIRONMENT=FOLDER uses an environment again.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -63,7 +64,10 @@ def environment(requirements: Path, place: Path) -> tuple[str, float]:
     folder = Path(os.environ.get("BENCH_ENVIRONMENT", str(place / "environment")))
     python = str(folder / "bin" / "python")
     if not Path(python).exists():
-        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-        install = [python, "-m", "pip", "install", "-q", "-r", str(requirements)]
-        subprocess.run(install, check=True)
+        uv = shutil.which("uv")
+        subprocess.run(
+            [sys.executable, "-m", "venv", *(["--without-pip"] if uv else []), str(folder)], check=True
+        )
+        installer = [uv, "pip", "install", "--python", python] if uv else [python, "-m", "pip", "install"]
+        subprocess.run([*installer, "-q", "-r", str(requirements)], check=True)
     return python, time.perf_counter() - started

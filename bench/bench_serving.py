@@ -3,8 +3,9 @@
 The embedded model with fresh weights; every request plans 48 tokens and draws one picture. The caller gives
 the pipeline batches of as many prompts as there are clients. MLflow's server is that of this checkout, or
 with BENCH_BEFORE=FOLDER of another one. Besides: seconds from a killed server to one that is ready again;
-requests that failed while the alias of a registered model moved under load; memory before and after bad
-requests, 200 at once. BENCH_CLIENTS and BENCH_ROUNDS set the size.
+requests that failed while the alias of a registered model moved under load; memory before and after each of
+several bursts of bad requests, 200 at once. BENCH_CLIENTS, BENCH_ROUNDS and BENCH_BURSTS set the size,
+BENCH_PARTS=rates,bursts,start,alias leaves parts out.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -27,7 +29,11 @@ from tests.ports import free_port
 CLIENTS = int(os.environ.get("BENCH_CLIENTS", "16"))
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "4"))
 BEFORE = os.environ.get("BENCH_BEFORE", str(ROOT))
+BURSTS = int(os.environ.get("BENCH_BURSTS", "5"))
+PARTS = os.environ.get("BENCH_PARTS", "rates,bursts,start,alias").split(",")
 BAD = 200
+SETTLED = 8.0
+"""Seconds after which the server has given back what it holds no more."""
 
 _SAVE = """
 import sys
@@ -58,14 +64,28 @@ def main() -> dict[str, float | str]:
         pipeline = build_pipeline()
         pipeline.save_pretrained(folder)
         pipeline.set_progress_bar_config(disable=True)
-        found: dict[str, float | str] = {"caller, pictures/s": caller(pipeline)}
-        found |= served(folder)
-        found["MLflow's server, pictures/s"] = by_mlflow(folder, Path(place))
-        found |= moved(folder, Path(place))
-    ours = float(found["got serve, pictures/s"])
-    found["of the caller"] = ours / float(found["caller, pictures/s"])
-    found["times MLflow's server"] = ours / float(found["MLflow's server, pictures/s"])
+        found: dict[str, float | str] = {}
+        if "rates" in PARTS:
+            found |= rates(pipeline, folder, Path(place))
+        if "bursts" in PARTS:
+            found |= bursts(folder)
+        if "start" in PARTS:
+            found |= started_again(folder)
+        if "alias" in PARTS:
+            found |= moved(folder, Path(place))
     return found
+
+
+def rates(pipeline: object, folder: Path, place: Path) -> dict[str, float | str]:
+    """Pictures a second of one caller, of both servers, and their ratios."""
+    alone, ours, other = caller(pipeline), served(folder), by_mlflow(folder, place)
+    return {
+        "caller, pictures/s": alone,
+        "got serve, pictures/s": ours,
+        "MLflow's server, pictures/s": other,
+        "of the caller": ours / alone,
+        "times MLflow's server": ours / other,
+    }
 
 
 def prompts(k: int) -> str:
@@ -88,28 +108,47 @@ def caller(pipeline: object) -> float:
     return CLIENTS * ROUNDS / (time.perf_counter() - started)
 
 
-def served(folder: Path) -> dict[str, float | str]:
-    """Pictures a second, memory after bad requests, seconds of a new start."""
-    port = free_port()
-    url = f"http://127.0.0.1:{port}/v1/got/draw"
+def ask_of(port: int) -> Callable[[int], None]:
+    """Asks the server at a port for the k-th picture."""
 
     def ask(k: int) -> None:
-        status, answer = post(url, {"prompt": prompts(k), "seed": k})
+        status, answer = post(f"http://127.0.0.1:{port}/v1/got/draw", {"prompt": prompts(k), "seed": k})
         assert status == 200, answer
 
-    found: dict[str, float | str] = {}
+    return ask
+
+
+def served(folder: Path) -> float:
+    """Pictures a second of `got serve`."""
+    port = free_port()
+    with got_serve(str(folder), port):
+        return per_second(ask_of(port), CLIENTS * ROUNDS, CLIENTS)
+
+
+def bursts(folder: Path) -> dict[str, float | str]:
+    """Memory before and after each burst of bad requests, and how many were answered with 5xx."""
+    port = free_port()
     with got_serve(str(folder), port) as (server, _):
-        found["got serve, pictures/s"] = per_second(ask, CLIENTS * ROUNDS, CLIENTS)
-        before = resident(server.pid)
-        found["bad requests answered with 5xx"] = float(bad_requests(url))
-        per_second(ask, CLIENTS, CLIENTS)
-        found["memory, MiB"] = before
-        found["memory after bad requests, MiB"] = resident(server.pid)
+        for _ in range(2):
+            per_second(ask_of(port), CLIENTS, CLIENTS)
+        found: dict[str, float | str] = {"memory, MiB": resident(server.pid)}
+        faults = 0
+        for burst in range(1, BURSTS + 1):
+            faults += bad_requests(f"http://127.0.0.1:{port}/v1/got/draw")
+            per_second(ask_of(port), CLIENTS, CLIENTS)
+            time.sleep(SETTLED)
+            found[f"memory after {BAD * burst} bad requests, MiB"] = resident(server.pid)
+    return {"bad requests answered with 5xx": float(faults), **found}
+
+
+def started_again(folder: Path) -> dict[str, float | str]:
+    """Seconds from a killed server to one at the same port that is ready."""
+    port = free_port()
+    with got_serve(str(folder), port) as (server, first):
         server.kill()
         server.wait()
     with got_serve(str(folder), port) as (_, seconds):
-        found["from killed to ready, s"] = seconds
-    return found
+        return {"from started to ready, s": first, "from killed to ready, s": seconds}
 
 
 def bad_requests(url: str) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from got_core.digests import execution
+from got_core.foundation.config import FoundationConfig, shortened, without_got
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,3 +96,7 @@ class AblationConfig:
         for name in ("pretrain_steps", "finetune_steps", "images_per_task", "workers"):
             if getattr(self, name) < 1:
                 raise ValueError(f"AblationConfig.{name} must be at least 1, got {getattr(self, name)}")
+
+    def start_of(self, foundation: FoundationConfig) -> FoundationConfig:
+        """How the foundation models without GoT are trained, where the graph's are trained so."""
+        return shortened(without_got(foundation), self.foundation_share)

@@ -22,7 +22,6 @@ from got_core.digests import digest
 from got_core.evaluate.edits import EditScenes
 from got_core.evaluate.runner import run_benchmark
 from got_core.evaluate.scenes import GenEvalScenes
-from got_core.foundation.config import shortened, without_got
 from got_core.foundation.train import train_foundation
 from got_core.model.formats.saved import load_pipeline
 from got_core.planning.geneval import TASKS
@@ -93,7 +92,7 @@ class Trial:
             latents=None,
         )
         rates = {"peak_rate": ablation.peak_rate, "language_rate": ablation.language_rate}
-        given = {name: rate for name, rate in rates.items() if rate is not None}
+        given: dict[str, Any] = {name: rate for name, rate in rates.items() if rate is not None}
         return replace(stage, config=replace(shorter, **given))
 
     def key(self, recipe: Recipe, manifest_hash: str, foundation: Reference) -> str:
@@ -118,7 +117,7 @@ def train_without_got(run: TrainingRun) -> Reference:
     Raises ValueError as ``train_foundation``.
     """
     recipe = run.recipe
-    foundation = shortened(without_got(recipe.foundation), recipe.ablation.foundation_share)
+    foundation = recipe.ablation.start_of(recipe.foundation)
     return train_foundation(replace(run, recipe=replace(recipe, foundation=foundation)))
 
 

@@ -80,9 +80,9 @@ class FoundationConfig:
     from words alone first takes less time, but it was not seen to unlearn what it then guesses of
     backgrounds."""
     chains: bool = True
-    """Whether the language model learns chains, and to say at its image tokens what the text encoder does.
-    Without, its steps are of captions and of named objects: what a published language model knows before GoT
-    (see ``without_got``)."""
+    """Whether the language model learns chains. Without, its steps are of captions, of named objects, and of
+    image tokens right after a prompt, which say what the text encoder does: what is known before GoT (see
+    ``without_got``)."""
     optimizer: OptimizerName = "adamw"
     """Of language model and U-Net."""
     ema_decay: float = 0.995
@@ -93,8 +93,20 @@ class FoundationConfig:
 
 def without_got(config: FoundationConfig) -> FoundationConfig:
     """The same training of parts that know nothing of GoT, as the paper's published weights: language, where
-    named objects are, what a picture shows, and drawing from words; no chains, canvases or sources."""
-    return replace(config, chains=False, unet_edit_share=0.0, reading_steps=0, pointing_weight=0.0)
+    named objects are, what a picture shows, and drawing from words; no chains, canvases or sources.
+
+    The published language model and U-Net have never met; these have, on prompts alone. GoT training would
+    join them, too, but in as many steps as the paper's.
+    """
+    return replace(
+        config,
+        chains=False,
+        unet_edit_share=0.0,
+        reading_steps=0,
+        pointing_weight=0.0,
+        edit_share=0.0,
+        recall_share=0.0,
+    )
 
 
 def shortened(config: FoundationConfig, share: float) -> FoundationConfig:

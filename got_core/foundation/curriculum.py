@@ -103,11 +103,13 @@ class Curriculum:
         return self._chain_batch(step_generator(self.config.seed, 3, step), pictures=True)
 
     def captions(self, step: int) -> CurriculumBatch:
-        """What a picture shows, and named objects in it, by halves: no chains."""
+        """What a picture shows, named objects in it, and what to draw for a prompt, by thirds: no chains."""
         rng = step_generator(self.config.seed, 10, step)
-        if rng.random() < 0.5:
+        draw, size = rng.random(), self.config.language_batch_size
+        if draw < 1 / 3:
             return self._grounding_batch(rng, alike=bool(rng.random() < 0.5))
-        return self._caption_batch(self.data.draw(rng, "t2i", self.config.language_batch_size))
+        samples = self.data.draw(rng, "t2i", size)
+        return self._caption_batch(samples) if draw < 2 / 3 else self._words_batch(samples, rng)
 
     def _chain_batch(self, rng: np.random.Generator, pictures: bool) -> CurriculumBatch:
         config, draw = self.config, rng.random()
@@ -245,6 +247,18 @@ class Curriculum:
     def _caption_batch(self, samples: list[TrainingSample]) -> CurriculumBatch:
         """Descriptions without a place."""
         return self._answers(samples, [(CAPTION_PROMPT, caption_of(sample.chain)) for sample in samples])
+
+    def _words_batch(self, samples: list[TrainingSample], rng: np.random.Generator) -> CurriculumBatch:
+        """Image tokens right after their prompts."""
+        tokens = [
+            self.sequences.training(
+                self.sequences.prompt(str(rng.choice(list(s.prompts))), has_image=False), ""
+            )
+            for s in samples
+        ]
+        inputs = self.sequences.collate(tokens, None, LENGTH_MULTIPLE)
+        nothing = [{} for _ in samples]
+        return CurriculumBatch(inputs, [sample.chain for sample in samples], nothing, nothing)
 
     def _answers(self, samples: list[TrainingSample], questions: list[tuple[str, Chain]]) -> CurriculumBatch:
         """Questions about pictures with their answers."""

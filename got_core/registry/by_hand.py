@@ -19,7 +19,7 @@ def promote_version(name: str, version: str, reason: str, tracking_uri: str) -> 
     a version that there is not.
     """
     _check(reason)
-    version_tags(f"{SCHEME}{name}/{version}", tracking_uri)
+    version = _number(name, version, tracking_uri)
     client = connect(tracking_uri)
     move = move_alias(client, name, CHAMPION, version, f"by hand: {reason}")
     if move is not None:
@@ -41,12 +41,17 @@ def roll_back(name: str, reason: str, tracking_uri: str, to: str | None = None) 
         raise ValueError(f"{name} has no @{CHAMPION}: there is nothing to roll back")
     current = str(champion.version)
     target = to or version_before(alias_history(client, name, CHAMPION), current)
-    version_tags(f"{SCHEME}{name}/{target}", tracking_uri)
+    target = _number(name, target, tracking_uri)
     move = move_alias(client, name, CHAMPION, target, f"rolled back: {reason}", rollback=True)
     if move is None:
         raise ValueError(f"version {target} is the champion already")
     client.set_model_version_tag(name, current, REASON_TAG, f"rolled back to version {target}: {reason}")
     return move
+
+
+def _number(name: str, version: str, tracking_uri: str) -> str:
+    """A version's number as MLflow writes it (3, not 03). Raises NoModelError where there is none."""
+    return version_tags(f"{SCHEME}{name}/{version}", tracking_uri)[0].rpartition("/")[2]
 
 
 def _check(reason: str) -> None:

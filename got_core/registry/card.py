@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
-from got_core.registry.lineage import (
-    NON_COMMERCIAL_TAG,
-    DataSet,
-    licences_missing,
-    read_data_sets,
-)
+from got_core.registry.lineage import NON_COMMERCIAL_TAG, DataSet, licences_missing, read_data_sets
+from got_core.registry.reference import SCHEME
 
 _MADE = (
     ("recipe", "recipe"),
@@ -60,14 +57,14 @@ def card_text(
 ) -> str:
     """The card of a version by its full name (`models:/got/3`), tags, and its pipeline's configuration."""
     sets, forbidding = read_data_sets(tags), tags.get(NON_COMMERCIAL_TAG)
-    warning = (
-        f"\n**Not for commercial use: it was trained on data under {forbidding}.**\n" if forbidding else ""
-    )
+    warning = ""
+    if forbidding:
+        warning = f"\n**Not for commercial use: it was trained on data under {_cell(forbidding)}.**\n"
     known = ", ".join(f"@{one}" for one in sorted(aliases))
     sections = [
         _HEAD.format(licence="other", title=name + (f" ({known})" if known else ""), warning=warning),
         "## Made from\n\n"
-        + _table(("what", "which"), [(what, _cell(tags.get(tag))) for what, tag in _MADE if tags.get(tag)]),
+        + _table(("what", "which"), [(what, _made(tags[tag])) for what, tag in _MADE if tags.get(tag)]),
         "## Data\n\n" + _data(sets),
         "## Scores\n\n" + _scores(tags),
         "## Settings\n\n"
@@ -134,8 +131,8 @@ def _limits(sets: list[DataSet] | None, tags: Mapping[str, str]) -> list[str]:
         found.append("Which data it was trained on was not recorded, nor its licences.")
     elif missing := licences_missing(sets):
         found.append(f"Of {missing:,} rows of training data no licence is stated.")
-    if sets and all("scene" in one.source.lower() for one in sets):
-        found.append("It was trained on rendered scenes alone and knows nothing of photographs.")
+    if (start := tags.get("weights")) and not start.startswith(SCHEME):
+        found.append(f"It started from {_made(start)}, with data and a licence of their own.")
     if not tags.get("scores"):
         found.append("It was not scored.")
     found += [
@@ -145,6 +142,15 @@ def _limits(sets: list[DataSet] | None, tags: Mapping[str, str]) -> list[str]:
         "where `got serve` was given a certificate.",
     ]
     return found
+
+
+def without_place(text: str) -> str:
+    """A tag's text; of a path on some machine its last name alone."""
+    return Path(text).name if Path(text).is_absolute() else text
+
+
+def _made(text: str) -> str:
+    return _cell(without_place(text))
 
 
 def _cell(value: Any) -> str:

@@ -7,9 +7,12 @@ Belongs here: those choices, and how many pictures fit into memory at once. Not 
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import importlib.util
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -147,15 +150,17 @@ class BatchSize:
         """Pictures of this size, at least 1."""
         if self._chosen is not None:
             return self._most
-        fitting = int(_SHARE * free_bytes(self._pipeline)) // picture_bytes_needed(
-            self._pipeline, height, width
-        )
-        return max(1, min(self._most, fitting))
+        return max(1, min(self._most, pictures_that_fit(self._pipeline, height, width)))
 
     def halve(self, tried: int) -> None:
         """A call with so many has run out of memory."""
         with self._lock:
             self._most = max(1, min(self._most, tried // 2))
+
+
+def pictures_that_fit(pipeline: GoTPipeline, height: int, width: int) -> int:
+    """How many of this size half of the memory that is free now holds."""
+    return int(_SHARE * free_bytes(pipeline)) // picture_bytes_needed(pipeline, height, width)
 
 
 def picture_bytes_needed(pipeline: GoTPipeline, height: int, width: int) -> int:
@@ -179,14 +184,21 @@ def free_bytes(pipeline: GoTPipeline) -> int:
     return _free_memory()
 
 
-def _free_memory() -> int:
-    """Of the machine, as Linux says it; elsewhere a size that bounds nothing small."""
+def _free_memory(info: Path = Path("/proc/meminfo"), container: Path = Path("/sys/fs/cgroup")) -> int:
+    """Of the machine, as Linux says it, or of the container where that has less; elsewhere a size that bounds
+    nothing small."""
     try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
+        lines = info.read_text().splitlines()
     except OSError:
         return 8 << 30
     sizes = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines if len(line.split()) > 1}
-    return sizes.get("MemAvailable", 8 << 30)
+    free = sizes.get("MemAvailable", 8 << 30)
+    with suppress(OSError, ValueError):  # the limit is "max" where there is none
+        limit, used = (int((container / name).read_text()) for name in ("memory.max", "memory.current"))
+        lines = (container / "memory.stat").read_text().splitlines()
+        cache = sum(int(line.split()[1]) for line in lines if line.startswith("inactive_file "))
+        free = min(free, max(0, limit - used + cache))
+    return free
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -195,3 +207,14 @@ def is_out_of_memory(error: BaseException) -> bool:
 
     known = isinstance(error, torch.OutOfMemoryError | MemoryError)
     return known or (isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error))
+
+
+def give_back_memory() -> None:
+    """To the system what nothing refers to any more, also of a GPU, and what malloc keeps of it (glibc)."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)

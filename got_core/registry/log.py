@@ -63,6 +63,8 @@ _DESCRIPTION = 5_000
 """Characters that MLflow's database keeps of a description."""
 
 EXAMPLE = {"prompt": "a photo of a red circle", "seed": 0}
+_EXAMPLE_PARAMS = {"plan_only": True, "max_new_tokens": 16}
+"""Of the example, which MLflow has answered at each upload: a picture in all its steps takes long."""
 UPLOAD_TAG = "upload_of"
 """Tag of a logged model: weights, code and requirements in one hash, by which it is found again."""
 _CHECKED = {"num_inference_steps": 2, "max_new_tokens": 16}
@@ -158,8 +160,10 @@ def _upload(
     with fluent(tracking_uri), mlflow.start_run(run_id=run_id, nested=True):
         log_results(client, run_id, results, metrics)
         upload = _upload_hash(tags[WEIGHTS_TAG])
-        uri = _uploaded(client, tracking_uri, upload) or _log_model(folder, tags[WEIGHTS_TAG], upload)
-        _check_upload(folder, uri)
+        uri = _usable(folder, _uploaded(client, tracking_uri, upload))
+        if uri is None:
+            uri = _log_model(folder, tags[WEIGHTS_TAG], upload)
+            _check_upload(folder, uri)
         every = {**tags, **tags_of(tag_entries(results, run_id))}
         made = mlflow.register_model(uri, name, tags=every)
         _store_card(client, run_id, folder, made, every)
@@ -198,6 +202,16 @@ def _uploaded(client: MlflowClient, tracking_uri: str, upload: str) -> str | Non
     return whole[0].model_uri if whole else None
 
 
+def _usable(folder: Path, uri: str | None) -> str | None:
+    """An earlier upload, if it is still there and draws; its files may have been damaged or removed since."""
+    try:
+        if uri is not None:
+            _check_upload(folder, uri)
+    except RegistrationError:
+        return None
+    return uri
+
+
 def _log_model(folder: Path, weights_hash: str, upload: str) -> str:
     """A new logged model: its artifact folder has a fresh id, so files of an older upload cannot be in it."""
     import pandas as pd
@@ -209,7 +223,7 @@ def _log_model(folder: Path, weights_hash: str, upload: str) -> str:
             artifacts={"pipeline": str(folder)},
             code_paths=[str(code)],
             signature=signature(),
-            input_example=pd.DataFrame([EXAMPLE]),
+            input_example=(pd.DataFrame([EXAMPLE]), _EXAMPLE_PARAMS),
             metadata={"inputs": COLUMNS, "weights_hash": weights_hash},
             model_config=DEFAULTS,
             pip_requirements=requirements(),

@@ -26,6 +26,8 @@ KEY = "got"
 FORMAT = 1
 MAX_TEXT = 1 << 20
 """Characters of a note, at most."""
+MAX_TOGETHER = 1024
+"""Pictures of a call, at most, that a note may speak of."""
 
 CONTENT_TYPES = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
 """Of the formats in which pictures are written; only PNG carries a note."""
@@ -143,10 +145,10 @@ def _whole(value: object, low: int, high: int) -> bool:
 
 
 def _is_place(value: object) -> bool:
-    """A number, and of how many; no more than are drawn in any call."""
+    """A number, and of how many."""
     if not isinstance(value, list) or len(value) != 2:
         return False
-    return _whole(value[1], 1, 1024) and _whole(value[0], 0, value[1] - 1)
+    return _whole(value[1], 1, MAX_TOGETHER) and _whole(value[0], 0, value[1] - 1)
 
 
 def _own_version() -> str:

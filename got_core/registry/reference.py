@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 SCHEME = "models:/"
 INDEX = "model_index.json"
-_REGISTERED = re.compile(r"models:/(?P<name>[^/@\s]+)(?:@(?P<alias>[^/@\s]+)|/(?P<version>[0-9]+))")
+_REGISTERED = re.compile(r"models:/(?P<name>[^/@\s]+)(?:@(?P<alias>[^/@\s]+)|/(?P<version>[0-9]{1,18}))")
 
 
 MANIFEST_TAGS = ("manifest_hash", "manifest_hashes")

@@ -63,6 +63,8 @@ MAX_SIDE = 8192
 """Pixels of a side, at most."""
 MAX_IMAGES = 100
 """Pictures of a row, at most."""
+MAX_TOKENS = 4096
+"""Tokens of a plan, at most: what writes no end goes on so long."""
 
 _WHOLE = re.compile(r"([+-]?[0-9]{1,20})(?:\.0*)?")
 _SEEDS = range(-(2**63), 2**64)
@@ -217,7 +219,11 @@ def _planning(given: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-_LARGEST = {"height": MAX_SIDE, "width": MAX_SIDE, "num_images_per_prompt": MAX_IMAGES}
+_LARGEST = {
+    **dict.fromkeys(SIZE, MAX_SIDE),
+    "num_images_per_prompt": MAX_IMAGES,
+    "max_new_tokens": MAX_TOKENS,
+}
 
 
 def _check_param(name: str, value: Any) -> None:
@@ -226,7 +232,7 @@ def _check_param(name: str, value: Any) -> None:
     elif name in _LARGEST:
         most = _LARGEST[name]
         fits, wanted = _is_number(value, Integral) and 1 <= value <= most, f"a whole number from 1 to {most}"
-    elif name in ("num_inference_steps", "guidance_every", "max_new_tokens"):
+    elif name in ("num_inference_steps", "guidance_every"):
         fits, wanted = _is_number(value, Integral) and value >= 1, "a whole number of at least 1"
     elif name in GUIDANCE:
         fits, wanted = _is_number(value, Real) and 0 <= value <= 1, "a number from 0 to 1"

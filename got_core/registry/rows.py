@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from got_core.chain.grammar import Chain, Dropped, parse_tolerant
-from got_core.registry.loading import BatchSize, is_out_of_memory
+from got_core.registry.loading import BatchSize, give_back_memory, is_out_of_memory, pictures_that_fit
 from got_core.registry.picture_file import PictureNote, pixels_hash
 from got_core.registry.request import GUIDANCE, SIZE, Params, Row
 
@@ -102,9 +102,13 @@ class RowDrawer:
 
     def fitting(self, params: Params) -> int:
         """Pictures that go into one call, by the memory that is free now."""
+        return self.batch.now(*self.size(params))
+
+    def size(self, params: Params) -> tuple[int, int]:
+        """Height and width that were asked for, or the model's own."""
         side = int(self.pipeline.config.resolution)
-        height, width = (params.settings.get(name) or side for name in SIZE)
-        return self.batch.now(int(height), int(width))
+        height, width = (int(params.settings.get(name) or side) for name in SIZE)
+        return height, width
 
     def batches(self, rows: Iterable[Row], params: Params) -> Iterator[list[Row]]:
         """Rows that are answered together, in order; no more than one batch of them is read ahead."""
@@ -266,7 +270,7 @@ class RowDrawer:
                     raise
                 most = len(part) // 2
                 self.batch.halve(len(part))
-                _give_back_memory()
+                give_back_memory()
                 continue
             left = left[len(part) :]
         return results
@@ -276,18 +280,27 @@ def redrawn(pipeline: GoTPipeline, note: PictureNote, source: Image.Image | None
     """The picture of a note, with the same pixels where model, packages and machine are the same.
 
     One that was drawn among others is drawn among as many copies of itself. `source`: the picture that was
-    edited. Raises ValueError where the note does not fit the model, or the source the note.
+    edited. Raises ValueError where the note does not fit the model, or the source the note, and where memory
+    does not hold as many pictures.
     """
     import torch
 
-    from got_core.registry.request import read_params
+    from got_core.registry.request import MAX_BOXES, read_params
 
     _check_source(note, source)
-    drawer = RowDrawer(pipeline)
-    settings = read_params(note.settings, drawer.check_steps, drawer.check_size).of(source is not None)
+    drawer, plan = RowDrawer(pipeline), note.plan()
+    if len(plan.boxes) > MAX_BOXES:
+        raise ValueError(f"the picture's plan has {len(plan.boxes)} boxes; at most {MAX_BOXES} are drawn")
+    params = read_params(note.settings, drawer.check_steps, drawer.check_size)
+    settings = params.of(source is not None)
     place, count = note.place
+    if count > 1 and count > (most := pictures_that_fit(pipeline, *drawer.size(params))):
+        raise ValueError(
+            f"the picture was drawn among {count}, and memory holds {most} now: free some, or draw it by "
+            "itself (with its seed given anew), which changes its last bits"
+        )
     images = pipeline.draw(
-        [note.plan()] * count,
+        [plan] * count,
         [note.prompt] * count,
         None if source is None else [source] * count,
         generator=[torch.Generator("cpu").manual_seed(note.seed) for _ in range(count)],
@@ -339,13 +352,3 @@ def _sources(rows: Sequence[Row]) -> list[Image.Image] | None:
 def _later(seed: int, copy: int) -> int:
     """The seed of a row's next pictures; behind the largest comes the smallest."""
     return seed + copy if seed + copy < 2**64 else seed + copy - 2**64 - 2**63
-
-
-def _give_back_memory() -> None:
-    import gc
-
-    import torch
-
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from fastapi import Request
 from starlette.concurrency import run_in_threadpool
@@ -26,6 +26,10 @@ from got_core.serving.models import ModelSlot
 from got_core.serving.reading import Reader
 
 Files = list[tuple[bytes | None, str | None]]
+T = TypeVar("T")
+
+_READING = 4
+"""Requests that are read at once, at most: a picture to edit may have 50 million pixels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +41,12 @@ class Serving:
     settings: ServeSettings
     publisher: Publisher = field(default_factory=Publisher)
     metrics: Metrics
+    _reading: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_READING))
+
+    async def read(self, function: Callable[..., T], *given: Any) -> T:
+        """What a function makes of a request, in a thread of its own: pictures are decoded there."""
+        async with self._reading:
+            return await run_in_threadpool(function, *given)
 
     def reader(self) -> Reader:
         """Of requests to the model of now."""

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from PIL import Image
 
 from got_core.registry.request import Params, Row
-from got_core.registry.rows import Made, OnLatents, Plan
+from got_core.registry.rows import BATCH_PIXELS, Made, OnLatents, Plan
 from got_core.serving.errors import ApiError
 from got_core.serving.models import ModelSlot, ServedModel
 
@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 
 _FIRST_GUESS = 1.0
 """Seconds for a picture, before any was drawn."""
+_MOST_PIXELS = 4 * BATCH_PIXELS
+"""Pixels of the pictures to edit that wait, at most: they are in memory."""
 
 
 class Meter(Protocol):
@@ -63,6 +65,11 @@ class Job:
     def pictures(self) -> int:
         """How many it takes."""
         return len(self.rows) * self.params.images
+
+    @property
+    def pixels(self) -> int:
+        """Of the pictures to edit."""
+        return sum(row.source.width * row.source.height for row in self.rows if row.source is not None)
 
     @property
     def key(self) -> Any:
@@ -110,12 +117,13 @@ class Engine:
         with self._changed:
             if self._stopped:
                 raise ApiError(503, "the server is being stopped", retry_after=5)
-            waiting = self._count()
-            if waiting + job.pictures > self.most_waiting:
+            waiting, pixels = self._count(), sum(one.pixels for one in self._waiting)
+            if waiting + job.pictures > self.most_waiting or pixels + job.pixels > _MOST_PIXELS:
                 raise ApiError(
                     429,
                     f"{waiting} pictures wait already, and this request takes {job.pictures}: at most "
-                    f"{self.most_waiting} may wait; try again later",
+                    f"{self.most_waiting} may wait, and {_MOST_PIXELS} pixels of pictures to edit; try again "
+                    "later",
                     code="rate_limit_exceeded",
                     retry_after=self._expected(waiting),
                 )

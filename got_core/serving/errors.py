@@ -26,8 +26,15 @@ _KINDS = {
 }
 
 
-class ApiError(Exception):
-    """A request that is not fulfilled. `param`: the field at fault; `retry_after`: seconds."""
+_LONGEST = 800
+"""Characters of a message, at most: it may repeat what was sent."""
+
+
+class ApiError(HTTPException):
+    """A request that is not fulfilled. `param`: the field at fault; `retry_after`: seconds.
+
+    One of FastAPI's own, which it lets through where it reads a body.
+    """
 
     def __init__(
         self,
@@ -38,26 +45,22 @@ class ApiError(Exception):
         code: str | None = None,
         retry_after: float | None = None,
     ) -> None:
-        super().__init__(message)
-        self.status, self.message, self.param, self.code = status, message, param, code
-        self.retry_after = retry_after
+        super().__init__(status, message)
+        self.message, self.param, self.code, self.retry_after = message, param, code, retry_after
 
     def body(self) -> dict[str, Any]:
         """As OpenAI's API has it. Text that is no Unicode is shown escaped."""
-        message = self.message.encode("utf-8", "backslashreplace").decode()
-        kind = _KINDS.get(self.status, "api_error")
+        whole = self.message.encode("utf-8", "backslashreplace").decode()
+        message = whole if len(whole) <= _LONGEST else f"{whole[:_LONGEST]}..."
+        kind = _KINDS.get(self.status_code, "api_error")
         return {"error": {"message": message, "type": kind, "param": self.param, "code": self.code}}
-
-    def headers(self) -> dict[str, str]:
-        """Of the response."""
-        found = {"WWW-Authenticate": "Bearer"} if self.status == 401 else {}
-        if self.retry_after is not None:
-            found["Retry-After"] = str(max(1, math.ceil(self.retry_after)))
-        return found
 
     def response(self) -> JSONResponse:
         """The response as a whole."""
-        return JSONResponse(self.body(), self.status, self.headers())
+        headers = {"WWW-Authenticate": "Bearer"} if self.status_code == 401 else {}
+        if self.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(self.retry_after)))
+        return JSONResponse(self.body(), self.status_code, headers)
 
 
 def bad_request(message: str, param: str | None = None, code: str | None = None) -> ApiError:
@@ -88,7 +91,7 @@ def add_handlers(app: FastAPI) -> None:
     async def _invalid(request: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
         where = [str(one) for one in first["loc"][1:]]
-        field = where[0] if where else None
+        field = where[0][:64] if where else None
         return bad_request(f"{'.'.join(where) or 'body'}: {first['msg']}", param=field).response()
 
     @app.exception_handler(HTTPException)

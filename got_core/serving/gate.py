@@ -1,10 +1,11 @@
 """Who may come in, and with how much: before a request is read.
 
-Belongs here: the token, the host header, the size of a body. Not here: what a request says (`reading`).
+Belongs here: the token, host and origin, the size of bodies. Not here: what a request says (`reading`).
 """
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import ipaddress
 from typing import Any
@@ -12,10 +13,21 @@ from typing import Any
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from got_core.registry.loading import give_back_memory
 from got_core.serving.errors import ApiError
 
 OPEN = ("/health", "/ready")
 """Paths that need no token: probes of a cluster have none."""
+
+
+_TOGETHER = 16
+"""Times the largest request: bytes of all requests under way, at most."""
+
+
+_LARGE = 4 << 20
+"""Bytes of a request after which memory is given back."""
+_MOMENT = 5.0
+"""Seconds from its answer until then: it takes a part of one."""
 
 
 def is_loopback(host: str) -> bool:
@@ -44,7 +56,8 @@ class Gate:
     def __init__(self, app: ASGIApp, *, token: str | None, max_bytes: int) -> None:
         """`token` None: from this machine alone, by a name of it, so that no web page can reach it by one of
         its own (DNS rebinding)."""
-        self.app, self.max_bytes = app, max_bytes
+        self.app, self.max_bytes, self._under_way = app, max_bytes, 0
+        self._giving_back: asyncio.TimerHandle | None = None
         self._expected = None if token is None else f"Bearer {token}".encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -60,9 +73,11 @@ class Gate:
 
     def _fault(self, path: str, headers: Headers) -> ApiError | None:
         if self._expected is None:
-            host = _name_of(headers.get("host", ""))
+            host, origin = _name_of(headers.get("host", "")), headers.get("origin")
             if not is_loopback(host):
                 return ApiError(403, f"this server answers to localhost only, not to {host!r}")
+            if origin is not None and not is_loopback(_name_of(origin.partition("://")[2])):
+                return ApiError(403, "pages of other sites may not ask a server without a token")
         elif path not in OPEN:
             given = headers.get("authorization", "").encode("latin-1", "replace")
             if not hmac.compare_digest(given, self._expected):
@@ -72,16 +87,30 @@ class Gate:
         length = headers.get("content-length", "0")
         if not length.isdecimal() or int(length[:20]) > self.max_bytes:
             return _too_large(self.max_bytes)
-        return None
+        return self._no_room(int(length[:20]))
+
+    def _no_room(self, length: int) -> ApiError | None:
+        if self._under_way + length <= _TOGETHER * self.max_bytes:
+            return None
+        return ApiError(
+            429,
+            "requests under way are too large together; try again later",
+            code="rate_limit_exceeded",
+            retry_after=1,
+        )
 
     async def _counted(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Bodies that do not say how long they are, up to the limit."""
+        """Bodies as they come, whether they say how long they are or not, up to the limits."""
         seen, begun = 0, False
 
         async def counted() -> Message:
             nonlocal seen
             message = await receive()
-            seen += len(message.get("body", b""))
+            length = len(message.get("body", b""))
+            if (fault := self._no_room(length)) is not None:
+                raise fault
+            seen += length
+            self._under_way += length
             if seen > self.max_bytes:
                 raise _too_large(self.max_bytes)
             return message
@@ -97,6 +126,22 @@ class Gate:
             if begun:
                 raise
             await error.response()(scope, receive, send)
+        finally:
+            self._under_way -= seen
+            if seen >= _LARGE:
+                self._give_back_soon()
+
+    def _give_back_soon(self) -> None:
+        """Large bodies leave their memory with the process: it goes back once no such one is under way."""
+        if self._giving_back is None:
+            self._giving_back = asyncio.get_running_loop().call_later(_MOMENT, self._give_back)
+
+    def _give_back(self) -> None:
+        self._giving_back = None
+        if self._under_way >= _LARGE:
+            self._give_back_soon()
+        else:
+            give_back_memory()
 
 
 def _name_of(host: str) -> str:

@@ -11,7 +11,6 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends
 from fastapi.responses import StreamingResponse
-from starlette.concurrency import run_in_threadpool
 
 from got_core.registry.rows import Made, Plan
 from got_core.serving.answers import draw_answer, plan_answer
@@ -57,10 +56,9 @@ async def plan(
     """The plan as a document: change its `chain` or its `boxes` and send it as `chain` to `/v1/got/draw`."""
     given = {"plan_only": True, "repair": body.repair, "max_new_tokens": body.max_new_tokens}
     cells = {"prompt": body.prompt, "image": body.image, "seed": 0}
-    # In a thread of its own: a picture to edit is decoded there.
-    job = await run_in_threadpool(serving.reader().job, cells, given)
+    job = await serving.read(serving.reader().job, cells, given)
     (made,) = await serving.answer(job)
-    return plan_answer(job, made.plan)
+    return await serving.read(plan_answer, job, made.plan)
 
 
 @router.post(
@@ -72,7 +70,7 @@ async def draw(
     """Pictures with their plan. With `stream`: server-sent events `plan`, `progress`, `done` or `error`."""
     given = {name: getattr(body, name) for name in _PARAMETERS} | {"num_images_per_prompt": body.n}
     cells = {"prompt": body.prompt, "chain": chain_text(body.chain), "image": body.image, "seed": body.seed}
-    job = await run_in_threadpool(serving.reader().job, cells, given)
+    job = await serving.read(serving.reader().job, cells, given)
     if not body.stream:
         return await _drawn(serving, job, serving.begin(job), body)
     return _streamed(serving, job, body)
@@ -80,7 +78,7 @@ async def draw(
 
 async def _drawn(serving: Serving, job: Job, future: Future[list[Made]], body: DrawRequest) -> dict[str, Any]:
     made = await serving.finish(future)
-    return draw_answer(job, made, await serving.files(made, body.output_format))
+    return await serving.read(draw_answer, job, made, await serving.files(made, body.output_format))
 
 
 def _streamed(serving: Serving, job: Job, body: DrawRequest) -> StreamingResponse:

@@ -13,7 +13,6 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Depends, Request
 from fastapi.responses import StreamingResponse
 from pydantic import ValidationError
-from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 
 from got_core.registry.rows import Made
@@ -109,8 +108,7 @@ async def edits(request: Request, serving: ServingOf) -> Any:
 async def _answered(
     serving: Serving, body: Generation, cells: dict[str, Any], kind: str, more: dict[str, Any] | None = None
 ) -> Any:
-    # In a thread of its own: a picture to edit is decoded there.
-    job = await run_in_threadpool(_job, serving, body, cells, more or {})
+    job = await serving.read(_job, serving, body, cells, more or {})
     if body.stream:
         events = _Progress(job)
         future = serving.begin(job)  # where there is no room, before any event is sent

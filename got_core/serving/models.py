@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from got_core.model.buckets import bucket_sizes
-from got_core.registry.loading import BatchSize, LoadOptions, load_pipeline
+from got_core.registry.loading import BatchSize, LoadOptions, give_back_memory, load_pipeline
 from got_core.registry.reference import SCHEME, model_folder, version_tags
 from got_core.registry.rows import RowDrawer
 
@@ -91,7 +91,7 @@ class ModelSlot:
             log.info("%s is %s now: it is loaded beside %s", self.reference, name, self.current.name)
             self.current = self._load()
         except Exception as error:  # of the registry, of files, of memory: the old model is still good
-            self.failed = f"{type(error).__name__}: {error}"
+            self.failed = " ".join(f"{type(error).__name__}: {error}".split())[:500]
             log.warning("%s goes on being served: %s", self.current.name, self.failed)
             return False
         self.failed = None
@@ -101,6 +101,7 @@ class ModelSlot:
         while not self._stopping.wait(seconds):
             if self.look():
                 on_swap(self.current)
+                give_back_memory()  # of the old one, as far as it is not drawing
 
     def _load(self) -> ServedModel:
         with model_folder(self.reference, self.tracking_uri) as (folder, name):

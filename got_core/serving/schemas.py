@@ -8,14 +8,27 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 OutputFormat = Literal["png", "jpeg", "webp"]
 Prompt = Annotated[str, Field(min_length=1, max_length=4000, description="What the picture shows.")]
 
 
+_FIELDS = 64
+"""Names in an object, at most: each that is none would get an error of its own."""
+_NOTES = 1000
+"""Entries of a list that is read and ignored, at most, likewise."""
+
+
 class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _few(cls, given: Any) -> Any:
+        if isinstance(given, dict) and len(given) > _FIELDS:
+            raise ValueError(f"an object may have {_FIELDS} names, got {len(given)}")
+        return given
 
 
 class GotSettings(_Body):
@@ -79,8 +92,10 @@ class PlanBody(_Body):
     planned: str | None = Field(default=None, max_length=20_000)
     prompt: str | None = None
     image: None = None
-    faults: list[str] | None = Field(default=None, description="Read and ignored.")
-    dropped: list[dict[str, Any]] | None = Field(default=None, description="Read and ignored.")
+    faults: list[str] | None = Field(default=None, max_length=_NOTES, description="Read and ignored.")
+    dropped: list[dict[str, Any]] | None = Field(
+        default=None, max_length=_NOTES, description="Read and ignored."
+    )
     model: str | None = Field(default=None, description="Read and ignored.")
 
 

@@ -5,6 +5,7 @@ Real Dagster, Ray and MLflow, on seconds of training; the model has learned noth
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -168,6 +169,7 @@ def test_lineage_is_on_the_registered_version(walked: tuple[Path, str]) -> None:
         run = instance.get_run_by_id(version.tags["dagster_run_id"])
         assert run is not None and run.asset_selection == {dg.AssetKey("registered_model")}
     assert version.tags["git_commit"]
+    assert sum(one["rows"] for one in json.loads(version.tags["data_sets"])) > 0
 
 
 @pytest.mark.slow

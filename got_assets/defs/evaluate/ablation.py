@@ -30,7 +30,7 @@ def ablation_foundation_asset() -> dg.AssetsDefinition:
         kinds={"pytorch", "ray"},
         owners=["team:model"],
         pool=TRAINING,
-        code_version=code_version(1, _RECIPE.model, _RECIPE.foundation),
+        code_version=code_version(2, _RECIPE.model, _RECIPE.ablation.start_of(_RECIPE.foundation)),
     )
     def ablation_foundation(
         context: dg.AssetExecutionContext,

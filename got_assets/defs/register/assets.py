@@ -61,7 +61,7 @@ def registered_model(
         **_held_out_tags(candidate, start=models[-2]),
     }
     uri = project.settings.tracking_uri
-    tags |= _lineage(project, tags, foundation_models.get("weights"))
+    tags |= _lineage(project, tags, foundation_models)
     folder = project.storage.download(candidate["folder"])
     results = {benchmark: inputs[asset] for asset, benchmark in _BENCHMARKS.items()}
     scores, outcomes = [one["scores"] for one in results.values()], _outcomes(project, results)
@@ -114,18 +114,18 @@ def _manifests(start: Document, trained: list[Document]) -> list[str]:
     return list(dict.fromkeys([*start.get("manifests", []), *(one["manifest_hash"] for one in trained)]))
 
 
-def _lineage(project: Project, tags: Document, start: str | None) -> dict[str, str]:
+def _lineage(project: Project, tags: Document, foundation: Document) -> dict[str, str]:
     """Data sets with licences and counts, also of the registered model that training started from."""
     from got_core.registry.lineage import lineage_tags
     from got_core.registry.reference import SCHEME, NoModelError, manifests_of, version_tags
 
-    before: dict[str, str] = {}
+    start, before = foundation.get("weights"), dict[str, str]()
     if start and start.startswith(SCHEME):
         try:
             before = version_tags(start, project.settings.tracking_uri)[1]
         except NoModelError:  # deleted since: its data is not known
             return {}
-    elif start:  # a folder or URL: nothing is known of its data
+    elif start and not foundation.get("manifests"):  # a folder or URL that does not say what its data was
         return {}
     own = [one for one in manifests_of(tags) if one not in manifests_of(before)]
     return lineage_tags(project.storage, own, before)

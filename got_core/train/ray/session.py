@@ -22,10 +22,9 @@ def run_apart(run: TrainingRun, tasks: dict[str, Callable[[TrainingRun], Any]]) 
     if run.in_process:
         return {name: task(run) for name, task in tasks.items()}
     with ray_session(run.ray_address, len(tasks)), relayed_progress(run) as relayed:
-        remote = {
-            name: ray.remote(num_cpus=1, max_retries=1)(_one_thread).remote(task, relayed)
-            for name, task in tasks.items()
-        }
+        # A process for each: an idle one would keep the hundreds of MiB that its task needed.
+        apart = ray.remote(num_cpus=1, max_retries=1, max_calls=1)(_one_thread)
+        remote = {name: apart.remote(task, relayed) for name, task in tasks.items()}
         return {name: ray.get(reference) for name, reference in remote.items()}
 
 

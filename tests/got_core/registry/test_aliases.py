@@ -38,7 +38,8 @@ def test_a_rollback_goes_back_and_further_back(uri: str, name: str) -> None:
         roll_back(name, "bad", uri)
     for version in ("1", "2", "3"):
         assert promote_version(name, version, "looks better", uri) is not None
-    assert promote_version(name, "3", "again", uri) is None, "it is there already"
+    for same in ("3", "03"):
+        assert promote_version(name, same, "again", uri) is None, "it is there already"
     assert roll_back(name, "worse text", uri).version == "2" == champion(client, name)
     assert roll_back(name, "worse still", uri).version == "1" == champion(client, name)
     with pytest.raises(NothingBeforeError, match="--to"):

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
+import torch
 
 from got_core.model.pipeline import GoTPipeline
 from got_core.registry.card import card_text
@@ -114,20 +112,30 @@ def test_the_card_says_what_it_was_made_from_and_what_it_must_not_be_used_for() 
     assert "Not readable." in card_text("x", {"scores": "{"}, CONFIG)
 
 
-FRESH = """
-import sys
-class Blocker:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("dagster", "ray", "got_assets"):
-            raise ImportError(name)
-sys.meta_path.insert(0, Blocker())
-import torch
-from got_core.model.pipeline import GoTPipeline
-pipe = GoTPipeline.from_pretrained(sys.argv[1])
-pipe.set_progress_bar_config(disable=True)
-image = pipe("a star", generator=torch.Generator().manual_seed(1), num_inference_steps=2).images[0]
-image.save(sys.argv[2])
-"""
+def test_words_of_others_in_a_card_are_words() -> None:
+    licence = "research only** <script>`x`|"
+    text = card_text("x", tags_of(data_sets_of(manifest(("a", licence, "t2i")))), CONFIG)
+    assert "<script>" not in text and r"research only\*\* \<script\>\`x\`\|.**" in text
+
+
+def test_the_card_says_what_training_started_from_and_not_where_that_lay() -> None:
+    for start, shown in (("/home/ada/secret/base", "base"), ("weights of recipe embedded", None)):
+        text = card_text("x", {"weights": start}, CONFIG)
+        assert f"| started from | {shown or start} |" in text and "/home" not in text
+        assert f"- It started from {shown or start}, with data and a licence of their own." in text
+    assert "It started from" not in card_text("x", {"weights": "models:/got/3"}, CONFIG)
+
+
+def draw(pipeline: Any) -> bytes:
+    pipeline.set_progress_bar_config(disable=True)
+    generator = torch.Generator().manual_seed(1)
+    return pipeline("a star", generator=generator, num_inference_steps=2).images[0].tobytes()
+
+
+def holding(folder: Path, text: str) -> list[str]:
+    """Names of the files that hold a text."""
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return [path.relative_to(folder).as_posix() for path in files if text.encode() in path.read_bytes()]
 
 
 @pytest.mark.slow
@@ -135,33 +143,30 @@ image.save(sys.argv[2])
 @pytest.mark.filterwarnings("ignore::UserWarning:pydantic.*")
 def test_a_version_is_written_as_a_folder_that_the_light_core_opens(tmp_path: Path) -> None:
     uri, folder = f"sqlite:///{tmp_path}/mlflow.db", tmp_path / "pipeline"
-    pipeline = tiny_pipeline()
+    tiny_pipeline().save_pretrained(tmp_path / "before")
+    pipeline = GoTPipeline.from_pretrained(tmp_path / "before")
     pipeline.save_pretrained(folder)
-    tags: dict[str, Any] = {"weights_hash": "w1", "recipe": "tiny"} | tags_of(data_sets_of(manifest(PHOTOS)))
+    place = str(tmp_path)
+    assert "unet/config.json" in holding(folder, place), "diffusers writes where a part was loaded from"
+    tags: dict[str, Any] = {"weights_hash": "w1", "recipe": "tiny", "weights": f"{tmp_path}/before"}
+    tags |= tags_of(data_sets_of(manifest(PHOTOS)))
     register(folder, tracking_uri=uri, tags=tags)
     version = connect(uri).get_model_version("got", "1")
     assert "Not for commercial use" in version.description and len(version.description) <= 5000
     out = tmp_path / "exported"
     assert export_model("models:/got@challenger", uri, out) == "models:/got/1"
+    assert holding(out, place) == [], "nothing says where on this machine it was made"
     card = (out / "README.md").read_text()
     assert card == model_card("models:/got/1", uri) and "(@challenger)" in card and "CC BY-NC 4.0" in card
     assert json.loads((out / "lineage.json").read_text())["tags"]["recipe"] == "tiny"
-    assert {path.name for path in tmp_path.iterdir()} >= {"exported"}
     with pytest.raises(FileExistsError, match="is there already"):
         export_model("models:/got/1", uri, out)
     (folder / "x.pkl").write_bytes(b"")
     with pytest.raises(RegistrationError, match=r"x\.pkl"):
         export_model(str(folder), uri, tmp_path / "no")
     assert not (tmp_path / "no").exists() and not list(tmp_path.glob(".no*"))
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW")}
-    command = [sys.executable, "-c", FRESH, str(out), str(tmp_path / "a.png")]
-    done = subprocess.run(
-        command, env=environment, cwd=os.getcwd(), capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    import torch
-    from PIL import Image
-
-    again = GoTPipeline.from_pretrained(out)
-    image = again("a star", generator=torch.Generator().manual_seed(1), num_inference_steps=2).images[0]
-    assert Image.open(tmp_path / "a.png").tobytes() == image.tobytes()
+    # Which packages `got_core.model` may import is checked with the rooms: the light core's alone.
+    index = json.loads((out / "model_index.json").read_text())
+    homes = {value[0] for value in index.values() if isinstance(value, list) and isinstance(value[0], str)}
+    assert all(one in ("diffusers", "transformers") or one.startswith("got_core.model.") for one in homes)
+    assert draw(GoTPipeline.from_pretrained(out)) == draw(pipeline)

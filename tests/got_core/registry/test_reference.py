@@ -61,7 +61,14 @@ def test_names_that_are_none_and_a_registry_that_is_down(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     uri = f"sqlite:///{tmp_path}/mlflow.db"
-    for reference in ("models:/got", "models:/", "models:/got@a@b", "models:/got/latest", "models:/../x/1"):
+    for reference in (
+        "models:/got",
+        "models:/",
+        "models:/got@a@b",
+        "models:/got/latest",
+        "models:/../x/1",
+        f"models:/got/{9**30}",
+    ):
         with pytest.raises(ValueError, match="write models:/got@champion"), model_folder(reference, uri):
             pass
     with pytest.raises(NoModelError, match="there is no models:/got/1"), model_folder("models:/got/1", uri):

@@ -19,6 +19,7 @@ from PIL import Image
 
 from got_core.chain.grammar import parse
 from got_core.model.formats.weights import weights_hash
+from got_core.model.pipeline import GoTPipeline
 from got_core.registry import log
 from got_core.registry.log import RegistrationError, check_folder, find_version, register
 from got_core.registry.promote import promote
@@ -121,6 +122,23 @@ def test_entry_says_what_it_is(first: str, uri: str) -> None:
     assert entry.saved_input_example_info is not None
 
 
+def test_registering_draws_one_small_picture(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[tuple[int, dict]] = []
+    draw = GoTPipeline.draw
+
+    def noted(pipeline: GoTPipeline, chains: list, *rest: object, **options: object) -> object:
+        drawn.append((len(chains), options))
+        return draw(pipeline, chains, *rest, **options)
+
+    monkeypatch.setattr(GoTPipeline, "draw", noted)
+    register(folder, tracking_uri=f"sqlite:///{tmp_path}/mlflow.db", tags={"weights_hash": "w"})
+    ((pictures, options),) = drawn
+    assert (pictures, options["num_inference_steps"]) == (1, 2)
+    assert options["height"] == options["width"] < tiny_pipeline().config.resolution
+
+
 def test_every_setting_of_a_request_stands_in_the_signature() -> None:
     """MLflow leaves out, with a warning only, what does not."""
     declared = [one.name for one in log.signature().params.params]
@@ -179,7 +197,12 @@ def test_a_crash_before_the_version_leaves_none_and_the_retry_starts_clean(
     uploads = list((tmp_path / "artifacts" / log.EXPERIMENT / "models").iterdir())
     assert (version, len(uploads)) == ("1", 1), "what was uploaded whole is not uploaded again"
     assert register(folder, "other", tracking_uri=uri, tags=tags) == "1"
-    assert len(list((tmp_path / "artifacts" / log.EXPERIMENT / "models").iterdir())) == 1
+    uploads = list((tmp_path / "artifacts" / log.EXPERIMENT / "models").iterdir())
+    assert len(uploads) == 1
+    (weights,) = uploads[0].rglob("unet/*.safetensors")
+    weights.unlink()
+    assert register(folder, "third", tracking_uri=uri, tags=tags) == "1"
+    assert len(list((tmp_path / "artifacts" / log.EXPERIMENT / "models").iterdir())) == 2, "it was not whole"
 
 
 def test_mlflow_settings_of_the_process_are_left_alone(uri: str) -> None:

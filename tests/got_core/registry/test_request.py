@@ -275,6 +275,8 @@ def test_no_rows_are_no_fault() -> None:
         {"text_scale": [4]},
         {"guidance_every": 0},
         {"guidance_every": 1.5},
+        {"max_new_tokens": 10**9},
+        {"num_images_per_prompt": 101},
         {"guidance_from": -0.1},
         {"guidance_until": 1.01},
         {"guidance_until": float("nan")},

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from PIL import Image
 
+from got_core.chain.grammar import parse
 from got_core.model.pipeline import GoTPipeline
 from got_core.registry import loading
 from got_core.registry.loading import BatchSize, LoadOptions, load_pipeline
@@ -163,6 +165,33 @@ def test_settings_of_a_note_are_checked_like_those_of_a_request(pipeline: GoTPip
             redrawn(pipeline, PictureNote(prompt="a", chain="", seed=0, settings=settings))
     with pytest.raises(NoNoteError, match="chain"):
         redrawn(pipeline, PictureNote(prompt="a", chain="a (1,2) b", seed=0))
+    many = parse("a (1,2),(3,4) " * 101).to_model()
+    with pytest.raises(ValueError, match="has 101 boxes; at most 100"):
+        redrawn(pipeline, PictureNote(prompt="a", chain=many, seed=0))
+
+
+def test_a_note_that_asks_for_more_than_memory_holds_is_refused(
+    pipeline: GoTPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needed = loading.picture_bytes_needed(pipeline, 64, 64)
+    monkeypatch.setattr(loading, "free_bytes", lambda _: 4 * needed)
+    monkeypatch.setattr(pipeline, "draw", lambda chains, *_, **__: list(range(len(chains))))
+    notes = [PictureNote(prompt="a", chain="", seed=0, place=(0, count)) for count in (1, 2, 3)]
+    assert [redrawn(pipeline, note) for note in notes[:2]] == [0, 0]
+    with pytest.raises(ValueError, match="drawn among 3, and memory holds 2"):
+        redrawn(pipeline, notes[2])
+
+
+def test_a_containers_memory_counts(tmp_path: Path) -> None:
+    info = tmp_path / "meminfo"
+    info.write_text("MemTotal: 9000 kB\nMemAvailable: 4000 kB\n")
+    assert loading._free_memory(info, tmp_path) == 4000 * 1024, "there is no limit"
+    (tmp_path / "memory.current").write_text("900\n")
+    (tmp_path / "memory.stat").write_text("anon 1\ninactive_file 300\n")
+    for limit, free in (("max", 4000 * 1024), ("1000", 400), ("100", 0), (str(1 << 40), 4000 * 1024)):
+        (tmp_path / "memory.max").write_text(f"{limit}\n")
+        assert loading._free_memory(info, tmp_path) == free
+    assert loading._free_memory(tmp_path / "gone", tmp_path) > 1 << 30
 
 
 def test_files_without_a_note_say_so() -> None:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import base64
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import pytest
 
 from got_core.registry.log import register
 from got_core.registry.standing import CHAMPION
-from got_core.registry.tracking import connect
+from got_core.registry.tracking import connect, fluent
+from got_core.serving import engine
+from tests.got_core.pictures.awkward import encode, halves
 from tests.got_core.serving.served import Served, served
-from tests.got_core.tiny_pipeline import tiny_pipeline
 
 BODY = {"prompt": "a star", "chain": "a red circle (100,100),(400,400)"}
 
@@ -92,6 +95,26 @@ def test_more_than_may_wait_is_refused_with_a_time(folder: Path, monkeypatch: py
         assert server.ask("/v1/got/draw", BODY | {"n": 5})[0] == 400, "for which there is never room"
 
 
+def test_pictures_to_edit_wait_only_as_far_as_memory_goes(
+    server: Served, pipeline: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "_MOST_PIXELS", 2 * 64 * 64)
+    held = Held(pipeline, monkeypatch)
+    source = base64.b64encode(encode(halves(size=(64, 64)), "PNG")).decode()
+    body = BODY | {"image": source}
+    with ThreadPoolExecutor(8) as pool:
+        first = pool.submit(server.ask, "/v1/got/draw", body)
+        assert held.begun.wait(60)
+        two = [pool.submit(server.ask, "/v1/got/draw", body) for _ in range(2)]
+        until(lambda: waiting_pictures(server) == 2)
+        status, answer = server.ask("/v1/got/draw", body)
+        assert status == 429 and "8192 pixels of pictures to edit" in answer["error"]["message"]
+        new = pool.submit(server.ask, "/v1/got/draw", BODY)
+        until(lambda: waiting_pictures(server) == 3)
+        held.go.set()
+        assert {one.result()[0] for one in (first, *two, new)} == {200}
+
+
 def test_one_request_at_fault_does_not_cost_the_others(
     server: Served, pipeline: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -126,11 +149,11 @@ def test_one_request_at_fault_does_not_cost_the_others(
 def test_a_moved_alias_is_swapped_in_without_a_failed_request(folder: Path, tmp_path: Path) -> None:
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     client = connect(uri)
-    other = tiny_pipeline(seed=1)
-    other.register_to_config(inference_steps=2, max_new_tokens=12)
-    other.save_pretrained(tmp_path / "other")
-    for place, weights in ((folder, "w1"), (tmp_path / "other", "w2")):
-        register(place, tracking_uri=uri, tags={"weights_hash": weights})
+    register(folder, tracking_uri=uri, tags={"weights_hash": "w1"})
+    first = client.get_model_version("got", "1")
+    with fluent(uri):
+        for weights in ("w2", "w3"):  # of the same upload: what is served is told by its version
+            mlflow.register_model(first.source, "got", tags={"weights_hash": weights})
     client.set_registered_model_alias("got", CHAMPION, "1")
     with served(f"models:/got@{CHAMPION}", uri, watch=0.05) as server:
         names: list[tuple[int, str]] = []
@@ -154,8 +177,7 @@ def test_a_moved_alias_is_swapped_in_without_a_failed_request(folder: Path, tmp_
                 thread.join()
         assert {status for status, _ in names} == {200}
         assert server.ask("/ready")[1]["model"] == "models:/got/2"
-        # A version whose files are damaged: the old one goes on, and says why.
-        register(folder, tracking_uri=uri, tags={"weights_hash": "w3"})
+        # A version whose files are damaged, which are those of the old one: that goes on, and says why.
         for file in (tmp_path / "artifacts").rglob("unet/*.safetensors"):
             file.write_bytes(b"damaged")
         client.set_registered_model_alias("got", CHAMPION, "3")

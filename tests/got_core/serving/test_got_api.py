@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import http.client
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from got_core.chain.grammar import parse
 from got_core.server_settings import ServeSettings
-from got_core.serving.gate import check_listening
+from got_core.serving import gate as gate_module
+from got_core.serving.gate import Gate, check_listening
 from tests.got_core.pictures.awkward import encode, halves
 from tests.got_core.serving.served import Served
 
@@ -105,6 +109,13 @@ BAD: list[tuple[str, Any]] = [
     (DRAW, {"prompt": "a", "keep_outside": True}),
     (DRAW, {"prompt": "a", "guidance_from": 0.5, "guidance_until": 0.5}),
     (DRAW, {"prompt": "a", "callback_on_step_end": "x"}),
+    (DRAW, {"prompt": "a"} | {f"name{k}": k for k in range(10_000)}),
+    (DRAW, {"prompt": "a", "x" * 100_000: 1}),
+    (DRAW, {"prompt": "a", "chain": {"chain": CHAIN, "faults": [1] * 10_000}}),
+    (DRAW, {"prompt": "a", "chain": {"chain": CHAIN, "dropped": [1] * 10_000}}),
+    (IMAGES, {"prompt": "a", "model": "x" * 100_000}),
+    (IMAGES, {"prompt": "a", "model": "../../etc/passwd"}),
+    (IMAGES, {"prompt": "a", "user": "a\r\nSet-Cookie: b=c", "n": 0}),
     (IMAGES, {"prompt": "a", "size": "64"}),
     (IMAGES, {"prompt": "a", "size": "99999x99999"}),
     (IMAGES, {"prompt": "a", "response_format": "exe"}),
@@ -118,7 +129,7 @@ def test_bad_requests_are_never_a_fault_of_the_server(server: Served) -> None:
     assert len(BAD) >= 60
     for path, body in BAD:
         status, answer = server.ask(path, body)
-        assert 400 <= status < 500, (path, str(body)[:200], status, answer)
+        assert 400 <= status < 500 and status != 429, (path, str(body)[:200], status, answer)
         assert answer["error"]["message"] and len(answer["error"]["message"]) < 1000
     for kind in ("text/plain", "multipart/form-data", "multipart/form-data; boundary=x", "x" * 300):
         for path in (DRAW, "/v1/images/edits"):
@@ -141,7 +152,95 @@ def test_hostile_words_are_words(server: Served, pipeline: Any) -> None:
             assert parse(answer["plan"]["chain"]).boxes
 
 
+def test_bodies_that_do_not_say_how_long_they_are(server: Served) -> None:
+    def chunks(length: int) -> Iterator[bytes]:
+        yield b'{"prompt": "a", "image": "'
+        yield from (b"A" * 65_536 for _ in range(length // 65_536))
+        yield b'"}'
+
+    for path in (DRAW, "/v1/images/edits"):
+        host = server.url.partition("://")[2]
+        connection = http.client.HTTPConnection(host, timeout=300)
+        connection.request("POST", path, chunks(2 << 20), {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        assert answer.status == (413 if path == DRAW else 400), answer.read()
+        connection.close()
+    assert server.ask("/health") == (200, {"status": "ok"})
+
+
+def test_requests_under_way_may_be_so_large_together() -> None:
+    """The gate before an application that has read one body and is still at work."""
+    answered: list[int] = []
+
+    async def hold(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        if scope["path"] == "/first":
+            await ask("/second", 60)
+            await ask("/small", 20)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    gate = Gate(hold, token="long-enough", max_bytes=100)
+
+    async def ask(path: str, length: int) -> None:
+        async def receive() -> dict:
+            return {"type": "http.request", "body": b"x" * length}
+
+        async def send(message: dict) -> None:
+            if message["type"] == "http.response.start":
+                answered.append(message["status"])
+
+        headers = [(b"authorization", b"Bearer long-enough"), (b"content-length", str(length).encode())]
+        await gate({"type": "http", "path": path, "headers": headers}, receive, send)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("got_core.serving.gate._TOGETHER", 1)
+        asyncio.run(ask("/first", 60))
+        asyncio.run(ask("/first", 101))
+        asyncio.run(ask("/second", 60))
+    assert answered == [429, 200, 200, 413, 200], "and what has been answered counts no more"
+
+
+def test_memory_of_large_bodies_is_given_back_when_none_is_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[int] = []
+    monkeypatch.setattr(gate_module, "_MOMENT", 0.0)
+    monkeypatch.setattr(gate_module, "_LARGE", 50)
+    monkeypatch.setattr(gate_module, "give_back_memory", lambda: given.append(gate._under_way))
+
+    async def read(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        if scope["path"] == "/first":
+            for length in (60, 10):
+                await ask(length)
+            for _ in range(5):
+                await asyncio.sleep(0)
+            assert given == [], "one is under way"
+
+    gate = Gate(read, token="long-enough", max_bytes=100)
+
+    async def ask(length: int, path: str = "/") -> None:
+        async def receive() -> dict:
+            return {"type": "http.request", "body": b"x" * length}
+
+        headers = [(b"authorization", b"Bearer long-enough")]
+        await gate({"type": "http", "path": path, "headers": headers}, receive, receive)
+
+    async def both() -> None:
+        await ask(50, "/first")
+        while not given:
+            await asyncio.sleep(0)
+        await ask(10)
+        await asyncio.sleep(0)
+
+    asyncio.run(both())
+    assert given == [0], "once, and not for small ones"
+
+
 def test_who_may_come_in(server: Served) -> None:
+    for origin, status in (
+        ("http://evil.example", 403), ("null", 403), ("http://localhost.evil.example", 403),
+        ("http://localhost:7860", 200), ("http://[::1]:1", 200),
+    ):  # fmt: skip
+        assert server.ask("/v1/models", headers={"Origin": origin})[0] == status, origin
     assert server.ask("/v1/models", headers={"Host": "evil.example"})[0] == 403
     for host in ("localhost:8100", "127.0.0.1", "[::1]:8100"):
         assert server.ask("/v1/models", headers={"Host": host})[0] == 200
