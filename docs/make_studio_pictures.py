@@ -35,7 +35,7 @@ def after_a_move(artist: Artist) -> Image.Image:
     artist.draw()
     x1, y1, x2, y2 = artist.boxes[0]
     middle = ((x1 + x2) / 2, (y1 + y2) / 2)
-    artist.drag(middle, (1000 - middle[0], middle[1]))
+    artist.drag(middle, (middle[0], 780))
     artist.settle()
     artist.draw()
     artist.wait_said("^Drawn: round 2")

@@ -105,13 +105,15 @@ def test_texts_from_elsewhere_stay_texts(chromium: Any, url: str, tmp_path: Path
     hostile = Project().with_round("drawn", picture, **values)
     hostile = hostile.with_round("drawn", picture, parent=1, **values)
     (tmp_path / "hostile.zip").write_bytes(hostile.to_bytes())
-    (tmp_path / "broken.zip").write_bytes(hostile.to_bytes().replace(b"(400,400)", b"(50,50) "))
     artist = Artist.at(chromium, url)
     artist.upload(tmp_path / "hostile.zip", place=1)
     artist.wait_said("^Opened: 2 rounds")
     assert attack in artist.text and attack in artist.page.inner_text("#rounds")
-    artist.upload(tmp_path / "broken.zip", place=1)
-    artist.page.wait_for_selector("text=cannot be read")
+    artist.page.click("text=How it is drawn")
+    artist.page.fill("#num_inference_steps input, #num_inference_steps textarea", attack)
+    artist.page.click("#draw")
+    artist.page.wait_for_selector("text=Steps must be a number")
+    assert attack[:20] in artist.page.inner_text("body")
     assert artist.page.locator("img[src='x']").count() == 0
     assert artist.page.title() == "GoT studio"
     artist.page.context.close()
