@@ -3,7 +3,7 @@
 #
 # Seen: after `from_pretrained` the file of weights stands in /proc/self/maps, and parameters lie inside of that range, with no call
 # holding the file open. Memory is the page cache's until a parameter is written, and the first use reads from the disk.
-# So a file that is replaced in place changes a model that is long loaded; only a new file under the old name (written beside it, then
+# So what is written into that file can reach a model that is long loaded; only a new file under the old name (written beside it, then
 # renamed) leaves the loaded model as it was.
 # What helps: replace files of weights by renaming, or copy the parameters of what has to outlive its files
 # (`parameter.data = parameter.data.clone()`); another dtype or device is a copy, too.

@@ -173,12 +173,14 @@ def images(
     """Show the raw images and pairs that a version was trained on, by its manifests."""
     project = open_project()
     from got_core.curate.trained_on import images_of
+    from got_core.local_files import write_local
     from got_core.registry.reference import version_tags
 
     name, tags = version_tags(model, project.settings.tracking_uri)
     found = images_of(project.storage, tags)
     if out is not None:
-        found.rows.write_parquet(out) if out.suffix == ".parquet" else found.rows.write_csv(out)
+        write = found.rows.write_parquet if out.suffix == ".parquet" else found.rows.write_csv
+        write_local(out, write, exclusive=False)
     told = {"model": name, **found.counts(), "not_archived": found.missing}
     if as_json:
         print_json(told | ({} if out else {"rows": found.rows.to_dicts()}))

@@ -46,7 +46,9 @@ def serve(
     Requests that arrive together are drawn together. Settings are GOT_SERVE_...; the OpenAPI page is /docs.
     """
     from got_core.server_settings import ServeSettings
+    from got_core.serving.heaps import share_heaps
 
+    share_heaps()  # before anything starts threads
     chosen: dict[str, Any] = {"host": host, "port": port}
     given = {name: value for name, value in chosen.items() if value is not None}
     settings = ServeSettings(**given)

@@ -257,7 +257,7 @@ class Curriculum:
             for s in samples
         ]
         inputs = self.sequences.collate(tokens, None, LENGTH_MULTIPLE)
-        nothing = [{} for _ in samples]
+        nothing: list[dict] = [{} for _ in samples]
         return CurriculumBatch(inputs, [sample.chain for sample in samples], nothing, nothing)
 
     def _answers(self, samples: list[TrainingSample], questions: list[tuple[str, Chain]]) -> CurriculumBatch:

@@ -54,6 +54,7 @@ KEPT = {
     "imported": "imported chains",
     "contamination": "lists of benchmark pictures",
     "image_signals": "measures of pixels",
+    "data_sets": "what data sets manifests were of",
     "listed": "indexes",
     "item_index": "indexes",
     "leases": "leases",

@@ -32,6 +32,9 @@ log = logging.getLogger(__name__)
 
 _FIRST_GUESS = 1.0
 """Seconds for a picture, before any was drawn."""
+_SHARE, _PATIENCE = 0.05, 0.25
+"""Of the seconds of a call, and seconds at most, for which the next one waits for its clients to ask again:
+else they would go on in groups that are drawn in turn."""
 _MOST_PIXELS = 4 * BATCH_PIXELS
 """Pixels of the pictures to edit that wait, at most: they are in memory."""
 
@@ -90,6 +93,7 @@ class Engine:
         self._changed = threading.Condition()
         self._stopped = False
         self._seconds = _FIRST_GUESS
+        self._returning, self._until = 0, 0.0
         self._thread = threading.Thread(target=self._run, name="got-engine", daemon=True)
 
     def start(self) -> None:
@@ -144,7 +148,15 @@ class Engine:
     def _run(self) -> None:
         while (jobs := self._next()) is not None:
             if jobs:
+                started = time.monotonic()
                 self._answer(jobs)
+                self._expect(jobs, time.monotonic() - started)
+
+    def _expect(self, jobs: list[Job], seconds: float) -> None:
+        """Note how many pictures may soon be asked for, and until when they are waited for."""
+        with self._changed:
+            self._returning = self._count() + sum(job.pictures for job in jobs)
+            self._until = time.monotonic() + min(_PATIENCE, _SHARE * seconds)
 
     def _next(self) -> list[Job] | None:
         """Jobs for one call; None at the end."""
@@ -166,11 +178,12 @@ class Engine:
         return [job for job in taken if job.future.set_running_or_notify_cancel()]
 
     def _gather(self, key: Any, most: int) -> None:
-        """Wait a moment for jobs that can join the first, unless the call is full."""
+        """Wait a moment for jobs that can join the first, unless the call is full; a little longer for those
+        of the last call's clients."""
         until = time.monotonic() + self.gather
         while not self._stopped:
             ready = sum(job.pictures for job in self._waiting if job.key == key)
-            left = until - time.monotonic()
+            left = (until if ready >= self._returning else max(until, self._until)) - time.monotonic()
             if ready >= most or left <= 0:
                 return
             self._changed.wait(left)

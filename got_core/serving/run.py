@@ -5,10 +5,8 @@ Belongs here: from settings to a listening server. Not here: the application (`a
 
 from __future__ import annotations
 
-import ctypes
 import socket
 from collections.abc import Callable
-from contextlib import suppress
 
 import uvicorn
 
@@ -19,9 +17,6 @@ from got_core.serving.gate import check_listening
 from got_core.serving.models import ModelSlot
 from got_core.serving.provenance import publisher_of
 
-_ARENA_MAX, _ARENAS = -8, 2
-"""glibc's parameter of `mallopt` (M_ARENA_MAX), and how many heaps the server's threads share: each keeps what
-large requests have left in it, and there are up to eight a core unless it is told."""
 _GRACE = 120
 """Seconds that requests under way have when the server is stopped."""
 
@@ -36,8 +31,6 @@ def serve(
     """
     token = settings.token.get_secret_value() if settings.token else None
     check_listening(settings.host, token)
-    with suppress(OSError, AttributeError):  # another C library
-        ctypes.CDLL(None).mallopt(_ARENA_MAX, _ARENAS)
     listening = _listening(settings)
     with listening:
         slot = ModelSlot(reference, tracking_uri, load_options(settings))
