@@ -35,7 +35,7 @@ WAIT = 60_000
 def shown(studio: Studio, **settings: Any) -> Iterator[str]:
     """The URL of a studio's page."""
     chosen = StudioSettings(port=free_port(), **settings)
-    server = uvicorn.Server(uvicorn.Config(make_app(studio, chosen), port=chosen.port, log_level="warning"))
+    server = uvicorn.Server(uvicorn.Config(make_app(studio, chosen), port=chosen.port, log_level="critical"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:
