@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from got_core.server_settings import ServeSettings
@@ -44,7 +45,9 @@ def make_app(slot: ModelSlot, settings: ServeSettings, publisher: Publisher | No
         publisher=replace(publisher or Publisher(), on_withheld=metrics.withheld.inc),
         metrics=metrics,
     )
-    app = FastAPI(title="got serve", description=_ABOUT, version="1", lifespan=_lifespan)
+    app = FastAPIOffline(
+        title="got serve", description=_ABOUT, version="1", redoc_url=None, lifespan=_lifespan
+    )
     app.state.serving = serving
     for router in (images_api.router, got_api.router, status_api.router):
         app.include_router(router)

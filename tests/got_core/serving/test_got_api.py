@@ -6,6 +6,7 @@ import asyncio
 import base64
 import http.client
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -65,7 +66,15 @@ def test_the_page_describes_itself(server: Served) -> None:
         examples = page["paths"][path]["post"]["requestBody"]["content"]["application/json"]["examples"]
         for one in examples.values():
             assert server.ask(path, one["value"])[0] == 200
-    assert "chain" in json.dumps(body) and server.raw("/docs")[0] == 200
+    assert "chain" in json.dumps(body)
+
+
+def test_the_page_loads_from_this_server_alone(server: Served) -> None:
+    status, page, _ = server.raw("/docs")
+    loaded = re.findall(r'(?:src|href)="([^"]+)"', page.decode())
+    assert status == 200 and any(one.endswith(".js") for one in loaded)
+    for one in loaded:
+        assert one.startswith("/") and server.raw(one)[0] == 200, one
 
 
 def surrogate(text: str) -> bytes:
