@@ -31,12 +31,10 @@ def serve(
     """
     token = settings.token.get_secret_value() if settings.token else None
     check_listening(settings.host, token)
-    listening = _listening(settings)
-    with listening:
+    with listening_socket(settings.host, settings.port) as listening:
         slot = ModelSlot(reference, tracking_uri, load_options(settings))
         app = make_app(slot, settings, publisher_of(settings))
-        host, port = listening.getsockname()[:2]
-        report(f"serving {slot.current.name} at http://{_shown(host)}:{port} (OpenAPI page: /docs)")
+        report(f"serving {slot.current.name} at {url_of(listening)} (OpenAPI page: /docs)")
         config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=_GRACE)
         uvicorn.Server(config).run(sockets=[listening])
 
@@ -47,19 +45,21 @@ def load_options(settings: ServeSettings) -> LoadOptions:
     return LoadOptions(**{name: getattr(settings, name) for name in names})
 
 
-def _listening(settings: ServeSettings) -> socket.socket:
-    """A socket, before the model is loaded: an address that is taken is said at once."""
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+def listening_socket(host: str, port: int) -> socket.socket:
+    """A socket, before anything is loaded: an address that is taken is said at once, as OSError."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.socket(family)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind((settings.host, settings.port))
+        listening.bind((host, port))
         listening.listen(1024)
     except OSError as error:
         listening.close()
-        raise OSError(f"{settings.host}:{settings.port} cannot be listened at: {error}") from error
+        raise OSError(f"{host}:{port} cannot be listened at: {error}") from error
     return listening
 
 
-def _shown(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
+def url_of(listening: socket.socket) -> str:
+    """Where browsers and clients find it."""
+    host, port = listening.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
