@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from got_core.chain.grammar import Chain
     from got_core.inference.pictures import DrawingSettings, Drawn
     from got_core.inference.plan_document import PlanDocument
+    from got_core.model.earlier import Earlier
     from got_core.model.pipeline import GoTPipeline
     from got_core.registry.picture_file import PictureNote
 
@@ -240,6 +241,15 @@ def draw(
         str | None, typer.Option(help="What the plan answers. Not given: what the document says.")
     ] = None,
     image: Source = None,
+    earlier: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.png",
+            exists=True,
+            dir_okay=False,
+            help="A drawn picture, to be left as it is outside the boxes in which its plan is another one.",
+        ),
+    ] = None,
     out: Out = None,
     seed: Annotated[
         int | None, typer.Option(help="Of the noise. Not given: 0, or that of --from.", show_default=False)
@@ -265,7 +275,7 @@ def draw(
 
     The plan's file holds a chain, or a document as `got plan --json` prints it. Pictures of `got generate`,
     `got edit`, `got draw` and `got serve` say in their metadata how they were drawn: with --from, options
-    that are given replace what it says, and of an edit --image is the picture that was edited.
+    that are given replace what it says, and --image and --earlier are the pictures that it was drawn with.
     """
     if (chain is None) == (again is None):
         raise UsageError("give a plan's file, or --from and a picture")
@@ -281,7 +291,7 @@ def draw(
             "keep_outside": keep_outside or None,
         }
         draw_again(
-            again, changed, seed=seed, prompt=prompt, image=image, out=out, model=model, as_json=as_json
+            again, changed, (image, earlier), seed=seed, prompt=prompt, out=out, model=model, as_json=as_json
         )
         return
     assert chain is not None
@@ -304,6 +314,7 @@ def draw(
         model=model or CHAMPION,
         out=out,
         image=image or found.image,
+        earlier=earlier,
         chain=found.chain,
         as_json=as_json,
     ).fulfil()
@@ -339,6 +350,7 @@ class _Request:
     stem: str = "picture"
     """Of the free name, where there is no `out`."""
     image: Path | None = None
+    earlier: Path | None = None
     chain: Chain | None = None
     """Plan to draw from; None: the model's own."""
     repair: bool = False
@@ -355,9 +367,10 @@ class _Request:
             pictures.check_picture_name(self.out)
             pictures.check_folder_of(self.chain_out)
         source = pictures.open_picture(self.image) if self.image else None
+        earlier = pictures.open_earlier(self.earlier) if self.earlier else None
         with opened_pipeline(self.model) as (pipeline, name):
-            made = self._drawn(pipeline, source)
-            note = self._note(pipeline, made, source, name)
+            made = self._drawn(pipeline, source, earlier)
+            note = self._note(pipeline, made, (source, earlier), name)
         path = pictures.write_picture(made.image, self.out, self.stem, note)
         document = plan_document(made.chain, self.prompt, self.image, made.dropped, source)
         if self.chain_out:
@@ -369,18 +382,21 @@ class _Request:
         else:
             typer.echo(f"{path}  {document['chain']}")
 
-    def _note(self, pipeline: GoTPipeline, made: Drawn, source: Image.Image | None, name: str) -> PictureNote:
+    def _note(
+        self, pipeline: GoTPipeline, made: Drawn, given: tuple[Image.Image | None, Earlier | None], name: str
+    ) -> PictureNote:
         from got_core.inference.model import registered_weights, shown_name
         from got_core.inference.pictures import note_of
 
         weights = registered_weights(name, open_project().settings.tracking_uri)
-        about = (pipeline, made, self.prompt, source, self.settings)
+        source, earlier = given
+        about = (pipeline, made, self.prompt, source, self.settings, earlier)
         return note_of(*about, model=shown_name(name), weights_hash=weights)
 
-    def _drawn(self, pipeline: GoTPipeline, source: Image.Image | None) -> Drawn:
+    def _drawn(self, pipeline: GoTPipeline, source: Image.Image | None, earlier: Earlier | None) -> Drawn:
         from got_core.inference.pictures import Drawn, draw, generate
 
         if self.chain is None:
             return generate(pipeline, self.prompt, source, self.settings, repair=self.repair)
-        picture = draw(pipeline, self.chain, self.prompt, source, self.settings)
+        picture = draw(pipeline, self.chain, self.prompt, source, self.settings, earlier)
         return Drawn(image=picture, chain=self.chain, dropped=())

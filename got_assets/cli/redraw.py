@@ -19,15 +19,16 @@ from got_assets.cli.project import open_project, opened_pipeline
 def draw_again(
     file: Path,
     changed: dict[str, Any],
+    given: tuple[Path | None, Path | None],
     *,
     seed: int | None,
     prompt: str | None,
-    image: Path | None,
     out: Path | None,
     model: str | None,
     as_json: bool,
 ) -> None:
-    """Draw the picture of a file as its note says, but for what is given."""
+    """Draw the picture of a file as its note says, but for what is `changed`; `given`: the picture that was
+    edited, and the one of which a part was kept."""
     from dataclasses import replace
 
     from got_core.inference import pictures
@@ -38,17 +39,19 @@ def draw_again(
     with usage_errors():
         pictures.check_picture_name(out)
     note = pictures.open_note(file)
-    given = {name: value for name, value in changed.items() if value is not None}
-    if given or seed is not None or prompt is not None:  # another picture: it need not stand where it stood
-        note = replace(note, settings={**note.settings, **given}, place=(0, 1))
+    settings = {name: value for name, value in changed.items() if value is not None}
+    if (
+        settings or seed is not None or prompt is not None
+    ):  # another picture: it need not stand where it stood
+        note = replace(note, settings={**note.settings, **settings}, place=(0, 1))
         note = replace(note, seed=note.seed if seed is None else seed, prompt=prompt or note.prompt)
-    source = pictures.open_picture(image) if image else None
+    source, earlier = (pictures.open_picture(one) if one else None for one in given)
     uri = open_project().settings.tracking_uri
     with opened_pipeline(model or model_of_note(note, uri)) as (pipeline, name):
-        picture = redrawn(pipeline, note, source)
+        picture = redrawn(pipeline, note, source, earlier)
         note = replace(note, model=shown_name(name), weights_hash=registered_weights(name, uri))
     path = pictures.write_picture(picture, out, f"{file.stem}-again", note)
-    document = plan_document(note.plan(), note.prompt, image, (), source)
+    document = plan_document(note.plan(), note.prompt, given[0], (), source)
     if as_json:
         print_json({"picture": str(path.absolute()), "seed": note.seed, "model": name, **document})
     else:

@@ -19,6 +19,7 @@ from got_core.chain.grammar import Chain, Dropped, parse_tolerant
 from got_core.corpus.decode import ImageError, decode_image
 from got_core.local_files import write_local
 from got_core.model.config import GuidanceReuse
+from got_core.model.earlier import Earlier
 from got_core.planning.any_prompt import repaired
 from got_core.registry.picture_file import NoNoteError, PictureNote, picture_bytes, pixels_hash, read_note
 from got_core.registry.request import PictureLimits
@@ -121,9 +122,11 @@ def draw(
     prompt: str,
     source: Image.Image | None = None,
     settings: DrawingSettings | None = None,
+    earlier: Earlier | None = None,
 ) -> Image.Image:
-    """Draw from a plan. Raises as `generate`."""
-    return pipeline.draw(chain, prompt, source, **(settings or DrawingSettings()).arguments())[0]
+    """Draw from a plan; of an `earlier` picture only where the plans differ. Raises as `generate`."""
+    arguments = (settings or DrawingSettings()).arguments()
+    return pipeline.draw(chain, prompt, source, earlier=[earlier], **arguments)[0]
 
 
 def note_of(
@@ -132,6 +135,7 @@ def note_of(
     prompt: str,
     source: Image.Image | None,
     settings: DrawingSettings,
+    earlier: Earlier | None = None,
     *,
     model: str,
     weights_hash: str | None,
@@ -143,6 +147,8 @@ def note_of(
         seed=settings.seed,
         settings=noted_settings(pipeline, settings.arguments(), edit=source is not None),
         source=None if source is None else pixels_hash(source),
+        earlier=None if earlier is None else pixels_hash(earlier.image),
+        earlier_chain=None if earlier is None else earlier.chain.to_model(),
         model=model,
         weights_hash=weights_hash,
     )
@@ -168,6 +174,11 @@ def open_note(path: Path) -> PictureNote:
         return read_note(path.read_bytes())
     except NoNoteError as error:
         raise NoNoteError(f"{path} cannot be drawn again: {error}") from error
+
+
+def open_earlier(path: Path) -> Earlier:
+    """A picture that was drawn, with its plan. Raises as `open_note` and `open_picture`."""
+    return Earlier(open_picture(path), open_note(path).plan())
 
 
 def write_picture(

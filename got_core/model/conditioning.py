@@ -75,7 +75,13 @@ def reference_condition(
     """Gr (B, C, h, w): the sources stretched to the output size, as in training, or black."""
     if sources is None:
         return black_latents(pipe.vae, batch, height, width)
-    pixels = to_tensor(np.stack([np.asarray(fitted(source, (height, width))) for source in sources]))
+    return picture_latents(pipe, sources, (height, width))
+
+
+def picture_latents(pipe: GoTPipeline, pictures: Sequence[Image.Image], size: tuple[int, int]) -> Tensor:
+    """Pictures stretched to a height and width, (B, C, h, w), without the scaling factor."""
+    onload(pipe.vae)
+    pixels = to_tensor(np.stack([np.asarray(fitted(picture, size)) for picture in pictures]))
     return encode(pipe.vae, pixels.to(pipe._execution_device))
 
 

@@ -8,19 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 from torch import Tensor
 
 from got_core.chain.grammar import Chain
 from got_core.model import schedule
-from got_core.model.conditioning import Conditions
+from got_core.model.conditioning import Conditions, picture_latents
 from got_core.model.config import GuidanceScales
 from got_core.model.decoding import Pictures, sizes_in_aspect
 from got_core.model.denoising import Denoising, denoise
+from got_core.model.finite import NotFiniteError
 from got_core.model.frames import Frame, draw_by_frame, frames_of
-from got_core.model.inpaint_mask import KeptSource, free_cells
+from got_core.model.inpaint_mask import KeptSource, cells_of, free_cells
 from got_core.model.options import DrawingOptions
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ def draw_pictures(
 
     def draw(frame: Frame, numbers: list[int], chosen: DrawingOptions) -> Pictures:
         pictures = None if sources is None else [sources[k] for k in numbers]
+        if chosen.earlier is not None:
+            chosen = replace(chosen, earlier=[chosen.earlier[k] for k in numbers])
         return _draw_alike(
             pipe, frame, [chains[k] for k in numbers], [prompts[k] for k in numbers], pictures, chosen
         )
@@ -64,7 +67,7 @@ def _draw_alike(
         size=frame,
         scales=_scales(pipe, options, edit=sources is not None),
         options=options,
-        kept=_kept(pipe, chains, conditions, latents, frame) if options.keep_outside else None,
+        kept=_kept(pipe, chains, conditions, latents, frame, options),
     )
     pipe._interrupt = False
     latents = denoise(pipe, latents, conditions.repeated(copies), drawing)
@@ -72,9 +75,13 @@ def _draw_alike(
     if sources and not options.has_size:
         sizes = [size for size in sizes_in_aspect(sources, min(frame)) for _ in range(copies)]
     try:
-        return pipe.decode(latents, options.output_type, sizes)
+        pictures = pipe.decode(latents, options.output_type, sizes)
+    except NotFiniteError as error:
+        error.images = _with_rests(error.images, drawing)
+        raise
     finally:
         pipe.maybe_free_model_hooks()
+    return _with_rests(pictures, drawing)
 
 
 def _conditions(
@@ -98,14 +105,41 @@ def _conditions(
 
 
 def _kept(
-    pipe: GoTPipeline, chains: Sequence[Chain], conditions: Conditions, latents: Tensor, frame: Frame
-) -> KeptSource:
-    """The sources, to be put back where no box of the chain reaches; ``latents`` is the initial noise."""
-    return KeptSource.of(
-        pipe.drawer.scale(conditions.reference, pipe.vae),
-        latents / getattr(pipe.scheduler, "init_noise_sigma", 1.0),
-        free_cells(chains, *frame, pipe.vae_scale_factor),
-    )
+    pipe: GoTPipeline,
+    chains: Sequence[Chain],
+    conditions: Conditions,
+    latents: Tensor,
+    frame: Frame,
+    options: DrawingOptions,
+) -> KeptSource | None:
+    """Of each chain the earlier picture, else the source if that is wanted; ``latents`` is the initial
+    noise."""
+    earlier = {k: one for k, one in enumerate(options.earlier or ()) if one is not None}
+    if not options.keep_outside and not earlier:
+        return None
+    pictures = conditions.reference.clone()
+    free = free_cells(chains, *frame, pipe.vae_scale_factor)
+    if not options.keep_outside:
+        free.fill_(True)
+    if earlier:
+        pictures[list(earlier)] = picture_latents(pipe, [one.image for one in earlier.values()], frame)
+        changed = [one.changed(chains[k]) for k, one in earlier.items()]
+        free[list(earlier)] = cells_of(changed, *frame, pipe.vae_scale_factor)
+    noise = latents / getattr(pipe.scheduler, "init_noise_sigma", 1.0)
+    return KeptSource.of(pipe.drawer.scale(pictures, pipe.vae), noise, free)
+
+
+def _with_rests(pictures: Any, drawing: Denoising) -> Any:
+    """PIL pictures with the pixels of the earlier ones where these stay: no autoencoder has been at them."""
+    options = drawing.options
+    if drawing.kept is None or options.earlier is None or options.output_type != "pil":
+        return pictures
+    found = list(pictures)
+    for k, picture in enumerate(found):
+        earlier = options.earlier[k // options.num_images_per_prompt]
+        if earlier is not None and picture is not None and earlier.image.size == picture.size:
+            found[k] = earlier.joined(picture, drawing.kept.free[k, 0].cpu().numpy())
+    return found
 
 
 def _scales(pipe: GoTPipeline, options: DrawingOptions, *, edit: bool) -> GuidanceScales:

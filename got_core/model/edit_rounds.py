@@ -13,7 +13,7 @@ from PIL import Image
 from got_core.model import inputs
 from got_core.model.inputs import as_list
 
-NOT_OF_ROUNDS = {"prompt", "num_images_per_prompt", "output_type", "return_dict"}
+NOT_OF_ROUNDS = {"prompt", "num_images_per_prompt", "output_type", "return_dict", "earlier"}
 """Arguments of a call that a round decides by itself."""
 
 

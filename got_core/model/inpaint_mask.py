@@ -1,7 +1,8 @@
-"""Keeping what an edit does not touch: after every step the source is put back outside the plan's boxes.
+"""Keeping what a plan does not touch: after every step a picture is put back outside of some boxes.
 
-A choice beside the paper, which draws an edited picture anew everywhere: blended latent diffusion (Avrahami
-et al., 2023) with the plan's boxes for a mask. Not here: the loop of steps (`pipeline`).
+Of an edit it is the source, outside the plan's boxes; of a picture that is drawn again the one before,
+outside the boxes in which the plans differ. A choice beside the paper, which draws everything anew: blended
+latent diffusion (Avrahami et al., 2023) with boxes for a mask. Not here: the loop of steps (`denoising`).
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from got_core.chain.boxes import Box
 from got_core.chain.grammar import Chain
 from got_core.chain.layout import fill_region
 
 
 @dataclass(frozen=True)
 class KeptSource:
-    """The sources of B pictures, and where they stay."""
+    """The pictures that stay in B drawings, and where."""
 
     latents: Tensor
     """Clean latents (B, C, h, w) as the U-Net knows them, that is with the scaling factor."""
@@ -53,15 +55,22 @@ class KeptSource:
 def free_cells(chains: Sequence[Chain], height: int, width: int, stride: int) -> Tensor:
     """The latent cells that a box of the chain reaches: bool (B, 1, height / stride, width / stride).
 
-    Boxes are taken a quarter of a cell larger all around, since few are exact to the pixel. All cells of a
-    chain without a box are free: it does not say where the change is.
+    All cells of a chain without a box are free: it does not say where the change is.
     """
-    painted = torch.zeros(len(chains), 1, height, width)
-    for picture, chain in zip(painted, chains, strict=True):
-        for placed in chain.boxes:
-            rows, columns = (_grown(side, stride // 4) for side in fill_region(placed.box, height, width))
+    return cells_of([[placed.box for placed in chain.boxes] for chain in chains], height, width, stride)
+
+
+def cells_of(boxes: Sequence[Sequence[Box]], height: int, width: int, stride: int) -> Tensor:
+    """The latent cells that the boxes of each picture reach, as ``free_cells``; all where there are none.
+
+    Boxes are taken a quarter of a cell larger all around, since few are exact to the pixel.
+    """
+    painted = torch.zeros(len(boxes), 1, height, width)
+    for picture, own in zip(painted, boxes, strict=True):
+        for box in own:
+            rows, columns = (_grown(side, stride // 4) for side in fill_region(box, height, width))
             picture[:, rows, columns] = 1.0
-        if not chain.boxes:
+        if not own:
             picture.fill_(1.0)
     return F.max_pool2d(painted, stride) > 0
 

@@ -16,6 +16,7 @@ from PIL import Image
 
 from got_core.chain.grammar import Chain
 from got_core.model.config import GuidanceReuse
+from got_core.model.earlier import Earlier
 from got_core.pictures.colours import load
 
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
@@ -128,11 +129,31 @@ def check_keep_outside(scheduler: Any, sources: object) -> None:
     """Sources to keep, and a scheduler that can make them as noisy as the drawing is."""
     if sources is None:
         raise ValueError("`keep_outside` keeps what an edit does not touch: it needs `image`")
-    if not {"scale_noise", "add_noise"} & set(dir(scheduler)):
+    _check_noising(scheduler, "`keep_outside` makes the source")
+
+
+def check_earlier(earlier: Sequence[object] | None, prompts: Sequence[str]) -> None:
+    """None, or a picture that was drawn before or None for each prompt."""
+    if earlier is None:
+        return
+    if len(earlier) != len(prompts):
         raise ValueError(
-            f"`keep_outside` makes the source noisy again, which {type(scheduler).__name__} cannot; "
-            "set another one"
+            f"{len(earlier)} earlier pictures for {len(prompts)} prompts; pass one each, or None"
         )
+    for index, one in enumerate(earlier):
+        if not isinstance(one, Earlier | None):
+            raise TypeError(f"`earlier[{index}]` must be an Earlier or None, got {type(one).__name__}")
+
+
+def check_noisy_again(scheduler: Any, earlier: Sequence[object] | None) -> None:
+    """A scheduler that can make earlier pictures, if there are any, as noisy as the drawing is."""
+    if earlier and any(earlier):
+        _check_noising(scheduler, "`earlier` makes a picture")
+
+
+def _check_noising(scheduler: Any, what: str) -> None:
+    if not {"scale_noise", "add_noise"} & set(dir(scheduler)):
+        raise ValueError(f"{what} noisy again, which {type(scheduler).__name__} cannot; set another one")
 
 
 def check_generator(generator: Generators, count: int, what: str) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor
 from got_core.chain.grammar import Chain
 from got_core.model import inputs
 from got_core.model.config import GuidanceReuse, GuidanceScales
+from got_core.model.earlier import Earlier
 from got_core.model.inputs import Generators
 
 Callback: TypeAlias = Callable[..., dict | None]
@@ -98,6 +99,10 @@ class DrawingOptions(Options):
     keep_outside: bool = False
     """Of edits: whether the source stays outside the chain's boxes, but for what the autoencoder loses of it;
     the paper draws it anew."""
+    earlier: Sequence[Earlier | None] | None = None
+    """Pictures that were drawn before, one a prompt or None: each stays outside the boxes in which its plan
+    and the new one differ, whatever ``keep_outside`` says: to the pixel as a PIL image of the same size, else
+    but for what the autoencoder loses of it. Where no box differs everything is drawn anew."""
     apart: bool = False
     """Whether conditions are made prompt by prompt: a picture then depends on how many are drawn in its call
     and where it stands among them, and not on what the others show."""
@@ -119,6 +124,7 @@ class DrawingOptions(Options):
         inputs.check_output_type(self.output_type)
         if self.keep_outside:
             inputs.check_keep_outside(scheduler, sources)
+        inputs.check_noisy_again(scheduler, self.earlier)
         inputs.check_scales(
             text_scale=self.text_scale,
             spatial_scale=self.spatial_scale,

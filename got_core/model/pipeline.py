@@ -150,6 +150,7 @@ class GoTPipeline(AutoencoderMemory, KeepsPrecision):
         """Raise ValueError or TypeError for the first argument that cannot be used, naming it."""
         inputs.check_prompts(prompts)
         inputs.check_sources(sources, prompts)
+        inputs.check_earlier(options.earlier, prompts)
         if chains is not None:
             inputs.check_chains(chains, prompts, reasoning=self.config.reasoning)
         steps = options.steps(int(self.config.inference_steps))

@@ -23,7 +23,8 @@ from PIL.PngImagePlugin import PngInfo
 from got_core.chain.grammar import Chain, ChainError, parse
 
 KEY = "got"
-FORMAT = 1
+FORMAT, FORMAT_EARLIER = 1, 2
+"""Of notes, and of those that name an earlier picture: who does not know of these would draw another one."""
 MAX_TEXT = 1 << 20
 """Characters of a note, at most."""
 MAX_TOGETHER = 1024
@@ -52,6 +53,12 @@ class PictureNote:
     source: str | None = None
     """Of an edit: `pixels_hash` of the picture that was edited."""
 
+    earlier: str | None = None
+    """Of a picture that keeps a part of an earlier one: `pixels_hash` of that."""
+
+    earlier_chain: str | None = None
+    """The plan of the earlier picture, in model form."""
+
     place: tuple[int, int] = (0, 1)
     """Which of how many pictures it was in the call that drew it: in company last bits differ."""
 
@@ -64,7 +71,8 @@ class PictureNote:
 
     def to_json(self) -> str:
         """As it stands in the file."""
-        return json.dumps({"format": FORMAT, **asdict(self)}, ensure_ascii=True, sort_keys=True)
+        number = FORMAT if self.earlier is None else FORMAT_EARLIER
+        return json.dumps({"format": number, **asdict(self)}, ensure_ascii=True, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> Self:
@@ -73,16 +81,19 @@ class PictureNote:
             found = json.loads(text)
         except (ValueError, RecursionError) as error:
             raise NoNoteError(f"the note is no JSON: {error}") from error
-        if not isinstance(found, dict) or found.get("format") != FORMAT:
-            raise NoNoteError(f"the note is not of format {FORMAT}: a newer version of got has written it")
-        known = {one.name: found[one.name] for one in fields(cls) if one.name in found}
-        return cls._checked(known)
+        if not isinstance(found, dict) or found.get("format") not in (FORMAT, FORMAT_EARLIER):
+            known = f"{FORMAT} or {FORMAT_EARLIER}"
+            raise NoNoteError(f"the note is not of format {known}: a newer version of got has written it")
+        return cls._checked({one.name: found[one.name] for one in fields(cls) if one.name in found})
 
     @classmethod
     def _checked(cls, given: dict[str, Any]) -> Self:
         fits: dict[str, Callable[[Any], bool]] = {
             **dict.fromkeys(("prompt", "chain", "model", "got"), lambda value: isinstance(value, str)),
-            **dict.fromkeys(("source", "weights_hash"), lambda value: isinstance(value, str | None)),
+            **dict.fromkeys(
+                ("source", "earlier", "earlier_chain", "weights_hash"),
+                lambda value: isinstance(value, str | None),
+            ),
             "seed": lambda value: _whole(value, -(2**63), 2**64 - 1),
             "settings": lambda value: isinstance(value, dict),
             "place": _is_place,
@@ -95,10 +106,11 @@ class PictureNote:
 
     def plan(self) -> Chain:
         """The plan. Raises NoNoteError for one that cannot be read."""
-        try:
-            return parse(self.chain, "model")
-        except ChainError as error:
-            raise NoNoteError(f"the note's chain cannot be read: {error}") from error
+        return _read_chain(self.chain, "chain")
+
+    def earlier_plan(self) -> Chain:
+        """The plan of the earlier picture, empty where there is none. Raises NoNoteError."""
+        return _read_chain(self.earlier_chain or "", "earlier chain")
 
 
 def picture_bytes(
@@ -138,6 +150,13 @@ def pixels_hash(image: Image.Image) -> str:
     digest = hashlib.sha256(f"{image.width}x{image.height}".encode())
     digest.update(image.convert("RGB").tobytes())
     return digest.hexdigest()
+
+
+def _read_chain(text: str, what: str) -> Chain:
+    try:
+        return parse(text, "model")
+    except ChainError as error:
+        raise NoNoteError(f"the note's {what} cannot be read: {error}") from error
 
 
 def _whole(value: object, low: int, high: int) -> bool:

@@ -23,12 +23,16 @@ from PIL import Image
 from got_core.chain.grammar import Chain, ChainError, parse
 from got_core.corpus.decode import ImageError, decode_image
 from got_core.model.config import GuidanceReuse
+from got_core.model.earlier import Earlier
+from got_core.registry.picture_file import NoNoteError, read_note
 
 COLUMNS = {
     "prompt": "text; the instruction where there is an `image`",
     "seed": "whole number from -2**63 to 2**64-1, also as text; 0 where it is missing",
     "chain": "a plan to draw from, data form; the model's own where it is missing",
     "image": "the picture to edit: base64 (also a data: URL) of a JPEG, PNG or WebP file; missing: draw anew",
+    "earlier": "a picture to draw again with another `chain`: base64 of a PNG file that carries its own; it "
+    "stays outside the boxes in which the two plans differ",
 }
 """What `predict` reads. All but `prompt` may be missing in any row (no column, None, NaN, NA, blank text)."""
 
@@ -96,6 +100,13 @@ class Row:
     seed: int
     chain: Chain | None
     source: Image.Image | None
+    earlier: Earlier | None = None
+
+    @property
+    def pixels(self) -> int:
+        """Of the pictures that came with it."""
+        given = [self.source, None if self.earlier is None else self.earlier.image]
+        return sum(one.width * one.height for one in given if one is not None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -275,13 +286,15 @@ def read_row(number: int, cells: Mapping[str, Any], *, reasoning: bool, limits: 
     prompt = _text("prompt", cells["prompt"], MAX_PROMPT)
     if not prompt.strip():
         raise RowError("`prompt` is blank")
-    seed, chain, image = (None if is_missing(cells[k]) else cells[k] for k in ("seed", "chain", "image"))
+    given = {name: value for name, value in cells.items() if not is_missing(value)}
+    seed, chain, image, earlier = (given.get(name) for name in ("seed", "chain", "image", "earlier"))
     row = Row(
         number=number,
         prompt=prompt,
         seed=0 if seed is None else _seed(seed),
         chain=None if chain is None else _chain(chain),
-        source=None if image is None else _picture(image, limits),
+        source=None if image is None else _picture("image", _file("image", image, limits), limits),
+        earlier=None if earlier is None else _earlier(earlier, limits),
     )
     try:
         inputs.check_chains([row.chain or Chain(())], [prompt], reasoning=reasoning)
@@ -335,19 +348,31 @@ def _chain(value: Any) -> Chain:
     return chain
 
 
-def _picture(value: Any, limits: PictureLimits) -> Image.Image:
+def _file(name: str, value: Any, limits: PictureLimits) -> bytes:
     wanted = f"send the bytes of a {', '.join(limits.formats)} file as base64"
     if not isinstance(value, str):
-        raise RowError(f"`image` must be a text, got {short(value)}; {wanted}")
+        raise RowError(f"`{name}` must be a text, got {short(value)}; {wanted}")
     if len(value) > 2 * limits.max_bytes:
-        raise RowError(f"`image` is too large: the file may have {limits.max_bytes} bytes")
+        raise RowError(f"`{name}` is too large: the file may have {limits.max_bytes} bytes")
     head, separator, rest = value.partition(",")
     packed = rest if separator and head.lower().startswith("data:") else value
     try:
-        data = base64.b64decode("".join(packed.split()), validate=True)
+        return base64.b64decode("".join(packed.split()), validate=True)
     except ValueError as error:
-        raise RowError(f"`image` is not base64 ({error}); {wanted}") from error
+        raise RowError(f"`{name}` is not base64 ({error}); {wanted}") from error
+
+
+def _picture(name: str, data: bytes, limits: PictureLimits) -> Image.Image:
     try:
         return decode_image(data, limits)
     except ImageError as error:
-        raise RowError(f"`image` cannot be used: {error}") from error
+        raise RowError(f"`{name}` cannot be used: {error}") from error
+
+
+def _earlier(value: Any, limits: PictureLimits) -> Earlier:
+    data = _file("earlier", value, limits)
+    image = _picture("earlier", data, limits)  # first: it judges what the header says
+    try:
+        return Earlier(image, read_note(data).plan())
+    except NoNoteError as error:
+        raise RowError(f"`earlier` cannot be used: {error}") from error

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from got_core.chain.grammar import Chain, Dropped, parse_tolerant
+from got_core.model.earlier import Earlier
 from got_core.registry.loading import BatchSize, give_back_memory, is_out_of_memory, pictures_that_fit
 from got_core.registry.picture_file import PictureNote, pixels_hash
 from got_core.registry.request import GUIDANCE, SIZE, Params, Row
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
 
 BATCH_PIXELS = 100_000_000
 BATCH_BOXES = 100
-"""Pixels of the pictures to edit, and boxes of the plans given, beyond which no further row joins a call."""
+"""Pixels of the pictures that came with rows, and boxes of the plans given, beyond which no further row joins
+a call."""
 
 OnStep = Callable[[int, int], None]
 """Told of steps done, and of how many, while a call draws."""
@@ -115,7 +117,7 @@ class RowDrawer:
         batch: list[Row] = []
         for row in rows:
             batch.append(row)
-            pixels = sum(one.source.width * one.source.height for one in batch if one.source is not None)
+            pixels = sum(one.pixels for one in batch)
             boxes = sum(len(one.chain.boxes) for one in batch if one.chain is not None)
             full = len(batch) * params.images >= self.fitting(params)
             if full or pixels > BATCH_PIXELS or boxes > BATCH_BOXES:
@@ -208,6 +210,7 @@ class RowDrawer:
                 [row.prompt for row in rows],
                 _sources(rows),
                 generator=[torch.Generator("cpu").manual_seed(item.seed) for item in items],
+                earlier=[row.earlier for row in rows],
                 apart=True,
                 **settings,
                 **self._watched(settings, rows, on_step, on_latents),
@@ -243,13 +246,15 @@ class RowDrawer:
         return {"callback_on_step_end": told}
 
     def _note(self, item: _Item, settings: dict[str, Any], place: tuple[int, int]) -> PictureNote:
-        source = item.row.source
+        source, earlier = item.row.source, item.row.earlier
         return PictureNote(
             prompt=item.row.prompt,
             chain=item.plan.chain.to_model(),
             seed=item.seed,
             settings=noted_settings(self.pipeline, settings, edit=source is not None),
             source=None if source is None else pixels_hash(source),
+            earlier=None if earlier is None else pixels_hash(earlier.image),
+            earlier_chain=None if earlier is None else earlier.chain.to_model(),
             place=place,
             model=self.name,
             weights_hash=self.weights_hash,
@@ -276,18 +281,23 @@ class RowDrawer:
         return results
 
 
-def redrawn(pipeline: GoTPipeline, note: PictureNote, source: Image.Image | None = None) -> Image.Image:
+def redrawn(
+    pipeline: GoTPipeline,
+    note: PictureNote,
+    source: Image.Image | None = None,
+    earlier: Image.Image | None = None,
+) -> Image.Image:
     """The picture of a note, with the same pixels where model, packages and machine are the same.
 
     One that was drawn among others is drawn among as many copies of itself. `source`: the picture that was
-    edited. Raises ValueError where the note does not fit the model, or the source the note, and where memory
-    does not hold as many pictures.
+    edited; `earlier`: the one of which it keeps a part. Raises ValueError where the note does not fit the
+    model, or a picture the note, and where memory does not hold as many pictures.
     """
     import torch
 
     from got_core.registry.request import MAX_BOXES, read_params
 
-    _check_source(note, source)
+    _check_pictures(note, source, earlier)
     drawer, plan = RowDrawer(pipeline), note.plan()
     if len(plan.boxes) > MAX_BOXES:
         raise ValueError(f"the picture's plan has {len(plan.boxes)} boxes; at most {MAX_BOXES} are drawn")
@@ -304,19 +314,26 @@ def redrawn(pipeline: GoTPipeline, note: PictureNote, source: Image.Image | None
         [note.prompt] * count,
         None if source is None else [source] * count,
         generator=[torch.Generator("cpu").manual_seed(note.seed) for _ in range(count)],
+        earlier=None if earlier is None else [Earlier(earlier, note.earlier_plan())] * count,
         apart=True,
         **settings,
     )
     return images[place]  # type: ignore[return-value]
 
 
-def _check_source(note: PictureNote, source: Image.Image | None) -> None:
+def _check_pictures(note: PictureNote, source: Image.Image | None, earlier: Image.Image | None) -> None:
     if note.source is None and source is not None:
         raise ValueError("the picture was drawn anew, not edited: leave the picture to edit out")
     if note.source is not None and source is None:
         raise ValueError("the picture is an edit: give the picture that was edited")
     if source is not None and pixels_hash(source) != note.source:
         raise ValueError("the picture to edit has other pixels than the one that was edited")
+    if note.earlier is None and earlier is not None:
+        raise ValueError("the picture keeps nothing of an earlier one: leave that out")
+    if note.earlier is not None and earlier is None:
+        raise ValueError("the picture keeps a part of an earlier one: give that, too")
+    if earlier is not None and pixels_hash(earlier) != note.earlier:
+        raise ValueError("the earlier picture has other pixels than the one of which a part was kept")
 
 
 def noted_settings(pipeline: GoTPipeline, settings: dict[str, Any], *, edit: bool) -> dict[str, Any]:

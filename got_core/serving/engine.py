@@ -36,7 +36,7 @@ _SHARE, _PATIENCE = 0.05, 0.25
 """Of the seconds of a call, and seconds at most, for which the next one waits for its clients to ask again:
 else they would go on in groups that are drawn in turn."""
 _MOST_PIXELS = 4 * BATCH_PIXELS
-"""Pixels of the pictures to edit that wait, at most: they are in memory."""
+"""Pixels of the pictures that wait with their jobs, at most: they are in memory."""
 
 
 class Meter(Protocol):
@@ -71,8 +71,8 @@ class Job:
 
     @property
     def pixels(self) -> int:
-        """Of the pictures to edit."""
-        return sum(row.source.width * row.source.height for row in self.rows if row.source is not None)
+        """Of the pictures that came with it."""
+        return sum(row.pixels for row in self.rows)
 
     @property
     def key(self) -> Any:
@@ -126,7 +126,7 @@ class Engine:
                 raise ApiError(
                     429,
                     f"{waiting} pictures wait already, and this request takes {job.pictures}: at most "
-                    f"{self.most_waiting} may wait, and {_MOST_PIXELS} pixels of pictures to edit; try again "
+                    f"{self.most_waiting} may wait, and {_MOST_PIXELS} pixels of pictures sent; try again "
                     "later",
                     code="rate_limit_exceeded",
                     retry_after=self._expected(waiting),

@@ -69,7 +69,8 @@ async def draw(
 ) -> Any:
     """Pictures with their plan. With `stream`: server-sent events `plan`, `progress`, `done` or `error`."""
     given = {name: getattr(body, name) for name in _PARAMETERS} | {"num_images_per_prompt": body.n}
-    cells = {"prompt": body.prompt, "chain": chain_text(body.chain), "image": body.image, "seed": body.seed}
+    cells = {name: getattr(body, name) for name in ("prompt", "image", "earlier", "seed")}
+    cells["chain"] = chain_text(body.chain)
     job = await serving.read(serving.reader().job, cells, given)
     if not body.stream:
         return await _drawn(serving, job, serving.begin(job), body)

@@ -96,7 +96,8 @@ class ManifestSigner:
 
 def manifest(note: PictureNote, kind: str) -> dict[str, Any]:
     """The manifest of a picture."""
-    made = "trainedAlgorithmicMedia" if note.source is None else "compositeWithTrainedAlgorithmicMedia"
+    anew = note.source is None and note.earlier is None
+    made = "trainedAlgorithmicMedia" if anew else "compositeWithTrainedAlgorithmicMedia"
     action = {
         "action": "c2pa.created",
         "digitalSourceType": _SOURCE_TYPES + made,

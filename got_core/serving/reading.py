@@ -17,11 +17,13 @@ from mlflow.exceptions import MlflowException
 
 from got_core.inference.plan_document import read_plan
 from got_core.registry.request import (
+    COLUMNS,
     MAX_CHAIN,
     PLANNING,
     SETTINGS,
     Params,
     PictureLimits,
+    Row,
     RowError,
     read_params,
     read_row,
@@ -74,7 +76,7 @@ class Reader:
         Raises ApiError for what cannot be drawn.
         """
         params = self._params(given)
-        chosen = {"seed": None, "chain": None, "image": None, **cells}
+        chosen = {**dict.fromkeys(COLUMNS), **cells}
         if chosen["seed"] is None:
             chosen["seed"] = secrets.randbelow(2**32)
         reasoning = bool(self.model.drawer.pipeline.config.reasoning)
@@ -83,8 +85,7 @@ class Reader:
             row = read_row(0, chosen, reasoning=reasoning, limits=limits)
         except RowError as error:
             raise bad_request(str(error)) from error
-        if params.settings.get("keep_outside"):
-            self._check_keeping(row.source)
+        self._check_keeping(row, params)
         return Job([row], params, **options)
 
     def _params(self, given: Mapping[str, Any]) -> Params:
@@ -111,11 +112,14 @@ class Reader:
         if height * width > most:
             raise bad_request(f"`height` times `width` may be {most} pixels at most, got {width}x{height}")
 
-    def _check_keeping(self, source: Any) -> None:
+    def _check_keeping(self, row: Row, params: Params) -> None:
         from got_core.model import inputs
 
+        scheduler = self.model.drawer.pipeline.scheduler
         try:
-            inputs.check_keep_outside(self.model.drawer.pipeline.scheduler, source)
+            if params.settings.get("keep_outside"):
+                inputs.check_keep_outside(scheduler, row.source)
+            inputs.check_noisy_again(scheduler, [row.earlier])
         except ValueError as error:
             raise bad_request(str(error)) from error
 

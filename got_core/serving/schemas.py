@@ -120,6 +120,11 @@ class DrawRequest(GotSettings):
     image: str | None = Field(
         default=None, description="Picture to edit: base64 of a JPEG, PNG or WebP file."
     )
+    earlier: str | None = Field(
+        default=None,
+        description="Picture to draw again with another plan: base64 of a PNG file that carries its own; it "
+        "stays outside the boxes in which the two differ.",
+    )
     n: int = Field(default=1, ge=1, le=100)
     height: int | None = Field(default=None, ge=1, le=8192)
     width: int | None = Field(default=None, ge=1, le=8192)

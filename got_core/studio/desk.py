@@ -135,9 +135,17 @@ class Studio:
     # -- pictures -----------------------------------------------------------------------------------------
 
     def draw(
-        self, desk: Desk, chain: Chain, prompt: str, seed: Any, settings: Mapping[str, Any]
+        self,
+        desk: Desk,
+        chain: Chain,
+        prompt: str,
+        seed: Any,
+        settings: Mapping[str, Any],
+        *,
+        keep_rest: bool = False,
     ) -> Iterator[Step | Desk]:
-        """Steps, then the session with a round more."""
+        """Steps, then the session with a round more. `keep_rest`: where only boxes were changed, the shown
+        picture stays outside of them."""
         edited = desk.edited
         if edited is None and settings.get("keep_outside"):
             settings = {name: value for name, value in settings.items() if name != "keep_outside"}
@@ -145,6 +153,7 @@ class Studio:
             prompt=_prompt(prompt),
             chain=chain,
             source=edited.picture if edited else None,
+            earlier=_earlier(desk, prompt, seed) if keep_rest else None,
             seed=seed_of(seed),
             settings={name: value for name, value in settings.items() if value is not None},
         )
@@ -287,6 +296,15 @@ def number_of(text: Any, name: str) -> float | int | None:
         return None if not words else int(words) if words.isdecimal() else float(words)
     except ValueError as error:
         raise PlanError(f"{name} must be a number, or left empty: {words[:40]!r} is none") from error
+
+
+def _earlier(desk: Desk, prompt: str, seed: Any) -> bytes | None:
+    """The shown picture, where it answers the same prompt with the same seed and, of an edit, source."""
+    shown = desk.shown
+    if shown is None or shown.kind != "drawn":
+        return None
+    same = (shown.prompt, shown.seed, shown.source) == (_prompt(prompt), seed_of(seed), desk.source)
+    return shown.picture if same else None
 
 
 def seed_of(value: Any) -> int:

@@ -126,7 +126,10 @@ class _Page:
         self.plan_button = gr.Button("Plan", variant="primary", elem_id="plan")
         self.said = gr.Textbox(label="What happened", interactive=False, elem_id="said")
         with gr.Accordion("How it is drawn", open=False):
-            self.keep = gr.Checkbox(False, label="Keep what lies outside of the boxes", elem_id="keep")
+            self.keep_rest = gr.Checkbox(
+                True, label="Where only boxes were changed, keep the rest of the picture", elem_id="keep-rest"
+            )
+            self.keep = gr.Checkbox(False, label="Edits: keep what lies outside of the boxes", elem_id="keep")
             # Text, since a field for numbers shows, and sends, 0 where it is empty.
             self.numbers = [
                 gr.Textbox(label=label, placeholder="the model's own", max_lines=1, elem_id=name)
@@ -202,8 +205,8 @@ class _Page:
         self.text.blur(_shown_errors(self._written), now, [self.canvas, self.faults], **quick)
         self.repair.click(_shown_errors(self._repair), now, planned, **slow)
         drawn = [self.desk, self.canvas, self.rounds, self.pair, self.said]
-        chosen = [*now, self.seed, self.keep, *self.numbers]
-        self.draw_button.click(
+        chosen = [*now, self.seed, self.keep_rest, self.keep, *self.numbers]
+        self.drawing = self.draw_button.click(
             self._draw, chosen, drawn, concurrency_id="draw", show_progress_on=[self.said], **slow
         )
         self.other_seed.click(lambda: secrets.randbelow(2**31), None, self.seed, **quick)
@@ -212,10 +215,12 @@ class _Page:
         self._wire_files(planned, slow)
 
     def _wire_files(self, planned: list[Any], slow: dict[str, Any]) -> None:
-        self.upload.upload(
+        # What is still being drawn would come back with the session that it began in.
+        first: dict[str, Any] = {"fn": None, "cancels": [self.drawing], "api_visibility": "private"}
+        self.upload.upload(**first).then(
             _shown_errors(self._upload), [self.desk, self.upload], [*planned, self.mode], **slow
         )
-        self.open.upload(_shown_errors(self._open), [self.open], planned, **slow)
+        self.open.upload(**first).then(_shown_errors(self._open), [self.open], planned, **slow)
         self._saving(self.save.click, self._project, slow)
         given = [self.desk, self.agreed, self.who, self.licence]
         self.give.click(_shown_errors(self._give), given, [self.said, self.terms], **slow)
@@ -247,14 +252,14 @@ class _Page:
         return gr.update(value=value), _lines(self.studio.faults(desk, chain, prompt))
 
     def _draw(self, desk: Desk, canvas: Any, text: str, prompt: str, seed: Any, *rest: Any) -> Iterator[Any]:
-        keep, *numbers = rest
+        keep_rest, keep, *numbers = rest
         nothing = (gr.skip(), gr.skip())
         try:
             chain = self.studio.now(canvas, text)
             fields = zip(_NUMBERS.items(), numbers, strict=True)
             settings = {name: number_of(written, label) for (name, label), written in fields}
             settings["keep_outside"] = keep or None
-            for made in self.studio.draw(desk, chain, prompt, seed, settings):
+            for made in self.studio.draw(desk, chain, prompt, seed, settings, keep_rest=keep_rest):
                 if isinstance(made, Step):
                     behind = gr.update(picture=data_url(made.preview)) if made.preview else gr.skip()
                     yield gr.skip(), behind, *nothing, f"Drawing: step {made.done} of {made.of}."

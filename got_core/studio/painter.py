@@ -41,6 +41,9 @@ class Order:
     source: bytes | None = None
     """Of an edit: a picture file."""
 
+    earlier: bytes | None = None
+    """A drawn picture's file: it stays outside the boxes that were changed since."""
+
     seed: int = 0
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Parameters of a prediction."""
@@ -119,6 +122,7 @@ class EmbeddedPainter:
             "prompt": order.prompt,
             "chain": None if order.chain is None else order.chain.to_model(),
             "image": None if order.source is None else picture_cell(order.source),
+            "earlier": None if order.earlier is None else picture_cell(order.earlier),
             "seed": order.seed,
         }
         try:
@@ -196,6 +200,8 @@ def _body(order: Order, *, draw: bool) -> dict[str, Any]:
     if draw:
         chain = None if order.chain is None else order.chain.to_model()
         body |= {"chain": chain, "seed": order.seed, **order.settings}
+        if order.earlier is not None:
+            body["earlier"] = base64.b64encode(order.earlier).decode()
     return body
 
 

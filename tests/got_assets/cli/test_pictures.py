@@ -111,6 +111,20 @@ def test_a_picture_is_drawn_again_from_its_own_file(got: Got, model: Path) -> No
         assert refused.status == status and told in refused.err, refused.err
 
 
+def test_a_picture_stays_where_its_plan_does(got: Got, model: Path) -> None:
+    Path("old.txt").write_text(CHAIN, encoding="utf-8")
+    Path("new.txt").write_text(CHAIN.replace("(1", "(2", 1), encoding="utf-8")
+    asked = ("--prompt", PROMPT, "--model", model)
+    assert got("draw", "old.txt", *asked, "-o", "old.png").status == 0
+    assert got("draw", "new.txt", *asked, "-o", "anew.png").status == 0
+    done = got("draw", "new.txt", *asked, "--earlier", "old.png", "-o", "kept.png")
+    assert done.status == 0 and shown("kept.png") != shown("anew.png"), done.err
+    again = got("draw", "--from", "kept.png", "--earlier", "old.png", "--model", model, "-o", "again.png")
+    assert again.status == 0 and shown("again.png") == shown("kept.png"), again.err
+    refused = got("draw", "--from", "kept.png", "--model", model)
+    assert refused.status == 1 and "keeps a part of an earlier one" in refused.err
+
+
 def test_names_that_nobody_gave_are_free_ones(got: Got, model: Path) -> None:
     Path("picture.png").write_bytes(b"mine")
     first = got("generate", PROMPT, "--model", model, "--json").json

@@ -1,17 +1,20 @@
-"""Edits that leave the source as it is outside the plan's boxes."""
+"""Edits that leave the source as it is outside the plan's boxes, and changed plans that leave the rest."""
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from diffusers import DDIMScheduler, EulerDiscreteScheduler, FlowMatchEulerDiscreteScheduler
 from PIL import Image
 
+from got_core.chain.boxes import Box
 from got_core.chain.grammar import parse
 from got_core.chain.layout import canvases
 from got_core.model.canvases import to_tensor
+from got_core.model.earlier import Earlier
 from got_core.model.guidance import encode
-from got_core.model.inpaint_mask import free_cells
+from got_core.model.inpaint_mask import cells_of, free_cells
 from got_core.model.pipeline import GoTPipeline
 from tests.got_core.model.test_pipeline import pixels, seeded
 from tests.got_core.tiny_pipeline import sees_its_conditions, tiny_pipeline
@@ -111,3 +114,74 @@ def test_a_chain_without_a_box_changes_the_whole_picture(pipeline: GoTPipeline) 
         for keep in (False, True)
     )
     assert (pixels(plain) == pixels(kept)).all()
+
+
+# -- pictures drawn again with another plan -----------------------------------------------------------
+
+PAIR = parse("a red circle (130,260),(240,490) and a blue square (600,600),(800,800)")
+MOVED = parse("a red circle (130,510),(240,740) and a blue square (600,600),(800,800)")
+
+
+@pytest.mark.parametrize(
+    ("other", "boxes"),
+    [
+        (PAIR.to_data(), []),
+        (MOVED.to_data(), [(130, 260, 240, 490), (130, 510, 240, 740)]),
+        ("a red circle (130,260),(240,490)", [(600, 600, 800, 800)]),
+        (PAIR.to_data().replace("blue", "green"), [(600, 600, 800, 800)] * 2),
+        (f"{PAIR.to_data()} and a cat (0,0),(9,9)", [(0, 0, 9, 9)]),
+        ("a blue square (600,600),(800,800) and a red circle (130,260),(240,490)", []),
+    ],
+)
+def test_changed_boxes_are_those_of_one_plan_alone(other: str, boxes: list[tuple[int, ...]]) -> None:
+    assert Earlier(SOURCE, PAIR).changed(parse(other)) == [Box(*one) for one in boxes]
+
+
+@pytest.mark.parametrize("edit", [False, True])
+def test_outside_of_the_changed_boxes_the_earlier_picture_stays(pipeline: GoTPipeline, edit: bool) -> None:
+    image = SOURCE.transpose(Image.Transpose.ROTATE_90) if edit else None
+    shared = {"image": image, "num_inference_steps": 3, "output_type": "latent"}
+    earlier = Earlier(SOURCE, PAIR)
+    kept, plain = (
+        pipeline.draw(MOVED, "pair", generator=seeded(), earlier=given, keep_outside=edit, **shared)
+        for given in ([earlier], None)
+    )
+    free = cells_of([earlier.changed(MOVED)], 64, 64, 8).expand_as(kept)
+    assert free.any() and torch.allclose(kept[~free], source_latents(pipeline)[~free], atol=1e-5)
+    assert not torch.allclose(kept[free], source_latents(pipeline)[free], atol=1e-2)
+    assert not torch.allclose(plain[~free], kept[~free], atol=1e-2)
+
+
+def test_each_prompt_has_an_earlier_picture_of_its_own_or_none(pipeline: GoTPipeline) -> None:
+    chains, prompts = [MOVED, MOVED, PAIR], ["one", "two", "three"]
+    upside_down = SOURCE.transpose(Image.Transpose.FLIP_TOP_BOTTOM)
+    earlier = [Earlier(SOURCE, PAIR), None, Earlier(upside_down, MOVED)]
+    together = pipeline.draw(chains, prompts, generator=[seeded(k) for k in range(3)], earlier=earlier)
+    for k, picture in enumerate(together):
+        alone = pipeline.draw(chains[k], prompts[k], generator=seeded(k), earlier=[earlier[k]])
+        assert abs(pixels([picture]) - pixels(alone)).max() <= 2
+
+
+def test_what_stays_of_a_picture_stays_to_the_pixel(pipeline: GoTPipeline) -> None:
+    earlier = Earlier(SOURCE.convert("L"), PAIR)
+    free = cells_of([earlier.changed(MOVED)], 64, 64, 1)[0, 0].numpy()
+    grown = cells_of([earlier.changed(MOVED)], 64, 64, 8)[0, 0].numpy().repeat(8, 0).repeat(8, 1)
+    for picture in pipeline.draw(MOVED, "pair", earlier=[earlier], num_images_per_prompt=2):
+        made = np.asarray(picture)
+        assert (made[~grown] == np.asarray(SOURCE)[~grown]).all()
+        assert (made[free] != np.asarray(SOURCE)[free]).any()
+
+
+def test_an_equal_plan_draws_everything_anew(pipeline: GoTPipeline) -> None:
+    again, plain = (
+        pipeline.draw(PAIR, "pair", generator=seeded(), earlier=given)
+        for given in ([Earlier(SOURCE, PAIR)], None)
+    )
+    assert (pixels(again) == pixels(plain)).all()
+
+
+def test_earlier_pictures_that_cannot_be_used_are_named(pipeline: GoTPipeline) -> None:
+    with pytest.raises(ValueError, match="2 earlier pictures for 1 prompts"):
+        pipeline.draw(PAIR, "pair", earlier=[None, None])
+    with pytest.raises(TypeError, match=r"`earlier\[0\]` must be an Earlier or None, got Image"):
+        pipeline.draw(PAIR, "pair", earlier=[SOURCE])

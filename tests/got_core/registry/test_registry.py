@@ -117,7 +117,7 @@ def test_entry_says_what_it_is(first: str, uri: str) -> None:
     with fluent(uri):
         entry = mlflow.models.Model.load(f"models:/got/{first}")
     assert entry.signature is not None
-    assert set(entry.metadata["inputs"]) == {"prompt", "seed", "chain", "image"}
+    assert set(entry.metadata["inputs"]) == {"prompt", "seed", "chain", "image", "earlier"}
     assert entry.signature.outputs.input_names() == list(ANSWER)
     assert entry.saved_input_example_info is not None
 

@@ -154,6 +154,13 @@ def test_a_float_that_cannot_count_by_ones_is_no_seed(given: Any) -> None:
         ({"image": packed(encode(halves(), "GIF"))}, "unsupported_format"),
         ({"image": packed(encode(halves(), "PNG")[:60])}, "truncated"),
         ({"image": packed(encode(halves(size=(40, 680)), "PNG"))}, "longer than 16:1"),
+        ({"earlier": 5}, "`earlier` must be a text"),
+        ({"earlier": packed(encode(halves(), "PNG")[:60])}, "`earlier` cannot be used: truncated"),
+        (
+            {"earlier": packed(encode(halves(), "PNG"))},
+            "`earlier` cannot be used: it does not say how it was",
+        ),
+        ({"earlier": packed(encode(halves(), "JPEG"))}, "`earlier` cannot be used: it is no PNG"),
     ],
 )
 def test_what_cannot_be_used_is_named(cells: dict, message: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
 from typing import Any
@@ -119,6 +120,28 @@ def test_a_picture_is_drawn_again_from_its_file(drawer: RowDrawer, edit: bool) -
                 redrawn(drawer.pipeline, note, Image.new("RGB", (96, 64)))
 
 
+def test_a_picture_that_keeps_a_part_of_another_is_drawn_again(drawer: RowDrawer) -> None:
+    (first,) = drawer.answer([row(chain=CHAIN)], Params(settings=STEPS))
+    assert first.image is not None
+    file = base64.b64encode(picture_bytes(first.image, first.note)).decode()
+    moved = CHAIN.replace("100,100", "10,100")
+    rows = [row(chain=moved, earlier=file), row(chain=moved)]
+    made, anew = drawer.answer(rows, Params(settings=STEPS))
+    assert pixels(made) != pixels(anew) and made.image is not None and made.note is not None
+    text = made.note.to_json()
+    assert json.loads(text)["format"] == 2, "who does not know of earlier pictures does not draw another one"
+    note = PictureNote.from_json(text)
+    assert note.earlier_plan().to_data() == CHAIN
+    assert redrawn(drawer.pipeline, note, earlier=first.image).tobytes() == pixels(made)
+    with pytest.raises(ValueError, match="a part of an earlier one: give that"):
+        redrawn(drawer.pipeline, note)
+    with pytest.raises(ValueError, match="earlier picture has other pixels"):
+        redrawn(drawer.pipeline, note, earlier=halves(size=(64, 64)))
+    assert anew.note is not None and json.loads(anew.note.to_json())["format"] == 1
+    with pytest.raises(ValueError, match="keeps nothing of an earlier one"):
+        redrawn(drawer.pipeline, anew.note, earlier=first.image)
+
+
 def test_a_size_that_was_asked_for_is_drawn_again(drawer: RowDrawer) -> None:
     settings = STEPS | {"height": 32, "width": 64}
     (made,) = drawer.answer([row(chain=CHAIN, seed=-4)], Params(settings=settings))
@@ -141,7 +164,7 @@ def note(**changed: Any) -> str:
         ("{", "no JSON"),
         ("[" * 100_000, "no JSON"),
         ("[]", "not of format 1"),
-        (note(format=2), "not of format 1"),
+        (note(format=3), "not of format 1 or 2"),
         (note(prompt=5), "`prompt`"),
         (note(seed="gone"), "`seed`"),
         (note(seed=1.0), "`seed`"),
@@ -152,6 +175,7 @@ def note(**changed: Any) -> str:
         (note(place=[0, 10**9]), "`place`"),
         (note(place="x"), "`place`"),
         (note(source=3), "`source`"),
+        (note(earlier=3), "`earlier`"),
     ],
 )
 def test_a_note_that_cannot_be_used_is_named(text: str, message: str) -> None:

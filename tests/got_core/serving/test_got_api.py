@@ -47,6 +47,17 @@ def test_an_edit_with_a_plan(server: Served) -> None:
     assert server.ask(PLAN, {"prompt": "remove it", "image": source})[0] == 200
 
 
+def test_a_drawn_picture_stays_where_its_plan_does(server: Served) -> None:
+    first = server.ask(DRAW, {"prompt": PROMPT, "chain": CHAIN, "seed": 1})[1]["pictures"][0]["image"]
+    moved = {"prompt": PROMPT, "chain": CHAIN.replace("100,100", "10,100"), "seed": 1}
+    status, kept = server.ask(DRAW, moved | {"earlier": first})
+    anew = server.ask(DRAW, moved)[1]
+    assert status == 200 and kept["pictures"] != anew["pictures"]
+    foreign = base64.b64encode(encode(halves(), "PNG")).decode()
+    status, refused = server.ask(DRAW, moved | {"earlier": foreign})
+    assert status == 400 and "`earlier` cannot be used" in refused["error"]["message"]
+
+
 def test_progress_comes_as_events(server: Served) -> None:
     body = {"prompt": PROMPT, "chain": CHAIN, "num_inference_steps": 3, "stream": True}
     status, data, headers = server.raw(DRAW, body)

@@ -25,6 +25,7 @@ from got_core.exchange.config import T2IMapping, read_mapping
 from got_core.exchange.importer import image_keys
 from got_core.exchange.parts import import_files, shard_chains
 from got_core.exchange.records import read_records
+from got_core.registry.picture_file import read_note
 from got_core.storage import Storage
 from got_core.studio.desk import EDIT, NEW, Desk, Studio, comparison, number_of, picture_of, seed_of
 from got_core.studio.feedback import Consent, FeedbackError
@@ -39,9 +40,16 @@ ADA = Consent(who="ada", licence="CC0-1.0", given=True)
 
 
 def drawn(
-    studio: Studio, desk: Desk, chain: Chain, prompt: str = PROMPT, seed: int = 0, **settings: Any
+    studio: Studio,
+    desk: Desk,
+    chain: Chain,
+    prompt: str = PROMPT,
+    seed: int = 0,
+    *,
+    keep_rest: bool = False,
+    **settings: Any,
 ) -> Desk:
-    *steps, made = studio.draw(desk, chain, prompt, seed, settings)
+    *steps, made = studio.draw(desk, chain, prompt, seed, settings, keep_rest=keep_rest)
     assert all(isinstance(step, Step) for step in steps) and isinstance(made, Desk)
     return made
 
@@ -66,6 +74,24 @@ def test_a_moved_box_leaves_the_rest_as_it_was(studio: Studio) -> None:
     assert same.mean < change_outside(first.shown.image, other.shown.image, boxes).mean
     shown = comparison(second)
     assert shown is not None and "Round 1 and round 2" in shown["said"]
+
+
+def test_the_rest_of_a_picture_stays_while_only_boxes_change(studio: Studio) -> None:
+    first = drawn(studio, Desk(), PLAN)
+    moved = move_box(PLAN, 0, Box(600, 100, 900, 400))
+    boxes = [PLAN.boxes[0].box, moved.boxes[0].box]
+    kept = drawn(studio, first, moved, keep_rest=True)
+    assert first.shown and kept.shown and read_note(kept.shown.picture).earlier
+    assert change_outside(first.shown.image, kept.shown.image, boxes).median == 0
+    elsewhere = (
+        drawn(studio, first, moved, seed=1, keep_rest=True),
+        drawn(studio, first, moved, f"{PROMPT} on sand", keep_rest=True),
+        drawn(studio, Desk(), moved, keep_rest=True),
+    )
+    assert all(one.shown and read_note(one.shown.picture).earlier is None for one in elsewhere)
+    # Of an equal plan nothing is kept: it is the same picture.
+    same = drawn(studio, first, PLAN, keep_rest=True)
+    assert same.shown and same.shown.image.tobytes() == first.shown.image.tobytes()
 
 
 def test_the_model_plans_and_faults_are_repaired(studio: Studio) -> None:

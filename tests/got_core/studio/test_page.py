@@ -16,6 +16,7 @@ from got_core.chain.boxes import Box
 from got_core.registry.picture_file import picture_bytes, read_note
 from got_core.scenes.reader import read_scene
 from got_core.studio.desk import EDIT, Studio
+from got_core.studio.pictures import change_outside
 from got_core.studio.project import Project
 from tests.got_core.studio.page_driver import Artist
 
@@ -46,6 +47,7 @@ def test_a_moved_box_is_drawn_where_it_was_moved_to(chromium: Any, url: str) -> 
     data = artist.draw()
     second = opened(data)
     assert found(second, "red").iou(moved) >= 0.6 > found(first, "red").iou(moved)
+    assert change_outside(first, second, [Box(x1, y1, x2, y2), moved]).median == 0, "the rest stays"
     note = read_note(base64.b64decode(data.partition(",")[2]))
     assert str(moved) in note.chain and note.prompt == PROMPT and note.seed == 0
     assert artist.page.locator("#pair").inner_text().count("levels of 255") == 1
@@ -93,6 +95,27 @@ def test_edits_in_rounds_saved_opened_elsewhere_and_given(
     assert elsewhere.rounds == artist.rounds and elsewhere.text == artist.text
     for one in (artist, elsewhere):
         assert not one.messages
+        one.page.context.close()
+
+
+def test_a_project_that_is_opened_gives_up_what_is_being_drawn(
+    chromium: Any, url: str, tmp_path: Path
+) -> None:
+    artist, other = (Artist.at(chromium, url) for _ in range(2))
+    artist.plan(PROMPT)
+    artist.draw()
+    artist.page.click("#files button")
+    (tmp_path / "saved.zip").write_bytes(artist.saved("#save"))
+    artist.page.get_by_text("How it is drawn").click()
+    artist.page.locator("#num_inference_steps").locator("input, textarea").fill("60")
+    artist.page.fill("#seed input", "1")
+    artist.page.click("#draw")
+    artist.wait_said("^Drawing: step")
+    artist.upload(tmp_path / "saved.zip", place=1)
+    artist.wait_said("^Opened: 1 rounds")
+    other.plan(PROMPT)  # is answered behind whatever is still being drawn
+    assert len(artist.rounds) == 1 and artist.wait_said("").startswith("Opened: 1 rounds")
+    for one in (artist, other):
         one.page.context.close()
 
 
