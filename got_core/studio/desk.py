@@ -41,6 +41,9 @@ class Desk:
     source: int | None = None
     """The round whose picture the plan of now edits; None: a new picture."""
 
+    asked: str = ""
+    """The words that the plan answers."""
+
     planned: str = ""
     """The model's own plan, data form."""
 
@@ -56,6 +59,16 @@ class Desk:
         """The round whose picture is edited."""
         return self.project.get(self.source)
 
+    @property
+    def before(self) -> Chain | None:
+        """The plan that is being changed: of the shown picture where it answers the same words, else the
+        model's own."""
+        shown = self.shown
+        own = shown is not None and shown.kind == "drawn"
+        if shown is not None and own and (shown.prompt, shown.source) == (self.asked, self.source):
+            return text_plan(shown.chain)
+        return parse(self.planned) if self.planned else None
+
 
 @dataclass(frozen=True, kw_only=True)
 class View:
@@ -69,6 +82,7 @@ class View:
 
     prompt: str | None = None
     seed: int | None = None
+    mode: str | None = None
     """None: as they are."""
 
 
@@ -85,18 +99,16 @@ class Studio:
     def plan(self, desk: Desk, mode: str, prompt: str) -> View:
         """The model's plan of a prompt, or of an instruction for the shown picture."""
         source = self._source(desk, mode)
-        made = self.painter.plan(Order(prompt=_prompt(prompt), source=source.picture if source else None))
+        asked = _prompt(prompt)
+        made = self.painter.plan(Order(prompt=asked, source=source.picture if source else None))
         desk = replace(
             desk,
             source=source.id if source else None,
+            asked=asked,
             planned=made.chain.to_data(),
             dropped=tuple(made.dropped),
         )
-        count = len(made.chain.boxes)
-        said = (
-            f"Planned: {count} box{'' if count == 1 else 'es'}. Drag them to where you want them, and draw."
-        )
-        return View(desk=desk, chain=made.chain, said=said)
+        return View(desk=desk, chain=made.chain, said=_planned(desk, made.chain))
 
     def _source(self, desk: Desk, mode: str) -> Round | None:
         if mode != EDIT:
@@ -120,8 +132,8 @@ class Studio:
         said = [] if found is None else [f"Fault: {fault_sentence(one, chain)}" for one in found]
         if found == []:
             said = ["No faults found."]
-        planned = parse(desk.planned) if desk.planned else None
-        return said + ([f"Changed: {one}" for one in differences(planned, chain)] if planned else [])
+        before = desk.before
+        return said + ([f"Changed: {one}" for one in differences(before, chain)] if before else [])
 
     def repair(self, desk: Desk, chain: Chain, prompt: str) -> View:
         """The plan with its boxes moved to where the prompt wants them."""
@@ -147,6 +159,8 @@ class Studio:
         """Steps, then the session with a round more. `keep_rest`: where only boxes were changed, the shown
         picture stays outside of them."""
         edited = desk.edited
+        if edited is None and not chain.boxes:
+            raise PlanError("the plan has no box: press Plan, or drag on the canvas")
         if edited is None and settings.get("keep_outside"):
             settings = {name: value for name, value in settings.items() if name != "keep_outside"}
         order = Order(
@@ -176,7 +190,7 @@ class Studio:
             seed=order.seed,
             model=made.model,
         )
-        return replace(desk, project=project)
+        return replace(desk, project=project, asked=order.prompt)
 
     def upload(self, desk: Desk, data: bytes) -> View:
         """A picture to change, with a plan of what is in it: the plan that it was drawn from where it says
@@ -189,14 +203,16 @@ class Studio:
             note = read_note(picture)
             desk = replace(desk, planned=note.plan().to_data())
             said = "Opened with its own plan."
-            return View(desk=desk, chain=note.plan(), prompt=note.prompt, seed=note.seed, said=said)
+            own = View(desk=desk, chain=note.plan(), said=said, mode=EDIT)
+            return replace(own, prompt=note.prompt, seed=note.seed)
         except NoNoteError:
             desk = replace(desk, planned="")
         try:
             chain = picture_plan(shown.image)
         except PlanError as error:
-            return View(desk=desk, chain=Chain(()), said=f"Opened: {error}.")
-        return View(desk=desk, chain=chain, said=f"Opened: {len(chain.boxes)} objects were found in it.")
+            return View(desk=desk, chain=Chain(()), said=f"Opened: {error}.", mode=EDIT)
+        said = f"Opened: {len(chain.boxes)} objects were found in it. Say what is to change, and press Plan."
+        return View(desk=desk, chain=chain, said=said, mode=EDIT)
 
     def round_of(self, desk: Desk, number: Any) -> Round:
         """A round by its number, as a page has it."""
@@ -209,14 +225,15 @@ class Studio:
         """To an earlier round, and its plan; what is drawn next branches off there."""
         shown = self.round_of(desk, number)
         desk = replace(desk, project=desk.project.showing(shown.id), dropped=())
-        desk = replace(desk, source=shown.source, planned=shown.planned)
+        desk = replace(desk, source=shown.source, asked=shown.prompt, planned=shown.planned)
         drawn = shown.kind == "drawn"
         return View(
             desk=desk,
             chain=text_plan(shown.chain),
             prompt=shown.prompt if drawn else None,
             seed=shown.seed if drawn else None,
-            said=f"Back at round {number}: what you draw now branches off here.",
+            mode=NEW if drawn and shown.source is None else EDIT,
+            said=f"Back at round {number}: {_next_step(shown)}",
         )
 
     # -- files --------------------------------------------------------------------------------------------
@@ -242,6 +259,37 @@ class Studio:
 # -- what the widgets get -----------------------------------------------------------------------------------
 
 
+def drawn_sentence(before: Desk, after: Desk) -> str:
+    """What was drawn, from which plan, and what may come next."""
+    shown = after.shown
+    if shown is None:
+        return ""
+    said = f"Drawn: round {shown.id}"
+    if before.asked and before.asked != shown.prompt:
+        return f'{said}, from the plan of "{before.asked}". Press Plan for one of the new words.'
+    return f"{said}: {_next_step(shown)}"
+
+
+def _next_step(shown: Round) -> str:
+    if shown.kind == "upload":
+        return "say what is to change, and press Plan."
+    if shown.source is not None:
+        return f"for the next change say it and press Plan; Draw changes round {shown.source} once more."
+    return "move a box and draw again, or say what is to change in it."
+
+
+def _planned(desk: Desk, chain: Chain) -> str:
+    count = len(chain.boxes)
+    if not count:
+        return "Planned without a box: " + (
+            "the whole picture may change." if desk.edited else "drag on the canvas to draw one."
+        )
+    boxes = f"{count} box{'' if count == 1 else 'es'}"
+    if desk.edited:
+        return f"Planned: {boxes} where the picture is to change. Correct what is wrong, and draw."
+    return f"Planned: {boxes}. Move them to where you want them, and draw."
+
+
 def picture_of(desk: Desk, prompt: str | None = None) -> str | None:
     """What lies behind the boxes: the shown picture; nothing where a new picture has another prompt."""
     shown = desk.shown
@@ -259,12 +307,22 @@ def rounds_of(desk: Desk) -> dict[str, Any]:
         {
             "id": one.id,
             "parent": one.parent,
-            "said": one.prompt if one.kind == "drawn" else "uploaded",
+            "said": _caption(one, desk.project.get(one.parent)),
             "picture": data_url(one.thumbnail),
         }
         for one in desk.project.rounds
     ]
     return {"shown": desk.project.shown, "list": listed}
+
+
+def _caption(one: Round, parent: Round | None) -> str:
+    """What is new in a round: its words, else what of the plan was changed, else its seed."""
+    if one.kind == "upload":
+        return "uploaded"
+    if parent is None or (parent.kind, parent.prompt, parent.source) != (one.kind, one.prompt, one.source):
+        return one.prompt
+    changed = "; ".join(differences(text_plan(parent.chain), text_plan(one.chain)))
+    return changed or (one.prompt if one.seed == parent.seed else f"with seed {one.seed}")
 
 
 def comparison(desk: Desk) -> dict[str, Any] | None:

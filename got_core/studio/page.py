@@ -6,7 +6,6 @@ Belongs here: Gradio. Not here: what is done (`desk`), the canvas (`static`), wh
 from __future__ import annotations
 
 import base64
-import html
 import secrets
 from collections.abc import Callable, Iterator
 from functools import wraps
@@ -23,6 +22,7 @@ from got_core.studio.desk import (
     View,
     canvas_of,
     comparison,
+    drawn_sentence,
     number_of,
     picture_of,
     rounds_of,
@@ -45,6 +45,7 @@ _SAVE = """(packed) => { if (!packed) return;
   link.href = URL.createObjectURL(new Blob([bytes], { type }));
   link.download = name; link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 60000); }"""
+_CHANGED = "The plan has changed: press Draw to see it."
 _TERMS = "The picture and its plan may be stored with my name and used to train models."
 _NUMBERS = {
     "num_inference_steps": "Steps",
@@ -53,7 +54,6 @@ _NUMBERS = {
     "reference_scale": "Strength of the source",
 }
 _FORESEEN = (ValueError, PaintingError, OSError)
-_NOT_DRAWN = "Not drawn."
 _KEPT_SECONDS = 3600
 """For which Gradio keeps uploaded files."""
 
@@ -65,24 +65,6 @@ def make_page(studio: Studio, at_once: int) -> gr.Blocks:
     ) as page:
         _Page(page, studio, at_once)
     return page.queue(max_size=4 * at_once, api_open=False)
-
-
-def _shown_errors(act: Callable[..., Any]) -> Callable[..., Any]:
-    """What goes wrong is said on the page in its own sentence; what is unforeseen only that it was."""
-
-    @wraps(act)
-    def guarded(*given: Any) -> Any:
-        try:
-            return act(*given)
-        except _FORESEEN as error:
-            raise _said(error) from error
-
-    return guarded
-
-
-def _said(error: Exception) -> gr.Error:
-    """Gradio shows messages as HTML; this one may quote a file or a plan from anywhere."""
-    return gr.Error(html.escape(str(error)), print_exception=False)
 
 
 class _Page:
@@ -119,7 +101,7 @@ class _Page:
         self.prompt = gr.Textbox(
             label="2. What it shows, or what is to change",
             placeholder="a photo of a red circle and a blue square",
-            lines=2,
+            max_lines=1,  # or Enter would not plan
             max_length=4000,
             elem_id="prompt",
         )
@@ -129,7 +111,7 @@ class _Page:
             self.keep_rest = gr.Checkbox(
                 True, label="Where only boxes were changed, keep the rest of the picture", elem_id="keep-rest"
             )
-            self.keep = gr.Checkbox(False, label="Edits: keep what lies outside of the boxes", elem_id="keep")
+            self.keep = gr.Checkbox(True, label="Edits: keep what lies outside of the boxes", elem_id="keep")
             # Text, since a field for numbers shows, and sends, 0 where it is empty.
             self.numbers = [
                 gr.Textbox(label=label, placeholder="the model's own", max_lines=1, elem_id=name)
@@ -149,7 +131,9 @@ class _Page:
             self.give = gr.Button("Give it", elem_id="give")
 
     def _canvas(self) -> None:
-        gr.Markdown("**3. The plan.** Drag on the canvas to draw a box; drag a box to move it.")
+        gr.Markdown(
+            "**3. The plan.** Drag on empty ground: a new box. Drag a box to move it, its edges to resize it."
+        )
         self.canvas = gr.HTML(
             {"chain": "", "boxes": [], "ghosts": [], "rev": "start"},
             html_template=_HOST,
@@ -190,49 +174,59 @@ class _Page:
     def _wire(self, at_once: int) -> None:
         quick: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "queue": False}
         slow: dict[str, Any] = {"api_visibility": "private", "concurrency_limit": at_once}
-        planned = [*self.all, self.prompt, self.seed]
+        planned = [*self.all, self.prompt, self.seed, self.mode]
         asked = [self.desk, self.mode, self.prompt]
         for start in (self.plan_button.click, self.prompt.submit):
-            start(_shown_errors(self._plan), asked, planned, concurrency_id="plan", **slow)
+            start(self._told(self._plan, planned), asked, planned, concurrency_id="plan", **slow)
         now = [self.desk, self.canvas, self.text, self.prompt]
-        self.canvas.input(
-            _shown_errors(self._moved),
-            now,
-            [self.text, self.faults],
-            trigger_mode="always_last",
-            **quick,
-        )
-        self.text.blur(_shown_errors(self._written), now, [self.canvas, self.faults], **quick)
-        self.repair.click(_shown_errors(self._repair), now, planned, **slow)
+        moved, written = [self.text, self.faults, self.said], [self.canvas, self.faults, self.said]
+        self.canvas.input(self._told(self._moved, moved), now, moved, trigger_mode="always_last", **quick)
+        self.text.blur(self._told(self._written, written), now, written, **quick)
+        self.repair.click(self._told(self._repair, planned), now, planned, **slow)
         drawn = [self.desk, self.canvas, self.rounds, self.pair, self.said]
         chosen = [*now, self.seed, self.keep_rest, self.keep, *self.numbers]
         self.drawing = self.draw_button.click(
             self._draw, chosen, drawn, concurrency_id="draw", show_progress_on=[self.said], **slow
         )
-        self.other_seed.click(lambda: secrets.randbelow(2**31), None, self.seed, **quick)
-        self.rounds.select(_shown_errors(self._back), [self.desk], planned, **quick)
+        self.other_seed.click(_other_seed, None, [self.seed, self.said], **quick)
+        self.rounds.select(self._told(self._back, planned), [self.desk], planned, **quick)
         self._saving(self.rounds.download, self._picture, slow)
         self._wire_files(planned, slow)
 
     def _wire_files(self, planned: list[Any], slow: dict[str, Any]) -> None:
         # What is still being drawn would come back with the session that it began in.
         first: dict[str, Any] = {"fn": None, "cancels": [self.drawing], "api_visibility": "private"}
-        self.upload.upload(**first).then(
-            _shown_errors(self._upload), [self.desk, self.upload], [*planned, self.mode], **slow
-        )
-        self.open.upload(**first).then(_shown_errors(self._open), [self.open], planned, **slow)
+        for button, act, given in (
+            (self.upload, self._upload, [self.desk, self.upload]),
+            (self.open, self._open, [self.open]),
+        ):
+            button.upload(**first).then(self._told(act, planned), given, planned, **slow)
         self._saving(self.save.click, self._project, slow)
-        given = [self.desk, self.agreed, self.who, self.licence]
-        self.give.click(_shown_errors(self._give), given, [self.said, self.terms], **slow)
+        given, kept = [self.desk, self.agreed, self.who, self.licence], [self.said, self.terms]
+        self.give.click(self._told(self._give, kept), given, kept, **slow)
         terms = [self.agreed, self.who, self.licence]
         self.page.load(_remembered, [self.terms], terms, api_visibility="private")
 
-    def _saving(self, start: Any, make: Callable[..., str], options: dict[str, Any]) -> None:
+    def _saving(self, start: Any, make: Callable[..., tuple[str, str]], options: dict[str, Any]) -> None:
         """Something leads to a file that the browser saves."""
-        made = start(_shown_errors(make), [self.desk], [self.packed], **options)
+        outputs = [self.packed, self.said]
+        made = start(self._told(make, outputs), [self.desk], outputs, **options)
         made.then(None, [self.packed], None, js=_SAVE, api_visibility="private")
 
     # -- what is done -------------------------------------------------------------------------------------
+
+    def _told(self, act: Callable[..., Any], outputs: list[Any]) -> Callable[..., Any]:
+        """The act; where it goes wrong the page says so and stays as it is. Gradio's own messages would
+        cover it, and show as HTML what may quote a file or a plan from anywhere."""
+
+        @wraps(act)
+        def told(*given: Any) -> Any:
+            try:
+                return act(*given)
+            except _FORESEEN as error:
+                return tuple(_not_done(error) if one is self.said else gr.skip() for one in outputs)
+
+        return told
 
     def _plan(self, desk: Desk, mode: str, prompt: str) -> tuple[Any, ...]:
         return self._view(self.studio.plan(desk, mode, prompt), prompt)
@@ -242,14 +236,14 @@ class _Page:
 
     def _moved(self, desk: Desk, canvas: Any, text: str, prompt: str) -> tuple[Any, ...]:
         chain = changed_plan(canvas)
-        return chain.to_data(), _lines(self.studio.faults(desk, chain, prompt))
+        return chain.to_data(), _lines(self.studio.faults(desk, chain, prompt)), _CHANGED
 
     def _written(self, desk: Desk, canvas: Any, text: str, prompt: str) -> tuple[Any, ...]:
         chain = self.studio.now(canvas, text)
         if chain == changed_plan(canvas):
-            return gr.skip(), gr.skip()
+            return gr.skip(), gr.skip(), gr.skip()
         value = canvas_of(View(desk=desk, chain=chain))
-        return gr.update(value=value), _lines(self.studio.faults(desk, chain, prompt))
+        return gr.update(value=value), _lines(self.studio.faults(desk, chain, prompt)), _CHANGED
 
     def _draw(self, desk: Desk, canvas: Any, text: str, prompt: str, seed: Any, *rest: Any) -> Iterator[Any]:
         keep_rest, keep, *numbers = rest
@@ -267,23 +261,22 @@ class _Page:
                 shown = made.shown
                 picture = data_url(shown.picture) if shown else None
                 behind = gr.update(picture=picture)
-                yield made, behind, rounds_of(made), comparison(made), _drawn(made)
+                yield made, behind, rounds_of(made), comparison(made), drawn_sentence(desk, made)
         except _FORESEEN as error:
-            yield gr.skip(), gr.update(picture=picture_of(desk, prompt)), *nothing, _NOT_DRAWN
-            raise _said(error) from error
+            yield gr.skip(), gr.update(picture=picture_of(desk, prompt)), *nothing, _not_done(error)
 
     def _back(self, desk: Desk, event: gr.EventData) -> tuple[Any, ...]:
         return self._view(self.studio.go_back(desk, event._data.get("round")))
 
-    def _picture(self, desk: Desk, event: gr.EventData) -> str:
+    def _picture(self, desk: Desk, event: gr.EventData) -> tuple[str, str]:
         one = self.studio.round_of(desk, event._data.get("round"))
         return _packed(f"round-{one.id}.png", "image/png", one.picture)
 
-    def _project(self, desk: Desk) -> str:
+    def _project(self, desk: Desk) -> tuple[str, str]:
         return _packed("studio-project.zip", "application/zip", desk.project.to_bytes())
 
     def _upload(self, desk: Desk, data: bytes) -> tuple[Any, ...]:
-        return (*self._view(self.studio.upload(desk, data)), EDIT)
+        return self._view(self.studio.upload(desk, data))
 
     def _open(self, data: bytes) -> tuple[Any, ...]:
         return self._view(self.studio.open(data))
@@ -306,20 +299,26 @@ class _Page:
             view.said,
             gr.skip() if view.prompt is None else view.prompt,
             gr.skip() if view.seed is None else view.seed,
+            gr.skip() if view.mode is None else view.mode,
         )
 
 
-def _drawn(desk: Desk) -> str:
-    return f"Drawn: round {desk.project.shown}. Move a box and draw again, or say what is to change."
+def _not_done(error: Exception) -> str:
+    return f"Not done: {error}"
+
+
+def _other_seed() -> tuple[int, str]:
+    seed = secrets.randbelow(2**31)
+    return seed, f"The seed is {seed} now: press Draw."
 
 
 def _lines(lines: list[str]) -> str:
     return "\n".join(lines)
 
 
-def _packed(name: str, kind: str, data: bytes) -> str:
-    """A file on its way to the browser, as `_SAVE` reads it."""
-    return f"{name}|{kind}|{base64.b64encode(data).decode()}"
+def _packed(name: str, kind: str, data: bytes) -> tuple[str, str]:
+    """A file on its way to the browser, as `_SAVE` reads it, and what is said."""
+    return f"{name}|{kind}|{base64.b64encode(data).decode()}", f"Saved: {name}"
 
 
 def _remembered(terms: Any) -> tuple[Any, ...]:

@@ -92,16 +92,27 @@
       this.selected = this.all.length - 1;
     }
 
-    add() {
-      const shift = (this.all.length % 6) * 40;
-      this.change(() => this.insert([300 + shift, 300 + shift, 500 + shift, 500 + shift]));
+    add() { this.change(() => this.insert(this.free(200))); }
+
+    // A square where the least of other boxes lies, the nearer to the middle the better.
+    free(side) {
+      const shared = ([a, b, c, d], [x1, y1, x2, y2]) =>
+        Math.max(0, Math.min(c, x2) - Math.max(a, x1)) * Math.max(0, Math.min(d, y2) - Math.max(b, y1));
+      let best = null, least = Infinity;
+      for (let x = 0; x <= LAST - side; x += 50) for (let y = 0; y <= LAST - side; y += 50) {
+        const box = [x, y, x + side, y + side];
+        const cost = 1000 * this.all.reduce((sum, one) => sum + shared(box, one.box), 0)
+          + Math.hypot(x + side / 2 - UNITS / 2, y + side / 2 - UNITS / 2);
+        if (cost < least) { best = box; least = cost; }
+      }
+      return best;
     }
 
     remove(index) {
       if (!this.all[index] || this.all[index].locked) return;
       this.change(() => {
         this.all.splice(index, 1);
-        this.selected = this.all.length ? Math.min(index, this.all.length - 1) : null;
+        this.selected = null;
       });
     }
 
@@ -149,12 +160,21 @@
       }).reverse();
     }
 
+    // A box whose edge lies within reach of a point beside it, as a press there begins to resize it; null for none.
+    edge(x, y, across, down) {
+      for (let index = this.all.length - 1; index >= 0; index -= 1) {
+        const { box, locked } = this.all[index], side = locked ? null : handle(box, x, y, across, down);
+        if (side) return { kind: "resize", side, index, box: [...box], x, y };
+      }
+      return null;
+    }
+
     // What a press at a point begins: {kind, index, side, box, x, y}; `next` is chosen where it was a click.
     grab(x, y, [across, down], over) {
       const side = !over && this.chosen && !this.chosen.locked ? handle(this.chosen.box, x, y, across, down) : null;
       if (side) return { kind: "resize", side, index: this.selected, box: [...this.chosen.box], x, y };
       const found = over ? [] : this.under(x, y);
-      if (!found.length) return { kind: "draw", x, y };
+      if (!found.length) return (!over && this.edge(x, y, across, down)) || { kind: "draw", x, y };
       const again = found.indexOf(this.selected), index = again < 0 ? found[0] : this.selected;
       const next = again < 0 ? null : found[(again + 1) % found.length];
       return { kind: "move", index, next, box: [...this.all[index].box], x, y };

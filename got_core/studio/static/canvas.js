@@ -5,6 +5,7 @@
 (() => {
   "use strict";
   const { Boxes, boxes: { UNITS, LAST, clamp, copy, dragged } } = window.GotStudio;
+  const CHOSEN = "#60a5fa";
   const STEP = 10, LARGE = 50, CLICK = 3;
   const REACH = { mouse: 10, pen: 14, touch: 22 };
 
@@ -43,7 +44,7 @@
       opacity.dataset.do = "opacity";
       const masks = make("input", {
         type: "checkbox", data: { do: "masks" },
-        on: { change: (event) => { this.masks = event.target.checked; this.paint(); } },
+        on: { change: (event) => { this.masks = event.target.checked; this.render(); } },
       });
       this.stageHost = make("div", { className: "stage" });
       this.surface = make("div", {
@@ -244,8 +245,8 @@
     }
 
     paintBox(one, index, area) {
-      const chosen = index === this.plan.selected, colour = this.colour(index);
-      if (this.masks) { this.layer.add(new Konva.Rect({ ...area, fill: colour })); return; }
+      const chosen = index === this.plan.selected, colour = chosen ? CHOSEN : "white";
+      if (this.masks) { this.layer.add(new Konva.Rect({ ...area, fill: this.colour(index) })); return; }
       this.layer.add(new Konva.Rect({ ...area, stroke: "#18181b", strokeWidth: chosen ? 5 : 3 }));
       this.layer.add(new Konva.Rect({ ...area, stroke: colour, strokeWidth: chosen ? 3 : 2, dash: one.locked ? [8, 4] : [] }));
       const label = new Konva.Label({ x: area.x, y: Math.max(0, area.y - 17) });
@@ -303,6 +304,7 @@
       item.className = index === this.plan.selected ? "chosen" : "";
       item.dataset.box = one.box.join(",");
       swatch.style.background = this.colour(index);
+      swatch.hidden = !this.masks;  // else its colour would be taken for the object's
       if (document.activeElement !== phrase || phrase.value === "") phrase.value = one.phrase;
       corners.textContent = `(${one.box[0]},${one.box[1]}),(${one.box[2]},${one.box[3]})`;
       item.querySelector("[data-do=lock]").textContent = one.locked ? "locked" : "lock";

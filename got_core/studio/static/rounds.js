@@ -9,14 +9,16 @@
     const before = make("img", { className: "before", alt: "before" });
     const after = make("img", { className: "after", alt: "after" });
     const heat = make("img", { className: "heat", alt: "what changed outside of the boxes", hidden: true });
-    const slider = make("input", { type: "range", min: 0, max: 100, value: 50, ariaLabel: "before or after" });
-    const cut = () => { after.style.clipPath = `inset(0 0 0 ${slider.value}%)`; };
+    const slider = make("input", { type: "range", min: 0, max: 100, value: 50, ariaLabel: "How much of the picture before shows" });
+    const line = make("div", { className: "line" });
+    const cut = () => { after.style.clipPath = `inset(0 0 0 ${slider.value}%)`; line.style.left = `${slider.value}%`; };
     slider.addEventListener("input", cut);
     const heated = make("input", { type: "checkbox", on: { change: () => { heat.hidden = !heated.checked; } } });
     const said = make("p");
     const root = make("div", { className: "got-compare" },
-      make("div", { className: "pair" }, before, after, heat),
-      make("div", { className: "between" }, "before", slider, "after"),
+      make("div", { className: "ends" }, make("span", { textContent: "◀ before" }), make("span", { textContent: "after ▶" })),
+      make("div", { className: "pair" }, before, after, heat, line),
+      make("div", { className: "between" }, slider),
       make("label", {}, heated, " Show what changed outside of the boxes"), said);
     const read = () => {
       const host = element.querySelector(".host"), value = props.value;

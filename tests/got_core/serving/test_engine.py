@@ -108,7 +108,7 @@ def test_pictures_to_edit_wait_only_as_far_as_memory_goes(
         two = [pool.submit(server.ask, "/v1/got/draw", body) for _ in range(2)]
         until(lambda: waiting_pictures(server) == 2)
         status, answer = server.ask("/v1/got/draw", body)
-        assert status == 429 and "8192 pixels of pictures to edit" in answer["error"]["message"]
+        assert status == 429 and "8192 pixels of pictures sent" in answer["error"]["message"]
         new = pool.submit(server.ask, "/v1/got/draw", BODY)
         until(lambda: waiting_pictures(server) == 3)
         held.go.set()

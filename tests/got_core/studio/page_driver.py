@@ -141,7 +141,7 @@ class Artist:
 
     def plan(self, prompt: str) -> None:
         """Type, press Plan, and wait for another plan than the one that is there."""
-        self.page.fill("#prompt textarea", prompt)
+        self.page.fill("#prompt input, #prompt textarea", prompt)
         before = self.text
         self.page.click("#plan")
         self.page.wait_for_function(

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from got_core.chain.boxes import Box
 from tests.got_core.studio.page_driver import Artist
 
 pytestmark = pytest.mark.slow
@@ -64,6 +65,13 @@ def test_corners_and_edges_resize(page: Artist, start: Any, end: Any, wanted: An
     assert len(page.boxes) == 2 and near(page.boxes[0], wanted, by=6)
 
 
+def test_an_edge_of_a_box_that_is_not_chosen_resizes_from_beside_it(page: Artist) -> None:
+    page.click(950, 50)
+    assert page.chosen is None
+    page.drag((ONE[2] + 5, ONE[3] + 5), (ONE[2] + 55, ONE[3] + 55))
+    assert near(page.boxes[0], (ONE[0], ONE[1], ONE[2] + 50, ONE[3] + 50)) and len(page.boxes) == 2
+
+
 def test_ctrl_draws_over_a_box(page: Artist) -> None:
     page.drag((250, 250), (450, 400), hold="Control")
     assert page.boxes[0] == ONE and near(page.boxes[2], (250, 250, 450, 400))
@@ -95,6 +103,8 @@ def test_repeated_clicks_go_through_what_lies_there(page: Artist) -> None:
 def test_buttons_add_and_delete(page: Artist) -> None:
     page.press("add")
     assert len(page.boxes) == 3 and page.chosen == 2
+    added, *others = (Box(*one) for one in reversed(page.boxes))
+    assert not any(added.iou(one) for one in others), "where there is room"
     page.press("delete")
     assert len(page.boxes) == 2
     page.wait_text(PLAN)

@@ -85,8 +85,10 @@ def test_delete_removes_and_escape_lets_go(page: Artist) -> None:
     page.keys("Escape", "Delete")
     assert page.chosen is None and len(page.boxes) == 2
     page.keys(".", ".", "Delete")
-    assert page.names == ["a red circle"]
-    page.keys("Backspace")
+    assert page.names == ["a red circle"] and page.chosen is None
+    page.keys("Delete")
+    assert page.names == ["a red circle"], "a second press takes nothing else"
+    page.keys(".", "Backspace")
     assert page.names == []
 
 

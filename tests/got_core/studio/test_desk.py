@@ -27,7 +27,18 @@ from got_core.exchange.parts import import_files, shard_chains
 from got_core.exchange.records import read_records
 from got_core.registry.picture_file import read_note
 from got_core.storage import Storage
-from got_core.studio.desk import EDIT, NEW, Desk, Studio, comparison, number_of, picture_of, seed_of
+from got_core.studio.desk import (
+    EDIT,
+    NEW,
+    Desk,
+    Studio,
+    comparison,
+    drawn_sentence,
+    number_of,
+    picture_of,
+    rounds_of,
+    seed_of,
+)
 from got_core.studio.feedback import Consent, FeedbackError
 from got_core.studio.painter import PaintingError, Step
 from got_core.studio.pictures import change_outside
@@ -92,6 +103,38 @@ def test_the_rest_of_a_picture_stays_while_only_boxes_change(studio: Studio) -> 
     # Of an equal plan nothing is kept: it is the same picture.
     same = drawn(studio, first, PLAN, keep_rest=True)
     assert same.shown and same.shown.image.tobytes() == first.shown.image.tobytes()
+
+
+def test_rounds_are_called_by_what_is_new_in_them(studio: Studio) -> None:
+    first = drawn(studio, Desk(), PLAN)
+    moved = move_box(PLAN, 0, Box(600, 100, 900, 400))
+    second = drawn(studio, first, moved)
+    third = drawn(studio, second, moved, seed=3)
+    fourth = drawn(studio, third, moved, "a photo of a red circle")
+    said = [one["said"] for one in rounds_of(fourth)["list"]]
+    place = "moved from (100,100),(400,400) to (600,100),(900,400)"
+    assert said == [PROMPT, f"a red circle {place}", "with seed 3", "a photo of a red circle"]
+    # What was changed since is told against the picture that is shown.
+    assert studio.faults(second, PLAN, PROMPT)[-1].endswith("to (100,100),(400,400)")
+    assert not any("Changed" in one for one in studio.faults(second, moved, PROMPT))
+
+
+def test_what_may_come_next_is_said(studio: Studio) -> None:
+    first = drawn(studio, Desk(), PLAN)
+    assert drawn_sentence(Desk(), first).startswith("Drawn: round 1: move a box")
+    other = drawn(studio, first, PLAN, "a photo of a star")
+    assert f'from the plan of "{PROMPT}"' in drawn_sentence(first, other)
+    view = studio.plan(first, EDIT, "Make the red circle green.")
+    assert "where the picture is to change" in view.said
+    edited = drawn(studio, view.desk, view.chain, "Make the red circle green.")
+    assert "Draw changes round 1 once more" in drawn_sentence(view.desk, edited)
+    back = studio.go_back(edited, 1)
+    assert back.mode == NEW and studio.go_back(edited, 2).mode == EDIT
+
+
+def test_a_new_picture_needs_a_box(studio: Studio) -> None:
+    with pytest.raises(PlanError, match="the plan has no box: press Plan"):
+        next(studio.draw(Desk(), parse("a quiet sea"), "a quiet sea", 0, {}))
 
 
 def test_the_model_plans_and_faults_are_repaired(studio: Studio) -> None:

@@ -119,6 +119,21 @@ def test_a_project_that_is_opened_gives_up_what_is_being_drawn(
         one.page.context.close()
 
 
+def test_what_goes_wrong_is_said_and_covers_nothing(chromium: Any, url: str) -> None:
+    artist = Artist.at(chromium, url)
+    artist.page.click("#plan")
+    artist.wait_said("^Not done: write first what the picture shows")
+    artist.page.click("#draw")
+    artist.wait_said("^Not done: the plan has no box")
+    artist.page.locator("#prompt").locator("input, textarea").fill(PROMPT)
+    artist.page.keyboard.press("Enter")  # plans
+    artist.wait_said("^Planned: 2 boxes")
+    artist.page.click("#other-seed")
+    artist.wait_said("^The seed is [0-9]+ now: press Draw")
+    assert artist.page.locator("text=Error").count() == 0
+    artist.page.context.close()
+
+
 def test_texts_from_elsewhere_stay_texts(chromium: Any, url: str, tmp_path: Path) -> None:
     """Of a project that somebody sends: no text of it becomes a part of the page."""
     attack = "<img src=x onerror=document.title='owned'>"
@@ -135,8 +150,7 @@ def test_texts_from_elsewhere_stay_texts(chromium: Any, url: str, tmp_path: Path
     artist.page.click("text=How it is drawn")
     artist.page.fill("#num_inference_steps input, #num_inference_steps textarea", attack)
     artist.page.click("#draw")
-    artist.page.wait_for_selector("text=Steps must be a number")
-    assert attack[:20] in artist.page.inner_text("body")
+    assert attack[:20] in artist.wait_said("^Not done: Steps must be a number")
     assert artist.page.locator("img[src='x']").count() == 0
     assert artist.page.title() == "GoT studio"
     artist.page.context.close()
@@ -150,7 +164,7 @@ def test_consent_is_asked_for_once(chromium: Any, url: str, studio: Studio) -> N
     page.click("#give-it button")
     page.fill("#who input, #who textarea", "ada")
     page.click("#give")
-    page.wait_for_selector("text=agree first")
+    artist.wait_said("agree first")
     assert not (studio.feedback / "chains.jsonl").exists()
     page.check("#agreed input")
     page.click("#give")
