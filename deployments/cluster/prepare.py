@@ -1,9 +1,11 @@
-"""What has to be there before Dagster starts: bucket, tables, limits of pools, MLflow's user. Each may be done again.
+"""What has to be there before Dagster starts: bucket, tables, limits of pools, MLflow's user.
 
     python prepare.py bucket database pools mlflow
 
-Belongs here: steps of a first installation and of an upgrade. Not here: starting servers. Settings come from the
-environment, as in .env.example; secrets are never printed.
+Each step may be done again.
+
+Belongs here: steps of a first installation and of an upgrade. Not here: starting servers. Settings come from
+the environment, as in .env.example; secrets are never printed.
 """
 
 from __future__ import annotations
@@ -15,8 +17,8 @@ from collections.abc import Callable
 from urllib.parse import urlsplit
 
 POOLS = {"decoding": 4, "annotation": 8, "training": 1}
-"""Runs at once that read raw pictures, ask the annotator, or train. Kept in Dagster's database: a limit that is there
-already stays."""
+"""Runs at once that read raw pictures, ask the annotator, or train. Kept in Dagster's database: a limit that is
+there already stays."""
 
 
 def main(steps: list[str]) -> int:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from got_core.server_settings import AnnotatorServer, JudgeServer, ServeSettings
 from got_core.settings import Settings
+from got_core.watch_settings import AlertSettings, MetricsSettings
 from tests.docs.pages import ROOT
 
 PACKAGES = ("got_core", "got_assets")
@@ -26,7 +27,13 @@ def make_targets() -> frozenset[str]:
 @cache
 def settings() -> frozenset[str]:
     """Environment variables that settings read."""
-    servers = {"ANNOTATOR": AnnotatorServer, "JUDGE": JudgeServer, "SERVE": ServeSettings}
+    servers = {
+        "ANNOTATOR": AnnotatorServer,
+        "JUDGE": JudgeServer,
+        "SERVE": ServeSettings,
+        "ALERT": AlertSettings,
+        "METRICS": MetricsSettings,
+    }
     names = {f"GOT_{name.upper()}" for name in Settings.model_fields if not name.endswith("_server")}
     of_servers = {f"GOT_{kind}_{name.upper()}" for kind, one in servers.items() for name in one.model_fields}
     return frozenset(names | of_servers)

@@ -157,7 +157,8 @@ def test_budget_disk_and_canary_are_told_of(
 ) -> None:
     graph = load(
         annotator="openai", annotator_url="http://127.0.0.1:1/v1", annotator_vision_model="eyes",
-        annotator_box_unit="thousandths", annotator_budget_per_day="10", annotator_budget_tokens_per_day="1000",
+        annotator_box_unit="thousandths", annotator_budget_per_day="10",
+        annotator_budget_tokens_per_day="1000",
     )  # fmt: skip
     assert wrong(graph) == []
     config = OpenAIConfig(url="http://127.0.0.1:1/v1", vision_model="Qwen2-VL", budget_per_day=10.0)

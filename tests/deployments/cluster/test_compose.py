@@ -115,11 +115,20 @@ def test_nothing_but_the_proxy_is_reached_from_outside() -> None:
 
 
 LISTENING = {
-    "postgres": {5432}, "s3": {9000}, "code": {4000}, "webserver": {3000}, "webserver-read": {3000}, "mlflow": {5000},
+    "postgres": {5432},
+    "s3": {9000},
+    "code": {4000},
+    "webserver": {3000},
+    "webserver-read": {3000},
+    "mlflow": {5000},
     "ray-head": {6379, 8265, 8080, 10001, 6380, 6381, 6382, 6383, 52365},
     "ray-worker": {8080, 6380, 6381, 6382, 6383, 52365},
-    "vllm": {8000}, "oauth2-proxy": {4180}, "metrics": {9464}, "prometheus": {9090}, "nginx": {8443, 8444, 8445},
-}  # fmt: skip
+    "vllm": {8000},
+    "oauth2-proxy": {4180},
+    "metrics": {9464},
+    "prometheus": {9090},
+    "nginx": {8443, 8444, 8445},
+}
 """Where a service listens: by its command, or by its image's default."""
 
 DEFAULTS = {"postgres": {5432}, "prometheus": {9090}}
@@ -150,8 +159,14 @@ def test_services_listen_where_they_are_said_to(service: str) -> None:
 def addresses() -> set[tuple[str, int, str]]:
     """Every service:port that a file names."""
     found = set()
-    files = [*CLUSTER.glob("*.conf"), *CLUSTER.glob("*.yml"), CLUSTER / "mlflow_auth.ini", CLUSTER / ".env.example",
-             CLUSTER / "grafana" / "datasource.yaml", CLUSTER / "compose.yaml"]  # fmt: skip
+    files = [
+        *CLUSTER.glob("*.conf"),
+        *CLUSTER.glob("*.yml"),
+        CLUSTER / "mlflow_auth.ini",
+        CLUSTER / ".env.example",
+        CLUSTER / "grafana" / "datasource.yaml",
+        CLUSTER / "compose.yaml",
+    ]
     for path in files:
         text = re.sub(r"^\s*#.*", "", path.read_text(), flags=re.MULTILINE)
         text = re.sub(r"^\s*image:.*", "", text, flags=re.MULTILINE)
@@ -170,8 +185,13 @@ def test_every_address_is_a_service_that_listens_there() -> None:
 
 
 def test_settings_of_the_project_exist() -> None:
-    kinds = {"ANNOTATOR": AnnotatorServer, "JUDGE": JudgeServer, "SERVE": ServeSettings, "ALERT": AlertSettings,
-             "METRICS": MetricsSettings}  # fmt: skip
+    kinds = {
+        "ANNOTATOR": AnnotatorServer,
+        "JUDGE": JudgeServer,
+        "SERVE": ServeSettings,
+        "ALERT": AlertSettings,
+        "METRICS": MetricsSettings,
+    }
     known = {f"GOT_{name.upper()}" for name in Settings.model_fields}
     known |= {f"GOT_{kind}_{name.upper()}" for kind, one in kinds.items() for name in one.model_fields}
     named = {name for name in environment_file()[0] if name.startswith("GOT_")}
@@ -187,7 +207,7 @@ def test_settings_of_the_project_exist() -> None:
 def test_images_of_foreign_servers_have_a_version() -> None:
     for service, one in compose()["services"].items():
         image = one["image"]
-        assert image.startswith("${CLUSTER_IMAGE") or re.search(r":v?\w*\d", image), f"{service}: {image}"
+        assert image.startswith("${CLUSTER_IMAGE") or re.search(r":[\w.-]*\d", image), f"{service}: {image}"
     vllm = compose()["services"]["vllm"]["image"]
     lock = (ROOT / "deployments" / "vllm" / "lock-gpu.txt").read_text()
     assert f"vllm=={vllm.rpartition(':v')[2]}" in lock.splitlines()
@@ -235,3 +255,18 @@ def test_the_workspace_names_the_graph() -> None:
     assert f"-m {tools['dagster']['module_name']} " in command
     assert f"--location-name {one['grpc_server']['location_name']}" in command
     assert {one["grpc_server"][key]["env"] for key in ("host", "port")} <= set(environment_of("webserver"))
+
+
+def test_the_page_says_of_each_port_who_reaches_it() -> None:
+    page = (ROOT / "docs" / "cluster.md").read_text()
+    rows = re.findall(r"^\| ([a-z0-9, -]+) \| ([\d, -]+) \| (.+?) \| (.+?) \|$", page, re.MULTILINE)
+    told: dict[str, set[int]] = {}
+    for services, ports, _, reached in rows:
+        for service in services.split(", "):
+            told.setdefault(service, set()).update(int(one) for one in ports.split(", ") if "-" not in one)
+            outside = bool(compose()["services"][service].get("ports"))
+            assert reached.startswith(("outside", "loopback")) == outside, (service, ports)
+    assert told == {**LISTENING, "grafana": {3000}}
+    command = compose()["services"]["ray-worker"]["command"]
+    low, high = re.findall(r"--m(?:in|ax)-worker-port=(\d+)", command)
+    assert f"{low}-{high}" in page
