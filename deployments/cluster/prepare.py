@@ -17,8 +17,8 @@ from collections.abc import Callable
 from urllib.parse import urlsplit
 
 POOLS = {"decoding": 4, "annotation": 8, "training": 1}
-"""Runs at once that read raw pictures, ask the annotator, or train. Kept in Dagster's database: a limit that is
-there already stays."""
+"""Runs at once that read raw pictures, ask the annotator, or train. Kept in Dagster's database: a limit that
+is there already stays."""
 
 
 def main(steps: list[str]) -> int:

@@ -105,11 +105,15 @@ def test_failed_runs_and_stuck_shards_are_told_once_and_when_they_are_over(
 def test_many_failures_are_one_message(load: Callable[..., Graph], receiver: Receiver) -> None:
     graph = load()
     cursor = tick(graph, None)
+    job = graph.run.defs.resolve_job_def("prepare_images")
     for number in range(5):
-        fail(graph, f"images-0000{number}")
+        tags = {"dagster/partition": f"images-{number:05}"}
+        run = graph.instance.create_run_for_job(job, tags=tags, status=dg.DagsterRunStatus.STARTED)
+        graph.instance.report_run_failed(run)
     tick(graph, cursor)
     ((_, said),) = receiver.got
     assert said["summary"].startswith("5 runs failed: ") and said["summary"].endswith("; and 2 more")
+    assert said["summary"].count(": it was ended from outside") == 3
 
 
 def test_without_a_webhook_nothing_is_looked_at(graph: Graph) -> None:

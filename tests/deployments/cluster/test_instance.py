@@ -14,6 +14,7 @@ import dagster as dg
 import pytest
 import yaml
 from dagster._core.instance.ref import InstanceRef
+from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 from dagster._core.run_coordinator import SubmitRunContext
 from dagster._core.workspace.context import WorkspaceRequestContext
 
@@ -131,12 +132,19 @@ def test_a_run_is_tagged_with_who_asked_for_it(headers: dict[str, str], user: st
     with dg.DagsterInstance.ephemeral() as instance:
         coordinator = NamedRunCoordinator()
         coordinator.register_instance(instance)
-        run = instance.create_run_for_job(_once, status=dg.DagsterRunStatus.NOT_STARTED)
+        run = instance.create_run_for_job(
+            _once, status=dg.DagsterRunStatus.NOT_STARTED, remote_job_origin=_ORIGIN
+        )
         queued = coordinator.submit_run(SubmitRunContext(run, context))
         found = instance.get_run_by_id(run.run_id)
         assert queued.run_id == run.run_id
         assert found and found.tags.get(USER_TAG) == user
         assert found.status == dg.DagsterRunStatus.QUEUED
+
+
+_ORIGIN = RemoteJobOrigin(
+    RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("got"), "__repository__"), "_once"
+)
 
 
 @dg.op
