@@ -20,6 +20,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from got_assets.event_log import EventLog
 from got_assets.line.findings import findings
 from got_assets.line.metrics import LineMetrics
 from got_assets.line.state import DataLine, read_line
@@ -50,6 +51,7 @@ class Exporter:
         self._instance, self._graph, self._lines, self._project = instance, graph, lines, project
         self._settings, self._alerts, self._report = settings, AlertSettings(), report
         self.metrics = LineMetrics()
+        self._log = EventLog(instance)  # reads each event once
         self._looked: float | None = None
         self._stopped = threading.Event()
 
@@ -64,6 +66,7 @@ class Exporter:
                 self._project,
                 stuck_runs=alerts.stuck_runs,
                 trainings=True,
+                log=self._log,
             )
             wrong = [one.key for one in findings(line, alerts)]
         except Exception as error:

@@ -18,6 +18,7 @@ from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGra
 from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 from dagster._core.storage.tags import PARTITION_NAME_TAG
 
+from got_assets.event_log import EventLog
 from got_assets.needs import NEEDS_TAG, Facts, content_digest, needed, next_batch
 from got_assets.project import Project
 from got_assets.staleness import Staleness, graph_nodes
@@ -102,8 +103,9 @@ def read_line(
     *,
     stuck_runs: int,
     trainings: bool = False,
+    log: EventLog | None = None,
 ) -> Line:
-    """Look at everything once; ``trainings`` also asks MLflow.
+    """Look at everything once; ``trainings`` also asks MLflow, ``log`` is the event log as read so far.
 
     A few queries whatever the number of shards, and a listing of each table's folder. Raises what the
     instance and the storage raise.
@@ -113,7 +115,7 @@ def read_line(
     failed = _failures(instance)
     shards: list[Shard] = []
     figures: Counter[tuple[str, str]] = Counter()
-    staleness = Staleness(instance, graph, project.storage)
+    staleness = Staleness(instance, graph, project.storage, log=log)
     for one in lines:
         names = instance.get_dynamic_partitions(one.partitions)
         facts = staleness.facts(one.steps, names)

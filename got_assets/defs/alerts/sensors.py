@@ -23,7 +23,8 @@ from got_core.alerts.finding import news
 from got_core.alerts.webhook import send
 from got_core.watch_settings import AlertSettings
 
-EVERY = 60
+EVERY = 300
+"""Seconds: a look reads as much as one of `keep_shards_up_to_date`."""
 _SETTINGS = AlertSettings()
 _HOUR = 3600.0
 
