@@ -35,13 +35,14 @@ def main(steps: list[str]) -> int:
 
 
 def bucket() -> str:
-    """Make the buckets of GOT_STORAGE, GOT_RAW and MLflow's artifacts that are not there."""
+    """Make the buckets of GOT_STORAGE, GOT_RAW, MLflow's artifacts and Dagster's logs that are not there."""
     import boto3
     from botocore.exceptions import ClientError
 
     client = boto3.client("s3", endpoint_url=os.environ.get("GOT_S3_ENDPOINT") or None)
     urls = (os.environ.get(name, "") for name in ("GOT_STORAGE", "GOT_RAW", "MLFLOW_ARTIFACTS_DESTINATION"))
-    names = sorted({urlsplit(url).netloc for url in urls if url.startswith("s3://")})
+    named = {urlsplit(url).netloc for url in urls if url.startswith("s3://")}
+    names = sorted({*named, os.environ.get("CLUSTER_LOGS_BUCKET", "")} - {""})
     made = []
     for name in names:
         try:

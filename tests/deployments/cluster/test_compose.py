@@ -174,6 +174,16 @@ def addresses() -> set[tuple[str, int, str]]:
     return {one for one in found if one[0] not in ("localhost", "got")}
 
 
+def test_prometheus_looks_up_names_that_there_are() -> None:
+    jobs = yaml.safe_load((CLUSTER / "prometheus.yml").read_text())["scrape_configs"]
+    looked_up = [one for job in jobs for one in job.get("dns_sd_configs", [])]
+    assert [(name, one["port"]) for one in looked_up for name in one["names"]] == [
+        ("ray-head", 8080),
+        ("ray-worker", 8080),
+    ]
+    assert all(one["port"] in LISTENING[name] for one in looked_up for name in one["names"])
+
+
 def test_every_address_is_a_service_that_listens_there() -> None:
     assert len(addresses()) > 12
     for host, port, file in addresses():

@@ -24,10 +24,15 @@ from got_assets.pools import ANNOTATION, DECODING, TRAINING
 from .files import CLUSTER, compose, environment_file, environment_of, values
 
 ENVIRONMENT = {
-    "POSTGRES_HOST": "postgres.invalid", "POSTGRES_PORT": "5432", "DAGSTER_POSTGRES_PASSWORD": "p@ss/w%rd",
-    "GOT_S3_ENDPOINT": "http://127.0.0.1:1", "AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret",
+    "POSTGRES_HOST": "postgres.invalid",
+    "POSTGRES_PORT": "5432",
+    "DAGSTER_POSTGRES_PASSWORD": "p@ss/w%rd",
+    "GOT_S3_ENDPOINT": "http://127.0.0.1:1",
+    "CLUSTER_LOGS_BUCKET": "got",
+    "AWS_ACCESS_KEY_ID": "key",
+    "AWS_SECRET_ACCESS_KEY": "secret",
     "AWS_DEFAULT_REGION": "us-east-1",
-}  # fmt: skip
+}
 
 
 def read() -> dict[str, Any]:
@@ -100,7 +105,8 @@ def test_the_chart_says_the_same() -> None:
     )
     logs, theirs = chart["computeLogManager"], ours["compute_logs"]
     assert logs["type"] == theirs["class"]
-    assert logs["config"]["s3ComputeLogManager"]["bucket"] == theirs["config"]["bucket"]
+    bucket = environment_file()[0][theirs["config"]["bucket"]["env"]]
+    assert logs["config"]["s3ComputeLogManager"]["bucket"] == bucket
     postgres = ours["storage"]["postgres"]["postgres_db"]
     assert (chart["postgresql"]["postgresqlUsername"], chart["postgresql"]["postgresqlDatabase"]) == (
         postgres["username"], postgres["db_name"],
@@ -197,7 +203,8 @@ def test_the_preparation_makes_buckets_once(s3_server: Any, monkeypatch: pytest.
     monkeypatch.setenv("GOT_STORAGE", "s3://prepared/storage")
     monkeypatch.setenv("GOT_RAW", f"s3://{s3_server.bucket}/raw")
     monkeypatch.setenv("MLFLOW_ARTIFACTS_DESTINATION", "s3://prepared/mlflow")
-    assert prepare.bucket().endswith("1 made")
+    monkeypatch.setenv("CLUSTER_LOGS_BUCKET", "prepared-logs")
+    assert prepare.bucket().endswith("2 made")
     assert prepare.bucket().endswith("0 made")
 
 
