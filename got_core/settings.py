@@ -111,8 +111,8 @@ class Settings(BaseSettings):
     """Ray cluster (also plain RAY_ADDRESS). Not set: a local Ray, started and stopped by the graph."""
 
     ray_jobs: str | None = None
-    """Job server of a Ray cluster, such as http://ray-head:8265, that training is submitted to from outside of
-    the cluster. Not set: the process that trains is itself a driver of the cluster."""
+    """Job server of a Ray cluster, such as http://ray-head:8265, that training is submitted to from outside
+    of the cluster. Not set: the process that trains is itself a driver of the cluster."""
 
     workers: int | None = Field(default=None, ge=0)
     """Data-parallel workers of training. Not set: all GPUs of the Ray cluster, or on processors as many as
