@@ -101,7 +101,7 @@ def fault(graph: Graph, asset: str) -> str:
 
 def entry(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
     """Jobs run this code in place of the driver."""
-    from got_assets.cluster import submit
+    from got_assets import clustered as submit
 
     monkeypatch.setattr(submit, "ENTRYPOINT", f"{sys.executable} -c {code!r}")
 
@@ -170,7 +170,7 @@ def test_what_an_earlier_step_left_behind_is_stopped_and_nothing_else(
     outside: Callable[..., Graph], jobs: Any
 ) -> None:
     graph = outside()
-    from got_assets.cluster.submit import ASSET, PLACE, place_of, stop_others
+    from got_assets.clustered import ASSET, PLACE, place_of, stop_others
 
     def sleeping(asset: str, place: str) -> str:
         code = f"{sys.executable} -c 'import time; time.sleep(600)'"
@@ -188,7 +188,7 @@ def test_what_an_earlier_step_left_behind_is_stopped_and_nothing_else(
 
 
 def test_lines_come_whole_from_pieces_of_any_length() -> None:
-    from got_assets.cluster.submit import _lines
+    from got_assets.clustered import _lines
 
     assert [*_lines(iter(["a", "b\nc", "\n\nd", "e"]))] == ["ab", "c", ""]
 
@@ -203,6 +203,6 @@ def test_lines_come_whole_from_pieces_of_any_length() -> None:
     ],
 )
 def test_metadata_travels_with_its_kind(value: Any, sent: dict[str, Any]) -> None:
-    from got_assets.cluster.driver import external
+    from got_assets.cluster_job import external
 
     assert external(value) == sent

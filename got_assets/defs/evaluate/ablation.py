@@ -11,7 +11,7 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
-from got_assets.cluster.submit import clustered
+from got_assets.clustered import clustered
 from got_assets.defs.train.assets import model_result, training_run
 from got_assets.pools import TRAINING
 from got_assets.project import PROJECT, Project, code_version

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from got_assets.cluster.submit import clustered
+from got_assets.clustered import clustered
 from got_assets.project import PROJECT, Project, code_version, git_commit
 from got_assets.reporting import document_hash, document_result, log_progress, markdown_table, stored_image
 from got_assets.scored import benchmark_cluster

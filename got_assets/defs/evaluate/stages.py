@@ -7,7 +7,7 @@ from typing import Any
 
 import dagster as dg
 
-from got_assets.cluster.submit import clustered
+from got_assets.clustered import clustered
 from got_assets.project import PROJECT, Project, code_version
 from got_assets.reporting import document_hash, document_result, log_progress, markdown_table, stored_image
 

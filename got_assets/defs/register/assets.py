@@ -10,7 +10,7 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
-from got_assets.cluster.submit import clustered
+from got_assets.clustered import clustered
 from got_assets.project import PROJECT, Project, code_version, git_commit
 from got_assets.promotion import promote_challenger
 from got_assets.reporting import document_hash, document_result, log_progress

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 import polars as pl
 
-from got_assets.cluster.submit import clustered
+from got_assets.clustered import clustered
 from got_assets.needs import trained_on_tag
 from got_assets.pools import TRAINING
 from got_assets.project import PROJECT, Project, code_version, git_commit

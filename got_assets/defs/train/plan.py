@@ -16,7 +16,7 @@ import dagster as dg
 import polars as pl
 from pydantic import TypeAdapter
 
-from got_assets.cluster.submit import elsewhere
+from got_assets.clustered import elsewhere
 from got_assets.defs.ingest.assets import edit_pairs, raw_images
 from got_assets.defs.ingest.partitions import EDIT_SHARDS, IMAGE_SHARDS
 from got_assets.event_log import inputs_tag

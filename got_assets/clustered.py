@@ -1,6 +1,6 @@
 """Running an asset's function as a job of a Ray cluster that this process is no part of (GOT_RAY_JOBS).
 
-The step needs neither torch nor a Ray node: the cluster's job server starts `driver` there, on the same
+The step needs neither torch nor a Ray node: the cluster's job server starts `cluster_job` there, on the same
 storage, and logs, progress, metadata and the data version come back through Dagster Pipes. The value stays in
 the storage. Cancelling the step stops the job.
 
@@ -39,7 +39,7 @@ FOLDER = "jobs"
 """Of values on their way from a job to its step, in the storage."""
 ASSET, PLACE = "got/asset", "got/storage"
 """Metadata of a job: what it makes, and for which storage."""
-ENTRYPOINT = "python -m got_assets.cluster.driver"
+ENTRYPOINT = "python -m got_assets.cluster_job"
 POLL_SECONDS = 1.0
 STOP_SECONDS = 60.0
 """For which a job that another step left behind is waited for after it was stopped."""

@@ -1,10 +1,10 @@
-"""The job of a Ray cluster that makes an asset for a step elsewhere: ``python -m got_assets.cluster.driver``.
+"""The job of a Ray cluster that makes an asset for a step elsewhere: ``python -m got_assets.cluster_job``.
 
 It runs the asset's own function in a Dagster of its own, which forgets, on the storage that the cluster's
 machines are set to, and leaves the value there for the step. What the step records comes out as Dagster Pipes
 messages in the job's log.
 
-Belongs here: what happens inside the job. Not here: submitting it (`submit`).
+Belongs here: what happens inside the job. Not here: submitting it (`clustered`).
 """
 
 from __future__ import annotations
