@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
-BRIDGE = "gotcr0"
-NAMESPACE = "gotcr-"
-"""Beginning of the names of namespaces: what a rehearsal that was killed left behind is found by it."""
+MARK = "gotcr"
+"""Beginning of the names of bridge, cables and namespaces: what a rehearsal that was killed left behind is
+found by it."""
 OUTSIDE = "outside"
 """The machine of whoever looks at the cluster: on the network, and no part of it."""
 
@@ -39,46 +39,55 @@ def can_make_namespaces() -> bool:
     root often may not."""
     if os.geteuid() != 0 or shutil.which("ip") is None:
         return False
-    probe = f"{NAMESPACE}probe"
+    probe = f"{MARK}-probe"
     if _ip("netns", "add", probe, check=False):
         return False
+    made = _ip("link", "add", f"{MARK}p", "type", "bridge", check=False) == 0
+    if made:
+        _ip("link", "delete", f"{MARK}p")
     _ip("netns", "delete", probe)
-    return not _ip("link", "add", BRIDGE, "type", "bridge", check=False) and not _ip("link", "delete", BRIDGE)
+    return made
 
 
 @contextmanager
-def network(machines: list[str], *, namespaces: bool) -> Iterator[dict[str, Address]]:
-    """An address for each machine while it is open."""
+def network(
+    machines: list[str], *, namespaces: bool, mark: str = MARK, subnet: str = "10.177.0"
+) -> Iterator[dict[str, Address]]:
+    """An address for each machine while it is open; this process has the subnet's first one.
+
+    What an earlier network of the same mark left behind is removed before.
+    """
     if not namespaces:
         yield {name: Address(name, f"127.0.77.{number}", None) for number, name in enumerate(machines, 11)}
         return
-    remove_left_behind()
+    remove_left_behind(mark)
     with ExitStack() as stack:
-        stack.callback(remove_left_behind)
-        _ip("link", "add", BRIDGE, "type", "bridge")
-        _ip("address", "add", "10.177.0.1/24", "dev", BRIDGE)
-        _ip("link", "set", BRIDGE, "up")
-        yield {name: _machine(name, number) for number, name in enumerate(machines, 11)}
+        stack.callback(remove_left_behind, mark)
+        bridge = f"{mark}0"
+        _ip("link", "add", bridge, "type", "bridge")
+        _ip("address", "add", f"{subnet}.1/24", "dev", bridge)
+        _ip("link", "set", bridge, "up")
+        yield {name: _machine(name, number, mark, subnet) for number, name in enumerate(machines, 11)}
 
 
-def _machine(name: str, number: int) -> Address:
+def _machine(name: str, number: int, mark: str, subnet: str) -> Address:
     """A namespace with one end of a cable, whose other end is in the bridge."""
-    namespace, host, cable = f"{NAMESPACE}{name}", f"10.177.0.{number}", f"gotcr{number}"
+    namespace, host, cable = f"{mark}-{name}", f"{subnet}.{number}", f"{mark}{number}"
     _ip("netns", "add", namespace)
     _ip("link", "add", cable, "type", "veth", "peer", "name", "eth0", "netns", namespace)
-    _ip("link", "set", cable, "master", BRIDGE, "up")
+    _ip("link", "set", cable, "master", f"{mark}0", "up")
     for line in (("link", "set", "lo", "up"), ("link", "set", "eth0", "up")):
         _ip("-netns", namespace, *line)
     _ip("-netns", namespace, "address", "add", f"{host}/24", "dev", "eth0")
     return Address(name, host, namespace)
 
 
-def remove_left_behind() -> None:
-    """Remove namespaces and bridge of this and of earlier rehearsals. Cables go with their namespace."""
+def remove_left_behind(mark: str = MARK) -> None:
+    """Remove namespaces and bridge of a mark. Cables go with their namespace."""
     listed = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True).stdout
-    for name in (line.split()[0] for line in listed.splitlines() if line.startswith(NAMESPACE)):
+    for name in (line.split()[0] for line in listed.splitlines() if line.startswith(f"{mark}-")):
         _ip("netns", "delete", name, check=False)
-    _ip("link", "delete", BRIDGE, check=False)
+    _ip("link", "delete", f"{mark}0", check=False)
 
 
 def _ip(*arguments: str, check: bool = True) -> int:
