@@ -67,12 +67,13 @@ def made(pipes: PipesContext) -> dg.AssetMaterialization:
     )
     job = own.resolve_implicit_global_asset_job_def()
     node = own.resolve_assets_def(key).node_def.name
-    config = pipes.get_extra("config")
+    config = {"ops": {node: {"config": given}}} if (given := pipes.get_extra("config")) else {}
     done = job.execute_in_process(
         asset_selection=[key],
         run_id=pipes.run_id,
         instance=dg.DagsterInstance.ephemeral(),
-        run_config={"ops": {node: {"config": config}}} if config else None,
+        # The step's own log says what begins and ends; here stands what is at work.
+        run_config=config | {"loggers": {"console": {"config": {"log_level": "WARNING"}}}},
     )
     (event,) = done.get_asset_materialization_events()
     return event.step_materialization_data.materialization

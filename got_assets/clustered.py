@@ -120,7 +120,9 @@ def submitted(
         )
         # Without a report a job that ends well would count as a materialization.
         result = invocation.get_materialize_result(implicit_materialization=False)
-    tags = next((one["tags"] for one in invocation.get_custom_messages() if "tags" in one), {})
+    tags: dict[str, str] = next(
+        (one["tags"] for one in invocation.get_custom_messages() if "tags" in one), {}
+    )
     return result._replace(value=_taken(project.storage, value), tags=tags)
 
 

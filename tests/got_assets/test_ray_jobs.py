@@ -120,7 +120,7 @@ def test_the_cluster_works_out_a_plan_and_trains_and_the_step_records_it(
     assert event is not None and (found := event.asset_materialization) is not None
     model = graph.storage.read_json("foundation_models.json")
     assert found.tags and found.tags["dagster/data_version"] == model["weights_hash"]
-    assert found.metadata["manifest_hash"].value == model["manifest_hash"]
+    assert found.metadata["seconds"].value > 0
     assert found.metadata["folder"].value == graph.storage.url_of(model["folder"])
     assert found.metadata["Ray Job ID"].value
     assert graph.storage.exists(model["folder"])

@@ -66,7 +66,7 @@ def test_a_server_is_started_when_it_is_ready_and_killed_with_all_that_it_starte
 def test_a_server_that_ends_or_is_late_says_what_its_log_says(started: Callable[..., Server]) -> None:
     with pytest.raises(ServerError, match=r"it ended with 3:\nno such thing"):
         started(["-c", "import sys; print('no such thing'); sys.exit(3)"], lambda: False).start()
-    with pytest.raises(ServerError, match="it is not ready within 0.5 s"):
+    with pytest.raises(ServerError, match=r"it is not ready within 0\.5 s"):
         started(["-c", "import time; time.sleep(600)"], lambda: False, seconds=0.5).start()
 
 
