@@ -26,6 +26,8 @@ ORDER = [one for one in MACHINES if one != OUTSIDE]
 PORTS = {"postgres": 5432, "s3": 9000, "mlflow": 5000, "ray-head": 8265, "code": 4000, "webserver": 3000}
 GCS_PORT = 6379
 BUCKET = "got"
+DATABASES = ("dagster", "mlflow")
+"""Each belongs to a user of its name."""
 RUNS_AT_ONCE = 2
 POSTGRES_USER = "postgres"
 FOREIGN = ("GOT_", "MLFLOW_", "DAGSTER_", "RAY_", "AWS_", "PG", "HF_")
@@ -40,6 +42,8 @@ storage:
       hostname: {postgres}
       port: 5432
       db_name: dagster
+      # Without it SQLAlchemy 2.1 looks for psycopg 3, which dagster-postgres does not bring.
+      scheme: postgresql+psycopg2
       username: dagster
       password:
         env: DAGSTER_POSTGRES_PASSWORD
@@ -98,11 +102,17 @@ class Cluster:
 
 @contextmanager
 def cluster(
-    folder: Path, *, namespaces: bool, settings: Mapping[str, str], say: Callable[[str], None] = print
+    folder: Path,
+    *,
+    namespaces: bool,
+    settings: Mapping[str, str],
+    say: Callable[[str], None] = print,
+    started: Callable[[str, Cluster], None] = lambda name, made: None,
 ) -> Iterator[Cluster]:
     """All servers while it is open, each started and answering; what they leave is below the folder.
 
-    ``settings`` are GOT_* ones beside addresses. Raises ServerError where one does not start.
+    ``settings`` are GOT_* ones beside addresses; ``started`` is called with each server's name before the
+    next one is started. Raises ServerError where one does not start.
     """
     with ExitStack() as stack:
         hosts = stack.enter_context(network(MACHINES, namespaces=namespaces))
@@ -115,6 +125,7 @@ def cluster(
             seconds = server.start()
             if name == "postgres":
                 _make_databases(server, made.environment)
+            started(name, made)
             say(f"  {name:<10} {hosts[name].host:<12} ready after {seconds:.1f} s")
         yield made
 
@@ -187,7 +198,7 @@ def _commands(
     return {
         "postgres": (
             [
-                _postgres("postgres"),
+                postgres_program("postgres"),
                 "-D",
                 str(folder / "postgres" / "data"),
                 "-h",
@@ -224,7 +235,7 @@ def _commands(
                     "--workers",
                     "1",
                 ),
-                *("--backend-store-uri", f"postgresql://mlflow@{host['postgres']}:5432/mlflow"),
+                *("--backend-store-uri", f"postgresql+psycopg2://mlflow@{host['postgres']}:5432/mlflow"),
                 *(
                     "--artifacts-destination",
                     f"s3://{BUCKET}/mlflow",
@@ -302,7 +313,7 @@ def _dagster_home(folder: Path, host: Mapping[str, str]) -> None:
 # -- PostgreSQL ---------------------------------------------------------------------------------------
 
 
-def _postgres(program: str) -> str:
+def postgres_program(program: str) -> str:
     """A program of Debian's PostgreSQL, which keeps them out of PATH. Raises FileNotFoundError."""
     found = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{program}"))
     if path := (str(found[-1]) if found else shutil.which(program)):
@@ -318,7 +329,15 @@ def _init_postgres(server: Server, folder: Path, host: str, environment: Mapping
     shutil.chown(server.folder, POSTGRES_USER)
     shutil.chown(password, POSTGRES_USER)
     command = [
-        *("runuser", "-u", POSTGRES_USER, "--", _postgres("initdb"), "-D", str(server.folder / "data")),
+        *(
+            "runuser",
+            "-u",
+            POSTGRES_USER,
+            "--",
+            postgres_program("initdb"),
+            "-D",
+            str(server.folder / "data"),
+        ),
         *("--auth=scram-sha-256", f"--pwfile={password}", "--no-sync", "-E", "UTF8", "--locale=C"),
     ]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=server.folder)
@@ -337,7 +356,7 @@ def _make_databases(server: Server, environment: Mapping[str, str]) -> None:
     )
     connection.autocommit = True
     with connection.cursor() as cursor:
-        for name in ("dagster", "mlflow"):
+        for name in DATABASES:
             cursor.execute(f"CREATE USER {name} PASSWORD %s", (password,))
             cursor.execute(f"CREATE DATABASE {name} OWNER {name}")
     connection.close()

@@ -36,7 +36,7 @@ class Server:
     """Its own: working directory, home and log."""
     environment: Mapping[str, str]
     ready: Callable[[], bool]
-    seconds: float = 120.0
+    seconds: float = 300.0
     """In which it has to be ready."""
     user: str | None = None
     """Who it runs as; None: as the rehearsal."""

@@ -162,7 +162,7 @@ class Page:
                 raise PageError(f"run {run[:8]} ended as {family[0].status}: {self.why(family[0].id)}")
             return None
 
-        return self._until(ended, f"run {run[:8]}")
+        return self.until(ended, f"run {run[:8]}")
 
     def wait_for_all(self, *, least: int = 0) -> list[Run]:
         """All runs, once there are so many and none is under way any more; those that were launched again
@@ -174,7 +174,7 @@ class Page:
                 return None
             return found
 
-        found = self._until(ended, f"{least} runs")
+        found = self.until(ended, f"{least} runs")
         good = {one.root or one.id for one in found if one.status == "SUCCESS"}
         for bad in (one for one in found if (one.root or one.id) not in good):
             raise PageError(f"run {bad.id[:8]} of {bad.job} ended as {bad.status}: {self.why(bad.id)}")
@@ -189,9 +189,9 @@ class Page:
                 raise PageError(f"backfill {backfill} ended as {status}")
             return True if status in ("COMPLETED", "COMPLETED_SUCCESS") else None
 
-        self._until(ended, f"backfill {backfill}")
+        self.until(ended, f"backfill {backfill}")
 
-    def _until(self, look: Callable[[], Any], what: str) -> Any:
+    def until(self, look: Callable[[], Any], what: str) -> Any:
         """What a look gives once it gives something: the page itself may be away meanwhile."""
         until, last = time.monotonic() + self.seconds, ""
         while time.monotonic() < until:

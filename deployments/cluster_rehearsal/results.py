@@ -7,6 +7,7 @@ the same on one machine (`alone`).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from deployments.cluster_rehearsal.alone import Inputs
 from deployments.cluster_rehearsal.cluster import BUCKET, Cluster
@@ -72,12 +73,12 @@ def results(servers: Cluster) -> Results:
 
 def bucket(servers: Cluster) -> None:
     """Make the bucket."""
-    _s3(servers).mkdir(BUCKET)
+    s3_of(servers).mkdir(BUCKET)
 
 
 def upload(servers: Cluster, inputs: Inputs) -> None:
     """Put pictures and pair table where the settings say they are."""
-    fs = _s3(servers)
+    fs = s3_of(servers)
     for path in (path for path in inputs.folder.rglob("*") if path.is_file()):
         fs.put_file(str(path), f"{BUCKET}/raw/{path.relative_to(inputs.folder).as_posix()}")
 
@@ -91,7 +92,8 @@ def _options(servers: Cluster) -> dict:
     }
 
 
-def _s3(servers: Cluster):  # type: ignore[no-untyped-def]
+def s3_of(servers: Cluster) -> Any:
+    """The cluster's bucket, as this process reaches it."""
     import s3fs
 
     return s3fs.S3FileSystem(**_options(servers), skip_instance_cache=True, use_listings_cache=False)

@@ -5,8 +5,11 @@ Belongs here: the order. Not here: servers (`cluster`), the page (`page`), what 
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +21,7 @@ from deployments.cluster_rehearsal import alone
 from deployments.cluster_rehearsal.cluster import BUCKET, ORDER, Cluster, cluster
 from deployments.cluster_rehearsal.machines import ServerError
 from deployments.cluster_rehearsal.page import Page, PageError, Run
+from deployments.cluster_rehearsal.restore import back_up, put_back
 from deployments.cluster_rehearsal.results import (
     Results,
     bucket,
@@ -88,11 +92,53 @@ def walk(folder: Path, *, short: bool, namespaces: bool, say: Callable[[str], No
                 walked.seconds[f"{victim} killed, to the end"] = clock.lap()
                 walked.found.append((f"{victim} killed: runs go on after", f"{seconds:.0f} s"))
                 _same(first, results(servers), f"after {victim} was killed")
+            if not short:
+                back_up(servers, folder / "back-up")
+                walked.seconds["back-up"] = clock.lap()
     if not short:
+        walked.found += _restored(folder, first, namespaces, say)
+        walked.seconds["restored in an empty cluster"] = clock.lap()
         _same(alone.run(folder / "alone", inputs, SETTINGS), first, "beside `got run` on one machine")
         walked.seconds["got run on one machine"] = clock.lap()
     walked.found.append(("tables, manifest and weights", f"equal throughout: {first.summary()}"))
     return walked
+
+
+def _restored(
+    folder: Path, expected: Results, namespaces: bool, say: Callable[[str], None]
+) -> list[tuple[str, str]]:
+    """A cluster in an empty folder, from the back-up: nothing is made again, and the champion draws."""
+
+    def started(name: str, servers: Cluster) -> None:
+        put_back(name, servers, folder / "back-up")
+
+    say("  an empty cluster goes on from the back-up")
+    with cluster(
+        folder / "restored", namespaces=namespaces, settings=SETTINGS, say=say, started=started
+    ) as servers:
+        page = Page(servers.url("webserver"))
+        _same(expected, results(servers), "in the restored cluster")
+        asked = page.evaluate_schedule(SCHEDULE, MONDAY)
+        if asked["runRequests"]:
+            raise PageError(f"the restored cluster would retrain: {asked['runRequests']}")
+        drawn = _predicted(servers, folder / "inputs" / "images")
+    return [("restored from the back-up", f"nothing is made again; {drawn}")]
+
+
+def _predicted(servers: Cluster, pictures: Path) -> str:
+    """What a program outside draws with the champion."""
+    source = str(next(pictures.rglob("*.png")))
+    uri = servers.environment["GOT_MLFLOW_URI"]
+    done = subprocess.run(
+        [sys.executable, "-m", "deployments.rehearsal.predict", uri, "models:/got@champion", source],
+        env=servers.environment, capture_output=True, text=True,
+    )  # fmt: skip
+    if done.returncode:
+        raise AssertionError(f"the champion does not draw: {done.stderr[-3000:]}")
+    answer = json.loads(done.stdout.splitlines()[-1])
+    if answer["errors"] or not answer["sizes"]:
+        raise AssertionError(f"the champion answers {answer}")
+    return f"the champion draws pictures of {answer['sizes']} pixels"
 
 
 class _Clock:
@@ -121,13 +167,13 @@ def _data(page: Page, say: Callable[[str], None]) -> list[str]:
     for name in SENSORS:
         page.start_sensor(name)
     for name in SENSORS:
-        tick = page._until(lambda name=name: _ticked(page, name), f"a tick of sensor {name}")
+        tick = page.until(lambda name=name: ticked(page, name), f"a tick of sensor {name}")
         say(f"  sensor {name}: {len(tick['runIds'])} runs")
     runs = page.wait_for_all(least=3)
     return sorted({one.tags["dagster/partition"] for one in runs if "dagster/partition" in one.tags})
 
 
-def _ticked(page: Page, name: str) -> dict | None:
+def ticked(page: Page, name: str) -> dict | None:
     for tick in page.ticks(name):
         if tick["error"]:
             raise PageError(f"sensor {name}: {tick['error']['message']}")
@@ -186,7 +232,7 @@ def kept_up(servers: Cluster, say: Callable[[str], None]) -> Iterator[None]:
         yield
     finally:
         over.set()
-        thread.join(timeout=130)
+        thread.join(timeout=310)
 
 
 def _killed(
@@ -199,7 +245,7 @@ def _killed(
         page.launch("retrain")
     else:
         _launch_shards(page, shards)
-    run = page._until(lambda: _at_work(page, known), "a run at work")
+    run = page.until(lambda: _at_work(page, known), "a run at work")
     say(f"  {victim} is killed while run {run.id[:8]} of {run.job} is at work")
     began = time.monotonic()
     if victim == RUN_WORKER:
@@ -209,7 +255,7 @@ def _killed(
     else:
         servers.servers[victim].kill()
     ended = {one.id for one in page_runs(page) if one.status == "SUCCESS"}
-    page._until(lambda: _another_ended(page, ended), f"a run after {victim} was killed")
+    page.until(lambda: _another_ended(page, ended), f"a run after {victim} was killed")
     seconds = time.monotonic() - began
     page.wait_for_all(least=len(known) + 1)
     return seconds
@@ -231,7 +277,7 @@ def _at_work(page: Page, known: set[str]) -> Run | None:
 
 def page_runs(page: Page) -> list[Run]:
     """Runs, as soon as the page answers."""
-    return page._until(page.runs, "the page")
+    return page.until(page.runs, "the page")
 
 
 def _another_ended(page: Page, ended: set[str]) -> bool | None:
