@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 
 from deployments.cluster_rehearsal.results import Results, different, results_in
+from deployments.cluster_rehearsal.upgrade import made_again
 from got_core.frame_hash import content_hash
 from got_core.storage import Storage
 
@@ -38,3 +39,16 @@ def test_results_are_read_from_a_storage(storage: Storage) -> None:
     assert found.tables == {"raw_images/images-00000": content_hash(table)}
     assert found.manifest == content_hash(table)
     assert found.weights["finetuned_model"] == "fine"
+
+
+def test_what_is_made_again_is_read_with_its_reason() -> None:
+    said = """
+  images-00000: raw_images, captions (its code version is another)
+  images-00000: 24 of 24 samples in tars
+  foundation_models (missing)
+  3 tables, models and reports made, the rest was up to date; 40 s, 1.2 of 2 cores busy
+"""
+    assert made_again(said) == [
+        ("images-00000", "raw_images, captions", "its code version is another"),
+        ("", "foundation_models", "missing"),
+    ]
