@@ -98,7 +98,12 @@ def submitted(
     Raises RayJobError, whose sentence is the job's own where it had one: also of a job that ended without a
     report.
     """
-    from dagster_ray import PipesRayJobClient
+    try:
+        from dagster_ray import PipesRayJobClient
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"GOT_RAY_JOBS needs a package that is not installed ({error.name}): pip install 'got[cluster]'"
+        ) from error
 
     asset, reader = context.asset_key.to_user_string(), _reader()
     client = PipesRayJobClient(address=address, message_reader=reader, poll_interval=POLL_SECONDS)

@@ -1,8 +1,9 @@
 """An upgrade tried: a home that an earlier commit has made, and this version's `got run` on it.
 
 Usage: ``python -m deployments.cluster_rehearsal.upgrade FOLDER [COMMIT]``. Needs the repository's history.
-What is made again is printed with its reason; the earlier version's first model has to draw. Belongs here: the
-two runs and what is looked at between them. Not here: servers, of which an upgrade needs none.
+What is made again is printed with its reason; the earlier version's first model has to draw.
+
+Belongs here: the two runs and what is looked at between them. Not here: servers, of which an upgrade needs none.
 """
 
 from __future__ import annotations
