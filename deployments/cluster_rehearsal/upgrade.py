@@ -3,7 +3,7 @@
 Usage: ``python -m deployments.cluster_rehearsal.upgrade FOLDER [COMMIT]``. Needs the repository's history.
 What is made again is printed with its reason; the earlier version's first model has to draw.
 
-Belongs here: the two runs and what is looked at between them. Not here: servers, of which an upgrade needs none.
+Belongs here: the two runs and what is looked at between them. Not here: servers, of which it needs none.
 """
 
 from __future__ import annotations
