@@ -9,11 +9,13 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from deployments.cluster_rehearsal.machines import Server, answers, listens
@@ -119,6 +121,8 @@ def cluster(
         made = _cluster(folder, hosts, Secrets(), settings)
         for name in ORDER:
             server = made.servers[name]
+            if name.startswith("ray-"):
+                stack.push(partial(_keep_logs, folder, name))
             stack.callback(server.stop)
             if name == "postgres":
                 _init_postgres(server, folder, hosts[name].host, made.environment)
@@ -142,6 +146,8 @@ def _cluster(folder: Path, hosts: dict[str, Address], own: Secrets, settings: Ma
             environment=_environment(folder / name, environment | more),
             ready=ready,
             user=POSTGRES_USER if name == "postgres" else None,
+            # PostgreSQL would wait for its clients.
+            polite=signal.SIGINT if name == "postgres" else signal.SIGTERM,
         )
         for name, (command, more, ready) in _commands(folder, host, own).items()
     }
@@ -296,6 +302,14 @@ def _ray_start(folder: Path, host: Mapping[str, str], name: str) -> list[str]:
 def ray_folder(folder: Path, name: str) -> Path:
     """Where a machine's Ray keeps its session."""
     return Path("/tmp") / f"gcr-{os.getpid()}-{name[-1]}"
+
+
+def _keep_logs(folder: Path, name: str, *_: object) -> None:
+    """Ray's logs go where all others are, and the rest of its session goes."""
+    session = ray_folder(folder, name)
+    for logs in session.glob("session_2*/logs"):
+        shutil.copytree(logs, folder / name / "logs", symlinks=True, dirs_exist_ok=True)
+    shutil.rmtree(session, ignore_errors=True)
 
 
 def _jobs_answer(host: Mapping[str, str]) -> bool:

@@ -12,6 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -40,6 +41,8 @@ class Server:
     """In which it has to be ready."""
     user: str | None = None
     """Who it runs as; None: as the rehearsal."""
+    polite: signal.Signals = signal.SIGTERM
+    """What asks it to end."""
     _process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     @property
@@ -71,30 +74,33 @@ class Server:
 
     def kill(self) -> None:
         """End it with all its processes, as a power cut does."""
-        self._end(signal.SIGKILL)
+        self._end()
 
     def stop(self) -> None:
-        """Ask it to end, and end it."""
-        self._end(signal.SIGTERM, 20.0)
-        self._end(signal.SIGKILL)
+        """Ask it to end, then end it with all its processes."""
+        self._end(self.polite, 20.0)
 
     def is_alive(self) -> bool:
         """Whether its first process is there."""
         return self._process is not None and self._process.poll() is None
 
-    def _end(self, number: signal.Signals, seconds: float = 30.0) -> None:
-        if self._process is None:
+    def _end(self, asked: signal.Signals | None = None, seconds: float = 0.0) -> None:
+        process, self._process = self._process, None
+        if process is None:
             return
-        for group in _groups(self._process.pid):
-            try:
-                os.killpg(group, number)
-            except ProcessLookupError:
-                continue
-        try:
-            self._process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            return
-        self._process = None
+        groups = _groups(process.pid)
+        if asked is not None:
+            _send(groups, asked)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(seconds)
+        _send(groups, signal.SIGKILL)
+        process.wait()
+
+
+def _send(groups: set[int], number: signal.Signals) -> None:
+    for group in groups:
+        with suppress(ProcessLookupError):
+            os.killpg(group, number)
 
 
 def _groups(first: int) -> set[int]:
@@ -107,10 +113,8 @@ def _groups(first: int) -> set[int]:
         return {first}
     groups = set()
     for process in family:
-        try:
+        with suppress(ProcessLookupError):
             groups.add(os.getpgid(process.pid))
-        except ProcessLookupError:
-            continue
     return groups - {os.getpgid(0)}
 
 
