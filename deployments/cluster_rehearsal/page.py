@@ -16,7 +16,6 @@ from typing import Any
 LOCATION, REPOSITORY = "got", "__repository__"
 _SELECTOR = {"repositoryLocationName": LOCATION, "repositoryName": REPOSITORY}
 _ENDED = {"SUCCESS", "FAILURE", "CANCELED"}
-_POLL = 1.0
 
 _ADD = """mutation($name: String!, $key: String!, $selector: RepositorySelector!) {
   addDynamicPartition(partitionsDefName: $name, partitionKey: $key, repositorySelector: $selector)
@@ -70,6 +69,8 @@ class Page:
     url: str
     seconds: float = 600.0
     """For which a run or backfill is waited for."""
+    poll: float = 1.0
+    """Seconds between two looks."""
 
     def ask(self, query: str, variables: dict[str, Any] | None = None) -> Any:
         """The one field of the answer. Raises PageError for errors, and OSError where nothing answers."""
@@ -200,7 +201,7 @@ class Page:
                     return found
             except OSError as error:
                 last = f"; the page: {error}"
-            time.sleep(_POLL)
+            time.sleep(self.poll)
         raise PageError(f"{what} is not done within {self.seconds:g} s{last}")
 
 
