@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import dagster as dg
-from dagster._core.errors import DagsterExecutionInterruptedError
+from dagster._core.errors import DagsterExecutionInterruptedError, DagsterPipesExecutionError
 from dagster_pipes import DagsterPipesError, PipesContext
 
 from got_assets.io import read_value
@@ -179,7 +179,8 @@ def _faults(asset: str, reader: Any) -> Iterator[None]:
             "of this version?",
             retryable=True,
         ) from error
-    except (RuntimeError, OSError) as error:  # requests' errors are OSErrors
+    # Requests' errors are OSErrors; Dagster's is that of a log which does not end.
+    except (RuntimeError, OSError, DagsterPipesExecutionError) as error:
         told = next((one for one in reader.told() if "failed" in one), None)
         if told:
             raise RayJobError(str(told["failed"]), retryable=bool(told["retryable"])) from error
