@@ -143,7 +143,7 @@ def _cluster(folder: Path, hosts: dict[str, Address], own: Secrets, settings: Ma
             address=hosts[name],
             command=command,
             folder=folder / name,
-            environment=_environment(folder / name, environment | more),
+            environment=_environment(folder / name, environment | more | _interface(hosts[name])),
             ready=ready,
             user=POSTGRES_USER if name == "postgres" else None,
             # PostgreSQL would wait for its clients.
@@ -154,6 +154,12 @@ def _cluster(folder: Path, hosts: dict[str, Address], own: Secrets, settings: Ma
     for name in ("code", "daemon", "webserver"):
         _dagster_home(folder / name, host)
     return Cluster(folder, servers, hosts, _environment(folder / OUTSIDE, environment))
+
+
+def _interface(address: Address) -> dict[str, str]:
+    """Of workers that exchange gradients: gloo else takes the address that the machine's name has, and all
+    namespaces have the name of this one, which means the loopback network."""
+    return {} if address.namespace is None else {"GLOO_SOCKET_IFNAME": "eth0"}
 
 
 def _settings(host: Mapping[str, str], own: Secrets) -> dict[str, str]:
