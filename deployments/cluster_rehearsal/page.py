@@ -43,7 +43,7 @@ _TERMINATE = """mutation($id: String!) { terminateRun(runId: $id)
   { __typename ... on PythonError { message } ... on TerminateRunFailure { message } } }"""
 _EVENTS = """query($id: ID!) { logsForRun(runId: $id, limit: 1000) { __typename
   ... on EventConnection { events { __typename ... on MessageEvent { message }
-    ... on ExecutionStepFailureEvent { error { message } }
+    ... on ExecutionStepFailureEvent { error { message errorChain { error { message } } } }
       ... on RunFailureEvent { error { message } } } } } }"""
 
 
@@ -149,7 +149,9 @@ class Page:
     def why(self, run: str) -> str:
         """Errors among a run's events."""
         events = self.ask(_EVENTS, {"id": run}).get("events", [])
-        errors = [(one.get("error") or {}).get("message") for one in events]
+        found = [one["error"] for one in events if one.get("error")]
+        chains = [[one, *(link["error"] for link in one.get("errorChain", []))] for one in found]
+        errors = [one["message"].strip() for chain in chains for one in chain]
         return "\n".join(filter(None, errors)) or "no error among its events"
 
     def wait_for_run(self, run: str) -> Run:
