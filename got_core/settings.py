@@ -162,6 +162,16 @@ class Settings(BaseSettings):
             return value if value is None else check_registered(value)
         return str(local_path(value) or value.rstrip("/"))
 
+    @field_validator("ray_jobs")
+    @classmethod
+    def _job_server(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("http://", "https://")):
+            raise ValueError(
+                f"GOT_RAY_JOBS={value} is no address of a job server, such as http://ray-head:8265; the "
+                "cluster's own address belongs into GOT_RAY_ADDRESS"
+            )
+        return None if value is None else value.rstrip("/")
+
     @field_validator("foundation")
     @classmethod
     def _trained_or_folder(cls, value: str | None) -> str | None:

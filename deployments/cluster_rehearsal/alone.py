@@ -1,0 +1,66 @@
+"""The same recipe and pictures without a cluster: what the results have to be equal to.
+
+Belongs here: rendering the pictures, and `got run`. Not here: comparing (`results`).
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from got_core.recipes.recipe import Recipe
+from got_core.storage import Storage
+
+if TYPE_CHECKING:
+    from deployments.cluster_rehearsal.results import Results
+
+ROOT = Path(__file__).resolve().parents[2]
+_TAIL = 40
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Pictures in `images`, pairs in `edits/pairs.csv`, below one folder."""
+
+    folder: Path
+
+
+def inputs(folder: Path, recipe: Recipe) -> Inputs:
+    """Render the recipe's scenes."""
+    from got_core.scenes.corpus import write_corpus
+
+    write_corpus(
+        recipe.world, recipe.corpus, folder / "images", folder / "edits", folder.with_name("truth.parquet")
+    )
+    return Inputs(folder)
+
+
+def run(folder: Path, given: Inputs, settings: Mapping[str, str]) -> Results:
+    """`got run` in a home of its own. Raises RuntimeError with the end of its output where it fails."""
+    from deployments.cluster_rehearsal.cluster import FOREIGN
+    from deployments.cluster_rehearsal.results import results_in
+
+    folder.mkdir(parents=True)
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
+    own = {
+        "GOT_HOME": str(folder / "home"),
+        "GOT_RAW": str(given.folder / "images"),
+        "GOT_EDITS": str(given.folder / "edits" / "pairs.csv"),
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), kept.get("PYTHONPATH")])),
+        "OMP_NUM_THREADS": "1",
+        "DAGSTER_DISABLE_TELEMETRY": "1",
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "got_assets.cli", "run"],
+        cwd=folder, env=kept | dict(settings) | own, capture_output=True, text=True,
+    )  # fmt: skip
+    if done.returncode:
+        tail = "\n".join((done.stdout + done.stderr).splitlines()[-_TAIL:])
+        raise RuntimeError(f"`got run` on one machine ended with {done.returncode}:\n{tail}")
+    return results_in(Storage(f"file://{folder / 'home' / 'storage'}"))
