@@ -43,8 +43,10 @@ def url(studio: Studio) -> Iterator[str]:
         yield one
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
+    """Of a file, not of the session: while Playwright is open its event loop runs in this thread, so no
+    other test can run one."""
     pytest.importorskip("playwright.sync_api")
     if shutil.which("chromium") is None:
         pytest.skip("needs a browser")
