@@ -31,12 +31,10 @@ def serve(
     """
     token = settings.token.get_secret_value() if settings.token else None
     check_listening(settings.host, token)
-    listening = listening_socket(settings.host, settings.port)
-    with listening:
+    with listening_socket(settings.host, settings.port) as listening:
         slot = ModelSlot(reference, tracking_uri, load_options(settings))
         app = make_app(slot, settings, publisher_of(settings))
-        host, port = listening.getsockname()[:2]
-        report(f"serving {slot.current.name} at http://{_shown(host)}:{port} (OpenAPI page: /docs)")
+        report(f"serving {slot.current.name} at {url_of(listening)} (OpenAPI page: /docs)")
         config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=_GRACE)
         uvicorn.Server(config).run(sockets=[listening])
 
@@ -61,5 +59,7 @@ def listening_socket(host: str, port: int) -> socket.socket:
     return listening
 
 
-def _shown(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
+def url_of(listening: socket.socket) -> str:
+    """Where browsers and clients find it."""
+    host, port = listening.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

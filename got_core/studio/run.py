@@ -6,7 +6,6 @@ Belongs here: from settings to a listening studio. Not here: the application (`a
 from __future__ import annotations
 
 import os
-import socket
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +14,7 @@ from got_core.registry.reference import NoModelError
 from got_core.server_settings import ServeSettings, StudioSettings
 from got_core.serving.models import ModelSlot
 from got_core.serving.provenance import publisher_of
-from got_core.serving.run import load_options
+from got_core.serving.run import listening_socket, load_options, url_of
 from got_core.studio.desk import Studio
 from got_core.studio.painter import EmbeddedPainter, Painter, RemotePainter
 
@@ -75,24 +74,13 @@ def run_studio(
 
     from got_core.studio.app import make_app
 
-    with _listening(settings) as listening:
-        app = make_app(Studio(painter, feedback), settings)
-        host, port = listening.getsockname()[:2]
-        report(f"the studio draws with {name}: open http://{f'[{host}]' if ':' in host else host}:{port}")
-        config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=_GRACE)
-        try:
-            uvicorn.Server(config).run(sockets=[listening])
-        finally:
-            painter.close()
-
-
-def _listening(settings: StudioSettings) -> socket.socket:
-    listening = socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET)
     try:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind((settings.host, settings.port))
-        listening.listen(128)
-    except OSError as error:
-        listening.close()
-        raise OSError(f"{settings.host}:{settings.port} cannot be listened at: {error}") from error
-    return listening
+        with listening_socket(settings.host, settings.port) as listening:
+            app = make_app(Studio(painter, feedback), settings)
+            report(f"the studio draws with {name}: open {url_of(listening)}")
+            config = uvicorn.Config(
+                app, log_level="warning", access_log=False, timeout_graceful_shutdown=_GRACE
+            )
+            uvicorn.Server(config).run(sockets=[listening])
+    finally:
+        painter.close()
