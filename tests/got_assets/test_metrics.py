@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
 
+from got_core.scenes.corpus import write_corpus
 from got_core.watch_settings import MetricsSettings
 
 from .conftest import Graph
@@ -29,23 +32,31 @@ def figures(made: Any) -> dict[str, float]:
     return {name: float(value) for name, _, value in lines}
 
 
+def few_pictures(graph: Graph, *, good: int, bad: int) -> None:
+    """Raw files, of which some are no pictures."""
+    recipe, settings, raw = graph.project.recipe, graph.project.settings, graph.raw
+    corpus = dataclasses.replace(recipe.corpus, images=good, edits=1, multi_turn=0.0, reasoning=0.0)
+    write_corpus(recipe.world, corpus, raw, Path(settings.edits_url).parent, Path(settings.truth_url))
+    for number in range(bad):
+        (raw / f"bad-{number}.png").write_bytes(b"no picture")
+
+
 def test_figures_are_those_of_the_tables(graph: Graph) -> None:
-    graph.render()
-    graph.make_data()
+    few_pictures(graph, good=5, bad=1)
+    (shard,), _ = graph.run.assign_shards(graph.project, graph.instance)
+    graph.make(*graph.run.IMAGE_STEPS, partition=shard)
     made = exporter(graph)
     assert made.look()
     found = figures(made)
-    shards = graph.instance.get_dynamic_partitions("image_shards")
-    assert found['got_line_shards{kind="images",state="up to date"}'] == len(shards)
-    tables = [graph.storage.read_table(f"raw_images/{shard}") for shard in shards]
-    good = sum(table.filter(table["error"].is_null()).height for table in tables)
-    assert found['got_line_rows{asset="raw_images",verdict="accepted"}'] == good
+    assert found['got_line_shards{kind="images",state="up to date"}'] == 1
+    assert found['got_line_rows{asset="raw_images",verdict="accepted"}'] == 5
+    assert found['got_line_rows{asset="raw_images",verdict="rejected"}'] == 1
     assert found['got_line_training_steps{stage="finetune"}'] == graph.project.recipe.stages[-1].config.steps
     assert found["got_line_look_faults_total"] == 0
 
-    graph.instance.delete_dynamic_partition("image_shards", shards[0])
+    graph.instance.delete_dynamic_partition("image_shards", shard)
     assert made.look()
-    assert figures(made)['got_line_shards{kind="images",state="up to date"}'] == len(shards) - 1
+    assert figures(made)['got_line_shards{kind="images",state="up to date"}'] == 0
 
 
 def test_a_look_that_fails_keeps_the_figures_and_is_counted(
