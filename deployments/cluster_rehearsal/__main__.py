@@ -14,6 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from deployments.cluster_rehearsal.kills import table
 from deployments.cluster_rehearsal.machines import ServerError
 from deployments.cluster_rehearsal.network import can_make_namespaces
 from deployments.cluster_rehearsal.page import PageError
@@ -53,6 +54,8 @@ def show(walked: Walked) -> None:
     print("\nWhat was found")
     for what, found in walked.found:
         print(f"  {what}: {found}")
+    if walked.kills:
+        print(f"\n{table(walked.kills)}")
     print("\nSeconds by part")
     for part, seconds in walked.seconds.items():
         print(f"  {part:<32}{seconds:8.1f}")

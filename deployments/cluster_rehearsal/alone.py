@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,16 +28,28 @@ class Inputs:
     """Pictures in `images`, pairs in `edits/pairs.csv`, below one folder."""
 
     folder: Path
+    size: int
+    """Pictures in a shard."""
+
+    @property
+    def edits(self) -> list[Path]:
+        """All files of pairs."""
+        return sorted(path for path in (self.folder / "edits").rglob("*") if path.is_file())
+
+    def images(self, shard: int) -> list[Path]:
+        """Pictures of a shard: names of later ones come later."""
+        found = sorted(path for path in (self.folder / "images").rglob("*") if path.is_file())
+        return found[shard * self.size : (shard + 1) * self.size]
 
 
-def inputs(folder: Path, recipe: Recipe) -> Inputs:
-    """Render the recipe's scenes."""
+def inputs(folder: Path, recipe: Recipe, shards: int) -> Inputs:
+    """Render scenes for so many shards of pictures, and the recipe's pairs."""
     from got_core.scenes.corpus import write_corpus
 
-    write_corpus(
-        recipe.world, recipe.corpus, folder / "images", folder / "edits", folder.with_name("truth.parquet")
-    )
-    return Inputs(folder)
+    size = recipe.ingest.image_shard_size
+    corpus = replace(recipe.corpus, images=size * shards)
+    write_corpus(recipe.world, corpus, folder / "images", folder / "edits", folder.with_name("truth.parquet"))
+    return Inputs(folder, size)
 
 
 def run(folder: Path, given: Inputs, settings: Mapping[str, str]) -> Results:

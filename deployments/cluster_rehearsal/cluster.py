@@ -1,81 +1,55 @@
-"""The servers of a rehearsal, as a team has them: which there are, their command lines, settings and secrets.
+"""The servers of a rehearsal, as a team has them: settings, secrets and files, and in which order they start.
 
-Belongs here: what is started, in which order. Not here: processes (`machines`), addresses (`network`), and
-what is done with the cluster (`walk`).
+Belongs here: what holds for several servers. Not here: command lines (`commands`), processes (`machines`),
+addresses (`network`), who may reach whom (`firewall`), and what is done with the cluster (`walk`).
 """
 
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from deployments.cluster_rehearsal.machines import Server, answers, listens
+from deployments.cluster_rehearsal import commands, firewall, postgres, proxy
+from deployments.cluster_rehearsal.commands import BUCKET, LOGS_BUCKET, ray_folder
+from deployments.cluster_rehearsal.machines import Server
 from deployments.cluster_rehearsal.network import OUTSIDE, Address, network
+from deployments.rehearsal.server import MODEL
 
 ROOT = Path(__file__).resolve().parents[2]
-MACHINES = ["postgres", "s3", "mlflow", "ray-head", "ray-1", "ray-2", "code", "daemon", "webserver", OUTSIDE]
-ORDER = [one for one in MACHINES if one != OUTSIDE]
-"""In which servers are started."""
-PORTS = {"postgres": 5432, "s3": 9000, "mlflow": 5000, "ray-head": 8265, "code": 4000, "webserver": 3000}
-GCS_PORT = 6379
-BUCKET = "got"
-DATABASES = ("dagster", "mlflow")
-"""Each belongs to a user of its name."""
-RUNS_AT_ONCE = 2
-POSTGRES_USER = "postgres"
+STAGES = (
+    ("postgres", "s3", "annotator"),
+    ("mlflow", "ray-head"),
+    ("ray-1", "ray-2", "nginx"),
+    ("code",),
+    ("daemon", "webserver"),
+)
+"""Servers that are started at once, in order."""
+ORDER = [name for stage in STAGES for name in stage]
+MACHINES = [*ORDER, OUTSIDE]
 FOREIGN = ("GOT_", "MLFLOW_", "DAGSTER_", "RAY_", "AWS_", "PG", "HF_")
 """Beginnings of variables that the servers do not take over."""
-
-INSTANCE = """\
-telemetry:
-  enabled: false
-storage:
-  postgres:
-    postgres_db:
-      hostname: {postgres}
-      port: 5432
-      db_name: dagster
-      # Without it SQLAlchemy 2.1 looks for psycopg 3, which dagster-postgres does not bring.
-      scheme: postgresql+psycopg2
-      username: dagster
-      password:
-        env: DAGSTER_POSTGRES_PASSWORD
-concurrency:
-  runs:
-    max_concurrent_runs: {runs}
-  pools:
-    granularity: run
-run_launcher:
-  module: got_assets.launcher
-  class: LocalRunLauncher
-run_monitoring:
-  enabled: true
-  poll_interval_seconds: 5
-  start_timeout_seconds: 300
-  cancel_timeout_seconds: 60
-  free_slots_after_run_end_seconds: 30
-run_retries:
-  enabled: true
-  max_retries: 3
-  retry_on_asset_or_op_failure: false
-"""
-"""dagster.yaml of code server, daemon and webserver; intervals are short, for a rehearsal is."""
-WORKSPACE = """\
-load_from:
-  - grpc_server:
-      host: {code}
-      port: 4000
-      location_name: got
-"""
+SHORTER = {
+    "max_concurrent_runs": 2,
+    "poll_interval_seconds": 5,
+    "start_timeout_seconds": 300,
+    "cancel_timeout_seconds": 60,
+    "free_slots_after_run_end_seconds": 30,
+    "upload_interval": 10,
+}
+"""What a rehearsal on two cores has in place of numbers in a team's dagster.yaml."""
+USER, ADMINISTRATOR = "got", "admin"
+"""Of MLflow: who the graph is, and who makes users."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +59,11 @@ class Secrets:
     postgres: str = field(default_factory=lambda: secrets.token_urlsafe(24), repr=False)
     ray: str = field(default_factory=lambda: secrets.token_hex(32), repr=False)
     s3: str = field(default_factory=lambda: secrets.token_urlsafe(24), repr=False)
+    mlflow: str = field(default_factory=lambda: secrets.token_urlsafe(24), repr=False)
+    administrator: str = field(default_factory=lambda: secrets.token_urlsafe(24), repr=False)
+    forms: str = field(default_factory=lambda: secrets.token_urlsafe(24), repr=False)
+    annotator: str = field(default_factory=lambda: secrets.token_urlsafe(24), repr=False)
+    person: str = field(default_factory=lambda: secrets.token_urlsafe(24), repr=False)
 
 
 @dataclass
@@ -96,10 +75,18 @@ class Cluster:
     hosts: dict[str, Address]
     environment: dict[str, str]
     """Of a client: the settings with which code server and jobs work, too."""
+    person: tuple[str, str]
+    """Name and password of who is let in to Dagster's page."""
 
-    def url(self, name: str) -> str:
-        """HTTP address of a server."""
-        return f"http://{self.hosts[name].host}:{PORTS[name]}"
+    @property
+    def page(self) -> str:
+        """Address of Dagster's page, as people reach it."""
+        return f"https://{self.hosts['nginx'].host}:{proxy.RUNNERS}"
+
+    @property
+    def certificate(self) -> Path:
+        """What the page's certificate is checked with."""
+        return proxy.certificate(self.folder / "nginx")
 
 
 @contextmanager
@@ -108,52 +95,70 @@ def cluster(
     *,
     namespaces: bool,
     settings: Mapping[str, str],
+    own: Secrets | None = None,
     say: Callable[[str], None] = print,
     started: Callable[[str, Cluster], None] = lambda name, made: None,
 ) -> Iterator[Cluster]:
     """All servers while it is open, each started and answering; what they leave is below the folder.
 
-    ``settings`` are GOT_* ones beside addresses; ``started`` is called with each server's name before the
-    next one is started. Raises ServerError where one does not start.
+    ``settings`` are GOT_* ones beside addresses; ``own`` secrets are made where none are given; ``started``
+    is called with each server's name before those that need it are started. Raises ServerError where one does
+    not start, and RuntimeError where what they need cannot be prepared.
     """
     with ExitStack() as stack:
         hosts = stack.enter_context(network(MACHINES, namespaces=namespaces))
-        made = _cluster(folder, hosts, Secrets(), settings)
-        for name in ORDER:
-            server = made.servers[name]
-            if name.startswith("ray-"):
-                stack.push(partial(_keep_logs, folder, name))
-            stack.callback(server.stop)
-            if name == "postgres":
-                _init_postgres(server, folder, hosts[name].host, made.environment)
-            seconds = server.start()
-            if name == "postgres":
-                _make_databases(server, made.environment)
-            started(name, made)
-            say(f"  {name:<10} {hosts[name].host:<12} ready after {seconds:.1f} s")
+        firewall.close(hosts)
+        made = _cluster(folder, hosts, own or Secrets(), settings)
+        for stage in STAGES:
+            for name in stage:
+                if name.startswith("ray-"):
+                    stack.push(partial(_keep_logs, folder, name))
+                stack.callback(made.servers[name].stop)
+            with ThreadPoolExecutor() as pool:
+                seconds = [*pool.map(lambda name: made.servers[name].start(), stage)]
+            for name, took in zip(stage, seconds, strict=True):
+                if name == "postgres":
+                    postgres.make_databases(hosts[name].host, made.environment)
+                started(name, made)
+                say(f"  {name:<10} {hosts[name].host:<12} ready after {took:.1f} s")
+            if "mlflow" in stage:
+                _prepare(made)
         yield made
 
 
 def _cluster(folder: Path, hosts: dict[str, Address], own: Secrets, settings: Mapping[str, str]) -> Cluster:
     host = {name: one.host for name, one in hosts.items()}
     environment = _settings(host, own) | dict(settings)
+    of_mlflow = {
+        "PGPASSWORD": own.postgres,
+        "MLFLOW_AUTH_ADMIN_USERNAME": ADMINISTRATOR,
+        "MLFLOW_AUTH_ADMIN_PASSWORD": own.administrator,
+        "MLFLOW_FLASK_SERVER_SECRET_KEY": own.forms,
+    }
     servers = {
         name: Server(
             name=name,
             address=hosts[name],
-            command=command,
+            command=command.words,
             folder=folder / name,
-            environment=_environment(folder / name, environment | more | _interface(hosts[name])),
-            ready=ready,
-            user=POSTGRES_USER if name == "postgres" else None,
+            environment=_environment(
+                folder / name, environment | dict(command.environment) | _interface(hosts[name])
+            ),
+            ready=command.ready,
+            user=postgres.USER if name == "postgres" else None,
             # PostgreSQL would wait for its clients.
             polite=signal.SIGINT if name == "postgres" else signal.SIGTERM,
         )
-        for name, (command, more, ready) in _commands(folder, host, own).items()
+        for name, command in commands.commands(folder, host, of_mlflow).items()
     }
     for name in ("code", "daemon", "webserver"):
-        _dagster_home(folder / name, host)
-    return Cluster(folder, servers, hosts, _environment(folder / OUTSIDE, environment))
+        _dagster_home(folder / name)
+    (folder / "mlflow").mkdir()
+    (folder / "mlflow" / "auth.ini").write_text(commands.mlflow_users(host))
+    proxy.write_files(folder / "nginx", host, own.person)
+    client = _environment(folder / OUTSIDE, environment)
+    postgres.new_folder(folder / "postgres", host["postgres"], client)
+    return Cluster(folder, servers, hosts, client, (proxy.PERSON, own.person))
 
 
 def _interface(address: Address) -> dict[str, str]:
@@ -166,13 +171,26 @@ def _settings(host: Mapping[str, str], own: Secrets) -> dict[str, str]:
     """What every client of the cluster is set to, as in `.env` of a deployment."""
     return {
         "GOT_STORAGE": f"s3://{BUCKET}/storage",
-        "GOT_S3_ENDPOINT": f"http://{host['s3']}:9000",
-        "GOT_MLFLOW_URI": f"http://{host['mlflow']}:5000",
-        "GOT_RAY_JOBS": f"http://{host['ray-head']}:8265",
+        "GOT_S3_ENDPOINT": f"http://{host['s3']}:{commands.S3}",
+        "GOT_MLFLOW_URI": f"http://{host['mlflow']}:{commands.MLFLOW}",
+        "GOT_RAY_JOBS": f"http://{host['ray-head']}:{commands.JOBS}",
+        "GOT_ANNOTATOR": "openai",
+        "GOT_ANNOTATOR_URL": f"http://{host['annotator']}:{commands.ANNOTATOR}/v1",
+        "GOT_ANNOTATOR_KEY": own.annotator,
+        "GOT_ANNOTATOR_VISION_MODEL": MODEL,
+        "GOT_ANNOTATOR_BOX_UNIT": "pixels",
+        "GOT_ANNOTATOR_CONCURRENCY": "8",
+        "CLUSTER_LOGS_BUCKET": LOGS_BUCKET,
         "AWS_ACCESS_KEY_ID": "got",
         "AWS_SECRET_ACCESS_KEY": own.s3,
         "AWS_DEFAULT_REGION": "us-east-1",
+        "POSTGRES_HOST": host["postgres"],
+        "POSTGRES_PORT": str(commands.POSTGRES),
         "DAGSTER_POSTGRES_PASSWORD": own.postgres,
+        "DAGSTER_CODE_HOST": host["code"],
+        "DAGSTER_CODE_PORT": str(commands.CODE),
+        "MLFLOW_TRACKING_USERNAME": USER,
+        "MLFLOW_TRACKING_PASSWORD": own.mlflow,
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": own.ray,
     }
@@ -200,114 +218,30 @@ def _environment(folder: Path, more: Mapping[str, str]) -> dict[str, str]:
     )
 
 
-def _commands(
-    folder: Path, host: Mapping[str, str], own: Secrets
-) -> dict[str, tuple[list[str], dict[str, str], Callable[[], bool]]]:
-    """Command line, further variables, and whether it is ready, by server."""
-    python, module = sys.executable, "got_assets.definitions"
-    workspace = str(folder / "code" / "dagster" / "workspace.yaml")
-    s3 = {"MLFLOW_S3_ENDPOINT_URL": f"http://{host['s3']}:9000", "PGPASSWORD": own.postgres}
-    return {
-        "postgres": (
-            [
-                postgres_program("postgres"),
-                "-D",
-                str(folder / "postgres" / "data"),
-                "-h",
-                host["postgres"],
-                "-k",
-                "",
-            ],
-            {},
-            lambda: listens(host["postgres"], 5432),
-        ),
-        "s3": (
-            [
-                python,
-                "-m",
-                "deployments.cluster_rehearsal.store",
-                str(folder / "s3" / "data"),
-                host["s3"],
-                "9000",
-            ],
-            {},
-            lambda: listens(host["s3"], 9000),
-        ),
-        "mlflow": (
-            [
-                *(
-                    python,
-                    "-m",
-                    "mlflow",
-                    "server",
-                    "--host",
-                    host["mlflow"],
-                    "--port",
-                    "5000",
-                    "--workers",
-                    "1",
-                ),
-                *("--backend-store-uri", f"postgresql+psycopg2://mlflow@{host['postgres']}:5432/mlflow"),
-                *(
-                    "--artifacts-destination",
-                    f"s3://{BUCKET}/mlflow",
-                    "--allowed-hosts",
-                    f"{host['mlflow']}:5000",
-                ),
-            ],
-            s3 | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
-            lambda: answers(f"http://{host['mlflow']}:5000/health"),
-        ),
-        "ray-head": (_ray_head(folder, host), {}, lambda: _jobs_answer(host)),
-        **{
-            name: (_ray_node(folder, host, name), {}, lambda name=name: listens(host[name], 6380))
-            for name in ("ray-1", "ray-2")
-        },
-        "code": (
-            [python, "-m", "dagster", "code-server", "start", "-m", module, "-h", host["code"], "-p", "4000"],
-            {},
-            lambda: listens(host["code"], 4000),
-        ),
-        "daemon": (
-            [python, "-m", "dagster._daemon", "run", "-w", workspace.replace("/code/", "/daemon/")],
-            {},
-            lambda: True,
-        ),
-        "webserver": (
-            [
-                *(python, "-m", "dagster_webserver", "-h", host["webserver"], "-p", "3000"),
-                *("-w", workspace.replace("/code/", "/webserver/")),
-            ],
-            {},
-            lambda: answers(f"http://{host['webserver']}:3000/server_info"),
-        ),
-    }
+def _dagster_home(folder: Path) -> None:
+    """A team's own files, with intervals for a rehearsal."""
+    home = folder / "dagster"
+    home.mkdir(parents=True, exist_ok=True)
+    text = (proxy.SOURCE / "dagster.yaml").read_text()
+    for name, value in SHORTER.items():
+        text, count = re.subn(rf"\b{name}: \d+", f"{name}: {value}", text)
+        assert count == 1, f"{name} is {count} times in {proxy.SOURCE / 'dagster.yaml'}"
+    (home / "dagster.yaml").write_text(text)
+    shutil.copy(proxy.SOURCE / "workspace.yaml", home)
 
 
-def _ray_head(folder: Path, host: Mapping[str, str]) -> list[str]:
-    """Without processors: it takes drivers, and no workers."""
-    return [
-        *(*_ray_start(folder, host, "ray-head"), "--head", "--num-cpus=0", f"--port={GCS_PORT}"),
-        *(f"--dashboard-host={host['ray-head']}", "--dashboard-port=8265", "--include-dashboard=true"),
-    ]
-
-
-def _ray_node(folder: Path, host: Mapping[str, str], name: str) -> list[str]:
-    return [*_ray_start(folder, host, name), f"--address={host['ray-head']}:{GCS_PORT}", "--num-cpus=1"]
-
-
-def _ray_start(folder: Path, host: Mapping[str, str], name: str) -> list[str]:
-    return [
-        *(sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats"),
-        *(f"--node-ip-address={host[name]}", "--node-manager-port=6380", "--object-manager-port=6381"),
-        # Sockets lie below it, whose paths have 107 bytes at most.
-        *(f"--temp-dir={ray_folder(folder, name)}", f"--object-store-memory={100 * 1024**2}"),
-    ]
-
-
-def ray_folder(folder: Path, name: str) -> Path:
-    """Where a machine's Ray keeps its session."""
-    return Path("/tmp") / f"gcr-{os.getpid()}-{name[-1]}"
+def _prepare(made: Cluster) -> None:
+    """Buckets, Dagster's tables, limits of pools and MLflow's user, by a team's own script."""
+    of_mlflow = made.servers["mlflow"].environment
+    more = {name: value for name, value in of_mlflow.items() if name.startswith("MLFLOW_AUTH_ADMIN_")}
+    home = {"DAGSTER_HOME": str(made.folder / "code" / "dagster")}
+    script = proxy.SOURCE / "prepare.py"
+    done = subprocess.run(
+        [sys.executable, str(script), "bucket", "database", "pools", "mlflow"],
+        env=made.environment | home | more, capture_output=True, text=True,
+    )  # fmt: skip
+    if done.returncode:
+        raise RuntimeError(f"{script} ended with {done.returncode}:\n{done.stderr[-4000:]}")
 
 
 def _keep_logs(folder: Path, name: str, *_: object) -> None:
@@ -316,67 +250,3 @@ def _keep_logs(folder: Path, name: str, *_: object) -> None:
     for logs in session.glob("session_2*/logs"):
         shutil.copytree(logs, folder / name / "logs", symlinks=True, dirs_exist_ok=True)
     shutil.rmtree(session, ignore_errors=True)
-
-
-def _jobs_answer(host: Mapping[str, str]) -> bool:
-    """Also where it asks for a token."""
-    return answers(f"http://{host['ray-head']}:8265/api/version", statuses=(200, 401, 403))
-
-
-def _dagster_home(folder: Path, host: Mapping[str, str]) -> None:
-    home = folder / "dagster"
-    home.mkdir(parents=True, exist_ok=True)
-    (home / "dagster.yaml").write_text(INSTANCE.format(postgres=host["postgres"], runs=RUNS_AT_ONCE))
-    (home / "workspace.yaml").write_text(WORKSPACE.format(code=host["code"]))
-
-
-# -- PostgreSQL ---------------------------------------------------------------------------------------
-
-
-def postgres_program(program: str) -> str:
-    """A program of Debian's PostgreSQL, which keeps them out of PATH. Raises FileNotFoundError."""
-    found = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{program}"))
-    if path := (str(found[-1]) if found else shutil.which(program)):
-        return path
-    raise FileNotFoundError(f"{program} is not there: apt-get install postgresql")
-
-
-def _init_postgres(server: Server, folder: Path, host: str, environment: Mapping[str, str]) -> None:
-    """A new data folder, whose users need a password from anywhere."""
-    server.folder.mkdir(parents=True, exist_ok=True)
-    password = server.folder / "password"
-    password.write_text(environment["DAGSTER_POSTGRES_PASSWORD"])
-    shutil.chown(server.folder, POSTGRES_USER)
-    shutil.chown(password, POSTGRES_USER)
-    command = [
-        *(
-            "runuser",
-            "-u",
-            POSTGRES_USER,
-            "--",
-            postgres_program("initdb"),
-            "-D",
-            str(server.folder / "data"),
-        ),
-        *("--auth=scram-sha-256", f"--pwfile={password}", "--no-sync", "-E", "UTF8", "--locale=C"),
-    ]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=server.folder)
-    password.unlink()
-    with (server.folder / "data" / "pg_hba.conf").open("a") as file:
-        file.write(f"host all all {host.rsplit('.', 1)[0]}.0/24 scram-sha-256\n")
-
-
-def _make_databases(server: Server, environment: Mapping[str, str]) -> None:
-    """A user and a database each for Dagster and MLflow."""
-    import psycopg2
-
-    password = environment["DAGSTER_POSTGRES_PASSWORD"]
-    connection = psycopg2.connect(
-        host=server.address.host, user=POSTGRES_USER, password=password, dbname="postgres"
-    )
-    connection.autocommit = True
-    with connection.cursor() as cursor:
-        for name in DATABASES:
-            cursor.execute(f"CREATE USER {name} PASSWORD %s", (password,))
-            cursor.execute(f"CREATE DATABASE {name} OWNER {name}")
-    connection.close()

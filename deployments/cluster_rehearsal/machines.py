@@ -16,10 +16,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
+
 from deployments.cluster_rehearsal.network import Address
 
 TAIL = 30
 """Last lines of a log that go with an error."""
+GONE_SECONDS = 30.0
+"""In which processes that were killed are gone."""
 
 
 class ServerError(RuntimeError):
@@ -84,17 +88,27 @@ class Server:
         """Whether its first process is there."""
         return self._process is not None and self._process.poll() is None
 
+    def processes(self) -> list[psutil.Process]:
+        """Its first process and all that came from it; none where it has ended."""
+        process = self._process
+        if process is None or process.poll() is not None:
+            return []
+        return [psutil.Process(process.pid), *_family(process.pid)]
+
     def _end(self, asked: signal.Signals | None = None, seconds: float = 0.0) -> None:
         process, self._process = self._process, None
         if process is None:
             return
-        groups = _groups(process.pid)
+        family = _family(process.pid)
+        groups = _groups([process.pid, *(one.pid for one in family)])
         if asked is not None:
             _send(groups, asked)
             with suppress(subprocess.TimeoutExpired):
                 process.wait(seconds)
         _send(groups, signal.SIGKILL)
         process.wait()
+        # Also what it had started: until then its ports are taken.
+        psutil.wait_procs(family, GONE_SECONDS)
 
 
 def _send(groups: set[int], number: signal.Signals) -> None:
@@ -103,18 +117,20 @@ def _send(groups: set[int], number: signal.Signals) -> None:
             os.killpg(group, number)
 
 
-def _groups(first: int) -> set[int]:
-    """Process groups of a process and of all that came from it: some servers make groups of their own."""
-    import psutil
-
+def _family(first: int) -> list[psutil.Process]:
+    """All that came from a process."""
     try:
-        family = [psutil.Process(first), *psutil.Process(first).children(recursive=True)]
+        return psutil.Process(first).children(recursive=True)
     except psutil.NoSuchProcess:
-        return {first}
+        return []
+
+
+def _groups(processes: list[int]) -> set[int]:
+    """Their process groups: some servers make groups of their own."""
     groups = set()
-    for process in family:
+    for process in processes:
         with suppress(ProcessLookupError):
-            groups.add(os.getpgid(process.pid))
+            groups.add(os.getpgid(process))
     return groups - {os.getpgid(0)}
 
 

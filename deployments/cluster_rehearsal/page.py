@@ -5,17 +5,22 @@ Belongs here: questions to the webserver and their answers. Not here: what is as
 
 from __future__ import annotations
 
+import base64
 import json
+import ssl
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 LOCATION, REPOSITORY = "got", "__repository__"
 _SELECTOR = {"repositoryLocationName": LOCATION, "repositoryName": REPOSITORY}
 _ENDED = {"SUCCESS", "FAILURE", "CANCELED"}
+_AWAY = {502, 504}
+"""What a proxy says while the server behind it is away."""
 
 _ADD = """mutation($name: String!, $key: String!, $selector: RepositorySelector!) {
   addDynamicPartition(partitionsDefName: $name, partitionKey: $key, repositorySelector: $selector)
@@ -64,10 +69,14 @@ class Run:
 
 @dataclass(frozen=True)
 class Page:
-    """The webserver at an address."""
+    """The webserver at an address, or the proxy before it."""
 
     url: str
-    seconds: float = 600.0
+    person: tuple[str, str] | None = None
+    """Name and password for the proxy."""
+    certificate: Path | None = None
+    """With which the proxy's is checked; None: as all are."""
+    seconds: float = 1800.0
     """For which a run or backfill is waited for."""
     poll: float = 1.0
     """Seconds between two looks."""
@@ -75,13 +84,17 @@ class Page:
     def ask(self, query: str, variables: dict[str, Any] | None = None) -> Any:
         """The one field of the answer. Raises PageError for errors, and OSError where nothing answers."""
         body = json.dumps({"query": query, "variables": variables or {}}).encode()
-        request = urllib.request.Request(
-            f"{self.url}/graphql", body, {"Content-Type": "application/json", "Accept": "application/json"}
-        )
+        headers = {"Content-Type": "application/json", "Accept": "application/json"}
+        if self.person is not None:
+            headers["Authorization"] = f"Basic {base64.b64encode(':'.join(self.person).encode()).decode()}"
+        request = urllib.request.Request(f"{self.url}/graphql", body, headers)
+        context = ssl.create_default_context(cafile=self.certificate)
         try:
-            with urllib.request.urlopen(request, timeout=120) as answer:
+            with urllib.request.urlopen(request, timeout=120, context=context) as answer:
                 found = json.load(answer)
         except urllib.error.HTTPError as error:
+            if error.code in _AWAY:
+                raise OSError(f"the proxy answers {error.code}") from error
             raise PageError(f"the page answers {error.code}: {error.read()[:2000]!r}") from error
         if found.get("errors"):
             raise PageError("; ".join(one["message"] for one in found["errors"]))
@@ -102,10 +115,11 @@ class Page:
         params = {"assetSelection": keys, "partitionNames": shards}
         return str(self.ask(_BACKFILL, {"params": params})["backfillId"])
 
-    def launch(self, job: str, tags: dict[str, str] | None = None) -> str:
-        """Launch a job; the run's id."""
+    def launch(self, job: str, tags: dict[str, str] | None = None, assets: Iterable[str] = ()) -> str:
+        """Launch a job, or some of its assets; the run's id."""
+        chosen = [{"path": [asset]} for asset in assets]
         params = {
-            "selector": {**_SELECTOR, "jobName": job},
+            "selector": {**_SELECTOR, "jobName": job} | ({"assetSelection": chosen} if chosen else {}),
             "runConfigData": {},
             "mode": "default",
             "executionMetadata": {"tags": [{"key": k, "value": v} for k, v in (tags or {}).items()]},

@@ -1,6 +1,6 @@
 """A back-up of a cluster, and an empty cluster that goes on from it: what the page of operations tells to do.
 
-Belongs here: what is in a back-up (both databases, the bucket), taking it and putting it back. Not here: what
+Belongs here: what is in a back-up (the databases, the bucket), taking it and putting it back. Not here: what
 has to be there afterwards (`walk`).
 """
 
@@ -9,17 +9,19 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from deployments.cluster_rehearsal.cluster import BUCKET, DATABASES, Cluster, postgres_program
+from deployments.cluster_rehearsal import postgres
+from deployments.cluster_rehearsal.cluster import Cluster
+from deployments.cluster_rehearsal.commands import BUCKET
 from deployments.cluster_rehearsal.results import s3_of
 
 
 def back_up(servers: Cluster, folder: Path) -> None:
-    """Both databases, then the bucket: an object that a database names is in a later copy of the bucket, too.
+    """All databases, then the bucket: an object that a database names is in a later copy of the bucket, too.
 
     The graph may be at work meanwhile. Raises RuntimeError where a database cannot be read.
     """
     folder.mkdir(parents=True)
-    for name in DATABASES:
+    for name in postgres.DATABASES:
         _postgres(servers, "pg_dump", "--format=custom", f"--file={folder / name}.dump", "--dbname", name)
     fs = s3_of(servers)
     for path in fs.find(BUCKET):
@@ -34,9 +36,9 @@ def put_back(name: str, servers: Cluster, folder: Path) -> None:
     Raises RuntimeError where a database cannot be written.
     """
     if name == "postgres":
-        for database in DATABASES:
+        for database, owner in postgres.DATABASES.items():
             dump = str(folder / f"{database}.dump")
-            own = ["--no-owner", f"--role={database}", "--exit-on-error"]
+            own = ["--no-owner", f"--role={owner}", "--exit-on-error"]
             _postgres(servers, "pg_restore", *own, "--dbname", database, dump)
     elif name == "s3":
         fs = s3_of(servers)
@@ -48,7 +50,13 @@ def put_back(name: str, servers: Cluster, folder: Path) -> None:
 def _postgres(servers: Cluster, program: str, *arguments: str) -> None:
     """A program of PostgreSQL, as the owner of all databases."""
     password = servers.environment["DAGSTER_POSTGRES_PASSWORD"]
-    command = [postgres_program(program), "--host", servers.hosts["postgres"].host, "--username", "postgres"]
+    command = [
+        postgres.program(program),
+        "--host",
+        servers.hosts["postgres"].host,
+        "--username",
+        postgres.USER,
+    ]
     done = subprocess.run(
         [*command, *arguments], env={"PGPASSWORD": password}, capture_output=True, text=True
     )

@@ -6,11 +6,16 @@ the same on one machine (`alone`).
 
 from __future__ import annotations
 
+import json
+import urllib.request
+from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from deployments.cluster_rehearsal.alone import Inputs
-from deployments.cluster_rehearsal.cluster import BUCKET, Cluster
+from deployments.cluster_rehearsal.cluster import Cluster
+from deployments.cluster_rehearsal.commands import BUCKET
 from got_core.frame_hash import content_hash
 from got_core.recipes import get_recipe
 from got_core.storage import Storage
@@ -71,16 +76,20 @@ def results(servers: Cluster) -> Results:
     return results_in(storage_of(servers))
 
 
-def bucket(servers: Cluster) -> None:
-    """Make the bucket."""
-    s3_of(servers).mkdir(BUCKET)
-
-
-def upload(servers: Cluster, inputs: Inputs) -> None:
-    """Put pictures and pair table where the settings say they are."""
+def upload(servers: Cluster, inputs: Inputs, paths: Iterable[Path]) -> None:
+    """Put raw files where the settings say they are."""
     fs = s3_of(servers)
-    for path in (path for path in inputs.folder.rglob("*") if path.is_file()):
+    for path in paths:
         fs.put_file(str(path), f"{BUCKET}/raw/{path.relative_to(inputs.folder).as_posix()}")
+
+
+def asked(servers: Cluster) -> dict[str, int]:
+    """The annotator's figures."""
+    url = servers.environment["GOT_ANNOTATOR_URL"].removesuffix("/v1")
+    key = servers.environment["GOT_ANNOTATOR_KEY"]
+    request = urllib.request.Request(f"{url}/figures", headers={"Authorization": f"Bearer {key}"})
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return json.load(answer)
 
 
 def _options(servers: Cluster) -> dict:

@@ -1,12 +1,15 @@
-"""The S3 server of a rehearsal: localbucket, which keeps objects on disk, with two things that it lacks.
+"""The S3 server of a rehearsal: localbucket, which keeps objects on disk, with three things that it lacks.
 
-Usage: ``python -m deployments.cluster_rehearsal.store FOLDER HOST PORT``. Writes may ask for the version that
-they replace (If-Match), as S3 itself has it, so that leases hold between machines; and several objects may be
-deleted in one request. Belongs here: these two. Not here: starting it (`cluster`).
+Usage: ``python -m deployments.cluster_rehearsal.store FOLDER HOST PORT``. Requests have to be signed with the
+key of AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; writes may ask for the version that they replace
+(If-Match), as S3 itself has it, so that leases hold between machines; and several objects may be deleted in
+one request.
+Belongs here: these three. Not here: starting it (`cluster`), how a signature is checked (`signatures`).
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import xml.etree.ElementTree as ElementTree
@@ -17,14 +20,30 @@ from typing import Any
 
 import localbucket
 
+from deployments.cluster_rehearsal.signatures import is_signed
+
 _WRITING = threading.Lock()
 
 
 class Handler(localbucket.S3Handler):
     """Requests, and nothing said of each."""
 
+    key = secret = ""
+    """Of whoever may do anything; nobody else may do anything."""
+
     def log_message(self, *_: object) -> None:
         """Nothing."""
+
+    def _dispatch(self, action: Any) -> None:
+        def checked(bucket: str, key: str) -> None:
+            if not is_signed(self.command, self.path, self.headers, self.key, self.secret):
+                self.close_connection = True  # its body is not read
+                raise localbucket.S3Error(
+                    HTTPStatus.FORBIDDEN, "AccessDenied", "It is not signed with the server's key."
+                )
+            action(bucket, key)
+
+        super()._dispatch(checked)
 
     def _write_object(self, bucket: str, key: str, write: Any) -> Any:
         expected = self.headers.get("If-Match")
@@ -51,7 +70,8 @@ class Handler(localbucket.S3Handler):
 
 
 def main(folder: str, host: str, port: str) -> None:
-    """Serve until killed."""
+    """Serve until killed. Raises KeyError where the environment has no key."""
+    Handler.key, Handler.secret = os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SECRET_ACCESS_KEY"]
     Handler.data_root = Path(folder).resolve()
     Handler.data_root.mkdir(parents=True, exist_ok=True)
     ThreadingHTTPServer((host, int(port)), Handler).serve_forever()

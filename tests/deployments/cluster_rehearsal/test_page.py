@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import http.server
 import json
 import threading
@@ -26,11 +27,21 @@ def test_questions_are_those_that_dagster_answers(name: str) -> None:
     assert validate(create_schema().graphql_schema, parse(QUERIES[name])) == []
 
 
+AWAY = "away"
+
+
 class Handler(http.server.BaseHTTPRequestHandler):
     """Gives the server's next answer; the last one again and again."""
 
     def do_POST(self) -> None:
+        # A server that closes before it has read everything resets the connection.
+        self.rfile.read(int(self.headers["Content-Length"]))
         answers: list[Any] = self.server.answers  # type: ignore[attr-defined]
+        self.server.people.append(self.headers["Authorization"])  # type: ignore[attr-defined]
+        if answers[0] == AWAY:
+            answers.pop(0)
+            self.send_error(502)
+            return
         body = json.dumps({"data": {"it": answers.pop(0) if len(answers) > 1 else answers[0]}}).encode()
         self.send_response(200)
         self.end_headers()
@@ -43,8 +54,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def server() -> Iterator[Any]:
     made: Any = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=made.serve_forever, daemon=True).start()
-    made.page = Page(f"http://127.0.0.1:{made.server_address[1]}", seconds=20, poll=0.01)
+    threading.Thread(target=made.serve_forever, args=(0.02,), daemon=True).start()
+    made.people = []
+    url = f"http://127.0.0.1:{made.server_address[1]}"
+    made.page = Page(url, person=("ada", "secret"), seconds=60, poll=0.01)
     yield made
     made.shutdown()
     made.server_close()
@@ -90,3 +103,9 @@ def test_an_answer_that_says_no_is_an_error(server: Any) -> None:
     server.answers = [{"__typename": "UnauthorizedError", "message": "read only"}]
     with pytest.raises(PageError, match="UnauthorizedError: read only"):
         server.page.launch("retrain")
+
+
+def test_the_proxy_hears_who_asks_and_may_have_no_page_behind_it(server: Any) -> None:
+    server.answers = [AWAY, AWAY, runs(("first", "SUCCESS", None, {}))]
+    assert server.page.wait_for_run("first").id == "first"
+    assert {*server.people} == {f"Basic {base64.b64encode(b'ada:secret').decode()}"}

@@ -17,6 +17,7 @@ from deployments.cluster_rehearsal.machines import Server, ServerError, listens
 from deployments.cluster_rehearsal.network import Address, can_make_namespaces, network
 from got_core.conditional_files import S3Files, conditional_files
 from got_core.storage import Storage
+from tests.deployments.cluster_rehearsal.namespaces import mark, own_network
 from tests.ports import free_port
 
 HERE = Address("here", "127.0.0.1", None)
@@ -108,7 +109,7 @@ def test_machines_reach_each_other_and_nothing_of_this_one_and_leave_nothing() -
     def namespaces() -> str:
         return subprocess.run(["ip", "netns", "list"], capture_output=True, text=True).stdout
 
-    with network(["a", "b"], namespaces=True, mark="gottest", subnet="10.178.0") as hosts:
+    with own_network(["a", "b"]) as hosts:
         port = free_port()
         a, b = hosts["a"], hosts["b"]
         code = f"import socket, time; s = socket.create_server(({a.host!r}, {port})); time.sleep(600)"
@@ -122,6 +123,6 @@ def test_machines_reach_each_other_and_nothing_of_this_one_and_leave_nothing() -
         finally:
             process.send_signal(signal.SIGKILL)
             process.wait()
-        assert "gottest-a" in namespaces()
-    assert "gottest" not in namespaces()
-    assert "gottest0" not in psutil.net_if_addrs()
+        assert f"{mark()}-a" in namespaces()
+    assert mark() not in namespaces()
+    assert f"{mark()}0" not in psutil.net_if_addrs()
