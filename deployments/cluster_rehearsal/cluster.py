@@ -48,6 +48,8 @@ SHORTER = {
     "upload_interval": 10,
 }
 """What a rehearsal on two cores has in place of numbers in a team's dagster.yaml."""
+IN_FLIGHT = 8
+"""Requests at once to the annotator."""
 USER, ADMINISTRATOR = "got", "admin"
 """Of MLflow: who the graph is, and who makes users."""
 
@@ -113,7 +115,9 @@ def cluster(
             for name in stage:
                 if name.startswith("ray-"):
                     stack.push(partial(_keep_logs, folder, name))
-                stack.callback(made.servers[name].stop)
+                server = made.servers[name]
+                # Nothing is wanted of them any more; PostgreSQL has memory of the system's to give back.
+                stack.callback(server.stop if name == "postgres" else server.kill)
             with ThreadPoolExecutor() as pool:
                 seconds = [*pool.map(lambda name: made.servers[name].start(), stage)]
             for name, took in zip(stage, seconds, strict=True):
@@ -179,7 +183,7 @@ def _settings(host: Mapping[str, str], own: Secrets) -> dict[str, str]:
         "GOT_ANNOTATOR_KEY": own.annotator,
         "GOT_ANNOTATOR_VISION_MODEL": MODEL,
         "GOT_ANNOTATOR_BOX_UNIT": "pixels",
-        "GOT_ANNOTATOR_CONCURRENCY": "8",
+        "GOT_ANNOTATOR_CONCURRENCY": str(IN_FLIGHT),
         "CLUSTER_LOGS_BUCKET": LOGS_BUCKET,
         "AWS_ACCESS_KEY_ID": "got",
         "AWS_SECRET_ACCESS_KEY": own.s3,

@@ -16,7 +16,7 @@ from typing import Any
 
 import psutil
 
-from deployments.cluster_rehearsal.cluster import ORDER, Cluster
+from deployments.cluster_rehearsal.cluster import IN_FLIGHT, ORDER, Cluster
 from deployments.cluster_rehearsal.commands import RAY_NODES
 from deployments.cluster_rehearsal.machines import ServerError
 from deployments.cluster_rehearsal.page import Page, Run
@@ -49,7 +49,7 @@ class Kill:
     ended: float
     """Seconds until that work had ended well."""
     again: int
-    """Requests that were answered a second time."""
+    """Requests that were answered a second time: at most those under way when it was killed."""
 
 
 def table(kills: Iterable[Kill]) -> str:
@@ -93,7 +93,7 @@ def kept_up(servers: Cluster, say: Callable[[str], None]) -> Iterator[None]:
 def in_data(servers: Cluster, page: Page, victim: str, new: Callable[[], Any]) -> Kill:
     """Kill one while the shard of `new` pictures is annotated, and wait until all runs have ended well.
 
-    Raises PageError where they do not.
+    Raises PageError where they do not, and AssertionError where more is asked again than was under way.
     """
     known = {one.id for one in page.runs()}
     before = asked(servers)
@@ -106,11 +106,15 @@ def in_data(servers: Cluster, page: Page, victim: str, new: Callable[[], Any]) -
 
     run = page.until(under_way, "a shard that is annotated")
     began = _kill(servers, victim, run)
-    there = asked(servers)["answered"]
-    page.until(lambda: asked(servers)["answered"] > there or None, f"an answer after {victim} was killed")
+    # More than can have been under way.
+    there = asked(servers)["answered"] + IN_FLIGHT
+    page.until(lambda: asked(servers)["answered"] > there or None, f"answers after {victim} was killed")
     at_work = time.monotonic() - began
     ended = _ended(page, known, began)
-    return Kill(victim, "a shard is annotated", at_work, ended, asked(servers)["again"] - before["again"])
+    again = asked(servers)["again"] - before["again"]
+    if again > IN_FLIGHT:
+        raise AssertionError(f"{again} requests were answered again after {victim} was killed")
+    return Kill(victim, "a shard is annotated", at_work, ended, again)
 
 
 def in_training(servers: Cluster, page: Page, victim: str) -> Kill:

@@ -44,6 +44,10 @@ _SCHEDULE = """mutation($selector: ScheduleSelector!, $moment: Float) {
   scheduleDryRun(selectorData: $selector, timestamp: $moment) { __typename ... on DryRunInstigationTick {
     evaluationResult { skipReason error { message } runRequests { runConfigYaml tags { key value } } } }
     ... on PythonError { message } } }"""
+_TRY = """mutation($selector: SensorSelector!) { sensorDryRun(selectorData: $selector, cursor: null)
+  { __typename ... on DryRunInstigationTick { evaluationResult { skipReason error { message }
+    dynamicPartitionsRequests { partitionKeys partitionsDefName } } }
+    ... on PythonError { message } } }"""
 _TERMINATE = """mutation($id: String!) { terminateRun(runId: $id)
   { __typename ... on PythonError { message } ... on TerminateRunFailure { message } } }"""
 _EVENTS = """query($id: ID!) { logsForRun(runId: $id, limit: 1000) { __typename
@@ -129,6 +133,14 @@ class Page:
     def start_sensor(self, name: str) -> None:
         """Switch a sensor on."""
         self.ask(_SENSOR, {"selector": {**_SELECTOR, "sensorName": name}})
+
+    def try_sensor(self, name: str) -> dict[str, list[str]]:
+        """Partitions, by definition, that a sensor asks for when it is tried. They are not made by that."""
+        found = self.ask(_TRY, {"selector": {**_SELECTOR, "sensorName": name}})["evaluationResult"]
+        if found["error"]:
+            raise PageError(f"sensor {name}: {found['error']['message']}")
+        asked = found["dynamicPartitionsRequests"] or []
+        return {one["partitionsDefName"]: one["partitionKeys"] for one in asked}
 
     def ticks(self, name: str) -> list[dict[str, Any]]:
         """The latest ticks of a sensor."""
