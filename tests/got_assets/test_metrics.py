@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
 
-from got_core.scenes.corpus import write_corpus
 from got_core.watch_settings import MetricsSettings
 
 from .conftest import Graph
@@ -32,17 +29,8 @@ def figures(made: Any) -> dict[str, float]:
     return {name: float(value) for name, _, value in lines}
 
 
-def few_pictures(graph: Graph, *, good: int, bad: int) -> None:
-    """Raw files, of which some are no pictures."""
-    recipe, settings, raw = graph.project.recipe, graph.project.settings, graph.raw
-    corpus = dataclasses.replace(recipe.corpus, images=good, edits=1, multi_turn=0.0, reasoning=0.0)
-    write_corpus(recipe.world, corpus, raw, Path(settings.edits_url).parent, Path(settings.truth_url))
-    for number in range(bad):
-        (raw / f"bad-{number}.png").write_bytes(b"no picture")
-
-
 def test_figures_are_those_of_the_tables(graph: Graph) -> None:
-    few_pictures(graph, good=5, bad=1)
+    graph.render_few(images=5, pairs=1, bad=1)
     (shard,), _ = graph.run.assign_shards(graph.project, graph.instance)
     graph.make(*graph.run.IMAGE_STEPS, partition=shard)
     made = exporter(graph)

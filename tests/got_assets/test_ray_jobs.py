@@ -111,7 +111,7 @@ def test_the_cluster_works_out_a_plan_and_trains_and_the_step_records_it(
     outside: Callable[..., Graph], cluster: Cluster, capfd: pytest.CaptureFixture[str]
 ) -> None:
     graph = outside()
-    graph.render()
+    graph.render_few(images=6, pairs=4)
     graph.make_data()
     graph.make("training_plan", "taken_down", "training_manifest", "foundation_models")
     plan = graph.storage.read_json("training_plan.json")
