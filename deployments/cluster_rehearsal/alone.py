@@ -6,13 +6,15 @@ Belongs here: rendering the pictures, and `got run`. Not here: comparing (`resul
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from deployments.cluster_rehearsal.machines import Server
+from deployments.cluster_rehearsal.network import Address
 from got_core.recipes.recipe import Recipe
 from got_core.storage import Storage
 
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
     from deployments.cluster_rehearsal.results import Results
 
 ROOT = Path(__file__).resolve().parents[2]
-_TAIL = 40
 
 
 @dataclass(frozen=True)
@@ -52,12 +53,15 @@ def inputs(folder: Path, recipe: Recipe, shards: int) -> Inputs:
     return Inputs(folder, size)
 
 
-def run(folder: Path, given: Inputs, settings: Mapping[str, str]) -> Results:
-    """`got run` in a home of its own. Raises RuntimeError with the end of its output where it fails."""
+@contextmanager
+def running(folder: Path, given: Inputs, settings: Mapping[str, str]) -> Iterator[Callable[[], Results]]:
+    """`got run` in a home of its own, as long as it is open; what waits for its end and gives its results.
+
+    That raises RuntimeError with the end of its log where it fails.
+    """
     from deployments.cluster_rehearsal.cluster import FOREIGN
     from deployments.cluster_rehearsal.results import results_in
 
-    folder.mkdir(parents=True)
     kept = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
     own = {
         "GOT_HOME": str(folder / "home"),
@@ -68,11 +72,22 @@ def run(folder: Path, given: Inputs, settings: Mapping[str, str]) -> Results:
         "DAGSTER_DISABLE_TELEMETRY": "1",
         "RAY_USAGE_STATS_ENABLED": "0",
     }
-    done = subprocess.run(
-        [sys.executable, "-m", "got_assets.cli", "run"],
-        cwd=folder, env=kept | dict(settings) | own, capture_output=True, text=True,
-    )  # fmt: skip
-    if done.returncode:
-        tail = "\n".join((done.stdout + done.stderr).splitlines()[-_TAIL:])
-        raise RuntimeError(f"`got run` on one machine ended with {done.returncode}:\n{tail}")
-    return results_in(Storage(f"file://{folder / 'home' / 'storage'}"))
+    process = Server(
+        name="got-run",
+        address=Address("alone", "127.0.0.1", None),
+        command=[sys.executable, "-m", "got_assets.cli", "run"],
+        folder=folder,
+        environment=kept | dict(settings) | own,
+        ready=lambda: True,
+    )
+
+    def ended() -> Results:
+        if status := process.wait():
+            raise RuntimeError(f"`got run` on one machine ended with {status}:\n{process.tail()}")
+        return results_in(Storage(f"file://{folder / 'home' / 'storage'}"))
+
+    process.start()
+    try:
+        yield ended
+    finally:
+        process.kill()

@@ -72,6 +72,11 @@ class Server:
             time.sleep(0.2)
         return time.monotonic() - began
 
+    def wait(self) -> int:
+        """Wait for its end; its exit status. What it started may be there still."""
+        assert self._process is not None
+        return self._process.wait()
+
     def tail(self) -> str:
         """The end of its log."""
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-TAIL:])

@@ -13,14 +13,13 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 LOCATION, REPOSITORY = "got", "__repository__"
 _SELECTOR = {"repositoryLocationName": LOCATION, "repositoryName": REPOSITORY}
 _ENDED = {"SUCCESS", "FAILURE", "CANCELED"}
-_AWAY = {502, 504}
-"""What a proxy says while the server behind it is away."""
 
 _ADD = """mutation($name: String!, $key: String!, $selector: RepositorySelector!) {
   addDynamicPartition(partitionsDefName: $name, partitionKey: $key, repositorySelector: $selector)
@@ -60,6 +59,10 @@ class PageError(RuntimeError):
     """An answer that says no, or a run that did not end well."""
 
 
+class AwayError(PageError):
+    """An answer that the page could not give: what it needs for it is away, as a database at times is."""
+
+
 @dataclass(frozen=True)
 class Run:
     """A run as the page shows it."""
@@ -86,7 +89,7 @@ class Page:
     """Seconds between two looks."""
 
     def ask(self, query: str, variables: dict[str, Any] | None = None) -> Any:
-        """The one field of the answer. Raises PageError for errors, and OSError where nothing answers."""
+        """The one field of the answer. Raises PageError, AwayError, and OSError where nothing answers."""
         body = json.dumps({"query": query, "variables": variables or {}}).encode()
         headers = {"Content-Type": "application/json", "Accept": "application/json"}
         if self.person is not None:
@@ -97,12 +100,13 @@ class Page:
             with urllib.request.urlopen(request, timeout=120, context=context) as answer:
                 found = json.load(answer)
         except urllib.error.HTTPError as error:
-            if error.code in _AWAY:
-                raise OSError(f"the proxy answers {error.code}") from error
-            raise PageError(f"the page answers {error.code}: {error.read()[:2000]!r}") from error
+            kind = AwayError if error.code >= HTTPStatus.INTERNAL_SERVER_ERROR else PageError
+            raise kind(f"the page answers {error.code}: {error.read()[:2000]!r}") from error
         if found.get("errors"):
-            raise PageError("; ".join(one["message"] for one in found["errors"]))
+            raise AwayError("; ".join(one["message"] for one in found["errors"]))
         (value,) = found["data"].values()
+        if value["__typename"] == "PythonError":
+            raise AwayError(value["message"])
         if "message" in value or "errors" in value:
             raise PageError(f"{value['__typename']}: {value.get('message') or value['errors']}")
         return value
@@ -227,7 +231,7 @@ class Page:
             try:
                 if (found := look()) is not None:
                     return found
-            except OSError as error:
+            except (OSError, AwayError) as error:
                 last = f"; the page: {error}"
             time.sleep(self.poll)
         raise PageError(f"{what} is not done within {self.seconds:g} s{last}")

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -54,6 +55,12 @@ class Walked:
     found: list[tuple[str, str]] = field(default_factory=list)
     """What was looked at, and what was there."""
     kills: list[Kill] = field(default_factory=list)
+    _since: float = field(default_factory=time.monotonic)
+
+    def lap(self, part: str) -> None:
+        """A part is over."""
+        now = time.monotonic()
+        self.seconds[part], self._since = now - self._since, now
 
 
 def walk(folder: Path, *, short: bool, namespaces: bool, say: Callable[[str], None] = print) -> Walked:
@@ -61,47 +68,86 @@ def walk(folder: Path, *, short: bool, namespaces: bool, say: Callable[[str], No
 
     Raises PageError, ServerError or AssertionError, whose message says what was seen and what was expected.
     """
-    walked, clock, own = Walked(), _Clock(), Secrets()
+    walked, own = Walked(), Secrets()
     in_data = [one for one in kills.IN_DATA if one in kills.SHORT or not short]
     inputs = alone.inputs(folder / "inputs", get_recipe(RECIPE), 1 + len(in_data))
     say(f"rehearsal of a cluster in {folder}, {'namespaces' if namespaces else 'loopback addresses'}")
     with cluster(folder, namespaces=namespaces, settings=SETTINGS, own=own, say=say) as servers:
-        walked.seconds["servers"] = clock.lap()
+        walked.lap("servers")
         walked.found += ports(servers)
-        walked.seconds["ports"] = clock.lap()
-        upload(servers, inputs, [*inputs.images(0), *inputs.edits])
+        walked.lap("ports")
         with kills.kept_up(servers, say):
-            page = page_of(servers)
-            shards = _data(page, say)
-            walked.seconds["shards by sensors"] = clock.lap()
-            walked.found.append(("shards made by sensors", ", ".join(shards)))
-            _backfilled(servers, page, shards)
-            walked.seconds["backfill"] = clock.lap()
-            for number, victim in enumerate(in_data, start=1):
-                new = partial(_new_shard, servers, page, inputs, number)
-                walked.kills.append(kills.in_data(servers, page, victim, new))
-                walked.seconds[f"a shard, {victim} killed"] = clock.lap()
-                say(f"  {walked.kills[-1]}")
-            walked.found.append(("schedule, then retraining", _retrained(page)))
-            walked.seconds["retraining"] = clock.lap()
-            first = results(servers)
-            for victim in () if short else kills.IN_TRAINING:
-                walked.kills.append(kills.in_training(servers, page, victim))
-                walked.seconds[f"a training, {victim} killed"] = clock.lap()
-                say(f"  {walked.kills[-1]}")
-                _same(first, results(servers), f"after {victim} was killed")
-            walked.found.append(("annotator", _asked(servers)))
-            if not short:
-                back_up(servers, folder / "back-up")
-                walked.seconds["back-up"] = clock.lap()
-            _same(alone.run(folder / "alone", inputs, _of_one(servers)), first, "beside `got run` alone")
-            walked.seconds["got run on one machine"] = clock.lap()
-    walked.seconds["servers ended"] = clock.lap()
+            rehearsal = _Rehearsal(servers, page_of(servers), inputs, walked, say)
+            rehearsal.data(in_data)
+            first = rehearsal.short_training() if short else rehearsal.trainings()
+        if not short:
+            back_up(servers, folder / "back-up")
+            walked.lap("back-up")
+    walked.lap("servers ended")
     if not short:
         walked.found += _restored(folder, first, own, namespaces, say)
-        walked.seconds["restored in an empty cluster"] = clock.lap()
+        walked.lap("restored in an empty cluster")
     walked.found.append(("tables, manifest and weights", f"equal throughout: {first.summary()}"))
     return walked
+
+
+@dataclass(frozen=True)
+class _Rehearsal:
+    """What is done with a cluster that has been started."""
+
+    servers: Cluster
+    page: Page
+    inputs: alone.Inputs
+    walked: Walked
+    say: Callable[[str], None]
+
+    def data(self, victims: list[str]) -> None:
+        """A shard by sensors, the same again by a backfill, and a new one for each that is killed."""
+        upload(self.servers, self.inputs, [*self.inputs.images(0), *self.inputs.edits])
+        shards = _data(self.page, self.say)
+        self.walked.found.append(("shards made by sensors", ", ".join(shards)))
+        self.walked.lap("shards by sensors")
+        _backfilled(self.servers, self.page, shards)
+        self.walked.lap("backfill")
+        for number, victim in enumerate(victims, start=1):
+            new = partial(_new_shard, self.servers, self.page, self.inputs, number)
+            self._note(kills.in_data(self.servers, self.page, victim, new))
+        self.walked.found.append(("annotator", _asked(self.servers)))
+
+    def short_training(self) -> Results:
+        """The schedule, with `got run` of the same beside it: waits leave a core for that."""
+        with self._alone() as beside:
+            found = self._retrained()
+            self.walked.lap("retraining, `got run` beside it")
+            _same(beside(), found, "beside `got run` alone")
+            self.walked.lap("the rest of `got run`")
+        return found
+
+    def trainings(self) -> Results:
+        """The schedule, a training for each that is killed, and then `got run`: kills have both cores."""
+        found = self._retrained()
+        self.walked.lap("retraining")
+        for victim in kills.IN_TRAINING:
+            self._note(kills.in_training(self.servers, self.page, victim))
+            _same(found, results(self.servers), f"after {victim} was killed")
+        with self._alone() as beside:
+            _same(beside(), found, "beside `got run` alone")
+        self.walked.lap("`got run` alone")
+        return found
+
+    def _retrained(self) -> Results:
+        self.walked.found.append(("schedule, then retraining", _retrained(self.page)))
+        return results(self.servers)
+
+    def _alone(self) -> AbstractContextManager[Callable[[], Results]]:
+        return alone.running(self.servers.folder / "alone", self.inputs, _of_one(self.servers))
+
+    def _note(self, kill: Kill) -> None:
+        self.walked.kills.append(kill)
+        self.walked.lap(f"{kill.load}, {kill.victim} killed")
+        self.say(
+            f"  {kill.victim} killed: at work after {kill.at_work:.0f} s, ended well after {kill.ended:.0f} s"
+        )
 
 
 def _of_one(servers: Cluster) -> dict[str, str]:
@@ -169,18 +215,6 @@ def _predicted(servers: Cluster, pictures: Path) -> str:
     if answer["errors"] or not answer["sizes"]:
         raise AssertionError(f"the champion answers {answer}")
     return f"the champion draws pictures of {answer['sizes']} pixels"
-
-
-class _Clock:
-    """Seconds from one lap to the next."""
-
-    def __init__(self) -> None:
-        self._since = time.monotonic()
-
-    def lap(self) -> float:
-        now = time.monotonic()
-        self._since, last = now, self._since
-        return now - last
 
 
 def _same(expected: Results, found: Results, when: str) -> None:

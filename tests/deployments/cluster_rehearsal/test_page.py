@@ -106,6 +106,7 @@ def test_an_answer_that_says_no_is_an_error(server: Any) -> None:
 
 
 def test_the_proxy_hears_who_asks_and_may_have_no_page_behind_it(server: Any) -> None:
-    server.answers = [AWAY, AWAY, runs(("first", "SUCCESS", None, {}))]
+    lost = {"__typename": "PythonError", "message": "the database is starting up"}
+    server.answers = [AWAY, lost, AWAY, runs(("first", "SUCCESS", None, {}))]
     assert server.page.wait_for_run("first").id == "first"
     assert {*server.people} == {f"Basic {base64.b64encode(b'ada:secret').decode()}"}
