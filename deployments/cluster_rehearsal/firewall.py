@@ -53,6 +53,16 @@ PORTS = (
 )
 """Everything that listens on an address that others have. The first that fits counts."""
 
+
+def table() -> str:
+    """In Markdown."""
+    lines = ["| server | port | asks for | reached from |", "|---|---|---|---|"]
+    for one in PORTS:
+        number = "all others" if one.number is None else one.number
+        lines.append(f"| {one.server} | {number} | {one.asks} | {', '.join(one.clients)} |")
+    return "\n".join(lines)
+
+
 _CODE = """
 import concurrent.futures, errno, json, socket, sys
 

@@ -5,13 +5,14 @@ Belongs here: what only PostgreSQL needs. Not here: its command line (`commands`
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
 USER = "postgres"
-"""Of the machine, as whom it runs, and of PostgreSQL, who owns everything."""
+"""Of PostgreSQL, who owns everything; also of the machine, as whom it runs where root starts it."""
 DATABASES = {"dagster": "dagster", "mlflow": "mlflow", "mlflow_auth": "mlflow"}
 """Their owners; each is a user with the password of the environment."""
 
@@ -24,16 +25,23 @@ def program(name: str) -> str:
     raise FileNotFoundError(f"{name} is not there: apt-get install postgresql")
 
 
+def machine_user() -> str | None:
+    """Who the server runs as: it refuses to be root. None: whoever starts it."""
+    return USER if os.geteuid() == 0 else None
+
+
 def new_folder(folder: Path, host: str, environment: Mapping[str, str]) -> None:
     """A new data folder below the server's, whose users need a password from anywhere."""
     folder.mkdir(parents=True, exist_ok=True)
     password = folder / "password"
     password.touch(0o600)
     password.write_text(environment["DAGSTER_POSTGRES_PASSWORD"])
-    for path in (folder, password):
-        shutil.chown(path, USER)
+    user = machine_user()
+    for path in (folder, password) if user else ():
+        shutil.chown(path, user)
     command = [
-        *("runuser", "-u", USER, "--", program("initdb"), "-D", str(folder / "data")),
+        *(("runuser", "-u", user, "--") if user else ()),
+        *(program("initdb"), "-D", str(folder / "data"), "-U", USER),
         *("--auth=scram-sha-256", f"--pwfile={password}", "--no-sync", "-E", "UTF8", "--locale=C"),
     ]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=folder)

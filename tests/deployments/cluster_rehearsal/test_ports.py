@@ -37,6 +37,10 @@ def test_ports_that_others_could_reach_are_read_from_linux() -> None:
     assert listening_in(HEADERS) == [0x1849, 0x2712, 0x2715]
 
 
+def test_the_page_has_the_table() -> None:
+    assert firewall.table() in (CLUSTER.parent / "cluster_rehearsal" / "README.md").read_text()
+
+
 def test_from_outside_nothing_is_reached_but_the_proxy() -> None:
     reached = {(one.server, one.number) for one in PORTS if may_reach(OUTSIDE, one)}
     assert reached == {("nginx", proxy.RUNNERS), ("nginx", proxy.READERS), ("nginx", proxy.TRACKING)}
