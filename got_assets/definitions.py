@@ -26,6 +26,7 @@ def _nothing_collected() -> Iterator[None]:
 with _nothing_collected():
     import dagster as dg
 
+    from got_assets.defs.alerts import sensors as alert_sensors
     from got_assets.defs.annotate import assets as annotate_assets
     from got_assets.defs.annotate import checks as annotate_checks
     from got_assets.defs.annotate import imported as annotate_imported
@@ -94,6 +95,7 @@ defs = dg.Definitions(
         list_sources.watch_lists,
         ingest_upkeep.keep_shards_up_to_date,
         curate_takedown.watch_takedowns,
+        alert_sensors.alert,
     ],
     executor=leased_executor,
     resources={"project": PROJECT, "io_manager": StorageIOManager(PROJECT.storage)},

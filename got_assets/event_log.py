@@ -29,7 +29,7 @@ from got_assets.needs import INPUTS_TAG, NO_VERSION, TRAINED_ON_TAG, Input, Reco
 _MATERIALIZED, _OBSERVED = DagsterEventType.ASSET_MATERIALIZATION, DagsterEventType.ASSET_OBSERVATION
 TO_RETRY = "urls_to_retry"
 """Figure of a shard of raw images: how many URLs failed for a reason that may pass."""
-_FIGURES = ("seconds", "rows_in", "rows_out", "rows_rejected", TO_RETRY)
+_FIGURES = ("seconds", "rows_in", "rows_out", "rows_rejected", "tokens_in", "tokens_out", "cost", TO_RETRY)
 _AT_ONCE = 500
 """Events of a query: up to 60 KB each where they hold thumbnails."""
 

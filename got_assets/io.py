@@ -64,15 +64,8 @@ class StorageIOManager(dg.IOManager):
     def _write(self, context: dg.OutputContext, name: str, obj: Any) -> None:
         if isinstance(obj, pl.DataFrame):
             check_contract(obj, context.definition_metadata, name)
-            self._storage.write_table(name, obj)
-            context.add_output_metadata({"stored_at": self._storage.url_of(f"{name}.parquet")})
-        elif isinstance(obj, dict):
-            self._storage.write_json(f"{name}.json", obj)
-            context.add_output_metadata({"stored_at": self._storage.url_of(f"{name}.json")})
-        else:
-            raise TypeError(
-                f"{name}: only tables and dicts are kept between assets, not {type(obj).__name__}"
-            )
+        stored = write_value(self._storage, name, obj)
+        context.add_output_metadata({"stored_at": self._storage.url_of(stored)})
 
     def load_input(self, context: dg.InputContext) -> Any:
         """Read what `handle_output` wrote.
@@ -114,6 +107,18 @@ def check_contract(frame: pl.DataFrame, metadata: Mapping[str, Any], name: str) 
         f"table {name} does not have its declared columns: {'; '.join(unlike) or 'another order'}. "
         "Materialize it again"
     )
+
+
+def write_value(storage: Storage, name: str, obj: Any) -> str:
+    """Store a table or document by its name without suffix; the name with it. Raises TypeError for anything
+    else."""
+    if isinstance(obj, pl.DataFrame):
+        storage.write_table(name, obj)
+        return f"{name}{TABLE_SUFFIX}"
+    if isinstance(obj, dict):
+        storage.write_json(f"{name}.json", obj)
+        return f"{name}.json"
+    raise TypeError(f"{name}: only tables and dicts are kept between assets, not {type(obj).__name__}")
 
 
 def read_value(storage: Storage, name: str) -> pl.DataFrame | dict[str, Any]:

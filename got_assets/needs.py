@@ -23,6 +23,9 @@ TRAINED_ON_TAG = "got/trained_on"
 """Tag on a materialization of a model: digest of the data versions of what it was really made from. A
 training that has begun goes on with the data of its beginning, while Dagster records what there is by now."""
 
+NEEDS_TAG = "got/needs"
+"""Tag of a run of a shard: digest of what it is to make, and from what."""
+
 NEWER_DATA = "was trained on the data that its training began with; there is newer data"
 UNCHECKED = "its check did not run"
 NOT_MADE, NO_VERSION = "NULL", "INITIAL"

@@ -110,6 +110,10 @@ class Settings(BaseSettings):
     )
     """Ray cluster (also plain RAY_ADDRESS). Not set: a local Ray, started and stopped by the graph."""
 
+    ray_jobs: str | None = None
+    """Job server of a Ray cluster, such as http://ray-head:8265, that training is submitted to from outside
+    of the cluster. Not set: the process that trains is itself a driver of the cluster."""
+
     workers: int | None = Field(default=None, ge=0)
     """Data-parallel workers of training. Not set: all GPUs of the Ray cluster, or on processors as many as
     the recipe says. 0: none, the graph's own process trains, without Ray."""
@@ -157,6 +161,16 @@ class Settings(BaseSettings):
         if value is None or value.startswith(SCHEME):
             return value if value is None else check_registered(value)
         return str(local_path(value) or value.rstrip("/"))
+
+    @field_validator("ray_jobs")
+    @classmethod
+    def _job_server(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("http://", "https://")):
+            raise ValueError(
+                f"GOT_RAY_JOBS={value} is no address of a job server, such as http://ray-head:8265; the "
+                "cluster's own address belongs into GOT_RAY_ADDRESS"
+            )
+        return None if value is None else value.rstrip("/")
 
     @field_validator("foundation")
     @classmethod

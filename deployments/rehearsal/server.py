@@ -45,19 +45,25 @@ class Refusal(Exception):
 class Annotator:
     """The server; in a ``with`` statement it runs in a thread, at ``url``."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        answers: Mapping[str, Callable[[Given, Picture], str]] | None = None,
+    ) -> None:
+        self._host, self._answers = host, ANSWERS if answers is None else answers
         self.answered: Counter[str] = Counter()
         """Answers by prompt."""
         self.faults: Counter[str] = Counter()
         """What was answered otherwise: ``busy``, ``garbled``, ``refused``."""
         self._seen: set[str] = set()
         self._lock = threading.Lock()
-        self._server = _Server(("127.0.0.1", 0), _handler(self))
+        self._server = _Server((host, port), self.handler())
 
     @property
     def url(self) -> str:
         """Base URL up to and with the version."""
-        return f"http://127.0.0.1:{self._server.server_address[1]}/v1"
+        return f"http://{self._host}:{self._server.server_address[1]}/v1"
 
     def __enter__(self) -> Annotator:
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
@@ -68,6 +74,14 @@ class Annotator:
     ) -> None:
         self._server.shutdown()
         self._server.server_close()
+
+    def handler(self) -> type[BaseHTTPRequestHandler]:
+        """What takes requests."""
+        return _handler(self)
+
+    def serve(self) -> None:
+        """Serve in this thread."""
+        self._server.serve_forever()
 
     def respond(self, body: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
         """Status and response of a request's body."""
@@ -80,7 +94,7 @@ class Annotator:
         if len(body["messages"]) == 1 and turn % GARBLED == 0 and prompt(name).schema is not None:
             return self._fault("garbled", 200, _completion("Here you are: {"))
         try:
-            reply = ANSWERS[name](given, image)
+            reply = self._answers[name](given, image)
         except Refusal:
             return self._fault("refused", 200, _completion("", "content_filter"))
         with self._lock:

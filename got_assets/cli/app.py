@@ -17,6 +17,7 @@ from got_assets.cli import (
     doctor,
     estimate,
     graph,
+    metrics,
     pictures,
     registry,
     retention,
@@ -65,6 +66,7 @@ graph.add_to(app)
 pictures.add_to(app)
 serve.add_to(app)
 studio.add_to(app)
+metrics.add_to(app)
 registry.add_to(app)
 score.add_to(app)
 why.add_to(app)

@@ -26,14 +26,18 @@ def doctor(
     training: Annotated[
         bool, typer.Option("--training", help="Look at every node of the Ray cluster, from there.")
     ] = False,
+    gpu: Annotated[
+        bool, typer.Option("--gpu", help="Let the workers of a training compute, and compare with the plan.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Check versions, machine and services, and say what to do.
 
     Looks at Python, packages, processor, GPU, memory and disk, and at storage, MLflow, Ray, annotator and the
     weights that training starts from, as the settings name them. With --training every node that trains looks
-    at its versions, disks, memory and GPUs, and at storage, pictures and MLflow, as before a training. Exit
-    status 1 if something fails.
+    at its versions, disks, memory and GPUs, and at storage, pictures and MLflow, as before a training. With
+    --gpu all workers of a training multiply matrices, exchange numbers and run the recipe's U-Net at its full
+    width, beside what the training plan takes them to reach. Exit status 1 if something fails.
     """
     from dataclasses import asdict
 
@@ -44,6 +48,8 @@ def doctor(
     findings = examine(settings, fault)
     if training and settings is not None:
         findings += _of_training()
+    if gpu and settings is not None:
+        findings += _of_gpus()
     state = worst(findings)
     if as_json:
         print_json({"state": state, "checks": [asdict(one) for one in findings]})
@@ -68,19 +74,32 @@ def _settings() -> tuple[Any, str]:
 
 def _of_training() -> list[Any]:
     """What the nodes find, with the manifest if there is one."""
+    from got_core.doctor.training import check_training
+
+    return check_training(_training())
+
+
+def _of_gpus() -> list[Any]:
+    """What the workers measure."""
+    from got_core.doctor.gpu import check_gpus
+
+    return check_gpus(_training())
+
+
+def _training() -> Any:
+    """A training of this project, with the manifest if there is one."""
     import polars as pl
 
     from got_assets.cli.project import open_project
     from got_assets.defs.train.assets import make_run
     from got_core.corpus.schemas import polars_schema
     from got_core.curate.schemas import MANIFEST
-    from got_core.doctor.training import check_training
 
     project = open_project()
     name = "training_manifest"
     there = project.storage.exists(f"{name}.parquet")
     manifest = project.storage.read_table(name) if there else pl.DataFrame(schema=polars_schema(MANIFEST))
-    return check_training(make_run(project, manifest, {}))
+    return make_run(project, manifest, {})
 
 
 def bench(

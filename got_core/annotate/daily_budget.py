@@ -198,7 +198,7 @@ class DailyBudget:
 
     @property
     def _name(self) -> str:
-        return f"ledger/days/{self._day}.json"
+        return _file_of(self._day)
 
     def _document(self, day: _Day) -> bytes:
         limits = {"money": self.money, "tokens": self.tokens}
@@ -217,6 +217,19 @@ class DailyBudget:
             f"at {self._day + timedelta(days=1)} 00:00 UTC: run it again then, or raise "
             "GOT_ANNOTATOR_BUDGET_PER_DAY or GOT_ANNOTATOR_BUDGET_TOKENS_PER_DAY; what is answered is kept"
         )
+
+
+def taken_on(storage: Storage, day: date) -> Amount:
+    """What was spent on a day (UTC), with what processes hold of it for requests under way; nothing where no
+    limit was set then. Raises ValueError for a damaged file."""
+    name = _file_of(day)
+    if not storage.exists(name):
+        return Amount()
+    return _parsed(Version(storage.read_bytes(name), ""), name).taken
+
+
+def _file_of(day: date) -> str:
+    return f"ledger/days/{day}.json"
 
 
 def _share(limit: float | None, taken: float, needed: float) -> float | None:

@@ -12,6 +12,7 @@ import polars as pl
 
 from got_core.corpus.config import IngestConfig
 from got_core.corpus.listed import Listed
+from got_core.corpus.restamped import Restamping
 from got_core.corpus.schemas import IMAGE_LIST, frame_of
 from got_core.storage import Storage
 
@@ -27,9 +28,14 @@ class ImageShards:
     append at the same moment; nothing is listed twice.
     """
 
-    def __init__(self, storage: Storage, config: IngestConfig) -> None:
+    def __init__(
+        self, storage: Storage, raw_url: str, config: IngestConfig, fs_options: dict | None = None
+    ) -> None:
         self._storage, self._size = storage, config.image_shard_size
         self._listed = Listed(storage)
+        self._restamping = Restamping(
+            storage=storage, raw_url=raw_url, config=config, fs_options=fs_options or {}
+        )
         self._rest = frame_of([], IMAGE_LIST)
 
     def catch_up(self, until: float | None = None) -> bool:
@@ -37,8 +43,10 @@ class ImageShards:
         return self._listed.catch_up(until)
 
     def take(self, found: pl.DataFrame) -> None:
-        """Entries (:data:`IMAGE_LIST`) in their order; full shards are written, the rest waits."""
-        self._rest = pl.concat([self._rest, self._listed.unlisted(found)])
+        """Entries (:data:`IMAGE_LIST`) in their order; full shards are written, the rest waits. What is
+        listed with another date or tag, and holds what was ingested, is not new (see ``restamped``)."""
+        new = self._restamping.settle(self._listed, self._listed.unlisted(found))
+        self._rest = pl.concat([self._rest, new])
         self._write(keep=1)
 
     @property

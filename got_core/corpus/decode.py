@@ -30,7 +30,7 @@ REASONS: dict[str, str] = {
     "extreme_aspect": "longer over shorter side above the limit",
     "permission_denied": "the file may not be read",
     "vanished": "listed, but no longer there",
-    "changed": "another size or time than when listed; the new version is listed in a later shard",
+    "changed": "another size, or time and content, than when listed; the new version is in a later shard",
     "broken_link": "a symbolic link to nothing, or in a circle",
     "outside_root": "leads out of the raw folder, or of the archive that it is a member of",
     "not_a_file": "a folder, pipe, socket or device",

@@ -23,6 +23,7 @@ from got_core.corpus.members import Member
 from got_core.corpus.pairs import edits_root, ingest_edit_pairs
 from got_core.corpus.reader import ImageReader, Stamp
 from got_core.corpus.refused import NOTHING, Refused
+from got_core.corpus.restamped import with_stamps
 from got_core.corpus.schemas import RAW_IMAGES, frame_of
 from got_core.corpus.shards import read_shard
 from got_core.corpus.sieve import Sieve
@@ -59,7 +60,7 @@ def ingest_images(
     Raises:
         FileNotFoundError: the shard was never assigned.
     """
-    entries = read_shard(storage, shard).rows(named=True)
+    entries = with_stamps(storage, shard, read_shard(storage, shard)).rows(named=True)
     reader = ImageReader(raw_url, config, fs_options, store_url=storage.url, store_options=storage.fs_options)
     sieve = Sieve(config)
     rows, prints = [], {}

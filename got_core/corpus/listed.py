@@ -84,6 +84,23 @@ class Listed:
             found = _without(found, leaf)
         return found
 
+    def of_places(self, found: pl.DataFrame) -> pl.DataFrame:
+        """Listed entries of the same path, size and first row, whatever their time of change or tag: columns
+        path, bytes and first."""
+        places = found.select("path", "bytes", "first")
+        listed = [places.clear()]
+        if found.height:
+            low, high = str(found["path"].min()), str(found["path"].max())
+            for leaf in self._overlapping(low, high):
+                rows = leaf.select(places.columns)
+                listed.append(rows.join(places, on=places.columns, how="semi", nulls_equal=True))
+        return pl.concat(listed).unique()
+
+    def add_stamps(self, rows: pl.DataFrame) -> None:
+        """Take in entries that lists have with another stamp (see ``restamped``). An index that is made anew
+        lacks them, and they are compared again."""
+        self._insert(rows.select(KEY), 0)
+
     def add(self, rows: pl.DataFrame, names: list[str]) -> None:
         """Take in the rows of lists that were just written."""
         self._lists += names

@@ -59,7 +59,8 @@ def sweep_all(storage: Storage, raw_url: str, config: IngestConfig, fs_options: 
 
     Of an inventory what no sweep has read yet, with all events since: both stay in the cursor.
     """
-    shards, inputs = ImageShards(storage, config), inputs_of(raw_url, fs_options)
+    inputs = inputs_of(raw_url, fs_options)
+    shards = ImageShards(storage, raw_url, config, fs_options)
     shards.catch_up()
     kept = _read_cursor(storage, raw_url, len(inputs), shards)
     cursor = _Cursor(raw_url, inventories=kept.inventories, events=kept.events)
@@ -97,7 +98,7 @@ def sweep_step(
     inventory is still to come holds up no other: it is an error only where there is no shard at all.
     """
     until = time.monotonic() + seconds
-    shards = ImageShards(storage, config)
+    shards = ImageShards(storage, raw_url, config, fs_options)
     if shards.catch_up(until):
         inputs = inputs_of(raw_url, fs_options)
         cursor = _read_cursor(storage, raw_url, len(inputs), shards)

@@ -40,14 +40,14 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def check_listening(host: str, token: str | None) -> None:
-    """Raise ValueError where anybody on a network could use the server."""
+def check_listening(host: str, token: str | None, variable: str = "GOT_SERVE_TOKEN") -> None:
+    """Raise ValueError where anybody on a network could use the server. `variable` is named in it."""
     if token is None and not is_loopback(host):
         raise ValueError(
-            f"listening at {host} needs a token that clients send: set GOT_SERVE_TOKEN, or take 127.0.0.1"
+            f"listening at {host} needs a token that clients send: set {variable}, or take 127.0.0.1"
         )
     if token is not None and (len(token) < 8 or not token.isascii() or not token.isprintable()):
-        raise ValueError("GOT_SERVE_TOKEN needs at least 8 characters, printable ASCII")
+        raise ValueError(f"{variable} needs at least 8 characters, printable ASCII")
 
 
 class Gate:

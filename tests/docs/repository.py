@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings
 
 from got_core.server_settings import AnnotatorServer, JudgeServer, ServeSettings, StudioSettings
 from got_core.settings import Settings
+from got_core.watch_settings import AlertSettings, MetricsSettings
 from tests.docs.pages import ROOT
 
 PACKAGES = ("got_core", "got_assets")
@@ -33,6 +34,8 @@ def settings() -> frozenset[str]:
         "JUDGE": JudgeServer,
         "SERVE": ServeSettings,
         "STUDIO": StudioSettings,
+        "ALERT": AlertSettings,
+        "METRICS": MetricsSettings,
     }
     names = {f"GOT_{name.upper()}" for name in Settings.model_fields if not name.endswith("_server")}
     of_servers = {f"GOT_{kind}_{name.upper()}" for kind, one in servers.items() for name in one.model_fields}

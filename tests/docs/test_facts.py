@@ -9,6 +9,7 @@ from pydantic_settings import BaseSettings
 
 from got_core.recipes import RECIPES
 from got_core.server_settings import AnnotatorServer, JudgeServer, ServeSettings, StudioSettings
+from got_core.watch_settings import AlertSettings, MetricsSettings
 from tests.docs import pages
 from tests.docs.pages import ROOT
 
@@ -28,6 +29,8 @@ def rows(page: str) -> list[list[str]]:
         ("docs/operations.md", "GOT_JUDGE_", JudgeServer, 4),
         ("docs/operations.md", "GOT_SERVE_", ServeSettings, 5),
         ("docs/operations.md", "GOT_STUDIO_", StudioSettings, 3),
+        ("docs/operations.md", "GOT_ALERT_", AlertSettings, 4),
+        ("docs/operations.md", "GOT_METRICS_", MetricsSettings, 2),
     ],
 )
 def test_defaults_of_servers(page: str, prefix: str, server: type[BaseSettings], least: int) -> None:

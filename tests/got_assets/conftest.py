@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -39,6 +39,17 @@ class Graph:
     def render(self) -> None:
         """Write the rendered corpus as the raw folder."""
         self.run.render_corpus(self.project)
+
+    def render_few(self, *, images: int, pairs: int, bad: int = 0) -> None:
+        """Write so many scenes and pairs in place of the recipe's, and raw files that are no pictures."""
+        from got_core.scenes.corpus import write_corpus
+
+        recipe, settings = self.project.recipe, self.project.settings
+        corpus = replace(recipe.corpus, images=images, edits=pairs, multi_turn=0.0, reasoning=0.0)
+        edits = Path(settings.edits_url).parent
+        write_corpus(recipe.world, corpus, self.raw, edits, Path(settings.truth_url))
+        for number in range(bad):
+            (self.raw / f"bad-{number}.png").write_bytes(f"no picture {number}".encode())
 
     def make_data(self) -> dict[str, list[str]]:
         """Bring every shard up to date; what was made, by shard."""

@@ -175,3 +175,11 @@ def test_a_wrong_setting_of_a_judge_is_named(monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(ValidationError) as caught:
         Settings()
     assert settings_sentence(caught.value).startswith("GOT_JUDGE_TOP_LOGPROBS is 'many': ")
+
+
+def test_a_job_server_has_an_address_of_the_web(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GOT_RAY_JOBS", "http://ray-head:8265/")
+    assert Settings().ray_jobs == "http://ray-head:8265"
+    monkeypatch.setenv("GOT_RAY_JOBS", "ray://ray-head:10001")
+    with pytest.raises(ValidationError, match="belongs into GOT_RAY_ADDRESS"):
+        Settings()

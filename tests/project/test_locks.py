@@ -49,7 +49,10 @@ def test_a_lock_holds_plain_versions_only(path: Path) -> None:
 @pytest.mark.parametrize("python", PYTHONS)
 @pytest.mark.parametrize(
     ("name", "extras"),
-    [("all", ("pipeline", "curate", "dev", "serve", "studio", "test", "rehearsal")), ("core", ())],
+    [
+        ("all", ("pipeline", "curate", "dev", "serve", "studio", "cluster", "test", "rehearsal")),
+        ("core", ()),
+    ],
     ids=["all", "core"],
 )
 def test_what_is_asked_for_is_locked_in_its_range(name: str, extras: tuple[str, ...], python: str) -> None:

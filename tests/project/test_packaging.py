@@ -57,10 +57,11 @@ def imports(folder: Path) -> Iterator[tuple[str, str]]:
     ("folder", "extras"),
     [
         ("got_core", ("pipeline", "curate", "serve", "studio")),
-        ("got_assets", ("pipeline",)),
+        ("got_assets", ("pipeline", "serve")),
         ("bench", ("pipeline", "dev", "serve", "test")),
         ("deployments/rehearsal", ("pipeline", "dev", "rehearsal")),
-        ("tests", ("pipeline", "curate", "dev", "serve", "studio", "test")),
+        ("deployments/cluster", ("pipeline", "cluster")),
+        ("tests", ("pipeline", "curate", "dev", "serve", "studio", "cluster", "test")),
     ],
 )
 def test_every_import_is_asked_for(folder: str, extras: tuple[str, ...]) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
+from got_assets.clustered import clustered
 from got_assets.defs.train.assets import model_result, training_run
 from got_assets.pools import TRAINING
 from got_assets.project import PROJECT, Project, code_version
@@ -32,6 +33,7 @@ def ablation_foundation_asset() -> dg.AssetsDefinition:
         pool=TRAINING,
         code_version=code_version(2, _RECIPE.model, _RECIPE.ablation.start_of(_RECIPE.foundation)),
     )
+    @clustered
     def ablation_foundation(
         context: dg.AssetExecutionContext,
         project: dg.ResourceParam[Project],
@@ -67,6 +69,7 @@ START = "ablation_foundation" if ablation_foundations else "foundation_models"
     ),
     metadata=column_schema(TRIALS),
 )
+@clustered
 def ablation_runs(
     context: dg.AssetExecutionContext,
     project: dg.ResourceParam[Project],

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from got_assets.clustered import clustered
 from got_assets.project import PROJECT, Project, code_version, git_commit
 from got_assets.reporting import document_hash, document_result, log_progress, markdown_table, stored_image
 from got_assets.scored import benchmark_cluster
@@ -87,6 +88,7 @@ def benchmark_asset(key: str, name: str) -> dg.AssetsDefinition:
         owners=["team:model"],
         code_version=code_version(_KINDS[key].number, _EVALUATE.measuring(name), PROJECT.recipe.world),
     )
+    @clustered
     def scored(
         context: dg.AssetExecutionContext, project: dg.ResourceParam[Project], candidate: Document
     ) -> dg.MaterializeResult[Document]:
@@ -112,6 +114,7 @@ def published_asset(key: str, name: str) -> dg.AssetsDefinition:
         owners=["team:model"],
         code_version=code_version(1, name, _EVALUATE.sampler),
     )
+    @clustered
     def scored(
         context: dg.AssetExecutionContext, project: dg.ResourceParam[Project], candidate: Document
     ) -> dg.MaterializeResult[Document]:
@@ -229,6 +232,7 @@ def _benchmark(project: Project, model: Document, benchmark: "Benchmark") -> dg.
     owners=["team:model"],
     code_version=code_version(5),
 )
+@clustered
 def benchmark_report(
     context: dg.AssetExecutionContext,
     project: dg.ResourceParam[Project],

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 from pydantic import Field
 
+from got_assets.clustered import clustered
 from got_assets.project import PROJECT, Project, code_version
 from got_assets.reporting import document_hash, document_result, log_progress, markdown_table, stored_image
 from got_assets.scored import benchmark_cluster
@@ -65,6 +66,7 @@ class GuidanceConfig(dg.Config):
     owners=["team:model"],
     code_version=code_version(1, _RECIPE.evaluate.measuring(), _RECIPE.world),
 )
+@clustered
 def guidance_grid(
     project: dg.ResourceParam[Project], config: GuidanceConfig, candidate: Document
 ) -> dg.MaterializeResult[Document]:

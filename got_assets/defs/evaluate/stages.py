@@ -7,6 +7,7 @@ from typing import Any
 
 import dagster as dg
 
+from got_assets.clustered import clustered
 from got_assets.project import PROJECT, Project, code_version
 from got_assets.reporting import document_hash, document_result, log_progress, markdown_table, stored_image
 
@@ -31,6 +32,7 @@ def stage_asset() -> dg.AssetsDefinition:
             1, _RECIPE.evaluate.measuring(), _RECIPE.evaluate.stage_images, _RECIPE.world
         ),
     )
+    @clustered
     def stage_scores(
         project: dg.ResourceParam[Project], **models: dict[str, Any]
     ) -> dg.MaterializeResult[dict[str, Any]]:

@@ -20,16 +20,13 @@ from dagster._core.storage.tags import PARTITION_NAME_TAG, SENSOR_NAME_TAG
 from got_assets.defs.ingest.jobs import EDIT_STEPS, IMAGE_STEPS, prepare_edits, prepare_images
 from got_assets.defs.ingest.partitions import EDIT_SHARDS, IMAGE_SHARDS
 from got_assets.event_log import TO_RETRY
-from got_assets.needs import content_digest, needed, next_batch
+from got_assets.needs import NEEDS_TAG, content_digest, needed, next_batch
 from got_assets.pauses import ASKING_GROUP, Pause, pause_of
 from got_assets.pools import shards_at_once
 from got_assets.project import Project
 from got_assets.staleness import Staleness, graph_nodes
 
 EVERY = 60
-NEEDS_TAG = "got/needs"
-"""Tag of a run: digest of what it is to make, and from what."""
-
 ASKS_TAG = "got/asks"
 """Tag of a run that asks the annotator."""
 

@@ -10,6 +10,7 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
+from got_assets.clustered import clustered
 from got_assets.project import PROJECT, Project, code_version, git_commit
 from got_assets.promotion import promote_challenger
 from got_assets.reporting import document_hash, document_result, log_progress
@@ -29,6 +30,7 @@ _BENCHMARKS = PROJECT.recipe.evaluate.assets
     owners=["team:model"],
     code_version=code_version(6),
 )
+@clustered
 def registered_model(
     context: dg.AssetExecutionContext,
     project: dg.ResourceParam[Project],
@@ -144,6 +146,7 @@ def _held_out_tags(model: Document, start: Document) -> dict[str, str]:
     owners=["team:model"],
     code_version=code_version(2, PROJECT.recipe.promotion),
 )
+@clustered
 def promoted_model(
     project: dg.ResourceParam[Project], registered_model: Document
 ) -> dg.MaterializeResult[Document]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 import polars as pl
 
+from got_assets.clustered import clustered
 from got_assets.needs import trained_on_tag
 from got_assets.pools import TRAINING
 from got_assets.project import PROJECT, Project, code_version, git_commit
@@ -60,6 +61,7 @@ def foundation_version(project: Project) -> tuple[Any, ...]:
         *filter(None, [PROJECT.settings.sdxl_variant, PROJECT.settings.weights]),
     ),
 )
+@clustered
 def foundation_models(
     context: dg.AssetExecutionContext, project: dg.ResourceParam[Project], training_manifest: pl.DataFrame
 ) -> dg.MaterializeResult[Reference]:
@@ -106,6 +108,7 @@ def latents_asset() -> dg.AssetsDefinition:
         pool=TRAINING,
         code_version=code_version(1, _RECIPE.model, [_latents_of(stage.config) for stage in READ_LATENTS]),
     )
+    @clustered
     def latent_shards(
         context: dg.AssetExecutionContext,
         project: dg.ResourceParam[Project],
@@ -168,6 +171,7 @@ def stage_model(stage: Stage, start: str) -> dg.AssetsDefinition:
         pool=TRAINING,
         code_version=code_version(3, _RECIPE.model, stage.identity()),
     )
+    @clustered
     def trained(
         context: dg.AssetExecutionContext,
         project: dg.ResourceParam[Project],

@@ -14,7 +14,9 @@ from typing import Any, NamedTuple
 
 import dagster as dg
 import polars as pl
+from pydantic import TypeAdapter
 
+from got_assets.clustered import elsewhere
 from got_assets.defs.ingest.assets import edit_pairs, raw_images
 from got_assets.defs.ingest.partitions import EDIT_SHARDS, IMAGE_SHARDS
 from got_assets.event_log import inputs_tag
@@ -86,35 +88,53 @@ def training_plan(
     when the plan is made. A mixture that names a source which no ingested picture has is an error, before
     annotation is paid for, and so are benchmarks that cannot score its models.
     """
-    from got_core.budget import page
-    from got_core.budget.plan import make_plan
-
     started = time.monotonic()
     check_benchmarks(project)
     tags = inputs_tag(context.instance, {asset: shards for asset, (shards, _) in _INGESTED.items()})
     mixtures = resolved_mixtures(context.instance, project)
     budget = _measured(config.budget(), context.instance, project)
-    plan = make_plan(project.recipe, budget, mixtures.edits)
-    # What a reader of the stored document gets: lists, not tuples.
-    document = json.loads(json.dumps(plan.to_dict()))
-    low, high = plan.gpu_hours
+    known = {"budget": TypeAdapter(BudgetConfig).dump_python(budget, mode="json"), "edits": mixtures.edits}
+    made = elsewhere(worked_out, project, known)
+    document = made["document"]
     return document_result(
         document,
         version=document_hash(document),
         started=started,
-        parameters=sum(part.parameters for part in plan.parts),
-        trained=sum(part.trained for part in plan.parts),
-        gpu_hours=sum(stage.gpu_hours for stage in plan.stages),
-        gpu_hours_favourable=low,
-        gpu_hours_unfavourable=high,
-        cost=sum(stage.cost for stage in plan.stages),
-        parts=dg.MetadataValue.md(page.parts_table(plan)),
-        runs=dg.MetadataValue.md(page.steps_table(plan)),
-        memory=dg.MetadataValue.md(page.memory_table(plan)),
-        hours_and_cost=dg.MetadataValue.md(page.hours_page(plan)),
+        **made["figures"],
+        **{name: dg.MetadataValue.md(text) for name, text in made["pages"].items()},
         mixtures=mixtures.page,
         tags=tags,
     )
+
+
+def worked_out(project: Project, known: dict[str, Any]) -> dict[str, Any]:
+    """The plan as a document, its sums and its pages, from a budget and from the shares of edits by stage.
+
+    Needs torch, for the shapes, and nothing of Dagster: it may run in another process than the step.
+    """
+    from got_core.budget import page
+    from got_core.budget.plan import make_plan
+
+    budget = TypeAdapter(BudgetConfig).validate_python(known["budget"])
+    plan = make_plan(project.recipe, budget, known["edits"])
+    low, high = plan.gpu_hours
+    figures = {
+        "parameters": sum(part.parameters for part in plan.parts),
+        "trained": sum(part.trained for part in plan.parts),
+        "gpu_hours": sum(stage.gpu_hours for stage in plan.stages),
+        "gpu_hours_favourable": low,
+        "gpu_hours_unfavourable": high,
+        "cost": sum(stage.cost for stage in plan.stages),
+    }
+    pages = {
+        "parts": page.parts_table(plan),
+        "runs": page.steps_table(plan),
+        "memory": page.memory_table(plan),
+        "hours_and_cost": page.hours_page(plan),
+    }
+    # What a reader of the stored document gets: lists, not tuples.
+    document = json.loads(json.dumps(plan.to_dict()))
+    return {"document": document, "figures": figures, "pages": pages}
 
 
 def _measured(budget: BudgetConfig, instance: dg.DagsterInstance, project: Project) -> BudgetConfig:

@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[3]
 SLOW = ("torch", "transformers", "diffusers", "dagster", "mlflow", "polars", "ray", "pandas", "numpy", "rich")
 COMMANDS = {
     *("run", "ui", "ablation", "foundation", "estimate", "generate", "plan", "draw", "edit", "bench"),
-    *("doctor", "gc", "why", "serve", "studio", "promote", "rollback", "export"),
+    *("doctor", "gc", "why", "serve", "studio", "promote", "rollback", "export", "metrics"),
     *(f"model {one}" for one in ("card", "history", "images", "saw")),
     *(f"data {one}" for one in ("import", "refused", "export", "unpack", "review", "retry", "select")),
     *(f"score {one}" for one in ("run", "generate", "judge", "report", "plan", "guidance", "stages")),

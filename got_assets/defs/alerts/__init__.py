@@ -1,0 +1,1 @@
+"""Beside the graph's groups: removing what nothing names any more."""

@@ -1,0 +1,1 @@
+"""Alerts: what is wrong at a moment, what of it is news, and telling a webhook."""
