@@ -15,7 +15,7 @@ from mlflow import environment_variables
 
 from got_assets.cli.app import app
 
-from .files import CLUSTER, compose, environment_of, manifests, values
+from .files import CLUSTER, VARIABLE, compose, environment_file, environment_of, manifests, values
 
 PROGRAMS = {
     ("dagster", "code-server", "start"): "dagster._cli.code_server:start_command",
@@ -113,3 +113,27 @@ def test_variables_of_mlflow_are_those_that_it_reads() -> None:
     server = {one.envvar for one in command(PROGRAMS["mlflow", "server"]).params}
     unknown = {one for one in named if not hasattr(environment_variables, one)} - server
     assert len(named) > 8 and not unknown, sorted(unknown)
+
+
+def test_mlflow_takes_what_browsers_send_through_the_proxy() -> None:
+    from mlflow.server.security_utils import is_allowed_host_header, should_block_cors_request
+
+    known = environment_file()[0]
+    environment = {
+        name: VARIABLE.sub(lambda one: known[one[1]], value).replace("}", "")
+        for name, value in environment_of("mlflow").items()
+    }
+    origins = environment["MLFLOW_SERVER_CORS_ALLOWED_ORIGINS"].split(",")
+    published = {port.split(":")[0] for port in compose()["services"]["nginx"]["ports"]}
+    (port,) = {one.rpartition(":")[2] for one in origins} & published
+    block = re.search(rf"listen {port} ssl.*?\n    }}\n", (CLUSTER / "nginx.conf").read_text(), re.DOTALL)
+    assert block and "set $mlflow mlflow:5000;" in block[0]
+    (host,) = re.findall(r"proxy_set_header Host (\S+);", block[0])
+    hosts = environment["MLFLOW_SERVER_ALLOWED_HOSTS"].split(",")
+    assert is_allowed_host_header(hosts, host) and not is_allowed_host_header(hosts, "elsewhere.example.com")
+    assert not should_block_cors_request(f"https://{known['CLUSTER_HOST']}:{port}", "POST", origins)
+    assert should_block_cors_request("https://elsewhere.example.com", "POST", origins)
+    (chart,) = [
+        one["value"] for one in values("mlflow")["env"] if one["name"] == "MLFLOW_SERVER_ALLOWED_HOSTS"
+    ]
+    assert chart == known["MLFLOW_SERVER_ALLOWED_HOSTS"]
