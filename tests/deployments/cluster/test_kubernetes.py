@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
+import shlex
 from collections.abc import Iterator
 from typing import Any
 
@@ -218,6 +219,30 @@ def test_images_are_those_of_the_compose_file() -> None:
     ours = {image for image in found if image.startswith("registry.example.com/")}
     assert ours == {"registry.example.com/got:cpu"}
     assert found - ours == {services[name]["image"] for name in ("vllm", "oauth2-proxy")}
+
+
+def test_vllm_is_given_what_compose_gives_it() -> None:
+    (box,) = next(
+        one for _, one in CORE if one["metadata"]["name"] == "vllm" and one["kind"] == "Deployment"
+    )["spec"]["template"]["spec"]["containers"]
+    words = shlex.split(compose()["services"]["vllm"]["command"][0])
+    start = words.index("serve") + 1
+    assert box["command"] == ["vllm", "serve"]
+    assert [word.replace("$(", "${").replace(")", "}") for word in box["args"]] == joined(words[start:])
+    known = environment_file()[0]
+    (config,) = [one["data"] for _, one in manifests() if one["kind"] == "ConfigMap"]
+    assert config["GOT_ANNOTATOR_VISION_MODEL"] == known["GOT_ANNOTATOR_VISION_MODEL"]
+
+
+def joined(words: list[str]) -> list[str]:
+    """Options with their values as one word each."""
+    found: list[str] = []
+    for word in words:
+        if found and found[-1].startswith("--") and "=" not in found[-1] and not word.startswith("--"):
+            found[-1] += f"={word}"
+        else:
+            found.append(word)
+    return found
 
 
 def test_ray_has_the_release_of_the_lock() -> None:
