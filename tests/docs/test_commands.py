@@ -16,7 +16,21 @@ from tests.docs.pages import PAGES, ROOT
 
 ASSIGNMENT = re.compile(r"[A-Z][A-Z0-9_]*=.*")
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:mlflow.*")
-KNOWN = ("curl", "pip", "rm", "export", "git", "apt-get", "cd", "cp", "htpasswd", "docker", "kubectl", "helm")
+KNOWN = (
+    "curl",
+    "pip",
+    "rm",
+    "export",
+    "git",
+    "apt-get",
+    "cd",
+    "cp",
+    "htpasswd",
+    "docker",
+    "kubectl",
+    "helm",
+    "chown",
+)
 """Commands of other people that the documentation shows; they are not looked into."""
 MAKEFILE = (ROOT / "Makefile").read_text()
 

@@ -7,6 +7,8 @@ import re
 import pytest
 from pydantic_settings import BaseSettings
 
+from got_assets.line.findings import FAILED_RUNS, findings
+from got_assets.line.state import SHARD_STATES, Budget, Line, Shard
 from got_core.recipes import RECIPES
 from got_core.server_settings import AnnotatorServer, JudgeServer, ServeSettings, StudioSettings
 from got_core.watch_settings import AlertSettings, MetricsSettings
@@ -72,3 +74,23 @@ def test_every_asset_of_the_drawing_is_in_the_graph() -> None:
     words = set(re.findall(r"\b[a-z]\w+\b", re.sub(r"subgraph \w+", "", drawing)))
     known = {key.to_user_string() for key in defs.resolve_asset_graph().get_all_asset_keys()}
     assert words - {"flowchart", "end", "subgraph"} <= known
+
+
+def test_every_alert_is_described() -> None:
+    line = Line(
+        shards=tuple(Shard(kind="images", name=state, state=state) for state in SHARD_STATES),
+        budgets=tuple(Budget(unit=unit, limit=1, taken=1) for unit in ("money", "tokens")),
+        disks={"home": 0, "storage": 0},
+        canaries={"": "moved"},
+    )
+    known = {FAILED_RUNS, *(one.key for one in findings(line, AlertSettings()))}
+    section = pages.text_of("docs/operations.md").partition("## Alerts")[2].partition("\n## ")[0]
+    cells = [
+        line.split("|")[1:4]
+        for line in section.splitlines()
+        if line.startswith("| `") and line.count("|") == 4
+    ]
+    told = {
+        name.replace("...", ""): what for names, *what in cells for name in re.findall(r"`([a-z_.]+)`", names)
+    }
+    assert set(told) == known and all(all(cell.strip() for cell in what) for what in told.values())

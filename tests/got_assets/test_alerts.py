@@ -17,8 +17,10 @@ from got_core.annotate.daily_budget import DailyBudget, taken_on
 from got_core.annotate.usage import Usage
 from got_core.conditional_files import conditional_files
 from got_core.storage import Storage
-from got_core.watch_settings import AlertSettings
 from tests.got_core.alerts.receiver import Receiver, receiving
+from tests.got_core.annotate.chat_server import ChatServer
+from tests.got_core.evaluate.judges.canary_server import Server as JudgeServer
+from tests.got_core.evaluate.judges.canary_server import checked
 
 from .conftest import Graph
 
@@ -127,7 +129,9 @@ def test_with_a_webhook_it_is_on(load: Callable[..., Graph], receiver: Receiver)
     assert sensor.default_status == dg.DefaultSensorStatus.RUNNING
 
 
-def test_a_shard_that_fails_its_check_is_stopped(load: Callable[..., Graph], tmp_path: Path) -> None:
+def test_a_shard_that_fails_its_check_is_stopped(
+    load: Callable[..., Graph], receiver: Receiver, tmp_path: Path
+) -> None:
     pictures = tmp_path / "pictures"
     pictures.mkdir()
     for number in range(4):
@@ -138,8 +142,10 @@ def test_a_shard_that_fails_its_check_is_stopped(load: Callable[..., Graph], tmp
     graph.run.Runner(graph.project, graph.instance).bring_up_to_date(["raw_images"], shard)
     (found,) = look(graph).shards
     assert (found.state, found.why) == ("stopped", "raw_images fails its check")
-    (told_of,) = [one for one in wrong(graph) if one.key == "stopped_shards"]
-    assert told_of.summary == f"1 shards stopped by a failed check: {shard}: raw_images fails its check"
+    tick(graph, None)
+    (said,) = [one for _, one in receiver.got if one["alert"] == "stopped_shards"]
+    assert said["state"] == "firing"
+    assert said["summary"] == f"1 shards stopped by a failed check: {shard}: raw_images fails its check"
 
 
 def look(graph: Graph, **options: Any) -> Any:
@@ -150,37 +156,52 @@ def look(graph: Graph, **options: Any) -> Any:
     return read_line(graph.instance, assets, LINES, graph.project, stuck_runs=3, **options)
 
 
-def wrong(graph: Graph, **settings: Any) -> list[Any]:
-    from got_assets.line.findings import findings
-
-    return list(findings(look(graph), AlertSettings(disk_gb=0, **settings)))
-
-
-def test_budget_disk_and_canary_are_told_of(
-    load: Callable[..., Graph], monkeypatch: pytest.MonkeyPatch
+def test_the_budget_of_the_day_is_told_by_its_share(
+    load: Callable[..., Graph], receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     graph = load(
         annotator="openai", annotator_url="http://127.0.0.1:1/v1", annotator_vision_model="eyes",
         annotator_box_unit="thousandths", annotator_budget_per_day="10",
         annotator_budget_tokens_per_day="1000",
     )  # fmt: skip
-    assert wrong(graph) == []
+    cursor = tick(graph, None)
+    assert told(receiver) == []
     config = OpenAIConfig(url="http://127.0.0.1:1/v1", vision_model="Qwen2-VL", budget_per_day=10.0)
     spend(graph.storage, config, Usage(tokens_in=400, tokens_out=500, cost=9.5))
-    assert {one.key for one in wrong(graph)} == {"budget_money", "budget_tokens"}
-    assert [one.key for one in wrong(graph, budget_share=0.92)] == ["budget_money"]
-    (low, *_) = [one for one in wrong(graph, budget_share=1.0)] or [None]
-    assert low is None
+    cursor = tick(graph, cursor)
+    assert [one["summary"] for _, one in receiver.got] == [
+        "9.5 of 10 money of today (UTC) are taken", "900 of 1,000 tokens of today (UTC) are taken",
+    ]  # fmt: skip
+    assert sorted(told(receiver)) == [("firing", "budget_money"), ("firing", "budget_tokens")]
+    monkeypatch.setenv("GOT_ALERT_BUDGET_SHARE", "0.92")
+    cursor = tick(graph, cursor)
+    assert told(receiver) == [("resolved", "budget_tokens")]
+    monkeypatch.setenv("GOT_ALERT_BUDGET_SHARE", "1")
+    tick(graph, cursor)
+    assert told(receiver) == [("resolved", "budget_money")]
 
-    from got_assets.line.findings import findings
-    from got_assets.line.state import Line
 
-    disks = list(findings(Line(disks={"home": 3_000_000_000, "storage": 20_000_000_000}), AlertSettings()))
-    assert [(one.key, one.summary) for one in disks] == [("disk_home", "3.0 GB are free on the disk of home")]
+def test_a_disk_is_told_of_when_less_is_free_than_is_asked_for(
+    load: Callable[..., Graph], receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph = load()
+    disks = look(graph).disks
+    assert set(disks) == {"home", "storage"}
+    monkeypatch.setenv("GOT_ALERT_DISK_GB", str(2 * max(disks.values()) / 1e9))
+    cursor = tick(graph, None)
+    assert {one["alert"]: one["summary"].partition(" GB are free ")[2] for _, one in receiver.got} == {
+        f"disk_{place}": f"on the disk of {place}" for place in disks
+    }
+    free = float(receiver.got[0][1]["summary"].partition(" ")[0]) * 1e9
+    assert 0.5 < free / disks["home"] < 2, "what is free on the machine, which others use too"
+    told(receiver)
+    monkeypatch.setenv("GOT_ALERT_DISK_GB", NOTHING_FREE)
+    tick(graph, cursor)
+    assert sorted(told(receiver)) == [("resolved", "disk_home"), ("resolved", "disk_storage")]
 
 
 def test_a_moved_canary_is_found_in_the_scores_of_its_benchmark(
-    load: Callable[..., Graph], monkeypatch: pytest.MonkeyPatch
+    load: Callable[..., Graph], receiver: Receiver, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     import dataclasses
 
@@ -191,11 +212,22 @@ def test_a_moved_canary_is_found_in_the_scores_of_its_benchmark(
     monkeypatch.setitem(recipes.RECIPES, "judged", lambda: dataclasses.replace(tiny, evaluate=judged))
     graph = load(recipe="judged")
     asset = next(key for key, name in judged.assets.items() if name == "geneval2/published")
-    graph.storage.write_json(f"{asset}.json", {"scores": {"canary": {"note": None}}})
-    assert look(graph).canaries == {}
-    graph.storage.write_json(f"{asset}.json", {"scores": {"canary": {"note": "canary moved by +1.0"}}})
-    (found,) = wrong(graph)
-    assert found.summary == "geneval2/published: canary moved by +1.0"
+    judge = JudgeServer()
+    with ChatServer(judge) as server:
+        still = checked(server, tmp_path / "judge")
+        judge.shift = (1.0, 1.0)
+        moved = checked(server, tmp_path / "judge")
+    graph.storage.write_json(f"{asset}.json", {"scores": {"canary": still}})
+    cursor = tick(graph, None)
+    assert told(receiver) == []
+    graph.storage.write_json(f"{asset}.json", {"scores": {"canary": moved}})
+    cursor = tick(graph, cursor)
+    ((_, said),) = receiver.got
+    assert said["summary"] == f"geneval2/published: {moved['note']}" and " moved by " in said["summary"]
+    assert told(receiver) == [("firing", "canary_geneval2_published")]
+    graph.storage.write_json(f"{asset}.json", {"scores": {"canary": still}})
+    tick(graph, cursor)
+    assert told(receiver) == [("resolved", "canary_geneval2_published")]
 
 
 def spend(storage: Storage, config: OpenAIConfig, used: Usage) -> None:

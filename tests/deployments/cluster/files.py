@@ -40,13 +40,16 @@ def environment_file() -> tuple[dict[str, str], frozenset[str]]:
     return values, frozenset(secrets)
 
 
-def manifests() -> Iterator[tuple[str, dict[str, Any]]]:
+@cache
+def manifests() -> tuple[tuple[str, dict[str, Any]], ...]:
     """Every Kubernetes object with its file's name, charts' values left out."""
-    for path in sorted((CLUSTER / "kubernetes").glob("*.yaml")):
-        if not path.stem.endswith("-values"):
-            yield from ((path.name, one) for one in yaml.safe_load_all(path.read_text()))
+    paths = [
+        path for path in sorted((CLUSTER / "kubernetes").glob("*.yaml")) if not path.stem.endswith("-values")
+    ]
+    return tuple((path.name, one) for path in paths for one in yaml.safe_load_all(path.read_text()))
 
 
+@cache
 def values(chart: str) -> dict[str, Any]:
     """Values of a chart."""
     return yaml.safe_load((CLUSTER / "kubernetes" / f"{chart}-values.yaml").read_text())
@@ -54,7 +57,8 @@ def values(chart: str) -> dict[str, Any]:
 
 @cache
 def chart_keys() -> dict[str, Any]:
-    """Keys that the charts' own sources have, of those that are used here."""
+    """Names of keys that the charts' own sources have: an object's keys, null where what is below is
+    not looked into (parts of a pod, settings of servers that are not used)."""
     return json.loads((Path(__file__).parent / "chart_keys.json").read_text())
 
 

@@ -109,8 +109,7 @@ def test_nothing_but_the_proxy_is_reached_from_outside() -> None:
     }
     assert published == OPEN_TO_THE_MACHINE
     assert all(port.startswith("127.0.0.1:") for port in compose()["services"]["grafana"]["ports"])
-    assert compose()["networks"]["inner"] == {"internal": True}
-    for service in ("postgres", "s3", "prometheus"):
+    for service in ("postgres", "s3"):
         assert compose()["services"][service]["networks"] == ["inner"]
 
 
@@ -249,6 +248,40 @@ def test_the_dockerfile_copies_what_is_there_and_runs_as_nobody_of_weight() -> N
     assert not set(environment_file()[1]) & set(re.findall(r"\w+", text))
 
 
+def test_images_are_built_from_stages_of_the_dockerfile() -> None:
+    stages = set(re.findall(r"^FROM \S+ AS (\S+)", (CLUSTER / "Dockerfile").read_text(), re.MULTILINE))
+    built = {one["image"]: one["build"] for one in compose()["services"].values() if "build" in one}
+    assert set(built) == {one["image"] for one in compose()["services"].values() if "${" in one["image"]}
+    assert {one["target"] for one in built.values()} == {"cpu", "cuda"} <= stages
+    for one in built.values():
+        top = (CLUSTER / one["context"]).resolve()
+        assert top == ROOT and (top / one["dockerfile"]).is_file()
+
+
+def test_the_image_has_the_libraries_that_the_rule_of_text_asks_for() -> None:
+    message = re.search(
+        r"apt-get \"\s+\"install ([a-z0-9. -]+),", (ROOT / "got_core/curate/signals.py").read_text()
+    )
+    installed = re.findall(r"apt-get install ([^&]+)", (CLUSTER / "Dockerfile").read_text())
+    assert message and set(message[1].split()) <= set(installed[0].split())
+
+
+def test_the_page_says_how_each_secret_is_changed() -> None:
+    page = (ROOT / "docs" / "cluster.md").read_text().partition("## Changing keys")[2].partition("\n## ")[0]
+    rows = [row.split("|") for row in page.splitlines() if row.startswith("| `")]
+    told = {name: row[3] for row in rows for name in re.findall(r"`(\w+)`", row[1])}
+    assert set(told) == environment_file()[1]
+    for secret, made_anew in told.items():
+        services = {name for name, one in compose()["services"].items() if secret in one.get("secrets", [])}
+        services -= {"postgres"}  # which reads passwords at its first start alone
+        named = set(re.findall(r"[a-z0-9-]+", made_anew)) & set(compose()["services"])
+        if made_anew.strip().startswith("all but"):
+            named = set(compose()["services"]) - named
+        elif made_anew.strip() == "nothing":
+            continue
+        assert services <= named, f"{secret}: {services - named}"
+
+
 def test_secret_files_reach_no_image_and_no_commit() -> None:
     ignored = (CLUSTER / "Dockerfile.dockerignore").read_text().splitlines()
     git = (ROOT / ".gitignore").read_text().splitlines()
@@ -268,7 +301,9 @@ def test_the_workspace_names_the_graph() -> None:
 
 
 def test_the_page_says_of_each_port_who_reaches_it() -> None:
-    page = (ROOT / "docs" / "cluster.md").read_text()
+    page = (
+        (ROOT / "docs" / "cluster.md").read_text().partition("### Ports with compose")[2].partition("\n##")[0]
+    )
     rows = re.findall(r"^\| ([a-z0-9, -]+) \| ([\d, -]+) \| (.+?) \| (.+?) \|$", page, re.MULTILINE)
     told: dict[str, set[int]] = {}
     for services, ports, _, reached in rows:

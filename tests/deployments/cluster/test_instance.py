@@ -54,6 +54,7 @@ def test_dagster_understands_it(reference: InstanceRef) -> None:
     assert reference.settings["concurrency"]["runs"]["max_concurrent_runs"] == 8
     assert type(reference.run_launcher).__name__ == "LocalRunLauncher"
     assert isinstance(reference.run_coordinator, NamedRunCoordinator)
+    assert reference.run_coordinator._header == "X-Auth-Request-User"
     assert type(reference.compute_log_manager).__name__ == "S3ComputeLogManager"
 
 
@@ -96,7 +97,9 @@ def test_the_chart_says_the_same() -> None:
     assert monitoring == ours["run_monitoring"]
     assert {snake(key): value for key, value in daemon["runRetries"].items()} == ours["run_retries"]
     custom = daemon["runCoordinator"]["config"]["customRunCoordinator"]
-    assert {key: custom[key] for key in ("module", "class")} == ours["run_coordinator"]
+    assert {key: custom[key] for key in ("module", "class")} == {
+        key: ours["run_coordinator"][key] for key in ("module", "class")
+    }
     assert {snake(key): value for key, value in daemon["sensors"].items()} == ours["sensors"]
     assert {snake(key): value for key, value in daemon["schedules"].items()} == ours["schedules"]
     assert chart["concurrency"]["pools"] == ours["concurrency"]["pools"]
@@ -122,21 +125,32 @@ class _Request:
         self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
 
 
+FORWARDED = {"header": "X-Forwarded-Email"}
+
+
 @pytest.mark.parametrize(
-    ("headers", "user"),
+    ("config", "headers", "user"),
     [
-        ({"X_Auth_Request_User": "ada"}, "ada"),
-        ({"X_Forwarded_Email": "ada@example.com"}, "ada@example.com"),
-        ({"X_Auth_Request_User": "ada", "X_Forwarded_Email": "eve@example.com"}, "ada"),
-        ({"X_Auth_Request_User": ""}, None),
-        ({}, None),
+        ({}, {"X_Auth_Request_User": "ada"}, "ada"),
+        ({}, {"X_Auth_Request_User": "ada", "X_Forwarded_Email": "eve@example.com"}, "ada"),
+        ({}, {"X_Forwarded_Email": "eve@example.com"}, None),
+        ({}, {"X_Auth_Request_User": ""}, None),
+        ({}, {}, None),
+        (
+            FORWARDED,
+            {"X_Auth_Request_User": "eve", "X_Forwarded_Email": "ada@example.com"},
+            "ada@example.com",
+        ),
+        (FORWARDED, {"X_Auth_Request_User": "eve"}, None),
     ],
 )
-def test_a_run_is_tagged_with_who_asked_for_it(headers: dict[str, str], user: str | None) -> None:
+def test_a_run_is_tagged_with_who_asked_for_it(
+    config: dict[str, str], headers: dict[str, str], user: str | None
+) -> None:
     context = WorkspaceRequestContext.__new__(WorkspaceRequestContext)
     context._source = _Request(**headers)  # what a web request leaves there
     with dg.DagsterInstance.ephemeral() as instance:
-        coordinator = NamedRunCoordinator()
+        coordinator = NamedRunCoordinator.from_config_value(None, {**config})
         coordinator.register_instance(instance)
         run = instance.create_run_for_job(
             _once, status=dg.DagsterRunStatus.NOT_STARTED, remote_job_origin=_ORIGIN

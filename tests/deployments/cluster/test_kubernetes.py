@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
+import shlex
 from collections.abc import Iterator
 from typing import Any
 
@@ -50,37 +51,52 @@ def test_ray_pods_follow_the_schema(name: str, template: dict[str, Any]) -> None
     kubernetes_validate.validate(pod, VERSION, strict=True)
 
 
-def test_ray_objects_have_keys_of_their_definitions() -> None:
-    known = chart_keys()["ray"]
-    job = RAY["RayJob"]["spec"]
-    assert set(job) <= set(known["job"])
-    for spec in (RAY["RayCluster"]["spec"], job["rayClusterSpec"]):
-        assert set(spec) <= set(known["cluster"])
-        assert set(spec["authOptions"]) <= set(known["authOptions"])
-        assert set(spec["headGroupSpec"]) <= set(known["headGroupSpec"])
-        assert all(set(group) <= set(known["workerGroupSpecs"]) for group in spec["workerGroupSpecs"])
-        assert spec["authOptions"]["mode"] == "token"
-
-
-def unknown(value: Any, allowed: set[str], path: str = "") -> Iterator[str]:
-    """Paths of values that are neither an allowed key nor below one."""
-    if path in allowed:
+def unknown(value: Any, names: dict[str, Any] | None, path: str = "") -> Iterator[str]:
+    """Paths of keys that are not among the names; below a name without names nothing is looked at."""
+    if names is None:
         return
-    if isinstance(value, dict):
-        for key, one in value.items():
-            yield from unknown(one, allowed, f"{path}.{key}" if path else key)
-    elif isinstance(value, list):
-        for one in value:
-            yield from unknown(one, allowed, f"{path}[]")
-    else:
-        yield path
+    for one in value if isinstance(value, list) else [value]:
+        for key in one if isinstance(one, dict) else ():
+            if key not in names:
+                yield f"{path}.{key}"
+            else:
+                yield from unknown(one[key], names[key], f"{path}.{key}")
+
+
+@pytest.mark.parametrize("release", chart_keys()["kuberay"]["keys"])
+@pytest.mark.parametrize("kind", RAY)
+def test_ray_objects_have_keys_of_their_definitions(kind: str, release: str) -> None:
+    names = chart_keys()["kuberay"]["keys"][release][kind]
+    assert list(unknown(RAY[kind]["spec"], names)) == []
+    wrong = copy.deepcopy(RAY[kind]["spec"])
+    wrong.get("rayClusterSpec", wrong)["workerGroupSpecs"][0]["maxReplica"] = 1
+    assert [one.rpartition(".")[2] for one in unknown(wrong, names)] == ["maxReplica"]
+
+
+def test_ray_asks_for_its_token() -> None:
+    for spec in (RAY["RayCluster"]["spec"], RAY["RayJob"]["spec"]["rayClusterSpec"]):
+        assert spec["authOptions"]["mode"] == "token"
 
 
 @pytest.mark.parametrize("chart", ["dagster", "mlflow"])
 def test_charts_are_given_keys_that_they_have(chart: str) -> None:
-    given, allowed = values(chart), set(chart_keys()[chart]["keys"])
-    assert list(unknown(given, allowed)) == []
-    assert list(unknown({**given, "imaeg": "x"}, allowed)) == ["imaeg"]
+    given, names = values(chart), chart_keys()[chart]["keys"]
+    assert list(unknown(given, names)) == []
+    wrong = {
+        **given,
+        "image": {"repository": "x", "tga": "x"},
+        "dagsterDaemon": {"runRetries": {"retries": 1}},
+    }
+    found = {
+        "dagster": [".image", ".dagsterDaemon.runRetries.retries"],
+        "mlflow": [".image.tga", ".dagsterDaemon"],
+    }
+    assert sorted(unknown(wrong, names)) == sorted(found[chart])
+
+
+def test_retention_names_all_kinds_of_ticks_as_the_schema_demands() -> None:
+    kinds = chart_keys()["dagster"]["keys"]["retention"]["sensor"]["purgeAfterDays"]
+    assert set(values("dagster")["retention"]["sensor"]["purgeAfterDays"]) == set(kinds)
 
 
 def test_parts_of_charts_that_are_core_kinds_follow_the_schema() -> None:
@@ -106,9 +122,8 @@ def containers_of_charts() -> Iterator[tuple[str, dict[str, Any], dict[str, Any]
         ("daemon", dagster["dagsterDaemon"]),
         ("code", code),
     ):
-        sources = [{"configMapRef": two} for two in one["envConfigMaps"]] + [
-            {"secretRef": two} for two in one["envSecrets"]
-        ]
+        assert "envSecrets" not in one, "all of a Secret is more than any of them needs"
+        sources = [{"configMapRef": two} for two in one["envConfigMaps"]]
         container = {
             "name": name, "image": "x", "envFrom": sources, "securityContext": one["securityContext"],
             "env": one.get("env", []), "resources": one.get("resources", {}),
@@ -183,21 +198,13 @@ def test_selectors_meet_pods_and_ports_have_names() -> None:
             assert {port["targetPort"] for port in one["spec"]["ports"]} <= ports
 
 
-def test_only_the_proxy_is_reached_from_outside_of_the_namespace() -> None:
-    policies = {
-        one["metadata"]["name"]: one["spec"] for _, one in manifests() if one["kind"] == "NetworkPolicy"
-    }
-    inside = policies["inside-only"]
-    assert inside["podSelector"] == {} and inside["policyTypes"] == ["Ingress"]
-    assert inside["ingress"] == [{"from": [{"podSelector": {}}]}]
-    others = {
-        name: spec["podSelector"]["matchLabels"] for name, spec in policies.items() if name != "inside-only"
-    }
-    assert others == {"people": {"app.kubernetes.io/name": "oauth2-proxy"}}
+def test_no_service_is_published_by_the_cluster() -> None:
+    services = [one["spec"] for _, one in manifests() if one["kind"] == "Service"]
+    assert services and all(one.get("type") in (None, "ExternalName") for one in services)
+    assert values("dagster")["dagsterWebserver"]["service"]["type"] == "ClusterIP"
     assert all(
-        one["spec"].get("type") in (None, "ExternalName")
-        for _, one in manifests()
-        if one["kind"] == "Service"
+        spec["headGroupSpec"]["serviceType"] == "ClusterIP"
+        for spec in (RAY["RayCluster"]["spec"], RAY["RayJob"]["spec"]["rayClusterSpec"])
     )
 
 
@@ -212,6 +219,30 @@ def test_images_are_those_of_the_compose_file() -> None:
     ours = {image for image in found if image.startswith("registry.example.com/")}
     assert ours == {"registry.example.com/got:cpu"}
     assert found - ours == {services[name]["image"] for name in ("vllm", "oauth2-proxy")}
+
+
+def test_vllm_is_given_what_compose_gives_it() -> None:
+    (box,) = next(
+        one for _, one in CORE if one["metadata"]["name"] == "vllm" and one["kind"] == "Deployment"
+    )["spec"]["template"]["spec"]["containers"]
+    words = shlex.split(compose()["services"]["vllm"]["command"][0])
+    start = words.index("serve") + 1
+    assert box["command"] == ["vllm", "serve"]
+    assert [word.replace("$(", "${").replace(")", "}") for word in box["args"]] == joined(words[start:])
+    known = environment_file()[0]
+    (config,) = [one["data"] for _, one in manifests() if one["kind"] == "ConfigMap"]
+    assert config["GOT_ANNOTATOR_VISION_MODEL"] == known["GOT_ANNOTATOR_VISION_MODEL"]
+
+
+def joined(words: list[str]) -> list[str]:
+    """Options with their values as one word each."""
+    found: list[str] = []
+    for word in words:
+        if found and found[-1].startswith("--") and "=" not in found[-1] and not word.startswith("--"):
+            found[-1] += f"={word}"
+        else:
+            found.append(word)
+    return found
 
 
 def test_ray_has_the_release_of_the_lock() -> None:
