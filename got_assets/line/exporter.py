@@ -27,7 +27,7 @@ from got_assets.line.state import DataLine, read_line
 from got_assets.project import Project
 from got_core.redacted import redacted_url
 from got_core.serving.gate import Gate, check_listening
-from got_core.serving.run import listening_socket
+from got_core.serving.run import listening_socket, url_of
 from got_core.watch_settings import AlertSettings, MetricsSettings
 
 VARIABLE = "GOT_METRICS_TOKEN"
@@ -116,8 +116,7 @@ def serve(exporter: Exporter, settings: MetricsSettings, report: Callable[[str],
     one that is taken."""
     app = exporter.app()
     with listening_socket(settings.host, settings.port) as listening:
-        host, port = listening.getsockname()[:2]
-        report(f"metrics at http://{f'[{host}]' if ':' in host else host}:{port}/metrics")
+        report(f"metrics at {url_of(listening)}/metrics")
         looking = threading.Thread(target=exporter.run, name="looking at the line", daemon=True)
         looking.start()
         try:
