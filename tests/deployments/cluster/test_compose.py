@@ -89,6 +89,24 @@ def test_mounted_files_and_volumes_exist() -> None:
     assert used == set(compose()["volumes"])
 
 
+def test_files_are_mounted_where_their_readers_look() -> None:
+    mounts = {
+        volume.split(":")[0]: volume.split(":")[1]
+        for one in compose()["services"].values()
+        for volume in one.get("volumes", [])
+        if volume.startswith("./")
+    }
+    assert mounts["./nginx.conf"] == "/etc/nginx/nginx.conf", "where its image reads it"
+    assert f"include {mounts['./access-basic.conf']};" in (CLUSTER / "nginx.conf").read_text()
+    command = compose()["services"]["prometheus"]["command"]
+    assert f"--config.file={mounts['./prometheus.yml']} " in command
+    provisioning = "/etc/grafana/provisioning"
+    assert mounts["./grafana/datasource.yaml"].startswith(f"{provisioning}/datasources/")
+    assert mounts["./grafana/provider.yaml"].startswith(f"{provisioning}/dashboards/")
+    kept = {one.split(":")[1] for one in compose()["services"]["prometheus"]["volumes"]}
+    assert set(re.findall(r"--storage.tsdb.path=(\S+)", command)) <= kept
+
+
 def test_networks_and_dependencies_exist() -> None:
     services = compose()["services"]
     for service, one in services.items():

@@ -19,7 +19,7 @@ def made() -> dict[str, str]:
     return dict(re.findall(r"^CREATE DATABASE (\w+) OWNER (\w+);", SCRIPT, re.MULTILINE))
 
 
-def opened() -> dict[str, str]:
+def opened() -> set[tuple[str, str]]:
     """Databases that servers open, with the user as whom."""
     known = environment_file()[0]
     parser = configparser.ConfigParser(interpolation=None)
@@ -31,23 +31,21 @@ def opened() -> dict[str, str]:
     assert {(url.host, url.port, url.password) for url in map(make_url, urls)} == {
         (known["POSTGRES_HOST"], int(known["POSTGRES_PORT"]), None)
     }
-    found = {str(url.database): str(url.username) for url in map(make_url, urls)}
+    found = {(str(url.database), str(url.username)) for url in map(make_url, urls)}
     dagster: dict[str, Any] = yaml.safe_load((CLUSTER / "dagster.yaml").read_text())["storage"]["postgres"]
     chart = values("dagster")["postgresql"]
     assert chart["postgresqlScheme"] == dagster["postgres_db"]["scheme"]
     assert (chart["postgresqlHost"], chart["service"]["port"]) == (
         known["POSTGRES_HOST"], int(known["POSTGRES_PORT"]),
     )  # fmt: skip
-    for database, user in (
+    return found | {
         (dagster["postgres_db"]["db_name"], dagster["postgres_db"]["username"]),
         (chart["postgresqlDatabase"], chart["postgresqlUsername"]),
-    ):
-        found[database] = user
-    return found
+    }
 
 
 def test_what_servers_open_is_made_and_belongs_to_whom_they_say_they_are() -> None:
-    assert opened() == made()
+    assert opened() == set(made().items())
 
 
 def test_each_user_has_the_password_that_its_server_is_given() -> None:

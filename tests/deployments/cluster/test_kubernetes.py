@@ -151,6 +151,29 @@ def test_secrets_are_references_to_keys_that_are_told_of() -> None:
     assert not [one for _, one in manifests() if one["kind"] == "Secret"], "a Secret in a file is none"
 
 
+def test_config_maps_have_the_keys_that_are_asked_for() -> None:
+    (config,) = [one for _, one in manifests() if one["kind"] == "ConfigMap"]
+    asked = list(references(everything(), "configMapKeyRef"))
+    whole = list(references(everything(), "configMapRef"))
+    assert asked and whole
+    assert {one["name"] for one in [*asked, *whole]} == {config["metadata"]["name"]}
+    assert {one["key"] for one in asked} <= set(config["data"])
+
+
+@pytest.mark.parametrize(("service", "name"), [("metrics", "metrics"), ("prepare", "got-prepare")])
+def test_pods_have_the_variables_of_their_compose_service(service: str, name: str) -> None:
+    (config,) = [one["data"] for _, one in manifests() if one["kind"] == "ConfigMap"]
+    one = compose()["services"][service]
+    wanted = {*one["environment"], *one["secrets"]} - {"DAGSTER_CODE_HOST", "DAGSTER_CODE_PORT"}
+    (pod,) = [
+        one["spec"]["template"]["spec"]
+        for _, one in CORE
+        if one["kind"] in ("Deployment", "Job") and one["metadata"]["name"] == name
+    ]
+    (box,) = pod["containers"]
+    assert wanted <= {*config, *(one["name"] for one in box["env"])}
+
+
 def test_the_operator_and_the_code_server_have_one_token() -> None:
     (code,) = values("dagster")["dagster-user-deployments"]["deployments"]
     (token,) = [one for one in code["env"] if one["name"] == "RAY_AUTH_TOKEN"]

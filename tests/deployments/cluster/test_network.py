@@ -206,3 +206,16 @@ def test_who_is_told_an_address_is_on_a_network_with_it() -> None:
     assert {"postgres", "s3", "mlflow", "ray-head", "vllm", "code"} <= told["daemon"]
     for service, hosts in told.items():
         assert hosts <= near(service), f"{service} does not reach {hosts - near(service)}"
+
+
+def test_who_uses_the_store_has_its_keys_and_who_loads_from_outside_a_way_out() -> None:
+    for service, one in compose()["services"].items():
+        if "AWS_DEFAULT_REGION" in environment_of(service) or service == "s3":
+            assert {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"} <= set(one["secrets"]), service
+            assert service == "s3" or "out" in networks(service), "the store may be elsewhere"
+    assert "out" in networks("vllm"), "its weights come from outside"
+
+
+def test_health_is_asked_for_where_a_service_listens() -> None:
+    (check,) = [one for one in compose()["services"]["mlflow"]["healthcheck"]["test"] if "urlopen" in one]
+    assert {int(port) for port in re.findall(r"localhost:(\d+)", check)} == LISTENING["mlflow"]
