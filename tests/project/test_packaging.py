@@ -57,7 +57,7 @@ def imports(folder: Path) -> Iterator[tuple[str, str]]:
     ("folder", "extras"),
     [
         ("got_core", ("pipeline", "curate", "serve", "studio")),
-        ("got_assets", ("pipeline", "serve")),
+        ("got_assets", ("pipeline", "serve", "cluster")),
         ("bench", ("pipeline", "dev", "serve", "test")),
         ("deployments/rehearsal", ("pipeline", "dev", "rehearsal")),
         ("deployments/cluster", ("pipeline", "cluster")),
