@@ -8,7 +8,7 @@
 #   make rehearsal   the paper recipe's own configuration at tiny sizes, from photographs to a prediction (minutes)
 #   make cluster-rehearsal   a team's servers on this machine, the graph through the page, servers killed (ARGS=--short)
 #   make annotator MODEL=...   starts a vLLM server that annotates (see deployments/vllm)
-#   make ablation   what chain, painted boxes and pretraining each add (an hour or so; goes on where it was)
+#   make ablation   what chain, painted boxes and pretraining each add (hours; goes on where it was)
 #   make foundation   the foundation weights that come with the package, anew: hours; goes on where it was
 #   make studio  the page on which plans are changed and drawn again (got studio)
 #   make ui      Dagster and MLflow in the browser
