@@ -76,6 +76,7 @@ def walk(folder: Path, *, short: bool, namespaces: bool, say: Callable[[str], No
         walked.lap("servers")
         walked.found += ports(servers)
         walked.lap("ports")
+        say("\n".join(f"  {what}: {seen}" for what, seen in walked.found))
         with kills.kept_up(servers, say):
             rehearsal = _Rehearsal(servers, page_of(servers), inputs, walked, say)
             rehearsal.data(in_data)
