@@ -33,6 +33,11 @@ class Inputs:
     """Pictures in a shard."""
 
     @property
+    def truth(self) -> Path:
+        """The table of what the renderer drew: with it pictures count as scenes, whoever annotates them."""
+        return self.folder / "truth.parquet"
+
+    @property
     def edits(self) -> list[Path]:
         """All files of pairs."""
         return sorted(path for path in (self.folder / "edits").rglob("*") if path.is_file())
@@ -49,7 +54,7 @@ def inputs(folder: Path, recipe: Recipe, shards: int) -> Inputs:
 
     size = recipe.ingest.image_shard_size
     corpus = replace(recipe.corpus, images=size * shards)
-    write_corpus(recipe.world, corpus, folder / "images", folder / "edits", folder.with_name("truth.parquet"))
+    write_corpus(recipe.world, corpus, folder / "images", folder / "edits", folder / "truth.parquet")
     return Inputs(folder, size)
 
 
@@ -66,6 +71,7 @@ def running(folder: Path, given: Inputs, settings: Mapping[str, str]) -> Iterato
     own = {
         "GOT_HOME": str(folder / "home"),
         "GOT_RAW": str(given.folder / "images"),
+        "GOT_TRUTH": str(given.truth),
         "GOT_EDITS": str(given.folder / "edits" / "pairs.csv"),
         "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), kept.get("PYTHONPATH")])),
         "OMP_NUM_THREADS": "1",

@@ -20,6 +20,7 @@ from typing import Any
 LOCATION, REPOSITORY = "got", "__repository__"
 _SELECTOR = {"repositoryLocationName": LOCATION, "repositoryName": REPOSITORY}
 _ENDED = {"SUCCESS", "FAILURE", "CANCELED"}
+_PRESSES = 10
 
 _ADD = """mutation($name: String!, $key: String!, $selector: RepositorySelector!) {
   addDynamicPartition(partitionsDefName: $name, partitionKey: $key, repositorySelector: $selector)
@@ -113,15 +114,24 @@ class Page:
 
     # What a person does
 
+    def press(self, query: str, variables: dict[str, Any]) -> Any:
+        """As `ask`, again while the page cannot answer: its first use of a database that was gone fails."""
+        for _ in range(_PRESSES):
+            try:
+                return self.ask(query, variables)
+            except (OSError, AwayError):
+                time.sleep(self.poll)
+        return self.ask(query, variables)
+
     def add_partition(self, name: str, key: str) -> None:
         """A shard, by hand."""
-        self.ask(_ADD, {"name": name, "key": key, "selector": _SELECTOR})
+        self.press(_ADD, {"name": name, "key": key, "selector": _SELECTOR})
 
     def backfill(self, assets: Iterable[str], shards: list[str]) -> str:
         """Materialize assets of shards, one run a shard; the backfill's id."""
         keys = [{"path": [asset]} for asset in assets]
         params = {"assetSelection": keys, "partitionNames": shards}
-        return str(self.ask(_BACKFILL, {"params": params})["backfillId"])
+        return str(self.press(_BACKFILL, {"params": params})["backfillId"])
 
     def launch(self, job: str, tags: dict[str, str] | None = None, assets: Iterable[str] = ()) -> str:
         """Launch a job, or some of its assets; the run's id."""
@@ -132,15 +142,15 @@ class Page:
             "mode": "default",
             "executionMetadata": {"tags": [{"key": k, "value": v} for k, v in (tags or {}).items()]},
         }
-        return str(self.ask(_LAUNCH, {"params": params})["run"]["runId"])
+        return str(self.press(_LAUNCH, {"params": params})["run"]["runId"])
 
     def start_sensor(self, name: str) -> None:
         """Switch a sensor on."""
-        self.ask(_SENSOR, {"selector": {**_SELECTOR, "sensorName": name}})
+        self.press(_SENSOR, {"selector": {**_SELECTOR, "sensorName": name}})
 
     def try_sensor(self, name: str) -> dict[str, list[str]]:
         """Partitions, by definition, that a sensor asks for when it is tried. They are not made by that."""
-        found = self.ask(_TRY, {"selector": {**_SELECTOR, "sensorName": name}})["evaluationResult"]
+        found = self.press(_TRY, {"selector": {**_SELECTOR, "sensorName": name}})["evaluationResult"]
         if found["error"]:
             raise PageError(f"sensor {name}: {found['error']['message']}")
         asked = found["dynamicPartitionsRequests"] or []
@@ -154,14 +164,14 @@ class Page:
     def evaluate_schedule(self, name: str, moment: float) -> dict[str, Any]:
         """What a schedule's tick at a moment asks for: run requests, or why it skips."""
         selector = {**_SELECTOR, "scheduleName": name}
-        found = self.ask(_SCHEDULE, {"selector": selector, "moment": moment})["evaluationResult"]
+        found = self.press(_SCHEDULE, {"selector": selector, "moment": moment})["evaluationResult"]
         if found["error"]:
             raise PageError(f"schedule {name}: {found['error']['message']}")
         return dict(found)
 
     def terminate(self, run: str) -> None:
         """Cancel a run."""
-        self.ask(_TERMINATE, {"id": run})
+        self.press(_TERMINATE, {"id": run})
 
     # What a person looks at
 

@@ -36,6 +36,7 @@ SETTINGS = {
     "GOT_RECIPE": RECIPE,
     "GOT_WORKERS": "2",
     "GOT_RAW": f"s3://{BUCKET}/raw/images",
+    "GOT_TRUTH": f"s3://{BUCKET}/raw/truth.parquet",
     "GOT_EDITS": f"s3://{BUCKET}/raw/edits/pairs.csv",
     "GOT_RETRY_DELAY": "2",
     "GOT_RETRIES": "5",
@@ -76,6 +77,7 @@ def walk(folder: Path, *, short: bool, namespaces: bool, say: Callable[[str], No
         walked.lap("servers")
         walked.found += ports(servers)
         walked.lap("ports")
+        say("\n".join(f"  {what}: {seen}" for what, seen in walked.found))
         with kills.kept_up(servers, say):
             rehearsal = _Rehearsal(servers, page_of(servers), inputs, walked, say)
             rehearsal.data(in_data)
@@ -103,7 +105,7 @@ class _Rehearsal:
 
     def data(self, victims: list[str]) -> None:
         """A shard by sensors, the same again by a backfill, and a new one for each that is killed."""
-        upload(self.servers, self.inputs, [*self.inputs.images(0), *self.inputs.edits])
+        upload(self.servers, self.inputs, [*self.inputs.images(0), *self.inputs.edits, self.inputs.truth])
         shards = _data(self.page, self.say)
         self.walked.found.append(("shards made by sensors", ", ".join(shards)))
         self.walked.lap("shards by sensors")

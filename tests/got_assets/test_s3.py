@@ -88,14 +88,18 @@ def test_everything_in_buckets_gives_what_files_give(
     fs.mkdir("lake")
     fs.put(str(raw / "images"), "lake/raw/images", recursive=True)
     fs.put(str(raw / "edits"), "lake/raw/edits", recursive=True)
+    fs.put_file(str(raw.parent / "truth" / "scenes.parquet"), "lake/raw/truth.parquet")
     fs.pipe_file("lake/raw/inputs.toml", b'[web]\nraw = "s3://lake/raw/images"\nlicence = "CC-BY-SA"\n')
     settings = {
         "raw": "s3://lake/raw/inputs.toml", "edits": "s3://lake/raw/edits/pairs.csv", "annotator": "scenes",
-        "storage": "s3://lake/got/tables", "s3_endpoint": endpoint,
+        "storage": "s3://lake/got/tables", "s3_endpoint": endpoint, "truth": "s3://lake/raw/truth.parquet",
     }  # fmt: skip
     remote = own(load(**settings))
     make_all(remote)
     assert isinstance(remote.storage._fs, s3fs.S3FileSystem)
+    reader = dg.AssetCheckKey(dg.AssetKey("boxes"), "reads_scenes_right")
+    (read, *_) = remote.instance.event_log_storage.get_asset_check_execution_history(reader, limit=1)
+    assert read.status.value == "SUCCEEDED"
     assert not list(remote.home.rglob("*.parquet")), "nothing of the data stays on this machine"
 
     expected, found = content(local.storage), content(remote.storage)

@@ -28,6 +28,16 @@ READER_BARS = {"shape": 0.99, "color": 0.99, "count": 0.99, "box_iou": 0.9}
 """Least share of the shard's objects read right, and least mean overlap of found with true boxes."""
 
 
+def _truth(project: Project) -> pl.DataFrame:
+    """What the renderer drew."""
+    from got_core.filesystems import open_filesystem
+
+    url = str(project.settings.truth_url)
+    fs, path = open_filesystem(url, **project.settings.fs_options(url))
+    with fs.open(path, "rb") as file:
+        return pl.read_parquet(file)
+
+
 if PROJECT.settings.truth_url and not PROJECT.settings.chains_imported:
 
     @partitioned_check(assets.boxes, IMAGE_SHARDS, name="reads_scenes_right", blocking=False)
@@ -44,7 +54,7 @@ if PROJECT.settings.truth_url and not PROJECT.settings.chains_imported:
 
         raw = project.storage.read_table(value_name("raw_images", context.partition_key))
         good = raw.filter(pl.col("error").is_null()).select("image_id", "path")
-        truth = pl.read_parquet(str(project.settings.truth_url), glob=False).filter(pl.col("kind") == "image")
+        truth = _truth(project).filter(pl.col("kind") == "image")
         known = truth.filter(pl.col("image_id").is_in(good["image_id"].implode()))
         if known.is_empty():
             return dg.AssetCheckResult(passed=True, description="none of these pictures has a known truth")

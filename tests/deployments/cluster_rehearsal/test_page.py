@@ -110,3 +110,9 @@ def test_the_proxy_hears_who_asks_and_may_have_no_page_behind_it(server: Any) ->
     server.answers = [AWAY, lost, AWAY, runs(("first", "SUCCESS", None, {}))]
     assert server.page.wait_for_run("first").id == "first"
     assert {*server.people} == {f"Basic {base64.b64encode(b'ada:secret').decode()}"}
+
+
+def test_what_is_pressed_while_the_database_is_away_is_pressed_again(server: Any) -> None:
+    lost = {"__typename": "PythonError", "message": "server closed the connection unexpectedly"}
+    server.answers = [lost, AWAY, {"__typename": "LaunchRunSuccess", "run": {"runId": "first"}}]
+    assert server.page.launch("retrain", assets=["finetuned_model"]) == "first"
