@@ -42,7 +42,7 @@ with dg.DagsterInstance.get() as instance:
 
 @pytest.mark.slow
 def test_two_runs_on_one_home_make_everything_once(tmp_path: Path) -> None:
-    settings = {"GOT_HOME": str(tmp_path), "GOT_RECIPE": "tiny", "PYTHONPATH": str(ROOT)}
+    settings = {"GOT_HOME": str(tmp_path), "GOT_RECIPE": "tiny", "PYTHONPATH": str(ROOT), "DAGSTER_HOME": ""}
     runs = [
         subprocess.Popen(
             [sys.executable, "-c", MAKE_DATA], env={**os.environ, **settings}, cwd=ROOT, text=True,

@@ -69,10 +69,19 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         with pytest.MonkeyPatch.context() as patch:
             for name, value in token.items():
                 patch.setenv(name, value)
+            forget_token()
             yield Cluster(f"http://{process.stdout.readline().strip()}", home)
     finally:
+        forget_token()
         process.stdin.close()
         process.wait(120)
+
+
+def forget_token() -> None:
+    """Ray keeps the first token that a process has used: here that of another test's own cluster."""
+    from ray._raylet import AuthenticationTokenLoader
+
+    AuthenticationTokenLoader.instance().reset_cache()
 
 
 @pytest.fixture

@@ -20,6 +20,8 @@ from got_core.storage import Storage
 from tests.deployments.cluster_rehearsal.namespaces import mark, own_network
 from tests.ports import free_port
 
+ROOT = Path(__file__).resolve().parents[3]
+
 HERE = Address("here", "127.0.0.1", None)
 LISTENS = (
     "import socket, sys, time; s = socket.create_server(('127.0.0.1', int(sys.argv[1]))); time.sleep(600)"
@@ -39,7 +41,7 @@ def started(tmp_path: Path) -> Iterator[Callable[..., Server]]:
                 address=HERE,
                 command=[sys.executable, *command],
                 folder=tmp_path / "it",
-                environment=dict(os.environ),
+                environment=os.environ | {"PYTHONPATH": str(ROOT)},
                 ready=ready,
                 **more,
             )
