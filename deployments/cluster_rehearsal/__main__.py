@@ -8,10 +8,8 @@ expected.
 from __future__ import annotations
 
 import argparse
-import shutil
 import signal
 import sys
-import tempfile
 from pathlib import Path
 
 from deployments.cluster_rehearsal.kills import table
@@ -19,6 +17,9 @@ from deployments.cluster_rehearsal.machines import ServerError
 from deployments.cluster_rehearsal.network import can_make_namespaces
 from deployments.cluster_rehearsal.page import PageError
 from deployments.cluster_rehearsal.walk import Walked, walk
+from deployments.rehearsed import rehearsed, show_found, show_seconds
+
+FAULTS = (PageError, ServerError, AssertionError, RuntimeError, FileNotFoundError)
 
 
 def main() -> int:
@@ -28,38 +29,22 @@ def main() -> int:
     parser.add_argument("--short", action="store_true", help="one kill, and nothing run beside it")
     parser.add_argument("--loopback", action="store_true", help="no network namespaces")
     given = parser.parse_args()
-    if given.folder is not None and given.folder.exists() and any(given.folder.iterdir()):
-        sys.stderr.write(f"{given.folder} is not empty: name a new folder\n")
-        return 2
-    folder = (given.folder or Path(tempfile.mkdtemp(prefix="cluster-"))).absolute()
-    folder.mkdir(parents=True, exist_ok=True)
-    folder.chmod(0o755)  # PostgreSQL runs as a user of its own
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        walked = walk(folder, short=given.short, namespaces=not given.loopback and can_make_namespaces())
-    except (PageError, ServerError, AssertionError, RuntimeError, FileNotFoundError) as error:
-        sys.stderr.write(f"\nthe rehearsal FAILED: {error}\nits files are in {folder}\n")
-        return 1
-    except KeyboardInterrupt:
-        sys.stderr.write(f"\ninterrupted; its files are in {folder}\n")
-        return 130
-    show(walked)
-    if given.folder is None:
-        shutil.rmtree(folder)
-    return 0
+
+    def walked(folder: Path) -> Walked:
+        folder.chmod(0o755)  # PostgreSQL runs as a user of its own
+        return walk(folder, short=given.short, namespaces=not given.loopback and can_make_namespaces())
+
+    return rehearsed(walked, show, given.folder, "cluster-", FAULTS)
 
 
 def show(walked: Walked) -> None:
     """Print what was found, and seconds by part."""
-    print("\nWhat was found")
-    for what, found in walked.found:
-        print(f"  {what}: {found}")
+    show_found(walked.found)
     if walked.kills:
         print(f"\n{table(walked.kills)}")
-    print("\nSeconds by part")
-    for part, seconds in walked.seconds.items():
-        print(f"  {part:<32}{seconds:8.1f}")
-    print(f"  {'all':<32}{sum(walked.seconds.values()):8.1f}\n\ncluster rehearsal passed", flush=True)
+    show_seconds(walked.seconds)
+    print("\ncluster rehearsal passed", flush=True)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from got_core.inference.plan_document import PlanDocument
     from got_core.model.earlier import Earlier
     from got_core.model.pipeline import GoTPipeline
-    from got_core.registry.picture_file import PictureNote
 
 Prompt = Annotated[str, typer.Argument(metavar="PROMPT", help="What the picture shows.")]
 Out = Annotated[
@@ -360,6 +359,7 @@ class _Request:
     def fulfil(self) -> None:
         """Draw, write, print. What can be refused is refused before a model is loaded."""
         from got_core.inference import pictures
+        from got_core.inference.model import registered_weights, shown_name
         from got_core.inference.plan_document import plan_document, write_plan_file
 
         with usage_errors():
@@ -370,7 +370,9 @@ class _Request:
         earlier = pictures.open_earlier(self.earlier) if self.earlier else None
         with opened_pipeline(self.model) as (pipeline, name):
             made = self._drawn(pipeline, source, earlier)
-            note = self._note(pipeline, made, (source, earlier), name)
+            about = (pipeline, made, self.prompt, source, self.settings, earlier)
+            weights = registered_weights(name, open_project().settings.tracking_uri)
+            note = pictures.note_of(*about, model=shown_name(name), weights_hash=weights)
         path = pictures.write_picture(made.image, self.out, self.stem, note)
         document = plan_document(made.chain, self.prompt, self.image, made.dropped, source)
         if self.chain_out:
@@ -381,17 +383,6 @@ class _Request:
             )
         else:
             typer.echo(f"{path}  {document['chain']}")
-
-    def _note(
-        self, pipeline: GoTPipeline, made: Drawn, given: tuple[Image.Image | None, Earlier | None], name: str
-    ) -> PictureNote:
-        from got_core.inference.model import registered_weights, shown_name
-        from got_core.inference.pictures import note_of
-
-        weights = registered_weights(name, open_project().settings.tracking_uri)
-        source, earlier = given
-        about = (pipeline, made, self.prompt, source, self.settings, earlier)
-        return note_of(*about, model=shown_name(name), weights_hash=weights)
 
     def _drawn(self, pipeline: GoTPipeline, source: Image.Image | None, earlier: Earlier | None) -> Drawn:
         from got_core.inference.pictures import Drawn, draw, generate
