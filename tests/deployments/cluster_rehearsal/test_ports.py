@@ -89,6 +89,30 @@ def test_a_request_is_let_in_only_as_it_was_signed() -> None:
     assert not is_signed("GET", TARGET, Anycase(good), "other", "secret")
 
 
+def test_a_presigned_address_is_let_in_as_long_as_it_says() -> None:
+    """MLflow's clients read from the store by such addresses."""
+    import boto3
+    from botocore.config import Config
+
+    client = boto3.client(
+        "s3", endpoint_url="http://store:9000", aws_access_key_id="got", aws_secret_access_key="secret",
+        region_name="us-east-1", config=Config(signature_version="s3v4", s3={"addressing_style": "path"}),
+    )  # fmt: skip
+    given = {"Bucket": "bucket", "Key": "a folder/it+1.txt"}
+    url = client.generate_presigned_url("get_object", Params=given, ExpiresIn=60)
+    target, headers = url.removeprefix("http://store:9000"), {"host": "store:9000"}
+    assert let_in("GET", target, headers)
+    assert not let_in("PUT", target, headers)
+    assert not let_in("GET", target.replace("it%2B1", "it%2B2"), headers)
+    assert not let_in("GET", target.replace("X-Amz-Expires=60", "X-Amz-Expires=600"), headers)
+    assert not let_in("GET", target, {"host": "elsewhere:9000"})
+    over = client.generate_presigned_url("get_object", Params=given, ExpiresIn=0).removeprefix(
+        "http://store:9000"
+    )
+    assert not let_in("GET", over, headers)
+    assert not is_signed("GET", target, Anycase(headers), "got", "guess")
+
+
 def test_the_teams_proxy_gets_the_addresses_of_the_rehearsal() -> None:
     text = (CLUSTER / "nginx.conf").read_text()
     host = {"nginx": "10.0.0.1", "webserver": "10.0.0.2", "mlflow": "10.0.0.3"}
