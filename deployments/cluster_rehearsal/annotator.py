@@ -23,7 +23,7 @@ from collections import Counter
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
-from deployments.rehearsal.server import ANSWERS, Annotator, Given, Picture
+from deployments.rehearsal.server import ANSWERS, Annotator, Given, Picture, send_json
 
 KEY = "GOT_ANNOTATOR_KEY"
 SECONDS = 0.3
@@ -72,27 +72,19 @@ def _handler(annotator: Remembering, base: type[BaseHTTPRequestHandler]) -> type
     class Handler(base):  # type: ignore[misc, valid-type]
         def do_GET(self) -> None:
             if annotator.is_let_in(self.headers["Authorization"]):
-                self._say(200, annotator.figures())
+                send_json(self, 200, annotator.figures())
             else:
-                self._say(401, {"error": {"message": "it needs the key"}})
+                send_json(self, 401, {"error": {"message": "it needs the key"}})
 
         def do_POST(self) -> None:
             data = self.rfile.read(int(self.headers["Content-Length"]))
             if not annotator.is_let_in(self.headers["Authorization"]):
-                self._say(401, {"error": {"message": "it needs the key"}})
+                send_json(self, 401, {"error": {"message": "it needs the key"}})
                 return
             status, response = annotator.respond(json.loads(data))
             if status == 200:
                 annotator.note(data, taken=not self._is_left())
-            self._say(status, response)
-
-        def _say(self, status: int, response: Any) -> None:
-            reply = json.dumps(response).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(reply)))
-            self.end_headers()
-            self.wfile.write(reply)
+            send_json(self, status, response)
 
         def _is_left(self) -> bool:
             """Whether who asked has closed the connection, as is done for a process that is killed."""

@@ -122,6 +122,16 @@ class _Server(ThreadingHTTPServer):
 # -- requests -----------------------------------------------------------------------------------------
 
 
+def send_json(handler: BaseHTTPRequestHandler, status: int, response: Any) -> None:
+    """Answer a request."""
+    reply = json.dumps(response).encode()
+    handler.send_response(status)
+    handler.send_header("Content-Type", "application/json")
+    handler.send_header("Content-Length", str(len(reply)))
+    handler.end_headers()
+    handler.wfile.write(reply)
+
+
 def _handler(annotator: Annotator) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -129,13 +139,7 @@ def _handler(annotator: Annotator) -> type[BaseHTTPRequestHandler]:
 
         def do_POST(self) -> None:
             data = self.rfile.read(int(self.headers["Content-Length"]))
-            status, response = annotator.respond(json.loads(data))
-            reply = json.dumps(response).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(reply)))
-            self.end_headers()
-            self.wfile.write(reply)
+            send_json(self, *annotator.respond(json.loads(data)))
 
         def log_message(self, format: str, *values: object) -> None:
             """Say nothing."""

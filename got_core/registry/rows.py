@@ -322,18 +322,26 @@ def redrawn(
 
 
 def _check_pictures(note: PictureNote, source: Image.Image | None, earlier: Image.Image | None) -> None:
-    if note.source is None and source is not None:
-        raise ValueError("the picture was drawn anew, not edited: leave the picture to edit out")
-    if note.source is not None and source is None:
-        raise ValueError("the picture is an edit: give the picture that was edited")
-    if source is not None and pixels_hash(source) != note.source:
-        raise ValueError("the picture to edit has other pixels than the one that was edited")
-    if note.earlier is None and earlier is not None:
-        raise ValueError("the picture keeps nothing of an earlier one: leave that out")
-    if note.earlier is not None and earlier is None:
-        raise ValueError("the picture keeps a part of an earlier one: give that, too")
-    if earlier is not None and pixels_hash(earlier) != note.earlier:
-        raise ValueError("the earlier picture has other pixels than the one of which a part was kept")
+    for noted, given, unwanted, missing, other in (
+        (
+            *(note.source, source),
+            "the picture was drawn anew, not edited: leave the picture to edit out",
+            "the picture is an edit: give the picture that was edited",
+            "the picture to edit has other pixels than the one that was edited",
+        ),
+        (
+            *(note.earlier, earlier),
+            "the picture keeps nothing of an earlier one: leave that out",
+            "the picture keeps a part of an earlier one: give that, too",
+            "the earlier picture has other pixels than the one of which a part was kept",
+        ),
+    ):
+        if noted is None and given is not None:
+            raise ValueError(unwanted)
+        if noted is not None and given is None:
+            raise ValueError(missing)
+        if given is not None and pixels_hash(given) != noted:
+            raise ValueError(other)
 
 
 def noted_settings(pipeline: GoTPipeline, settings: dict[str, Any], *, edit: bool) -> dict[str, Any]:
