@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -21,10 +18,9 @@ from mlflow.entities import LoggedModelStatus
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 
-import got_core
-from got_core.model.formats.foundation_folder import PACKAGED
 from got_core.registry.aliases import move_alias
 from got_core.registry.card import card_text
+from got_core.registry.library import library_hash, packed_library
 from got_core.registry.loading import DEFAULTS
 from got_core.registry.request import ANSWER, COLUMNS
 from got_core.registry.results import (
@@ -186,11 +182,8 @@ def _store_card(
 
 def _upload_hash(weights_hash: str) -> str:
     """Equal for uploads that hold the same: weights, the library that goes along, and requirements."""
-    root, code = Path(got_core.__file__).parent, hashlib.sha256()
-    for path in sorted(path for path in root.rglob("*") if path.is_file() and _goes_along(path)):
-        code.update(f"{path.relative_to(root).as_posix()}\0".encode())
-        code.update(hashlib.sha256(path.read_bytes()).digest())
-    return hashlib.sha256(json.dumps([weights_hash, code.hexdigest(), requirements()]).encode()).hexdigest()
+    held = [weights_hash, library_hash(), requirements()]
+    return hashlib.sha256(json.dumps(held).encode()).hexdigest()
 
 
 def _uploaded(client: MlflowClient, tracking_uri: str, upload: str) -> str | None:
@@ -216,7 +209,7 @@ def _log_model(folder: Path, weights_hash: str, upload: str) -> str:
     """A new logged model: its artifact folder has a fresh id, so files of an older upload cannot be in it."""
     import pandas as pd
 
-    with _library() as code:
+    with packed_library() as code:
         info = mlflow.pyfunc.log_model(
             name="pipeline",
             python_model=str(Path(__file__).with_name("pyfunc.py")),
@@ -230,23 +223,6 @@ def _log_model(folder: Path, weights_hash: str, upload: str) -> str:
             tags={UPLOAD_TAG: upload},
         )
     return str(info.model_uri)
-
-
-@contextmanager
-def _library() -> Iterator[Path]:
-    """The library, which goes along so that an entry still loads when the code has moved on; without the
-    foundation weights that come with it, for an entry has weights of its own."""
-    source = Path(got_core.__file__).parent
-
-    def left_out(folder: str, names: list[str]) -> list[str]:
-        return [name for name in names if not _goes_along(Path(folder, name))]
-
-    with tempfile.TemporaryDirectory() as above:
-        yield Path(shutil.copytree(source, Path(above, source.name), ignore=left_out))
-
-
-def _goes_along(path: Path) -> bool:
-    return "__pycache__" not in path.parts and path != PACKAGED and PACKAGED not in path.parents
 
 
 def _check_upload(folder: Path, uri: str) -> None:

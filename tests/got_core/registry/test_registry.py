@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import zipfile
 from pathlib import Path
 
 import mlflow
@@ -77,9 +78,13 @@ def pixels(text: str) -> bytes:
 
 
 def entry_files(uri: str, version: str) -> list[str]:
+    """Of an entry, those packed in its one archive among them."""
     with fluent(uri):
         entry = Path(mlflow.artifacts.download_artifacts(f"models:/got/{version}"))
-    return [path.relative_to(entry).as_posix() for path in entry.rglob("*") if path.is_file()]
+    names = {path.relative_to(entry).as_posix() for path in entry.rglob("*") if path.is_file()}
+    packed = "code/got_core/library.zip"
+    with zipfile.ZipFile(entry / packed) as library:
+        return [*(names - {packed}), *library.namelist()]
 
 
 def test_entry_holds_text_and_safetensors_only(first: str, uri: str) -> None:
