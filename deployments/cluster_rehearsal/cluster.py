@@ -149,6 +149,7 @@ def _cluster(folder: Path, hosts: dict[str, Address], own: Secrets, settings: Ma
                 folder / name, environment | dict(command.environment) | _interface(hosts[name])
             ),
             ready=command.ready,
+            without=command.without,
             user=postgres.machine_user() if name == "postgres" else None,
             # PostgreSQL would wait for its clients.
             polite=signal.SIGINT if name == "postgres" else signal.SIGTERM,

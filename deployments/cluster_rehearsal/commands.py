@@ -32,6 +32,8 @@ class Command:
     ready: Callable[[], bool]
     environment: Mapping[str, str] = field(default_factory=dict)
     """Beside that of all."""
+    without: Path | None = None
+    """A file of its last start that it must not find."""
 
 
 def commands(folder: Path, host: Mapping[str, str], secrets: Mapping[str, str]) -> dict[str, Command]:
@@ -98,8 +100,13 @@ def _ray_head(folder: Path, host: Mapping[str, str]) -> Command:
         *(*_ray_start(folder, own, "ray-head"), "--head", "--num-cpus=0", f"--port={GCS}"),
         *(f"--dashboard-host={own}", f"--dashboard-port={JOBS}", "--include-dashboard=true"),
     ]
-    # Also where it asks for a token.
-    return Command(words, lambda: answers(f"http://{own}:{JOBS}/api/version", statuses=(200, 401, 403)))
+    return Command(
+        words,
+        # Also where it asks for a token.
+        lambda: answers(f"http://{own}:{JOBS}/api/version", statuses=(200, 401, 403)),
+        # With its own address in it Ray takes processes of other machines, which it sees here, for its own.
+        without=ray_folder(folder, "ray-head") / "ray_current_cluster",
+    )
 
 
 def _ray_node(folder: Path, host: Mapping[str, str], name: str) -> Command:

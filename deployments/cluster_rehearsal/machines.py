@@ -45,6 +45,8 @@ class Server:
     """In which it has to be ready."""
     user: str | None = None
     """Who it runs as; None: as the rehearsal."""
+    without: Path | None = None
+    """A file that is removed before each start."""
     polite: signal.Signals = signal.SIGTERM
     """What asks it to end."""
     _process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
@@ -58,6 +60,8 @@ class Server:
         """Start it and wait until it is ready; in how many seconds. Raises ServerError."""
         began = time.monotonic()
         self.folder.mkdir(parents=True, exist_ok=True)
+        if self.without is not None:
+            self.without.unlink(missing_ok=True)
         command = [*(("runuser", "-u", self.user, "--") if self.user else ()), *self.command]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(

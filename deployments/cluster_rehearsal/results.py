@@ -83,6 +83,13 @@ def upload(servers: Cluster, inputs: Inputs, paths: Iterable[Path]) -> None:
         fs.put_file(str(path), f"{BUCKET}/raw/{path.relative_to(inputs.folder).as_posix()}")
 
 
+def written(servers: Cluster) -> dict[str, Any]:
+    """When each object of the storage was written, by its name."""
+    root = f"{BUCKET}/storage/"
+    found = s3_of(servers).find(root, detail=True)
+    return {path.removeprefix(root): one["LastModified"] for path, one in found.items()}
+
+
 def asked(servers: Cluster) -> dict[str, int]:
     """The annotator's figures."""
     url = servers.environment["GOT_ANNOTATOR_URL"].removesuffix("/v1")

@@ -23,11 +23,13 @@ from deployments.cluster_rehearsal.kills import Kill
 from deployments.cluster_rehearsal.page import Page, PageError
 from deployments.cluster_rehearsal.restore import back_up, put_back
 from deployments.cluster_rehearsal.results import (
+    TABLES,
     Results,
     asked,
     different,
     results,
     upload,
+    written,
 )
 from got_core.recipes import get_recipe
 
@@ -200,7 +202,26 @@ def _restored(
         if asked["runRequests"]:
             raise PageError(f"the restored cluster would retrain: {asked['runRequests']}")
         drawn = _predicted(servers, folder / "inputs" / "images")
-    return [("restored from the back-up", f"nothing is made again; {drawn}")]
+        made = _only_last_stage(servers, page)
+        _same(expected, results(servers), "retrained in the restored cluster")
+    return [
+        ("restored from the back-up", f"nothing is made again; {drawn}"),
+        ("retraining there, the last stage's model removed", f"written: {made}"),
+    ]
+
+
+def _only_last_stage(servers: Cluster, page: Page) -> str:
+    """Retrain without the last stage's model, which is what has changed: no other is made again, nor any
+    shard. Raises AssertionError naming what is."""
+    before = written(servers)
+    stage = kills.forget_model(servers)
+    page.wait_for_run(page.launch("retrain"))
+    made = {name for name, when in written(servers).items() if before.get(name) != when}
+    models = {name.split("/")[1] for name in made if name.startswith("models/")}
+    shards = sorted(name for name in made if name.partition("/")[0] in TABLES)
+    if models != {get_recipe(RECIPE).stages[-1].name} or shards:
+        raise AssertionError(f"without {stage} these are made again: {sorted(models)}, {shards}")
+    return ", ".join(sorted({name.partition("/")[0].partition(".")[0] for name in made}))
 
 
 def _predicted(servers: Cluster, pictures: Path) -> str:

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -34,7 +35,7 @@ def started(tmp_path: Path) -> Iterator[Callable[..., Server]]:
     """Makes servers of this machine, which are stopped at the end."""
     servers: list[Server] = []
 
-    def make(command: list[str], ready: Callable[[], bool], **more: float) -> Server:
+    def make(command: list[str], ready: Callable[[], bool], **more: Any) -> Server:
         servers.append(
             Server(
                 name="it",
@@ -64,6 +65,18 @@ def test_a_server_is_started_when_it_is_ready_and_killed_with_all_that_it_starte
     assert not server.is_alive() and not listens("127.0.0.1", port)
     server.start()
     assert listens("127.0.0.1", port)
+
+
+def test_a_server_starts_without_what_its_last_start_left(
+    started: Callable[..., Server], tmp_path: Path
+) -> None:
+    left = tmp_path / "left"
+    leaves = f"import pathlib, time; pathlib.Path({str(left)!r}).open('x').close(); time.sleep(600)"
+    server = started(["-c", leaves], left.exists, without=left)
+    server.start()
+    server.kill()
+    server.start()
+    assert left.exists() and server.is_alive()
 
 
 def test_a_server_that_ends_or_is_late_says_what_its_log_says(started: Callable[..., Server]) -> None:
