@@ -7,6 +7,7 @@ removing both. Not here: what runs there (`machines`).
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -83,11 +84,21 @@ def _machine(name: str, number: int, mark: str, subnet: str) -> Address:
 
 
 def remove_left_behind(mark: str = MARK) -> None:
-    """Remove namespaces and bridge of a mark. Cables go with their namespace."""
-    listed = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True).stdout
-    for name in (line.split()[0] for line in listed.splitlines() if line.startswith(f"{mark}-")):
-        _ip("netns", "delete", name, check=False)
+    """Remove namespaces, cables and bridge of a mark."""
+    for name in _listed("netns", "list"):
+        if name.startswith(f"{mark}-"):
+            _ip("netns", "delete", name, check=False)
+    # A cable goes with its namespace, but not at once, and not before its last process has ended.
+    for name in _listed("-brief", "link", "show", "type", "veth"):
+        if re.fullmatch(rf"{mark}\d+@\w+", name):
+            _ip("link", "delete", name.partition("@")[0], check=False)
     _ip("link", "delete", f"{mark}0", check=False)
+
+
+def _listed(*arguments: str) -> list[str]:
+    """The first word of each line."""
+    done = subprocess.run(["ip", *arguments], capture_output=True, text=True)
+    return [line.split()[0] for line in done.stdout.splitlines()]
 
 
 def _ip(*arguments: str, check: bool = True) -> int:

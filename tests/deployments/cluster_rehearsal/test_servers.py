@@ -141,3 +141,19 @@ def test_machines_reach_each_other_and_nothing_of_this_one_and_leave_nothing() -
         assert f"{mark()}-a" in namespaces()
     assert mark() not in namespaces()
     assert f"{mark()}0" not in psutil.net_if_addrs()
+
+
+@pytest.mark.skipif(not can_make_namespaces(), reason="needs the right to make network namespaces")
+def test_machines_are_made_again_while_a_process_of_the_last_ones_ends() -> None:
+    with own_network(["a"]) as hosts:
+        process = subprocess.Popen(hosts["a"].inside(["sleep", "600"]))
+        # It is in the namespace once that is no longer this one.
+        mine = os.readlink("/proc/self/ns/net")
+        while os.readlink(f"/proc/{process.pid}/ns/net") == mine:
+            time.sleep(0.01)
+    try:
+        with own_network(["a"]) as hosts:
+            assert subprocess.run(hosts["a"].inside(["true"])).returncode == 0
+    finally:
+        process.kill()
+        process.wait()
