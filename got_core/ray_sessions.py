@@ -12,6 +12,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
+from got_core.memory import give_back_memory
+
 
 @contextmanager
 def ray_session(address: str | None, cpus: int | None = None) -> Iterator[None]:
@@ -30,6 +32,7 @@ def ray_session(address: str | None, cpus: int | None = None) -> Iterator[None]:
         _start(address, cpus)
         stay.begun, stay.address = True, address
     stay.inside += 1
+    give_back_memory()  # it only waits now, for processes that need memory
     try:
         yield
     finally:

@@ -7,8 +7,6 @@ Belongs here: those choices, and how many pictures fit into memory at once. Not 
 
 from __future__ import annotations
 
-import ctypes
-import gc
 import importlib.util
 import threading
 from collections.abc import Mapping
@@ -207,14 +205,3 @@ def is_out_of_memory(error: BaseException) -> bool:
 
     known = isinstance(error, torch.OutOfMemoryError | MemoryError)
     return known or (isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error))
-
-
-def give_back_memory() -> None:
-    """To the system what nothing refers to any more, also of a GPU, and what malloc keeps of it (glibc)."""
-    import torch
-
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from got_core.chain.grammar import Chain, Dropped, parse_tolerant
+from got_core.memory import give_back_memory
 from got_core.model.earlier import Earlier
-from got_core.registry.loading import BatchSize, give_back_memory, is_out_of_memory, pictures_that_fit
+from got_core.registry.loading import BatchSize, is_out_of_memory, pictures_that_fit
 from got_core.registry.picture_file import PictureNote, pixels_hash
 from got_core.registry.request import GUIDANCE, SIZE, Params, Row
 

@@ -13,7 +13,7 @@ from typing import Any
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from got_core.registry.loading import give_back_memory
+from got_core.memory import give_back_memory
 from got_core.serving.errors import ApiError
 
 OPEN = ("/health", "/ready")

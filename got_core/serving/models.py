@@ -13,8 +13,9 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from got_core.memory import give_back_memory
 from got_core.model.buckets import bucket_sizes
-from got_core.registry.loading import BatchSize, LoadOptions, give_back_memory, load_pipeline
+from got_core.registry.loading import BatchSize, LoadOptions, load_pipeline
 from got_core.registry.reference import SCHEME, model_folder, version_tags
 from got_core.registry.rows import RowDrawer
 
