@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import configparser
+import os
 import re
+import subprocess
+import sys
 from typing import Any
 
 import yaml
@@ -92,3 +95,12 @@ def test_pods_get_the_password_of_dagsters_user_under_both_names() -> None:
     assert all(
         one["valueFrom"]["secretKeyRef"] == {"name": "got", "key": "postgresql-password"} for one in given
     )
+
+
+def test_mlflow_does_not_check_a_password_for_each_file_of_a_model() -> None:
+    read = "from mlflow.server.auth.config import read_auth_config as it; print(it().auth_cache_ttl_seconds)"
+    environment = os.environ | {"MLFLOW_AUTH_CONFIG_PATH": str(CLUSTER / "mlflow_auth.ini")}
+    # Importing MLflow's server warns of what a library of its own is to lose.
+    command = [sys.executable, "-W", "ignore", "-c", read]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["60"]
