@@ -22,6 +22,7 @@ from typing import Any, Generic, Self, TypeVar
 import ray
 from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError, WorkerCrashedError
 
+from got_core.ray_nodes import TooFewError, once_there
 from got_core.ray_sessions import ray_session
 
 Held = TypeVar("Held")
@@ -83,11 +84,11 @@ class RayWorkers(Generic[Held]):
         self._place = Place(device="cpu", threads=1)
 
     def __enter__(self) -> Self:
-        """Connect, and look what there is. Raises ValueError, which says what was found and needed, where
-        there is too little for as many workers."""
+        """Connect, and look what there is, or comes soon. Raises TooFewError, which says what was found and
+        needed, where there is too little for as many workers."""
         with ExitStack() as stack:
             stack.enter_context(ray_session(self._address, self._wanted))
-            self._choose()
+            once_there(self._choose, self._address)
             _OPEN.append(self)
             stack.callback(_OPEN.remove, self)
             stack.callback(self._end)
@@ -107,7 +108,7 @@ class RayWorkers(Generic[Held]):
         gpus = 0 if self._device == "cpu" else int(found.get("GPU", 0))
         cpus = int(found.get("CPU", 0))
         if self._device == "cuda" and not gpus:
-            raise ValueError(
+            raise TooFewError(
                 f"{self._what}: GOT_DEVICE=cuda needs {self._wanted or 1} GPUs, found 0; connect to a "
                 "cluster that has GPUs (GOT_RAY_ADDRESS), or set GOT_DEVICE=cpu"
             )
@@ -125,7 +126,7 @@ class RayWorkers(Generic[Held]):
     def _check(self, kind: str, found: int, others: int) -> None:
         if self._count + others > found:
             beside = f" beside the {others} workers that this process has already" if others else ""
-            raise ValueError(
+            raise TooFewError(
                 f"{self._what}: {self._count} workers need a {kind} each{beside}, and the cluster has "
                 f"{found}; set GOT_WORKERS to {max(1, found - others)}, or give it more"
             )

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 
 import ray
 import torch
 
+from got_core.ray_nodes import TooFewError, once_there
 from got_core.train.config import Device, StageConfig
 from got_core.train.run import TrainingRun
 from got_core.train.sizes import trained_parameters
@@ -58,8 +60,9 @@ def choose_workers(
 
     ``wanted`` is GOT_WORKERS, ``device`` GOT_DEVICE; ``parameters`` counts what the stage trains and is
     called only where that decides. On GPUs, all of them are taken that can share a draw evenly. Processors
-    are taken where they are asked for, or where there is no GPU and the model is small. Raises ValueError,
-    which says what was found and needed and what to do, where that cannot be.
+    are taken where they are asked for, or where there is no GPU and the model is small. Raises TooFewError,
+    which says what was found and needed and what to do, where that cannot be, and ValueError where a draw
+    cannot be shared so.
     """
     if wanted is not None:
         _check_shared(name, config, wanted)
@@ -70,7 +73,7 @@ def choose_workers(
     else:
         chosen = _on_gpus(name, config, found.gpus, wanted, parameters)
     if chosen.count > found.cpus:
-        raise ValueError(
+        raise TooFewError(
             f"{name}: {chosen.count} workers need a processor core each, and the cluster has {found.cpus}; "
             f"set GOT_WORKERS to {_most(config, found.cpus)}, or give it more"
         )
@@ -95,10 +98,10 @@ def _without_gpu(
     needed = wanted or config.workers
     ways = "connect to a cluster that has GPUs (GOT_RAY_ADDRESS), or set GOT_DEVICE=cpu"
     if device == "cuda":
-        raise ValueError(f"{name}: GOT_DEVICE=cuda needs {needed} GPUs, found 0; {ways}")
+        raise TooFewError(f"{name}: GOT_DEVICE=cuda needs {needed} GPUs, found 0; {ways}")
     trained = parameters()
     if trained > SMALL:
-        raise ValueError(
+        raise TooFewError(
             f"{name}: needs {needed} GPUs, found 0: it trains {trained:,} parameters, and more than "
             f"{SMALL:,} take too long on processors; {ways}, which trains on processors all the same"
         )
@@ -110,7 +113,7 @@ def _on_gpus(
 ) -> Workers:
     if wanted is not None:
         if wanted > gpus:
-            raise ValueError(
+            raise TooFewError(
                 f"{name}: GOT_WORKERS={wanted} needs {wanted} GPUs, found {gpus}; set GOT_WORKERS to "
                 f"{_most(config, gpus)}, or give the cluster more GPUs"
             )
@@ -119,7 +122,7 @@ def _on_gpus(
     if gpus < config.workers:
         # A small model's workers are for its speed alone.
         if parameters() > SMALL:
-            raise ValueError(
+            raise TooFewError(
                 f"{name}: needs {config.workers} GPUs, found {gpus}; give the cluster more GPUs, or set "
                 f"GOT_WORKERS={most}, which takes more passes a step: `got estimate` says what fits"
             )
@@ -136,16 +139,22 @@ def stage_workers(run: TrainingRun, stage: Stage) -> Workers:
     """Workers of a stage on the connected cluster, by the run's settings (see :func:`choose_workers`).
 
     Where this process trains (``run.in_process``) they are one, with a GPU of this machine if it has any.
+    Nodes of a cluster that are not there yet are waited for.
     """
     here = run.in_process
-    return choose_workers(
-        stage.name,
-        stage.config,
-        Resources(min(1, torch.cuda.device_count()), 1) if here else Resources.of_cluster(),
-        1 if here else run.workers,
-        run.device,
-        lambda: trained_parameters(run.recipe.model, stage),
-    )
+    parameters = cache(lambda: trained_parameters(run.recipe.model, stage))
+
+    def choose() -> Workers:
+        return choose_workers(
+            stage.name,
+            stage.config,
+            Resources(min(1, torch.cuda.device_count()), 1) if here else Resources.of_cluster(),
+            1 if here else run.workers,
+            run.device,
+            parameters,
+        )
+
+    return once_there(choose, None if here else run.ray_address)
 
 
 def fewer_workers(run: TrainingRun, most: int) -> TrainingRun:

@@ -156,6 +156,17 @@ def test_without_workers_this_process_is_one_and_asks_no_cluster(training_run: T
     assert stage_workers(here, stage) == Workers(1, gpu=False)
 
 
+def test_nodes_that_come_back_one_after_another_are_waited_for(
+    training_run: TrainingRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cores = iter([0, 1, 2])
+    monkeypatch.setattr(Resources, "of_cluster", lambda: Resources(0, next(cores)))
+    monkeypatch.setattr("got_core.ray_nodes._POLL", 0.01)
+    of_cluster = replace(training_run, workers=2, device="cpu", ray_address="10.0.0.1:6379")
+    (stage, _) = of_cluster.recipe.stages
+    assert stage_workers(of_cluster, stage) == Workers(2, gpu=False)
+
+
 def test_what_carries_progress_lines_loads_no_torch() -> None:
     code = "import sys, got_core.train.ray.progress; assert not {'torch', 'transformers'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
