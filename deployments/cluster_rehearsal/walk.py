@@ -83,7 +83,9 @@ def walk(folder: Path, *, short: bool, namespaces: bool, say: Callable[[str], No
         with kills.kept_up(servers, say):
             rehearsal = _Rehearsal(servers, page_of(servers), inputs, walked, say)
             rehearsal.data(in_data)
-            first = rehearsal.short_training() if short else rehearsal.trainings()
+            first = rehearsal.training()
+            if not short:
+                rehearsal.trainings_killed(first)
         if not short:
             back_up(servers, folder / "back-up")
             walked.lap("back-up")
@@ -118,30 +120,21 @@ class _Rehearsal:
             self._note(kills.in_data(self.servers, self.page, victim, new))
         self.walked.found.append(("annotator", _asked(self.servers)))
 
-    def short_training(self) -> Results:
+    def training(self) -> Results:
         """The schedule, with `got run` of the same beside it: waits leave a core for that."""
         with self._alone() as beside:
-            found = self._retrained()
+            self.walked.found.append(("schedule, then retraining", _retrained(self.page)))
+            found = results(self.servers)
             self.walked.lap("retraining, `got run` beside it")
             _same(beside(), found, "beside `got run` alone")
             self.walked.lap("the rest of `got run`")
         return found
 
-    def trainings(self) -> Results:
-        """The schedule, a training for each that is killed, and then `got run`: kills have both cores."""
-        found = self._retrained()
-        self.walked.lap("retraining")
+    def trainings_killed(self, found: Results) -> None:
+        """A training for each that is killed meanwhile; all come to what was found."""
         for victim in kills.IN_TRAINING:
             self._note(kills.in_training(self.servers, self.page, victim))
             _same(found, results(self.servers), f"after {victim} was killed")
-        with self._alone() as beside:
-            _same(beside(), found, "beside `got run` alone")
-        self.walked.lap("`got run` alone")
-        return found
-
-    def _retrained(self) -> Results:
-        self.walked.found.append(("schedule, then retraining", _retrained(self.page)))
-        return results(self.servers)
 
     def _alone(self) -> AbstractContextManager[Callable[[], Results]]:
         return alone.running(self.servers.folder / "alone", self.inputs, _of_one(self.servers))
