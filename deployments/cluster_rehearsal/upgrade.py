@@ -80,7 +80,9 @@ def made_again(output: str) -> list[tuple[str, str, str]]:
 
 
 def _shards(home: Path) -> list[str]:
-    return Storage(f"file://{home / 'storage'}").list("shards/")
+    """Lists of files that belong together: a file that is ingested anew is in a new one."""
+    found = Storage(f"file://{home / 'storage'}").list("shards/")
+    return [name for name in found if name.endswith(".parquet")]
 
 
 def predicted(home: Path, folder: Path) -> str:

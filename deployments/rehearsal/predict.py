@@ -29,7 +29,7 @@ def predictions(tracking_uri: str, model: str, source: Path) -> dict[str, Any]:
     images = [Image.open(io.BytesIO(base64.b64decode(data))) for data in answer["image"].dropna()]
     return {
         "sizes": [list(image.size) for image in images],
-        "errors": [error for error in answer["error"] if error is not None],
+        "errors": [error for error in answer.get("error", ()) if error is not None],
         "chains": list(answer["chain"]),
     }
 
