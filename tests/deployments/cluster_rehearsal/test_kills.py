@@ -21,7 +21,7 @@ def test_a_worker_that_trains_is_told_from_others_by_its_name() -> None:
     process = subprocess.Popen([named, "-c", WORKER], executable=sys.executable)
     try:
         one, until = psutil.Process(process.pid), time.monotonic() + 60
-        while one.cmdline()[0] != named:
+        while one.cmdline()[:1] != [named]:  # of a process that has not begun yet there is none
             assert time.monotonic() < until
         assert _trains([psutil.Process(), one])
         assert not _trains([psutil.Process()])
