@@ -1,8 +1,8 @@
 """The whole data part behind a slow model server: pictures to tars, against another version of the line.
 
 Rendered scenes as a team's own pictures, in shards; the server of `bench_slots` has 64 slots and takes 0.3 s
-a reply. GOT_BENCH_SHARDS and GOT_BENCH_ROWS say how much there is (default 6 shards of 100);
-GOT_BENCH_OTHER: a checkout of another version, which does the same afterwards; GOT_PARALLEL: shards at once.
+a reply. BENCH_SHARDS and BENCH_ROWS say how much there is (default 6 shards of 100);
+BENCH_OTHER: a checkout of another version, which does the same afterwards; GOT_PARALLEL: shards at once.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from pathlib import Path
 from bench.bench_slots import server
 
 ROOT = Path(__file__).resolve().parent.parent
-SHARDS = int(os.environ.get("GOT_BENCH_SHARDS", "6"))
-ROWS = int(os.environ.get("GOT_BENCH_ROWS", "100"))
+SHARDS = int(os.environ.get("BENCH_SHARDS", "6"))
+ROWS = int(os.environ.get("BENCH_ROWS", "100"))
 _LINE = """
 import os, sys
 from dataclasses import replace
@@ -59,7 +59,7 @@ def main() -> dict[str, float | str]:
     with server() as url:
         mine = _measured(ROOT, url)
         print(mine, flush=True)
-        other = os.environ.get("GOT_BENCH_OTHER")
+        other = os.environ.get("BENCH_OTHER")
         theirs = _measured(Path(other), url) if other else {}
     ratios = {
         f"{name}, ratio": theirs[name] / mine[name] for name in ("seconds", "requests a picture") if theirs

@@ -2,8 +2,8 @@
 
 Each worker is as on a machine of its own: its own home, Dagster instance and GOT_ANNOTATOR_CONCURRENCY (4),
 on one storage. It takes whole shards of rendered scenes, from reading them to tars. Workers of one home share
-the requests at once, of which one worker alone can have enough. GOT_BENCH_WORKERS, GOT_BENCH_SHARDS and
-GOT_BENCH_ROWS say how many there are (default 8, 8 and 100).
+the requests at once, of which one worker alone can have enough. BENCH_WORKERS, BENCH_SHARDS and
+BENCH_ROWS say how many there are (default 8, 8 and 100).
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from pathlib import Path
 from bench.bench_slots import server
 
 ROOT = Path(__file__).resolve().parent.parent
-WORKERS = int(os.environ.get("GOT_BENCH_WORKERS", "8"))
-SHARDS = int(os.environ.get("GOT_BENCH_SHARDS", "8"))
-ROWS = int(os.environ.get("GOT_BENCH_ROWS", "100"))
+WORKERS = int(os.environ.get("BENCH_WORKERS", "8"))
+SHARDS = int(os.environ.get("BENCH_SHARDS", "8"))
+ROWS = int(os.environ.get("BENCH_ROWS", "100"))
 _WORKER = """
 import os, sys
 from dataclasses import replace

@@ -1,8 +1,8 @@
 """Requests to S3 for pictures on their way from raw to tar, by what they are made for.
 
 Rendered scenes in a bucket, the storage in the same bucket, annotated by the scene reader: every asset of a
-shard, then the training manifest. A real server counts. GOT_BENCH_PICTURES: how many (default 250);
-GOT_BENCH_RECIPE: whose shards they are cut into (default embedded); GOT_BENCH_OTHER: a checkout of another
+shard, then the training manifest. A real server counts. BENCH_PICTURES: how many (default 250);
+BENCH_RECIPE: whose shards they are cut into (default embedded); BENCH_OTHER: a checkout of another
 version, whose figure is put beside.
 """
 
@@ -42,13 +42,13 @@ print("\\n" + json.dumps(rows))
 
 def main() -> dict[str, float | str]:
     """Requests, and as a ratio to those of another version."""
-    pictures = int(os.environ.get("GOT_BENCH_PICTURES", "250"))
+    pictures = int(os.environ.get("BENCH_PICTURES", "250"))
     found: dict[str, float | str] = {}
     mine = _requests(ROOT, pictures)
     found["requests"] = float(mine.total())
     found["requests a picture"] = mine.total() / pictures
     found |= {f"  {name}": float(count) for name, count in mine.most_common(25)}
-    if other := os.environ.get("GOT_BENCH_OTHER"):
+    if other := os.environ.get("BENCH_OTHER"):
         theirs = _requests(Path(other), pictures)
         found["requests of the other version"] = float(theirs.total())
         found |= {f"  other: {name}": float(count) for name, count in theirs.most_common(25)}
@@ -74,7 +74,7 @@ def _requests(checkout: Path, pictures: int) -> Counter[str]:
 
 def _environment(checkout: Path, home: str, url: str) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("GOT_")}
-    recipe = os.environ.get("GOT_BENCH_RECIPE", "embedded")
+    recipe = os.environ.get("BENCH_RECIPE", "embedded")
     return kept | {
         **dict.fromkeys(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), "testing"),
         "AWS_DEFAULT_REGION": "us-east-1", "PYTHONPATH": str(checkout), "DAGSTER_DISABLE_TELEMETRY": "1",
