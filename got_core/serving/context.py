@@ -14,13 +14,15 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from fastapi import Request
+from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
+from starlette.types import Receive, Scope, Send
 
 from got_core.registry.rows import Made, Plan
 from got_core.server_settings import ServeSettings
 from got_core.serving.answers import Publisher
 from got_core.serving.engine import Engine, Job
-from got_core.serving.errors import of_exception
+from got_core.serving.errors import ApiError, of_exception
 from got_core.serving.metrics import Metrics
 from got_core.serving.models import ModelSlot
 from got_core.serving.reading import Reader
@@ -28,6 +30,8 @@ from got_core.serving.reading import Reader
 Files = list[tuple[bytes | None, str | None]]
 T = TypeVar("T")
 
+_CLIENT_GONE = 499
+"""What nginx calls a request whose client did not wait for the answer."""
 _READING = 4
 """Requests that are read at once, at most: a picture to edit may have 50 million pixels."""
 
@@ -57,7 +61,7 @@ class Serving:
         return self.engine.submit(job)
 
     async def finish(self, future: Future[list[Made]]) -> list[Made]:
-        """What became of a job's rows. One whose client gives up is taken from the queue. Raises ApiError."""
+        """What became of a job's rows. Cancelled, it takes the job from the queue. Raises ApiError."""
         try:
             return await asyncio.wrap_future(future)
         except asyncio.CancelledError:
@@ -66,9 +70,19 @@ class Serving:
         except Exception as error:
             raise of_exception(error) from error
 
-    async def answer(self, job: Job) -> list[Made]:
-        """Both of them."""
-        return await self.finish(self.begin(job))
+    async def answer(self, job: Job, request: Request) -> list[Made]:
+        """Both of them, for a request whose body has been read: if its client goes away while the job waits,
+        that leaves the queue. Raises ApiError."""
+        work = asyncio.ensure_future(self.finish(self.begin(job)))
+        gone = asyncio.ensure_future(_gone(request))
+        try:
+            await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
+            if not work.done():
+                raise ApiError(_CLIENT_GONE, "the client has closed the connection")
+            return work.result()
+        finally:
+            work.cancel()
+            gone.cancel()
 
     async def files(self, made: Sequence[Made], kind: str = "png", quality: int | None = None) -> Files:
         """Files of the pictures, or why there are none."""
@@ -106,13 +120,31 @@ class Events:
         """No further events follow."""
         self._queue.put_nowait(None)
 
-    async def stream(self, work: asyncio.Task[None]) -> AsyncIterator[bytes]:
-        """The events until the end; a client that goes away ends the work."""
+    async def stream(self) -> AsyncIterator[bytes]:
+        """The events until the end."""
+        while (one := await self._queue.get()) is not None:
+            yield one
+
+
+class EventStream(StreamingResponse):
+    """Server-sent events about some work, which ends with the connection: also where that is lost before the
+    first event is asked for, and nothing of the iterator runs."""
+
+    def __init__(self, events: AsyncIterator[bytes], work: asyncio.Future[Any]) -> None:
+        super().__init__(events, media_type="text/event-stream")
+        self._work = work
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            while (one := await self._queue.get()) is not None:
-                yield one
+            await super().__call__(scope, receive, send)
         finally:
-            work.cancel()
+            self._work.cancel()
+
+
+async def _gone(request: Request) -> None:
+    """Returns when the client has closed the connection."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 def event(name: str, value: dict[str, Any]) -> bytes:

@@ -117,7 +117,8 @@ class Engine:
             self._thread.join(seconds)
 
     def submit(self, job: Job) -> Future[list[Made]]:
-        """Put a job into the queue. Raises ApiError 429 where too much waits, 503 where it is stopped."""
+        """Put a job into the queue, which it leaves when its future is cancelled. Raises ApiError 429 where
+        too much waits, 503 where it is stopped."""
         with self._changed:
             if self._stopped:
                 raise ApiError(503, "the server is being stopped", retry_after=5)
@@ -134,7 +135,13 @@ class Engine:
             self._waiting.append(job)
             self.meter.waiting(waiting + job.pictures)
             self._changed.notify_all()
+        job.future.add_done_callback(lambda future: self._leave(job) if future.cancelled() else None)
         return job.future
+
+    def _leave(self, job: Job) -> None:
+        with self._changed, suppress(ValueError):
+            self._waiting.remove(job)
+            self.meter.waiting(self._count())
 
     def _count(self) -> int:
         return sum(job.pictures for job in self._waiting)

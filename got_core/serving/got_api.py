@@ -6,15 +6,13 @@ Belongs here: these two routes. Not here: plans as documents (`got_core.inferenc
 from __future__ import annotations
 
 import asyncio
-from concurrent.futures import Future
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Depends
-from fastapi.responses import StreamingResponse
+from fastapi import APIRouter, Body, Depends, Request
 
 from got_core.registry.rows import Made, Plan
 from got_core.serving.answers import draw_answer, plan_answer
-from got_core.serving.context import Events, Serving, serving_of
+from got_core.serving.context import Events, EventStream, Serving, serving_of
 from got_core.serving.engine import Job
 from got_core.serving.errors import of_exception
 from got_core.serving.reading import chain_text
@@ -51,13 +49,13 @@ _PARAMETERS = (
 
 @router.post("/plan", response_model=PlanAnswer, responses=FAULTS, summary="Write a plan, draw nothing")
 async def plan(
-    body: Annotated[PlanRequest, Body(openapi_examples=_PLAN_EXAMPLES)], serving: ServingOf
+    body: Annotated[PlanRequest, Body(openapi_examples=_PLAN_EXAMPLES)], serving: ServingOf, request: Request
 ) -> dict[str, Any]:
     """The plan as a document: change its `chain` or its `boxes` and send it as `chain` to `/v1/got/draw`."""
     given = {"plan_only": True, "repair": body.repair, "max_new_tokens": body.max_new_tokens}
     cells = {"prompt": body.prompt, "image": body.image, "seed": 0}
     job = await serving.read(serving.reader().job, cells, given)
-    (made,) = await serving.answer(job)
+    (made,) = await serving.answer(job, request)
     return await serving.read(plan_answer, job, made.plan)
 
 
@@ -65,24 +63,23 @@ async def plan(
     "/draw", response_model=DrawAnswer, responses=FAULTS, summary="Draw, from a plan if one is given"
 )
 async def draw(
-    body: Annotated[DrawRequest, Body(openapi_examples=_DRAW_EXAMPLES)], serving: ServingOf
+    body: Annotated[DrawRequest, Body(openapi_examples=_DRAW_EXAMPLES)], serving: ServingOf, request: Request
 ) -> Any:
     """Pictures with their plan. With `stream`: server-sent events `plan`, `progress`, `done` or `error`."""
     given = {name: getattr(body, name) for name in _PARAMETERS} | {"num_images_per_prompt": body.n}
     cells = {name: getattr(body, name) for name in ("prompt", "image", "earlier", "seed")}
     cells["chain"] = chain_text(body.chain)
     job = await serving.read(serving.reader().job, cells, given)
-    if not body.stream:
-        return await _drawn(serving, job, serving.begin(job), body)
-    return _streamed(serving, job, body)
+    if body.stream:
+        return _streamed(serving, job, body)
+    return await _answer(serving, job, await serving.answer(job, request), body)
 
 
-async def _drawn(serving: Serving, job: Job, future: Future[list[Made]], body: DrawRequest) -> dict[str, Any]:
-    made = await serving.finish(future)
+async def _answer(serving: Serving, job: Job, made: list[Made], body: DrawRequest) -> dict[str, Any]:
     return await serving.read(draw_answer, job, made, await serving.files(made, body.output_format))
 
 
-def _streamed(serving: Serving, job: Job, body: DrawRequest) -> StreamingResponse:
+def _streamed(serving: Serving, job: Job, body: DrawRequest) -> EventStream:
     events, name = Events(), serving.slot.current.name
 
     def on_plans(plans: list[Plan]) -> None:
@@ -93,10 +90,9 @@ def _streamed(serving: Serving, job: Job, body: DrawRequest) -> StreamingRespons
 
     async def work() -> None:
         try:
-            events.put("done", await _drawn(serving, job, future, body))
+            events.put("done", await _answer(serving, job, await serving.finish(future), body))
         except Exception as error:
             events.put("error", of_exception(error).body())
         events.close()
 
-    task = asyncio.ensure_future(work())
-    return StreamingResponse(events.stream(task), media_type="text/event-stream")
+    return EventStream(events.stream(), asyncio.ensure_future(work()))

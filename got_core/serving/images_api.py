@@ -7,17 +7,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from concurrent.futures import Future
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, Request
-from fastapi.responses import StreamingResponse
 from pydantic import ValidationError
 from starlette.datastructures import FormData, UploadFile
 
 from got_core.registry.rows import Made
 from got_core.serving.answers import images_answer
-from got_core.serving.context import Serving, error_event, event, serving_of
+from got_core.serving.context import EventStream, Serving, error_event, event, serving_of
 from got_core.serving.engine import Job
 from got_core.serving.errors import bad_request
 from got_core.serving.reading import picture_cell
@@ -55,11 +53,11 @@ class Edit(Generation):
     summary="Draw pictures",
 )
 async def generations(
-    body: Annotated[Generation, Body(openapi_examples=_EXAMPLES)], serving: ServingOf
+    body: Annotated[Generation, Body(openapi_examples=_EXAMPLES)], serving: ServingOf, request: Request
 ) -> Any:
     """Plans and draws. With `stream` the finished pictures come as server-sent events
     (`image_generation.completed`), and progress as comments between them."""
-    return await _answered(serving, body, {"prompt": body.prompt}, "image_generation")
+    return await _answered(serving, request, body, {"prompt": body.prompt}, "image_generation")
 
 
 @router.post(
@@ -102,19 +100,24 @@ async def edits(request: Request, serving: ServingOf) -> Any:
         body = _edit_body(form)
         data = await _picture(form)
     cells = {"prompt": body.prompt, "image": picture_cell(data)}
-    return await _answered(serving, body, cells, "image_edit", {"keep_outside": body.keep_outside})
+    return await _answered(serving, request, body, cells, "image_edit", {"keep_outside": body.keep_outside})
 
 
 async def _answered(
-    serving: Serving, body: Generation, cells: dict[str, Any], kind: str, more: dict[str, Any] | None = None
+    serving: Serving,
+    request: Request,
+    body: Generation,
+    cells: dict[str, Any],
+    kind: str,
+    more: dict[str, Any] | None = None,
 ) -> Any:
     job = await serving.read(_job, serving, body, cells, more or {})
     if body.stream:
-        events = _Progress(job)
+        progress = _Progress(job)
         future = serving.begin(job)  # where there is no room, before any event is sent
-        stream = _events(serving, job, body, kind, events, future)
-        return StreamingResponse(stream, media_type="text/event-stream")
-    made = await serving.answer(job)
+        work = asyncio.ensure_future(serving.finish(future))
+        return EventStream(_events(serving, job, body, kind, progress, work), work)
+    made = await serving.answer(job, request)
     files = await serving.files(made, body.output_format or "png", body.output_compression)
     return images_answer(job, made, files, body)
 
@@ -151,10 +154,9 @@ async def _events(
     body: Generation,
     kind: str,
     progress: _Progress,
-    future: Future[list[Made]],
+    work: asyncio.Future[list[Made]],
 ) -> AsyncIterator[bytes]:
     """Comments while it draws, then an event a picture; the status has been sent, so errors are events."""
-    work = asyncio.ensure_future(serving.finish(future))
     try:
         async for comment in _until(work, progress.comments):
             yield comment
@@ -165,8 +167,6 @@ async def _events(
             yield _completed(answer, picture, kind)
     except Exception as error:
         yield error_event(error)
-    finally:
-        work.cancel()
 
 
 async def _until(work: asyncio.Future[Any], comments: asyncio.Queue[str]) -> AsyncIterator[bytes]:

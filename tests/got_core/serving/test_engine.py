@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import http.client
+import json
 import threading
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,6 +19,7 @@ from got_core.registry.log import register
 from got_core.registry.standing import CHAMPION
 from got_core.registry.tracking import connect, fluent
 from got_core.serving import engine
+from got_core.serving.context import EventStream
 from tests.got_core.pictures.awkward import encode, halves
 from tests.got_core.serving.served import Served, served
 
@@ -93,6 +98,53 @@ def test_more_than_may_wait_is_refused_with_a_time(folder: Path, monkeypatch: py
             assert {one.result()[0] for one in (first, *two)} == {200}
         assert server.ask("/v1/got/draw", BODY)[0] == 200, "afterwards there is room again"
         assert server.ask("/v1/got/draw", BODY | {"n": 5})[0] == 400, "for which there is never room"
+
+
+@pytest.mark.parametrize(
+    ("path", "fields"),
+    [
+        ("/v1/got/plan", {"prompt": "a star"}),
+        ("/v1/got/draw", BODY),
+        ("/v1/got/draw", BODY | {"stream": True}),
+        ("/v1/images/generations", {"prompt": "a star"}),
+        ("/v1/images/generations", {"prompt": "a star", "stream": True}),
+    ],
+)
+def test_a_client_that_goes_away_takes_its_job_along(
+    path: str, fields: dict[str, Any], server: Served, pipeline: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = Held(pipeline, monkeypatch)
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(server.ask, "/v1/got/draw", BODY)
+        assert held.begun.wait(60)
+        leaving = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=60)
+        leaving.request("POST", path, json.dumps(fields), {"Content-Type": "application/json"})
+        until(lambda: waiting_pictures(server) == 1)
+        leaving.close()
+        until(lambda: waiting_pictures(server) == 0)
+        assert b"got_queue_pictures 0.0" in server.raw("/metrics")[1]
+        held.go.set()
+        assert first.result()[0] == 200
+    assert held.calls == [1]
+
+
+def test_work_ends_though_no_event_was_asked_for() -> None:
+    async def left_before_the_first_event() -> bool:
+        async def events() -> AsyncIterator[bytes]:
+            yield b"never asked for"
+
+        async def gone() -> dict[str, Any]:
+            return {"type": "http.disconnect"}
+
+        async def send(message: Any) -> None:
+            await asyncio.sleep(60)
+
+        work = asyncio.ensure_future(asyncio.sleep(60))
+        await EventStream(events(), work)({"type": "http"}, gone, send)
+        await asyncio.wait({work})
+        return work.cancelled()
+
+    assert asyncio.run(left_before_the_first_event())
 
 
 def test_pictures_to_edit_wait_only_as_far_as_memory_goes(
