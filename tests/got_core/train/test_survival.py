@@ -44,8 +44,9 @@ STAGE = StageConfig(
     checkpoint_every=3,
     max_failures=0,
     picture_retries=0,
-    picture_timeout=1.0,
 )
+FAULTS = {"max_substituted": 1.0, "picture_timeout": 1.0}
+"""For trainings with a picture that is held: any other may take as long as a busy machine needs."""
 NOTHING = CurrentRemoval(CurateConfig(), {})
 
 
@@ -109,7 +110,7 @@ def finite(run: TrainingRun, reference: dict[str, Any]) -> bool:
 def test_missing_broken_and_slow_pictures_are_counted_and_the_training_ends(
     training_run: TrainingRun, tmp_path: Path
 ) -> None:
-    run, start = prepared(with_few_rows(training_run), tmp_path, max_substituted=1.0)
+    run, start = prepared(with_few_rows(training_run), tmp_path, **FAULTS)
     missing, broken, slow = spoil(run)
     with held(slow):
         reference, said = train(run, start)
@@ -127,11 +128,11 @@ def test_missing_broken_and_slow_pictures_are_counted_and_the_training_ends(
 
 def test_why_a_picture_cannot_be_had_does_not_matter(training_run: TrainingRun, tmp_path: Path) -> None:
     few = with_few_rows(training_run)
-    run, start = prepared(few, tmp_path / "one", max_substituted=1.0)
+    run, start = prepared(few, tmp_path / "one", **FAULTS)
     *_, slow = spoil(run)
     with held(slow):
         reference, _ = train(here(run), start)
-    again, start = prepared(few, tmp_path / "again", max_substituted=1.0)
+    again, start = prepared(few, tmp_path / "again", **FAULTS)
     for k in (0, 1, 3):
         pictures(again)[k].unlink()
     other, _ = train(here(again), start)
