@@ -25,6 +25,7 @@ from got_core.studio.plans import (
     fault_sentence,
     picture_plan,
     text_plan,
+    unfinished,
 )
 from got_core.studio.project import Project, Round, upload_bytes
 
@@ -129,8 +130,9 @@ class Studio:
         edited = desk.edited
         image = edited.image if edited else None
         found = faults_of(chain, prompt, edited is not None, desk.dropped, image) if prompt.strip() else None
-        said = [] if found is None else [f"Fault: {fault_sentence(one, chain)}" for one in found]
-        if found == []:
+        faults = [fault_sentence(one, chain) for one in found or ()] + unfinished(chain)
+        said = [f"Fault: {one}" for one in faults]
+        if found == [] and not faults:
             said = ["No faults found."]
         before = desk.before
         return said + ([f"Changed: {one}" for one in differences(before, chain)] if before else [])

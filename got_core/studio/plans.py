@@ -25,6 +25,10 @@ from got_core.scenes.reader import read_scene
 MOST_BOXES = 100
 MOST_CHARACTERS = 20_000
 """Of a plan that is read from a page."""
+NEW_PHRASE = "an object"
+"""What a box is called until a person names it; so in `static/boxes.js`, too."""
+SMALLEST = 20
+"""Thousandths of a side: less is a slip of the hand, and of it no model draws anything."""
 
 
 class PlanError(ValueError):
@@ -155,6 +159,18 @@ def fault_sentence(fault: Fault, chain: Chain) -> str:
         return f"{first} and {second} overlap"
     known = {str(number): name for number, name in enumerate(names)}
     return re.sub(r"\bbox (\d+)", lambda found: known.get(found[1], found[0]), fault.message)
+
+
+def unfinished(chain: Chain) -> list[str]:
+    """Boxes that were begun on the canvas and not finished: without a name of their own, or far too small."""
+    said = []
+    for number, one in enumerate(chain.boxes, start=1):
+        name = f"{one.phrase or 'box'} ({number})"
+        if one.phrase.strip() in ("", NEW_PHRASE):
+            said.append(f"{name} says nothing of what is to be there: choose it and press Enter to name it")
+        if min(one.box.x2 - one.box.x1, one.box.y2 - one.box.y1) < SMALLEST:
+            said.append(f"{name} is too small for anything to be drawn there: drag its corners, or delete it")
+    return said
 
 
 def picture_plan(image: Image.Image) -> Chain:

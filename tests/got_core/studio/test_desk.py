@@ -27,6 +27,7 @@ from got_core.exchange.parts import import_files, shard_chains
 from got_core.exchange.records import read_records
 from got_core.registry.picture_file import read_note
 from got_core.storage import Storage
+from got_core.studio import plans
 from got_core.studio.desk import (
     EDIT,
     NEW,
@@ -42,11 +43,12 @@ from got_core.studio.desk import (
 from got_core.studio.feedback import Consent, FeedbackError
 from got_core.studio.painter import PaintingError, Step
 from got_core.studio.pictures import change_outside
-from got_core.studio.plans import PlanError
+from got_core.studio.plans import NEW_PHRASE, PlanError
 from got_core.studio.project import opened
 
 PROMPT = "a photo of a red circle and a blue square"
 PLAN = parse("a red circle (100,100),(400,400) and a blue square (550,550),(850,850) on a grey background")
+STATIC = Path(plans.__file__).with_name("static")
 ADA = Consent(who="ada", licence="CC0-1.0", given=True)
 
 
@@ -146,6 +148,16 @@ def test_the_model_plans_and_faults_are_repaired(studio: Studio) -> None:
     repaired = studio.repair(Desk(), wrong, asked)
     assert studio.faults(Desk(), repaired.chain, asked) == ["No faults found."]
     assert repaired.earlier == wrong and "moved from" in repaired.said
+
+
+def test_boxes_that_nobody_finished_are_told(studio: Studio) -> None:
+    begun = parse("a circle (100,100),(400,400), an object (500,500),(900,900) and a star (10,10),(18,400)")
+    for prompt in ("", PROMPT):
+        told = "\n".join(studio.faults(Desk(), begun, prompt))
+        assert "an object (2) says nothing of what is to be there" in told
+        assert "a star (3) is too small" in told
+        assert "(1) says" not in told and "(1) is too" not in told
+    assert f'NEW_PHRASE = "{NEW_PHRASE}"' in (STATIC / "boxes.js").read_text()
 
 
 def test_an_edit_goes_on_from_the_shown_picture(studio: Studio) -> None:
