@@ -113,8 +113,9 @@ def compare(
     """Whether the challenger replaces the champion.
 
     Its primary score must be higher, no benchmark's overall may be lower by more than its margin, and no task
-    may be worse: one-sided exact tests paired by sample, with Holm's correction over all tasks of all
-    benchmarks. Results that cannot be compared (see `fault_of`) are not: then it does not, with the reason.
+    may be worse: by one-sided exact tests paired by sample, with Holm's correction over all tasks of all
+    benchmarks, and by more than `least_margin` of its score. Results that cannot be compared (see `fault_of`)
+    are not: then it does not, with the reason.
     """
     config = config or PromotionConfig()
     if fault := _incomparable(champion, challenger, config):
@@ -127,7 +128,7 @@ def compare(
         for name in challenger
         if challenger[name].scores[OVERALL] is not None
     ]
-    tasks = _task_rows(champion, challenger, config.alpha)
+    tasks = _task_rows(champion, challenger, config)
     faults = [_wrong(row) for row in (*benchmarks, *tasks) if row["verdict"] == "worse"]
     if after - before <= _ROUNDING:
         faults.insert(0, f"{config.primary} is not better ({after:.3f} against {before:.3f})")
@@ -200,14 +201,18 @@ def _margin(name: str, champion: Mapping[str, Any], config: PromotionConfig) -> 
 
 
 def _task_rows(
-    champion: Mapping[str, BenchmarkResult], challenger: Mapping[str, BenchmarkResult], alpha: float
+    champion: Mapping[str, BenchmarkResult],
+    challenger: Mapping[str, BenchmarkResult],
+    config: PromotionConfig,
 ) -> list[dict[str, Any]]:
     rows = []
     for name, ours in challenger.items():
         paired = _paired(_samples(champion[name]), _samples(ours))
         for (task,), pairs in paired.group_by("task", maintain_order=True):
             rows.append({"benchmark": name, "task": task, **_task_row(pairs)})
-    for row, (threshold, worse) in zip(rows, holm([row["p"] for row in rows], alpha), strict=True):
+    for row, (threshold, lost) in zip(rows, holm([row["p"] for row in rows], config.alpha), strict=True):
+        # Of figures most may be lower by next to nothing, and their mean even higher.
+        worse = lost and row["difference"] < -config.least_margin * abs(row["champion"]) - _ROUNDING
         better = "better" if row["difference"] > _ROUNDING else "no worse"
         row |= {"threshold": threshold, "verdict": "worse" if worse else better}
     return rows

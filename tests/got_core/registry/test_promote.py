@@ -169,6 +169,29 @@ def test_figures_are_compared_by_sign_and_sample() -> None:
     assert compare(*shared, BY_FIGURE).tasks[1]["p"] == pytest.approx(0.5**7)
 
 
+def test_figures_that_lose_next_to_nothing_block_nobody() -> None:
+    champion = measured()
+    outcomes = champion.outcomes
+    assert outcomes is not None
+
+    def changed_by(usual: float, first: float) -> BenchmarkResult:
+        """Another's figures of clip_t, of which ten differ otherwise than the rest."""
+        number = pl.int_range(pl.len()).over("task")
+        moved = pl.col("value") + pl.when(number < 10).then(first).otherwise(usual)
+        value = pl.when(pl.col("task") == "clip_t").then(moved).otherwise("value")
+        return replace(measured(0.02, left_out=0), outcomes=champion.outcomes.with_columns(value))  # type: ignore[union-attr]
+
+    for usual, first, verdict in (
+        (-0.001, -0.001, "no worse"),
+        (-0.001, 0.2, "better"),
+        (-0.02, -0.02, "worse"),
+    ):
+        found = compare({EMU: champion}, {EMU: changed_by(usual, first)}, BY_FIGURE)
+        clip_t = found.tasks[0]
+        assert clip_t["p"] < clip_t["threshold"], "the test alone would call it worse"
+        assert clip_t["verdict"] == verdict and found.promoted == (verdict != "worse")
+
+
 def test_rounding_of_a_network_is_no_difference() -> None:
     verdict = compare({EMU: measured()}, {EMU: measured(-1e-7)}, BY_FIGURE)
     assert [(row["gained"], row["lost"], row["p"]) for row in verdict.tasks] == [(0, 0, 1), (0, 0, 1)]
