@@ -21,7 +21,7 @@ def add_to(app: typer.Typer) -> None:
     app.command(
         epilog=examples(
             "got run                              rendered scenes, the recipe embedded",
-            "got run --recipe embedded-long       harder scenes, up to three CPU-hours of training",
+            "got run --recipe embedded-long       more data and longer stages, about an hour",
             "GOT_RAW=/path/to/images got run      your own images",
         )
     )(run)

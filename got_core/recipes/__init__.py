@@ -1,6 +1,6 @@
 """Recipes: functions that return the whole configuration of the graph, one file each.
 
-``embedded`` runs on a laptop and is the default; ``embedded-long`` learns harder scenes in hours; ``tiny``
+``embedded`` runs on a laptop and is the default; ``embedded-long`` learns the same from more data; ``tiny``
 walks the same graph in seconds for tests; ``paper`` is the published size, for a GPU cluster, and
 ``rehearsal`` the same with small networks; ``finetune-own`` takes a model of that size on to own photographs,
 on one GPU. A recipe of your own is another file here with a line in RECIPES, or any code that returns a
