@@ -23,6 +23,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from got_assets.interrupts import keep_interrupts
 from got_assets.outcomes import Outcome
 from got_assets.pauses import Pause
 
@@ -218,6 +219,7 @@ class Workers:
 def _serve(pipe: Connection, ref: InstanceRef) -> None:
     """What a worker process does: answer tasks until there are no more, or its parent is gone."""
     os.setpgrp()  # Ctrl-C reaches the parent alone, which tells those that work
+    keep_interrupts()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     from got_assets.quiet import quiet_libraries
 

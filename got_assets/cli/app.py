@@ -38,6 +38,7 @@ from got_assets.cli.errors import (
     usage_sentence,
 )
 from got_assets.cli.options import SETTINGS, examples
+from got_assets.interrupts import keep_interrupts
 
 app = typer.Typer(
     name="got",
@@ -111,6 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     global _debug
     _debug = False
+    keep_interrupts()
     try:
         result = app(args=arguments, prog_name="got", standalone_mode=False)
     except UsageError as error:
