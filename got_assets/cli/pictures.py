@@ -213,8 +213,7 @@ def plan(
         print_json(document)
         return
     typer.echo(document["chain"])
-    for fault in [*(document["faults"] or []), *(f"left out: {one['text']}" for one in document["dropped"])]:
-        typer.echo(fault, err=True)
+    _tell_faults(document)
 
 
 def draw(
@@ -328,6 +327,12 @@ def _settings(*, guidance: tuple[float | None, float | None, int | None], **sett
         return DrawingSettings(guidance_reuse=GuidanceReuse.chosen(*guidance), **settings)
 
 
+def _tell_faults(document: dict[str, Any]) -> None:
+    """Say on stderr what is wrong with a plan, where that can be told."""
+    for fault in [*(document["faults"] or []), *(f"left out: {one['text']}" for one in document["dropped"])]:
+        typer.echo(fault, err=True)
+
+
 def _read_plan(file: Path) -> PlanDocument:
     from got_core.inference.plan_document import read_plan
 
@@ -383,6 +388,7 @@ class _Request:
             )
         else:
             typer.echo(f"{path}  {document['chain']}")
+            _tell_faults(document)
 
     def _drawn(self, pipeline: GoTPipeline, source: Image.Image | None, earlier: Earlier | None) -> Drawn:
         from got_core.inference.pictures import Drawn, draw, generate

@@ -189,6 +189,8 @@ def test_the_plan_is_written_beside_the_picture(got: Got, model: Path) -> None:
     printed = got("plan", PROMPT, "--model", model)
     assert printed.out == document["chain"] + "\n"
     assert printed.err.splitlines()[0] == document["faults"][0] == "expected circle >= 1, found 0"
+    drawn = got("generate", PROMPT, "--model", model)
+    assert (drawn.err, len(drawn.out.splitlines())) == (printed.err, 1), "told beside the picture, too"
 
 
 @pytest.mark.parametrize(
