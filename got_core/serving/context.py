@@ -22,7 +22,7 @@ from got_core.registry.rows import Made, Plan
 from got_core.server_settings import ServeSettings
 from got_core.serving.answers import Publisher
 from got_core.serving.engine import Engine, Job
-from got_core.serving.errors import ApiError, of_exception
+from got_core.serving.errors import client_gone, of_exception
 from got_core.serving.metrics import Metrics
 from got_core.serving.models import ModelSlot
 from got_core.serving.reading import Reader
@@ -30,8 +30,6 @@ from got_core.serving.reading import Reader
 Files = list[tuple[bytes | None, str | None]]
 T = TypeVar("T")
 
-_CLIENT_GONE = 499
-"""What nginx calls a request whose client did not wait for the answer."""
 _READING = 4
 """Requests that are read at once, at most: a picture to edit may have 50 million pixels."""
 
@@ -78,7 +76,7 @@ class Serving:
         try:
             await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
             if not work.done():
-                raise ApiError(_CLIENT_GONE, "the client has closed the connection")
+                raise client_gone()
             return work.result()
         finally:
             work.cancel()

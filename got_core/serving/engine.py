@@ -57,7 +57,9 @@ class Job:
     params: Params
     future: Future[list[Made]] = field(default_factory=Future)
     on_step: Callable[[int, int], None] | None = None
-    on_plans: Callable[[list[Plan]], None] | None = None
+    on_plans: Callable[[Job, list[Plan]], None] | None = None
+    """Given the job: were it to keep that, neither would leave memory with the answer."""
+
     on_preview: Callable[[Image.Image], None] | None = None
     """Told after each step, before `on_step`, what the first picture looks like so far."""
 
@@ -135,13 +137,18 @@ class Engine:
             self._waiting.append(job)
             self.meter.waiting(waiting + job.pictures)
             self._changed.notify_all()
-        job.future.add_done_callback(lambda future: self._leave(job) if future.cancelled() else None)
+        job.future.add_done_callback(self._leave)
         return job.future
 
-    def _leave(self, job: Job) -> None:
-        with self._changed, suppress(ValueError):
-            self._waiting.remove(job)
-            self.meter.waiting(self._count())
+    def _leave(self, future: Future[list[Made]]) -> None:
+        """Told of the future alone: one that knew its job would keep the pictures of both in memory until the
+        garbage collector comes by."""
+        if not future.cancelled():
+            return
+        with self._changed:
+            for job in [one for one in self._waiting if one.future is future]:
+                self._waiting.remove(job)
+                self.meter.waiting(self._count())
 
     def _count(self) -> int:
         return sum(job.pictures for job in self._waiting)
@@ -158,6 +165,7 @@ class Engine:
                 started = time.monotonic()
                 self._answer(jobs)
                 self._expect(jobs, time.monotonic() - started)
+            del jobs  # with their pictures: the next call may be far
 
     def _expect(self, jobs: list[Job], seconds: float) -> None:
         """Note how many pictures may soon be asked for, and until when they are waited for."""
@@ -251,7 +259,7 @@ def _told_plans(jobs: list[Job]) -> Callable[[list[Plan]], None]:
         start = 0
         for job in jobs:
             if job.on_plans is not None:
-                job.on_plans(plans[start : start + len(job.rows)])
+                job.on_plans(job, plans[start : start + len(job.rows)])
             start += len(job.rows)
 
     return tell

@@ -14,6 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from mlflow.exceptions import MlflowException
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 _KINDS = {
     400: "invalid_request_error",
@@ -69,6 +70,11 @@ def bad_request(message: str, param: str | None = None, code: str | None = None)
     return ApiError(400, message, param=param or (named[1] if named else None), code=code)
 
 
+def client_gone() -> ApiError:
+    """Status 499, as nginx calls it: nobody reads it, the metrics count it."""
+    return ApiError(499, "the client has closed the connection")
+
+
 def of_exception(error: Exception) -> ApiError:
     """What a caller is told of an exception of reading or drawing."""
     if isinstance(error, ApiError):
@@ -99,6 +105,10 @@ def add_handlers(app: FastAPI) -> None:
         answer = ApiError(error.status_code, str(error.detail)).response()
         answer.headers.update(error.headers or {})
         return answer
+
+    @app.exception_handler(ClientDisconnect)
+    async def _gone(request: Request, error: ClientDisconnect) -> JSONResponse:
+        return client_gone().response()
 
     @app.exception_handler(Exception)
     async def _fault(request: Request, error: Exception) -> JSONResponse:

@@ -82,7 +82,7 @@ async def _answer(serving: Serving, job: Job, made: list[Made], body: DrawReques
 def _streamed(serving: Serving, job: Job, body: DrawRequest) -> EventStream:
     events, name = Events(), serving.slot.current.name
 
-    def on_plans(plans: list[Plan]) -> None:
+    def on_plans(job: Job, plans: list[Plan]) -> None:
         events.on_plans(plans, job, name)
 
     job.on_step, job.on_plans = events.on_step, on_plans

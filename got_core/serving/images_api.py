@@ -173,11 +173,12 @@ async def _until(work: asyncio.Future[Any], comments: asyncio.Queue[str]) -> Asy
     """The comments that come before work is done."""
     while not work.done():
         waiting = asyncio.ensure_future(comments.get())
-        await asyncio.wait({work, waiting}, return_when=asyncio.FIRST_COMPLETED)
-        if waiting.done():
-            yield waiting.result().encode()
-        else:
-            waiting.cancel()
+        try:
+            await asyncio.wait({work, waiting}, return_when=asyncio.FIRST_COMPLETED)
+            if waiting.done():
+                yield waiting.result().encode()
+        finally:
+            waiting.cancel()  # also where the client goes away
 
 
 def _completed(answer: dict[str, Any], picture: dict[str, Any], kind: str) -> bytes:

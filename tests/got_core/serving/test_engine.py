@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gc
 import http.client
 import json
+import socket
 import threading
+import weakref
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,6 +23,7 @@ from got_core.registry.standing import CHAMPION
 from got_core.registry.tracking import connect, fluent
 from got_core.serving import engine
 from got_core.serving.context import EventStream
+from got_core.serving.images_api import _until
 from tests.got_core.pictures.awkward import encode, halves
 from tests.got_core.serving.served import Served, served
 
@@ -145,6 +149,50 @@ def test_work_ends_though_no_event_was_asked_for() -> None:
         return work.cancelled()
 
     assert asyncio.run(left_before_the_first_event())
+
+
+def test_nothing_waits_for_comments_of_a_stream_that_was_left() -> None:
+    async def left() -> set[asyncio.Task[Any]]:
+        work = asyncio.ensure_future(asyncio.sleep(60))
+        comment = asyncio.ensure_future(anext(_until(work, asyncio.Queue())))
+        await asyncio.sleep(0.01)
+        comment.cancel()
+        await asyncio.wait({comment})
+        await asyncio.sleep(0)
+        return asyncio.all_tasks() - {work, asyncio.current_task()}
+
+    assert asyncio.run(left()) == set()
+
+
+def test_a_client_that_goes_away_while_it_sends_is_no_fault_of_the_server(server: Served) -> None:
+    counted = server.serving.metrics.requests.labels
+    before = [counted("/v1/images/edits", status)._value.get() for status in ("499", "500")]
+    host, port = server.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port))) as leaving:
+        head = "POST /v1/images/edits HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n"
+        leaving.sendall(f"{head}Content-Type: multipart/form-data; boundary=b\r\n\r\n--b".encode())
+    until(lambda: sum(counted("/v1/images/edits", one)._value.get() for one in ("499", "500")) > sum(before))
+    after = [counted("/v1/images/edits", status)._value.get() for status in ("499", "500")]
+    assert after == [before[0] + 1, before[1]]
+
+
+def test_a_job_leaves_memory_with_its_answer(server: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs, submit = [], server.serving.engine.submit
+
+    def noted(job: engine.Job) -> Any:
+        jobs.append(weakref.ref(job))
+        return submit(job)
+
+    monkeypatch.setattr(server.serving.engine, "submit", noted)
+    gc.disable()
+    try:
+        for path in ("/v1/got/draw", "/v1/images/generations"):
+            for stream in (False, True):
+                assert server.raw(path, {"prompt": "a star", "stream": stream})[0] == 200
+        until(lambda: not any(one() for one in jobs))
+    finally:
+        gc.enable()
+    assert len(jobs) == 4
 
 
 def test_pictures_to_edit_wait_only_as_far_as_memory_goes(
