@@ -285,3 +285,7 @@ def test_a_moved_alias_is_swapped_in_without_a_failed_request(folder: Path, tmp_
         status, answer = server.ask("/v1/got/draw", BODY)
         assert (status, answer["model"]) == (200, "models:/got/2")
         assert b"got_model_behind 1.0" in server.raw("/metrics")[1]
+        watcher = server.serving.slot._watcher
+    # It may still be loading, and libraries patch torch for all threads while they do: other tests load, too.
+    watcher.join(60)
+    assert not watcher.is_alive()
