@@ -30,8 +30,9 @@ class PromotionConfig:
 
     least_margin: float = 0.01
     """Smallest margin that is taken from an interval, which has no width where all samples agree; a share of
-    the scale, which ends at 1, for GenEval 2 at 100. A task's score may be lower by that share of itself,
-    whatever the test says: figures that nearly all lose a thousandth block nobody."""
+    the scale, which ends at 1, for GenEval 2 at 100. A task of figures may be lower by that share of itself,
+    whatever the test says: where nearly all lose a thousandth they block nobody. Verdicts (0 or 1) have no
+    such margin."""
 
     alpha: float = 0.05
     """Chance that any task of a model equal to the champion counts as worse, over all tasks together (Holm).

@@ -114,8 +114,8 @@ def compare(
 
     Its primary score must be higher, no benchmark's overall may be lower by more than its margin, and no task
     may be worse: by one-sided exact tests paired by sample, with Holm's correction over all tasks of all
-    benchmarks, and by more than `least_margin` of its score. Results that cannot be compared (see `fault_of`)
-    are not: then it does not, with the reason.
+    benchmarks; one of figures by more than `least_margin` of its score, too. Results that cannot be compared
+    (see `fault_of`) are not: then it does not, with the reason.
     """
     config = config or PromotionConfig()
     if fault := _incomparable(champion, challenger, config):
@@ -205,17 +205,24 @@ def _task_rows(
     challenger: Mapping[str, BenchmarkResult],
     config: PromotionConfig,
 ) -> list[dict[str, Any]]:
-    rows = []
+    rows, margins = [], []
     for name, ours in challenger.items():
         paired = _paired(_samples(champion[name]), _samples(ours))
         for (task,), pairs in paired.group_by("task", maintain_order=True):
-            rows.append({"benchmark": name, "task": task, **_task_row(pairs)})
-    for row, (threshold, lost) in zip(rows, holm([row["p"] for row in rows], config.alpha), strict=True):
-        # Of figures most may be lower by next to nothing, and their mean even higher.
-        worse = lost and row["difference"] < -config.least_margin * abs(row["champion"]) - _ROUNDING
+            row = {"benchmark": name, "task": task, **_task_row(pairs)}
+            rows.append(row)
+            # Most figures may be lower by next to nothing, and their mean higher. A verdict is lost whole.
+            margins.append(0.0 if _are_verdicts(pairs) else config.least_margin * abs(row["champion"]))
+    tests = holm([row["p"] for row in rows], config.alpha)
+    for row, margin, (threshold, lost) in zip(rows, margins, tests, strict=True):
+        worse = lost and row["difference"] < -margin - _ROUNDING
         better = "better" if row["difference"] > _ROUNDING else "no worse"
         row |= {"threshold": threshold, "verdict": "worse" if worse else better}
     return rows
+
+
+def _are_verdicts(pairs: pl.DataFrame) -> bool:
+    return all(bool(pairs[side].is_in([0.0, 1.0]).all()) for side in ("before", "after"))
 
 
 def _task_row(pairs: pl.DataFrame) -> dict[str, Any]:

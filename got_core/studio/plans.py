@@ -15,10 +15,11 @@ from typing import Any
 
 from PIL import Image
 
-from got_core.chain.boxes import Box
+from got_core.chain.boxes import LIMIT, Box
 from got_core.chain.edits import add, move_box, remove, replace_phrase
 from got_core.chain.grammar import Chain, parse
 from got_core.planning.check import Fault
+from got_core.planning.edits import edit_steps
 from got_core.scenes.prompts import article
 from got_core.scenes.reader import read_scene
 
@@ -162,15 +163,30 @@ def fault_sentence(fault: Fault, chain: Chain) -> str:
 
 
 def unfinished(chain: Chain) -> list[str]:
-    """Boxes that were begun on the canvas and not finished: without a name of their own, or far too small."""
-    said = []
+    """Boxes that were begun on the canvas and not finished: without a name of their own, or far too small.
+
+    A phrase may have several boxes ("two cats (...) and (...)"), and what is removed may be of any size.
+    """
+    said, named = [], False
+    emptied = {
+        step.first + k
+        for step in edit_steps(chain)
+        if step.change == "remove it"
+        for k in range(len(step.boxes))
+    }
     for number, one in enumerate(chain.boxes, start=1):
-        name = f"{one.phrase or 'box'} ({number})"
-        if one.phrase.strip() in ("", NEW_PHRASE):
+        name, phrase = f"{one.phrase or 'box'} ({number})", one.phrase.strip().lower()
+        if phrase == NEW_PHRASE or not (phrase or named):
             said.append(f"{name} says nothing of what is to be there: choose it and press Enter to name it")
-        if min(one.box.x2 - one.box.x1, one.box.y2 - one.box.y1) < SMALLEST:
+        named = named or bool(phrase)
+        if number - 1 not in emptied and min(_sides(one.box)) < SMALLEST:
             said.append(f"{name} is too small for anything to be drawn there: drag its corners, or delete it")
     return said
+
+
+def _sides(box: Box) -> tuple[int, int]:
+    """Width and height; the last thousandth is the picture's edge."""
+    return tuple(end - start + (end == LIMIT - 1) for start, end in ((box.x1, box.x2), (box.y1, box.y2)))  # type: ignore[return-value]
 
 
 def picture_plan(image: Image.Image) -> Chain:

@@ -144,7 +144,7 @@ def _held_out_tags(model: Document, start: Document) -> dict[str, str]:
     group_name="register",
     kinds={"mlflow", "pytorch"},
     owners=["team:model"],
-    code_version=code_version(3, PROJECT.recipe.promotion),
+    code_version=code_version(4, PROJECT.recipe.promotion),
 )
 @clustered
 def promoted_model(

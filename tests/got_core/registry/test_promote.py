@@ -192,6 +192,16 @@ def test_figures_that_lose_next_to_nothing_block_nobody() -> None:
         assert clip_t["verdict"] == verdict and found.promoted == (verdict != "worse")
 
 
+def test_verdicts_that_are_lost_count_however_small_their_share() -> None:
+    tasks = ("colors", "position")
+    before = result({"colors": 2, "position": 40}, tasks=tasks, n=1200)
+    after = result({"colors": 12}, tasks=tasks, n=1200)
+    verdict = compare({GENEVAL: before}, {GENEVAL: after})
+    (colors, _) = verdict.tasks
+    assert (colors["lost"], colors["verdict"]) == (10, "worse") and colors["difference"] > -0.01
+    assert verdict.reason == "geneval/scenes/colors is worse (0.990 against 0.998)"
+
+
 def test_rounding_of_a_network_is_no_difference() -> None:
     verdict = compare({EMU: measured()}, {EMU: measured(-1e-7)}, BY_FIGURE)
     assert [(row["gained"], row["lost"], row["p"]) for row in verdict.tasks] == [(0, 0, 1), (0, 0, 1)]

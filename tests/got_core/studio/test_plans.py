@@ -18,6 +18,7 @@ from got_core.studio.plans import (
     fault_sentence,
     picture_plan,
     text_plan,
+    unfinished,
 )
 
 PLAN = parse("a red circle (10,20),(300,400) and a blue square (500,500),(900,900) on a table")
@@ -137,3 +138,28 @@ def test_a_pictures_objects_become_a_plan() -> None:
     assert one.phrase == "a red square" and one.box.iou(Box(200, 300, 500, 600)) > 0.9
     with pytest.raises(PlanError, match="no objects"):
         picture_plan(Image.new("RGB", (64, 64), "white"))
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        "two cats (100,100),(400,400) and (550,550),(850,850)",
+        "a star (980,0),(999,500) and a circle (0,980),(500,999)",
+        "1. a star and a circle 2. the star 3. (500,500),(515,517) 4. remove it 5. a circle",
+    ],
+)
+def test_finished_boxes_are_not_complained_of(plan: str) -> None:
+    assert unfinished(parse(plan)) == []
+
+
+@pytest.mark.parametrize(
+    ("plan", "said"),
+    [
+        ("An Object (100,100),(400,400)", "says nothing"),
+        ("(100,100),(400,400) and (500,500),(900,900)", "says nothing"),
+        ("a star (500,500),(519,900)", "too small"),
+        ("1. a star 2. a circle 3. (500,500),(515,517) 4. add it 5. a star and a circle", "too small"),
+    ],
+)
+def test_boxes_that_were_only_begun_are_told(plan: str, said: str) -> None:
+    assert said in "\n".join(unfinished(parse(plan)))
