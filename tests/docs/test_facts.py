@@ -13,7 +13,7 @@ from got_core.recipes import RECIPES
 from got_core.server_settings import AnnotatorServer, JudgeServer, ServeSettings, StudioSettings
 from got_core.watch_settings import AlertSettings, MetricsSettings
 from tests.docs import pages
-from tests.docs.pages import ROOT
+from tests.docs.pages import PAGES, ROOT
 
 PLAIN = re.compile(r"[\d,.]+|true|false")
 
@@ -22,6 +22,27 @@ def rows(page: str) -> list[list[str]]:
     """Cells of all table rows."""
     lines = pages.prose(page).splitlines()
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_rows_of_tables_have_as_many_cells_as_their_heads(page: str) -> None:
+    columns = None
+    for line in pages.prose(page).splitlines():
+        bars = line.replace("\\|", "").count("|") if line.startswith("|") else None
+        columns = bars if columns is None or bars is None else columns
+        assert bars == columns, f"{page}: {line}"
+
+
+def test_versions_of_protocols_on_scenes() -> None:
+    from got_core.evaluate.benchmarks import BENCHMARKS
+
+    text = " ".join(pages.text_of("docs/benchmarks.md").split())
+    told = re.search(
+        r"`geneval/scenes` is at version (\d+), `edits/scenes` at (\d+), .* scenes at (\d+)\.", text
+    )
+    recipe = RECIPES["embedded"]()
+    versions = [one.protocol(recipe.world, recipe.evaluate).version for one in BENCHMARKS]
+    assert told and [int(told[1]), int(told[2]), *[int(told[3])] * (len(versions) - 2)] == versions
 
 
 @pytest.mark.parametrize(
