@@ -1,7 +1,7 @@
 """What GOT_RAW names: one folder, archives and tables by name or pattern, or a list of several such inputs.
 
 Belongs here: telling the kinds apart by name, and reading the list. Does not belong here: what lies in them
-(``listing``) and opening it (``reader``, ``tars``, ``image_parquet``, ``fetch``).
+(``listing``) and opening it (``reader``, ``tars``, ``tables``, ``fetch``).
 """
 
 from __future__ import annotations

@@ -22,9 +22,6 @@ from got_core.sqlite_urls import sqlite_path, sqlite_url
 _SECONDS = 10.0
 """To wait for another process that writes."""
 
-_DELETED = "Deleted_Internal"
-"""Stage of versions that MLflow deleted, whose rows it keeps."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Registered:
@@ -64,6 +61,7 @@ def _newest_first(found: list[Registered]) -> list[Registered]:
 
 def _of_database(path: Path, name: str) -> list[Registered]:
     with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=_SECONDS)) as database:
+        # MLflow keeps rows of versions that it deleted, at this stage.
         versions = database.execute(
             "select version from model_versions where name = ? and current_stage <> 'Deleted_Internal'",
             (name,),

@@ -123,11 +123,3 @@ def _traffic_light() -> Image.Image:
     for y, colour in ((115, (230, 40, 30)), (205, (70, 60, 20)), (295, (20, 60, 30))):
         draw.ellipse((216, y - 40, 296, y + 40), fill=colour)
     return image
-
-
-_DRAWINGS = {
-    "stop sign": _stop_sign,
-    "clock": _clock,
-    "sports ball": _ball,
-    "traffic light": _traffic_light,
-}

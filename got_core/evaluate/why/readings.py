@@ -131,7 +131,7 @@ class Adapter:
     """A table that has them all is of this kind; the first adapter that fits counts."""
 
     read: Callable[[Row], dict[str, Any]]
-    """Fields of a Reading besides those that any table gives (`_common`)."""
+    """Fields of a Reading besides those that any table gives (`reading_of`)."""
 
     wanted: Callable[[Row], bool] = lambda row: True
     """Whether a row is of a sample at all."""

@@ -48,7 +48,7 @@ class TarPlaces:
 
     @classmethod
     def mapped(cls, folder: Path) -> TarPlaces:
-        """Places from a folder (see :func:`write_places`)."""
+        """Places from a folder (see :meth:`save`)."""
         table = np.load(folder / PLACES, mmap_mode="r", allow_pickle=False)
         return cls(json.loads((folder / TARS).read_text()), table, folder)
 
