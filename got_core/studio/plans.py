@@ -186,7 +186,8 @@ def unfinished(chain: Chain) -> list[str]:
 
 def _sides(box: Box) -> tuple[int, int]:
     """Width and height; the last thousandth is the picture's edge."""
-    return tuple(end - start + (end == LIMIT - 1) for start, end in ((box.x1, box.x2), (box.y1, box.y2)))  # type: ignore[return-value]
+    last = LIMIT - 1
+    return box.x2 - box.x1 + (box.x2 == last), box.y2 - box.y1 + (box.y2 == last)
 
 
 def picture_plan(image: Image.Image) -> Chain:
