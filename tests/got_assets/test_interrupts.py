@@ -42,6 +42,38 @@ def test_a_lost_interrupt_of_a_step_comes_again() -> None:
     assert "DagsterExecutionInterruptedError" in ended.stderr.splitlines()[-1]
 
 
+CLOSED = """\
+import sqlite3
+import sqlalchemy
+
+class Connection(sqlite3.Connection):
+    def close(self):
+        super().close()
+        signal.raise_signal(signal.SIGINT)
+
+engine = sqlalchemy.create_engine("sqlite://", connect_args={"factory": Connection})
+engine.connect().close()
+"""
+
+
+def test_an_interrupt_that_a_library_logs_is_no_error() -> None:
+    ended = _ended(CLOSED + "try:\n    engine.dispose()\nexcept KeyboardInterrupt:\n    print('interrupted')")
+    assert (ended.stdout, ended.stderr, ended.returncode) == ("interrupted\n", "", 0)
+
+
+def test_it_is_told_for_debugging() -> None:
+    ended = _ended(
+        "import logging\nlogging.basicConfig(level=logging.DEBUG)\ntry:\n    raise KeyboardInterrupt\n"
+        "except KeyboardInterrupt:\n    logging.exception('broken off')"
+    )
+    assert ended.stderr.startswith("DEBUG:root:broken off\nTraceback")
+
+
+def test_other_errors_are_logged_as_before() -> None:
+    ended = _ended("import logging\ntry:\n    1 / 0\nexcept ZeroDivisionError:\n    logging.exception('no')")
+    assert ended.stderr.startswith("ERROR:root:no\nTraceback")
+
+
 def test_other_errors_that_python_drops_are_told_as_before() -> None:
     ended = _ended("Held.__del__ = lambda _: 1 / 0\ndel held\nprint('went on')")
     assert (ended.stdout, ended.returncode) == ("went on\n", 0)

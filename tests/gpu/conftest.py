@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import distributed as dist
 
 from tests.got_core.conftest import training_run as training_run
+from tests.got_core.ranks import join_group, leave_group
 
 
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
@@ -34,6 +34,6 @@ def device(request: pytest.FixtureRequest) -> torch.device:
 def one_worker(device: torch.device, tmp_path: Path) -> Iterator[None]:
     """A process group of this process alone, as spread training needs one."""
     backend = "nccl" if device.type == "cuda" else "gloo"
-    dist.init_process_group(backend, f"file://{tmp_path / 'rendezvous'}", rank=0, world_size=1)
+    join_group(tmp_path / "rendezvous", 0, 1, backend)
     yield
-    dist.destroy_process_group()
+    leave_group()

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from torch import distributed as dist
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 from torch.utils.flop_counter import FlopCounterMode
@@ -40,6 +39,7 @@ from got_core.train.prepare import attach_lora, muon_weights, prepare_parts
 from got_core.train.sizes import count, empty_pipeline
 from got_core.train.stage import finetuning, pretraining
 from got_core.train.trainer import JOINT
+from tests.got_core.ranks import join_group, leave_group
 
 CONFIG = BudgetConfig(gpu=Accelerator(name="small", memory_gb=5, peak_tflops=10, price_per_hour=3)).knowing(
     {"utilisation": 0.5, "t2i_boxes": BoxCounts.exactly(2), "edit_boxes": BoxCounts.exactly(1)}
@@ -219,9 +219,9 @@ def test_the_document_has_all_of_the_plan(plan: TrainingPlan) -> None:
 
 @pytest.fixture
 def one_worker(tmp_path: Path) -> Iterator[None]:
-    dist.init_process_group("gloo", f"file://{tmp_path / 'rendezvous'}", rank=0, world_size=1)
+    join_group(tmp_path / "rendezvous", 0, 1)
     yield
-    dist.destroy_process_group()
+    leave_group()
 
 
 @pytest.mark.usefixtures("one_worker")

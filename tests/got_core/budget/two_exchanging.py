@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import time
 from collections import Counter
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import distributed as dist
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from got_core.budget.measure import gathered_parameters
@@ -20,6 +18,7 @@ from got_core.train.data.samples import training_data
 from got_core.train.run import TrainingRun
 from got_core.train.sizes import count
 from got_core.train.trainer import Trainer
+from tests.got_core.ranks import join_group, leave_group
 from tests.got_core.tiny_pipeline import tiny_pipeline
 
 CONFIG = StageConfig(
@@ -53,7 +52,7 @@ class Exchanged(TorchDispatchMode):
 def train(rank: int, run: TrainingRun, folder: Path) -> None:
     """A step of each way, and the sizes of what is trained."""
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", f"file://{folder / 'rendezvous'}", rank=rank, world_size=2)
+    join_group(folder / "rendezvous", rank, 2)
     found: dict[str, Any] = {}
     for way, kind in (*((way, "t2i") for way in WAYS), ("fsdp", "edit")):
         config = replace(CONFIG, **WAYS[way], mixture={kind: 1.0})
@@ -64,8 +63,7 @@ def train(rank: int, run: TrainingRun, folder: Path) -> None:
             trainer.run(1, lambda step, losses: None)
         found[f"{way} {kind}"] = dict(exchanged.bytes)
     (folder / f"{rank}.json").write_text(json.dumps(found))
-    time.sleep(1)  # its threads let go of tensors, for which they need this thread to wait
-    dist.destroy_process_group()
+    leave_group()
 
 
 def _sizes(model: GoTModel) -> dict[str, Any]:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import distributed as dist
 
 from got_core.budget.config import Accelerator, Assumptions, BudgetConfig
 from got_core.budget.plan import make_plan
@@ -16,7 +15,7 @@ from got_core.doctor.gpu_work import Measured, Sizes, measure
 from got_core.recipes import tiny
 from got_core.storage import Storage
 from got_core.train.run import TrainingRun
-from tests.got_core.ranks import side_by_side
+from tests.got_core.ranks import join_group, leave_group, side_by_side
 
 SMALL = Sizes(side=32, exchanged=1000, batch=2, repeats=2)
 CPU = torch.device("cpu")
@@ -50,9 +49,9 @@ def test_a_wider_network_takes_more_operations() -> None:
 
 
 def _two_ranks(rank: int, folder: Path) -> None:
-    dist.init_process_group("gloo", f"file://{folder / 'meeting'}", rank=rank, world_size=2)
+    join_group(folder / "meeting", rank, 2)
     found = measure(tiny().model, CPU, sizes=SMALL, rank=rank, ranks=2)
-    dist.destroy_process_group()
+    leave_group()
     assert found.exchange_gb is not None and found.exchange_gb > 0
     (folder / str(rank)).touch()
 

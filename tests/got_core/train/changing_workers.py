@@ -22,6 +22,7 @@ from got_core.train.data.samples import training_data
 from got_core.train.parallel import sum_over_workers
 from got_core.train.run import TrainingRun
 from got_core.train.trainer import Trainer
+from tests.got_core.ranks import join_group, leave_group
 from tests.got_core.tiny_pipeline import tiny_pipeline
 
 CONFIG = StageConfig(
@@ -63,7 +64,7 @@ def _train_phase(
     rank: int, workers: int, until: int, number: int, config: StageConfig, run: TrainingRun, place: Path
 ) -> None:
     # Whoever had no part in the phase before waits here for the others.
-    dist.init_process_group("gloo", f"file://{place / f'meet-{number}'}", rank=rank, world_size=workers)
+    join_group(place / f"meet-{number}", rank, workers)
     trainer = Trainer(tiny_pipeline(), training_data(run, config), config, rank, workers)
     if number:
         trainer.load(place / f"{number - 1}")
@@ -77,7 +78,7 @@ def _train_phase(
     (place / f"{number}").mkdir(exist_ok=True)
     trainer.save(place / f"{number}")
     dist.barrier()
-    dist.destroy_process_group()
+    leave_group()
 
 
 class _Notes:
@@ -137,7 +138,7 @@ def _hash(value: Tensor) -> str:
 def dropout_masks(rank: int, run: TrainingRun, folder: Path) -> None:
     """Which values dropout leaves on each rank in a real step, at the last tokens: they are no padding."""
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", f"file://{folder / 'rendezvous'}", rank=rank, world_size=2)
+    join_group(folder / "rendezvous", rank, 2)
     config = replace(CONFIG, lora_dropout=0.5, draws_per_step=1, global_batch=4)
     trainer = Trainer(tiny_pipeline(), training_data(run, config), config, rank, 2)
     masks: list[Tensor] = []
@@ -146,4 +147,4 @@ def dropout_masks(rank: int, run: TrainingRun, folder: Path) -> None:
             module.register_forward_hook(lambda part, given, answer: masks.append((answer != 0).float()))
     trainer.run(1, lambda step, losses: None)
     (folder / f"mask-{rank}.json").write_text(json.dumps(masks[0][:, -4:].flatten().tolist()))
-    dist.destroy_process_group()
+    leave_group()

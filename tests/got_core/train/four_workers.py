@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import distributed as dist
 
 from got_core.train.config import StageConfig
 from got_core.train.data.samples import training_data
@@ -15,6 +14,7 @@ from got_core.train.parallel import local
 from got_core.train.run import TrainingRun
 from got_core.train.sample_pictures import sample_grid
 from got_core.train.trainer import Trainer
+from tests.got_core.ranks import join_group, leave_group
 from tests.got_core.tiny_pipeline import sees_its_conditions, tiny_pipeline
 
 CONFIG = StageConfig(
@@ -34,7 +34,7 @@ def train(rank: int, run: TrainingRun, folder: Path) -> None:
 
     compiling.BACKEND = "aot_eager"  # spawned: nobody else sees it
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", f"file://{folder / 'rendezvous'}", rank=rank, world_size=4)
+    join_group(folder / "rendezvous", rank, 4)
     for way, config in WAYS.items():
         trainer = Trainer(sees_its_conditions(tiny_pipeline()), training_data(run), config, rank, 4)
         if way == "ddp":
@@ -52,7 +52,7 @@ def train(rank: int, run: TrainingRun, folder: Path) -> None:
             assert torch.equal(local(mine), local(other)), way
         held = {"losses": losses, **_held(trainer)}
         (folder / f"{way}-{rank}.json").write_text(json.dumps(held))
-    dist.destroy_process_group()
+    leave_group()
 
 
 def _held(trainer: Trainer) -> dict[str, float]:

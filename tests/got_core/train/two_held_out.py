@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import distributed as dist
 
 from got_core.train.config import StageConfig
 from got_core.train.data.samples import training_data
@@ -16,6 +14,7 @@ from got_core.train.held_out import HeldOut
 from got_core.train.parallel import local
 from got_core.train.run import TrainingRun
 from got_core.train.trainer import Trainer
+from tests.got_core.ranks import join_group, leave_group
 from tests.got_core.tiny_pipeline import tiny_pipeline
 
 CONFIG = StageConfig(
@@ -32,7 +31,7 @@ CONFIG = StageConfig(
 def measure(rank: int, run: TrainingRun, folder: Path) -> None:
     """Three steps of either sharding, measured between steps and not."""
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", f"file://{folder / 'rendezvous'}", rank=rank, world_size=2)
+    join_group(folder / "rendezvous", rank, 2)
     for sharding in ("ddp", "fsdp"):
         config = replace(CONFIG, sharding=sharding, ema_decay=0.9)
         measured, plain = (
@@ -47,5 +46,4 @@ def measure(rank: int, run: TrainingRun, folder: Path) -> None:
         pairs = zip(measured.trained().values(), plain.trained().values(), strict=True)
         report["same_weights"] = all(torch.equal(local(a), local(b)) for a, b in pairs)
         (folder / f"{sharding}-{rank}.json").write_text(json.dumps(report))
-    time.sleep(1)  # its threads let go of tensors, for which they need this thread to wait
-    dist.destroy_process_group()
+    leave_group()

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from torch import distributed as dist
 
 from got_core.train.config import StageConfig
 from got_core.train.parallel import whole
 from got_core.train.run import TrainingRun
 from got_core.train.skipping import NotFiniteStepsError
 from got_core.train.trainer import Trainer
+from tests.got_core.ranks import join_group, leave_group
 from tests.got_core.tiny_pipeline import tiny_pipeline
 from tests.got_core.train.spoilt import spoilt_data
 
@@ -28,7 +27,7 @@ CONFIG = StageConfig(
 def train(rank: int, run: TrainingRun, folder: Path) -> None:
     """Three steps, the second spoilt on rank 1; then spoilt ones until the training gives up."""
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", f"file://{folder / 'rendezvous'}", rank=rank, world_size=2)
+    join_group(folder / "rendezvous", rank, 2)
     for sharding in ("ddp", "fsdp"):
         data = spoilt_data(run)
         trainer = Trainer(tiny_pipeline(), data, replace(CONFIG, sharding=sharding), rank, 2)
@@ -49,5 +48,4 @@ def train(rank: int, run: TrainingRun, folder: Path) -> None:
         except NotFiniteStepsError as error:
             report["error"] = str(error)
         (folder / f"{sharding}-{rank}.json").write_text(json.dumps(report))
-    time.sleep(1)  # its threads let go of tensors, for which they need this thread to wait
-    dist.destroy_process_group()
+    leave_group()

@@ -21,6 +21,7 @@ from got_core.train.data.samples import training_data
 from got_core.train.run import TrainingRun
 from got_core.train.start import starting_pipeline
 from got_core.train.trainer import Trainer
+from tests.got_core.ranks import join_group, leave_group
 from tests.got_core.tiny_pipeline import TINY, sees_its_conditions, tiny_pipeline
 
 WIDE = replace(
@@ -103,7 +104,7 @@ class ReadByAll(Trainer):
 def train(rank: int, run: TrainingRun, folder: Path) -> None:
     """Two steps of each case with weights that all ranks have read, then with those that rank 0 has."""
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", f"file://{folder / 'rendezvous'}", rank=rank, world_size=2)
+    join_group(folder / "rendezvous", rank, 2)
     for name, case in CASES.items():
         home, seed = folder / name, case.config.seed
         for way, kind in (("read", ReadByAll), ("sent", Trainer)):
@@ -113,7 +114,7 @@ def train(rank: int, run: TrainingRun, folder: Path) -> None:
             trainer = kind(pipeline, training_data(run, case.config), case.config, rank, 2)
             _report(trainer, home, way)
     _unlike(rank, run, folder)
-    dist.destroy_process_group()
+    leave_group()
 
 
 def _report(trainer: Trainer, home: Path, way: str) -> None:
@@ -145,7 +146,7 @@ def _unlike(rank: int, run: TrainingRun, folder: Path) -> None:
 def start_wide(rank: int, run: TrainingRun, folder: Path) -> None:
     """The start of a stage with a model of 184 MB; most memory above that before it, in bytes."""
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", f"file://{folder / 'rendezvous'}", rank=rank, world_size=2)
+    join_group(folder / "rendezvous", rank, 2)
     data = training_data(run, CONFIG)
     Trainer(tiny_pipeline(), data, CONFIG, rank, 2)  # what is imported and made once
     dist.barrier()
@@ -158,7 +159,7 @@ def start_wide(rank: int, run: TrainingRun, folder: Path) -> None:
     size = sum(p.numel() * p.element_size() for p in trainer.model.parameters())
     (folder / f"memory-{rank}.json").write_text(json.dumps({"peak": peak, "model": size}))
     dist.barrier()
-    dist.destroy_process_group()
+    leave_group()
 
 
 def _status(name: str) -> int:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 
 import torch
-from torch import distributed as dist
 
 from got_core.train.config import StageConfig
 from got_core.train.run import TrainingRun
 from got_core.train.trainer import Trainer
 from got_core.train.window import Window
+from tests.got_core.ranks import join_group, leave_group
 from tests.got_core.tiny_pipeline import tiny_pipeline
 from tests.got_core.train.spoilt import spoilt_data
 
@@ -32,7 +31,7 @@ CONFIG = StageConfig(
 def train(rank: int, run: TrainingRun, folder: Path) -> None:
     """Three steps, the second spoilt on rank 1, as one window."""
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", f"file://{folder / 'rendezvous'}", rank=rank, world_size=2)
+    join_group(folder / "rendezvous", rank, 2)
     data = spoilt_data(run)
     trainer = Trainer(tiny_pipeline(), data, CONFIG, rank, 2)
     window, seen = Window(trainer, 5), []
@@ -48,5 +47,4 @@ def train(rank: int, run: TrainingRun, folder: Path) -> None:
     data.faults.substituted = 2 - rank
     report = {"losses": seen, "own_cpu_seconds": trainer._clock.seconds(), "taken": window.take()}
     (folder / f"{rank}.json").write_text(json.dumps(report))
-    time.sleep(1)  # its threads let go of tensors, for which they need this thread to wait
-    dist.destroy_process_group()
+    leave_group()

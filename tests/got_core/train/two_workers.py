@@ -7,7 +7,6 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
-from torch import distributed as dist
 
 from got_core.model.config import LossConfig
 from got_core.train.config import StageConfig
@@ -15,6 +14,7 @@ from got_core.train.data.samples import training_data
 from got_core.train.parallel import local
 from got_core.train.run import TrainingRun
 from got_core.train.trainer import Trainer
+from tests.got_core.ranks import join_group, leave_group
 from tests.got_core.tiny_pipeline import tiny_pipeline
 
 CONFIG = StageConfig(
@@ -35,7 +35,7 @@ TEXT_CONFIG = replace(
 def train(rank: int, run: TrainingRun, folder: Path) -> None:
     """Two steps of either sharding, saved; then the text loss's gradient of one step, replicated."""
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", f"file://{folder / 'rendezvous'}", rank=rank, world_size=2)
+    join_group(folder / "rendezvous", rank, 2)
     for sharding in ("ddp", "fsdp"):
         config = replace(CONFIG, sharding=sharding)
         trainer = Trainer(tiny_pipeline(), training_data(run), config, rank, 2)
@@ -60,7 +60,7 @@ def train(rank: int, run: TrainingRun, folder: Path) -> None:
     (folder / "resumed").mkdir(exist_ok=True)
     resumed.save(folder / "resumed")
     _text_gradient(rank, run, folder)
-    dist.destroy_process_group()
+    leave_group()
 
 
 def _text_gradient(rank: int, run: TrainingRun, folder: Path) -> None:

@@ -16,6 +16,7 @@ from got_core.train.checkpoints.folders import Checkpoint, last_checkpoint
 from got_core.train.checkpoints.saving import Checkpoints
 from got_core.train.checkpoints.tensors import check_finite, read_whole, targets, training_tensors
 from got_core.train.optim import MovingAverage, Optimizers
+from tests.got_core.ranks import join_group, leave_group
 
 CPU = torch.device("cpu")
 
@@ -61,7 +62,7 @@ class Watched(Storage):
 def work(rank: int, folder: Path) -> None:
     """Save what two ranks hold, read it again, read what one rank held; look at norms and NaN."""
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", f"file://{folder / 'rendezvous'}", rank=rank, world_size=2)
+    join_group(folder / "rendezvous", rank, 2)
     storage = Watched(f"file://{folder / 'storage'}")
     first = Training(spread=True, seed=0, steps=2)
     with Checkpoints(storage, "two", rank=rank, ranks=2) as checkpoints:
@@ -80,7 +81,7 @@ def work(rank: int, folder: Path) -> None:
     for name, value in again.state().items():
         assert torch.equal(parallel.whole(value), whole[name]), name
     _reductions_are_global(first, rank)
-    dist.destroy_process_group()
+    leave_group()
 
 
 def _same(first: Training, again: Training) -> None:

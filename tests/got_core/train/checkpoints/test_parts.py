@@ -9,7 +9,6 @@ import pytest
 import torch
 from safetensors import safe_open
 from torch import Tensor, nn
-from torch import distributed as dist
 from torch.distributed import checkpoint as dcp
 from torch.distributed.checkpoint import HuggingFaceStorageReader
 from torch.distributed.checkpoint.api import CheckpointException
@@ -20,6 +19,7 @@ from got_core.train.checkpoints.folders import Checkpoint
 from got_core.train.checkpoints.parts import CheckpointError, plan_part, write_part
 from got_core.train.checkpoints.tensors import read_whole, targets, training_tensors
 from got_core.train.optim import MovingAverage, Optimizers
+from tests.got_core.ranks import join_group, leave_group
 
 
 def trained_model(seed: int = 0, width: int = 64) -> tuple[dict[str, Tensor], MovingAverage, Optimizers]:
@@ -165,7 +165,7 @@ def test_a_whole_tensor_among_spread_ones_has_no_owner(tmp_path: Path) -> None:
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.tensor import Shard, distribute_tensor
 
-    dist.init_process_group("gloo", f"file://{tmp_path / 'r'}", rank=0, world_size=1)
+    join_group(tmp_path / "r", 0, 1)
     try:
         spread = distribute_tensor(torch.zeros(4, 4), init_device_mesh("cpu", (1,)), [Shard(0)])
         state = {"parameter.a": spread, "optimizer.a.step": torch.tensor(1.0)}
@@ -173,4 +173,4 @@ def test_a_whole_tensor_among_spread_ones_has_no_owner(tmp_path: Path) -> None:
         with pytest.raises(TypeError, match=r"optimizer\.a\.scale is whole while other tensors are spread"):
             plan_part(state | {"optimizer.a.scale": torch.zeros(4)}, 0, 1)
     finally:
-        dist.destroy_process_group()
+        leave_group()
