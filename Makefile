@@ -93,7 +93,7 @@ integration: $(STAMP)
 rehearsal: $(REHEARSAL_STAMP)
 	@$(BIN)/python -m deployments.rehearsal
 
-# Needs Debian's postgresql; as root, each server has a network namespace of its own.
+# Needs Debian's postgresql, nginx-light and nftables; as root, each server has a network namespace of its own.
 cluster-rehearsal: $(TEST_STAMP)
 	@$(BIN)/python -m deployments.cluster_rehearsal $(ARGS)
 

@@ -112,6 +112,7 @@ class Engine:
         with self._changed:
             self._stopped = True
             left = [self._waiting.popleft() for _ in range(len(self._waiting))]
+            self.meter.waiting(0)
             self._changed.notify_all()
         for job in left:
             _fail(job, ApiError(503, "the server is being stopped", retry_after=5))
@@ -149,6 +150,7 @@ class Engine:
             for job in [one for one in self._waiting if one.future is future]:
                 self._waiting.remove(job)
                 self.meter.waiting(self._count())
+            self._changed.notify_all()  # what is gathered for it may have to go without it
 
     def _count(self) -> int:
         return sum(job.pictures for job in self._waiting)
@@ -174,7 +176,7 @@ class Engine:
             self._until = time.monotonic() + min(_PATIENCE, _SHARE * seconds)
 
     def _next(self) -> list[Job] | None:
-        """Jobs for one call; None at the end."""
+        """Jobs for one call, none where they have left meanwhile; None at the end."""
         with self._changed:
             while not self._waiting:
                 if self._stopped:
@@ -183,6 +185,8 @@ class Engine:
             model, key = self.slot.current, self._waiting[0].key
             most = model.drawer.fitting(self._waiting[0].params)
             self._gather(key, most)
+            if not self._waiting or self._waiting[0].key != key:
+                return []  # those that it was gathered for have left
             taken: list[Job] = []
             for job in [one for one in self._waiting if one.key == key]:
                 if taken and sum(one.pictures for one in taken) + job.pictures > most:
@@ -194,9 +198,9 @@ class Engine:
 
     def _gather(self, key: Any, most: int) -> None:
         """Wait a moment for jobs that can join the first, unless the call is full; a little longer for those
-        of the last call's clients."""
+        of the last call's clients. Over, too, where the first leaves."""
         until = time.monotonic() + self.gather
-        while not self._stopped:
+        while not self._stopped and self._waiting and self._waiting[0].key == key:
             ready = sum(job.pictures for job in self._waiting if job.key == key)
             left = (until if ready >= self._returning else max(until, self._until)) - time.monotonic()
             if ready >= most or left <= 0:

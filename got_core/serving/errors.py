@@ -102,6 +102,8 @@ def add_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> JSONResponse:
+        if isinstance(error.__cause__, ClientDisconnect):  # FastAPI calls it a body that it cannot parse
+            return client_gone().response()
         answer = ApiError(error.status_code, str(error.detail)).response()
         answer.headers.update(error.headers or {})
         return answer

@@ -12,6 +12,7 @@ import threading
 import weakref
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,12 @@ import mlflow
 import pytest
 
 from got_core.registry.log import register
+from got_core.registry.request import Params, Row
 from got_core.registry.standing import CHAMPION
 from got_core.registry.tracking import connect, fluent
 from got_core.serving import engine
 from got_core.serving.context import EventStream
+from got_core.serving.errors import ApiError
 from got_core.serving.images_api import _until
 from tests.got_core.pictures.awkward import encode, halves
 from tests.got_core.serving.served import Served, served
@@ -164,16 +167,67 @@ def test_nothing_waits_for_comments_of_a_stream_that_was_left() -> None:
     assert asyncio.run(left()) == set()
 
 
-def test_a_client_that_goes_away_while_it_sends_is_no_fault_of_the_server(server: Served) -> None:
-    counted = server.serving.metrics.requests.labels
-    before = [counted("/v1/images/edits", status)._value.get() for status in ("499", "500")]
+@pytest.mark.parametrize(
+    ("path", "kind", "begin"),
+    [
+        ("/v1/images/edits", "multipart/form-data; boundary=b", "--b"),
+        ("/v1/images/generations", "application/json", '{"prompt": "a st'),
+    ],
+)
+def test_a_client_that_goes_away_while_it_sends_is_no_fault_of_the_server(
+    path: str, kind: str, begin: str, server: Served
+) -> None:
+    def counted() -> list[int]:
+        requests = server.serving.metrics.requests
+        return [int(requests.labels(path, status)._value.get()) for status in ("499", "400", "500")]
+
+    before = counted()
     host, port = server.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port))) as leaving:
-        head = "POST /v1/images/edits HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n"
-        leaving.sendall(f"{head}Content-Type: multipart/form-data; boundary=b\r\n\r\n--b".encode())
-    until(lambda: sum(counted("/v1/images/edits", one)._value.get() for one in ("499", "500")) > sum(before))
-    after = [counted("/v1/images/edits", status)._value.get() for status in ("499", "500")]
-    assert after == [before[0] + 1, before[1]]
+        head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n"
+        leaving.sendall(f"{head}Content-Type: {kind}\r\n\r\n{begin}".encode())
+    until(lambda: counted() != before)
+    assert counted() == [before[0] + 1, *before[1:]]
+
+
+def job(**params: Any) -> engine.Job:
+    row = Row(number=0, prompt="a star", seed=0, chain=None, source=None)
+    return engine.Job([row], Params(settings={}, **params))
+
+
+@dataclass
+class Noted:
+    """A meter that keeps the lengths of the queue."""
+
+    lengths: list[int] = field(default_factory=list)
+
+    def drawn(self, jobs: int, pictures: int, seconds: float) -> None: ...
+
+    def waiting(self, pictures: int) -> None:
+        self.lengths.append(pictures)
+
+
+def test_nothing_waits_in_a_stopped_engine(server: Served) -> None:
+    meter = Noted()
+    stopped = engine.Engine(server.serving.slot, most_waiting=8, gather=0.0, meter=meter)
+    future = stopped.submit(job())
+    stopped.stop()
+    assert meter.lengths == [1, 0]
+    with pytest.raises(ApiError, match="being stopped"):
+        future.result(0)
+
+
+def test_nothing_is_gathered_for_a_job_that_has_left(server: Served) -> None:
+    gathering = engine.Engine(server.serving.slot, most_waiting=2000, gather=3600.0, meter=Noted())
+    first = gathering.submit(job())
+    second = gathering.submit(job(plan_only=True, images=1000))  # as many as a call takes: needs no others
+    gathering.start()
+    try:
+        assert first.cancel()
+        (made,) = second.result(60)
+        assert made.plan.chain is not None
+    finally:
+        gathering.stop()
 
 
 def test_a_job_leaves_memory_with_its_answer(server: Served, monkeypatch: pytest.MonkeyPatch) -> None:
