@@ -112,17 +112,6 @@ def _together(names: float) -> tuple[tuple[str, bool, float, int, int], ...]:
     return ((name, True, min(1.0, names), round(12 * names), round(24 * names)),)
 
 
-def estimate_pipeline(
-    images: int, pairs: int, config: OpenAIConfig, sizes: pl.DataFrame | None = None
-) -> Estimate:
-    """What both pipelines take over so many images and edit pairs."""
-    edits = [step for step in STEPS if step.startswith("edit_")]
-    counts = [(step, pairs if step in edits else images) for step in STEPS]
-    first, *rest = (estimate_step(step, rows, config, sizes) for step, rows in counts)
-    total = sum(rest, first)
-    return Estimate(**{**vars(total), "rows": images + pairs})
-
-
 def _picture_tokens(sizes: pl.DataFrame | None, config: OpenAIConfig) -> int:
     """Mean number of visual tokens of a picture."""
     known = sizes.select("width", "height").drop_nulls() if sizes is not None else pl.DataFrame()

@@ -1,21 +1,15 @@
-"""How a training plan reads: a page of tables in markdown, or JSON.
+"""How a training plan reads: a page of tables in markdown.
 
 Belongs here: words and units. Not here: the numbers (``plan``).
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from got_core.budget.config import BoxCounts
 from got_core.budget.plan import GB, Line, TrainingPlan
-
-
-def json_text(plan: TrainingPlan) -> str:
-    """Everything that is known of a plan, as JSON."""
-    return json.dumps(plan.to_dict(), indent=1)
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

@@ -5,7 +5,6 @@ Belongs here: reading it. Not here: comparing with it (`row_rules.contaminated`)
 
 from __future__ import annotations
 
-import hashlib
 import io
 import re
 from typing import Any
@@ -14,7 +13,7 @@ import polars as pl
 
 from got_core.corpus.schemas import polars_schema
 from got_core.curate.schemas import BENCHMARK
-from got_core.filesystems import StoreUnavailableError, open_filesystem
+from got_core.filesystems import open_filesystem
 from got_core.storage import local_path
 
 _HASH = re.compile(r"[0-9a-f]{16}")
@@ -44,16 +43,6 @@ def read_benchmark(url: str, fs_options: dict[str, Any] | None = None) -> pl.Dat
     names = frame["name"].cast(pl.String).fill_null(hashes) if "name" in frame.columns else hashes
     table = pl.DataFrame({"phash": hashes, "name": names}).unique("phash", keep="first", maintain_order=True)
     return table.cast(polars_schema(BENCHMARK))  # type: ignore[arg-type]
-
-
-def benchmark_digest(url: str | None, fs_options: dict[str, Any] | None = None) -> str:
-    """Twelve hex digits that change with the table's bytes; `none` without one, `unreadable` if it is not."""
-    if url is None:
-        return "none"
-    try:
-        return hashlib.sha256(_read(url, fs_options)).hexdigest()[:12]
-    except (OSError, StoreUnavailableError):
-        return "unreadable"
 
 
 def _read(url: str, fs_options: dict[str, Any] | None) -> bytes:

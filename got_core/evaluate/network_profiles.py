@@ -74,4 +74,3 @@ class Profile:
 
 BASE = Profile(name="clip-vit-b32+dino-vits16", clip=CLIP_B32, dino=DINO_S16)
 LARGE = Profile(name="clip-vit-l14", clip=CLIP_L14)
-PROFILES = {one.name: one for one in (BASE, LARGE)}

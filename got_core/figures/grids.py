@@ -125,19 +125,3 @@ def _encodings(image: Image.Image):
         buffer = io.BytesIO()
         image.save(buffer, format="JPEG", quality=quality)
         yield "jpeg", buffer.getvalue()
-
-
-def thumbnails_markdown(
-    images: Sequence[Image.Image],
-    captions: Sequence[str] | None = None,
-    *,
-    columns: int = 8,
-    side: int = 96,
-    max_bytes: int = 60_000,
-) -> str:
-    """A small grid of pictures as one markdown image; captions, if given, match the images one to one."""
-    texts = captions if captions is not None else [""] * len(images)
-    items = [GridItem(image, text) for image, text in zip(images, texts, strict=True)]
-    return image_markdown(
-        picture_grid(items, columns=columns, side=side), alt="thumbnails", max_bytes=max_bytes
-    )

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -222,8 +222,3 @@ class _Program:
             2 * b + 1 - axis: -per_across * scale[1 - axis],
         }
         self.rows.append((terms, limit - per_along * along - per_across * across))
-
-
-def total_shift(before: Sequence[Box], after: Sequence[Box]) -> int:
-    """Sum of absolute moves, in units, between two lists of equally large boxes."""
-    return sum(abs(b.x1 - a.x1) + abs(b.y1 - a.y1) for a, b in zip(before, after, strict=True))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from got_core.annotate.config import OpenAIConfig
-from got_core.annotate.estimate import STEPS, estimate_pipeline, estimate_step
+from got_core.annotate.estimate import STEPS, estimate_step
 from got_core.annotate.ledger import Ledger, Question, Record
 from got_core.annotate.usage import Usage
 from got_core.storage import Storage
@@ -109,10 +109,10 @@ def test_an_estimate_grows_with_rows_sizes_and_prices() -> None:
     )
     assert (together.calls, alone.calls) == (10, 20)
     assert together.tokens_in < alone.tokens_in and together.tokens_out > 10 * 30
-    total = estimate_pipeline(100, 10, config)
-    assert total.rows == 110 and total.calls == 100 * 4 + 10 * 9
-    assert total.gpu_hours > 0
     assert set(STEPS) == {"captions", "entities", "boxes", "edit_descriptions", "edit_boxes", "edit_chains"}
+    steps = [estimate_step(step, 10 if step.startswith("edit_") else 100, config) for step in STEPS]
+    assert sum(step.calls for step in steps) == 100 * 4 + 10 * 9
+    assert all(step.gpu_hours > 0 for step in steps)
 
 
 @pytest.mark.parametrize(

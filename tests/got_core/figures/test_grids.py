@@ -15,7 +15,6 @@ from got_core.figures.grids import (
     GridItem,
     image_markdown,
     picture_grid,
-    thumbnails_markdown,
     with_boxes,
 )
 
@@ -55,7 +54,8 @@ def test_rows_and_empty_grid() -> None:
 
 
 def test_markdown_stays_below_its_limit_and_is_a_picture() -> None:
-    text = thumbnails_markdown([noise(128, k) for k in range(40)], max_bytes=20_000)
+    grid = picture_grid([GridItem(noise(128, k)) for k in range(40)], columns=8)
+    text = image_markdown(grid, max_bytes=20_000)
     assert len(text) <= 20_000
     start = text.index("base64,") + len("base64,")
     shown = Image.open(io.BytesIO(base64.b64decode(text[start:-1])))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import product
 
 import numpy as np
@@ -15,11 +16,16 @@ from got_core.planning import repair
 from got_core.planning.check import Requirements, apart, check_plan, margin_left
 from got_core.planning.geneval import RELATIONS, evaluate_image, relation
 from got_core.planning.objects import plan_detections
-from got_core.planning.repair import Layout, repair_plan, smallest_shifts, total_shift
+from got_core.planning.repair import Layout, repair_plan, smallest_shifts
 from got_core.scenes.prompts import color_attr, counting, position, two_object
 from got_core.scenes.world import FULL, NARROW
 
 SIDE_BY_SIDE = "a red circle (100,400),(300,600) and a blue square (700,400),(900,600) on a grey background"
+
+
+def total_shift(before: Sequence[Box], after: Sequence[Box]) -> int:
+    """Sum of absolute moves, in units, between two lists of equally large boxes."""
+    return sum(abs(b.x1 - a.x1) + abs(b.y1 - a.y1) for a, b in zip(before, after, strict=True))
 
 
 def kinds(chain: Chain, requirements: Requirements) -> list[str]:
