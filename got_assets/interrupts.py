@@ -1,7 +1,7 @@
-"""Ctrl-C that is never lost, and no error to the logs.
+"""Ctrl-C that is never lost, and that nobody reports as an error.
 
-Belongs here: interrupts that Python drops, or that a library logs. Not here: what an interrupted command
-does.
+Belongs here: interrupts that Python drops, that a library logs, that reach a helper process. Not here: what an
+interrupted command does.
 """
 
 from __future__ import annotations
@@ -11,9 +11,14 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dagster import DagsterInstance
 
 RAISED = ("KeyboardInterrupt", "DagsterExecutionInterruptedError")
 """What SIGINT raises, outside Dagster's steps and inside them."""
@@ -62,3 +67,26 @@ def keep_interrupts() -> None:
         sys.unraisablehook = _Hook(sys.unraisablehook)
     if not isinstance(logging.getLogRecordFactory(), _RecordFactory):
         logging.setLogRecordFactory(_RecordFactory(logging.getLogRecordFactory()))
+
+
+def keep_interrupts_from_capture(instance: DagsterInstance) -> None:
+    """Start the processes that copy what steps print so that SIGINT does not end them.
+
+    Dagster has four for every run, in the group that a terminal sends Ctrl-C to: two would leave a traceback
+    between the lines of the command. It ends them itself.
+    """
+    logs = instance.compute_log_manager
+    logs.capture_logs = partial(_shielded, logs.capture_logs)  # type: ignore[method-assign]
+
+
+@contextmanager
+def _shielded(
+    capture: Callable[[Sequence[str]], AbstractContextManager[Any]], log_key: Sequence[str]
+) -> Iterator[Any]:
+    with ExitStack() as stack:
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # children inherit it
+        try:
+            context = stack.enter_context(capture(log_key))
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        yield context

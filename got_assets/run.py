@@ -21,6 +21,7 @@ from got_assets.defs.train.jobs import RETRAIN_ASSETS
 from got_assets.event_log import TO_RETRY
 from got_assets.history_files import quick_files
 from got_assets.home import prepare_dagster_home
+from got_assets.interrupts import keep_interrupts_from_capture
 from got_assets.leasing import CORPUS, corpus_leases, free_ones_first
 from got_assets.meter import Meter
 from got_assets.orphans import fail_orphans
@@ -311,6 +312,7 @@ def main(work: Callable[[Project, dg.DagsterInstance], int] = run) -> int:
     try:
         home = prepare_dagster_home(PROJECT)
         with quick_files(home), dg.DagsterInstance.get() as instance:
+            keep_interrupts_from_capture(instance)
             fail_orphans(instance, PROJECT)
             return work(PROJECT, instance)
     except (OSError, ValueError, StoreUnavailableError, LeaseHeld) as error:

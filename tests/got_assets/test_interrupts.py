@@ -23,7 +23,10 @@ WAITS = "threading.Event().wait(30)\nprint('waited to its end')\n"
 
 
 def _ended(code: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", START + code], capture_output=True, text=True, timeout=120)
+    return subprocess.run(
+        [sys.executable, "-c", START + code],
+        capture_output=True, text=True, timeout=120, start_new_session=True,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("lost", [IN_FINALIZER, IN_CALLBACK], ids=["finalizer", "weak reference"])
@@ -78,3 +81,34 @@ def test_other_errors_that_python_drops_are_told_as_before() -> None:
     ended = _ended("Held.__del__ = lambda _: 1 / 0\ndel held\nprint('went on')")
     assert (ended.stdout, ended.returncode) == ("went on\n", 0)
     assert "Exception ignored" in ended.stderr and "ZeroDivisionError" in ended.stderr
+
+
+STEP = """\
+import os
+import time
+import dagster as dg
+from dagster._core.storage.compute_log_manager import ComputeIOType
+from got_assets.interrupts import keep_interrupts_from_capture
+
+@dg.op
+def interrupted():
+    print("begun", flush=True)
+    time.sleep(2)  # all that copies it has started
+    os.killpg(0, signal.SIGINT)  # as a terminal does
+    threading.Event().wait(30)
+
+with dg.DagsterInstance.local_temp() as instance:
+    keep_interrupts_from_capture(instance)
+    try:
+        dg.GraphDefinition("steps", node_defs=[interrupted]).execute_in_process(instance=instance)
+    except dg.DagsterExecutionInterruptedError:
+        logs, [run] = instance.compute_log_manager, instance.get_runs()
+        [key] = logs.get_log_keys_for_log_key_prefix([run.run_id, "compute_logs"], ComputeIOType.STDOUT)
+        print("kept:", logs.get_log_data(key).stdout.decode().strip())
+"""
+
+
+def test_what_copies_the_output_of_steps_is_not_interrupted() -> None:
+    ended = _ended(STEP)
+    assert ended.stdout.splitlines()[-1] == "kept: begun"
+    assert "Traceback" not in ended.stderr
