@@ -1,7 +1,7 @@
 """Ctrl-C that is never lost, and that nobody reports as an error.
 
-Belongs here: interrupts that Python drops, that a library logs, that reach a helper process. Not here: what an
-interrupted command does.
+Belongs here: interrupts that Python drops, that a library logs or makes another error of, that reach a helper
+process. Not here: what an interrupted command does.
 """
 
 from __future__ import annotations
@@ -19,14 +19,34 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dagster import DagsterInstance
+    from dagster._utils.error import SerializableErrorInfo
 
-RAISED = ("KeyboardInterrupt", "DagsterExecutionInterruptedError")
+_RAISED = ("KeyboardInterrupt", "DagsterExecutionInterruptedError")
 """What SIGINT raises, outside Dagster's steps and inside them."""
+_STORED = (*_RAISED, "SystemExit")
+"""What of it is stored of a step; Ray Train turns it into SystemExit."""
 _MOMENT = 0.05  # s
 
 
 def _is_interrupt(raised: type[BaseException]) -> bool:
-    return any(kind.__name__ in RAISED for kind in raised.__mro__)
+    return any(kind.__name__ in _RAISED for kind in raised.__mro__)
+
+
+def is_interrupt(error: BaseException | SerializableErrorInfo | None) -> bool:
+    """Whether an error is an interrupt, or comes of one; also in the form that Dagster stores.
+
+    Ray, for one, has its own error of what is raised while it reads an answer.
+    """
+    while error is not None:
+        if isinstance(error, BaseException):
+            if _is_interrupt(type(error)):
+                return True
+            error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+        else:
+            if error.cls_name in _STORED:
+                return True
+            error = error.cause or error.context
+    return False
 
 
 @dataclass(frozen=True)

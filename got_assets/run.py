@@ -21,7 +21,7 @@ from got_assets.defs.train.jobs import RETRAIN_ASSETS
 from got_assets.event_log import TO_RETRY
 from got_assets.history_files import quick_files
 from got_assets.home import prepare_dagster_home
-from got_assets.interrupts import keep_interrupts_from_capture
+from got_assets.interrupts import is_interrupt, keep_interrupts_from_capture
 from got_assets.leasing import CORPUS, corpus_leases, free_ones_first
 from got_assets.meter import Meter
 from got_assets.orphans import fail_orphans
@@ -315,9 +315,11 @@ def main(work: Callable[[Project, dg.DagsterInstance], int] = run) -> int:
             keep_interrupts_from_capture(instance)
             fail_orphans(instance, PROJECT)
             return work(PROJECT, instance)
-    except (OSError, ValueError, StoreUnavailableError, LeaseHeld) as error:
-        sys.stderr.write(f"\n{error}\n")
-        return 1
-    except (KeyboardInterrupt, dg.DagsterExecutionInterruptedError):
-        sys.stderr.write("\ninterrupted; run it again to go on from here\n")
-        return 130
+    except (KeyboardInterrupt, dg.DagsterExecutionInterruptedError, Exception) as error:
+        if is_interrupt(error):
+            sys.stderr.write("\ninterrupted; run it again to go on from here\n")
+            return 130
+        if isinstance(error, OSError | ValueError | StoreUnavailableError | LeaseHeld):
+            sys.stderr.write(f"\n{error}\n")
+            return 1
+        raise

@@ -16,6 +16,7 @@ import dagster as dg
 from got_assets.definitions import defs
 from got_assets.defs.lists.sources import observe_lists
 from got_assets.event_log import EventLog
+from got_assets.interrupts import is_interrupt
 from got_assets.leasing import Working, lease_names, leases_for, run_tags
 from got_assets.meter import Meter
 from got_assets.needs import Facts, State, failed_checks, needed, next_batch
@@ -35,8 +36,6 @@ MODELS = "models"
 """What outcomes call the assets that have no partitions."""
 ASKED_AGAIN = "rows of it are quarantined though asking may have failed"
 BLOCKED_BY_CHECK = "DagsterAssetCheckFailedError"
-INTERRUPTED = ("KeyboardInterrupt", "SystemExit", "DagsterExecutionInterruptedError")
-"""What Ctrl-C becomes inside a step; Ray Train turns it into SystemExit."""
 
 
 @dataclass
@@ -163,9 +162,9 @@ class Runner:
         failures = [event.step_failure_data.error for event in result.all_events if event.is_step_failure]
         real = [error for error in failures if error and error.cls_name != BLOCKED_BY_CHECK]
         if real:
-            cause = real[0].cause or real[0]
-            if cause.cls_name in INTERRUPTED:
+            if is_interrupt(real[0]):
                 raise KeyboardInterrupt
+            cause = real[0].cause or real[0]
             if pause := pause_of(cause):
                 self.pause(pause)
                 return made, ""

@@ -38,7 +38,7 @@ from got_assets.cli.errors import (
     usage_sentence,
 )
 from got_assets.cli.options import SETTINGS, examples
-from got_assets.interrupts import keep_interrupts
+from got_assets.interrupts import is_interrupt, keep_interrupts
 
 app = typer.Typer(
     name="got",
@@ -120,6 +120,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except typer.Abort:
         return _failed("interrupted", INTERRUPTED)
     except Exception as error:
+        if is_interrupt(error):
+            return _failed("interrupted", INTERRUPTED)
         status = status_of(error)
         if status is None or _debug:
             traceback.print_exc()

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import traceback
 from textwrap import indent
 
 import pytest
+from dagster._core.errors import DagsterExecutionInterruptedError
+from dagster._utils.error import SerializableErrorInfo
+
+from got_assets.interrupts import is_interrupt
 
 START = """\
 import signal, threading, weakref
@@ -43,6 +48,44 @@ def test_a_lost_interrupt_of_a_step_comes_again() -> None:
     assert (ended.stdout, ended.returncode) == ("", 1)
     assert "Exception ignored" not in ended.stderr
     assert "DagsterExecutionInterruptedError" in ended.stderr.splitlines()[-1]
+
+
+def raised(*errors: BaseException) -> BaseException:
+    """The last of errors of which each was raised because of the one before it."""
+    found: BaseException | None = None
+    for error in errors:
+        try:
+            raise error from found
+        except BaseException as caught:
+            found = caught
+    assert found
+    return found
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (KeyboardInterrupt(), True),
+        (raised(DagsterExecutionInterruptedError(), SystemError("an exception set"), ValueError("x")), True),
+        (raised(OSError("x"), ValueError("y")), False),
+    ],
+)
+def test_what_comes_of_an_interrupt_is_one(error: BaseException, expected: bool) -> None:
+    assert is_interrupt(error) == expected
+    stored = SerializableErrorInfo.from_traceback(traceback.TracebackException.from_exception(error))
+    assert is_interrupt(stored) == expected
+
+
+def test_an_error_that_replaces_an_interrupt_is_none() -> None:
+    try:
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            raise ValueError("nothing was chosen") from None
+    except ValueError as error:
+        assert not is_interrupt(error)
+        error.__suppress_context__ = False
+        assert is_interrupt(error)
 
 
 CLOSED = """\
