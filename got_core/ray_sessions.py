@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -34,11 +36,35 @@ def ray_session(address: str | None, cpus: int | None = None) -> Iterator[None]:
     stay.inside += 1
     give_back_memory()  # it only waits now, for processes that need memory
     try:
-        yield
+        with _plain_interrupts():
+            yield
     finally:
         stay.inside -= 1
         if stay not in _STAY:
             stay.end()
+
+
+@contextmanager
+def _plain_interrupts() -> Iterator[None]:
+    """Have SIGINT raise KeyboardInterrupt meanwhile.
+
+    A step of Dagster has an exception of its own, for which Ray's `get` and `wait` would not return before
+    what they wait for is there (Ray 2.60).
+    """
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(before):
+        yield
+        return
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        if signal.getsignal(signal.SIGINT) is interrupt:
+            signal.signal(signal.SIGINT, before)
 
 
 @contextmanager
