@@ -63,8 +63,7 @@ def _plain_interrupts() -> Iterator[None]:
     try:
         yield
     finally:
-        if signal.getsignal(signal.SIGINT) is interrupt:
-            signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, before)  # Ray Train leaves a handler behind
 
 
 @contextmanager

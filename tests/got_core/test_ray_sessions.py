@@ -27,6 +27,7 @@ with ray_session(None, 1):
             look(wait.remote())
         except KeyboardInterrupt:
             print("interrupted")
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # as Ray Train leaves one behind
 print(signal.getsignal(signal.SIGINT) is interrupt)
 """
 
