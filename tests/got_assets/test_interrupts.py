@@ -1,4 +1,4 @@
-"""An interrupt that comes where Python cannot raise it."""
+"""An interrupt that Python drops, that a library takes for an error, or that reaches a helper process."""
 
 from __future__ import annotations
 

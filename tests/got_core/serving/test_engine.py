@@ -218,9 +218,9 @@ def test_nothing_waits_in_a_stopped_engine(server: Served) -> None:
 
 
 def test_nothing_is_gathered_for_a_job_that_has_left(server: Served) -> None:
-    gathering = engine.Engine(server.serving.slot, most_waiting=2000, gather=3600.0, meter=Noted())
+    gathering = engine.Engine(server.serving.slot, most_waiting=10**7, gather=3600.0, meter=Noted())
     first = gathering.submit(job())
-    second = gathering.submit(job(plan_only=True, images=1000))  # as many as a call takes: needs no others
+    second = gathering.submit(job(plan_only=True, images=10**6))  # fills a call: needs no others
     gathering.start()
     try:
         assert first.cancel()
